@@ -1,0 +1,7 @@
+"""What a Twi utterance is: corpora, audio, Twi text, error rates, and how commands read and write.
+
+Nothing here imports torch. Packages import one way only, and `tests/test_import_order.py` enforces
+it:
+
+    data_manifests <- stage1_rvq <- stage2_speechless <- stage3_finetune <- speech_head <- demo
+"""

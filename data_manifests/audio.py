@@ -1,0 +1,125 @@
+"""Audio in and out: any file libsndfile reads (WAV, FLAC, Ogg/Opus, MP3, ...) as mono float32.
+
+Gemma 4 hears 16 kHz and Mimi speaks 24 kHz; `read_audio` resamples to whichever is asked for. Every
+defect that would silently spoil a training run (empty, cut short, silent, NaN) is an `InputError`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from data_manifests.config import InputError
+
+GEMMA_SAMPLE_RATE_HZ = 16_000  # google/gemma-4-E4B-it processor_config.json
+MIMI_SAMPLE_RATE_HZ = 24_000  # kyutai/mimi config.json
+# Below this peak a 16-bit file holds nothing but rounding noise (-80 dBFS).
+SILENCE_PEAK = 1e-4
+# MP3 headers announce up to two 1152-sample frames more than decode; anything beyond this is a cut
+# file.
+MISSING_TOLERANCE_S = 0.15
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What a file's header says, before decoding."""
+
+    duration_s: float
+    sample_rate_hz: int
+    num_channels: int
+
+
+def audio_info(path: Path) -> AudioInfo:
+    """Read a file's header.
+
+    Raises:
+        InputError: missing, empty, or not audio that libsndfile reads.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such audio file")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: empty file (0 bytes)")
+    try:
+        info = soundfile.info(str(path))
+    except soundfile.SoundFileError as error:
+        raise InputError(f"{path}: not readable as audio ({_reason(error)})") from None
+    if info.frames == 0:
+        raise InputError(f"{path}: empty audio (0 samples)")
+    return AudioInfo(info.frames / info.samplerate, info.samplerate, info.channels)
+
+
+def read_audio(
+    path: Path,
+    sample_rate_hz: int,
+    *,
+    start_s: float = 0.0,
+    duration_s: float | None = None,
+) -> np.ndarray:
+    """Decode a file, or a slice of it, to mono.
+
+    Channels are averaged. Resampling is soxr's high quality, through librosa.
+
+    Args:
+        path: audio file.
+        sample_rate_hz: rate of the result.
+        start_s: where the slice begins, in seconds.
+        duration_s: length of the slice; None reads to the end.
+
+    Returns:
+        float32 `[num_samples]` in about [-1, 1].
+
+    Raises:
+        InputError: unreadable, cut short (fewer samples than the header or the slice promises),
+            silent, or holding NaN or infinity.
+    """
+    info = audio_info(path)
+    start = round(start_s * info.sample_rate_hz)
+    num_wanted = -1 if duration_s is None else round(duration_s * info.sample_rate_hz)
+    try:
+        samples, _ = soundfile.read(
+            str(path), start=start, frames=num_wanted, dtype="float32", always_2d=True
+        )
+    except (soundfile.SoundFileError, ValueError) as error:
+        raise InputError(f"{path}: cannot be decoded ({_reason(error)})") from None
+    available_s = len(samples) / info.sample_rate_hz
+    expected_s = info.duration_s - start_s if duration_s is None else duration_s
+    if available_s < expected_s - MISSING_TOLERANCE_S:
+        raise InputError(
+            f"{path}: cut short, {available_s:.2f} s decode where {expected_s:.2f} s were expected"
+        )
+    mono = samples.mean(axis=1)
+    if not np.isfinite(mono).all():
+        raise InputError(f"{path}: holds NaN or infinite samples")
+    if np.abs(mono).max(initial=0.0) < SILENCE_PEAK:
+        raise InputError(f"{path}: silent (peak below {SILENCE_PEAK})")
+    return resample(mono, info.sample_rate_hz, sample_rate_hz)
+
+
+def resample(samples: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
+    """Resample mono float32 audio `[num_samples]`; unchanged where the rates agree."""
+    if from_hz == to_hz:
+        return samples
+    import librosa  # one second to import, and not every command resamples
+
+    resampled: np.ndarray = librosa.resample(
+        samples, orig_sr=from_hz, target_sr=to_hz, res_type="soxr_hq"
+    )
+    return resampled
+
+
+def write_wav(path: Path, samples: np.ndarray, sample_rate_hz: int) -> None:
+    """Write mono float32 audio as 16-bit WAV; written aside and renamed, peaks above 1 are scaled
+    down."""
+    peak = float(np.abs(samples).max(initial=0.0))
+    aside = path.with_name(path.name + ".tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(
+        str(aside), samples / max(1.0, peak), sample_rate_hz, format="WAV", subtype="PCM_16"
+    )
+    aside.replace(path)
+
+
+def _reason(error: Exception) -> str:
+    """libsndfile's own words, without the path it repeats."""
+    return str(error).split(": ")[-1].rstrip(".")

@@ -1,0 +1,44 @@
+"""Twi error rates as a Hugging Face `evaluate.Metric`, for code that already speaks that interface.
+
+    metric = TwiErrorRate()
+    metric.add_batch(references=["mepa wo kyɛw"], predictions=["mepa wo kyew"])
+    metric.compute()["wer"]  # 0.333...
+
+Unlike `evaluate.load("wer")` it downloads no code. It stands apart from `error_rates` because
+importing `evaluate` imports torch and takes seconds.
+"""
+
+from typing import Any
+
+import datasets
+import evaluate
+
+from data_manifests.error_rates import compute_error_rates
+
+
+class TwiErrorRate(evaluate.Metric):  # type: ignore[misc]
+    """All fields of `ErrorRates` by name; rates are fractions.
+
+    `compute(references=..., predictions=..., normalize=True, seed=0)`; the last two as in
+    `compute_error_rates`. Arguments of the constructor are `evaluate.Metric`'s own.
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description="Corpus WER, mean per-utterance WER and CER of normalised Twi.",
+            citation="",
+            inputs_description="references, predictions: one string an utterance, same order.",
+            features=datasets.Features(
+                {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
+            ),
+        )
+
+    def _compute(
+        self,
+        predictions: list[str],
+        references: list[str],
+        normalize: bool = True,
+        seed: int = 0,
+    ) -> dict[str, Any]:
+        rates = compute_error_rates(references, predictions, normalize=normalize, seed=seed)
+        return rates.as_dict()

@@ -1,0 +1,174 @@
+"""Manifests: JSON Lines, one utterance a row, the form in which speech enters every stage.
+
+    {"id": "cv-001", "audio": "clips/001.mp3", "text": "Me din de Ama.", "duration_s": 1.9,
+     "speaker": "spk1", "dialect": "asante", "corpus": "common_voice", "split": "train",
+     "license": "CC0-1.0"}
+
+`audio` is a path, absolute or relative to the manifest. Optional: `start_s` (the utterance is a
+slice of the file, `duration_s` long) and `sample_rate_hz` (checked against the file). Errors name
+file and line.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_manifests.artifact import is_output_folder, write_text
+from data_manifests.audio import MISSING_TOLERANCE_S, audio_info, read_audio
+from data_manifests.config import InputError, nearest_name
+
+DIALECTS = ("asante", "akuapem", "fante", "unknown")
+SPLITS = ("train", "dev", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Utterance:
+    """One row of a manifest; times in seconds, rates in hertz."""
+
+    id: str
+    audio: str
+    text: str
+    duration_s: float
+    speaker: str
+    dialect: str
+    corpus: str
+    split: str
+    license: str
+    start_s: float | None = None
+    sample_rate_hz: int | None = None
+    # Where the row was read, e.g. "data/train.jsonl:12"; for messages only, never written.
+    origin: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        for name in ("id", "audio", "text", "speaker", "corpus"):
+            if not getattr(self, name).strip():
+                raise InputError(f"{name!r} is empty")
+        if not (math.isfinite(self.duration_s) and self.duration_s > 0):
+            raise InputError(f"'duration_s' must be a positive number, got {self.duration_s}")
+        if self.dialect not in DIALECTS:
+            raise InputError(
+                f"'dialect' must be one of {', '.join(DIALECTS)}, got {self.dialect!r}"
+            )
+        if self.split not in SPLITS:
+            raise InputError(f"'split' must be one of {', '.join(SPLITS)}, got {self.split!r}")
+        if self.start_s is not None and self.start_s < 0:
+            raise InputError(f"'start_s' must not be negative, got {self.start_s}")
+
+
+REQUIRED_KEYS = tuple(
+    f.name for f in fields(Utterance) if f.name not in ("start_s", "sample_rate_hz", "origin")
+)
+KEY_TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(REQUIRED_KEYS, (str,)),
+    "duration_s": (int, float),
+    "start_s": (int, float),
+    "sample_rate_hz": (int,),
+}
+
+
+def read_manifest(path: Path) -> Iterator[Utterance]:
+    """Stream a manifest's utterances; relative audio paths are resolved against its folder.
+
+    Raises:
+        InputError: no such file, its folder is an unfinished output, a row that is not JSON, lacks
+            a key or has a wrong value (file and line are named), or no row at all.
+    """
+    if is_output_folder(path.parent) and not (path.parent / "done").exists():
+        raise InputError(f"{path}: its folder is unfinished (no 'done' in it)")
+    try:
+        file = path.open(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None
+    num_rows = 0
+    with file:
+        for line_number, line in enumerate(file, start=1):
+            if line.strip():
+                num_rows += 1
+                yield _parse_row(line, path, f"{path}:{line_number}")
+    if num_rows == 0:
+        raise InputError(f"{path}: no utterances in it")
+
+
+def write_manifest(path: Path, utterances: Iterable[Utterance]) -> int:
+    """Write utterances as a manifest (aside, then renamed); returns how many."""
+    lines = []
+    for utterance in utterances:
+        row = {k: v for k, v in asdict(utterance).items() if k != "origin" and v is not None}
+        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+    write_text(path, "".join(lines))
+    return len(lines)
+
+
+def read_utterance_audio(utterance: Utterance, sample_rate_hz: int) -> np.ndarray:
+    """Decode an utterance's audio and check it against its row.
+
+    Args:
+        utterance: a manifest row.
+        sample_rate_hz: rate of the result.
+
+    Returns:
+        float32 `[num_samples]`, mono.
+
+    Raises:
+        InputError: as `read_audio`, or the file's sample rate or duration is not the row's; the
+            manifest's file and line come first in the message.
+    """
+    path = Path(utterance.audio)
+    try:
+        info = audio_info(path)
+        if utterance.sample_rate_hz not in (None, info.sample_rate_hz):
+            raise InputError(
+                f"{path}: sample rate is {info.sample_rate_hz} Hz, the manifest says "
+                f"{utterance.sample_rate_hz}"
+            )
+        if utterance.start_s is not None:
+            return read_audio(
+                path, sample_rate_hz, start_s=utterance.start_s, duration_s=utterance.duration_s
+            )
+        samples = read_audio(path, sample_rate_hz)
+        duration_s = len(samples) / sample_rate_hz
+        if abs(duration_s - utterance.duration_s) > max(MISSING_TOLERANCE_S, 0.02 * duration_s):
+            raise InputError(
+                f"{path}: lasts {duration_s:.2f} s, the manifest says {utterance.duration_s:.2f} s"
+            )
+        return samples
+    except InputError as error:
+        raise InputError(
+            f"{utterance.origin}: {error}" if utterance.origin else str(error)
+        ) from None
+
+
+def _parse_row(line: str, path: Path, origin: str) -> Utterance:
+    try:
+        row: Any = json.loads(line)
+    except ValueError as error:
+        raise InputError(f"{origin}: not valid JSON: {error}") from None
+    if not isinstance(row, dict):
+        raise InputError(f"{origin}: expected a JSON object, got {type(row).__name__}")
+    for key in REQUIRED_KEYS:
+        if key not in row:
+            raise InputError(f"{origin}: has no {key!r}")
+    for key, value in row.items():
+        if key not in KEY_TYPES:
+            raise InputError(f"{origin}: unknown key {key!r}: {nearest_name(key, list(KEY_TYPES))}")
+        if value is not None and (not isinstance(value, KEY_TYPES[key]) or isinstance(value, bool)):
+            kinds = " or ".join(kind.__name__ for kind in KEY_TYPES[key])
+            raise InputError(f"{origin}: {key!r} must be {kinds}, got {value!r}")
+    for key in REQUIRED_KEYS:
+        if row[key] is None:
+            raise InputError(f"{origin}: {key!r} is null")
+    try:
+        utterance = Utterance(**row, origin=origin)
+    except InputError as error:
+        raise InputError(f"{origin}: {error}") from None
+    return _with_resolved_audio(utterance, path.parent)
+
+
+def _with_resolved_audio(utterance: Utterance, folder: Path) -> Utterance:
+    values = {f.name: getattr(utterance, f.name) for f in fields(utterance)}
+    return Utterance(**{**values, "audio": str(folder / utterance.audio)})

@@ -1,0 +1,122 @@
+"""Score Twi transcripts against references: WER, CER and their errors, from two text files.
+
+    python -m data_manifests.score --references R.txt --hypotheses H.txt
+
+Add `--json` for a machine, `--per-utterance U.jsonl` to see where the errors are.
+"""
+
+import codecs
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_manifests.config import InputError, parse_config, run_command
+from data_manifests.error_rates import UtteranceErrors, align_utterances, pool_error_rates
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig:
+    """Score Twi transcripts against references: WER, CER and their errors.
+
+    Both files are UTF-8 text with one utterance a line, in the same order; an empty line is an
+    utterance without words. Definitions: data_manifests/error_rates.py.
+    """
+
+    references: Path
+    """What was said."""
+    hypotheses: Path
+    """What was recognised."""
+    normalize: bool = True
+    """Compare normalised Twi: case, punctuation, tone marks and look-alikes of ɛ ɔ do not count."""
+    json: bool = False
+    """Print JSON, rates as fractions, instead of a table in percent."""
+    per_utterance: Path | None = None
+    """Also write each utterance's WER, CER, word errors and texts as compared here (JSON Lines)."""
+    seed: int = 0
+    """Of the resampling behind the 95 % interval."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    config = parse_config(ScoreConfig, argv)
+    if config.per_utterance is not None:
+        _refuse_unwritable(config.per_utterance)
+    references = read_lines(config.references)
+    hypotheses = read_lines(config.hypotheses)
+    if len(references) != len(hypotheses):
+        counts = f"{_count_lines(config.references, references)} but "
+        counts += _count_lines(config.hypotheses, hypotheses)
+        raise InputError(f"{counts}: each utterance needs one line in both, in the same order")
+    utterances = align_utterances(references, hypotheses, normalize=config.normalize)
+    rates = pool_error_rates(utterances, normalize=config.normalize, seed=config.seed)
+    if config.per_utterance is not None:
+        write_per_utterance(config.per_utterance, utterances)
+        print(f"wrote {config.per_utterance}", file=sys.stderr)
+    if config.json:
+        print(json.dumps(rates.as_dict(), indent=2, ensure_ascii=False))
+    else:
+        print(rates.format_table())
+
+
+def read_lines(path: Path) -> list[str]:
+    """Read a text file of one utterance a line; a byte order mark and CRLF line ends are tolerated.
+
+    Only line feeds end a line, so a stray U+2028 or form feed inside a transcript shifts nothing.
+
+    Raises:
+        InputError: the file is missing, unreadable, empty or not UTF-8.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None
+    content = content.removeprefix(codecs.BOM_UTF8)
+    if not content:
+        raise InputError(f"{path}: empty; expected one utterance a line")
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InputError(f"{path}: UTF-16; save the file as UTF-8")
+    lines = []
+    for number, line in enumerate(content.removesuffix(b"\n").split(b"\n"), start=1):
+        try:
+            lines.append(line.removesuffix(b"\r").decode("utf-8"))
+        except UnicodeDecodeError as error:
+            where = f"line {number} is not UTF-8 (byte 0x{line[error.start]:02x})"
+            raise InputError(f"{path}: {where}; save the file as UTF-8") from None
+    return lines
+
+
+def write_per_utterance(path: Path, utterances: Sequence[UtteranceErrors]) -> None:
+    """Write one JSON object a line: line number, rates (fractions), word errors, texts."""
+    with path.open("x", encoding="utf-8") as file:
+        for number, utterance in enumerate(utterances, start=1):
+            row = {
+                "line": number,
+                "wer": utterance.words.rate,
+                "cer": utterance.characters.rate,
+                "substitutions": utterance.words.substitutions,
+                "deletions": utterance.words.deletions,
+                "insertions": utterance.words.insertions,
+                "reference": utterance.reference,
+                "hypothesis": utterance.hypothesis,
+            }
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _refuse_unwritable(path: Path) -> None:
+    if path.exists():
+        raise InputError(f"--per-utterance {path}: already exists; remove it or name a new file")
+    if not path.parent.is_dir():
+        raise InputError(f"--per-utterance {path}: no folder {path.parent}; create it first")
+
+
+def _count_lines(path: Path, lines: Sequence[str]) -> str:
+    num_blank_at_end = 0
+    while num_blank_at_end < len(lines) and not lines[-1 - num_blank_at_end].strip():
+        num_blank_at_end += 1
+    blank = f" ({num_blank_at_end} blank at the end)" if num_blank_at_end else ""
+    return f"{path} has {len(lines)} lines{blank}"
+
+
+if __name__ == "__main__":
+    run_command(main)

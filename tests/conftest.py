@@ -1,0 +1,52 @@
+"""Shared by all tests: offline, few threads, tiny real models and a small corpus made once."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+import contextlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+REAL_DATA = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with `gemma/` and `mimi/`: real classes, random weights, saved as checkpoints are."""
+    from demo import tiny_models as command
+
+    out = tmp_path_factory.mktemp("tiny") / "models"
+    run(command.main, "--out", out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's corpus, 20 questions of it: manifests, dialogues and recordings."""
+    from demo import make_corpus as command
+
+    out = tmp_path_factory.mktemp("corpus") / "corpus"
+    run(command.main, "--out", out, "--num-questions", 20)
+    return out
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real Twi data beside the project; skips where there is none."""
+    if not REAL_DATA.is_dir():
+        pytest.skip("no real Twi data beside the project (../shared/data)")
+    return REAL_DATA
+
+
+def run(main: Callable[[list[str]], None], *words: object) -> str:
+    """Run a command in this process; returns what it wrote to stdout."""
+    stdout = io.StringIO()
+    with contextlib.redirect_stdout(stdout):
+        main([str(word) for word in words])
+    return stdout.getvalue()

@@ -1,0 +1,102 @@
+"""Settings: precedence, types, and errors on one line."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from data_manifests.config import InputError, config_as_dict, parse_config, run_command
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExampleConfig:
+    """An example."""
+
+    out: Path
+    """new folder"""
+    steps: int = 10
+    """optimizer steps"""
+    learning_rate: float = 1e-3
+    """peak learning rate"""
+    tables: tuple[str, ...] = ("validated",)
+    """tables"""
+    target: Literal["chain", "direct"] = "chain"
+    """target"""
+    json: bool = False
+    """print JSON"""
+    manifest: Path | None = None
+    """manifest"""
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"--steps must be positive, got {self.steps}")
+
+
+def test_defaults_then_file_then_flags(tmp_path):
+    path = tmp_path / "settings.toml"
+    path.write_text(
+        'steps = 20\nlearning_rate = 0.5\njson = true\ntables = ["other", "validated"]\n'
+    )
+    config = parse_config(
+        ExampleConfig, ["--out", "x", "--config", str(path), "--steps", "30", "--no-json"]
+    )
+    assert config == ExampleConfig(
+        out=Path("x"), steps=30, learning_rate=0.5, tables=("other", "validated"), json=False
+    )
+
+
+def test_config_as_dict_is_json_ready():
+    settings = config_as_dict(ExampleConfig(out=Path("a/b")))
+    assert settings["out"] == "a/b" and settings["tables"] == ["validated"]
+    assert settings["manifest"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--steps", "3"], "--out"),
+        (["--out", "x", "--stps", "3"], "did you mean '--steps'"),
+        (["--out", "x", "--steps", "many"], "--steps"),
+        (["--out", "x", "--target", "chian"], "--target"),
+        (["--out", "x", "--steps", "0"], "--steps must be positive, got 0"),
+        (["--out", "x", "stray"], "stray"),
+        (["--out", "x", "--config"], "--config needs"),
+        (["--out", "x", "--config", "absent.toml"], "absent.toml"),
+    ],
+)
+def test_mistakes(words, message):
+    with pytest.raises(InputError) as caught:
+        parse_config(ExampleConfig, words)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_key_names_the_nearest(tmp_path):
+    path = tmp_path / "settings.toml"
+    path.write_text("learning-rat = 1.0\n")
+    with pytest.raises(InputError, match="did you mean 'learning_rate'"):
+        parse_config(ExampleConfig, ["--out", "x", "--config", str(path)])
+
+
+def test_broken_toml(tmp_path):
+    path = tmp_path / "settings.toml"
+    path.write_text("steps = = 3\n")
+    with pytest.raises(InputError, match="not valid TOML"):
+        parse_config(ExampleConfig, ["--out", "x", "--config", str(path)])
+
+
+def test_run_command_maps_errors_to_exit_codes(capsys):
+    def wrong_input() -> None:
+        raise InputError("row 3 is wrong")
+
+    with pytest.raises(SystemExit) as stopped:
+        run_command(wrong_input)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == "error: row 3 is wrong\n"
+
+    def bug() -> None:
+        raise KeyError("ours")
+
+    with pytest.raises(KeyError):
+        run_command(bug)

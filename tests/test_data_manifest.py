@@ -1,0 +1,264 @@
+"""Manifests and audio: what is read is what was written, and every defect names file and line."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from data_manifests import build, check
+from data_manifests.audio import audio_info, read_audio, write_wav
+from data_manifests.config import InputError
+from data_manifests.manifest import Utterance, read_manifest, read_utterance_audio, write_manifest
+from data_manifests.splits import assign_splits
+from data_manifests.twi_text import normalize_for_scoring
+
+
+def tone(seconds=1.0, rate=16_000, hertz=440.0):
+    return (0.3 * np.sin(2 * np.pi * hertz * np.arange(int(seconds * rate)) / rate)).astype(
+        np.float32
+    )
+
+
+def row(**changes):
+    values = {
+        "id": "a", "audio": "a.wav", "text": "Ɛte sɛn?", "duration_s": 1.0, "speaker": "s",
+        "dialect": "asante", "corpus": "c", "split": "train", "license": "CC0-1.0",
+    }  # fmt: skip
+    return {**values, **changes}
+
+
+def write_rows(path, *rows):
+    path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
+    return path
+
+
+def test_round_trip(tmp_path):
+    utterances = [Utterance(**row(id=str(i), start_s=0.5)) for i in range(3)]
+    assert write_manifest(tmp_path / "m.jsonl", utterances) == 3
+    read = list(read_manifest(tmp_path / "m.jsonl"))
+    assert [u.id for u in read] == ["0", "1", "2"]
+    assert read[0].audio == str(tmp_path / "a.wav")
+    assert read[2].origin.endswith("m.jsonl:3")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"text": "  "}, "'text' is empty"),
+        ({"duration_s": -1}, "'duration_s' must be a positive number"),
+        ({"duration_s": "long"}, "'duration_s' must be int or float, got 'long'"),
+        ({"dialect": "twi"}, "'dialect' must be one of"),
+        ({"split": "valid"}, "'split' must be one of"),
+        ({"speker": "x"}, "did you mean 'speaker'"),
+        ({"text": None}, "'text' is null"),
+    ],
+)
+def test_bad_rows_name_file_and_line(tmp_path, changes, message):
+    path = write_rows(tmp_path / "m.jsonl", row(), row(**changes))
+    with pytest.raises(InputError) as caught:
+        list(read_manifest(path))
+    assert f"{path}:2:" in str(caught.value) and message in str(caught.value)
+
+
+def test_missing_key_broken_json_and_empty_file(tmp_path):
+    without_text = row()
+    del without_text["text"]
+    path = write_rows(tmp_path / "m.jsonl", without_text)
+    with pytest.raises(InputError, match=r"m.jsonl:1: has no 'text'"):
+        list(read_manifest(path))
+    path.write_text("{not json\n")
+    with pytest.raises(InputError, match=r"m.jsonl:1: not valid JSON"):
+        list(read_manifest(path))
+    path.write_text("")
+    with pytest.raises(InputError, match="no utterances in it"):
+        list(read_manifest(path))
+    with pytest.raises(InputError, match="No such file"):
+        list(read_manifest(tmp_path / "absent.jsonl"))
+
+
+def test_manifest_of_an_unfinished_folder_is_refused(tmp_path):
+    write_rows(tmp_path / "m.jsonl", row())
+    (tmp_path / "provenance.json").write_text("{}")
+    with pytest.raises(InputError, match="unfinished"):
+        list(read_manifest(tmp_path / "m.jsonl"))
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3"])
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_formats_rates_and_channels(tmp_path, name, rate):
+    stereo = np.stack([tone(1.0, rate), tone(1.0, rate)], axis=1)
+    soundfile.write(tmp_path / name, stereo, rate)
+    for wanted in (16_000, 24_000):
+        samples = read_audio(tmp_path / name, wanted)
+        assert samples.dtype == np.float32 and samples.ndim == 1
+        assert abs(len(samples) - wanted) < 0.06 * wanted
+        spectrum = np.abs(np.fft.rfft(samples[wanted // 8 : wanted // 8 * 7]))
+        peak_hz = spectrum.argmax() * wanted / (2 * (len(spectrum) - 1))
+        assert abs(peak_hz - 440) < 5
+
+
+def test_opus_is_read(tmp_path):
+    soundfile.write(tmp_path / "a.ogg", tone(1.0, 48_000), 48_000, format="OGG", subtype="OPUS")
+    assert abs(len(read_audio(tmp_path / "a.ogg", 16_000)) - 16_000) < 500
+
+
+def test_slices(tmp_path):
+    soundfile.write(tmp_path / "a.wav", tone(2.0), 16_000)
+    whole = read_audio(tmp_path / "a.wav", 16_000)
+    part = read_audio(tmp_path / "a.wav", 16_000, start_s=0.5, duration_s=1.0)
+    assert np.array_equal(part, whole[8_000:24_000])
+    with pytest.raises(InputError, match="cut short"):
+        read_audio(tmp_path / "a.wav", 16_000, start_s=1.5, duration_s=1.0)
+
+
+def test_write_wav_scales_down_what_would_clip(tmp_path):
+    write_wav(tmp_path / "x" / "a.wav", 2 * tone(), 16_000)
+    assert abs(read_audio(tmp_path / "x" / "a.wav", 16_000)).max() <= 1.0
+    assert audio_info(tmp_path / "x" / "a.wav").sample_rate_hz == 16_000
+
+
+def spoil(path, kind):
+    """Write an audio file with one defect."""
+    if kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "text":
+        path.write_text("This is no audio at all.")
+    elif kind == "no samples":
+        soundfile.write(path, np.zeros(0, dtype=np.float32), 16_000, format="WAV")
+    elif kind == "silent":
+        soundfile.write(path, np.zeros(16_000, dtype=np.float32), 16_000, format="WAV")
+    elif kind == "nan":
+        samples = tone()
+        samples[100] = np.nan
+        soundfile.write(path, samples, 16_000, format="WAV", subtype="FLOAT")
+    elif kind == "truncated mp3":
+        soundfile.write(path, tone(4.0), 16_000, format="MP3")
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 3])
+    elif kind == "other rate":
+        soundfile.write(path, tone(1.0, 8_000), 8_000, format="WAV")
+    elif kind == "other length":
+        soundfile.write(path, tone(3.0), 16_000, format="WAV")
+
+
+DEFECTS = {
+    "absent": "no such audio file",
+    "empty": "empty file",
+    "text": "not readable as audio",
+    "no samples": "empty audio",
+    "silent": "silent",
+    "nan": "NaN",
+    "truncated mp3": "cut short|lasts",
+    "other rate": "sample rate is 8000 Hz, the manifest says 16000",
+    "other length": "lasts 3.00 s, the manifest says 1.00 s",
+}
+
+
+@pytest.mark.parametrize("kind", DEFECTS)
+def test_defects_name_manifest_and_line(tmp_path, kind, capsys):
+    duration_s = 4.0 if kind == "truncated mp3" else 1.0
+    soundfile.write(tmp_path / "good.wav", tone(), 16_000)
+    spoil(tmp_path / "bad.audio", kind)
+    path = write_rows(
+        tmp_path / "m.jsonl",
+        row(id="good", audio="good.wav"),
+        row(id="bad", audio="bad.audio", duration_s=duration_s, sample_rate_hz=16_000),
+    )
+    good, bad = read_manifest(path)
+    assert len(read_utterance_audio(good, 16_000)) == 16_000
+    with pytest.raises(InputError, match=DEFECTS[kind]) as caught:
+        read_utterance_audio(bad, 16_000)
+    assert str(caught.value).startswith(f"{path}:2: ")
+    with pytest.raises(InputError, match="1 problem"):
+        check.main(["--manifest", str(path)])
+    assert "asante" in capsys.readouterr().out
+
+
+def test_check_finds_what_rows_hide(tmp_path):
+    soundfile.write(tmp_path / "a.wav", tone(), 16_000)
+    path = write_rows(tmp_path / "m.jsonl", row(), row(), row(id="b", text="..."))
+    with pytest.raises(InputError, match="2 problem") as caught:
+        check.main(["--manifest", str(path)])
+    assert "used twice" in str(caught.value) and "no speakable character" in str(caught.value)
+
+
+def utterances(num_speakers, num_sentences):
+    return [
+        Utterance(**row(id=f"{s}-{t}", speaker=f"speaker {s}", text=f"sentence {t}"))
+        for s in range(num_speakers)
+        for t in range(num_sentences)
+        if (s + t) % 3 == 0
+    ]
+
+
+@pytest.mark.parametrize("num_speakers", [1, 40])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_splits_are_disjoint_and_stable(num_speakers, seed):
+    rows = utterances(num_speakers, 150)
+    split = assign_splits(rows, seed=seed, dev_fraction=0.1, test_fraction=0.1)
+    assert split.by_speaker == (num_speakers == 40)
+    assert len(split.utterances) + len(split.leaked) == len(rows)
+    for key in ["text", "speaker"] if split.by_speaker else ["text"]:
+        splits_of = {}
+        for utterance in split.utterances:
+            value = normalize_for_scoring(getattr(utterance, key))
+            splits_of.setdefault(value, set()).add(utterance.split)
+        assert all(len(found) == 1 for found in splits_of.values())
+    assert {u.split for u in split.utterances} == {"train", "dev", "test"}
+    again = assign_splits(rows[::-1], seed=seed, dev_fraction=0.1, test_fraction=0.1)
+    assert {u.id: u.split for u in again.utterances} == {u.id: u.split for u in split.utterances}
+
+
+def common_voice_folder(folder, sentences):
+    """A miniature corpus in Common Voice's exact layout, official dev and test empty."""
+    (folder / "clips").mkdir(parents=True)
+    header = [
+        "client_id", "path", "sentence_id", "sentence", "sentence_domain", "up_votes", "down_votes",
+        "age", "gender", "accents", "variant", "locale", "segment",
+    ]  # fmt: skip
+    lines = ["\t".join(header)]
+    for i, sentence in enumerate(sentences):
+        soundfile.write(folder / "clips" / f"cv_{i}.mp3", tone(0.5 + 0.1 * i, 32_000), 32_000)
+        cells = dict.fromkeys(header, "")
+        cells |= {"client_id": "one", "path": f"cv_{i}.mp3", "sentence": sentence, "locale": "tw"}
+        lines.append("\t".join(cells.values()))
+    for name in ("train", "validated"):
+        (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n")
+    for name in ("dev", "test", "other", "invalidated"):
+        (folder / f"{name}.tsv").write_text(lines[0] + "\n")
+    return folder
+
+
+def test_common_voice_recipe(tmp_path, capsys):
+    sentences = ['• "Me din de Ama', "Wo ho te s3n?", "...", *(f"Kasa {i} bi" for i in range(30))]
+    folder = common_voice_folder(tmp_path / "tw", sentences)
+    (folder / "clips" / "cv_5.mp3").unlink()
+    build.main(["--common-voice", str(folder), "--out", str(tmp_path / "cv")])
+    summary = capsys.readouterr().err
+    assert "official ones are not used" in summary and "not by speaker" in summary
+    rows = [
+        u for s in ("train", "dev", "test") for u in read_manifest(tmp_path / "cv" / f"{s}.jsonl")
+    ]
+    assert len(rows) == 31
+    texts = {u.id: u.text for u in rows}
+    assert texts["cv_0"] == '• "Me din de Ama' and texts["cv_1"] == "Wo ho te sɛn?"
+    assert {u.license for u in rows} == {"CC0-1.0"} and {u.dialect for u in rows} == {"unknown"}
+    dropped = [json.loads(line) for line in (tmp_path / "cv" / "dropped.jsonl").open()]
+    assert {d["id"] for d in dropped} == {"cv_2.mp3", "cv_5.mp3"}
+    with pytest.raises(InputError, match="exists already and is finished"):
+        build.main(["--common-voice", str(folder), "--out", str(tmp_path / "cv")])
+    with pytest.raises(InputError, match="not a Common Voice folder"):
+        build.main(["--common-voice", str(tmp_path), "--out", str(tmp_path / "cv2")])
+
+
+def test_the_real_common_voice_folder(real_data, tmp_path):
+    folder = real_data / "common_voice_tw"
+    tables = ["--common-voice-tables", "validated", "other", "invalidated"]
+    build.main(["--common-voice", str(folder), *tables, "--out", str(tmp_path / "cv")])
+    counts = {
+        split: len(list(read_manifest(tmp_path / "cv" / f"{split}.jsonl")))
+        for split in ("train", "dev", "test")
+    }
+    assert sum(counts.values()) == 221 and min(counts.values()) > 5
+    check.main(["--manifest", str(tmp_path / "cv" / "test.jsonl")])
