@@ -1,0 +1,76 @@
+"""How well a quantiser uses its codebooks, and what it loses. Definitions fixed once."""
+
+# N frames, D embedding width, K codebooks
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class CodebookUsage:
+    """Per codebook, coarsest first, over one fixed set of frames.
+
+    Attributes:
+        used_fraction: codes that occur at least once / codebook size.
+        perplexity: exp of the entropy (in nats) of the code distribution; at most the codes used.
+        normalized_entropy: entropy / log(codebook size), in [0, 1].
+    """
+
+    used_fraction: list[float]
+    perplexity: list[float]
+    normalized_entropy: list[float]
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What quantisation loses, over unit-RMS frames.
+
+    Attributes:
+        relative_error: |x - x'|^2 / |x - mean(x)|^2, summed over frames; 0 is perfect, 1 is no
+            better than the mean.
+        cosine: mean cosine of x and x'.
+        cosine_centered: the same after subtracting the mean frame from both, since a shared mean
+            alone makes raw cosines high.
+        mse: mean squared difference per dimension.
+    """
+
+    relative_error: float
+    cosine: float
+    cosine_centered: float
+    mse: float
+
+
+def measure_usage(codes_NK: Tensor, codebook_size: int) -> CodebookUsage:
+    """Count codes: int64 `[N, K]`, N at least 20 x codebook_size for figures that mean
+    something."""
+    used, perplexity, entropy = [], [], []
+    for codes_N in codes_NK.T:
+        counts = torch.bincount(codes_N, minlength=codebook_size).double()
+        probabilities = counts[counts > 0] / counts.sum()
+        nats = float(-(probabilities * probabilities.log()).sum())
+        num_used = int((counts > 0).sum())
+        assert math.exp(nats) <= num_used * (1 + 1e-9), "perplexity above the number of codes used"
+        used.append(num_used / codebook_size)
+        perplexity.append(math.exp(nats))
+        entropy.append(nats / math.log(codebook_size))
+    return CodebookUsage(used, perplexity, entropy)
+
+
+def measure_reconstruction(
+    frames_ND: Tensor, decoded_ND: Tensor, frame_scale_D: Tensor
+) -> Reconstruction:
+    """Compare embeddings with their reconstruction, both divided by the tower's last norm
+    weight."""
+    x_ND = frames_ND.double() / frame_scale_D.double()
+    y_ND = decoded_ND.double() / frame_scale_D.double()
+    mean_D = x_ND.mean(dim=0)
+    return Reconstruction(
+        relative_error=float((x_ND - y_ND).square().sum() / (x_ND - mean_D).square().sum()),
+        cosine=float(F.cosine_similarity(x_ND, y_ND, dim=-1).mean()),
+        cosine_centered=float(F.cosine_similarity(x_ND - mean_D, y_ND - mean_D, dim=-1).mean()),
+        mse=float((x_ND - y_ND).square().mean()),
+    )

@@ -1,0 +1,58 @@
+"""Which device, which precision, which random numbers."""
+
+import hashlib
+from typing import Literal
+
+import torch
+
+from data_manifests.config import InputError
+
+DtypeName = Literal["auto", "float32", "bfloat16"]
+
+
+def pick_device(name: str) -> torch.device:
+    """Resolve `--device`.
+
+    Args:
+        name: "auto" (CUDA, else Apple's MPS, else CPU) or any torch device, e.g. "cpu", "cuda:1".
+
+    Raises:
+        InputError: torch does not know it, or this machine does not have it.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"--device {name}: not available here ({reason})") from None
+    return device
+
+
+def pick_dtype(name: DtypeName, device: torch.device) -> torch.dtype:
+    """Resolve `--dtype`: "auto" is bfloat16 on CUDA and float32 elsewhere.
+
+    Never float16: Gemma's activations overflow it.
+    """
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    return torch.bfloat16 if name == "bfloat16" else torch.float32
+
+
+def seed_step(seed: int, step: int, rank: int = 0) -> None:
+    """Seed torch for one training step.
+
+    Randomness is a function of (seed, step, process), so that a resumed run draws what the
+    uninterrupted one would have drawn, without any generator state in the checkpoint.
+    """
+    torch.manual_seed(derive_seed(seed, step, rank))
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A 63-bit seed from several numbers or names, the same on every machine and in every
+    process."""
+    digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1

@@ -1,0 +1,113 @@
+"""Manifest -> cached speech embeddings of Gemma 4's audio tower.
+
+    python -m stage1_rvq.embed --manifest data/cv/train.jsonl --gemma google/gemma-4-E4B-it \
+        --out data/cv-embeddings/train
+
+Writes shards as described in `stage1_rvq/data.py`. Killed, it continues with `--resume` at the last
+shard.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from data_manifests.artifact import create_output, write_text
+from data_manifests.config import parse_config, run_command
+from data_manifests.manifest import Utterance, read_manifest
+from stage1_rvq.corpus_encoder import encode_corpus
+from stage1_rvq.device import DtypeName, pick_device, pick_dtype
+from stage1_rvq.gemma import load_audio_encoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedConfig:
+    """Run every utterance of a manifest through Gemma 4's audio tower and cache the embeddings."""
+
+    manifest: Path
+    """manifest of utterances"""
+    out: Path
+    """new folder for the embeddings (about 180 MB an hour of speech)"""
+    gemma: str = "google/gemma-4-E4B-it"
+    """hub name or folder of Gemma 4 (E2B, E4B) or of an extracted audio encoder"""
+    skip_bad_audio: bool = False
+    """list unusable recordings in skipped.jsonl and go on, instead of stopping at the first"""
+    batch_size: int = 8
+    """utterances per forward pass"""
+    num_workers: int = 2
+    """threads that decode audio ahead"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps"""
+    dtype: DtypeName = "float32"
+    """precision of the tower; bfloat16 is faster and changes some codes"""
+    resume: bool = False
+    """continue an unfinished folder"""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Write the embeddings; prints the folder."""
+    config = parse_config(EmbedConfig, argv)
+    utterances = list(read_manifest(config.manifest))
+    device = pick_device(config.device)
+    dtype = pick_dtype(config.dtype, device)
+    encoder = load_audio_encoder(config.gemma, device=device, dtype=dtype)
+    output = create_output(
+        config.out,
+        config,
+        command="stage1_rvq.embed",
+        inputs={"manifest": config.manifest, "gemma": config.gemma},
+        resume=config.resume,
+    )
+    if output.is_done:
+        print(config.out)
+        return
+    output.record(device=str(device), dtype=str(dtype))
+    save_file({"frame_scale": encoder.frame_scale_D}, config.out / "encoder.safetensors")
+    num_skipped = encode_corpus(
+        utterances,
+        encoder,
+        config.out,
+        convert=lambda frames_TD: frames_TD.to(torch.bfloat16),
+        write_shard=lambda number, rows: _write_shard(_index_path(config.out, number), rows),
+        is_written=lambda number: _index_path(config.out, number).exists(),
+        batch_size=config.batch_size,
+        num_workers=config.num_workers,
+        skip_bad_audio=config.skip_bad_audio,
+    )
+    output.record(num_utterances=len(utterances) - num_skipped, num_skipped=num_skipped)
+    output.finish()
+    print(config.out)
+
+
+def _index_path(out: Path, number: int) -> Path:
+    return out / f"shard_{number:05d}.jsonl"
+
+
+def _write_shard(index_path: Path, rows: list[tuple[Utterance, Tensor]]) -> None:
+    """Tensors first, index last: a shard with an index is complete."""
+    tensors_path = index_path.with_suffix(".safetensors")
+    aside = tensors_path.with_name(tensors_path.name + ".tmp")
+    save_file({"frames": torch.cat([frames_TD for _, frames_TD in rows])}, aside)
+    os.replace(aside, tensors_path)
+    lines, start = [], 0
+    for utterance, frames_TD in rows:
+        row = {
+            "id": utterance.id,
+            "text": utterance.text,
+            "speaker": utterance.speaker,
+            "dialect": utterance.dialect,
+            "duration_s": utterance.duration_s,
+            "start": start,
+            "num_frames": len(frames_TD),
+        }
+        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+        start += len(frames_TD)
+    write_text(index_path, "".join(lines))
+
+
+if __name__ == "__main__":
+    run_command(main)

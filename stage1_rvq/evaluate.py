@@ -1,0 +1,163 @@
+"""How good is a quantiser: codebook use, what it loses, and whether its codes can still be read.
+
+    python -m stage1_rvq.evaluate --rvq runs/rvq --embeddings data/cv-embeddings/test \
+        --reader runs/reader --out runs/rvq-test
+
+Writes `metrics.json` and a plot of codebook use; prints the table. Everything is measured on the
+whole of one held-out folder, whose size is printed.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from data_manifests.artifact import create_output, write_json
+from data_manifests.config import InputError, parse_config, run_command
+from data_manifests.error_rates import compute_error_rates
+from stage1_rvq.codebook_metrics import measure_reconstruction, measure_usage
+from stage1_rvq.data import EmbeddingFolder
+from stage1_rvq.device import pick_device
+from stage1_rvq.model import MIN_FRAMES_PER_CODE, SpeechRVQ, load_rvq
+from stage1_rvq.reader import CTCReader, load_reader
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """Measure a quantiser on held-out embeddings."""
+
+    rvq: str
+    """quantiser: folder of stage1_rvq.train, or hub name"""
+    embeddings: Path
+    """held-out folder written by stage1_rvq.embed"""
+    out: Path
+    """new folder for metrics.json"""
+    reader: Path | None = None
+    """CTC reader: adds word and character error rates before and after quantisation"""
+    beam_size: int = 1
+    """candidates kept per codebook while encoding"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps"""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure, write `metrics.json`, print the table."""
+    config = parse_config(EvaluateConfig, argv)
+    device = pick_device(config.device)
+    embeddings = EmbeddingFolder(config.embeddings)
+    rvq = load_rvq(config.rvq, device=device)
+    reader = config.reader and load_reader(config.reader, device=device)
+    if embeddings.dim != rvq.config.dim:
+        raise InputError(f"--embeddings are {embeddings.dim} wide, --rvq takes {rvq.config.dim}")
+    output = create_output(
+        config.out,
+        config,
+        command="stage1_rvq.evaluate",
+        inputs={"rvq": config.rvq, "embeddings": config.embeddings, "reader": config.reader},
+    )
+    output.record(device=str(device), dtype="float32")
+    metrics = measure(rvq, embeddings, reader or None, beam_size=config.beam_size)
+    write_json(config.out / "metrics.json", metrics)
+    plot_usage(metrics, config.out / "codebook_usage.png")
+    output.finish()
+    print(format_table(metrics))
+    print(config.out)
+
+
+def measure(
+    rvq: SpeechRVQ, embeddings: EmbeddingFolder, reader: CTCReader | None, *, beam_size: int = 1
+) -> dict[str, Any]:
+    """All stage-1 numbers on one folder of embeddings; rates are fractions."""
+    device = rvq.frame_scale_D.device
+    frames = [
+        embeddings.read(u) for u in tqdm(embeddings.utterances, desc="read", unit=" utterances")
+    ]
+    codes = [
+        rvq.encode(f.to(device), beam_size=beam_size)
+        for f in tqdm(frames, desc="quantise", unit=" utterances")
+    ]
+    codes_NK = torch.cat(codes).cpu()
+    frames_ND = torch.cat(frames)
+    metrics: dict[str, Any] = {
+        "num_utterances": len(frames),
+        "num_frames": len(codes_NK),
+        "codebook_size": rvq.config.codebook_size,
+        "enough_frames_for_usage": len(codes_NK) >= MIN_FRAMES_PER_CODE * rvq.config.codebook_size,
+        **asdict(measure_usage(codes_NK, rvq.config.codebook_size)),
+        "reconstruction": {},
+    }
+    for k in codebook_prefixes(rvq.config.num_codebooks):
+        decoded_ND = rvq.decode(codes_NK[:, :k].to(device)).cpu()
+        reconstruction = measure_reconstruction(frames_ND, decoded_ND, rvq.frame_scale_D.cpu())
+        metrics["reconstruction"][str(k)] = asdict(reconstruction)
+    if reader is not None:
+        texts = [u.text for u in embeddings.utterances]
+        metrics["continuous"] = _read(reader, frames, texts)
+        metrics["quantized"] = {
+            str(k): _read(reader, [rvq.decode(c[:, :k]) for c in codes], texts)
+            for k in codebook_prefixes(rvq.config.num_codebooks)
+        }
+    return metrics
+
+
+def codebook_prefixes(num_codebooks: int) -> list[int]:
+    """1, 2, 4, 8, ... and all: how many of the coarsest codebooks each row of the tables uses."""
+    powers = [2**i for i in range(num_codebooks.bit_length()) if 2**i < num_codebooks]
+    return [*powers, num_codebooks]
+
+
+def format_table(metrics: dict[str, Any]) -> str:
+    """The numbers as a person reads them."""
+    lines = [
+        f"{metrics['num_utterances']} utterances, {metrics['num_frames']} frames"
+        + (
+            ""
+            if metrics["enough_frames_for_usage"]
+            else " (under 20 per code: usage is a lower bound)"
+        ),
+        f"{'codebook':<10}{'used %':>8}{'perplexity':>12}{'entropy':>9}",
+    ]
+    usage = zip(
+        metrics["used_fraction"], metrics["perplexity"], metrics["normalized_entropy"], strict=True
+    )
+    for k, (used, perplexity, entropy) in enumerate(usage, start=1):
+        lines.append(f"{k:<10}{100 * used:>8.1f}{perplexity:>12.1f}{entropy:>9.3f}")
+    names = ("codebooks", "rel. error", "cosine", "centred", "WER %", "CER %")
+    lines.append("{:<10}{:>12}{:>8}{:>9}{:>8}{:>8}".format(*names))
+    if "continuous" in metrics:
+        lines.append(f"{'none':<10}{0:>12.4f}{1:>8.4f}{1:>9.4f}" + _percent(metrics["continuous"]))
+    for k, part in metrics["reconstruction"].items():
+        line = f"{k:<10}{part['relative_error']:>12.4f}{part['cosine']:>8.4f}"
+        line += f"{part['cosine_centered']:>9.4f}"
+        lines.append(line + (_percent(metrics["quantized"][k]) if "quantized" in metrics else ""))
+    return "\n".join(lines)
+
+
+def plot_usage(metrics: dict[str, Any], path: Path) -> None:
+    """Bar chart of used codes and normalised entropy by codebook."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3), layout="constrained")
+    axes = figure.subplots()
+    positions = range(1, len(metrics["used_fraction"]) + 1)
+    axes.bar(positions, metrics["used_fraction"], label="used codes")
+    axes.plot(positions, metrics["normalized_entropy"], "ko-", label="entropy / log(size)")
+    axes.set(xlabel="codebook, coarsest first", ylabel="fraction", ylim=(0, 1.05))
+    axes.legend(loc="lower right")
+    figure.savefig(path, dpi=120)
+
+
+def _percent(rates: dict[str, float]) -> str:
+    return f"{100 * rates['wer']:>8.1f}{100 * rates['cer']:>8.1f}"
+
+
+def _read(reader: CTCReader, frames: list[Tensor], texts: list[str]) -> dict[str, float]:
+    rates = compute_error_rates(texts, reader.transcribe(frames))
+    return {"wer": rates.wer, "cer": rates.cer}
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,242 @@
+"""The residual vector quantiser: 1024-d speech embeddings <-> 8 codes of 2048 a frame.
+
+    rvq = SpeechRVQ.from_pretrained("runs/rvq/model")
+    codes_TK = rvq.encode(frames_TD)
+    frames_TD = rvq.decode(codes_TK)
+
+The quantiser itself is vector-quantize-pytorch's `ResidualVQ`, and this file is its only door.
+Around it: the scale of Gemma's last norm, and a linear map in and out (as in
+ik/speechless-twi-stage1-rvq-gemma4).
+"""
+
+# B utterances, T frames (25 per second), D embedding width, K codebooks (coarsest first), N frames
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+from torch.nn import functional as F
+from vector_quantize_pytorch import ResidualVQ
+from vector_quantize_pytorch.vector_quantize_pytorch import kmeans
+
+from data_manifests.artifact import is_output_folder, open_input
+from data_manifests.config import InputError
+from stage1_rvq.gemma import FRAME_RATE_HZ
+
+KMEANS_ITERATIONS = 10
+MIN_FRAMES_PER_CODE = 20  # below this k-means fits noise
+
+
+@dataclass(frozen=True)
+class RVQConfig:
+    """Shape of the quantiser; saved beside its weights.
+
+    Attributes:
+        dim: embedding width D.
+        num_codebooks: K.
+        codebook_size: codes per codebook.
+        frame_rate_hz: frames a second.
+        decay: of the codebooks' exponential moving average.
+        min_code_usage: a code whose moving average of frames per batch falls below this is replaced
+            by a frame of the batch.
+    """
+
+    dim: int = 1024
+    num_codebooks: int = 8
+    codebook_size: int = 2048
+    frame_rate_hz: float = FRAME_RATE_HZ
+    decay: float = 0.99
+    min_code_usage: float = 0.05
+
+
+@dataclass(frozen=True)
+class RVQLoss:
+    """Training loss and its parts, each a scalar tensor."""
+
+    total: Tensor
+    mse: Tensor
+    cosine_distance: Tensor
+    commitment: Tensor
+
+
+class SpeechRVQ(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="speechless-twi",
+    tags=["speech", "twi", "residual-vector-quantization"],
+):
+    """Residual vector quantiser of Gemma 4's speech embeddings. Computes in float32 whatever it is
+    given."""
+
+    def __init__(self, config: RVQConfig) -> None:
+        super().__init__()
+        self.config = config
+        # Gemma's last norm weight: dividing by it gives every frame unit RMS.
+        self.register_buffer("frame_scale_D", torch.ones(config.dim))
+        self.project_in = nn.Linear(config.dim, config.dim)
+        self.project_out = nn.Linear(config.dim, config.dim)
+        for projection in (self.project_in, self.project_out):
+            nn.init.eye_(projection.weight)
+            nn.init.zeros_(projection.bias)
+        self.quantizer = ResidualVQ(
+            dim=config.dim,
+            num_quantizers=config.num_codebooks,
+            codebook_size=config.codebook_size,
+            decay=config.decay,
+            threshold_ema_dead_code=config.min_code_usage,
+            # The library would start k-means from the first batch; see `init_codebooks`.
+            kmeans_init=False,
+            quantize_dropout=True,
+        )
+
+    @torch.no_grad()
+    def init_codebooks(self, frames_ND: Tensor, frame_scale_D: Tensor) -> None:
+        """Start every codebook by k-means on a sample of the whole corpus, level by level.
+
+        Args:
+            frames_ND: embeddings drawn over the corpus, at least 20 per code.
+            frame_scale_D: weight of the tower's last norm.
+
+        Raises:
+            InputError: too few frames for the codebook size.
+        """
+        wanted = MIN_FRAMES_PER_CODE * self.config.codebook_size
+        if len(frames_ND) < wanted:
+            raise InputError(
+                f"k-means needs {wanted:,} frames for {self.config.codebook_size} codes ("
+                f"{wanted / self.config.frame_rate_hz / 60:.0f} min of speech), there are "
+                f"{len(frames_ND):,}; use more speech or a smaller --codebook-size"
+            )
+        self.frame_scale_D.copy_(frame_scale_D)
+        residual_ND = self.project_in(frames_ND.float() / self.frame_scale_D)
+        for layer in self.quantizer.layers:
+            codebook = layer._codebook
+            centroids_1CD, counts_1C = kmeans(
+                residual_ND[None], self.config.codebook_size, KMEANS_ITERATIONS
+            )
+            # An empty cluster has no mean; start it at a random residual instead of at zero.
+            empty_C = counts_1C[0] == 0
+            picks = torch.randint(
+                len(residual_ND), (int(empty_C.sum()),), device=residual_ND.device
+            )
+            centroids_1CD[0, empty_C] = residual_ND[picks]
+            per_batch_1C = counts_1C.float().clamp(min=1.0)
+            codebook.embed.copy_(centroids_1CD)
+            codebook.cluster_size.copy_(per_batch_1C)
+            codebook.embed_avg.copy_(centroids_1CD * per_batch_1C[..., None])
+            nearest_N = torch.cdist(residual_ND, centroids_1CD[0]).argmin(dim=-1)
+            residual_ND = residual_ND - centroids_1CD[0][nearest_N]
+
+    def forward(self, frames_ND: Tensor) -> RVQLoss:
+        """Quantise a batch of real frames (no padding) and return the model card's training loss.
+
+        In training mode this also moves the codebooks, and drops the last codebooks at random, so
+        that every prefix of codebooks decodes.
+
+        Args:
+            frames_ND: embeddings as the tower gives them.
+
+        Returns:
+            0.5 MSE + 0.5 (1 - cosine) + commitment, over unit-RMS frames (source: the published
+            card).
+        """
+        with torch.autocast(frames_ND.device.type, enabled=False):
+            target_ND = frames_ND.float() / self.frame_scale_D
+            quantised_1ND, _, commitment_1K = self.quantizer(self.project_in(target_ND)[None])
+            output_ND = self.project_out(quantised_1ND[0])
+            mse = F.mse_loss(output_ND, target_ND)
+            cosine_distance = 1 - F.cosine_similarity(output_ND, target_ND, dim=-1).mean()
+            commitment = commitment_1K.sum()
+        return RVQLoss(
+            0.5 * mse + 0.5 * cosine_distance + commitment, mse, cosine_distance, commitment
+        )
+
+    @torch.no_grad()
+    def encode(self, frames_TD: Tensor, *, beam_size: int = 1) -> Tensor:
+        """Turn speech embeddings into semantic codes.
+
+        Deterministic, and frame by frame: an utterance gives the same codes alone or in a batch.
+
+        Args:
+            frames_TD: `[..., T, D]`, before `output_proj`, one frame per 40 ms.
+            beam_size: candidates kept per codebook; more lowers the error of trained codebooks.
+
+        Returns:
+            codes_TK: int64 `[..., T, K]` in [0, codebook_size).
+
+        Raises:
+            InputError: D is not the quantiser's.
+            AssertionError: the module is in training mode, where encoding would change the
+                codebooks.
+        """
+        assert not self.training, "call .eval() before encoding"
+        if frames_TD.shape[-1] != self.config.dim:
+            raise InputError(
+                f"embeddings are {frames_TD.shape[-1]} wide, this RVQ takes {self.config.dim}"
+            )
+        with torch.autocast(frames_TD.device.type, enabled=False):
+            scaled = frames_TD.float() / self.frame_scale_D
+            flat_1ND = self.project_in(scaled).reshape(1, -1, self.config.dim)
+            _, codes_1NK, _ = self.quantizer(
+                flat_1ND, beam_size=beam_size if beam_size > 1 else None
+            )
+        return codes_1NK[0].reshape(*frames_TD.shape[:-1], self.config.num_codebooks)
+
+    def decode(self, codes_TK: Tensor) -> Tensor:
+        """Turn codes back into embeddings that enter Gemma before `output_proj`.
+
+        Args:
+            codes_TK: integer `[..., T, k]` with k <= K: the first k codebooks are used.
+
+        Returns:
+            float32 `[..., T, D]`.
+
+        Raises:
+            InputError: more codebooks than this RVQ has, or a code out of range.
+        """
+        num_given = codes_TK.shape[-1]
+        if num_given > self.config.num_codebooks:
+            raise InputError(
+                f"codes have {num_given} codebooks, this RVQ has {self.config.num_codebooks}"
+            )
+        if (
+            codes_TK.numel()
+            and not 0 <= codes_TK.min() <= codes_TK.max() < self.config.codebook_size
+        ):
+            raise InputError(
+                f"codes run from {codes_TK.min()} to {codes_TK.max()}, this RVQ has codes 0 to "
+                f"{self.config.codebook_size - 1}"
+            )
+        flat_1NK = codes_TK.reshape(1, -1, num_given).long()
+        quantised_1ND = self.quantizer.get_output_from_indices(flat_1NK)
+        frames_1ND = self.project_out(quantised_1ND) * self.frame_scale_D
+        return frames_1ND.reshape(*codes_TK.shape[:-1], self.config.dim)
+
+
+def load_rvq(name: str, *, device: torch.device) -> SpeechRVQ:
+    """Load a quantiser for encoding and decoding.
+
+    Args:
+        name: folder written by `python -m stage1_rvq.train`, a `save_pretrained` folder, or a hub
+            name.
+        device: where it runs.
+
+    Raises:
+        InputError: unfinished or foreign folder, or weights that do not fit.
+    """
+    path = Path(name)
+    if is_output_folder(path):
+        open_input(path, made_by="stage1_rvq.train", flag="--rvq")
+        name = str(path / "model")
+    try:
+        rvq = SpeechRVQ.from_pretrained(name, strict=True)
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(f"--rvq {name}: cannot be loaded: {str(error).splitlines()[0]}") from error
+    return rvq.to(device).eval().requires_grad_(False)
+
+
+def describe(config: RVQConfig) -> dict[str, int | float]:
+    """What later stages must know of a quantiser, as plain numbers."""
+    return asdict(config)

@@ -1,0 +1,219 @@
+"""The CTC reader: 1024-d speech embeddings -> Twi text. The project's yardstick.
+
+    reader = load_reader("runs/reader", device=torch.device("cpu"))
+    texts = reader.transcribe([frames_TD, ...])
+    spans = reader.align(frames_TD, "me din de ama")
+
+It judges quantised and generated frames, filters generated speech, and aligns recordings for stage
+4. The shape is SUPERB's ASR probe (Yang et al., 2021): two bidirectional LSTM layers and CTC.
+"""
+
+# B utterances, T frames (25 per second), D embedding width, U units of a text, V units in all
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from data_manifests.artifact import open_input
+from data_manifests.config import InputError
+from data_manifests.twi_text import normalize_for_scoring
+from stage1_rvq.checkpoint import load_weights
+from stage1_rvq.data import pad_frames
+from stage1_rvq.gemma import FRAME_RATE_HZ
+
+BLANK_ID = 0
+
+
+@dataclass(frozen=True)
+class ReaderConfig:
+    """Shape of the reader; saved beside its weights.
+
+    Attributes:
+        dim: embedding width D.
+        num_units: V, blank included.
+        width: of each LSTM direction.
+        num_layers: LSTM layers.
+        dropout: between layers, in training.
+    """
+
+    dim: int = 1024
+    num_units: int = 512
+    width: int = 512
+    num_layers: int = 2
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class UnitSpan:
+    """One unit of a text, where it was said.
+
+    Attributes:
+        text: the unit's letters ("▁" marks a word's start).
+        start_frame: first frame that belongs to it, 25 a second.
+        end_frame: one past its last frame.
+    """
+
+    text: str
+    start_frame: int
+    end_frame: int
+
+
+class CTCReader(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="speechless-twi",
+    tags=["speech", "twi", "automatic-speech-recognition"],
+):
+    """Bidirectional LSTM with CTC over cached, quantised or generated embeddings."""
+
+    def __init__(self, config: ReaderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.units: Tokenizer | None = None  # set by `load_reader` and `train_reader`
+        self.register_buffer("frame_scale_D", torch.ones(config.dim))
+        self.input = nn.Linear(config.dim, config.width)
+        self.lstm = nn.LSTM(
+            config.width, config.width, config.num_layers, batch_first=True, bidirectional=True,
+            dropout=config.dropout if config.num_layers > 1 else 0.0,
+        )  # fmt: skip
+        self.dropout = nn.Dropout(config.dropout)
+        self.output = nn.Linear(2 * config.width, config.num_units)
+
+    def forward(self, frames_BTD: Tensor, lengths_B: Tensor) -> Tensor:
+        """Log-probabilities of units per frame.
+
+        Args:
+            frames_BTD: embeddings before `output_proj`, padded behind.
+            lengths_B: int64 on the CPU, real frames of each utterance.
+
+        Returns:
+            float32 `[B, T, V]`; padding holds arbitrary values. An utterance gives the same alone
+            or in a batch.
+
+        Raises:
+            InputError: D is not the reader's.
+        """
+        if frames_BTD.shape[-1] != self.config.dim:
+            raise InputError(
+                f"embeddings are {frames_BTD.shape[-1]} wide, this reader takes {self.config.dim}"
+            )
+        x_BTW = F.gelu(self.input(frames_BTD / self.frame_scale_D))
+        packed = pack_padded_sequence(x_BTW, lengths_B, batch_first=True, enforce_sorted=False)
+        hidden_BTW, _ = pad_packed_sequence(
+            self.lstm(packed)[0], batch_first=True, total_length=frames_BTD.shape[1]
+        )
+        return self.output(self.dropout(hidden_BTW)).float().log_softmax(dim=-1)
+
+    @torch.no_grad()
+    def transcribe(self, frames: Sequence[Tensor], *, batch_size: int = 32) -> list[str]:
+        """Greedy transcripts, normalised for scoring, of embeddings `[T_i, D]`."""
+        assert self.units is not None
+        texts = []
+        for start in range(0, len(frames), batch_size):
+            log_probs_BTV, lengths_B = self._log_probs(list(frames[start : start + batch_size]))
+            for log_probs_TV, length in zip(log_probs_BTV, lengths_B, strict=True):
+                best_T = log_probs_TV[:length].argmax(dim=-1).unique_consecutive()
+                ids = [unit for unit in best_T.tolist() if unit != BLANK_ID]
+                texts.append(normalize_for_scoring(self.units.decode(ids)))
+        return texts
+
+    @torch.no_grad()
+    def align(self, frames_TD: Tensor, text: str) -> list[UnitSpan]:
+        """When each unit of a known text was said: the most probable CTC path (Viterbi).
+
+        Frames before the first unit and blanks between units count to the unit before them (the
+        first unit starts at frame 0), so that the spans cover the utterance without gaps.
+
+        Args:
+            frames_TD: embeddings of the utterance.
+            text: what is said in it; normalised here.
+
+        Raises:
+            InputError: nothing speakable in the text, or more units than the frames can hold.
+        """
+        assert self.units is not None
+        encoding = self.units.encode(normalize_for_scoring(text))
+        if not encoding.ids:
+            raise InputError(f"nothing to align in {text!r}")
+        log_probs_BTV, _ = self._log_probs([frames_TD])
+        starts = viterbi_starts(log_probs_BTV[0].cpu(), encoding.ids)
+        starts[0] = 0
+        ends = [*starts[1:], len(frames_TD)]
+        return [UnitSpan(*span) for span in zip(encoding.tokens, starts, ends, strict=True)]
+
+    def _log_probs(self, frames: list[Tensor]) -> tuple[Tensor, Tensor]:
+        frames_BTD, mask_BT = pad_frames(frames)
+        lengths_B = mask_BT.sum(dim=1)
+        return self(frames_BTD.to(self.frame_scale_D), lengths_B), lengths_B
+
+
+def viterbi_starts(log_probs_TV: Tensor, units: Sequence[int]) -> list[int]:
+    """First frame of each unit on the most probable CTC path.
+
+    Args:
+        log_probs_TV: float `[T, V]`, blank at index 0.
+        units: U unit ids.
+
+    Returns:
+        U frame positions, strictly increasing.
+
+    Raises:
+        InputError: T is smaller than the path needs (U, and one more for each pair of equal
+            neighbours).
+    """
+    num_frames, num_units = len(log_probs_TV), len(units)
+    needed = num_units + sum(a == b for a, b in pairwise(units))
+    if num_frames < needed:
+        raise InputError(f"{num_units} units need {needed} frames, the speech has {num_frames}")
+    # States: blank, unit 1, blank, unit 2, ..., blank.
+    states = torch.zeros(2 * num_units + 1, dtype=torch.long)
+    states[1::2] = torch.tensor(units)
+    may_skip = torch.zeros(len(states), dtype=torch.bool)
+    may_skip[3::2] = states[3::2] != states[1:-2:2]
+    emissions_TS = log_probs_TV[:, states]
+    score_S = torch.full((len(states),), -torch.inf)
+    score_S[:2] = emissions_TS[0, :2]
+    back_TS = torch.zeros(num_frames, len(states), dtype=torch.long)
+    for t in range(1, num_frames):
+        stay = score_S
+        step = F.pad(score_S[:-1], (1, 0), value=-torch.inf)
+        skip = F.pad(score_S[:-2], (2, 0), value=-torch.inf).masked_fill(~may_skip, -torch.inf)
+        best, back_TS[t] = torch.stack([stay, step, skip]).max(dim=0)
+        score_S = best + emissions_TS[t]
+    state = len(states) - 1 if score_S[-1] >= score_S[-2] else len(states) - 2
+    starts = [0] * num_units
+    for t in range(num_frames - 1, -1, -1):
+        if state % 2 == 1:
+            starts[state // 2] = t
+        state -= int(back_TS[t, state])
+    return starts
+
+
+def load_reader(folder: Path, *, device: torch.device) -> CTCReader:
+    """Load a reader for use.
+
+    Args:
+        folder: written by `python -m stage1_rvq.train_reader`.
+        device: where it runs.
+
+    Raises:
+        InputError: missing, unfinished, or another command's folder.
+    """
+    open_input(folder, made_by="stage1_rvq.train_reader", flag="--reader")
+    reader = CTCReader.from_pretrained(str(folder / "model"), strict=True)
+    load_weights(reader, folder / "model" / "model.safetensors")
+    reader.units = Tokenizer.from_file(str(folder / "units.json"))
+    return reader.to(device).eval().requires_grad_(False)
+
+
+def seconds(frame: int) -> float:
+    """Time at which a frame begins."""
+    return frame / FRAME_RATE_HZ

@@ -1,0 +1,135 @@
+"""Manifest -> semantic codes: the training data of stage 2.
+
+    python -m stage1_rvq.tokenize_corpus --manifest data/cv/train.jsonl --rvq runs/rvq \
+        --gemma google/gemma-4-E4B-it --out data/cv-codes/train
+
+Writes `codes_00000.parquet`, ... (see `stage1_rvq/codes.py`) and `skipped.jsonl`; with `--jsonl`
+also `twi_semantic_tokens.jsonl`, the codes as strings. Killed, it continues with `--resume`.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from data_manifests.artifact import create_output, write_text
+from data_manifests.config import InputError, parse_config, run_command
+from data_manifests.manifest import Utterance, read_manifest
+from stage1_rvq.codes import CodedUtterance, code_format, read_codes, write_codes
+from stage1_rvq.corpus_encoder import encode_corpus
+from stage1_rvq.device import DtypeName, pick_device, pick_dtype
+from stage1_rvq.gemma import load_audio_encoder
+from stage1_rvq.model import load_rvq
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizeConfig:
+    """Turn every utterance of a manifest into semantic codes."""
+
+    manifest: Path
+    """manifest of utterances"""
+    rvq: str
+    """quantiser: folder of stage1_rvq.train, or hub name"""
+    out: Path
+    """new folder for the codes"""
+    gemma: str = "google/gemma-4-E4B-it"
+    """hub name or folder of Gemma 4 (E2B, E4B) or of an extracted audio encoder"""
+    skip_bad_audio: bool = False
+    """list unusable recordings in skipped.jsonl and go on, instead of stopping at the first"""
+    jsonl: bool = False
+    """also write twi_semantic_tokens.jsonl, the codes as strings of tokens"""
+    beam_size: int = 1
+    """candidates kept per codebook while encoding; more costs time and lowers the error"""
+    batch_size: int = 8
+    """utterances per forward pass"""
+    num_workers: int = 2
+    """threads that decode audio ahead"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps"""
+    dtype: DtypeName = "float32"
+    """precision of the tower; bfloat16 is faster and changes some codes"""
+    resume: bool = False
+    """continue an unfinished folder"""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Tokenize the corpus; prints the folder."""
+    config = parse_config(TokenizeConfig, argv)
+    utterances = list(read_manifest(config.manifest))
+    device = pick_device(config.device)
+    dtype = pick_dtype(config.dtype, device)
+    rvq = load_rvq(config.rvq, device=device)
+    encoder = load_audio_encoder(config.gemma, device=device, dtype=dtype)
+    if encoder.dim != rvq.config.dim:
+        raise InputError(
+            f"--gemma embeddings are {encoder.dim} wide, --rvq was trained on {rvq.config.dim}"
+        )
+    output = create_output(
+        config.out,
+        config,
+        command="stage1_rvq.tokenize_corpus",
+        inputs={"manifest": config.manifest, "rvq": config.rvq, "gemma": config.gemma},
+        resume=config.resume,
+    )
+    if output.is_done:
+        print(config.out)
+        return
+    output.record(device=str(device), dtype=str(dtype))
+
+    def encode(frames_TD: Tensor) -> Tensor:
+        return rvq.encode(frames_TD.to(device), beam_size=config.beam_size).cpu()
+
+    def write_shard(number: int, rows: list[tuple[Utterance, Tensor]]) -> None:
+        coded = [CodedUtterance(u.id, u.text, u.speaker, u.dialect, codes) for u, codes in rows]
+        write_codes(_codes_path(config.out, number), coded, code_format(rvq.config))
+
+    num_skipped = encode_corpus(
+        utterances,
+        encoder,
+        config.out,
+        convert=encode,
+        write_shard=write_shard,
+        is_written=lambda number: _codes_path(config.out, number).exists(),
+        batch_size=config.batch_size,
+        num_workers=config.num_workers,
+        skip_bad_audio=config.skip_bad_audio,
+    )
+    output.record(num_utterances=len(utterances) - num_skipped, num_skipped=num_skipped)
+    if config.jsonl:
+        _write_token_strings(config.out)
+    output.finish()
+    print(config.out)
+
+
+def as_token_string(codes_TK: Tensor) -> str:
+    """Codes as tokens of a text model, frame by frame, coarsest codebook first.
+
+    `<|sound_start|><|sound_0_0194|><|sound_1_1020|>...<|sound_end|>`: Ichigo's notation with the
+    codebook added, since eight codebooks share no vocabulary.
+    """
+    tokens = [
+        f"<|sound_{k}_{code:04d}|>" for frame in codes_TK.tolist() for k, code in enumerate(frame)
+    ]
+    return "".join(["<|sound_start|>", *tokens, "<|sound_end|>"])
+
+
+def _codes_path(out: Path, number: int) -> Path:
+    return out / f"codes_{number:05d}.parquet"
+
+
+def _write_token_strings(out: Path) -> None:
+    lines = []
+    for path in sorted(out.glob("codes_*.parquet")):
+        for utterance in read_codes(path):
+            row = {
+                "id": utterance.id,
+                "text": utterance.text,
+                "semantic_tokens": as_token_string(utterance.codes_TK),
+            }
+            lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+    write_text(out / "twi_semantic_tokens.jsonl", "".join(lines))
+
+
+if __name__ == "__main__":
+    run_command(main)

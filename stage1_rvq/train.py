@@ -1,0 +1,147 @@
+"""Train the residual vector quantiser on cached embeddings.
+
+    python -m stage1_rvq.train --embeddings data/cv-embeddings/train \
+        --dev-embeddings data/cv-embeddings/dev --out runs/rvq
+
+The result is `runs/rvq/model` (`SpeechRVQ.from_pretrained`); runs unchanged under `accelerate
+launch`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch.nn.utils import clip_grad_norm_
+from tqdm import tqdm
+from transformers import get_cosine_schedule_with_warmup
+
+from data_manifests.artifact import create_output
+from data_manifests.config import InputError, parse_config, run_command
+from stage1_rvq.checkpoint import resume_from_latest, save_checkpoint
+from stage1_rvq.data import EmbeddingFolder, ShuffledBatches
+from stage1_rvq.device import derive_seed, pick_device, seed_step
+from stage1_rvq.model import MIN_FRAMES_PER_CODE, RVQConfig, SpeechRVQ
+from stage1_rvq.training_log import TrainingLog
+
+MAX_DEV_FRAMES = 100_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Train the residual vector quantiser on cached embeddings."""
+
+    embeddings: Path
+    """folder written by stage1_rvq.embed"""
+    out: Path
+    """new folder for this run"""
+    dev_embeddings: Path | None = None
+    """embeddings of the dev split, to measure on while training"""
+    num_codebooks: int = 8
+    """codebooks, coarsest first"""
+    codebook_size: int = 2048
+    """codes per codebook; training needs 20 frames for each"""
+    steps: int = 20_000
+    """optimizer steps"""
+    batch_frames: int = 8192
+    """frames per step and process (one frame = 40 ms)"""
+    learning_rate: float = 1e-4
+    """peak learning rate of the linear maps; codebooks follow by moving average"""
+    warmup_steps: int = 200
+    """steps of linear warm-up"""
+    save_every: int = 1000
+    """steps between checkpoints, and between measurements on dev"""
+    seed: int = 0
+    """of k-means, batches and dropout"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps"""
+    resume: bool = False
+    """continue from the newest checkpoint"""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train the quantiser; prints the run's folder."""
+    config = parse_config(TrainConfig, argv)
+    embeddings = EmbeddingFolder(config.embeddings)
+    dev = config.dev_embeddings and EmbeddingFolder(config.dev_embeddings, flag="--dev-embeddings")
+    if dev and dev.dim != embeddings.dim:
+        raise InputError(f"--dev-embeddings are {dev.dim} wide, --embeddings {embeddings.dim}")
+    device = pick_device(config.device)
+    accelerator = Accelerator(cpu=device.type == "cpu")
+    output = create_output(
+        config.out,
+        config,
+        command="stage1_rvq.train",
+        inputs={"embeddings": config.embeddings, "dev_embeddings": config.dev_embeddings},
+        resume=config.resume,
+    )
+    if output.is_done:
+        print(config.out)
+        return
+    output.record(device=str(device), dtype="float32")
+    rvq = SpeechRVQ(
+        RVQConfig(
+            dim=embeddings.dim,
+            num_codebooks=config.num_codebooks,
+            codebook_size=config.codebook_size,
+        )
+    ).to(accelerator.device)
+    optimizer = torch.optim.AdamW(rvq.parameters(), lr=config.learning_rate, weight_decay=0.0)
+    schedule = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, config.steps)
+    first_step = resume_from_latest(config.out, rvq, optimizer, schedule)
+    if first_step == 0:
+        seed_step(config.seed, -1)
+        sample_ND = embeddings.sample(
+            4 * MIN_FRAMES_PER_CODE * config.codebook_size, derive_seed(config.seed, "kmeans")
+        )
+        rvq.init_codebooks(sample_ND.to(accelerator.device), embeddings.frame_scale_D)
+    model, optimizer, schedule = accelerator.prepare(rvq, optimizer, schedule)
+    batches = ShuffledBatches(
+        embeddings.num_frames, config.batch_frames * accelerator.num_processes, config.seed
+    )
+    with TrainingLog(config.out, first_step=first_step) as log:
+        progress = tqdm(
+            range(first_step, config.steps), initial=first_step, total=config.steps, desc="rvq"
+        )
+        for step in progress:
+            seed_step(config.seed, step, accelerator.process_index)
+            model.train()
+            positions_N = batches.at_step(step)[
+                accelerator.process_index :: accelerator.num_processes
+            ]
+            loss = model(embeddings.gather(positions_N).to(accelerator.device))
+            accelerator.backward(loss.total)
+            clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            numbers = {name: value.item() for name, value in vars(loss).items()}
+            if accelerator.is_main_process:
+                log.log(step + 1, "train", **numbers)
+            progress.set_postfix(loss=f"{numbers['total']:.4f}")
+            last = step + 1 == config.steps
+            if accelerator.is_main_process and (last or (step + 1) % config.save_every == 0):
+                metrics = measure_on_dev(rvq, dev) if dev else {}
+                if metrics:
+                    log.log(step + 1, "dev", **metrics)
+                save_checkpoint(config.out, step + 1, rvq, optimizer, schedule, metrics=metrics)
+    if accelerator.is_main_process:
+        rvq.save_pretrained(config.out / "model")
+        output.finish()
+        print(config.out)
+
+
+@torch.no_grad()
+def measure_on_dev(rvq: SpeechRVQ, dev: EmbeddingFolder) -> dict[str, float]:
+    """Relative error and cosine of the dev split's frames, all codebooks used."""
+    from stage1_rvq.codebook_metrics import measure_reconstruction
+
+    rvq.eval()
+    frames_ND = dev.sample(MAX_DEV_FRAMES, seed=0).to(rvq.frame_scale_D.device)
+    decoded_ND = rvq.decode(rvq.encode(frames_ND))
+    reconstruction = measure_reconstruction(frames_ND, decoded_ND, rvq.frame_scale_D)
+    return {"relative_error": reconstruction.relative_error, "cosine": reconstruction.cosine}
+
+
+if __name__ == "__main__":
+    run_command(main)

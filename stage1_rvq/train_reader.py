@@ -1,0 +1,184 @@
+"""Train the CTC reader on cached embeddings and their transcripts.
+
+    python -m stage1_rvq.train_reader --embeddings data/cv-embeddings/train \
+        --dev-embeddings data/cv-embeddings/dev --out runs/reader
+
+`runs/reader/model` is the checkpoint with the lowest CER on dev (the last one, where there is no
+dev).
+"""
+
+import sys
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils import clip_grad_norm_
+from tqdm import tqdm
+from transformers import get_cosine_schedule_with_warmup
+
+from data_manifests.artifact import create_output
+from data_manifests.config import InputError, parse_config, run_command
+from data_manifests.error_rates import ErrorRates, compute_error_rates
+from data_manifests.twi_text import normalize_for_scoring
+from stage1_rvq.checkpoint import resume_from_latest, save_checkpoint
+from stage1_rvq.data import EmbeddedUtterance, EmbeddingFolder, ShuffledBatches, pad_frames
+from stage1_rvq.device import pick_device, seed_step
+from stage1_rvq.reader import BLANK_ID, CTCReader, ReaderConfig
+from stage1_rvq.text_units import train_units
+from stage1_rvq.training_log import TrainingLog
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainReaderConfig:
+    """Train the CTC reader that turns speech embeddings into Twi text."""
+
+    embeddings: Path
+    """folder written by stage1_rvq.embed, with transcripts"""
+    out: Path
+    """new folder for this run"""
+    dev_embeddings: Path | None = None
+    """embeddings of the dev split: the checkpoint with the lowest CER on it is kept"""
+    num_units: int = 512
+    """pieces of words, none longer than a syllable"""
+    width: int = 512
+    """width of each LSTM direction"""
+    num_layers: int = 2
+    """LSTM layers"""
+    steps: int = 20_000
+    """optimizer steps"""
+    batch_size: int = 32
+    """utterances per step and process"""
+    learning_rate: float = 1e-3
+    """peak learning rate"""
+    warmup_steps: int = 500
+    """steps of linear warm-up"""
+    save_every: int = 1000
+    """steps between checkpoints, and between measurements on dev"""
+    seed: int = 0
+    """of weights, batches and dropout"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps"""
+    resume: bool = False
+    """continue from the newest checkpoint"""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train the reader; prints the run's folder."""
+    config = parse_config(TrainReaderConfig, argv)
+    embeddings = EmbeddingFolder(config.embeddings)
+    dev = config.dev_embeddings and EmbeddingFolder(config.dev_embeddings, flag="--dev-embeddings")
+    device = pick_device(config.device)
+    accelerator = Accelerator(cpu=device.type == "cpu")
+    units = train_units((u.text for u in embeddings.utterances), config.num_units)
+    usable = [u for u in embeddings.utterances if _fits(u, units)]
+    if not usable:
+        raise InputError(f"--embeddings {config.embeddings}: no utterance with a usable transcript")
+    if dropped := len(embeddings.utterances) - len(usable):
+        print(f"{dropped} utterances left out: more text than their frames hold", file=sys.stderr)
+    output = create_output(
+        config.out,
+        config,
+        command="stage1_rvq.train_reader",
+        inputs={"embeddings": config.embeddings, "dev_embeddings": config.dev_embeddings},
+        resume=config.resume,
+    )
+    if output.is_done:
+        print(config.out)
+        return
+    output.record(
+        device=str(device), dtype="float32", num_utterances=len(usable), num_left_out=dropped
+    )
+    seed_step(config.seed, -1)
+    reader = CTCReader(
+        ReaderConfig(embeddings.dim, units.get_vocab_size(), config.width, config.num_layers)
+    )
+    reader.frame_scale_D.copy_(embeddings.frame_scale_D)
+    reader.units = units
+    reader.to(accelerator.device)
+    optimizer = torch.optim.AdamW(reader.parameters(), lr=config.learning_rate, weight_decay=0.01)
+    schedule = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, config.steps)
+    first_step = resume_from_latest(config.out, reader, optimizer, schedule)
+    model, optimizer, schedule = accelerator.prepare(reader, optimizer, schedule)
+    batches = ShuffledBatches(
+        len(usable), config.batch_size * accelerator.num_processes, config.seed
+    )
+    with TrainingLog(config.out, first_step=first_step) as log:
+        progress = tqdm(
+            range(first_step, config.steps), initial=first_step, total=config.steps, desc="reader"
+        )
+        for step in progress:
+            seed_step(config.seed, step, accelerator.process_index)
+            model.train()
+            picks = batches.at_step(step)[accelerator.process_index :: accelerator.num_processes]
+            loss = _ctc_loss(model, [usable[i] for i in picks.tolist()], embeddings, units)
+            accelerator.backward(loss)
+            clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            progress.set_postfix(loss=f"{loss.item():.3f}")
+            if accelerator.is_main_process:
+                log.log(step + 1, "train", loss=loss.item())
+                if step + 1 == config.steps or (step + 1) % config.save_every == 0:
+                    _measure_and_save(config.out, step + 1, reader, dev, log)
+                    save_checkpoint(config.out, step + 1, reader, optimizer, schedule)
+    if accelerator.is_main_process:
+        units.save(str(config.out / "units.json"))
+        output.finish()
+        print(config.out)
+
+
+def read_embeddings(reader: CTCReader, embeddings: EmbeddingFolder) -> ErrorRates:
+    """The reader's error rates on a folder of cached embeddings."""
+    return compute_error_rates(
+        [u.text for u in embeddings.utterances],
+        reader.transcribe([embeddings.read(u) for u in embeddings.utterances]),
+    )
+
+
+def _fits(utterance: EmbeddedUtterance, units: Tokenizer) -> bool:
+    ids = units.encode(normalize_for_scoring(utterance.text)).ids
+    repeats = sum(a == b for a, b in pairwise(ids))
+    return 0 < len(ids) + repeats <= utterance.num_frames
+
+
+def _ctc_loss(
+    model: torch.nn.Module,
+    utterances: list[EmbeddedUtterance],
+    embeddings: EmbeddingFolder,
+    units: Tokenizer,
+) -> Tensor:
+    frames_BTD, mask_BT = pad_frames([embeddings.read(u) for u in utterances])
+    lengths_B = mask_BT.sum(dim=1)
+    device = next(model.parameters()).device
+    log_probs_BTV = model(frames_BTD.to(device), lengths_B)
+    targets = [torch.tensor(units.encode(normalize_for_scoring(u.text)).ids) for u in utterances]
+    return F.ctc_loss(
+        log_probs_BTV.transpose(0, 1),
+        torch.cat(targets).to(device),
+        lengths_B,
+        torch.tensor([len(target) for target in targets]),
+        blank=BLANK_ID,
+    )
+
+
+def _measure_and_save(
+    run: Path, step: int, reader: CTCReader, dev: EmbeddingFolder | None, log: TrainingLog
+) -> None:
+    """Keep `model/` at the lowest dev CER so far; without dev, at the newest step."""
+    if dev:
+        best_before = log.lowest("dev", "cer")
+        rates = read_embeddings(reader.eval(), dev)
+        log.log(step, "dev", wer=rates.wer, cer=rates.cer)
+        if rates.cer >= best_before:
+            return
+    reader.save_pretrained(run / "model")
+
+
+if __name__ == "__main__":
+    run_command(main)
