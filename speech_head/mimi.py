@@ -1,0 +1,249 @@
+"""Mimi, the codec the speech head speaks through: speech to codes, codes to speech, as a stream.
+
+Mimi (Kyutai, arXiv:2410.00037; `kyutai/mimi`, CC-BY 4.0) turns 24 kHz mono speech into 12.5 frames
+a second, one code per codebook. It is causal: nothing after a frame, padding included, changes it.
+
+    mimi = load_mimi("kyutai/mimi")
+    [codes_FK] = mimi.encode([x_N])
+    x_N = mimi.decode(codes_FK)
+    stream = MimiStreamDecoder(mimi)
+    for codes_BFK in frames_as_they_are_generated:
+        play(stream.decode(codes_BFK))
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import MimiConfig, MimiModel
+from transformers.models.mimi import modeling_mimi as layers
+
+from data_manifests.config import InputError
+
+# B utterances, F Mimi frames (12.5 per second), K codebooks (coarsest first), N samples (24,000 per
+# second); inside Mimi: C channels, T steps at the layer's own rate
+
+Device = torch.device | str
+Tensors = TypeVar("Tensors", Tensor, list[Tensor])  # of one utterance, or of each of several
+
+
+def load_mimi(
+    name_or_folder: str | Path, *, num_codebooks: int = 8, device: Device = "cpu"
+) -> "Mimi":
+    """Load a frozen Mimi; it runs in float32, whatever it was saved in.
+
+    Args:
+        name_or_folder: `kyutai/mimi`, or a folder written by `save_pretrained` (needs no network).
+        num_codebooks: how many codebooks to use, coarsest first; the released Mimi has 32.
+        device: where it runs.
+
+    Raises:
+        InputError: nothing there, not a Mimi, weights missing, or too few codebooks.
+    """
+    name = str(name_or_folder)
+    try:
+        if (model_type := MimiConfig.get_config_dict(name)[0].get("model_type")) != "mimi":
+            raise InputError(f"{name}: model_type in config.json is {model_type}, expected mimi")
+        model, report = MimiModel.from_pretrained(
+            name, use_safetensors=True, output_loading_info=True
+        )
+    except OSError as error:
+        raise InputError(f"{name}: cannot load a Mimi: {str(error).splitlines()[0]}") from error
+    if missing := sorted(report["missing_keys"]):  # transformers warns, and leaves them random
+        raise InputError(f"{name}: {len(missing)} weights are missing, the first is {missing[0]}")
+    return Mimi(model, num_codebooks=num_codebooks, device=device)
+
+
+class Mimi:
+    """A frozen Mimi. Not an `nn.Module`: a speech head that holds one never trains or saves it."""
+
+    def __init__(self, model: MimiModel, *, num_codebooks: int = 8, device: Device = "cpu") -> None:
+        """Take `model` over: cast, move and freeze it. InputError if it has too few codebooks."""
+        config = model.config
+        if not 1 <= num_codebooks <= config.num_quantizers:
+            raise InputError(f"num_codebooks is {num_codebooks}, Mimi has {config.num_quantizers}")
+        self.model = model.to(device, torch.float32).eval().requires_grad_(False)
+        reset_codebook_caches(self.model)
+        self.num_codebooks = num_codebooks  # K
+        self.codebook_size: int = config.codebook_size  # codes are in [0, codebook_size)
+        self.frame_size: int = config.frame_size  # samples per frame: 1920
+        self.frame_rate_hz: float = config.frame_rate  # 12.5
+        self.sample_rate_hz: int = config.sampling_rate  # 24,000
+        self.device = torch.device(device)  # where it runs, and where results lie
+
+    def encode(self, waveforms: Sequence[Tensor | np.ndarray]) -> list[Tensor]:
+        """Turn clips into codes, each as if it were alone.
+
+        Args:
+            waveforms: each [N], float32 at `sample_rate_hz`, N >= 1; lengths may differ.
+
+        Returns:
+            Of each clip codes_FK, int64, F = ceil(N / frame_size): silence fills the last frame.
+
+        Raises:
+            InputError: a clip is not 1-D float32, is empty, or holds NaN or infinity.
+        """
+        clips = [torch.as_tensor(waveform) for waveform in waveforms]
+        for i, x_N in enumerate(clips):
+            if x_N.dtype != torch.float32 or x_N.ndim != 1 or len(x_N) == 0:
+                found = f"{x_N.dtype} {list(x_N.shape)}"
+                raise InputError(f"waveforms[{i}] is {found}, expected torch.float32 [N], N >= 1")
+            if not x_N.isfinite().all():
+                raise InputError(f"waveforms[{i}] holds NaN or infinity, expected finite samples")
+        # transformers 5.23 ignores Mimi's padding mask. Padding of whole frames does no harm, but a
+        # frame cut short by the end of the batch gets other codes than one filled with silence.
+        clips = [torch.nn.functional.pad(x_N, (0, -len(x_N) % self.frame_size)) for x_N in clips]
+        x_BN = pad_sequence(clips, batch_first=True).to(self.device)
+        with _exact_float32(self.device):
+            output = self.model.encode(x_BN[:, None], num_quantizers=self.num_codebooks)
+        codes_BFK = output.audio_codes.transpose(1, 2)
+        nums_frames = [len(x_N) // self.frame_size for x_N in clips]
+        return [codes_FK[:n].clone() for codes_FK, n in zip(codes_BFK, nums_frames, strict=True)]
+
+    def decode(self, codes: Tensors, num_samples: int | Sequence[int] | None = None) -> Tensors:
+        """Turn codes into speech: a tensor for a tensor, a list for a list.
+
+        Args:
+            codes: codes_FK, int64 in [0, codebook_size), F >= 1; in a list, F may differ.
+            num_samples: how many samples to keep, at most F * frame_size; None keeps all.
+
+        Returns:
+            x_N, float32 at `sample_rate_hz`.
+
+        Raises:
+            InputError: wrong shape, type or range (end-of-speech codes have to be cut off before).
+        """
+        if isinstance(codes, Tensor):
+            return self.decode([codes], None if num_samples is None else [num_samples])[0]
+        for i, codes_FK in enumerate(codes):
+            _check_codes(codes_FK, self, f"codes[{i}]", "[F, K]")
+        lengths = [len(codes_FK) * self.frame_size for codes_FK in codes]
+        num_samples = lengths if num_samples is None else num_samples
+        for n, length in zip(num_samples, lengths, strict=True):
+            if not 1 <= n <= length:
+                raise InputError(f"num_samples is {n}, expected 1 to {length}")
+        codes_BFK = pad_sequence(codes, batch_first=True).to(self.device)
+        with _exact_float32(self.device):
+            x_BN = self.model.decode(codes_BFK.transpose(1, 2)).audio_values[:, 0]
+        return [x_N[:n].clone() for x_N, n in zip(x_BN, num_samples, strict=True)]
+
+
+class MimiStreamDecoder:
+    """`Mimi.decode` while the codes are still being generated, in chunks of any size.
+
+    One object is one stream, or B that advance together; a new utterance takes a new object.
+
+    transformers 5.23 cannot: with `decoder_past_key_values`, `MimiModel.decode` carries over what
+    its transformer saw, but its convolutions begin anew at every call, which is heard as clicks
+    (SesameAILabs/csm#105). Here each of them is given the last inputs of the chunk before, too.
+    """
+
+    def __init__(self, mimi: Mimi) -> None:
+        self._mimi = mimi
+        self._past_key_values = None
+        plain, transposed = layers.MimiConv1d, layers.MimiConvTranspose1d
+        convs = [m for m in mimi.model.decoder.modules() if isinstance(m, plain | transposed)]
+        for index, conv in enumerate(convs):
+            conv.layer_idx = index  # in the cache below; transformers numbers only the encoder's
+        self._past_inputs = layers.MimiConv1dPaddingCache(
+            num_layers=len(convs),
+            # The kernel of a transposed one is twice its stride, so it needs a single past input.
+            per_layer_padding=[int(c.padding_total) if isinstance(c, plain) else 1 for c in convs],
+            per_layer_padding_mode=["constant"] * len(convs),
+            per_layer_in_channels=[c.conv.in_channels for c in convs],
+        )
+
+    def decode(self, codes_BFK: Tensor) -> Tensor:
+        """Decode the next frames; raises what `Mimi.decode` raises.
+
+        Args:
+            codes_BFK: int64 in [0, codebook_size), F >= 1; the same B at every call.
+
+        Returns:
+            x_BN, float32 at `sample_rate_hz`: the F * frame_size samples that follow.
+        """
+        _check_codes(codes_BFK, self._mimi, "codes_BFK", "[B, F, K]")
+        model, device = self._mimi.model, self._mimi.device
+        with _exact_float32(device):
+            x_BCT = model.quantizer.decode(codes_BFK.transpose(1, 2).to(device))
+            x_BTC = self._upsample(model.decoder.upsample, x_BCT).transpose(1, 2)
+            output = model.decoder.decoder_transformer(
+                x_BTC, past_key_values=self._past_key_values, use_cache=True
+            )
+            self._past_key_values = output.past_key_values
+            x_BCT = output.last_hidden_state.transpose(1, 2)
+            for layer in model.decoder.decoder_seanet.layers:
+                if isinstance(layer, layers.MimiConvTranspose1d):
+                    x_BCT = self._upsample(layer, x_BCT)
+                elif isinstance(layer, layers.MimiConv1d | layers.MimiResnetBlock):
+                    x_BCT = layer(x_BCT, padding_cache=self._past_inputs)
+                else:
+                    x_BCT = layer(x_BCT)
+        return x_BCT[:, 0]
+
+    def _upsample(self, layer: layers.MimiConvTranspose1d, x_BCT: Tensor) -> Tensor:
+        past_BC1 = self._past_inputs.update(x_BCT, layer.layer_idx)
+        return layer(torch.cat([past_BC1, x_BCT], dim=-1))[..., layer.conv.stride[0] :]
+
+
+def reset_codebook_caches(model: MimiModel) -> None:
+    """Have `model` read its codebooks anew after they were changed, cast or moved.
+
+    transformers 5.23 keeps each table in a plain attribute from its first use on, which neither
+    `load_state_dict` nor `to` reaches: the old codebook stays in use unnoticed, or types clash.
+    """
+    for module in model.modules():
+        if isinstance(module, layers.MimiEuclideanCodebook):
+            module._embed = None
+
+
+def tiny_mimi(seed: int = 0) -> MimiModel:
+    """Build a small `MimiModel` with random weights for tests: real in all but size and sound.
+
+    24 kHz, 12.5 frames a second, 8 codebooks of 64, 147 k parameters, attention over 4 frames. As
+    the library initialises it, tests would be blind: codebooks are zero, transformers nearly so.
+    """
+    width = {"hidden_size": 32, "upsample_groups": 32, "intermediate_size": 64, "codebook_dim": 16}
+    codes = {"num_quantizers": 8, "codebook_size": 64, "vector_quantization_hidden_dimension": 16}
+    sizes = {"num_filters": 4, "num_hidden_layers": 2, "sliding_window": 8}
+    scale = {"initializer_range": 0.2, "layer_scale_initial_scale": 0.5}
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.default_generator.manual_seed(seed)
+        model = MimiModel(MimiConfig(**width, **codes, **sizes, **scale)).eval()
+        for module in model.modules():
+            if isinstance(module, layers.MimiEuclideanCodebook):
+                module.embed_sum.normal_(std=3.0)  # about the spread of the latents
+    return model
+
+
+@contextmanager
+def _exact_float32(device: torch.device) -> Iterator[None]:
+    """Compute in full float32, without gradients, whatever the caller trains in.
+
+    A code is a nearest neighbour among residuals, so rounding shows: bfloat16 changes 9 % of them,
+    TF32 2 % (full size, random weights), and torch 2.13 uses TF32 in CUDA convolutions by default.
+    """
+    conv, matmul = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    before = conv.fp32_precision, matmul.fp32_precision
+    conv.fp32_precision = matmul.fp32_precision = "ieee"
+    try:
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        conv.fp32_precision, matmul.fp32_precision = before
+
+
+def _check_codes(codes: Tensor, mimi: Mimi, name: str, dims: str) -> None:
+    """Refuse what Mimi cannot decode; on a GPU a code out of range would end the process."""
+    is_shaped = codes.ndim == dims.count(",") + 1 and codes.shape[-1] == mimi.num_codebooks
+    if codes.dtype != torch.int64 or not is_shaped or codes.numel() == 0:
+        expected = f"torch.int64 {dims} with K = {mimi.num_codebooks}, F >= 1"
+        raise InputError(f"{name} is {codes.dtype} {list(codes.shape)}, expected {expected}")
+    low, high, size = codes.min().item(), codes.max().item(), mimi.codebook_size
+    if low < 0 or high >= size:
+        raise InputError(f"{name} has codes from {low} to {high}, expected 0 to {size - 1}")
