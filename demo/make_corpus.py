@@ -34,12 +34,19 @@ class MakeCorpusConfig:
     """how many of the world's questions to use"""
     seed: int = 0
     """of the recordings' noise"""
+    resume: bool = False
+    """accept an unfinished folder and write it again"""
 
 
 def main(argv: list[str] | None = None) -> None:
     """Write the corpus; prints the folder."""
     config = parse_config(MakeCorpusConfig, argv)
-    output = create_output(config.out, config, command="demo.make_corpus", inputs={})
+    output = create_output(
+        config.out, config, command="demo.make_corpus", inputs={}, resume=config.resume
+    )
+    if output.is_done:
+        print(config.out)
+        return
     questions = all_questions()[: config.num_questions]
     rows = [
         _record(config.out, config.seed, *spoken)

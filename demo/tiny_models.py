@@ -42,12 +42,19 @@ class TinyModelsConfig:
     """tokens of the tiny Gemma, 256 bytes among them"""
     seed: int = 0
     """of the random weights"""
+    resume: bool = False
+    """accept an unfinished folder and write it again"""
 
 
 def main(argv: list[str] | None = None) -> None:
     """Write both models; prints the folder."""
     config = parse_config(TinyModelsConfig, argv)
-    output = create_output(config.out, config, command="demo.tiny_models", inputs={})
+    output = create_output(
+        config.out, config, command="demo.tiny_models", inputs={}, resume=config.resume
+    )
+    if output.is_done:
+        print(config.out)
+        return
     texts = [text for q in all_questions() for text in (q.text, q.answer)]
     tokenizer = train_tokenizer(texts, config.vocabulary_size)
     special_ids = {

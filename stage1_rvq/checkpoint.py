@@ -10,14 +10,19 @@ Written to a folder aside and renamed. Random numbers need no saving: see `devic
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from data_manifests.artifact import read_json, write_json
+from data_manifests.artifact import is_output_folder, open_input, read_json, write_json
 from data_manifests.config import InputError
+
+Config = TypeVar("Config")
 
 
 def save_checkpoint(
@@ -94,7 +99,10 @@ def resume_from_latest(
 
 def load_weights(model: nn.Module, path: Path) -> None:
     """Load a safetensors file strictly; InputError says what is missing, left over or misshapen."""
-    state = load_file(path)
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
     wanted = state_to_save(model)
     problems = [f"missing {name}" for name in wanted.keys() - state.keys()]
     problems += [f"unknown {name}" for name in state.keys() - wanted.keys()]
@@ -106,6 +114,42 @@ def load_weights(model: nn.Module, path: Path) -> None:
     if problems:
         raise InputError(f"{path}: does not fit this model: {'; '.join(sorted(problems)[:3])}")
     model.load_state_dict(state)
+
+
+def find_pretrained(name: str, *, made_by: str, flag: str) -> Path:
+    """The `save_pretrained` folder behind a name a user gave.
+
+    Args:
+        name: folder a training command wrote (its `model/` is meant), a `save_pretrained` folder,
+            or a hub name, which is downloaded.
+        made_by: dotted name of that training command.
+        flag: the flag it was given with.
+
+    Raises:
+        InputError: unfinished or foreign folder, or not found.
+    """
+    path = Path(name)
+    if is_output_folder(path):
+        open_input(path, made_by=made_by, flag=flag)
+        return path / "model"
+    if path.is_dir():
+        return path
+    try:
+        return Path(snapshot_download(name))
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"{flag} {name}: no such folder, and not on the hub: {reason}") from error
+
+
+def load_config(folder: Path, config_class: type[Config]) -> Config:
+    """Read a model's `config.json` into its dataclass; InputError where the two do not agree."""
+    values = read_json(folder / "config.json")
+    try:
+        return config_class(**values)
+    except TypeError as error:
+        raise InputError(
+            f"{folder / 'config.json'}: not a {config_class.__name__}: {error}"
+        ) from None
 
 
 def state_to_save(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -60,6 +60,7 @@ def measure_usage(codes_NK: Tensor, codebook_size: int) -> CodebookUsage:
     return CodebookUsage(used, perplexity, entropy)
 
 
+@torch.no_grad()
 def measure_reconstruction(
     frames_ND: Tensor, decoded_ND: Tensor, frame_scale_D: Tensor
 ) -> Reconstruction:

@@ -41,6 +41,8 @@ class EvaluateConfig:
     """candidates kept per codebook while encoding"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
+    resume: bool = False
+    """accept an unfinished folder and write it again"""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -57,7 +59,11 @@ def main(argv: list[str] | None = None) -> None:
         config,
         command="stage1_rvq.evaluate",
         inputs={"rvq": config.rvq, "embeddings": config.embeddings, "reader": config.reader},
+        resume=config.resume,
     )
+    if output.is_done:
+        print(config.out)
+        return
     output.record(device=str(device), dtype="float32")
     metrics = measure(rvq, embeddings, reader or None, beam_size=config.beam_size)
     write_json(config.out / "metrics.json", metrics)

@@ -11,8 +11,7 @@ ik/speechless-twi-stage1-rvq-gemma4).
 
 # B utterances, T frames (25 per second), D embedding width, K codebooks (coarsest first), N frames
 
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -21,8 +20,8 @@ from torch.nn import functional as F
 from vector_quantize_pytorch import ResidualVQ
 from vector_quantize_pytorch.vector_quantize_pytorch import kmeans
 
-from data_manifests.artifact import is_output_folder, open_input
 from data_manifests.config import InputError
+from stage1_rvq.checkpoint import find_pretrained, load_config, load_weights
 from stage1_rvq.gemma import FRAME_RATE_HZ
 
 KMEANS_ITERATIONS = 10
@@ -226,17 +225,7 @@ def load_rvq(name: str, *, device: torch.device) -> SpeechRVQ:
     Raises:
         InputError: unfinished or foreign folder, or weights that do not fit.
     """
-    path = Path(name)
-    if is_output_folder(path):
-        open_input(path, made_by="stage1_rvq.train", flag="--rvq")
-        name = str(path / "model")
-    try:
-        rvq = SpeechRVQ.from_pretrained(name, strict=True)
-    except (OSError, RuntimeError, TypeError, ValueError) as error:
-        raise InputError(f"--rvq {name}: cannot be loaded: {str(error).splitlines()[0]}") from error
+    folder = find_pretrained(name, made_by="stage1_rvq.train", flag="--rvq")
+    rvq = SpeechRVQ(load_config(folder, RVQConfig))
+    load_weights(rvq, folder / "model.safetensors")
     return rvq.to(device).eval().requires_grad_(False)
-
-
-def describe(config: RVQConfig) -> dict[str, int | float]:
-    """What later stages must know of a quantiser, as plain numbers."""
-    return asdict(config)

@@ -25,9 +25,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from data_manifests.artifact import open_input
 from data_manifests.config import InputError
 from data_manifests.twi_text import normalize_for_scoring
-from stage1_rvq.checkpoint import load_weights
+from stage1_rvq.checkpoint import load_config, load_weights
 from stage1_rvq.data import pad_frames
-from stage1_rvq.gemma import FRAME_RATE_HZ
 
 BLANK_ID = 0
 
@@ -208,12 +207,7 @@ def load_reader(folder: Path, *, device: torch.device) -> CTCReader:
         InputError: missing, unfinished, or another command's folder.
     """
     open_input(folder, made_by="stage1_rvq.train_reader", flag="--reader")
-    reader = CTCReader.from_pretrained(str(folder / "model"), strict=True)
+    reader = CTCReader(load_config(folder / "model", ReaderConfig))
     load_weights(reader, folder / "model" / "model.safetensors")
     reader.units = Tokenizer.from_file(str(folder / "units.json"))
     return reader.to(device).eval().requires_grad_(False)
-
-
-def seconds(frame: int) -> float:
-    """Time at which a frame begins."""
-    return frame / FRAME_RATE_HZ

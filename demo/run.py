@@ -1,0 +1,215 @@
+"""All four stages, from nothing to a spoken answer, on a laptop and offline.
+
+    python -m demo.run --out runs/demo
+
+Every step is one of the project's own commands; its line is printed, so that each can be run by
+itself. Run again, it continues where it stopped. Ends with `report.json`, `report.html` and
+`answer.wav`.
+"""
+
+import importlib
+import json
+import os
+import resource
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from data_manifests.artifact import write_json
+from data_manifests.config import parse_config, run_command
+from demo.report import build_report, write_html
+
+Effort = Literal["check", "demo"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Run all four stages on the demo's own corpus and models."""
+
+    out: Path = Path("runs/demo")
+    """folder of everything the demo makes"""
+    effort: Effort = "demo"
+    """demo: a few minutes; check: a few steps a stage, proves only that all of it runs"""
+    seed: int = 0
+    """of every stage"""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much each stage does."""
+
+    num_questions: int
+    codebook_size: int
+    rvq_steps: int
+    reader_steps: int
+    speechless_steps: int
+    finetune_steps: int
+    head_steps: int
+    save_every: int
+
+
+SIZES: dict[Effort, Sizes] = {
+    "check": Sizes(30, 16, 4, 4, 4, 2, 4, 2),
+    "demo": Sizes(200, 128, 300, 600, 600, 80, 300, 150),
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of the demo, and the stage its time counts for."""
+
+    stage: str
+    command: str
+    words: tuple[str, ...]
+    # The folder or file it writes; there already, the step is skipped.
+    out: Path
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the demo; prints the table and where the results are."""
+    config = parse_config(RunConfig, argv)
+    seconds_path = config.out / "seconds.json"
+    seconds: dict[str, float] = (
+        json.loads(seconds_path.read_text()) if seconds_path.exists() else {}
+    )
+    steps = list(plan(config.out, SIZES[config.effort], config.seed))
+    for number, step in enumerate(steps, start=1):
+        line = f"python -m {step.command} {shlex.join(step.words)}"
+        print(f"\n[{number}/{len(steps)}] {step.stage}\n$ {line}", file=sys.stderr)
+        if step.out.is_file() or (step.out / "done").exists():
+            print("done before", file=sys.stderr)
+            continue
+        started = time.monotonic()
+        _run_step(step)
+        seconds[step.stage] = seconds.get(step.stage, 0.0) + time.monotonic() - started
+        config.out.mkdir(parents=True, exist_ok=True)
+        write_json(seconds_path, seconds)
+    peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    report = build_report(config.out, seconds, peak_rss_mb)
+    write_json(config.out / "report.json", report)
+    write_html(config.out / "report.html", config.out, report)
+    print((config.out / "report.txt").read_text(encoding="utf-8"))
+    print(config.out / "report.html")
+    print(config.out / "answer.wav")
+
+
+def plan(out: Path, sizes: Sizes, seed: int) -> Iterator[Step]:
+    """The commands of the demo, in order."""
+    corpus, models = out / "corpus", out / "models"
+    gemma, mimi = models / "gemma", models / "mimi"
+    save = ("--save-every", sizes.save_every)
+    train = (*save, "--seed", seed, "--device", "cpu")
+
+    def step(stage: str, command: str, out: Path, *words: object) -> Step:
+        return Step(stage, command, (*map(str, words), "--out", str(out)), out)
+
+    yield step("corpus", "demo.make_corpus", corpus, "--num-questions", sizes.num_questions)
+    yield step("corpus", "demo.tiny_models", models, "--seed", seed)
+
+    for split in ("train", "dev", "test"):
+        yield step(
+            "stage1", "stage1_rvq.embed", out / "embeddings" / split,
+            "--manifest", corpus / f"{split}.jsonl", "--gemma", gemma,
+        )  # fmt: skip
+    train_embeddings, dev_embeddings, test_embeddings = (
+        out / "embeddings" / split for split in ("train", "dev", "test")
+    )
+    embeddings = ("--embeddings", train_embeddings, "--dev-embeddings", dev_embeddings)
+    yield step(
+        "stage1", "stage1_rvq.train", out / "rvq", *embeddings,
+        "--codebook-size", sizes.codebook_size, "--batch-frames", 1024, "--warmup-steps", 20,
+        "--steps", sizes.rvq_steps, *train,
+    )  # fmt: skip
+    yield step(
+        "stage1", "stage1_rvq.train_reader", out / "reader", *embeddings,
+        "--num-units", 128, "--width", 128, "--batch-size", 16, "--learning-rate", 3e-3,
+        "--warmup-steps", 30, "--steps", sizes.reader_steps, *train,
+    )  # fmt: skip
+    rvq, reader = ("--rvq", out / "rvq"), ("--reader", out / "reader")
+    yield step(
+        "stage1", "stage1_rvq.evaluate", out / "rvq-test",
+        *rvq, *reader, "--embeddings", test_embeddings,
+    )  # fmt: skip
+    for split in ("train", "dev", "test"):
+        yield step(
+            "stage1", "stage1_rvq.tokenize_corpus", out / "codes" / split,
+            "--manifest", corpus / f"{split}.jsonl", *rvq, "--gemma", gemma,
+        )  # fmt: skip
+
+    yield step(
+        "stage2", "stage2_speechless.train", out / "speechless",
+        "--codes", out / "codes" / "train", "--dev-codes", out / "codes" / "dev", *rvq, *reader,
+        "--width", 128, "--num-layers", 4, "--depth-width", 64, "--depth-layers", 2,
+        "--batch-size", 16, "--learning-rate", 2e-3, "--warmup-steps", 30,
+        "--steps", sizes.speechless_steps, *train,
+    )  # fmt: skip
+    speechless = ("--speechless", out / "speechless")
+    yield step(
+        "stage2", "stage2_speechless.evaluate", out / "speechless-test",
+        *speechless, "--codes", out / "codes" / "test", *rvq, *reader,
+    )  # fmt: skip
+
+    yield step(
+        "stage3", "stage3_finetune.speak_dialogues", out / "spoken-dialogues",
+        "--dialogues", corpus / "dialogues_train.jsonl", *speechless, "--dialect", "asante",
+    )  # fmt: skip
+    for target, name in (("chain", "finetune"), ("direct", "finetune-direct")):
+        yield step(
+            "stage3", "stage3_finetune.train", out / name,
+            "--dialogues", out / "spoken-dialogues", *rvq, "--gemma", gemma, "--target", target,
+            "--batch-size", 4, "--accumulate", 1, "--learning-rate", 2e-3, "--warmup-steps", 5,
+            "--no-gradient-checkpointing", "--steps", sizes.finetune_steps, *train,
+        )  # fmt: skip
+    yield step(
+        "stage3", "stage3_finetune.evaluate", out / "finetune-test",
+        "--gemma", gemma, "--finetune", out / "finetune",
+        "--direct-finetune", out / "finetune-direct", *reader,
+        "--dialogues", corpus / "dialogues_test.jsonl", "--recordings", corpus / "test.jsonl",
+        "--max-new-tokens", 48,
+    )  # fmt: skip
+
+    ours = ("--gemma", gemma, "--finetune", out / "finetune", "--mimi", mimi)
+    for split in ("train", "dev"):
+        yield step(
+            "speech_head", "speech_head.states", out / "states" / split,
+            "--manifest", corpus / f"{split}.jsonl", *ours, *reader,
+        )  # fmt: skip
+    yield step(
+        "speech_head", "speech_head.train", out / "head",
+        "--states", out / "states" / "train", "--dev-states", out / "states" / "dev",
+        "--steps", sizes.head_steps, *train,
+    )  # fmt: skip
+    head = ("--head", out / "head")
+    yield step(
+        "speech_head", "speech_head.evaluate", out / "head-test",
+        "--manifest", corpus / "test.jsonl", *ours, *head, *reader,
+    )  # fmt: skip
+    question = corpus / "audio" / f"{_held_out_question(sizes.num_questions)}.wav"
+    yield step("chat", "speech_head.speak", out / "answer.wav", *ours, *head, "--audio", question)
+
+
+def _held_out_question(num_questions: int) -> str:
+    from demo.world import all_questions, is_held_out
+
+    questions = all_questions()[:num_questions]
+    return next(f"question_{i:04d}" for i, q in enumerate(questions) if is_held_out(q))
+
+
+def _run_step(step: Step) -> None:
+    """Run a command in this process, what it prints going to stderr; resume it if it was cut
+    off."""
+    words = list(step.words)
+    if (step.out / "config.json").exists():
+        words.append("--resume")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    with redirect_stdout(sys.stderr):
+        importlib.import_module(step.command).main(words)
+
+
+if __name__ == "__main__":
+    run_command(main)

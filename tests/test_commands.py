@@ -1,0 +1,83 @@
+"""Every command: help, unknown flags, unknown keys, and the exact line that runs it in its
+docstring."""
+
+import importlib
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from data_manifests.config import InputError
+
+PACKAGES = (
+    "data_manifests",
+    "stage1_rvq",
+    "stage2_speechless",
+    "stage3_finetune",
+    "speech_head",
+    "demo",
+    "benchmarks",
+)
+
+
+def find_commands():
+    return [
+        f"{package}.{path.stem}"
+        for package in PACKAGES
+        for path in sorted((ROOT / package).glob("*.py"))
+        if "run_command(main)" in path.read_text(encoding="utf-8")
+    ]
+
+
+COMMANDS = find_commands()
+
+
+def test_the_commands_users_need_are_there():
+    expected = {
+        "data_manifests.build", "data_manifests.check", "data_manifests.score",
+        "stage1_rvq.embed", "stage1_rvq.train", "stage1_rvq.train_reader", "stage1_rvq.evaluate",
+        "stage1_rvq.tokenize_corpus", "stage2_speechless.train", "stage2_speechless.generate",
+        "stage2_speechless.evaluate", "stage3_finetune.build_dialogues",
+        "stage3_finetune.speak_dialogues", "stage3_finetune.train", "stage3_finetune.evaluate",
+        "stage3_finetune.chat", "speech_head.states", "speech_head.train", "speech_head.speak",
+        "speech_head.evaluate", "speech_head.chat", "speech_head.preflight", "demo.run",
+    }  # fmt: skip
+    assert expected <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_and_unknown_flag(command, capsys):
+    module = importlib.import_module(command)
+    with pytest.raises(SystemExit) as stopped:
+        module.main(["--help"])
+    assert stopped.value.code == 0
+    assert "--" in capsys.readouterr().out
+    with pytest.raises(InputError, match="unknown flag --no-such-thing"):
+        module.main(["--no-such-thing", "1"])
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_docstring_shows_how_to_run_it(command):
+    assert f"python -m {command}" in importlib.import_module(command).__doc__
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_unknown_key_of_a_config_file(command, tmp_path):
+    path = tmp_path / "settings.toml"
+    path.write_text("no_such_key = 1\n")
+    with pytest.raises(InputError, match="unknown key 'no_such_key'"):
+        importlib.import_module(command).main(["--config", str(path)])
+
+
+def test_a_mistake_is_one_line_and_exit_code_2(tmp_path):
+    """Through a real process: no traceback, one line on stderr, code 2."""
+    words = ["-m", "data_manifests.check", "--manifest", str(tmp_path / "absent.jsonl")]
+    process = subprocess.run(
+        [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, env=os.environ.copy()
+    )
+    assert process.returncode == 2
+    errors = [line for line in process.stderr.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1 and "absent.jsonl" in errors[0]
+    assert "Traceback" not in process.stderr
