@@ -11,10 +11,12 @@ import contextlib
 import dataclasses
 import difflib
 import io
+import itertools
+import os
 import re
 import sys
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,8 +55,10 @@ def parse_config(config_class: type[Config], argv: Sequence[str] | None = None) 
     if toml_path is not None:
         words = _flags_from_toml(toml_path, names, given=_flag_names(words)) + words
     message = io.StringIO()
+    # tyro folds its errors to the terminal's width, in the middle of long paths.
+    width = None if {"-h", "--help"} & set(words) else "10000"
     try:
-        with contextlib.redirect_stderr(message):
+        with contextlib.redirect_stderr(message), _terminal_width(width):
             return tyro.cli(config_class, prog=_command_name(config_class), args=words)
     except SystemExit as exit_:
         if exit_.code in (0, None):
@@ -157,14 +161,27 @@ def _flags_from_toml(path: Path, names: Sequence[str], given: Sequence[str]) -> 
     return words
 
 
+@contextlib.contextmanager
+def _terminal_width(columns: str | None) -> Iterator[None]:
+    before = os.environ.get("COLUMNS")
+    if columns is not None:
+        os.environ["COLUMNS"] = columns
+    try:
+        yield
+    finally:
+        if columns is not None:
+            del os.environ["COLUMNS"]
+            if before is not None:
+                os.environ["COLUMNS"] = before
+
+
 def _one_line(box: str) -> str:
     """The message inside tyro's error box, without the frame, the argument's help and the usage
     hint."""
-    lines = []
-    for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines():
-        if re.search(r"[╭╰]", line) or not (text := line.strip(" │|")):
-            continue
-        if set(text) <= {"─", "-"}:
-            break
-        lines.append(text)
+    # The title stands in the frame; without UTF-8 there is no frame, and it stands above a rule.
+    plain = re.sub(r"\x1b\[[0-9;]*m|[│|]", "", box).replace("─", "-")
+    texts = [line.strip() for line in plain.splitlines() if line.strip() and "╭" not in line]
+    if "╭" not in box:
+        texts = texts[2:]
+    lines = list(itertools.takewhile(lambda text: set(text) != {"-"}, texts))
     return " ".join(lines) if lines else box.strip()

@@ -95,11 +95,13 @@ def main(argv: list[str] | None = None) -> None:
             4 * MIN_FRAMES_PER_CODE * config.codebook_size, derive_seed(config.seed, "kmeans")
         )
         rvq.init_codebooks(sample_ND.to(accelerator.device), embeddings.frame_scale_D)
-    model, optimizer, schedule = accelerator.prepare(rvq, optimizer, schedule)
+    # The schedule stays as it is: prepared, it would step once a process.
+    model, optimizer = accelerator.prepare(rvq, optimizer)
     batches = ShuffledBatches(
         embeddings.num_frames, config.batch_frames * accelerator.num_processes, config.seed
     )
-    with TrainingLog(config.out, first_step=first_step) as log:
+    is_writer = accelerator.is_main_process
+    with TrainingLog(config.out, first_step=first_step, is_writer=is_writer) as log:
         progress = tqdm(
             range(first_step, config.steps), initial=first_step, total=config.steps, desc="rvq"
         )

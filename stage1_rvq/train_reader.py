@@ -103,11 +103,13 @@ def main(argv: list[str] | None = None) -> None:
     optimizer = torch.optim.AdamW(reader.parameters(), lr=config.learning_rate, weight_decay=0.01)
     schedule = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, config.steps)
     first_step = resume_from_latest(config.out, reader, optimizer, schedule)
-    model, optimizer, schedule = accelerator.prepare(reader, optimizer, schedule)
+    # The schedule stays as it is: prepared, it would step once a process.
+    model, optimizer = accelerator.prepare(reader, optimizer)
     batches = ShuffledBatches(
         len(usable), config.batch_size * accelerator.num_processes, config.seed
     )
-    with TrainingLog(config.out, first_step=first_step) as log:
+    is_writer = accelerator.is_main_process
+    with TrainingLog(config.out, first_step=first_step, is_writer=is_writer) as log:
         progress = tqdm(
             range(first_step, config.steps), initial=first_step, total=config.steps, desc="reader"
         )

@@ -18,8 +18,17 @@ class TrainingLog:
     run had never stopped.
     """
 
-    def __init__(self, run: Path, *, first_step: int = 0) -> None:
+    def __init__(self, run: Path, *, first_step: int = 0, is_writer: bool = True) -> None:
+        """
+        Args:
+            run: the run's output folder.
+            first_step: steps done before this process began.
+            is_writer: off in all but the first of several processes: nothing is then written.
+        """
         self.path = run / "metrics.jsonl"
+        self.events: SummaryWriter | None = None
+        if not is_writer:
+            return
         if self.path.exists():
             lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [
@@ -32,6 +41,8 @@ class TrainingLog:
 
     def log(self, step: int, split: str, **numbers: float) -> None:
         """Record numbers of one step under a split's name ("train", "dev")."""
+        if self.events is None:
+            return
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "split": split, **numbers}) + "\n")
         for name, value in numbers.items():
@@ -56,4 +67,5 @@ class TrainingLog:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.events.close()
+        if self.events is not None:
+            self.events.close()

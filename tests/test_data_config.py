@@ -1,5 +1,8 @@
 """Settings: precedence, types, and errors on one line."""
 
+import io
+import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -70,6 +73,17 @@ def test_mistakes(words, message):
         parse_config(ExampleConfig, words)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_messages_do_not_depend_on_the_terminal(encoding, monkeypatch):
+    """tyro draws another frame where stdout is not UTF-8, and folds at the terminal's width."""
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+    monkeypatch.setenv("COLUMNS", "40")
+    with pytest.raises(InputError) as caught:
+        parse_config(ExampleConfig, ["--out", "x", "--steps", "0"])
+    assert str(caught.value) == "--steps must be positive, got 0"
+    assert os.environ["COLUMNS"] == "40"
 
 
 def test_unknown_key_names_the_nearest(tmp_path):
