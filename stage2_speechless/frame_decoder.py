@@ -1,0 +1,162 @@
+"""The code-frame decoder: one temporal state -> the K codes of one frame, coarsest first.
+
+    decoder = FrameDecoder(FrameDecoderConfig(num_codebooks=8, codebook_size=2048, state_width=768))
+    logits_NJV = decoder(states_ND, codes_NK)                       # training
+    codes_NK = decoder.generate(states_ND, code0_N, uniforms_NJ)    # generation
+
+A "depth transformer" (RQ-Transformer, Lee et al., 2022; Moshi, Défossez et al., 2024): the
+caller's temporal model predicts codebook 0 from the state, this one codebooks 1 to K-1, each from
+the state and the codes before it. Used by Speechless (25 frames a second) and by the speech head
+(Mimi's codes, 12.5).
+"""
+
+# N frames, D state width, W decoder width, K codebooks, J = K - 1 predicted here, V codes each
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, LlamaConfig, LlamaModel
+
+from data_manifests.config import InputError
+from stage2_speechless.sampling import sample_codes
+
+# As large as the projected state beside them: at Llama's 0.02 codes would start at 3 % of the sum,
+# and codebooks 2 to 7 were learned later (seen on synthetic codes).
+EMBEDDING_STD = 0.5
+
+
+@dataclass(frozen=True)
+class FrameDecoderConfig:
+    """Shape of the decoder.
+
+    Attributes:
+        num_codebooks: K, codebook 0 included.
+        codebook_size: V, codes per codebook.
+        state_width: D, width of the temporal states.
+        width: W.
+        num_layers: transformer layers.
+        num_heads: attention heads.
+    """
+
+    num_codebooks: int
+    codebook_size: int
+    state_width: int
+    width: int = 512
+    num_layers: int = 2
+    num_heads: int = 8
+
+
+class FrameDecoder(nn.Module):
+    """Causal transformer over the codebooks of one frame; frames are independent given their
+    states."""
+
+    def __init__(self, config: FrameDecoderConfig) -> None:
+        super().__init__()
+        if config.num_codebooks < 2:
+            raise InputError(f"codes need at least 2 codebooks, got {config.num_codebooks}")
+        self.config = config
+        num_predicted = config.num_codebooks - 1
+        # Codes of codebook k are tokens k V to (k + 1) V - 1; the last codebook is never an input.
+        self.transformer = build_transformer(
+            num_predicted * config.codebook_size, config.width, config.num_layers, config.num_heads
+        )
+        self.project = nn.Linear(config.state_width, config.width)
+        self.heads_JVW = nn.Parameter(
+            torch.empty(num_predicted, config.codebook_size, config.width)
+        )
+        nn.init.normal_(self.heads_JVW, std=0.02)
+        nn.init.normal_(self.transformer.embed_tokens.weight, std=EMBEDDING_STD)
+
+    def forward(self, states_ND: Tensor, codes_NK: Tensor) -> Tensor:
+        """Logits of codebooks 1 to K-1, each given the true codes before it.
+
+        Args:
+            states_ND: temporal states, float.
+            codes_NK: int64 in [0, V); the last column is not looked at.
+
+        Returns:
+            logits_NJV: `[:, j]` are those of codebook j + 1.
+        """
+        offsets_J = torch.arange(codes_NK.shape[1] - 1, device=codes_NK.device)
+        tokens_NJ = codes_NK[:, :-1] + offsets_J * self.config.codebook_size
+        inputs_NJW = self.project(states_ND)[:, None] + self.transformer.embed_tokens(tokens_NJ)
+        hidden_NJW = self.transformer(inputs_embeds=inputs_NJW, use_cache=False).last_hidden_state
+        return torch.einsum("njw,jvw->njv", hidden_NJW, self.heads_JVW)
+
+    def step(
+        self, projected_NW: Tensor, code_N: Tensor, codebook: int, cache: DynamicCache
+    ) -> Tensor:
+        """Logits `[N, V]` of codebook `codebook + 1`, given the code of `codebook` and, in the
+        cache, those before it; equal to `forward`'s."""
+        token_N = code_N + codebook * self.config.codebook_size
+        input_N1W = (projected_NW + self.transformer.embed_tokens(token_N))[:, None]
+        output = self.transformer(inputs_embeds=input_N1W, past_key_values=cache, use_cache=True)
+        return output.last_hidden_state[:, 0] @ self.heads_JVW[codebook].T
+
+    @torch.no_grad()
+    def generate(
+        self,
+        states_ND: Tensor,
+        code0_N: Tensor,
+        uniforms_NJ: Tensor,
+        *,
+        temperature: float = 1.0,
+        top_k: int = 0,
+    ) -> Tensor:
+        """Complete frames whose first codes are known.
+
+        Args:
+            states_ND: temporal states.
+            code0_N: int64, codes of codebook 0.
+            uniforms_NJ: float32 in [0, 1), one for each code to draw.
+            temperature: as `sample_codes`.
+            top_k: as `sample_codes`.
+
+        Returns:
+            codes_NK: int64, `code0_N` first.
+        """
+        cache = DynamicCache(config=self.transformer.config)
+        projected_NW = self.project(states_ND)
+        codes = [code0_N]
+        for codebook, uniforms_N in enumerate(uniforms_NJ.unbind(dim=1)):
+            logits_NV = self.step(projected_NW, codes[-1], codebook, cache)
+            codes.append(sample_codes(logits_NV, uniforms_N, temperature=temperature, top_k=top_k))
+        return torch.stack(codes, dim=1)
+
+
+def build_transformer(
+    num_tokens: int,
+    width: int,
+    num_layers: int,
+    num_heads: int,
+    *,
+    padding_token: int | None = None,
+) -> LlamaModel:
+    """A causal transformer of Llama's kind with random weights.
+
+    Args:
+        num_tokens: rows of its embedding table, `embed_tokens`.
+        width: of the residual stream; the feed-forward layers are 8/3 of it, in steps of 64.
+        num_layers: transformer layers.
+        num_heads: attention heads.
+        padding_token: a token that embeds as zero and stays so.
+
+    Raises:
+        InputError: heads do not divide the width into even parts (rotary positions come in pairs).
+    """
+    if width % (2 * num_heads):
+        raise InputError(f"a width of {width} does not split into {num_heads} heads of even width")
+    config = LlamaConfig(
+        vocab_size=num_tokens,
+        hidden_size=width,
+        intermediate_size=64 * math.ceil(width * 8 / 3 / 64),
+        num_hidden_layers=num_layers,
+        num_attention_heads=num_heads,
+        pad_token_id=padding_token,
+        bos_token_id=None,
+        eos_token_id=None,
+        attn_implementation="sdpa",
+    )
+    return LlamaModel(config)

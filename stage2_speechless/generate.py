@@ -1,0 +1,206 @@
+"""Speak a file of Twi sentences as semantic codes: the spoken side of stage 3's dialogues.
+
+    python -m stage2_speechless.generate --speechless runs/speechless --text sentences.txt \
+        --rvq runs/rvq --reader runs/reader --max-cer 0.3 --takes 3 --out data/spoken
+
+Writes `codes_00000.parquet`, ... (see `stage1_rvq/codes.py`) and `dropped.jsonl`: every sentence
+that is not among the codes, with the reason. Killed, it continues with `--resume`.
+"""
+
+import json
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from data_manifests.artifact import create_output, write_text
+from data_manifests.config import InputError, nearest_name, parse_config, run_command
+from data_manifests.manifest import DIALECTS
+from data_manifests.score import read_lines
+from stage1_rvq.codes import CodedUtterance, write_codes
+from stage1_rvq.data import iterate_batches
+from stage1_rvq.device import pick_device
+from stage2_speechless.model import load_speechless
+from stage2_speechless.round_trip import load_round_trip
+from stage2_speechless.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K, refuse_bad_sampling
+from stage2_speechless.speak import MAX_CHARACTERS, Sentence, speak_and_select
+from stage2_speechless.vocabulary import UNKNOWN_DIALECT
+
+SENTENCES_PER_SHARD = 256
+SPEAKER = "speechless"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateConfig:
+    """Speak every sentence of a text file as semantic codes."""
+
+    speechless: str
+    """model: folder of stage2_speechless.train, or hub name"""
+    text: Path
+    """one sentence a line; or .jsonl with id and text, and dialect where it is known"""
+    out: Path
+    """new folder for the codes"""
+    rvq: str | None = None
+    """quantiser, to read the codes back; needs --reader"""
+    reader: Path | None = None
+    """folder of stage1_rvq.train_reader: drops what it cannot read (--max-cer); needs --rvq"""
+    max_cer: float = 0.3
+    """with --reader: the highest CER of a sentence that is kept (0.3 = 30 %)"""
+    takes: int = 1
+    """attempts at a sentence that does not end or is not understood"""
+    dialect: str = UNKNOWN_DIALECT
+    """asante, akuapem, fante, unknown; of sentences whose row does not say"""
+    rate: float | None = None
+    """speaking rate in characters per second; drawn from those of training where not given"""
+    max_characters: int = MAX_CHARACTERS
+    """longer sentences are dropped: Gemma hears 30 s"""
+    temperature: float = DEFAULT_TEMPERATURE
+    """of sampling; 0 takes the most probable code"""
+    top_k: int = DEFAULT_TOP_K
+    """draw from the k most probable codes; 0 draws from all"""
+    batch_size: int = 32
+    """sentences generated together"""
+    seed: int = 0
+    """another seed speaks the same sentences another way"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps"""
+    resume: bool = False
+    """continue an unfinished folder"""
+
+    def __post_init__(self) -> None:
+        refuse_bad_sampling(self.temperature, self.top_k)
+        if bool(self.rvq) != bool(self.reader):
+            raise InputError("--rvq and --reader go together: one decodes, the other reads")
+        if self.takes < 1:
+            raise InputError(f"--takes must be at least 1, got {self.takes}")
+        if self.rate is not None and not self.rate > 0:
+            raise InputError(f"--rate must be positive (characters per second), got {self.rate}")
+        if self.dialect not in DIALECTS:
+            raise InputError(f"--dialect {self.dialect}: {nearest_name(self.dialect, DIALECTS)}")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Speak the sentences; prints the folder."""
+    config = parse_config(GenerateConfig, argv)
+    sentences = read_sentences(config.text, dialect=config.dialect, rate_cps=config.rate)
+    device = pick_device(config.device)
+    model = load_speechless(config.speechless, device=device)
+    round_trip = None
+    if config.rvq and config.reader:
+        round_trip = load_round_trip(
+            config.rvq,
+            config.reader,
+            expected=model.config.code_format,
+            expected_by=f"--speechless {config.speechless}",
+            quantizer=model.config.quantizer,
+            device=device,
+        )
+    output = create_output(
+        config.out,
+        config,
+        command="stage2_speechless.generate",
+        inputs={
+            "speechless": config.speechless,
+            "text": config.text,
+            "rvq": config.rvq,
+            "reader": config.reader,
+        },
+        resume=config.resume,
+    )
+    if output.is_done:
+        print(config.out)
+        return
+    output.record(device=str(device), dtype="float32", quantizer=model.config.quantizer)
+    dropped_path = config.out / "dropped.jsonl"
+    dropped: list[dict[str, Any]] = []
+    if dropped_path.exists():
+        dropped = [json.loads(line) for line in dropped_path.read_text("utf-8").splitlines()]
+    shards = list(iterate_batches(len(sentences), SENTENCES_PER_SHARD))
+    for number, positions in enumerate(tqdm(shards, desc="speak", unit=" shards")):
+        path = config.out / f"codes_{number:05d}.parquet"
+        if path.exists():
+            continue
+        shard = [sentences[i] for i in positions]
+        codes, reasons = speak_and_select(
+            model,
+            shard,
+            round_trip,
+            takes=config.takes,
+            max_cer=config.max_cer,
+            max_characters=config.max_characters,
+            seed=config.seed,
+            temperature=config.temperature,
+            top_k=config.top_k,
+            batch_size=config.batch_size,
+        )
+        dropped = [row for row in dropped if row["shard"] != number]
+        dropped += [
+            {"shard": number, "id": s.id, "text": s.text, "reason": reasons[s.id]}
+            for s in shard
+            if s.id in reasons
+        ]
+        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in dropped]
+        write_text(dropped_path, "".join(lines))
+        coded = [
+            CodedUtterance(s.id, s.text, SPEAKER, s.dialect, codes[s.id])
+            for s in shard
+            if s.id in codes
+        ]
+        write_codes(path, coded, model.config.code_format)
+    num_spoken = len(sentences) - len(dropped)
+    if num_spoken == 0:
+        raise InputError(f"all {len(dropped)} sentences were dropped, see {dropped_path}")
+    output.record(num_utterances=num_spoken, num_dropped=len(dropped))
+    output.finish()
+    print(f"{num_spoken} sentences spoken, {len(dropped)} dropped", file=sys.stderr)
+    print(config.out)
+
+
+def read_sentences(path: Path, *, dialect: str, rate_cps: float | None) -> list[Sentence]:
+    """Read sentences to speak: one a line, numbered by line; or JSON Lines, a manifest included.
+
+    Raises:
+        InputError: no such file, not UTF-8, nothing in it; in JSON Lines (file and line are named)
+            a row that is not JSON, lacks `id` or `text`, repeats an id, or has an unknown dialect.
+    """
+    lines = read_lines(path)
+    if not any(line.strip() for line in lines):
+        raise InputError(f"{path}: no sentence in it")
+    if path.suffix != ".jsonl":
+        return [
+            Sentence(f"{path.stem}-{number:06d}", line.strip(), dialect, rate_cps)
+            for number, line in enumerate(lines, start=1)
+        ]
+    sentences: dict[str, Sentence] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        sentence = _parse_row(line, f"{path}:{number}", dialect, rate_cps)
+        if sentence.id in sentences:
+            raise InputError(f"{path}:{number}: id {sentence.id!r} a second time")
+        sentences[sentence.id] = sentence
+    return list(sentences.values())
+
+
+def _parse_row(line: str, origin: str, dialect: str, rate_cps: float | None) -> Sentence:
+    try:
+        row: Any = json.loads(line)
+    except ValueError as error:
+        raise InputError(f"{origin}: not valid JSON: {error}") from None
+    if not isinstance(row, dict):
+        raise InputError(f"{origin}: expected a JSON object, got {type(row).__name__}")
+    for key in ("id", "text"):
+        if not isinstance(row.get(key), str):
+            raise InputError(f"{origin}: needs a string {key!r}")
+    sentence = Sentence(row["id"], row["text"], dialect, rate_cps)
+    if "dialect" not in row:
+        return sentence
+    if row["dialect"] not in DIALECTS:
+        raise InputError(f"{origin}: dialect {row['dialect']!r}, known: {', '.join(DIALECTS)}")
+    return replace(sentence, dialect=row["dialect"])
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,107 @@
+"""The generation loop of Speechless: a batch of prefixes -> codes, frame by frame.
+
+Utterances that end leave the batch, so that one that never ends does not make the others wait.
+"""
+
+# B utterances (still speaking), S prefix positions, T frames (25 per second), L = S + T,
+# K codebooks, D width, V codes per codebook and the end of speech
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import DynamicCache
+
+from stage2_speechless.sampling import sample_codes, utterance_uniforms
+from stage2_speechless.vocabulary import NOTHING
+
+if TYPE_CHECKING:
+    from stage2_speechless.model import Speechless
+
+MAX_FRAMES = 750  # 30 s: what Gemma 4 hears of one recording
+
+
+@dataclass(frozen=True)
+class GeneratedCodes:
+    """One utterance: its codes, int64 `[T, K]` on the CPU, T >= 1, and whether speech ended by
+    itself."""
+
+    codes_TK: Tensor
+    ended: bool
+
+
+@torch.no_grad()
+def generate_batch(
+    model: Speechless,
+    prefixes: Sequence[list[int]],
+    rates_cps: Sequence[float],
+    ids: Sequence[str],
+    *,
+    seed: int,
+    temperature: float,
+    top_k: int,
+    max_frames: int,
+) -> list[GeneratedCodes]:
+    """What `Speechless.generate` does, for prefixes already numbered by `Vocabulary.encode`."""
+    device = model.code0_head.weight.device
+    num_codebooks = model.config.num_codebooks
+    tokens_BSK, mask_BL = pad_in_front(prefixes, num_codebooks)
+    longest = tokens_BSK.shape[1]
+    positions_BL = torch.stack(
+        [
+            F.pad(model.positions(len(prefix), max_frames, rate), (longest - len(prefix), 0))
+            for prefix, rate in zip(prefixes, rates_cps, strict=True)
+        ]
+    ).to(device)
+    tokens_BSK, mask_BL = tokens_BSK.to(device), mask_BL.to(device)
+    # One row more than frames: the last may decide that speech ends.
+    uniforms_BTK = torch.stack(
+        [utterance_uniforms(seed, id_, max_frames + 1, num_codebooks) for id_ in ids]
+    ).to(device)
+    codes_BTK = torch.zeros_like(uniforms_BTK, dtype=torch.long)
+    num_frames = [max_frames] * len(prefixes)
+    ended = [False] * len(prefixes)
+    cache = DynamicCache(config=model.temporal.config)
+    states_BD = model.temporal_states(tokens_BSK, positions_BL[:, :longest], mask_BL, cache)[:, -1]
+    rows_B = torch.arange(len(prefixes), device=device)
+    for t in range(max_frames + 1):
+        logits_BV = model.code0_head(states_BD)
+        if t == 0:
+            logits_BV[:, model.end_of_speech] = -torch.inf  # no utterance is empty
+        uniforms_BK = uniforms_BTK[rows_B, t]
+        code0_B = sample_codes(logits_BV, uniforms_BK[:, 0], temperature=temperature, top_k=top_k)
+        goes_on_B = code0_B != model.end_of_speech
+        if not goes_on_B.all():
+            for row in rows_B[~goes_on_B].tolist():
+                num_frames[row], ended[row] = t, True
+            cache.batch_select_indices(goes_on_B.nonzero()[:, 0])
+            rows_B, mask_BL, states_BD, code0_B, uniforms_BK = (
+                x_B[goes_on_B] for x_B in (rows_B, mask_BL, states_BD, code0_B, uniforms_BK)
+            )
+        if t == max_frames or len(rows_B) == 0:
+            break
+        codes_BK = model.frame_decoder.generate(
+            states_BD, code0_B, uniforms_BK[:, 1:], temperature=temperature, top_k=top_k
+        )
+        codes_BTK[rows_B, t] = codes_BK
+        mask_BL = F.pad(mask_BL, (0, 1), value=True)
+        frame_B1K = model.frame_tokens(codes_BK)[:, None]
+        position_B1 = positions_BL[rows_B, longest + t, None]
+        states_BD = model.temporal_states(frame_B1K, position_B1, mask_BL, cache)[:, 0]
+    codes = [codes_TK[:num] for codes_TK, num in zip(codes_BTK.cpu(), num_frames, strict=True)]
+    return [GeneratedCodes(*result) for result in zip(codes, ended, strict=True)]
+
+
+def pad_in_front(prefixes: Sequence[list[int]], num_codebooks: int) -> tuple[Tensor, Tensor]:
+    """Prefixes of several lengths -> tokens `[B, S, K]`, of which the first column is used, and
+    mask `[B, S]`, True at real positions."""
+    longest = max(map(len, prefixes))
+    tokens_BSK = torch.full((len(prefixes), longest, num_codebooks), NOTHING, dtype=torch.long)
+    for row_SK, prefix in zip(tokens_BSK, prefixes, strict=True):
+        row_SK[longest - len(prefix) :, 0] = torch.tensor(prefix)
+    return tokens_BSK, tokens_BSK[..., 0] != NOTHING

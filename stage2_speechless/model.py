@@ -1,0 +1,239 @@
+"""Speechless: Twi text -> semantic codes of the speech that would say it.
+
+    model = load_speechless("runs/speechless", device=torch.device("cpu"))
+    spoken = model.generate(["me din de ama"], ["hello-1"], dialects=["asante"], rates_cps=[None])
+    spoken[0].codes_TK, spoken[0].ended
+
+A causal transformer reads the prefix (`vocabulary.py`), then goes frame by frame, 25 a second:
+its head predicts codebook 0 or the end of speech, a code-frame decoder codebooks 1 to K-1. What a
+frame is to the next one is the sum of its K code embeddings.
+
+Rotary positions run along the text: a frame stands where the speaking rate says that the speech has
+got to, so that the characters being said are always near (VoiceStar's progress-monitoring RoPE,
+Peng et al., 2025, arXiv:2505.19462). It makes alignment quick to learn, and tells where to end.
+"""
+
+# B utterances, S prefix positions, T frames (25 per second), L = S + T, K codebooks, D width,
+# N frames of a batch end to end, V codes per codebook
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import DynamicCache
+
+from data_manifests.config import InputError
+from data_manifests.twi_text import NORMALIZATION_VERSION
+from stage1_rvq.checkpoint import find_pretrained, load_config, load_weights
+from stage2_speechless.config import SpeechlessConfig
+from stage2_speechless.frame_decoder import FrameDecoder, FrameDecoderConfig, build_transformer
+from stage2_speechless.generation import MAX_FRAMES, GeneratedCodes, generate_batch
+from stage2_speechless.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K, draw_one
+from stage2_speechless.vocabulary import NOTHING, NUM_CONDITIONS, Vocabulary
+
+NO_TARGET = -100
+
+
+@dataclass(frozen=True)
+class SpeechlessLoss:
+    """Cross-entropies in nats."""
+
+    total: Tensor
+    """Of everything, per frame: the sum of `codebooks_K`, and `end` spread over the frames."""
+    codebooks_K: Tensor
+    """Of each codebook, per frame."""
+    end: Tensor
+    """Of the end of speech, per utterance."""
+
+    def as_numbers(self) -> dict[str, float]:
+        """For the training log."""
+        codebooks = {f"codebook_{k}": loss for k, loss in enumerate(self.codebooks_K.tolist())}
+        return {"loss": self.total.item(), "end": self.end.item(), **codebooks}
+
+
+class Speechless(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="speechless-twi",
+    tags=["speech", "twi", "text-to-semantic-tokens"],
+):
+    """Temporal transformer, its head, and a code-frame decoder."""
+
+    def __init__(self, config: SpeechlessConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vocabulary = Vocabulary(config.characters, config.dialects, config.num_rates)
+        num_tokens = self.vocabulary.size + config.num_codebooks * config.codebook_size
+        self.temporal = build_transformer(
+            num_tokens, config.width, config.num_layers, config.num_heads, padding_token=NOTHING
+        )
+        self.dropout = nn.Dropout(config.dropout)
+        # One class more than codes: the end of speech.
+        self.code0_head = nn.Linear(config.width, config.codebook_size + 1, bias=False)
+        self.frame_decoder = FrameDecoder(
+            FrameDecoderConfig(
+                config.num_codebooks, config.codebook_size, config.width, config.depth_width,
+                config.depth_layers, config.depth_heads,
+            )
+        )  # fmt: skip
+
+    @property
+    def end_of_speech(self) -> int:
+        """The class of `code0_head` that is no code."""
+        return self.config.codebook_size
+
+    def frame_tokens(self, codes_TK: Tensor) -> Tensor:
+        """Codes `[..., K]` -> the token numbers they are embedded as, `[..., K]`."""
+        offsets_K = torch.arange(self.config.num_codebooks, device=codes_TK.device)
+        return codes_TK + self.vocabulary.size + offsets_K * self.config.codebook_size
+
+    def positions(self, prefix_length: int, num_frames: int, rate_cps: float) -> Tensor:
+        """Rotary positions of a prefix and the frames after it: float32 `[S + T]`.
+
+        Prefix positions count 0, 1, 2, ...; the start token and frames 0, 1, ... advance from the
+        first character by as much as is said in one frame, 1 being one character.
+        """
+        pace = rate_cps / self.config.frame_rate_hz
+        spoken_T = torch.arange(-1, num_frames) * pace + NUM_CONDITIONS
+        return torch.cat([torch.arange(prefix_length - 1.0), spoken_T])
+
+    def forward(
+        self,
+        tokens_BLK: Tensor,
+        positions_BL: Tensor,
+        targets_BLK: Tensor,
+        depth_fraction: float = 1.0,
+    ) -> SpeechlessLoss:
+        """Training loss of a batch, as `data.collate` makes it.
+
+        An utterance is its prefix, then its frames; padding only behind, where a causal model
+        does not see it.
+
+        Args:
+            tokens_BLK: int64; the K tokens of a frame, or a prefix token and K - 1 `NOTHING`.
+            positions_BL: float32, as `positions`.
+            targets_BLK: int64; codes of the frame that follows a position, or `end_of_speech` and
+                K - 1 `NO_TARGET`, or `NO_TARGET` only.
+            depth_fraction: share of the frames, drawn at random, on which codebooks 1 to K-1 are
+                learned (CSM trains its decoder on 1/16 of them, Sesame, 2025).
+        """
+        states_BLD = self.dropout(self.temporal_states(tokens_BLK, positions_BL))
+        code0_BL = targets_BLK[..., 0]
+        is_end_BL = code0_BL == self.end_of_speech
+        is_frame_BL = (code0_BL != NO_TARGET) & ~is_end_BL
+        codes_NK = targets_BLK[is_frame_BL]
+        states_ND = states_BLD[is_frame_BL]
+        first = F.cross_entropy(self.code0_head(states_ND).float(), codes_NK[:, 0])
+        end = F.cross_entropy(self.code0_head(states_BLD[is_end_BL]).float(), code0_BL[is_end_BL])
+        if depth_fraction < 1:
+            num_drawn = max(1, round(depth_fraction * len(codes_NK)))
+            drawn_N = torch.randperm(len(codes_NK), device=codes_NK.device)[:num_drawn]
+            states_ND, codes_NK = states_ND[drawn_N], codes_NK[drawn_N]
+        logits_NJV = self.frame_decoder(states_ND, codes_NK).float()
+        others_NJ = F.cross_entropy(logits_NJV.mT, codes_NK[:, 1:], reduction="none")
+        codebooks_K = torch.cat([first[None], others_NJ.mean(dim=0)])
+        total = codebooks_K.sum() + end * is_end_BL.sum() / is_frame_BL.sum()
+        return SpeechlessLoss(total, codebooks_K, end)
+
+    def temporal_states(
+        self,
+        tokens_BLK: Tensor,
+        positions_BL: Tensor,
+        mask_BL: Tensor | None = None,
+        cache: DynamicCache | None = None,
+    ) -> Tensor:
+        """States that predict what follows each position.
+
+        Args:
+            tokens_BLK: as in `forward`; with a cache only what is new.
+            positions_BL: of these tokens.
+            mask_BL: bool, True at real tokens, those in the cache included; None where no padding
+                stands in front.
+            cache: keys and values of the positions before; extended by these.
+
+        Returns:
+            float `[B, L, D]`.
+        """
+        if mask_BL is None:
+            # Without a mask, transformers 5.23 takes positions that do not count 1, 2, 3, ... for
+            # several sequences packed into one, and hides them from each other.
+            mask_BL = torch.ones(tokens_BLK.shape[:2], dtype=torch.bool, device=tokens_BLK.device)
+        inputs_BLD = F.embedding_bag(
+            tokens_BLK.flatten(0, 1), self.temporal.embed_tokens.weight,
+            mode="sum", padding_idx=NOTHING,
+        ).view(*tokens_BLK.shape[:2], -1)  # fmt: skip
+        return self.temporal(
+            inputs_embeds=self.dropout(inputs_BLD),
+            attention_mask=mask_BL,
+            position_ids=positions_BL,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        ).last_hidden_state
+
+    @torch.no_grad()
+    def generate(
+        self,
+        texts: Sequence[str],
+        ids: Sequence[str],
+        *,
+        dialects: Sequence[str],
+        rates_cps: Sequence[float | None],
+        seed: int = 0,
+        temperature: float = DEFAULT_TEMPERATURE,
+        top_k: int = DEFAULT_TOP_K,
+        max_frames: int = MAX_FRAMES,
+    ) -> list[GeneratedCodes]:
+        """Speak a batch of texts.
+
+        The same text, id, conditions and seed give the same codes alone or in any batch, up to the
+        rounding of the logits.
+
+        Args:
+            texts: B texts; normalised here.
+            ids: decide, with `seed`, what is drawn for each.
+            dialects: of each text.
+            rates_cps: speaking rates in characters per second; for None one is drawn.
+            seed: another seed speaks the same texts another way.
+            temperature, top_k: as `sample_codes`.
+            max_frames: where an utterance that has not ended is cut off.
+
+        Raises:
+            InputError: a text or condition that `Vocabulary.encode` refuses.
+        """
+        assert not self.training, "call .eval() before generating"
+        rates = [
+            draw_one(self.config.rates_cps, seed, id_) if rate is None else rate
+            for rate, id_ in zip(rates_cps, ids, strict=True)
+        ]
+        conditions = zip(texts, dialects, rates, strict=True)
+        prefixes = [self.vocabulary.encode(*condition) for condition in conditions]
+        return generate_batch(
+            self, prefixes, rates, ids,
+            seed=seed, temperature=temperature, top_k=top_k, max_frames=max_frames,
+        )  # fmt: skip
+
+
+def load_speechless(name: str, *, device: torch.device) -> Speechless:
+    """Load a model for generation.
+
+    Args:
+        name: folder written by `python -m stage2_speechless.train`, a `save_pretrained` folder, or
+            a hub name.
+        device: where it runs.
+
+    Raises:
+        InputError: unfinished or foreign folder, weights that do not fit, or another version of the
+            text normalisation.
+    """
+    folder = find_pretrained(name, made_by="stage2_speechless.train", flag="--speechless")
+    model = Speechless(load_config(folder, SpeechlessConfig))
+    load_weights(model, folder / "model.safetensors")
+    if model.config.normalization != NORMALIZATION_VERSION:
+        raise InputError(
+            f"--speechless {name} reads texts normalised by {model.config.normalization}, this is "
+            f"{NORMALIZATION_VERSION}; train it again"
+        )
+    return model.to(device).eval().requires_grad_(False)

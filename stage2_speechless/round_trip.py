@@ -1,0 +1,90 @@
+"""What the CTC reader hears in codes: dequantise, read, compare with the text.
+
+The judge of generated speech, in training (which checkpoint to keep), in `generate` (which
+sentences to keep) and in `evaluate`.
+"""
+
+# T frames (25 per second), K codebooks
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from data_manifests.artifact import fingerprint
+from data_manifests.config import InputError
+from data_manifests.error_rates import align_utterances
+from stage1_rvq.codes import CodeFormat, code_format, refuse_other_format
+from stage1_rvq.model import SpeechRVQ, load_rvq
+from stage1_rvq.reader import CTCReader, load_reader
+
+BATCH_SIZE = 32
+
+
+@dataclass(frozen=True)
+class RoundTrip:
+    """Quantiser and reader that belong together."""
+
+    rvq: SpeechRVQ
+    reader: CTCReader
+
+    def transcribe(self, codes: Sequence[Tensor]) -> list[str]:
+        """What the reader reads in codes `[T_i, K]`, each with at least one frame."""
+        device = self.rvq.project_in.weight.device
+        texts = []
+        for start in range(0, len(codes), BATCH_SIZE):
+            frames = [
+                self.rvq.decode(c.to(device)).cpu() for c in codes[start : start + BATCH_SIZE]
+            ]
+            texts += self.reader.transcribe(frames)
+        return texts
+
+    def character_error_rates(self, codes: Sequence[Tensor], texts: Sequence[str]) -> list[float]:
+        """Each utterance's own CER against the text it was meant to say."""
+        if not codes:
+            return []
+        aligned = align_utterances(texts, self.transcribe(codes))
+        return [utterance.characters.rate for utterance in aligned]
+
+
+def load_round_trip(
+    rvq_name: str,
+    reader_folder: Path,
+    *,
+    expected: CodeFormat,
+    expected_by: str,
+    quantizer: str,
+    device: torch.device,
+) -> RoundTrip:
+    """Load the judge, and check that it can read the codes in question.
+
+    Args:
+        rvq_name: folder of stage1_rvq.train, or hub name.
+        reader_folder: folder of stage1_rvq.train_reader.
+        expected: format of the codes.
+        expected_by: flag or name whose codes they are, for the message.
+        quantizer: sha256 of the quantiser's folder that the codes belong to; "" where unknown.
+        device: where both run.
+
+    Raises:
+        InputError: unfinished or foreign folders, another code format, another quantiser, or a
+            reader of another embedding width.
+    """
+    rvq = load_rvq(rvq_name, device=device)
+    refuse_other_format(
+        code_format(rvq.config), expected, flag=f"--rvq {rvq_name}", expected_by=expected_by
+    )
+    found = fingerprint(rvq_name).get("sha256", "")
+    if quantizer and found and found != quantizer:
+        raise InputError(
+            f"--rvq {rvq_name} is not the quantiser that made the codes of {expected_by}: their "
+            "formats are the same, their codes mean other sounds"
+        )
+    reader = load_reader(reader_folder, device=device)
+    if reader.config.dim != rvq.config.dim:
+        raise InputError(
+            f"--reader takes embeddings {reader.config.dim} wide, --rvq has {rvq.config.dim}"
+        )
+    return RoundTrip(rvq, reader)

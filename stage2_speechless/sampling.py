@@ -1,0 +1,71 @@
+"""Sampling from given uniform numbers, so that what an utterance draws is its own.
+
+An utterance's numbers come from its id and the seed. So it gets the same codes alone or in any
+batch, on any machine, up to the rounding of the logits themselves.
+"""
+
+# N rows, V codes, T frames, K codebooks
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from data_manifests.config import InputError
+from stage1_rvq.device import derive_seed
+
+# Of Speechless. Fine codebooks carry the room and the voice, which text does not decide: drawn from
+# all codes at temperature 1 they would be noise, taken greedily every sentence would sound alike.
+DEFAULT_TEMPERATURE = 0.8
+DEFAULT_TOP_K = 100
+
+
+def utterance_uniforms(seed: int, id_: str, num_frames: int, num_codebooks: int) -> Tensor:
+    """Random numbers of an utterance: float32 `[num_frames, num_codebooks]` in [0, 1), on the
+    CPU."""
+    generator = torch.Generator().manual_seed(derive_seed(seed, id_))
+    return torch.rand(num_frames, num_codebooks, generator=generator)
+
+
+def draw_one(choices: Sequence[float], seed: int, id_: str) -> float:
+    """One of several values, for an utterance."""
+    return choices[derive_seed(seed, id_, "choice") % len(choices)]
+
+
+def sample_codes(
+    logits_NV: Tensor, uniforms_N: Tensor, *, temperature: float, top_k: int
+) -> Tensor:
+    """Draw one code a row by inverting the cumulative distribution at the row's uniform number.
+
+    Codes keep their order (they are not sorted by probability), so that logits which differ by
+    rounding give another code only where the number falls on the very edge between two.
+
+    Args:
+        logits_NV: any float type; computed in float32.
+        uniforms_N: float32 in [0, 1).
+        temperature: divides the logits; 0 takes the most probable code.
+        top_k: draw from the k most probable codes; 0 draws from all.
+
+    Returns:
+        int64 `[N]`.
+    """
+    logits_NV = logits_NV.float()
+    if temperature == 0:
+        return logits_NV.argmax(dim=-1)
+    if 0 < top_k < logits_NV.shape[-1]:
+        kept_NV = logits_NV.topk(top_k, dim=-1).values
+        logits_NV = logits_NV.masked_fill(logits_NV < kept_NV[:, -1:], -torch.inf)
+    cumulative_NV = (logits_NV / temperature).softmax(dim=-1).cumsum(dim=-1)
+    total_N1 = cumulative_NV[:, -1:]
+    # Rounding may lift the threshold to the total itself, beyond the last possible code.
+    below_total_N1 = torch.nextafter(total_N1, torch.zeros_like(total_N1))
+    threshold_N1 = torch.minimum(uniforms_N[:, None] * total_N1, below_total_N1)
+    return (cumulative_NV > threshold_N1).int().argmax(dim=-1)  # the first that exceeds it
+
+
+def refuse_bad_sampling(temperature: float, top_k: int) -> None:
+    """InputError for settings that sample nothing."""
+    if temperature < 0:
+        raise InputError(f"--temperature must not be negative, got {temperature}")
+    if top_k < 0:
+        raise InputError(f"--top-k must not be negative (0 draws from all codes), got {top_k}")

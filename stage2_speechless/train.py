@@ -1,0 +1,252 @@
+"""Train Speechless on codes with transcripts.
+
+    python -m stage2_speechless.train --codes data/codes/train --dev-codes data/codes/dev \
+        --rvq runs/rvq --reader runs/reader --out runs/speechless
+
+`runs/speechless/model` (`Speechless.from_pretrained`) is the checkpoint whose speech the reader
+understands best (lowest CER on generated dev sentences); without a reader the one with the lowest
+dev loss, without dev the last. Runs unchanged under `accelerate launch`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch.nn.utils import clip_grad_norm_
+from tqdm import tqdm
+from transformers import get_cosine_schedule_with_warmup
+
+from data_manifests.artifact import create_output, fingerprint
+from data_manifests.config import InputError, parse_config, run_command
+from stage1_rvq.checkpoint import resume_from_latest, save_checkpoint
+from stage1_rvq.codes import read_code_format, refuse_other_format
+from stage1_rvq.device import pick_device, seed_step
+from stage1_rvq.training_log import TrainingLog
+from stage2_speechless.config import SpeechlessConfig, default_num_heads
+from stage2_speechless.data import (
+    BucketedBatches,
+    TrainingUtterance,
+    collate,
+    move_batch,
+    print_left_out,
+    quantizer_of_codes,
+    rate_quantiles,
+    read_utterances,
+)
+from stage2_speechless.generation import MAX_FRAMES
+from stage2_speechless.metrics import measure_loss, measure_speech
+from stage2_speechless.model import Speechless
+from stage2_speechless.round_trip import RoundTrip, load_round_trip
+from stage2_speechless.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Train the model that speaks Twi text as semantic codes."""
+
+    codes: Path
+    """folder written by stage1_rvq.tokenize_corpus, with transcripts"""
+    out: Path
+    """new folder for this run"""
+    dev_codes: Path | None = None
+    """codes of the dev split, to measure on while training"""
+    rvq: str | None = None
+    """quantiser that made the codes: with --reader, generated dev sentences are read back"""
+    reader: Path | None = None
+    """folder of stage1_rvq.train_reader; needs --dev-codes and --rvq"""
+    width: int = 768
+    """width of the temporal transformer"""
+    num_layers: int = 10
+    """its layers"""
+    num_heads: int | None = None
+    """its attention heads; where not given one for every 64 of width, at least 4"""
+    depth_width: int = 512
+    """width of the code-frame decoder (codebooks 1 to 7)"""
+    depth_layers: int = 2
+    """its layers"""
+    depth_heads: int | None = None
+    """its attention heads; as --num-heads"""
+    depth_fraction: float = 0.5
+    """share of each batch's frames on which it is trained; more costs time"""
+    dropout: float = 0.1
+    """on inputs and states"""
+    dialect_dropout: float = 0.2
+    """how often a dialect is not told, so that "unknown" can be spoken"""
+    steps: int = 50_000
+    """optimizer steps"""
+    batch_size: int = 32
+    """utterances per step and process"""
+    learning_rate: float = 5e-4
+    """peak learning rate"""
+    warmup_steps: int = 1000
+    """steps of linear warm-up"""
+    num_dev_sentences: int = 64
+    """dev sentences generated and read back at each measurement"""
+    save_every: int = 1000
+    """steps between checkpoints, and between measurements on dev"""
+    seed: int = 0
+    """of weights, batches, dropout, and what dev sentences draw"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps"""
+    resume: bool = False
+    """continue from the newest checkpoint"""
+
+
+@dataclass(frozen=True)
+class Dev:
+    """What is measured while training: loss on all utterances, speech on the first few."""
+
+    utterances: list[TrainingUtterance]
+    round_trip: RoundTrip | None
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train the model; prints the run's folder."""
+    config = parse_config(TrainConfig, argv)
+    if config.reader and not (config.dev_codes and config.rvq):
+        raise InputError("--reader needs --dev-codes and --rvq: it reads generated dev sentences")
+    fmt = read_code_format(config.codes)
+    quantizer = quantizer_of_codes(config.codes)
+    if config.rvq and not quantizer:
+        quantizer = fingerprint(config.rvq).get("sha256", "")
+    listed = read_utterances(config.codes, Vocabulary())
+    shape = SpeechlessConfig(
+        num_codebooks=fmt.num_codebooks,
+        codebook_size=fmt.codebook_size,
+        frame_rate_hz=fmt.frame_rate_hz,
+        width=config.width,
+        num_layers=config.num_layers,
+        num_heads=config.num_heads or default_num_heads(config.width),
+        depth_width=config.depth_width,
+        depth_layers=config.depth_layers,
+        depth_heads=config.depth_heads or default_num_heads(config.depth_width),
+        dropout=config.dropout,
+        rates_cps=rate_quantiles(listed.utterances),
+        quantizer=quantizer,
+    )
+    device = pick_device(config.device)
+    accelerator = Accelerator(cpu=device.type == "cpu")
+    dev = load_dev(config, shape, accelerator.device)
+    seed_step(config.seed, -1)
+    speechless = Speechless(shape).to(accelerator.device)
+    output = create_output(
+        config.out,
+        config,
+        command="stage2_speechless.train",
+        inputs={
+            "codes": config.codes, "dev_codes": config.dev_codes, "rvq": config.rvq,
+            "reader": config.reader,
+        },
+        resume=config.resume,
+    )  # fmt: skip
+    if output.is_done:
+        print(config.out)
+        return
+    print_left_out(listed, "--codes")
+    output.record(
+        device=str(device),
+        dtype="float32",
+        quantizer=quantizer,
+        num_utterances=len(listed.utterances),
+        num_left_out=dict(listed.left_out),
+        num_parameters=sum(p.numel() for p in speechless.parameters()),
+    )
+    optimizer = torch.optim.AdamW(
+        speechless.parameters(), lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=0.1
+    )
+    schedule = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, config.steps)
+    first_step = resume_from_latest(config.out, speechless, optimizer, schedule)
+    # The schedule stays as it is: prepared, it would step once a process.
+    model, optimizer = accelerator.prepare(speechless, optimizer)
+    lengths = [len(u.codes_TK) for u in listed.utterances]
+    batches = BucketedBatches(lengths, config.batch_size * accelerator.num_processes, config.seed)
+    is_writer = accelerator.is_main_process
+    with TrainingLog(config.out, first_step=first_step, is_writer=is_writer) as log:
+        progress = tqdm(
+            range(first_step, config.steps), initial=first_step, total=config.steps, desc="train"
+        )
+        for step in progress:
+            seed_step(config.seed, step, accelerator.process_index)
+            model.train()
+            picks = batches.at_step(step)[accelerator.process_index :: accelerator.num_processes]
+            batch = collate(
+                [listed.utterances[i] for i in picks.tolist()],
+                speechless,
+                dialect_dropout=config.dialect_dropout,
+            )
+            loss = model(
+                **vars(move_batch(batch, accelerator.device)), depth_fraction=config.depth_fraction
+            )
+            accelerator.backward(loss.total)
+            clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            numbers = loss.as_numbers()
+            progress.set_postfix(loss=f"{numbers['loss']:.3f}")
+            if accelerator.is_main_process:
+                log.log(step + 1, "train", **numbers)
+                if step + 1 == config.steps or (step + 1) % config.save_every == 0:
+                    _measure_and_save(config, step + 1, speechless, dev, log)
+                    save_checkpoint(config.out, step + 1, speechless, optimizer, schedule)
+    if accelerator.is_main_process:
+        output.finish()
+        print(config.out)
+
+
+def load_dev(config: TrainConfig, shape: SpeechlessConfig, device: torch.device) -> Dev | None:
+    """What the flags ask to measure; InputError where codes, quantiser and reader do not belong
+    together."""
+    if not config.dev_codes:
+        return None
+    refuse_other_format(
+        read_code_format(config.dev_codes, flag="--dev-codes"),
+        shape.code_format,
+        flag=f"--dev-codes {config.dev_codes}",
+        expected_by=f"--codes {config.codes}",
+    )
+    listed = read_utterances(config.dev_codes, Vocabulary(), flag="--dev-codes")
+    print_left_out(listed, "--dev-codes")
+    if not (config.reader and config.rvq):
+        return Dev(listed.utterances, None)
+    round_trip = load_round_trip(
+        config.rvq,
+        config.reader,
+        expected=shape.code_format,
+        expected_by=f"--codes {config.codes}",
+        quantizer=shape.quantizer,
+        device=device,
+    )
+    return Dev(listed.utterances, round_trip)
+
+
+def _measure_and_save(
+    config: TrainConfig, step: int, model: Speechless, dev: Dev | None, log: TrainingLog
+) -> None:
+    """Keep `model/` at the lowest dev CER (else dev loss) so far; without dev, at the newest
+    step."""
+    model.eval()
+    if dev:
+        metrics = measure_loss(model, dev.utterances, config.batch_size)
+        judged_by = "loss"
+        if dev.round_trip:
+            chosen = dev.utterances[: config.num_dev_sentences]
+            # Young models do not end; twice the longest recording is enough to see it.
+            longest = max(len(u.codes_TK) for u in chosen)
+            speech = measure_speech(
+                model, chosen, dev.round_trip, seed=config.seed, batch_size=config.batch_size,
+                max_frames=min(MAX_FRAMES, 2 * longest),
+            )  # fmt: skip
+            metrics |= {"cer": speech["cer_generated"], "wer": speech["wer_generated"]}
+            metrics |= {name: speech[name] for name in ("length_ratio", "never_ended")}
+            judged_by = "cer"
+        best_before = log.lowest("dev", judged_by)
+        log.log(step, "dev", **metrics)
+        if metrics[judged_by] >= best_before:
+            return
+    model.save_pretrained(config.out / "model")
+
+
+if __name__ == "__main__":
+    run_command(main)

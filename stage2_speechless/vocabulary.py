@@ -1,0 +1,96 @@
+"""What Speechless is told before it speaks: dialect, speaking rate, and the text's characters.
+
+    [dialect][rate][m][e][ ][d][i][n]...[start]
+
+Texts are normalised for scoring: lower case, no punctuation, no tone marks. Those are the letters
+that a model can learn to sound out from few hours of speech, and those the reader is judged by.
+"""
+
+# S prefix positions
+
+import math
+from dataclasses import dataclass
+
+from data_manifests.config import InputError, nearest_name
+from data_manifests.manifest import DIALECTS
+from data_manifests.twi_text import is_speakable, normalize_for_scoring
+
+# Asante, Akuapem and Fante; ŋ; the letters of loans and names (c j q v x z); digits, which corpora
+# hold and readers read out. Nothing else is left of a Twi text once it is normalised for scoring.
+CHARACTERS = " abcdeɛfghijklmnŋoɔpqrstuvwxyz0123456789"
+# Characters per second, spaces included, in bins of 1; fast Twi reaches 17. WhisperSpeech
+# conditions on the same quantity in 32 bins of 0.625 (collabora, t2s_up_wds_mlang_enclm.py).
+NUM_RATES = 24
+UNKNOWN_DIALECT = "unknown"
+
+NOTHING = 0  # embeds as zero: padding, and the unused columns of a prefix position
+START = 1
+NUM_CONDITIONS = 2  # dialect and rate, before the first character
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Numbers of everything that can stand in a prefix. Code frames are numbered after them.
+
+    Attributes:
+        characters: the inventory; anything else in a text is refused.
+        dialects: names; "unknown" is also told at random in training.
+        num_rates: bins of speaking rate, 1 character per second each.
+    """
+
+    characters: str = CHARACTERS
+    dialects: tuple[str, ...] = DIALECTS
+    num_rates: int = NUM_RATES
+
+    @property
+    def size(self) -> int:
+        """Prefix tokens in all, `NOTHING` and `START` included."""
+        return 2 + len(self.dialects) + self.num_rates + len(self.characters)
+
+    def encode(self, text: str, dialect: str, rate_cps: float) -> list[int]:
+        """Number a prefix.
+
+        Args:
+            text: what is to be said; normalised here.
+            dialect: one of `dialects`.
+            rate_cps: speaking rate in characters per second; beyond the last bin it counts there.
+
+        Returns:
+            S = 3 + characters numbers in [1, size).
+
+        Raises:
+            InputError: as `spoken_characters`, an unknown dialect, or a rate that is not positive.
+        """
+        if dialect not in self.dialects:
+            raise InputError(f"dialect {dialect!r}: {nearest_name(dialect, self.dialects)}")
+        first_rate = 2 + len(self.dialects)
+        first_character = first_rate + self.num_rates
+        characters = self.spoken_characters(text)
+        return [
+            2 + self.dialects.index(dialect),
+            first_rate + self._rate_bin(rate_cps),
+            *(first_character + self.characters.index(char) for char in characters),
+            START,
+        ]
+
+    def spoken_characters(self, text: str) -> str:
+        """A text as Speechless reads it.
+
+        Raises:
+            InputError: no letter in it, or a character outside the inventory.
+        """
+        if not is_speakable(text):
+            raise InputError(f"no letter to pronounce in {_shorten(text)}")
+        characters = normalize_for_scoring(text)
+        if unknown := sorted(set(characters) - set(self.characters)):
+            raise InputError(f"no sound for {' '.join(unknown)} in {_shorten(text)}")
+        return characters
+
+    def _rate_bin(self, rate_cps: float) -> int:
+        if not (math.isfinite(rate_cps) and rate_cps > 0):
+            raise InputError(f"rate must be a positive number of characters/s, got {rate_cps}")
+        return min(max(round(rate_cps), 1), self.num_rates) - 1
+
+
+def _shorten(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")

@@ -1,0 +1,299 @@
+"""Stage 2's commands on synthetic codes: resumed = straight, byte for byte, and mistakes in one
+line."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import run
+
+from data_manifests.artifact import create_output, read_json
+from data_manifests.config import InputError
+from stage1_rvq.checkpoint import list_checkpoints
+from stage1_rvq.codes import (
+    CodedUtterance,
+    CodeFormat,
+    code_format,
+    read_code_format,
+    read_codes,
+    write_codes,
+)
+from stage1_rvq.model import RVQConfig, SpeechRVQ
+from stage1_rvq.reader import CTCReader, ReaderConfig
+from stage1_rvq.text_units import train_units
+from stage2_speechless import evaluate, generate, train
+from stage2_speechless.data import BucketedBatches, read_utterances
+from stage2_speechless.generate import GenerateConfig, read_sentences
+from stage2_speechless.model import load_speechless
+from stage2_speechless.vocabulary import Vocabulary
+
+RVQ = RVQConfig(dim=8, num_codebooks=3, codebook_size=12)
+FORMAT = code_format(RVQ)
+TEXTS = ["Me din de Ama.", "Kofi", "Yɛfrɛ me Akosua, na mewɔ Kumasi", "Maakye!"]
+TINY = (
+    "--width", 32, "--num-layers", 2, "--depth-width", 32, "--depth-layers", 1, "--batch-size", 4,
+    "--warmup-steps", 1, "--learning-rate", 1e-2, "--steps", 6, "--save-every", 3,
+    "--device", "cpu",
+)  # fmt: skip
+
+
+def coded(num: int, prefix: str = "u") -> list[CodedUtterance]:
+    """Utterances whose codes spell their text, two frames a character."""
+    return [
+        CodedUtterance(
+            f"{prefix}{i}", text, "spk", "asante",
+            torch.tensor([[ord(c) % 12, ord(c) % 5, i % 12] for c in text.lower() for _ in "ab"]),
+        )
+        for i, text in enumerate((TEXTS * num)[:num])
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Codes, a quantiser and a reader that fit together, as stage 1 leaves them."""
+    world = tmp_path_factory.mktemp("world")
+    torch.manual_seed(0)
+    for name, num in (("train", 18), ("dev", 4)):
+        (world / name).mkdir()
+        write_codes(world / name / "codes_00000.parquet", coded(num, name), FORMAT)
+    output = create_output(world / "rvq", RVQ, command="stage1_rvq.train", inputs={})
+    SpeechRVQ(RVQ).save_pretrained(world / "rvq" / "model")
+    output.finish()
+    units = train_units(TEXTS, 48)
+    shape = ReaderConfig(dim=8, num_units=units.get_vocab_size(), width=8)
+    output = create_output(world / "reader", shape, command="stage1_rvq.train_reader", inputs={})
+    CTCReader(shape).save_pretrained(world / "reader" / "model")
+    units.save(str(world / "reader" / "units.json"))
+    output.finish()
+    return world
+
+
+def judge(world: Path) -> tuple[object, ...]:
+    return ("--rvq", world / "rvq", "--reader", world / "reader")
+
+
+def train_words(world: Path) -> tuple[object, ...]:
+    return ("--codes", world / "train", "--dev-codes", world / "dev", *judge(world), *TINY)
+
+
+@pytest.fixture(scope="module")
+def speechless(world: Path) -> Path:
+    printed = run(train.main, *train_words(world), "--out", world / "speechless")
+    assert printed == f"{world / 'speechless'}\n"
+    return world / "speechless"
+
+
+def content(folder: Path, *names: str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for name in names for path in sorted(folder.glob(name))}
+
+
+def test_train_logs_and_remembers(world: Path, speechless: Path) -> None:
+    rows = [json.loads(line) for line in (speechless / "metrics.jsonl").open(encoding="utf-8")]
+    assert [row["step"] for row in rows if row["split"] == "train"] == [1, 2, 3, 4, 5, 6]
+    names = {"loss", "end", "codebook_0", "codebook_1", "codebook_2"}
+    assert names <= rows[0].keys()
+    dev = [row for row in rows if row["split"] == "dev"]
+    assert [row["step"] for row in dev] == [3, 6]
+    assert {"loss", "cer", "wer", "length_ratio", "never_ended"} <= dev[0].keys()
+    assert dev[1]["loss"] < dev[0]["loss"]
+    model = load_speechless(str(speechless), device=torch.device("cpu"))
+    assert model.config.code_format == FORMAT
+    assert model.config.quantizer == read_json(speechless / "provenance.json")["quantizer"]
+    assert len(model.config.quantizer) == 64
+    assert model.config.rates_cps == pytest.approx([12.5] * 19, rel=0.2)
+
+
+def test_train_resumed_equals_straight(world: Path, speechless: Path, tmp_path: Path) -> None:
+    words = (*train_words(world), "--out", tmp_path / "cut")
+    run(train.main, *words)
+    cut = tmp_path / "cut"
+    shutil.rmtree(list_checkpoints(cut)[-1])
+    shutil.rmtree(cut / "model")
+    (cut / "done").unlink()
+    with pytest.raises(InputError, match="is unfinished: --resume continues it"):
+        run(train.main, *words)
+    run(train.main, *words, "--resume")
+    # The better of the two measurements may be the first, whose model/ was deleted above.
+    names = ("checkpoints/step_000006/*", "metrics.jsonl")
+    assert content(cut, *names).keys() == {
+        "model.safetensors", "trainer.pt", "step.json", "metrics.jsonl",
+    }  # fmt: skip
+    assert content(cut, *names) == content(speechless, *names)
+
+
+def test_model_is_kept_at_the_lowest_error(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = iter([0.5, 0.4, 0.6])
+
+    def speech(*_: object, **__: object) -> dict[str, float]:
+        cer = next(errors)
+        return dict.fromkeys(("wer_generated", "length_ratio", "never_ended"), 0.0) | {
+            "cer_generated": cer
+        }
+
+    monkeypatch.setattr(train, "measure_speech", speech)
+    words = (*train_words(world), "--save-every", 2, "--out", tmp_path / "run")
+    run(train.main, *words)
+    kept = content(tmp_path / "run", "model/model.safetensors")
+    run_of_4 = tmp_path / "run" / "checkpoints" / "step_000004"
+    assert kept == content(run_of_4, "model.safetensors")
+
+
+def test_generate(world: Path, speechless: Path, tmp_path: Path, monkeypatch) -> None:
+    lines = ["Me din de Ama.", "", "2024", "Привет", "a" * 10_000, "Kofi", "Akosua"]
+    text = tmp_path / "sentences.txt"
+    text.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    monkeypatch.setattr(generate, "SENTENCES_PER_SHARD", 5)
+    words = ("--speechless", speechless, "--text", text, "--takes", 3, "--device", "cpu")
+    run(generate.main, *words, "--out", tmp_path / "a")
+    run(generate.main, *words, "--out", tmp_path / "b", "--batch-size", 1)
+    assert read_code_format(tmp_path / "a") == FORMAT
+    rows = {u.id: u for u in read_codes(tmp_path / "a")}
+    dropped = [json.loads(row) for row in (tmp_path / "a" / "dropped.jsonl").open("r")]
+    reasons = {row["id"]: row["reason"] for row in dropped}
+    assert rows.keys() | reasons.keys() == {f"sentences-{i:06d}" for i in range(1, 8)}
+    assert not rows.keys() & reasons.keys()
+    assert reasons["sentences-000002"] == "empty"
+    assert reasons["sentences-000003"] == "no letter to pronounce in '2024'"
+    assert reasons["sentences-000004"].startswith("no sound for в е и п р т")
+    assert reasons["sentences-000005"].startswith("too long: 10000 characters, at most 500")
+    assert all(u.speaker == "speechless" and len(u.codes_TK) > 0 for u in rows.values())
+    for one, other in zip(rows.values(), read_codes(tmp_path / "b"), strict=True):
+        assert torch.equal(one.codes_TK, other.codes_TK)
+    facts = read_json(tmp_path / "a" / "provenance.json")
+    assert (facts["num_utterances"], facts["num_dropped"]) == (len(rows), len(dropped))
+
+    before = content(tmp_path / "a", "codes_*", "dropped.jsonl")
+    assert len(before) == 3
+    for name in ("done", "codes_00001.parquet"):
+        (tmp_path / "a" / name).unlink()
+    run(generate.main, *words, "--out", tmp_path / "a", "--resume")
+    assert content(tmp_path / "a", "codes_*", "dropped.jsonl") == before
+
+
+def test_generate_drops_what_the_reader_cannot_read(
+    world: Path, speechless: Path, tmp_path: Path
+) -> None:
+    text = tmp_path / "sentences.jsonl"
+    rows = [{"id": f"s{i}", "text": t, "dialect": "fante"} for i, t in enumerate(TEXTS)]
+    text.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    words = ("--speechless", speechless, "--text", text, *judge(world), "--device", "cpu")
+    with pytest.raises(InputError, match="all 4 sentences were dropped"):
+        run(generate.main, *words, "--max-cer", 0.0, "--out", tmp_path / "none")
+    dropped = (tmp_path / "none" / "dropped.jsonl").read_text(encoding="utf-8")
+    assert "read back with a CER of" in dropped
+    run(generate.main, *words, "--max-cer", 1000, "--takes", 3, "--out", tmp_path / "all")
+    assert {u.dialect for u in read_codes(tmp_path / "all")} == {"fante"}
+
+
+def test_evaluate(world: Path, speechless: Path, tmp_path: Path) -> None:
+    words = ("--speechless", speechless, "--codes", world / "dev", *judge(world))
+    printed = run(evaluate.main, *words, "--device", "cpu", "--out", tmp_path / "test")
+    metrics = read_json(tmp_path / "test" / "metrics.json")
+    assert list(metrics) == [
+        "wer_real_codes", "wer_generated", "cer_generated", "length_ratio", "never_ended",
+        "num_utterances",
+    ]  # fmt: skip
+    assert metrics["num_utterances"] == 4
+    assert 0 <= metrics["never_ended"] <= 1
+    assert metrics["length_ratio"] > 0
+    assert re.search(r"WER, real codes +[\d.]+ %", printed)
+
+
+def test_batches_hold_similar_lengths_and_every_utterance_once() -> None:
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.randint(20, 750, (1000,), generator=generator).tolist()
+    batches = BucketedBatches(lengths, 8, seed=0)
+    epoch = [batches.at_step(step) for step in range(125)]
+    assert torch.cat(epoch).sort().values.tolist() == list(range(1000))
+    lengths_N = torch.tensor(lengths, dtype=torch.float)
+    padded = sum(float(lengths_N[b].max()) * 8 for b in epoch)
+    assert padded < 1.03 * float(lengths_N.sum())
+    again = BucketedBatches(lengths, 8, seed=0)
+    assert torch.equal(again.at_step(130), batches.at_step(130))
+    assert not torch.equal(batches.at_step(125), epoch[0])
+
+
+def test_unusable_utterances_are_counted(tmp_path: Path) -> None:
+    rows = [
+        CodedUtterance(id_, text, "s", "asante", torch.zeros(num_frames, 3, dtype=torch.long))
+        for id_, text, num_frames in [
+            ("a", "kofi", 9), ("b", "...", 9), ("c", "kofi", 751), ("d", "Ж", 9),
+        ]
+    ]  # fmt: skip
+    path = tmp_path / "codes.parquet"
+    write_codes(path, rows, FORMAT)
+    listed = read_utterances(path, Vocabulary())
+    assert [u.id for u in listed.utterances] == ["a"]
+    assert listed.utterances[0].rate_cps == pytest.approx(4 * 25 / 9)
+    assert dict(listed.left_out) == {"text that cannot be spoken": 2, "over 750 frames": 1}
+    write_codes(path, rows[1:], FORMAT)
+    with pytest.raises(InputError, match="no usable utterance"):
+        read_utterances(path, Vocabulary())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "empty"),
+        ("\n \n", "no sentence in it"),
+        ('{"id": "a", "text": "Kofi"}\n{"id": "a", "text": "Ama"}', r":2: id 'a' a second time"),
+        ('{"id": "a"}', r":1: needs a string 'text'"),
+        ('{"id": "a", "text": "Kofi", "dialect": "ga"}', r":1: dialect 'ga'"),
+        ("Kofi", r":1: not valid JSON"),
+    ],
+)
+def test_refused_text_files(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "sentences.jsonl"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=message):
+        read_sentences(path, dialect="unknown", rate_cps=None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rvq": "runs/rvq"}, "go together"),
+        ({"takes": 0}, "--takes must be at least 1"),
+        ({"rate": 0.0}, "--rate must be positive"),
+        ({"dialect": "asant"}, "did you mean 'asante'"),
+        ({"temperature": -1.0}, "--temperature must not be negative"),
+        ({"top_k": -1}, "--top-k must not be negative"),
+    ],
+)
+def test_refused_settings(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        GenerateConfig(speechless="s", text=Path("t"), out=Path("o"), **settings)
+
+
+def test_refused_folders(world: Path, speechless: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    write_codes(other / "codes_00000.parquet", coded(4), CodeFormat(3, 16, 25.0))
+    out = ("--device", "cpu", "--out", tmp_path / "out")
+    ours = ("--speechless", speechless, *judge(world), *out)
+    with pytest.raises(InputError, match="3 codebooks of 16 at 25 Hz, --speechless"):
+        run(evaluate.main, *ours, "--codes", other)
+    with pytest.raises(InputError, match="3 codebooks of 16 at 25 Hz, --codes"):
+        run(train.main, "--codes", world / "train", "--dev-codes", other, *TINY, *out[2:])
+    with pytest.raises(InputError, match="--reader needs --dev-codes and --rvq"):
+        run(train.main, "--codes", world / "train", "--reader", world / "reader", *out)
+    with pytest.raises(InputError, match=r"was written by stage1_rvq\.train"):
+        run(evaluate.main, "--speechless", world / "rvq", *ours[2:], "--codes", world / "dev")
+    assert not (tmp_path / "out").exists()
+
+    unfinished = shutil.copytree(speechless, tmp_path / "unfinished")
+    (unfinished / "done").unlink()
+    with pytest.raises(InputError, match="unfinished"):
+        load_speechless(str(unfinished), device=torch.device("cpu"))
+    impostor = shutil.copytree(world / "rvq", tmp_path / "impostor")
+    (impostor / "done").write_text("{}", encoding="utf-8")
+    with pytest.raises(InputError, match="is not the quantiser that made the codes"):
+        run(
+            evaluate.main, "--speechless", speechless, "--rvq", impostor,
+            "--reader", world / "reader", "--codes", world / "dev", *out,
+        )  # fmt: skip
