@@ -1,0 +1,219 @@
+"""Dialogues: on disk, and as the token ids Gemma is trained on and prompted with.
+
+    {"id": "sum-1", "messages": [
+        {"role": "user", "content": "Baako ne baako yɛ sɛn?", "spoken": true},
+        {"role": "assistant", "content": "Baako ne baako yɛ mmienu."}]}
+
+A spoken turn is heard, not read: in its place stand `<|audio|>` slots, one per embedding. `content`
+is then its transcript, which the model is trained to write before its answer (the "chain" target),
+so that the typed skill is reused instead of relearned.
+"""
+
+# S text positions, T frames (25 per second), D embedding width
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from data_manifests.config import InputError
+
+Target = Literal["chain", "direct"]
+ROLES = ("system", "user", "assistant")
+# Label of positions without loss (torch's cross entropy).
+NO_LABEL = -100
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn of a dialogue.
+
+    Attributes:
+        role: "system", "user" or "assistant".
+        content: its text; of a spoken turn, what is said.
+        spoken: a user turn that is heard instead of read.
+        codes_TK: semantic codes of a spoken turn, int64 `[T, K]`.
+        frames_TD: embeddings of a spoken turn, float32 `[T, D]`: decoded codes or a real recording.
+        prompt: text shown beside the speech, e.g. to ask for a transcript.
+    """
+
+    role: str
+    content: str
+    spoken: bool = False
+    codes_TK: Tensor | None = None
+    frames_TD: Tensor | None = None
+    prompt: str = ""
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """Turns in order, with an id that is unique in its file."""
+
+    id: str
+    turns: tuple[Turn, ...]
+
+
+@dataclass(frozen=True)
+class EncodedDialogue:
+    """A dialogue as Gemma takes it.
+
+    Attributes:
+        input_ids: S token ids, `<|audio|>` repeated once per embedding.
+        labels: the same where the model should learn to write, `NO_LABEL` elsewhere.
+        frames: embeddings `[T, D]` of the spoken turns, in order.
+    """
+
+    input_ids: list[int]
+    labels: list[int]
+    frames: tuple[Tensor, ...]
+
+
+def read_dialogues(path: Path, *, flag: str = "--dialogues") -> Iterator[Dialogue]:
+    """Stream a `messages` JSONL file.
+
+    Raises:
+        InputError: missing, empty, or a row that is no dialogue (file and line are named).
+    """
+    try:
+        file = path.open(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{flag} {path}: {error.strerror or error}") from None
+    num_rows = 0
+    with file:
+        for line_number, line in enumerate(file, start=1):
+            if line.strip():
+                num_rows += 1
+                try:
+                    yield parse_dialogue(json.loads(line), default_id=str(line_number))
+                except (ValueError, TypeError, AttributeError) as error:
+                    raise InputError(f"{path}:{line_number}: {error}") from None
+    if num_rows == 0:
+        raise InputError(f"{flag} {path}: no dialogues in it")
+
+
+def parse_dialogue(row: dict[str, Any], default_id: str) -> Dialogue:
+    """A JSON row -> `Dialogue`; InputError says what is wrong with it."""
+    messages = row.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise InputError("has no 'messages'")
+    turns = []
+    for message in messages:
+        role, content = message.get("role"), message.get("content")
+        if role not in ROLES:
+            raise InputError(f"'role' must be one of {', '.join(ROLES)}, got {role!r}")
+        if not isinstance(content, str) or not content.strip():
+            raise InputError(f"a {role} turn without text")
+        turns.append(Turn(role, content.strip(), spoken=bool(message.get("spoken", False))))
+    conversation = [turn for turn in turns if turn.role != "system"]
+    if any(turn.role != ("user", "assistant")[i % 2] for i, turn in enumerate(conversation)):
+        raise InputError("turns must alternate, user first")
+    if any(turn.spoken and turn.role != "user" for turn in turns):
+        raise InputError("only user turns can be spoken")
+    return Dialogue(str(row.get("id", default_id)), tuple(turns))
+
+
+def with_chain_target(dialogue: Dialogue) -> Dialogue:
+    """Put the transcript of each spoken question before its answer: "question line, line break,
+    answer"."""
+    turns = list(dialogue.turns)
+    for i, (question, answer) in enumerate(pairwise(turns)):
+        if question.spoken and answer.role == "assistant":
+            turns[i + 1] = replace(answer, content=f"{question.content}\n{answer.content}")
+    return replace(dialogue, turns=tuple(turns))
+
+
+def split_chain(text: str) -> tuple[str, str]:
+    """What a model with the chain target wrote -> (transcript, answer); without a line break all is
+    answer."""
+    transcript, line_break, answer = text.strip().partition("\n")
+    return (transcript.strip(), answer.strip()) if line_break else ("", transcript.strip())
+
+
+def encode_prompt(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> EncodedDialogue:
+    """Turns so far -> ids that end where the assistant begins to write."""
+    text = tokenizer.apply_chat_template(
+        _messages(turns), tokenize=False, add_generation_prompt=True
+    )
+    ids = _expand_audio(_ids(text, tokenizer), turns, tokenizer)
+    return EncodedDialogue(ids, [NO_LABEL] * len(ids), _frames(turns))
+
+
+def encode_dialogue(dialogue: Dialogue, tokenizer: PreTrainedTokenizerBase) -> EncodedDialogue:
+    """A whole dialogue -> ids and labels; what is learned is each answer and the mark that ends its
+    turn.
+
+    Raises:
+        InputError: no assistant turn, or a spoken turn without embeddings.
+    """
+    turns = dialogue.turns
+    turn_end = turn_end_id(tokenizer)
+    ids: list[int] = []
+    labels: list[int] = []
+    for i, turn in enumerate(turns):
+        if turn.role != "assistant":
+            continue
+        prompt = encode_prompt(turns[:i], tokenizer).input_ids
+        text = tokenizer.apply_chat_template(_messages(turns[: i + 1]), tokenize=False)
+        upto = _expand_audio(_ids(text, tokenizer), turns[: i + 1], tokenizer)
+        # The template renders a prompt as an exact prefix of prompt and answer.
+        assert upto[: len(prompt)] == prompt and prompt[: len(ids)] == ids
+        end = len(prompt) + upto[len(prompt) :].index(turn_end) + 1
+        labels += [NO_LABEL] * (len(prompt) - len(labels))
+        labels += upto[len(prompt) : end] + [NO_LABEL] * (len(upto) - end)
+        ids = upto
+    if not ids:
+        raise InputError(f"dialogue {dialogue.id!r} has no assistant turn")
+    return EncodedDialogue(ids, labels, _frames(turns))
+
+
+def turn_end_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Id of Gemma's `<turn|>`, which ends every turn."""
+    token_id = tokenizer.convert_tokens_to_ids("<turn|>")
+    if token_id is None or token_id == tokenizer.unk_token_id:
+        raise InputError("the tokenizer has no <turn|>: not a Gemma 4 tokenizer")
+    return int(token_id)
+
+
+def _messages(turns: Sequence[Turn]) -> list[dict[str, Any]]:
+    messages: list[dict[str, Any]] = []
+    for turn in turns:
+        content: str | list[dict[str, str]] = turn.content
+        if turn.spoken:
+            content = [{"type": "audio"}, {"type": "text", "text": turn.prompt}]
+        messages.append({"role": turn.role, "content": content})
+    return messages
+
+
+def _ids(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def _expand_audio(
+    ids: list[int], turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase
+) -> list[int]:
+    """Each `<|audio|>` -> `<|audio>`, one `<|audio|>` per embedding, `<audio|>` (as
+    Gemma4Processor)."""
+    begin, slot, end = (
+        tokenizer.convert_tokens_to_ids(token) for token in ("<|audio>", "<|audio|>", "<audio|>")
+    )
+    frames = iter(_frames(turns))
+    expanded: list[int] = []
+    for token_id in ids:
+        expanded += [begin, *[slot] * len(next(frames)), end] if token_id == slot else [token_id]
+    return expanded
+
+
+def _frames(turns: Sequence[Turn]) -> tuple[Tensor, ...]:
+    frames = []
+    for turn in turns:
+        if turn.spoken:
+            if turn.frames_TD is None:
+                raise InputError(f"a spoken turn has no speech yet: {turn.content[:40]!r}")
+            frames.append(turn.frames_TD)
+    return tuple(frames)

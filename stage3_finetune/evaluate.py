@@ -1,0 +1,245 @@
+"""Does Gemma answer real recordings? Four systems on the same held-out questions.
+
+    python -m stage3_finetune.evaluate --gemma google/gemma-4-E4B-it --finetune runs/finetune \
+        --dialogues data/test-dialogues.jsonl --recordings data/cv/test.jsonl --reader runs/reader \
+        --out runs/finetune-test
+
+A question counts when its transcript is the text of a recording (both normalised for scoring).
+Writes `metrics.json` and `answers.jsonl` (every question, reference and answer); prints the table.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from data_manifests.artifact import create_output, read_json, write_json, write_text
+from data_manifests.config import InputError, parse_config, run_command
+from data_manifests.error_rates import compute_error_rates
+from data_manifests.manifest import Utterance, read_manifest
+from data_manifests.twi_text import normalize_for_scoring
+from stage1_rvq.corpus_encoder import encode_utterances
+from stage1_rvq.device import DtypeName, pick_device, pick_dtype
+from stage1_rvq.gemma import AudioEncoder, load_feature_extractor
+from stage1_rvq.reader import load_reader
+from stage3_finetune.dialogue import Turn, read_dialogues, split_chain
+from stage3_finetune.generate import generate_answers
+from stage3_finetune.model import load_finetuned
+
+# What each row of the table is, in the order of the table.
+SYSTEMS = {
+    "typed": "base model, question typed: the ceiling",
+    "spoken_before": "base model, question spoken",
+    "cascade": "reader's transcript typed into the base model",
+    "spoken_after": "fine-tuned, question spoken",
+    "spoken_direct": "fine-tuned without the chain target, question spoken",
+    "typed_after": "fine-tuned, question typed: what typed chat kept",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """Ask held-out recorded questions of the base model, a cascade and the fine-tuned model."""
+
+    dialogues: Path
+    """held-out dialogues (`messages` JSONL): first user turn and first answer are used"""
+    recordings: Path
+    """manifest of recordings of those questions"""
+    finetune: Path
+    """folder of stage3_finetune.train"""
+    out: Path
+    """new folder for metrics.json and answers.jsonl"""
+    direct_finetune: Path | None = None
+    """a second run, trained with --target direct, reported beside it"""
+    reader: Path | None = None
+    """folder of stage1_rvq.train_reader: adds the cascade"""
+    gemma: str = "google/gemma-4-E4B-it"
+    """hub name or folder of the base model"""
+    max_new_tokens: int = 128
+    """longest answer, in tokens"""
+    batch_size: int = 16
+    """questions at a time"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps"""
+    dtype: DtypeName = "auto"
+    """bfloat16 on CUDA, float32 elsewhere"""
+    resume: bool = False
+    """accept an unfinished folder and write it again"""
+
+
+@dataclass(frozen=True)
+class RecordedQuestion:
+    """A held-out question, its reference answer, and a recording's embeddings `[T, D]`."""
+
+    id: str
+    question: str
+    answer: str
+    frames_TD: Tensor
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Evaluate, write the numbers and every answer, print the table."""
+    config = parse_config(EvaluateConfig, argv)
+    device = pick_device(config.device)
+    dtype = pick_dtype(config.dtype, device)
+    matches = _match_recordings(config.dialogues, config.recordings)
+    base, tokenizer = load_finetuned(config.gemma, None, device=device, dtype=dtype)
+    encoder = AudioEncoder(base.model.audio_tower, load_feature_extractor(config.gemma))
+    output = create_output(
+        config.out,
+        config,
+        command="stage3_finetune.evaluate",
+        inputs={
+            "dialogues": config.dialogues,
+            "recordings": config.recordings,
+            "gemma": config.gemma,
+            "finetune": config.finetune,
+            "direct_finetune": config.direct_finetune,
+            "reader": config.reader,
+        },
+        resume=config.resume,
+    )
+    if output.is_done:
+        print(config.out)
+        return
+    output.record(device=str(device), dtype=str(dtype))
+    questions = _embed_questions(matches, encoder, config.batch_size)
+    typed = [[Turn("user", q.question)] for q in questions]
+    spoken = [[Turn("user", q.question, spoken=True, frames_TD=q.frames_TD)] for q in questions]
+
+    def ask(model: torch.nn.Module, asked: Sequence[Sequence[Turn]], name: str) -> list[str]:
+        return generate_answers(
+            model, tokenizer, asked, max_new_tokens=config.max_new_tokens,
+            batch_size=config.batch_size, description=name,
+        )  # fmt: skip
+
+    answers = {
+        "typed": ask(base, typed, "typed"),
+        "spoken_before": ask(base, spoken, "spoken_before"),
+    }
+    if config.reader:
+        transcripts = load_reader(config.reader, device=device).transcribe(
+            [q.frames_TD for q in questions]
+        )
+        # An empty transcript is asked as a question mark: the cascade heard nothing.
+        asked = [[Turn("user", text or "?")] for text in transcripts]
+        answers["cascade"] = ask(base, asked, "cascade")
+    transcripts_after = None
+    for system, run in (
+        ("spoken_after", config.finetune),
+        ("spoken_direct", config.direct_finetune),
+    ):
+        if run is None:
+            continue
+        model, _ = load_finetuned(config.gemma, run, device=device, dtype=dtype)
+        written = ask(model, spoken, system)
+        if read_json(run / "config.json")["target"] == "chain":
+            chains = [split_chain(text) for text in written]
+            answers[system] = [answer for _, answer in chains]
+            if system == "spoken_after":
+                transcripts_after = [transcript for transcript, _ in chains]
+        else:
+            answers[system] = written
+        if system == "spoken_after":
+            answers["typed_after"] = ask(model, typed, "typed_after")
+    references = [q.answer for q in questions]
+    metrics = {
+        "num_held_out": len(questions),
+        "num_without_recording": matches.num_without_recording,
+        "exact_match": {
+            name: exact_match(references, answers[name]) if name in answers else None
+            for name in SYSTEMS
+        },
+        "wer_transcript": None
+        if transcripts_after is None
+        else compute_error_rates([q.question for q in questions], transcripts_after).wer,
+    }
+    write_json(config.out / "metrics.json", metrics)
+    _write_answers(config.out / "answers.jsonl", questions, answers, transcripts_after)
+    output.finish()
+    print(format_table(metrics))
+    print(config.out)
+
+
+def exact_match(references: Sequence[str], answers: Sequence[str]) -> float:
+    """Share of answers that equal their reference after Twi scoring normalisation."""
+    pairs = zip(references, answers, strict=True)
+    return sum(normalize_for_scoring(r) == normalize_for_scoring(a) for r, a in pairs) / len(
+        references
+    )
+
+
+def format_table(metrics: dict) -> str:
+    """The numbers as a person reads them."""
+    lines = [f"exact match of answers, {metrics['num_held_out']} held-out recorded questions"]
+    for name, meaning in SYSTEMS.items():
+        value = metrics["exact_match"][name]
+        shown = "not measured" if value is None else f"{100 * value:.1f} %"
+        lines.append(f"{name:<14}{shown:>14}  {meaning}")
+    if metrics["wer_transcript"] is not None:
+        lines.append(
+            f"WER of the fine-tuned model's own transcript: {metrics['wer_transcript']:.3f}"
+        )
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class _Matches:
+    """(dialogue id, question, answer, recording) of every recorded question."""
+
+    rows: list[tuple[str, str, str, Utterance]]
+    num_without_recording: int
+
+
+def _match_recordings(dialogues: Path, recordings: Path) -> _Matches:
+    by_text: dict[str, list[Utterance]] = {}
+    for utterance in read_manifest(recordings):
+        by_text.setdefault(normalize_for_scoring(utterance.text), []).append(utterance)
+    rows, num_without = [], 0
+    for dialogue in read_dialogues(dialogues):
+        question = next(turn.content for turn in dialogue.turns if turn.role == "user")
+        answer = next((turn.content for turn in dialogue.turns if turn.role == "assistant"), None)
+        if answer is None:
+            raise InputError(f"--dialogues {dialogues}: dialogue {dialogue.id!r} has no answer")
+        found = by_text.get(normalize_for_scoring(question), [])
+        num_without += not found
+        rows += [(dialogue.id, question, answer, utterance) for utterance in found]
+    if not rows:
+        raise InputError(f"--recordings {recordings}: no recording of any question in {dialogues}")
+    return _Matches(rows, num_without)
+
+
+def _embed_questions(
+    matches: _Matches, encoder: AudioEncoder, batch_size: int
+) -> list[RecordedQuestion]:
+    utterances = [utterance for *_, utterance in matches.rows]
+    encoded = encode_utterances(utterances, encoder, batch_size=batch_size, num_workers=2)
+    questions = []
+    for (id_, question, answer, _), (_, frames) in zip(matches.rows, encoded, strict=True):
+        if isinstance(frames, InputError):
+            raise frames
+        questions.append(RecordedQuestion(id_, question, answer, frames))
+    return questions
+
+
+def _write_answers(
+    path: Path,
+    questions: Sequence[RecordedQuestion],
+    answers: dict[str, list[str]],
+    transcripts: list[str] | None,
+) -> None:
+    lines = []
+    for i, question in enumerate(questions):
+        row = {"id": question.id, "question": question.question, "reference": question.answer}
+        row |= {name: texts[i] for name, texts in answers.items()}
+        if transcripts is not None:
+            row["transcript"] = transcripts[i]
+        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+    write_text(path, "".join(lines))
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,107 @@
+"""Gemma writes answers: batches for evaluation, one token at a time for chat."""
+
+# B prompts, S text positions, T frames (25 per second), D embedding width
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
+
+from stage1_rvq.data import iterate_batches, pad_frames
+from stage3_finetune.dialogue import EncodedDialogue, Turn, encode_prompt, turn_end_id
+
+MAX_NEW_TOKENS = 256
+
+
+@torch.no_grad()
+def generate_answers(
+    model: Gemma4ForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerBase,
+    conversations: Sequence[Sequence[Turn]],
+    *,
+    max_new_tokens: int = MAX_NEW_TOKENS,
+    batch_size: int = 16,
+    description: str = "answer",
+) -> list[str]:
+    """Greedy answers to conversations that end with a user turn.
+
+    Args:
+        model: from `load_finetuned`.
+        tokenizer: its tokenizer.
+        conversations: turns so far; spoken ones with embeddings.
+        max_new_tokens: longest answer.
+        batch_size: conversations at a time; the answers do not depend on it (up to rounding).
+        description: of the progress bar.
+
+    Returns:
+        What the model wrote, without special tokens, in order.
+    """
+    prompts = [encode_prompt(turns, tokenizer) for turns in conversations]
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].input_ids))
+    answers = [""] * len(prompts)
+    with tqdm(total=len(prompts), desc=description, unit=" answers") as progress:
+        for positions in iterate_batches(len(order), batch_size):
+            batch = [order[p] for p in positions]
+            inputs = prompt_inputs([prompts[i] for i in batch], tokenizer, model)
+            written = model.generate(
+                **inputs,
+                do_sample=False,
+                max_new_tokens=max_new_tokens,
+                eos_token_id=stop_ids(tokenizer),
+                pad_token_id=tokenizer.pad_token_id,
+            )[:, inputs["input_ids"].shape[1] :]
+            for i, ids in zip(batch, written, strict=True):
+                answers[i] = tokenizer.decode(ids, skip_special_tokens=True).strip()
+            progress.update(len(batch))
+    return answers
+
+
+@torch.no_grad()
+def stream_tokens(
+    model: Gemma4ForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: EncodedDialogue,
+    *,
+    max_new_tokens: int = MAX_NEW_TOKENS,
+) -> Iterator[int]:
+    """Greedy answer to one prompt, token id by token id, as each is known; ends at the turn's
+    end."""
+    inputs = prompt_inputs([prompt], tokenizer, model)
+    stops = set(stop_ids(tokenizer))
+    cache = None
+    for _ in range(max_new_tokens):
+        output = model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        cache = output.past_key_values
+        token = output.logits[:, -1].argmax(dim=-1, keepdim=True)
+        if int(token) in stops:
+            return
+        yield int(token)
+        mask = torch.cat([inputs["attention_mask"], torch.ones_like(token)], dim=1)
+        inputs = {"input_ids": token, "attention_mask": mask}
+
+
+def prompt_inputs(
+    prompts: Sequence[EncodedDialogue],
+    tokenizer: PreTrainedTokenizerBase,
+    model: Gemma4ForConditionalGeneration,
+) -> dict[str, Tensor]:
+    """Prompts -> one batch padded in front, on the model's device."""
+    length = max(len(prompt.input_ids) for prompt in prompts)
+    padding = [length - len(prompt.input_ids) for prompt in prompts]
+    ids = [
+        [tokenizer.pad_token_id] * n + p.input_ids for n, p in zip(padding, prompts, strict=True)
+    ]
+    mask = [[0] * n + [1] * len(p.input_ids) for n, p in zip(padding, prompts, strict=True)]
+    inputs = {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
+    frames = [frames_TD for prompt in prompts for frames_TD in prompt.frames]
+    if frames:
+        inputs["input_features"], inputs["input_features_mask"] = pad_frames(frames)
+    return {name: value.to(model.device) for name, value in inputs.items()}
+
+
+def stop_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Tokens that end an answer: end of sequence and end of turn."""
+    assert tokenizer.eos_token_id is not None
+    return [tokenizer.eos_token_id, turn_end_id(tokenizer)]

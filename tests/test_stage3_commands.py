@@ -1,0 +1,201 @@
+"""Stage 3's commands: from a table to an answer; resumed = straight, frozen stays frozen."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from conftest import run
+from safetensors.torch import load_file
+
+from data_manifests.config import InputError
+from stage1_rvq.codes import CodedUtterance, CodeFormat, code_format, write_codes
+from stage1_rvq.gemma import load_gemma
+from stage1_rvq.model import RVQConfig, SpeechRVQ
+from stage2_speechless import train as train_speechless
+from stage3_finetune import build_dialogues, chat, evaluate, speak_dialogues, train
+from stage3_finetune.data import read_spoken_dialogues
+
+SHAPE = RVQConfig(dim=64, num_codebooks=4, codebook_size=16)
+TRAIN = ("--batch-size", 2, "--warmup-steps", 1, "--device", "cpu", "--lora-rank", 4)
+
+
+@pytest.fixture(scope="module")
+def world(tiny_models, corpus, tmp_path_factory):
+    """A quantiser, a stage-2 model of a few steps, and spoken dialogues made with them."""
+    folder = tmp_path_factory.mktemp("stage3")
+    torch.manual_seed(0)
+    rvq = SpeechRVQ(SHAPE)
+    rvq.init_codebooks(torch.randn(400, 64), torch.ones(64))
+    rvq.save_pretrained(folder / "rvq")
+    generator = torch.Generator().manual_seed(0)
+    utterances = [
+        CodedUtterance(
+            f"u{i}", "baako ne mmienu", "s", "asante",
+            torch.randint(16, (20 + i, 4), generator=generator),
+        )
+        for i in range(8)
+    ]  # fmt: skip
+    (folder / "codes").mkdir()
+    write_codes(folder / "codes" / "codes_00000.parquet", utterances, code_format(SHAPE))
+    run(
+        train_speechless.main, "--codes", folder / "codes", "--out", folder / "speechless",
+        "--width", 32, "--num-layers", 1, "--num-heads", 4, "--depth-width", 16,
+        "--depth-layers", 1, "--depth-heads", 2, "--steps", 2, "--batch-size", 4,
+        "--device", "cpu",
+    )  # fmt: skip
+    words = ("--dialogues", corpus / "dialogues_train.jsonl", "--dialect", "asante")
+    words = (*words, "--speechless", folder / "speechless", "--out", folder / "spoken")
+    run(speak_dialogues.main, *words)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def base(world, tiny_models):
+    return (
+        "--dialogues",
+        world / "spoken",
+        "--rvq",
+        world / "rvq",
+        "--gemma",
+        tiny_models / "gemma",
+    )
+
+
+@pytest.fixture(scope="module")
+def finetune(base, tmp_path_factory):
+    out = tmp_path_factory.mktemp("finetune") / "run"
+    words = (*base, *TRAIN, "--accumulate", 2, "--steps", 4, "--save-every", 2, "--out", out)
+    run(train.main, *words)
+    return out
+
+
+def test_any_table_becomes_dialogues(tmp_path):
+    rows = [
+        {"instruction": "Kyerɛ ase", "input": "ansu", "output": "Ɛkyerɛ nsuo."},
+        {"instruction": "Kyerɛ ase", "input": "ansu", "output": "Bio."},
+        {"instruction": "Wo ho te s3n?", "input": None, "output": "Me ho yɛ."},
+        {"instruction": "...", "input": "", "output": "x"},
+        {"instruction": "Kasa " * 200, "input": "", "output": "x"},
+        {"instruction": "Me ma wo akwaaba", "input": "", "output": ""},
+    ]
+    path = tmp_path / "table.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run(build_dialogues.main, "--table", path, "--out", tmp_path / "out")
+    lines = (tmp_path / "out" / "dialogues.jsonl").read_text(encoding="utf-8").splitlines()
+    messages = [json.loads(line)["messages"] for line in lines]
+    assert [m[0]["content"] for m in messages] == ["Kyerɛ ase ansu", "Wo ho te sɛn?"]
+    assert messages[0] == [
+        {"role": "user", "content": "Kyerɛ ase ansu", "spoken": True},
+        {"role": "assistant", "content": "Ɛkyerɛ nsuo."},
+    ]
+    dropped = [json.loads(line) for line in (tmp_path / "out" / "dropped.jsonl").open()]
+    assert [row["row"] for row in dropped] == [1, 3, 4, 5]
+    assert "asked before" in dropped[0]["reason"] and "characters" in dropped[2]["reason"]
+    words = ("--table", path, "--user", "instructions", "--out", tmp_path / "b")
+    with pytest.raises(InputError, match="no column 'instructions': did you mean 'instruction'"):
+        run(build_dialogues.main, *words)
+    (tmp_path / "broken.jsonl").write_text("{no\n")
+    with pytest.raises(InputError, match="cannot be read"):
+        run(build_dialogues.main, "--table", tmp_path / "broken.jsonl", "--out", tmp_path / "b")
+
+
+def test_spoken_dialogues_have_codes_on_spoken_turns_only(world, corpus):
+    dialogues = list(read_spoken_dialogues(world / "spoken", code_format(SHAPE)))
+    rows = (corpus / "dialogues_train.jsonl").read_text(encoding="utf-8").splitlines()
+    dropped = (world / "spoken" / "dropped.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(dialogues) + len(dropped) == len(rows) and dialogues
+    for dialogue in dialogues:
+        question, answer = dialogue.turns
+        assert question.codes_TK.shape[1] == 4 and answer.codes_TK is None
+    with pytest.raises(InputError, match="--rvq has 8 of 2048"):
+        next(read_spoken_dialogues(world / "spoken", CodeFormat(8, 2048, 25.0)))
+
+
+def adapter(folder):
+    return load_file(folder / "adapter" / "adapter_model.safetensors")
+
+
+def test_training_moves_the_adapter_and_nothing_else(finetune, tiny_models):
+    weights = adapter(finetune)
+    assert weights and all("lora_" in name and ".language_model." in name for name in weights)
+    assert all(value.abs().max() > 0 for name, value in weights.items() if "lora_B" in name)
+    provenance = json.loads((finetune / "provenance.json").read_text())
+    assert provenance["spoken_turns"]["recordings"] == 0
+    steps = [json.loads(line)["step"] for line in (finetune / "metrics.jsonl").open()]
+    assert steps == [1, 2, 3, 4]
+
+
+def test_resumed_equals_straight(base, finetune, tmp_path):
+    cut = shutil.copytree(finetune, tmp_path / "cut")
+    shutil.rmtree(cut / "adapter")
+    shutil.rmtree(cut / "checkpoints" / "checkpoint-4")
+    (cut / "done").unlink()
+    words = (*base, *TRAIN, "--accumulate", 2, "--steps", 4, "--save-every", 2, "--out", cut)
+    run(train.main, *words, "--resume")
+    straight, resumed = adapter(finetune), adapter(cut)
+    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+    assert (cut / "metrics.jsonl").read_text() == (finetune / "metrics.jsonl").read_text()
+
+
+def test_evaluate_compares_the_systems(world, corpus, finetune, tiny_models, tmp_path):
+    words = ("--gemma", tiny_models / "gemma", "--finetune", finetune, "--max-new-tokens", 8)
+    words = (*words, "--dialogues", corpus / "dialogues_test.jsonl")
+    words = (*words, "--recordings", corpus / "test.jsonl", "--device", "cpu")
+    table = run(evaluate.main, *words, "--out", tmp_path / "metrics")
+    metrics = json.loads((tmp_path / "metrics" / "metrics.json").read_text())
+    assert metrics["num_held_out"] == 4 and metrics["num_without_recording"] == 0
+    assert metrics["exact_match"]["typed"] is not None
+    assert metrics["exact_match"]["cascade"] is None and "not measured" in table
+    rows = [json.loads(line) for line in (tmp_path / "metrics" / "answers.jsonl").open()]
+    assert len(rows) == 4 and {"typed", "spoken_after", "transcript"} <= set(rows[0])
+    with pytest.raises(InputError, match="no recording of any question"):
+        words = [*words[:-4], "--recordings", corpus / "dev.jsonl"]
+        run(evaluate.main, *words, "--out", tmp_path / "none")
+
+
+def test_exact_match_ignores_what_scoring_ignores():
+    assert evaluate.exact_match(["Ɛyɛ du.", "Dabi."], ["ɛyɛ DU", "aane"]) == 0.5
+
+
+def test_chat_one_shot(finetune, corpus, tiny_models):
+    words = ("--gemma", tiny_models / "gemma", "--max-new-tokens", 6, "--device", "cpu")
+    reply = json.loads(run(chat.main, *words, "--prompt", "Ɛte sɛn?", "--json"))
+    assert set(reply) == {"transcript", "answer"}
+    audio = corpus / "audio" / "question_0000.wav"
+    run(chat.main, *words, "--finetune", finetune, "--audio", audio)
+    with pytest.raises(InputError, match="give one"):
+        run(chat.main, *words, "--prompt", "x", "--audio", audio)
+    with pytest.raises(InputError, match="nothing was asked"):
+        run(chat.main, *words, "--prompt", " ")
+
+
+def test_a_text_file_named_wav_is_refused_in_one_line(tiny_models, tmp_path):
+    (tmp_path / "note.wav").write_text("not audio")
+    words = ("--gemma", tiny_models / "gemma", "--device", "cpu")
+    with pytest.raises(InputError, match=r"note.wav: not readable as audio"):
+        run(chat.main, *words, "--audio", tmp_path / "note.wav")
+
+
+def test_a_conversation(tiny_models, corpus, tmp_path, monkeypatch, capsys):
+    lines = iter(
+        ["Ɛte sɛn?", f"/audio {corpus / 'audio' / 'question_0001.wav'}", "/audio", "/nonsense",
+         f"/save {tmp_path / 'talk.jsonl'}", "/reset", "/quit"]
+    )  # fmt: skip
+    monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
+    chat.main(["--gemma", str(tiny_models / "gemma"), "--max-new-tokens", "5", "--device", "cpu"])
+    saved = json.loads((tmp_path / "talk.jsonl").read_text(encoding="utf-8"))
+    assert [m["role"] for m in saved["messages"]] == ["user", "assistant"] * 2
+    errors = capsys.readouterr().err
+    assert "a file is missing" in errors and "unknown command /nonsense" in errors
+
+
+def test_base_model_is_untouched_by_training(tiny_models, finetune, base):
+    """The frozen checkpoint on disk is what it was; the adapter alone was written."""
+    model, _ = load_gemma(
+        str(tiny_models / "gemma"), device=torch.device("cpu"), dtype=torch.float32
+    )
+    saved = load_file(tiny_models / "gemma" / "model.safetensors")
+    weights = model.state_dict()
+    assert all(torch.equal(weights[name], value) for name, value in saved.items())
+    assert not list((finetune / "adapter").glob("model*.safetensors"))

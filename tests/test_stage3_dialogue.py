@@ -1,0 +1,134 @@
+"""Dialogues as token ids: the published format, audio slots, labels on answers only."""
+
+import json
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from data_manifests.config import InputError
+from stage3_finetune.data import TRANSCRIBE_PROMPT, as_task, collate
+from stage3_finetune.dialogue import (
+    NO_LABEL,
+    Dialogue,
+    Turn,
+    encode_dialogue,
+    encode_prompt,
+    parse_dialogue,
+    read_dialogues,
+    split_chain,
+    with_chain_target,
+)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_models):
+    return AutoTokenizer.from_pretrained(tiny_models / "gemma")
+
+
+def spoken(num_frames, text="Ɛte sɛn?"):
+    return Turn("user", text, spoken=True, frames_TD=torch.zeros(num_frames, 4))
+
+
+def test_prompt_is_the_published_format(tokenizer):
+    turns = [
+        Turn("system", "Kasa Twi."),
+        spoken(2),
+        Turn("assistant", "Ɛyɛ."),
+        Turn("user", "Na wo?"),
+    ]
+    ids = encode_prompt(turns, tokenizer).input_ids
+    assert tokenizer.decode(ids) == (
+        "<bos><|turn>system\nKasa Twi.<turn|>\n"
+        "<|turn>user\n<|audio><|audio|><|audio|><audio|><turn|>\n"
+        "<|turn>model\nƐyɛ.<turn|>\n<|turn>user\nNa wo?<turn|>\n<|turn>model\n"
+    )
+
+
+def test_labels_are_the_answers_and_the_ends_of_their_turns(tokenizer):
+    dialogue = Dialogue(
+        "d", (spoken(3), Turn("assistant", "Ɛyɛ."), Turn("user", "Na?"), Turn("assistant", "Dabi."))
+    )
+    encoded = encode_dialogue(dialogue, tokenizer)
+    assert len(encoded.input_ids) == len(encoded.labels)
+    learned = [i for i, label in enumerate(encoded.labels) if label != NO_LABEL]
+    assert all(encoded.labels[i] == encoded.input_ids[i] for i in learned)
+    assert tokenizer.decode([encoded.labels[i] for i in learned]) == "Ɛyɛ.<turn|>Dabi.<turn|>"
+    slot = tokenizer.convert_tokens_to_ids("<|audio|>")
+    assert encoded.input_ids.count(slot) == 3 == len(encoded.frames[0])
+    prompt = encode_prompt(dialogue.turns[:3], tokenizer).input_ids
+    assert encoded.input_ids[: len(prompt)] == prompt
+
+
+def test_chain_target_and_back():
+    dialogue = Dialogue("d", (spoken(1, "Ɛte sɛn?"), Turn("assistant", "Ɛyɛ.")))
+    chain = with_chain_target(dialogue).turns[1].content
+    assert chain == "Ɛte sɛn?\nƐyɛ." and split_chain(chain) == ("Ɛte sɛn?", "Ɛyɛ.")
+    assert split_chain("Ɛyɛ.") == ("", "Ɛyɛ.")
+    typed = Dialogue("d", (Turn("user", "Ɛte sɛn?"), Turn("assistant", "Ɛyɛ.")))
+    assert with_chain_target(typed) == typed
+
+
+def test_tasks_of_the_mixture():
+    dialogue = Dialogue("d", (spoken(1, "Ɛte sɛn?"), Turn("assistant", "Ɛyɛ.")))
+    assert as_task(dialogue, "answer", "direct") == dialogue
+    assert as_task(dialogue, "answer", "chain").turns[1].content == "Ɛte sɛn?\nƐyɛ."
+    transcribe = as_task(dialogue, "transcribe", "chain").turns
+    assert transcribe[0].prompt == TRANSCRIBE_PROMPT and transcribe[1].content == "Ɛte sɛn?"
+    assert not any(turn.spoken for turn in as_task(dialogue, "typed", "chain").turns)
+
+
+def test_batches_are_padded_behind(tokenizer):
+    rows = [
+        encode_dialogue(Dialogue("a", (spoken(3), Turn("assistant", "Ɛyɛ."))), tokenizer),
+        encode_dialogue(
+            Dialogue("b", (Turn("user", "Na wo ho te sɛn?"), Turn("assistant", "Ɛyɛ."))), tokenizer
+        ),
+        encode_dialogue(
+            Dialogue("c", (spoken(1), Turn("assistant", "A."), spoken(2), Turn("assistant", "B."))),
+            tokenizer,
+        ),
+    ]
+    batch = collate(rows, pad_id=0)
+    assert batch["input_features"].shape == (3, 3, 4)
+    assert batch["input_features_mask"].sum(dim=1).tolist() == [3, 1, 2]
+    for i, row in enumerate(rows):
+        length = len(row.input_ids)
+        assert batch["attention_mask"][i].tolist() == [1] * length + [0] * (
+            batch["input_ids"].shape[1] - length
+        )
+        assert (batch["labels"][i, length:] == NO_LABEL).all()
+    assert "input_features" not in collate(rows[1:2], pad_id=0)
+
+
+@pytest.mark.parametrize(
+    ("messages", "message"),
+    [
+        (None, "has no 'messages'"),
+        ([{"role": "teacher", "content": "x"}], "'role' must be one of"),
+        ([{"role": "user", "content": " "}], "a user turn without text"),
+        ([{"role": "assistant", "content": "x"}], "turns must alternate"),
+        (
+            [
+                {"role": "user", "content": "x"},
+                {"role": "assistant", "content": "y", "spoken": True},
+            ],
+            "only user turns can be spoken",
+        ),
+    ],
+)
+def test_bad_rows_name_file_and_line(tmp_path, messages, message):
+    path = tmp_path / "dialogues.jsonl"
+    good = {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}
+    path.write_text(json.dumps(good) + "\n" + json.dumps({"messages": messages}) + "\n")
+    with pytest.raises(InputError, match=message) as caught:
+        list(read_dialogues(path))
+    assert f"{path}:2: " in str(caught.value)
+
+
+def test_a_spoken_turn_without_speech_is_refused(tokenizer):
+    row = {"messages": [{"role": "user", "content": "Ɛte sɛn?", "spoken": True}]}
+    with pytest.raises(InputError, match="has no speech yet"):
+        encode_prompt(parse_dialogue(row, "1").turns, tokenizer)
+    with pytest.raises(InputError, match="has no assistant turn"):
+        encode_dialogue(Dialogue("d", (Turn("user", "x"),)), tokenizer)
