@@ -1,0 +1,172 @@
+"""An answer as the head sees it: its tokens, with the states of Gemma that predicted them.
+
+Which state belongs to which token, decided here and nowhere else: **token i goes with the states of
+the position before it**, those from which Gemma predicted it (as in LLaMA-Omni2, arXiv:2505.02625).
+So a token and its states are there at the same moment, and the last row is the token that closes
+the turn. `answer_states` (an answer that is known) and `stream_answer` (one being written) keep to
+it, and give the same states up to rounding.
+
+States are those of the last six decoder layers; the last is the one after Gemma's final norm, which
+transformers puts in place of the layer's own output.
+"""
+
+# B utterances, P prompt tokens, S answer tokens (the one that closes the turn included), L layers,
+# D width of Gemma
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
+
+from data_manifests.config import InputError
+from data_manifests.twi_text import is_speakable
+from stage3_finetune.dialogue import Turn, encode_prompt, turn_end_id
+from stage3_finetune.generate import prompt_inputs, stop_ids
+
+LAYERS = [-6, -5, -4, -3, -2, -1]
+# What the user says before an answer that is given as text: "Speak."
+SPEAK_PROMPT = "Kasa."
+MAX_ANSWER_TOKENS = 512
+
+
+@dataclass(frozen=True)
+class AnswerTokens:
+    """Some tokens of an answer, in order.
+
+    Attributes:
+        ids_S: int64, on the CPU.
+        states_SLD: states that predicted each, in Gemma's precision and on its device.
+        embeddings_SD: rows of Gemma's embedding table.
+    """
+
+    ids_S: Tensor
+    states_SLD: Tensor
+    embeddings_SD: Tensor
+
+
+@dataclass(frozen=True)
+class SpokenText:
+    """A text as the assistant's turn of the chat template.
+
+    Attributes:
+        text: the text, white space unified.
+        prompt_P: int64, all tokens before it.
+        ids_S: int64, its tokens and the one that closes the turn.
+        offsets: first and last + 1 character of each of its S - 1 tokens.
+    """
+
+    text: str
+    prompt_P: Tensor
+    ids_S: Tensor
+    offsets: list[tuple[int, int]]
+
+
+def tokenize_spoken_text(text: str, tokenizer: PreTrainedTokenizerBase) -> SpokenText:
+    """Put a text where Gemma would have written it: in the assistant's turn, after `SPEAK_PROMPT`.
+
+    Raises:
+        InputError: no letter to pronounce, or the text holds the chat template's own marks.
+    """
+    text = " ".join(text.split())
+    if not is_speakable(text):
+        raise InputError(f"nothing to say: no letter to pronounce in {text!r}")
+    turns = [{"role": "user", "content": SPEAK_PROMPT}]
+    prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+    turns.append({"role": "assistant", "content": text})
+    whole = tokenizer.apply_chat_template(turns, tokenize=False)
+    encoding = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
+    begin = len(prompt)
+    ids = torch.tensor(encoding["input_ids"])
+    offsets = [(start - begin, stop - begin) for start, stop in encoding["offset_mapping"]]
+    first = sum(start < 0 for start, _ in offsets)
+    closing = sum(start < len(text) for start, _ in offsets)
+    tokens = tokenizer.convert_ids_to_tokens(ids[first:closing].tolist())
+    is_marked = any(token.startswith("<|") or token.endswith("|>") for token in tokens)
+    if is_marked or not whole.startswith(prompt + text):
+        raise InputError(f"holds marks of the chat template: {text!r}")
+    return SpokenText(text, ids[:first], ids[first : closing + 1], offsets[first:closing])
+
+
+@torch.no_grad()
+def answer_states(
+    gemma: Gemma4ForConditionalGeneration, texts: Sequence[SpokenText]
+) -> list[AnswerTokens]:
+    """States of known answers, all tokens at once; a text gets the same alone or in a batch."""
+    sequences = [torch.cat([text.prompt_P, text.ids_S[:-1]]) for text in texts]
+    ids_BP = pad_sequence(sequences, batch_first=True)
+    lengths_B1 = torch.tensor([len(sequence) for sequence in sequences])[:, None]
+    output = gemma(
+        input_ids=ids_BP.to(gemma.device),
+        attention_mask=(torch.arange(ids_BP.shape[1]) < lengths_B1).long().to(gemma.device),
+        output_hidden_states=LAYERS,
+        logits_to_keep=1,
+    )
+    states_BPLD = _stack_layers(output.hidden_states)
+    answers = []
+    for text, states_PLD in zip(texts, states_BPLD, strict=True):
+        before = len(text.prompt_P) - 1  # the position that predicted the first token
+        states_SLD = states_PLD[before : before + len(text.ids_S)]
+        answers.append(AnswerTokens(text.ids_S, states_SLD, embed_tokens(gemma, text.ids_S)))
+    return answers
+
+
+@torch.no_grad()
+def stream_answer(
+    gemma: Gemma4ForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerBase,
+    turns: Sequence[Turn],
+    *,
+    max_tokens: int = MAX_ANSWER_TOKENS,
+    cut_long_answers: bool = False,
+) -> Iterator[AnswerTokens]:
+    """Let Gemma answer, greedily, and hand out every token as soon as it is chosen.
+
+    Args:
+        gemma: the model, with or without an adapter.
+        tokenizer: its tokenizer.
+        turns: the conversation, a user's turn last; spoken ones with embeddings.
+        max_tokens: longest answer, the token that closes the turn included.
+        cut_long_answers: close the turn there, instead of raising.
+
+    Yields:
+        One token at a time; the one that closes the turn is the last.
+
+    Raises:
+        InputError: the answer did not end within `max_tokens`, and is not to be cut.
+    """
+    inputs = prompt_inputs([encode_prompt(turns, tokenizer)], tokenizer, gemma)
+    past_key_values = None
+    stops = stop_ids(tokenizer)
+    for num_left in range(max_tokens - 1, -1, -1):
+        output = gemma(
+            **inputs,
+            past_key_values=past_key_values,
+            use_cache=True,
+            output_hidden_states=LAYERS,
+            logits_to_keep=1,
+        )
+        past_key_values = output.past_key_values
+        ids_11 = output.logits[:, -1].argmax(dim=-1, keepdim=True)
+        if num_left == 0 and int(ids_11) not in stops:
+            if not cut_long_answers:
+                raise InputError(f"Gemma's answer did not end within {max_tokens} tokens")
+            ids_11 = torch.full_like(ids_11, turn_end_id(tokenizer))
+        states_1LD = _stack_layers(output.hidden_states)[0, -1:]
+        yield AnswerTokens(ids_11[0].cpu(), states_1LD, embed_tokens(gemma, ids_11[0]))
+        if int(ids_11) in stops:
+            return
+        mask_1P = torch.cat([inputs["attention_mask"], torch.ones_like(ids_11)], dim=1)
+        inputs = {"input_ids": ids_11, "attention_mask": mask_1P}
+
+
+def embed_tokens(gemma: Gemma4ForConditionalGeneration, ids_S: Tensor) -> Tensor:
+    """Rows `[S, D]` of Gemma's embedding table, on its device."""
+    return gemma.get_input_embeddings()(ids_S.to(gemma.device))
+
+
+def _stack_layers(hidden_states: Sequence[Tensor | None]) -> Tensor:
+    """`[B, P, L, D]` of the layers kept; transformers leaves None in place of the others."""
+    return torch.stack([hidden_states[layer] for layer in LAYERS], dim=2)

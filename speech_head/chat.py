@@ -1,0 +1,170 @@
+"""Voice chat in the terminal: type, or name a recording; read the answer and hear it.
+
+    python -m speech_head.chat --head runs/head --finetune runs/finetune --play
+    python -m speech_head.chat --head runs/head --prompt "Wo din de sɛn?"
+
+In the conversation: a line is a question; a line that is the path of a file asks with that
+recording; `/reset` forgets what was said, `/quit` ends. Every answer is also written as a WAV.
+"""
+
+# N samples (24,000 per second)
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data_manifests.audio import MIMI_SAMPLE_RATE_HZ, write_wav
+from data_manifests.config import InputError, parse_config, run_command
+from speech_head.answer import MAX_ANSWER_TOKENS
+from speech_head.generate import Speech, Talker, load_talker
+from speech_head.speak import describe, record
+from speech_head.stream import Sampling
+from stage1_rvq.device import DtypeName, derive_seed, pick_device, pick_dtype
+from stage3_finetune.dialogue import Turn
+
+HELP = "type a question, or the path of a recording; /reset  /quit"
+# Programs that play raw 16-bit samples from their input while more are coming.
+PLAYERS = {
+    "aplay": f"-q -t raw -f S16_LE -r {MIMI_SAMPLE_RATE_HZ} -c 1",
+    "paplay": f"--raw --format=s16le --rate={MIMI_SAMPLE_RATE_HZ} --channels=1",
+    "play": f"-q -t raw -e signed -b 16 -r {MIMI_SAMPLE_RATE_HZ} -c 1 -",
+    "ffplay": f"-v quiet -nodisp -autoexit -f s16le -ar {MIMI_SAMPLE_RATE_HZ} -i -",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatConfig:
+    """Talk with Gemma in Twi: it answers aloud."""
+
+    head: str
+    """folder of speech_head.train, or hub name"""
+    out: Path = Path("runs/chat")
+    """folder for the answers' WAV files; more are added to those in it"""
+    prompt: str | None = None
+    """ask this one typed question and end"""
+    play: bool = False
+    """play answers while they are being spoken (aplay, paplay, play or ffplay)"""
+    gemma: str = "google/gemma-4-E4B-it"
+    """hub name or folder of the Gemma 4 the head was trained on"""
+    finetune: Path | None = None
+    """adapter, written by stage3_finetune.train"""
+    mimi: str = "kyutai/mimi"
+    """hub name or folder of Mimi"""
+    max_new_tokens: int = MAX_ANSWER_TOKENS
+    """longest answer, in tokens"""
+    cut_long_answers: bool = False
+    """speak the first --max-new-tokens of a longer answer, instead of none of it"""
+    temperature: float = Sampling.temperature
+    """of sampling frames; 0 takes the most probable code"""
+    top_k: int = Sampling.top_k
+    """draw codes from the k most probable; 0 draws from all"""
+    pace: float = Sampling.pace
+    """above 0 speaks faster, below 0 slower; -1 to 1 is a lot"""
+    seed: int = 0
+    """another seed says the same another way"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps"""
+    dtype: DtypeName = "auto"
+    """precision of Gemma; head and Mimi run in float32"""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Chat until the input ends, or answer one question."""
+    config = parse_config(ChatConfig, argv)
+    player = find_player() if config.play else None
+    device = pick_device(config.device)
+    talker = load_talker(
+        config.gemma, config.finetune, config.mimi, config.head,
+        device=device, dtype=pick_dtype(config.dtype, device),
+        max_new_tokens=config.max_new_tokens, cut_long_answers=config.cut_long_answers,
+    )  # fmt: skip
+    if config.prompt is not None:
+        reply(talker, talker.conversation.typed_turn(config.prompt), config, player)
+        return
+    print(HELP, file=sys.stderr)
+    for line in _typed_lines():
+        try:
+            if line == "/quit":
+                return
+            if line == "/reset":
+                talker.conversation.turns.clear()
+            elif line.startswith("/") and not Path(line).is_file():
+                raise InputError(f"unknown command {line}: {HELP}")
+            elif line:
+                reply(talker, _question(talker, line), config, player)
+        except InputError as error:  # a slip must not end the conversation
+            print(f"error: {error}", file=sys.stderr)
+
+
+def reply(talker: Talker, question: Turn, config: ChatConfig, player: list[str] | None) -> Path:
+    """Answer one question aloud; prints the answer as it is spoken, then the WAV's path.
+
+    Raises:
+        InputError: no answer, or one too long; nothing is written then.
+    """
+    number = len(list(config.out.glob("answer_*.wav"))) + 1
+    # Every turn draws other numbers, and the same ones when the conversation is repeated.
+    seed = derive_seed(config.seed, number)
+    sampling = Sampling(seed, config.temperature, config.top_k, config.pace)
+    speech = Speech(talker, sampling)
+    shown = ""
+
+    def show_new_text() -> None:
+        nonlocal shown
+        text = speech.text
+        # A letter split over several tokens decodes to a placeholder until its last one.
+        if text.startswith(shown) and not text.endswith("\N{REPLACEMENT CHARACTER}"):
+            print(text[len(shown) :], end="", flush=True)
+            shown = text
+
+    playing = player and subprocess.Popen(player, stdin=subprocess.PIPE)
+
+    def on_samples(samples_N: np.ndarray) -> None:
+        show_new_text()
+        if playing:
+            playing.stdin.write((samples_N.clip(-1, 1) * 32767).astype("<i2").tobytes())
+            playing.stdin.flush()
+
+    try:
+        recording = record(speech, talker.answer(question), on_samples)
+    finally:
+        if playing:
+            playing.communicate()
+    show_new_text()
+    print()
+    path = config.out / f"answer_{number:03d}.wav"
+    write_wav(path, recording.samples_N, talker.mimi.sample_rate_hz)
+    print(describe(speech, recording), file=sys.stderr)
+    print(path)
+    return path
+
+
+def find_player() -> list[str]:
+    """Command line of the first of `PLAYERS` that is installed; InputError where none is."""
+    for program, arguments in PLAYERS.items():
+        if path := shutil.which(program):
+            return [path, *arguments.split()]
+    raise InputError(f"--play: none of {', '.join(PLAYERS)} is installed; play the WAV files")
+
+
+def _question(talker: Talker, line: str) -> Turn:
+    if Path(line).is_file():
+        return talker.conversation.spoken_turn(Path(line))
+    return talker.conversation.typed_turn(line)
+
+
+def _typed_lines() -> Iterator[str]:
+    while True:
+        try:
+            yield input("> " if sys.stdin.isatty() else "").strip()
+        except EOFError:
+            return
+
+
+if __name__ == "__main__":
+    run_command(main)

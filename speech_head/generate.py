@@ -1,0 +1,255 @@
+"""Speech from text: Gemma's tokens -> frames -> samples, while they are being written.
+
+talker = load_talker("google/gemma-4-E4B-it", None, "kyutai/mimi", "runs/head", ...)
+speech = Speech(talker, Sampling())
+for samples in speech.say(stream_answer(talker.gemma, talker.tokenizer, turns)):
+    play(samples)
+print(speech.text, speech.words, speech.end)
+"""
+
+# S answer tokens, F Mimi frames (12.5 per second), K codebooks, N samples (24,000 per second)
+
+import bisect
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
+
+from data_manifests.config import InputError
+from data_manifests.twi_text import is_speakable
+from speech_head.answer import (
+    MAX_ANSWER_TOKENS,
+    AnswerTokens,
+    SpokenText,
+    answer_states,
+    stream_answer,
+    tokenize_spoken_text,
+)
+from speech_head.mimi import Mimi, MimiStreamDecoder, load_mimi
+from speech_head.model import SpeechHead, load_head
+from speech_head.stream import End, HeadStream, Sampling
+from stage3_finetune.chat import Conversation, load_conversation
+from stage3_finetune.dialogue import Turn
+
+
+@dataclass(frozen=True)
+class Talker:
+    """Gemma with its conversation so far, and what makes it speak; all frozen."""
+
+    conversation: Conversation
+    head: SpeechHead
+    mimi: Mimi
+    cut_long_answers: bool = False
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return self.conversation.tokenizer
+
+    def answer(self, question: Turn) -> Iterator[AnswerTokens]:
+        """Let Gemma answer, and hand out what is to be spoken, token by token.
+
+        A transcript of the question, which an adapter trained with the chain target writes first,
+        is left out; where it wrote none, all of it is the answer, known only at its end. Question
+        and answer join the conversation once the answer is complete.
+        """
+        conversation = self.conversation
+        may_be_transcript = question.spoken and conversation.writes_transcripts
+        written: list[int] = []
+        held_back: list[AnswerTokens] = []
+        for tokens in stream_answer(
+            conversation.model,
+            conversation.tokenizer,
+            [*conversation.turns, question],
+            max_tokens=conversation.max_new_tokens,
+            cut_long_answers=self.cut_long_answers,
+        ):
+            written += tokens.ids_S.tolist()
+            if not may_be_transcript:
+                yield tokens
+            elif "\n" in self.tokenizer.decode(tokens.ids_S):
+                may_be_transcript, held_back = False, []
+            else:
+                held_back.append(tokens)
+        yield from held_back
+        text = self.tokenizer.decode(written, skip_special_tokens=True).strip()
+        conversation.turns += [question, Turn("assistant", text)]
+
+
+@dataclass(frozen=True)
+class WordTime:
+    """A word of the answer, and when it is heard."""
+
+    word: str
+    start_s: float
+    end_s: float
+
+
+class Speech:
+    """One answer being spoken.
+
+    Attributes:
+        ids: tokens so far, the one that closes the turn included.
+        frames: Mimi codes so far, each `[K]`.
+        end: how it ended; None before.
+    """
+
+    def __init__(self, talker: Talker, sampling: Sampling, *, id_: str = "answer") -> None:
+        self.talker = talker
+        self.ids: list[int] = []
+        self.frames: list[Tensor] = []
+        self._stream = HeadStream(talker.head, [id_], sampling)
+        self._decoder = MimiStreamDecoder(talker.mimi)
+
+    def say(self, answer: Iterable[AnswerTokens]) -> Iterator[np.ndarray]:
+        """Speak tokens as they come.
+
+        Args:
+            answer: tokens of the whole answer in pieces of any size.
+
+        Yields:
+            float32 `[1920]`, 80 ms at a time, as soon as the tokens it needs are there.
+
+        Raises:
+            InputError: no letter to pronounce in the answer; whatever `answer` raises.
+        """
+        for tokens in answer:
+            self.ids += tokens.ids_S.tolist()
+            self._stream.push(0, tokens)
+            yield from self._speak()
+        if not is_speakable(self.text):
+            raise InputError(f"no answer: nothing to pronounce in {self.text!r}")
+        self._stream.close(0)
+        yield from self._speak()
+
+    @property
+    def text(self) -> str:
+        """The answer so far."""
+        text: str = self.talker.tokenizer.decode(self.ids, skip_special_tokens=True)
+        return text.strip()
+
+    @property
+    def end(self) -> End | None:
+        return self._stream.ends[0]
+
+    @property
+    def words(self) -> list[WordTime]:
+        """Words of which something was spoken, with their times."""
+        return word_times(
+            self.ids, self._stream.cursors[0], self.talker.tokenizer, self.talker.mimi.frame_rate_hz
+        )
+
+    def _speak(self) -> Iterator[np.ndarray]:
+        while self._stream.can_step:
+            for codes_K in self._stream.step().values():
+                self.frames.append(codes_K)
+                yield self._decoder.decode(codes_K[None, None])[0].cpu().numpy()
+
+
+def speak_texts(
+    talker: Talker, texts: Sequence[SpokenText], ids: Sequence[str], sampling: Sampling
+) -> list[tuple[Tensor, End]]:
+    """Speak known texts, a batch at once: codes `[F, K]` of each, and how it ended.
+
+    A text gets the codes it would get alone, and those `Speech.say` would give, up to the rounding
+    of the logits.
+    """
+    stream = HeadStream(talker.head, ids, sampling)
+    for i, tokens in enumerate(answer_states(talker.conversation.model, texts)):
+        stream.push(i, tokens)
+        stream.close(i)
+    frames: list[list[Tensor]] = [[] for _ in texts]
+    while stream.can_step:
+        for i, codes_K in stream.step().items():
+            frames[i].append(codes_K)
+    spoken = []
+    for codes, end in zip(frames, stream.ends, strict=True):
+        assert codes and end is not None
+        spoken.append((torch.stack(codes), end))
+    return spoken
+
+
+def tokenize_within_limit(text: str, tokenizer: PreTrainedTokenizerBase) -> SpokenText:
+    """`tokenize_spoken_text`, and InputError where the text is longer than the head may speak."""
+    spoken = tokenize_spoken_text(text, tokenizer)
+    if len(spoken.ids_S) > MAX_ANSWER_TOKENS:
+        raise InputError(
+            f"the text has {len(spoken.ids_S)} tokens, at most {MAX_ANSWER_TOKENS} can be spoken "
+            "at once: split it"
+        )
+    return spoken
+
+
+def word_times(
+    ids: Sequence[int],
+    cursor: Sequence[int],
+    tokenizer: PreTrainedTokenizerBase,
+    frame_rate_hz: float,
+) -> list[WordTime]:
+    """When each word was said.
+
+    Args:
+        ids: S answer tokens.
+        cursor: token of each of F frames.
+        tokenizer: Gemma's.
+        frame_rate_hz: frames a second.
+    """
+    texts = [tokenizer.decode(ids[:i], skip_special_tokens=True) for i in range(len(ids) + 1)]
+    ends = [len(text) for text in texts]
+    words, position = [], 0
+    for word in texts[-1].split():
+        start = texts[-1].index(word, position)
+        position = start + len(word)
+        first = bisect.bisect_right(ends, start) - 1
+        after = bisect.bisect_left(ends, position)
+        # A token begins at the first frame whose cursor has reached it.
+        start_frame, end_frame = (bisect.bisect_left(cursor, token) for token in (first, after))
+        if start_frame < len(cursor):
+            words.append(WordTime(word, start_frame / frame_rate_hz, end_frame / frame_rate_hz))
+    return words
+
+
+def load_talker(
+    gemma: str,
+    finetune: Path | None,
+    mimi: str,
+    head: str,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    max_new_tokens: int = MAX_ANSWER_TOKENS,
+    cut_long_answers: bool = False,
+) -> Talker:
+    """Load Gemma, Mimi and a head that belong together.
+
+    Raises:
+        InputError: one cannot be loaded, the head was trained for another Gemma or Mimi, or answers
+            may be longer than a head can speak.
+    """
+    if not 1 <= max_new_tokens <= MAX_ANSWER_TOKENS:
+        raise InputError(
+            f"--max-new-tokens must be between 1 and {MAX_ANSWER_TOKENS}, got {max_new_tokens}"
+        )
+    speech_head = load_head(head, device=device)
+    codec = load_mimi(mimi, num_codebooks=speech_head.config.num_codebooks, device=device)
+    conversation = load_conversation(
+        gemma, finetune, device=device, dtype=dtype, max_new_tokens=max_new_tokens
+    )
+    refuse_misfit(speech_head, conversation.model, codec)
+    return Talker(conversation, speech_head, codec, cut_long_answers)
+
+
+def refuse_misfit(head: SpeechHead, gemma: Gemma4ForConditionalGeneration, mimi: Mimi) -> None:
+    """InputError where a head was trained for another width of Gemma or another Mimi."""
+    width = gemma.config.text_config.hidden_size
+    if width != head.config.state_width:
+        raise InputError(
+            f"--gemma is {width} wide, --head was trained on a Gemma {head.config.state_width} wide"
+        )
+    for name in ("num_codebooks", "codebook_size", "frame_rate_hz"):
+        found, expected = getattr(mimi, name), getattr(head.config, name)
+        if found != expected:
+            raise InputError(f"--mimi has {name} = {found}, --head was trained on {expected}")

@@ -1,0 +1,235 @@
+"""The speech head: an answer's tokens, with Gemma's states -> the Mimi frames that say it.
+
+    head = load_head("runs/head", device=torch.device("cpu"))
+    stream = HeadStream(head, ids=["answer-1"], sampling=Sampling())     # stream.py
+
+A temporal transformer goes frame by frame, 12.5 a second. It hears the frame before, reads the
+token under a text cursor and the two after it, and predicts codebook 0 (or the end of speech) and
+by how many tokens the cursor moves on; the code-frame decoder of stage 2 completes the frame. The
+cursor never goes back: no word is repeated or left out, durations are the head's own, and every
+frame is known to belong to one token (delayed-streams modelling, arXiv:2509.08753, moves over words
+likewise).
+"""
+
+# B utterances, S answer tokens, F Mimi frames (12.5 per second), K codebooks (coarsest first),
+# L Gemma layers, D width of Gemma, W width of the head, N frames of a batch end to end
+
+from dataclasses import dataclass
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import DynamicCache
+
+from speech_head.alignment import MAX_ADVANCE
+from speech_head.answer import LAYERS
+from speech_head.data import HeadBatch
+from stage1_rvq.checkpoint import find_pretrained, load_config, load_weights
+from stage2_speechless.frame_decoder import (
+    EMBEDDING_STD,
+    FrameDecoder,
+    FrameDecoderConfig,
+    build_transformer,
+)
+
+LOOK_AHEAD = 2  # tokens after the cursor; as arXiv:2509.08753
+
+
+@dataclass(frozen=True)
+class SpeechHeadConfig:
+    """Shape of the head; saved beside its weights. The defaults fit Gemma 4 E4B and Mimi (151 M).
+
+    Attributes:
+        state_width: D, width of Gemma.
+        num_state_layers: L, Gemma layers that are mixed.
+        num_codebooks: K, of Mimi.
+        codebook_size: codes per codebook.
+        frame_rate_hz: Mimi frames a second.
+        width: W, of the temporal transformer.
+        num_layers: its layers.
+        num_heads: its attention heads.
+        depth_width: width of the code-frame decoder.
+        depth_layers: its layers.
+        depth_heads: its attention heads.
+        dropout: on inputs and on states before the heads, in training.
+    """
+
+    state_width: int = 2560
+    num_state_layers: int = len(LAYERS)
+    num_codebooks: int = 8
+    codebook_size: int = 2048
+    frame_rate_hz: float = 12.5
+    width: int = 1024
+    num_layers: int = 8
+    num_heads: int = 16
+    depth_width: int = 512
+    depth_layers: int = 2
+    depth_heads: int = 8
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class HeadLoss:
+    """Cross-entropies in nats.
+
+    Attributes:
+        total: weighted mean of `codebooks_K`, plus `advance`, plus `end` spread over the frames.
+        codebooks_K: of each codebook, per frame.
+        advance: of the cursor's step, per frame.
+        end: of the end of speech, per utterance.
+    """
+
+    total: Tensor
+    codebooks_K: Tensor
+    advance: Tensor
+    end: Tensor
+
+    def as_numbers(self) -> dict[str, float]:
+        """For the training log."""
+        parts = {"loss": self.total, "advance": self.advance, "end": self.end}
+        codebooks = {f"codebook_{k}": float(loss) for k, loss in enumerate(self.codebooks_K)}
+        return {name: value.item() for name, value in parts.items()} | codebooks
+
+
+class SpeechHead(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="speechless-twi",
+    tags=["speech", "twi", "text-to-speech"],
+):
+    """Reader of Gemma's states, temporal transformer, its heads, and a code-frame decoder."""
+
+    def __init__(self, config: SpeechHeadConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.layer_scales_LD = nn.Parameter(torch.ones(config.num_state_layers, config.state_width))
+        self.layer_logits_L = nn.Parameter(torch.zeros(config.num_state_layers))
+        self.read_states = nn.Linear(config.state_width, config.width)
+        self.read_embeddings = nn.Linear(config.state_width, config.width)
+        self.gate = nn.Linear(2 * config.width, config.width)
+        self.read_ahead = nn.Linear(LOOK_AHEAD * config.width, config.width, bias=False)
+        # Code c of codebook k is token k V + c; one more token stands before the first frame.
+        self.temporal = build_transformer(
+            config.num_codebooks * config.codebook_size + 1,
+            config.width, config.num_layers, config.num_heads,
+        )  # fmt: skip
+        # A frame is the sum of K embeddings, and should be as large as one.
+        std = EMBEDDING_STD / config.num_codebooks**0.5
+        nn.init.normal_(self.temporal.embed_tokens.weight, std=std)
+        self.dropout = nn.Dropout(config.dropout)
+        # One class more than codes: the end of speech.
+        self.code0_head = nn.Linear(config.width, config.codebook_size + 1, bias=False)
+        self.advance_head = nn.Linear(config.width, MAX_ADVANCE + 1)
+        self.frame_decoder = FrameDecoder(
+            FrameDecoderConfig(
+                config.num_codebooks, config.codebook_size, config.width, config.depth_width,
+                config.depth_layers, config.depth_heads,
+            )
+        )  # fmt: skip
+
+    @property
+    def end_of_speech(self) -> int:
+        """The class of `code0_head` that is no code."""
+        return self.config.codebook_size
+
+    def forward(self, batch: HeadBatch, codebook_weights_K: Tensor) -> HeadLoss:
+        """Training loss of a batch; padding changes nothing.
+
+        Args:
+            batch: from `data.collate`.
+            codebook_weights_K: float, how much each codebook counts.
+        """
+        tokens_BSW = self.read_tokens(batch.states_BSLD, batch.embeddings_BSD)
+        tokens_BSW = tokens_BSW * batch.token_mask_BS[..., None]
+        text_BFW = self.text_under_cursor(tokens_BSW, batch.cursor_BF)
+        before_BFW = torch.cat(
+            [self.start_of_speech(len(text_BFW))[:, None], self.embed_frames(batch.codes_BFK)], 1
+        )
+        # Padding is behind real frames, where a causal model does not see it.
+        states_BFW = self.temporal_states(before_BFW + text_BFW)
+        frame_mask_BF = batch.frame_mask_BF
+        codes_NK = batch.codes_BFK[frame_mask_BF]
+        states_NW = states_BFW[:, :-1][frame_mask_BF]
+        advance_N = batch.cursor_BF.diff(dim=1)[frame_mask_BF]
+        num_frames_B = frame_mask_BF.sum(dim=1)
+        last_BW = states_BFW[torch.arange(len(states_BFW)), num_frames_B]
+        end_B = torch.full_like(num_frames_B, self.end_of_speech)
+
+        first = F.cross_entropy(self.code0_head(states_NW).float(), codes_NK[:, 0])
+        end = F.cross_entropy(self.code0_head(last_BW).float(), end_B)
+        logits_NJV = self.frame_decoder(states_NW, codes_NK).float()
+        others_NJ = F.cross_entropy(logits_NJV.mT, codes_NK[:, 1:], reduction="none")
+        codebooks_K = torch.cat([first[None], others_NJ.mean(dim=0)])
+        advance = F.cross_entropy(self.advance_head(states_NW).float(), advance_N)
+        weighted = (codebooks_K * codebook_weights_K).sum() / codebook_weights_K.sum()
+        total = weighted + advance + end * len(end_B) / len(codes_NK)
+        return HeadLoss(total, codebooks_K.detach(), advance.detach(), end.detach())
+
+    def read_tokens(self, states_BSLD: Tensor, embeddings_BSD: Tensor) -> Tensor:
+        """What the head reads of each token: mixed states and embedding, gated.
+
+        Gemma's layers differ in size by far more than in meaning, so each is brought to unit RMS
+        before they are mixed; so is the embedding. The gate is that of LLaMA-Omni2
+        (arXiv:2505.02625), where it beat the states alone by half of the word errors.
+
+        Returns:
+            `[B, S, W]`; a token does not depend on the tokens beside it.
+        """
+        width = (self.config.state_width,)
+        scaled_BSLD = F.rms_norm(states_BSLD.float(), width) * self.layer_scales_LD
+        mixed_BSD = torch.einsum("bsld,l->bsd", scaled_BSLD, self.layer_logits_L.softmax(dim=0))
+        from_states_BSW = self.read_states(mixed_BSD)
+        from_text_BSW = self.read_embeddings(F.rms_norm(embeddings_BSD.float(), width))
+        gate_BSW = self.gate(torch.cat([from_states_BSW, from_text_BSW], dim=-1)).sigmoid()
+        return gate_BSW * from_states_BSW + (1 - gate_BSW) * from_text_BSW
+
+    def text_under_cursor(self, tokens_BSW: Tensor, cursor_BF: Tensor) -> Tensor:
+        """The token at each frame's cursor, and what follows it; `[B, F, W]`. After the last token
+        stand zeros."""
+        padded_BSW = F.pad(tokens_BSW, (0, 0, 0, LOOK_AHEAD))
+        rows_B1 = torch.arange(len(tokens_BSW), device=cursor_BF.device)[:, None]
+        ahead = [padded_BSW[rows_B1, cursor_BF + 1 + j] for j in range(LOOK_AHEAD)]
+        return padded_BSW[rows_B1, cursor_BF] + self.read_ahead(torch.cat(ahead, dim=-1))
+
+    def embed_frames(self, codes_BFK: Tensor) -> Tensor:
+        """Frames as the transformer hears them: sums of their code embeddings, `[B, F, W]`."""
+        num_codebooks = self.config.num_codebooks
+        offsets_K = torch.arange(num_codebooks, device=codes_BFK.device) * self.config.codebook_size
+        flat_NW = F.embedding_bag(
+            (codes_BFK + offsets_K).reshape(-1, num_codebooks),
+            self.temporal.embed_tokens.weight,
+            mode="sum",
+        )
+        return flat_NW.view(*codes_BFK.shape[:2], -1)
+
+    def start_of_speech(self, num_utterances: int) -> Tensor:
+        """What stands before the first frame, `[B, W]`."""
+        return self.temporal.embed_tokens.weight[-1].expand(num_utterances, -1)
+
+    def temporal_states(self, inputs_BFW: Tensor, cache: DynamicCache | None = None) -> Tensor:
+        """States that predict a frame each, `[B, F, W]`; with a cache, inputs are the new frames
+        only."""
+        output = self.temporal(
+            inputs_embeds=self.dropout(inputs_BFW),
+            past_key_values=cache,
+            use_cache=cache is not None,
+        )
+        return self.dropout(output.last_hidden_state)
+
+
+def load_head(name: str, *, device: torch.device) -> SpeechHead:
+    """Load a head for speaking, in float32.
+
+    Args:
+        name: folder written by `python -m speech_head.train`, a `save_pretrained` folder, or a hub
+            name.
+        device: where it runs.
+
+    Raises:
+        InputError: unfinished or foreign folder, or weights that do not fit.
+    """
+    folder = find_pretrained(name, made_by="speech_head.train", flag="--head")
+    head = SpeechHead(load_config(folder, SpeechHeadConfig))
+    load_weights(head, folder / "model.safetensors")
+    return head.to(device).eval().requires_grad_(False)

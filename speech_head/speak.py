@@ -1,0 +1,174 @@
+"""Say a text, or let Gemma answer a question and say the answer while it is being written.
+
+    python -m speech_head.speak --head runs/head --text "Me din de Ama." --out greeting.wav
+    python -m speech_head.speak --head runs/head --finetune runs/finetune \
+        --audio question.wav --out answer.wav
+
+Prints the answer, then the WAV's path; with `--json` one object with both, the time of every word,
+and how long it took. The WAV is written when all of it is there.
+"""
+
+# N samples (24,000 per second)
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_manifests.audio import write_wav
+from data_manifests.config import InputError, parse_config, run_command
+from data_manifests.twi_text import normalize_for_training
+from speech_head.answer import MAX_ANSWER_TOKENS, AnswerTokens, answer_states
+from speech_head.generate import Speech, Talker, load_talker, tokenize_within_limit
+from speech_head.stream import Sampling
+from stage1_rvq.device import DtypeName, pick_device, pick_dtype
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeakConfig:
+    """Say a text, or the answer to a typed or spoken question."""
+
+    head: str
+    """folder of speech_head.train, or hub name"""
+    out: Path
+    """WAV file to write, 24 kHz"""
+    text: str | None = None
+    """say this, as it is"""
+    prompt: str | None = None
+    """ask this typed question, and say the answer"""
+    audio: Path | None = None
+    """ask with this recording, and say the answer"""
+    gemma: str = "google/gemma-4-E4B-it"
+    """hub name or folder of the Gemma 4 the head was trained on"""
+    finetune: Path | None = None
+    """adapter, written by stage3_finetune.train"""
+    mimi: str = "kyutai/mimi"
+    """hub name or folder of Mimi"""
+    max_new_tokens: int = MAX_ANSWER_TOKENS
+    """longest answer, in tokens"""
+    cut_long_answers: bool = False
+    """speak the first --max-new-tokens of a longer answer, instead of none of it"""
+    temperature: float = Sampling.temperature
+    """of sampling frames; 0 takes the most probable code"""
+    top_k: int = Sampling.top_k
+    """draw codes from the k most probable; 0 draws from all"""
+    pace: float = Sampling.pace
+    """above 0 speaks faster, below 0 slower; -1 to 1 is a lot"""
+    seed: int = 0
+    """another seed says the same another way"""
+    json: bool = False
+    """print one JSON object: answer, wav, words with their times, time to first sound"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps"""
+    dtype: DtypeName = "auto"
+    """precision of Gemma; head and Mimi run in float32"""
+
+    def __post_init__(self) -> None:
+        if sum(given is not None for given in (self.text, self.prompt, self.audio)) != 1:
+            raise ValueError("give one of --text, --prompt, --audio")
+        if self.out.exists():
+            raise ValueError(f"--out {self.out} exists already; name a new file")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What was spoken, and how long it took.
+
+    Attributes:
+        samples_N: float32, 24 kHz.
+        duration_s: of the speech.
+        first_sound_s: from the question to the first 80 ms of speech.
+        total_s: from the question to the last.
+    """
+
+    samples_N: np.ndarray
+    duration_s: float
+    first_sound_s: float
+    total_s: float
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Speak; prints text and path."""
+    config = parse_config(SpeakConfig, argv)
+    sampling = Sampling(config.seed, config.temperature, config.top_k, config.pace)
+    if config.text is not None and not config.text.strip():
+        raise InputError("--text is empty: nothing to say")
+    device = pick_device(config.device)
+    talker = load_talker(
+        config.gemma, config.finetune, config.mimi, config.head,
+        device=device, dtype=pick_dtype(config.dtype, device),
+        max_new_tokens=config.max_new_tokens, cut_long_answers=config.cut_long_answers,
+    )  # fmt: skip
+    speech = Speech(talker, sampling)
+    recording = record(speech, _what_to_say(config, talker))
+    write_wav(config.out, recording.samples_N, talker.mimi.sample_rate_hz)
+    print(describe(speech, recording), file=sys.stderr)
+    if config.json:
+        print(json.dumps(_as_row(speech, recording, config.out), ensure_ascii=False))
+        return
+    print(speech.text)
+    print(config.out)
+
+
+def record(
+    speech: Speech,
+    answer: Iterable[AnswerTokens],
+    on_samples: Callable[[np.ndarray], None] = lambda samples_N: None,
+) -> Recording:
+    """Speak an answer to its end; `on_samples` gets every 80 ms as they are there.
+
+    Raises:
+        InputError: as `Speech.say`.
+    """
+    began = time.perf_counter()
+    pieces: list[np.ndarray] = []
+    first_sound_s = 0.0
+    for samples_N in speech.say(answer):
+        if not pieces:
+            first_sound_s = time.perf_counter() - began
+        pieces.append(samples_N)
+        on_samples(samples_N)
+    samples_N = np.concatenate(pieces)
+    duration_s = len(samples_N) / speech.talker.mimi.sample_rate_hz
+    return Recording(samples_N, duration_s, first_sound_s, time.perf_counter() - began)
+
+
+def describe(speech: Speech, recording: Recording) -> str:
+    """Times, and how the speech ended where it did not end by itself, in one line."""
+    factor = recording.total_s / recording.duration_s
+    ended = "" if speech.end == "ended" else f"; warning: the speech was {speech.end}"
+    return (
+        f"first sound after {recording.first_sound_s:.2f} s, {recording.duration_s:.2f} s of "
+        f"speech in {recording.total_s:.2f} s (real-time factor {factor:.2f}){ended}"
+    )
+
+
+def _as_row(speech: Speech, recording: Recording, wav: Path) -> dict[str, Any]:
+    return {
+        "answer": speech.text,
+        "wav": str(wav),
+        "end": speech.end,
+        "duration_s": round(recording.duration_s, 3),
+        "time_to_first_audio_ms": round(1000 * recording.first_sound_s, 1),
+        "real_time_factor": round(recording.total_s / recording.duration_s, 4),
+        "words": [asdict(word) for word in speech.words],
+    }
+
+
+def _what_to_say(config: SpeakConfig, talker: Talker) -> Iterator[AnswerTokens]:
+    conversation = talker.conversation
+    if config.text is not None:
+        text = tokenize_within_limit(normalize_for_training(config.text), talker.tokenizer)
+        return iter(answer_states(conversation.model, [text]))
+    if config.audio is not None:
+        return talker.answer(conversation.spoken_turn(config.audio))
+    return talker.answer(conversation.typed_turn(config.prompt or ""))
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,265 @@
+"""Manifest -> cached training data of the speech head: Gemma's states, Mimi's codes, the alignment.
+
+    python -m speech_head.states --manifest data/cv/train.jsonl --gemma google/gemma-4-E4B-it \
+        --mimi kyutai/mimi --reader runs/reader --out data/states/train
+
+Every transcript is put where Gemma would have written it, so that states in training are those of
+generation (`answer.py`). Writes shards as described in `speech_head/data.py`. Killed, it continues
+with `--resume` at the last shard.
+"""
+
+# S answer tokens, F Mimi frames (12.5 per second), K codebooks, L Gemma layers, D width of Gemma
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
+
+from data_manifests.artifact import create_output, write_json, write_text
+from data_manifests.config import InputError, parse_config, run_command
+from data_manifests.manifest import Utterance, read_manifest, read_utterance_audio
+from data_manifests.twi_text import normalize_for_training
+from speech_head.alignment import cursor_path
+from speech_head.answer import (
+    LAYERS,
+    AnswerTokens,
+    SpokenText,
+    answer_states,
+    embed_tokens,
+    tokenize_spoken_text,
+)
+from speech_head.data import StatesFormat
+from speech_head.mimi import Mimi, load_mimi
+from stage1_rvq.corpus_encoder import UTTERANCES_PER_SHARD, encode_utterances
+from stage1_rvq.data import iterate_batches
+from stage1_rvq.device import DtypeName, pick_device, pick_dtype
+from stage1_rvq.gemma import AudioEncoder
+from stage1_rvq.reader import CTCReader, load_reader
+from stage3_finetune.chat import load_conversation
+
+INDEX_KEYS = ("id", "text", "speaker", "dialect", "duration_s")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatesConfig:
+    """Cache what the speech head is trained on: Gemma's states, Mimi's codes, and the alignment."""
+
+    manifest: Path
+    """manifest of utterances with transcripts"""
+    reader: Path
+    """CTC reader, written by stage1_rvq.train_reader: tells when each token is said"""
+    out: Path
+    """new folder"""
+    gemma: str = "google/gemma-4-E4B-it"
+    """hub name or folder of Gemma 4 (E2B, E4B)"""
+    finetune: Path | None = None
+    """adapter, written by stage3_finetune.train, where the head is to speak for that model"""
+    mimi: str = "kyutai/mimi"
+    """hub name or folder of Mimi"""
+    num_codebooks: int = 8
+    """Mimi codebooks to use, coarsest first"""
+    skip_bad_audio: bool = False
+    """list unusable recordings in skipped.jsonl and go on, instead of stopping at the first"""
+    batch_size: int = 8
+    """utterances per forward pass"""
+    num_workers: int = 2
+    """threads that decode audio ahead"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps"""
+    dtype: DtypeName = "auto"
+    """precision of Gemma; Mimi always runs in float32"""
+    resume: bool = False
+    """continue an unfinished folder"""
+
+
+@dataclass(frozen=True)
+class _Models:
+    gemma: Gemma4ForConditionalGeneration
+    tokenizer: PreTrainedTokenizerBase
+    encoder: AudioEncoder
+    mimi: Mimi
+    reader: CTCReader
+
+
+@dataclass(frozen=True)
+class _Row:
+    utterance: Utterance
+    tokens: AnswerTokens
+    codes_FK: Tensor
+    cursor_F: Tensor
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Write the states; prints the folder."""
+    config = parse_config(StatesConfig, argv)
+    utterances = list(read_manifest(config.manifest))
+    device = pick_device(config.device)
+    dtype = pick_dtype(config.dtype, device)
+    conversation = load_conversation(config.gemma, config.finetune, device=device, dtype=dtype)
+    gemma, tokenizer = conversation.model, conversation.tokenizer
+    models = _Models(
+        gemma, tokenizer, conversation.encoder,
+        load_mimi(config.mimi, num_codebooks=config.num_codebooks, device=device),
+        load_reader(config.reader, device=device),
+    )  # fmt: skip
+    if models.reader.config.dim != models.encoder.dim:
+        raise InputError(
+            f"--reader takes embeddings {models.reader.config.dim} wide, --gemma has "
+            f"{models.encoder.dim}"
+        )
+    fmt = StatesFormat(
+        gemma.config.text_config.hidden_size, len(LAYERS), models.mimi.num_codebooks,
+        models.mimi.codebook_size, models.mimi.frame_rate_hz,
+    )  # fmt: skip
+    output = create_output(
+        config.out,
+        config,
+        command="speech_head.states",
+        inputs={
+            "manifest": config.manifest, "gemma": config.gemma, "finetune": config.finetune,
+            "mimi": config.mimi, "reader": config.reader,
+        },
+        resume=config.resume,
+    )  # fmt: skip
+    if output.is_done:
+        print(config.out)
+        return
+    output.record(device=str(device), dtype=str(dtype))
+    _print_size(utterances, tokenizer, fmt)
+    write_json(config.out / "format.json", asdict(fmt))
+    num_skipped = _write_shards(utterances, models, config)
+    _write_embeddings(config.out, gemma)
+    output.record(num_utterances=len(utterances) - num_skipped, num_skipped=num_skipped)
+    output.finish()
+    print(config.out)
+
+
+def _print_size(
+    utterances: list[Utterance], tokenizer: PreTrainedTokenizerBase, fmt: StatesFormat
+) -> None:
+    texts = [normalize_for_training(utterance.text) for utterance in utterances]
+    num_tokens = sum(len(ids) + 1 for ids in tokenizer(texts, add_special_tokens=False).input_ids)
+    token_bytes = 2 * fmt.num_state_layers * fmt.state_width
+    print(
+        f"states of {num_tokens:,} tokens, {token_bytes / 1000:.1f} kB each: "
+        f"{num_tokens * token_bytes / 1e9:.2f} GB",
+        file=sys.stderr,
+    )
+
+
+def _write_shards(utterances: list[Utterance], models: _Models, config: StatesConfig) -> int:
+    """Write what is not yet written, 256 utterances a shard; returns the number of skipped ones."""
+    skipped_path = config.out / "skipped.jsonl"
+    skipped = []
+    if skipped_path.exists():
+        skipped = [json.loads(line) for line in skipped_path.read_text("utf-8").splitlines()]
+    with tqdm(total=len(utterances), desc="states", unit=" utterances") as progress:
+        for number, picks in enumerate(iterate_batches(len(utterances), UTTERANCES_PER_SHARD)):
+            index_path = config.out / f"shard_{number:05d}.jsonl"
+            if index_path.exists():
+                progress.update(len(picks))
+                continue
+            skipped = [row for row in skipped if row["shard"] != number]
+            rows: list[_Row] = []
+            aligned = []
+            shard = [utterances[i] for i in picks]
+            for utterance, result in _align(shard, models, config):
+                progress.update()
+                if isinstance(result, InputError):
+                    skipped.append({"shard": number, "id": utterance.id, "reason": str(result)})
+                else:
+                    aligned.append((utterance, *result))
+            for batch in iterate_batches(len(aligned), config.batch_size):
+                rows += _read_states([aligned[i] for i in batch], models)
+            write_text(
+                skipped_path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in skipped)
+            )
+            _write_shard(index_path, rows)
+    if len(skipped) == len(utterances):
+        raise InputError(f"none of {len(skipped)} recordings is usable, see {skipped_path}")
+    if skipped:
+        print(f"{len(skipped)} recordings skipped, listed in {skipped_path}", file=sys.stderr)
+    return len(skipped)
+
+
+def _align(
+    utterances: list[Utterance], models: _Models, config: StatesConfig
+) -> Iterator[tuple[Utterance, tuple[SpokenText, Tensor, Tensor] | InputError]]:
+    """Text, Mimi codes and cursor of each utterance, or why its text cannot be found in it."""
+    encoded = encode_utterances(
+        utterances, models.encoder, batch_size=config.batch_size, num_workers=config.num_workers
+    )
+    for utterance, frames_TD in encoded:
+        if isinstance(frames_TD, InputError):
+            if not config.skip_bad_audio:
+                raise frames_TD
+            yield utterance, frames_TD
+            continue
+        try:
+            text = tokenize_spoken_text(normalize_for_training(utterance.text), models.tokenizer)
+            spans = models.reader.align(frames_TD, text.text)
+            waveform_N = read_utterance_audio(utterance, models.mimi.sample_rate_hz)
+            [codes_FK] = models.mimi.encode([waveform_N])
+            cursor_F = cursor_path(spans, text.text, text.offsets, len(codes_FK))
+        except InputError as error:
+            yield utterance, error
+        else:
+            yield utterance, (text, codes_FK, cursor_F)
+
+
+def _read_states(
+    aligned: list[tuple[Utterance, SpokenText, Tensor, Tensor]], models: _Models
+) -> list[_Row]:
+    answers = answer_states(models.gemma, [text for _, text, _, _ in aligned])
+    return [
+        _Row(utterance, tokens, codes_FK, cursor_F)
+        for (utterance, _, codes_FK, cursor_F), tokens in zip(aligned, answers, strict=True)
+    ]
+
+
+def _write_shard(index_path: Path, rows: list[_Row]) -> None:
+    """Tensors first, index last: a shard with an index is complete."""
+    lines, first_token, first_frame = [], 0, 0
+    for row in rows:
+        num_tokens, num_frames = len(row.tokens.ids_S), len(row.codes_FK)
+        entry = {name: getattr(row.utterance, name) for name in INDEX_KEYS}
+        entry |= {"first_token": first_token, "num_tokens": num_tokens}
+        entry |= {"first_frame": first_frame, "num_frames": num_frames}
+        lines.append(json.dumps(entry, ensure_ascii=False) + "\n")
+        first_token, first_frame = first_token + num_tokens, first_frame + num_frames
+    if rows:
+        tensors = {
+            "states": torch.cat([row.tokens.states_SLD.bfloat16().cpu() for row in rows]),
+            "token_ids": torch.cat([row.tokens.ids_S.int() for row in rows]),
+            "codes": torch.cat([row.codes_FK.short().cpu() for row in rows]),
+            "cursor": torch.cat([row.cursor_F.int() for row in rows]),
+        }
+        tensors_path = index_path.with_suffix(".safetensors")
+        aside = tensors_path.with_name(tensors_path.name + ".tmp")
+        save_file(tensors, aside)
+        os.replace(aside, tensors_path)
+    write_text(index_path, "".join(lines))
+
+
+def _write_embeddings(out: Path, gemma: Gemma4ForConditionalGeneration) -> None:
+    """Gemma's embeddings of every token that occurs, once each."""
+    token_ids = []
+    for path in sorted(out.glob("shard_*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            token_ids.append(file.get_tensor("token_ids"))
+    ids_U = torch.cat(token_ids).unique().long()
+    rows_UD = embed_tokens(gemma, ids_U).bfloat16().cpu()
+    save_file({"token_ids": ids_U, "rows": rows_UD}, out / "embeddings.safetensors")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,197 @@
+"""The generation loop of the speech head: tokens go in as they are written, frames come out.
+
+    stream = HeadStream(head, ["answer-1"], Sampling(seed=0))
+    for tokens in stream_answer(...):
+        stream.push(0, tokens)
+        while stream.can_step:
+            play(stream.step())
+    stream.close(0)
+    while stream.can_step:
+        play(stream.step())
+
+A frame needs the token under its cursor and the two after it, nothing else. So the same frames come
+out however the tokens arrive: one by one from Gemma, or all at once from a finished text.
+"""
+
+# B utterances, A of them still speaking, S answer tokens, K codebooks, W width of the head
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import DynamicCache
+
+from speech_head.answer import MAX_ANSWER_TOKENS, AnswerTokens
+from speech_head.model import LOOK_AHEAD, SpeechHead
+from stage2_speechless.sampling import refuse_bad_sampling, sample_codes, utterance_uniforms
+
+# How an utterance ended: by itself; still sounding though all was said; with text left unsaid.
+End = Literal["ended", "runaway", "cut short"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How frames are drawn.
+
+    Attributes:
+        seed: another seed says the same text another way.
+        temperature: as `sample_codes`.
+        top_k: as `sample_codes`.
+        pace: added to the logits of moving on to the next token; above 0 is faster.
+    """
+
+    seed: int = 0
+    temperature: float = 0.7
+    top_k: int = 50
+    pace: float = 0.0
+
+    def __post_init__(self) -> None:
+        refuse_bad_sampling(self.temperature, self.top_k)
+
+
+def frame_budget(num_tokens: int) -> int:
+    """Most frames that so many tokens may take: a third of a second each, and two seconds.
+
+    Source: `max_frames` of Kyutai's Pocket TTS, transformers/models/pocket_tts.
+    """
+    return math.ceil((num_tokens / 3 + 2) * 12.5)
+
+
+class HeadStream:
+    """B utterances being spoken; those that end leave the loop.
+
+    Attributes:
+        cursors: token under the cursor at each frame so far, one list an utterance.
+        ends: how each utterance ended; None while it speaks.
+    """
+
+    def __init__(self, head: SpeechHead, ids: Sequence[str], sampling: Sampling) -> None:
+        """
+        Args:
+            head: from `load_head`.
+            ids: one an utterance; decide, with the seed, what is drawn for it.
+            sampling: how.
+        """
+        assert not head.training, "call .eval() before generating"
+        self.head = head
+        self.sampling = sampling
+        self.cursors: list[list[int]] = [[] for _ in ids]
+        self.ends: list[End | None] = [None for _ in ids]
+        self._tokens = [head.start_of_speech(0) for _ in ids]  # [S, W] each, S growing
+        self._is_closed = [False for _ in ids]
+        self._next_cursor = [0 for _ in ids]
+        num_numbers = head.config.num_codebooks + 1  # the cursor's step is drawn last
+        self._uniforms = torch.stack(
+            [
+                utterance_uniforms(
+                    sampling.seed, id_, frame_budget(MAX_ANSWER_TOKENS) + 1, num_numbers
+                )
+                for id_ in ids
+            ]
+        ).to(head.gate.weight.device)
+        self._cache = DynamicCache(config=head.temporal.config)
+        self._before_AW = head.start_of_speech(len(ids))
+        self._num_frames = 0
+
+    @torch.no_grad()
+    def push(self, utterance: int, tokens: AnswerTokens) -> None:
+        """Add the next tokens of an utterance."""
+        device = self._before_AW.device
+        read_1SW = self.head.read_tokens(
+            tokens.states_SLD[None].to(device), tokens.embeddings_SD[None].to(device)
+        )
+        self._tokens[utterance] = torch.cat([self._tokens[utterance], read_1SW[0]])
+
+    def close(self, utterance: int) -> None:
+        """Tell that an utterance has all its tokens, the one that closes the turn last."""
+        self._is_closed[utterance] = True
+
+    @property
+    def can_step(self) -> bool:
+        """Whether someone still speaks, and the next frame's tokens are there."""
+        speaking = self._speaking()
+        return bool(speaking) and all(
+            self._is_closed[i] or self._next_cursor[i] + LOOK_AHEAD < len(self._tokens[i])
+            for i in speaking
+        )
+
+    @torch.no_grad()
+    def step(self) -> dict[int, Tensor]:
+        """Draw the next frame of everyone who still speaks.
+
+        Returns:
+            utterance -> codes_K, int64, on the CPU; those that end here are not among them.
+        """
+        assert self.can_step, "push tokens before stepping"
+        head, sampling = self.head, self.sampling
+        speaking = self._speaking()
+        cursors = [min(self._next_cursor[i], len(self._tokens[i]) - 1) for i in speaking]
+        states_AW = self._temporal_step(speaking, cursors)
+        uniforms_AK = self._uniforms[speaking, self._num_frames]
+        logits_AV = head.code0_head(states_AW)
+        # Speech ends on the token that closes the turn, and nowhere before it.
+        is_last = [
+            self._is_closed[i] and cursor == len(self._tokens[i]) - 1
+            for i, cursor in zip(speaking, cursors, strict=True)
+        ]
+        logits_AV[~torch.tensor(is_last), head.end_of_speech] = -torch.inf
+        code0_A = sample_codes(
+            logits_AV, uniforms_AK[:, 0], temperature=sampling.temperature, top_k=sampling.top_k
+        )
+        ends_A = code0_A == head.end_of_speech
+        for row in ends_A.nonzero()[:, 0].tolist():
+            self.ends[speaking[row]] = "ended"
+        kept = (~ends_A).nonzero()[:, 0]
+        if len(kept) == 0:
+            return {}
+        codes_AK = head.frame_decoder.generate(
+            states_AW[kept], code0_A[kept], uniforms_AK[kept, 1:-1],
+            temperature=sampling.temperature, top_k=sampling.top_k,
+        )  # fmt: skip
+        advance_logits = head.advance_head(states_AW[kept])
+        advance_logits[:, 1:] += sampling.pace
+        advance_A = sample_codes(
+            advance_logits, uniforms_AK[kept, -1], temperature=sampling.temperature, top_k=0
+        )
+        self._num_frames += 1
+        for row, advance in zip(kept.tolist(), advance_A.tolist(), strict=True):
+            self._move_on(speaking[row], cursors[row], advance, is_last[row])
+        frames = {speaking[row]: c for row, c in zip(kept.tolist(), codes_AK.cpu(), strict=True)}
+        self._keep(
+            [row for row in kept.tolist() if self.ends[speaking[row]] is None], kept, codes_AK
+        )
+        return frames
+
+    def _temporal_step(self, speaking: list[int], cursors: list[int]) -> Tensor:
+        windows = [
+            self._tokens[i][cursor : cursor + LOOK_AHEAD + 1]
+            for i, cursor in zip(speaking, cursors, strict=True)
+        ]
+        windows_AXW = pad_sequence(windows, batch_first=True)
+        first_A1 = torch.zeros(len(speaking), 1, dtype=torch.long, device=windows_AXW.device)
+        text_A1W = self.head.text_under_cursor(windows_AXW, first_A1)
+        inputs_A1W = self._before_AW[:, None] + text_A1W
+        return self.head.temporal_states(inputs_A1W, self._cache)[:, 0]
+
+    def _move_on(self, utterance: int, cursor: int, advance: int, is_last: bool) -> None:
+        self.cursors[utterance].append(cursor)
+        self._next_cursor[utterance] = cursor + advance
+        # Judged by the cursor, not by the tokens there are, which depend on how fast Gemma writes.
+        if self._num_frames >= frame_budget(cursor + 1):
+            self.ends[utterance] = "runaway" if is_last else "cut short"
+
+    def _keep(self, rows: list[int], kept: Tensor, codes_AK: Tensor) -> None:
+        """Rows that go on: their keys and values, and the frame just drawn."""
+        if not rows:
+            return
+        if len(rows) < len(self._before_AW):
+            self._cache.batch_select_indices(torch.tensor(rows, device=kept.device))
+        is_going_on = torch.isin(kept, torch.tensor(rows, device=kept.device))
+        self._before_AW = self.head.embed_frames(codes_AK[is_going_on][:, None])[:, 0]
+
+    def _speaking(self) -> list[int]:
+        return [i for i, end in enumerate(self.ends) if end is None]

@@ -1,0 +1,192 @@
+"""Train the speech head on cached states.
+
+    python -m speech_head.train --states data/states/train --dev-states data/states/dev \
+        --out runs/head
+
+`runs/head/model` (`SpeechHead.from_pretrained`) is the checkpoint with the lowest dev loss (the
+last one, where there is no dev). Runs unchanged under `accelerate launch`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch.nn.utils import clip_grad_norm_
+from tqdm import tqdm
+from transformers import get_cosine_schedule_with_warmup
+
+from data_manifests.artifact import create_output
+from data_manifests.config import InputError, parse_config, run_command
+from speech_head.data import StatesFolder, collate, refuse_other_states
+from speech_head.model import SpeechHead, SpeechHeadConfig
+from stage1_rvq.checkpoint import resume_from_latest, save_checkpoint
+from stage1_rvq.data import iterate_batches
+from stage1_rvq.device import DtypeName, pick_device, pick_dtype, seed_step
+from stage1_rvq.training_log import TrainingLog
+from stage2_speechless.data import BucketedBatches
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Train the speech head: Gemma's states -> Mimi codes."""
+
+    states: Path
+    """folder written by speech_head.states"""
+    out: Path
+    """new folder for this run"""
+    dev_states: Path | None = None
+    """states of the dev split: the checkpoint with the lowest loss on it is kept"""
+    width: int = 1024
+    """width of the temporal transformer"""
+    num_layers: int = 8
+    """its layers"""
+    num_heads: int = 16
+    """its attention heads"""
+    depth_width: int = 512
+    """width of the code-frame decoder (codebooks 1 to 7)"""
+    depth_layers: int = 2
+    """its layers"""
+    depth_heads: int = 8
+    """its attention heads"""
+    dropout: float = 0.1
+    """on inputs and states"""
+    codebook_weights: tuple[float, ...] = (2.0, 1.5, 1.0, 1.0, 0.75, 0.75, 0.5, 0.5)
+    """how much each codebook counts (defaults: the published gemma4-audio experiment)"""
+    steps: int = 50_000
+    """optimizer steps"""
+    batch_size: int = 32
+    """utterances per step and process"""
+    learning_rate: float = 2e-4
+    """peak learning rate"""
+    warmup_steps: int = 1000
+    """steps of linear warm-up"""
+    save_every: int = 1000
+    """steps between checkpoints, and between measurements on dev"""
+    seed: int = 0
+    """of weights, batches and dropout"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps"""
+    dtype: DtypeName = "auto"
+    """bfloat16 trains in mixed precision; the weights are float32 either way"""
+    resume: bool = False
+    """continue from the newest checkpoint"""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train the head; prints the run's folder."""
+    config = parse_config(TrainConfig, argv)
+    states = StatesFolder(config.states)
+    dev = config.dev_states and StatesFolder(config.dev_states, flag="--dev-states")
+    if dev:
+        refuse_other_states(dev.format, states.format, flag="--dev-states")
+    fmt = states.format
+    if len(config.codebook_weights) != fmt.num_codebooks:
+        raise InputError(
+            f"--codebook-weights has {len(config.codebook_weights)} numbers, the states have "
+            f"{fmt.num_codebooks} codebooks"
+        )
+    shape = SpeechHeadConfig(
+        fmt.state_width, fmt.num_state_layers, fmt.num_codebooks, fmt.codebook_size,
+        fmt.frame_rate_hz, config.width, config.num_layers, config.num_heads, config.depth_width,
+        config.depth_layers, config.depth_heads, config.dropout,
+    )  # fmt: skip
+    device = pick_device(config.device)
+    dtype = pick_dtype(config.dtype, device)
+    accelerator = Accelerator(
+        cpu=device.type == "cpu", mixed_precision="bf16" if dtype == torch.bfloat16 else "no"
+    )
+    seed_step(config.seed, -1)
+    head = SpeechHead(shape).to(accelerator.device)
+    output = create_output(
+        config.out,
+        config,
+        command="speech_head.train",
+        inputs={"states": config.states, "dev_states": config.dev_states},
+        resume=config.resume,
+    )
+    if output.is_done:
+        print(config.out)
+        return
+    output.record(
+        device=str(device),
+        dtype=str(dtype),
+        num_utterances=len(states.utterances),
+        num_frames=states.num_frames,
+        num_parameters=sum(p.numel() for p in head.parameters()),
+    )
+    optimizer = torch.optim.AdamW(
+        head.parameters(), lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=0.1
+    )
+    schedule = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, config.steps)
+    first_step = resume_from_latest(config.out, head, optimizer, schedule)
+    # The schedule stays as it is: prepared, it would step once a process.
+    model, optimizer = accelerator.prepare(head, optimizer)
+    weights_K = torch.tensor(config.codebook_weights, device=accelerator.device)
+    batches = BucketedBatches(
+        [utterance.num_frames for utterance in states.utterances],
+        config.batch_size * accelerator.num_processes,
+        config.seed,
+    )
+    is_writer = accelerator.is_main_process
+    with TrainingLog(config.out, first_step=first_step, is_writer=is_writer) as log:
+        progress = tqdm(
+            range(first_step, config.steps), initial=first_step, total=config.steps, desc="head"
+        )
+        for step in progress:
+            seed_step(config.seed, step, accelerator.process_index)
+            model.train()
+            picks = batches.at_step(step)[accelerator.process_index :: accelerator.num_processes]
+            batch = collate([states.read(states.utterances[i]) for i in picks.tolist()])
+            loss = model(batch.to(accelerator.device), weights_K)
+            accelerator.backward(loss.total)
+            clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            numbers = loss.as_numbers()
+            progress.set_postfix(loss=f"{numbers['loss']:.3f}")
+            if accelerator.is_main_process:
+                log.log(step + 1, "train", **numbers)
+                if step + 1 == config.steps or (step + 1) % config.save_every == 0:
+                    _measure_and_save(config, step + 1, head, dev or None, log)
+                    save_checkpoint(config.out, step + 1, head, optimizer, schedule)
+    if accelerator.is_main_process:
+        output.finish()
+        print(config.out)
+
+
+@torch.no_grad()
+def measure_loss(
+    head: SpeechHead, states: StatesFolder, weights_K: torch.Tensor, batch_size: int
+) -> dict[str, float]:
+    """Losses over a folder of states, every frame counted once."""
+    device = weights_K.device
+    totals: dict[str, float] = {}
+    for picks in iterate_batches(len(states.utterances), batch_size):
+        utterances = [states.utterances[i] for i in picks]
+        batch = collate([states.read(utterance) for utterance in utterances])
+        share = sum(utterance.num_frames for utterance in utterances) / states.num_frames
+        for name, value in head(batch.to(device), weights_K).as_numbers().items():
+            totals[name] = totals.get(name, 0.0) + share * value
+    return totals
+
+
+def _measure_and_save(
+    config: TrainConfig, step: int, head: SpeechHead, dev: StatesFolder | None, log: TrainingLog
+) -> None:
+    """Keep `model/` at the lowest dev loss so far; without dev, at the newest step."""
+    if dev:
+        best_before = log.lowest("dev", "loss")
+        weights_K = torch.tensor(config.codebook_weights, device=head.gate.weight.device)
+        metrics = measure_loss(head.eval(), dev, weights_K, config.batch_size)
+        layers_L = head.layer_logits_L.detach().softmax(dim=0)
+        shares = {f"layer_{i}": float(share) for i, share in enumerate(layers_L)}
+        log.log(step, "dev", **metrics, **shares)
+        if metrics["loss"] >= best_before:
+            return
+    head.save_pretrained(config.out / "model")
+
+
+if __name__ == "__main__":
+    run_command(main)

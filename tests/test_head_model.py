@@ -1,0 +1,181 @@
+"""The speech head: what it learns, what it draws, and that neither padding nor arrival matters."""
+
+import pytest
+import torch
+from torch.nn.utils import clip_grad_norm_
+
+from data_manifests.config import InputError
+from speech_head.alignment import limit_steps
+from speech_head.answer import AnswerTokens
+from speech_head.data import HeadExample, collate
+from speech_head.generate import word_times
+from speech_head.model import SpeechHead, SpeechHeadConfig
+from speech_head.stream import HeadStream, Sampling, frame_budget
+
+CONFIG = SpeechHeadConfig(
+    state_width=24, num_codebooks=4, codebook_size=16, width=32, num_layers=2, num_heads=2,
+    depth_width=32, depth_layers=1, depth_heads=2, dropout=0.0,
+)  # fmt: skip
+WEIGHTS = torch.tensor([2.0, 1.0, 1.0, 0.5])
+
+
+def make_head(seed=0):
+    torch.manual_seed(seed)
+    return SpeechHead(CONFIG).eval()
+
+
+def make_example(num_tokens, num_frames, seed):
+    generator = torch.Generator().manual_seed(seed)
+    cursor = torch.randint(0, num_tokens, (num_frames,), generator=generator).sort().values
+    return HeadExample(
+        states_SLD=3 * torch.randn(num_tokens, 6, 24, generator=generator),
+        embeddings_SD=torch.randn(num_tokens, 24, generator=generator),
+        codes_FK=torch.randint(0, 16, (num_frames, 4), generator=generator),
+        cursor_F=limit_steps(torch.cat([cursor, torch.tensor([num_tokens - 1])])),
+    )
+
+
+def as_tokens(example, part=slice(None)):
+    ids_S = torch.arange(len(example.states_SLD))
+    return AnswerTokens(ids_S[part], example.states_SLD[part], example.embeddings_SD[part])
+
+
+def speak(head, examples, ids=("a", "b", "c"), sampling=Sampling(), chunk=None):  # noqa: B008
+    """Codes and ends of some utterances, their tokens pushed `chunk` at a time."""
+    stream = HeadStream(head, ids[: len(examples)], sampling)
+    frames = [[] for _ in examples]
+
+    def draw():
+        while stream.can_step:
+            for i, codes_K in stream.step().items():
+                frames[i].append(codes_K)
+
+    for i, example in enumerate(examples):
+        size = chunk or len(example.states_SLD)
+        for start in range(0, len(example.states_SLD), size):
+            stream.push(i, as_tokens(example, slice(start, start + size)))
+            if len(examples) == 1:
+                draw()
+        stream.close(i)
+    draw()
+    return [torch.stack(codes) for codes in frames], stream
+
+
+def test_full_size_is_that_of_the_published_head():
+    with torch.device("meta"):
+        head = SpeechHead(SpeechHeadConfig())
+    assert 145e6 <= sum(p.numel() for p in head.parameters()) <= 160e6
+
+
+def test_padding_changes_nothing_in_the_loss():
+    head = make_head()
+    examples = [make_example(9, 14, seed=1), make_example(3, 5, seed=2)]
+    batched = head(collate(examples), WEIGHTS)
+    single = [head(collate([example]), WEIGHTS) for example in examples]
+    for name in ("codebooks_K", "advance"):
+        mean = sum(getattr(s, name) * n for s, n in zip(single, (14, 5), strict=True)) / 19
+        torch.testing.assert_close(getattr(batched, name), mean, atol=1e-5, rtol=0)
+    torch.testing.assert_close(batched.end, (single[0].end + single[1].end) / 2)
+
+
+def test_a_few_utterances_are_learned_by_heart_and_spoken():
+    head = make_head().train()
+    examples = [make_example(7, 12, seed=3), make_example(4, 9, seed=4)]
+    before = {name: value.clone() for name, value in head.named_parameters()}
+    optimizer = torch.optim.AdamW(head.parameters(), lr=5e-3, weight_decay=0.0)
+    for _ in range(120):
+        loss = head(collate(examples), WEIGHTS)
+        loss.total.backward()
+        clip_grad_norm_(head.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    assert loss.total.item() < 0.05
+    unmoved = [name for name, value in head.named_parameters() if torch.equal(value, before[name])]
+    assert not unmoved
+    codes, stream = speak(head.eval(), examples, sampling=Sampling(temperature=0.0))
+    assert stream.ends == ["ended", "ended"]
+    for spoken_FK, example, cursor in zip(codes, examples, stream.cursors, strict=True):
+        assert torch.equal(spoken_FK, example.codes_FK)
+        assert cursor == example.cursor_F[:-1].tolist()
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 5])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_frames_do_not_depend_on_how_tokens_arrive(chunk, seed):
+    head, example = make_head(), make_example(30, 5, seed=5)
+    [whole], _ = speak(head, [example], sampling=Sampling(seed))
+    [pieces], _ = speak(head, [example], sampling=Sampling(seed), chunk=chunk)
+    assert len(whole) >= 10 and torch.equal(whole, pieces)
+
+
+def test_frames_come_before_the_last_token_is_there():
+    head, example = make_head(), make_example(11, 5, seed=5)
+    stream = HeadStream(head, ["a"], Sampling())
+    stream.push(0, as_tokens(example, slice(0, 2)))
+    assert not stream.can_step  # the token after next may still come
+    stream.push(0, as_tokens(example, slice(2, 3)))
+    assert stream.can_step and set(stream.step()) == {0}
+
+
+def test_an_utterance_draws_the_same_alone_or_in_a_batch():
+    head = make_head()
+    examples = [make_example(size, 5, seed=size) for size in (3, 12, 6)]
+    batched, stream = speak(head, examples)
+    assert len({len(codes_FK) for codes_FK in batched}) == 3
+    for i, example in enumerate(examples):
+        [alone], alone_stream = speak(head, [example], ids=["abc"[i]])
+        assert torch.equal(alone, batched[i])
+        assert alone_stream.ends[0] == stream.ends[i]
+
+
+def test_speech_that_never_ends_is_stopped_and_named():
+    head, example = make_head(), make_example(4, 5, seed=6)
+    with torch.no_grad():
+        head.code0_head.weight[-1] = 0.0  # an end that is never the most probable
+        head.advance_head.bias[3] = 1e4  # a cursor that hurries to the last token
+    [codes_FK], stream = speak(head, [example], sampling=Sampling(temperature=0.0))
+    assert stream.ends == ["runaway"] and len(codes_FK) == frame_budget(4)
+    with torch.no_grad():
+        head.advance_head.bias[0] = 1e5  # a cursor that never moves
+    [codes_FK], stream = speak(head, [example])
+    assert stream.ends == ["cut short"] and len(codes_FK) == frame_budget(1)
+
+
+def test_pace_speaks_faster_and_slower():
+    head, example = make_head(), make_example(40, 5, seed=7)
+    reached = []
+    for pace in (-2.0, 0.0, 2.0):
+        _, stream = speak(head, [example], sampling=Sampling(pace=pace))
+        reached.append(stream.cursors[0][8])
+    assert reached[0] < reached[1] < reached[2]
+
+
+def test_layers_are_mixed_whatever_their_size():
+    head, example = make_head(), make_example(5, 5, seed=8)
+    sizes_L11 = torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0, 0.5])[:, None]
+    tokens = head.read_tokens(example.states_SLD[None], example.embeddings_SD[None])
+    scaled = head.read_tokens(sizes_L11 * example.states_SLD[None], example.embeddings_SD[None])
+    torch.testing.assert_close(tokens, scaled, atol=1e-4, rtol=0)
+
+
+def test_words_have_the_times_of_their_tokens():
+    class Letters:
+        """Decodes ids to the letters they stand for."""
+
+        def decode(self, ids, skip_special_tokens):
+            assert skip_special_tokens
+            return "".join(["me", " di", "n", "!", ""][i] for i in ids)
+
+    words = word_times([0, 1, 2, 3, 4], [0, 0, 1, 2, 2, 3], Letters(), 12.5)
+    assert [(w.word, w.start_s, w.end_s) for w in words] == [
+        ("me", 0.0, 0.16),
+        ("din!", 0.16, 0.48),
+    ]
+    spoken_in_part = word_times([0, 1, 2, 3, 4], [0, 0], Letters(), 12.5)
+    assert [word.word for word in spoken_in_part] == ["me"]
+
+
+@pytest.mark.parametrize("settings", [{"temperature": -1.0}, {"top_k": -1}])
+def test_sampling_that_samples_nothing_is_refused(settings):
+    with pytest.raises(InputError, match="must not be negative"):
+        Sampling(**settings)
