@@ -30,7 +30,9 @@ lint: .venv/installed
 	$(BIN)/mypy
 
 chat: .venv/installed
-	$(BIN)/python -m demo.chat --demo runs/demo
+	$(BIN)/python -m speech_head.chat --gemma runs/demo/models/gemma --mimi runs/demo/models/mimi \
+		--finetune runs/demo/finetune --head runs/demo/head --out runs/demo/chat \
+		--max-new-tokens 64 --cut-long-answers
 
 bench: .venv/installed
 	$(BIN)/python -m benchmarks.tokenize

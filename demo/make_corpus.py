@@ -2,9 +2,10 @@
 
     python -m demo.make_corpus --out runs/demo/corpus
 
-Writes `audio/*.wav`, `train.jsonl dev.jsonl test.jsonl` (manifests of spoken questions and answers)
-and `dialogues_train.jsonl dialogues_test.jsonl` (questions with answers). Test questions are held
-out as (sum, phrasing) pairs, and spoken by a voice that is in no other split.
+Writes `audio/*.wav`, `train.jsonl dev.jsonl test.jsonl` (manifests of spoken questions and
+answers), `dialogues_train.jsonl dialogues_test.jsonl` (questions with answers), and `sentences.txt`
+(the training questions, one a line). Test questions are held out as (sum, phrasing) pairs, and
+spoken by a voice that is in no other split.
 """
 
 import json
@@ -57,6 +58,8 @@ def main(argv: list[str] | None = None) -> None:
     for name, held_out in (("train", False), ("test", True)):
         chosen = [q for q in questions if is_held_out(q) == held_out]
         _write_dialogues(config.out / f"dialogues_{name}.jsonl", chosen)
+    sentences = [q.text + "\n" for q in questions if not is_held_out(q)]
+    write_text(config.out / "sentences.txt", "".join(sentences))
     output.finish()
     print(config.out)
 

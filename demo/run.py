@@ -8,6 +8,7 @@ itself. Run again, it continues where it stopped. Ends with `report.json`, `repo
 """
 
 import importlib
+import io
 import json
 import os
 import resource
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from data_manifests.artifact import write_json
+from data_manifests.artifact import write_json, write_text
 from data_manifests.config import parse_config, run_command
 from demo.report import build_report, write_html
 
@@ -85,7 +86,9 @@ def main(argv: list[str] | None = None) -> None:
             print("done before", file=sys.stderr)
             continue
         started = time.monotonic()
-        _run_step(step)
+        written = _run_step(step)
+        if step.out.name == "answer.wav":
+            write_text(config.out / "answer.json", written)
         seconds[step.stage] = seconds.get(step.stage, 0.0) + time.monotonic() - started
         config.out.mkdir(parents=True, exist_ok=True)
         write_json(seconds_path, seconds)
@@ -144,7 +147,8 @@ def plan(out: Path, sizes: Sizes, seed: int) -> Iterator[Step]:
     yield step(
         "stage2", "stage2_speechless.train", out / "speechless",
         "--codes", out / "codes" / "train", "--dev-codes", out / "codes" / "dev", *rvq, *reader,
-        "--width", 128, "--num-layers", 4, "--depth-width", 64, "--depth-layers", 2,
+        "--width", 128, "--num-layers", 4, "--num-heads", 4, "--depth-width", 64,
+        "--depth-heads", 4, "--num-dev-sentences", 8,
         "--batch-size", 16, "--learning-rate", 2e-3, "--warmup-steps", 30,
         "--steps", sizes.speechless_steps, *train,
     )  # fmt: skip
@@ -182,6 +186,8 @@ def plan(out: Path, sizes: Sizes, seed: int) -> Iterator[Step]:
     yield step(
         "speech_head", "speech_head.train", out / "head",
         "--states", out / "states" / "train", "--dev-states", out / "states" / "dev",
+        "--width", 128, "--num-layers", 3, "--num-heads", 4, "--depth-width", 96,
+        "--depth-heads", 4, "--batch-size", 16, "--learning-rate", 3e-3, "--warmup-steps", 30,
         "--steps", sizes.head_steps, *train,
     )  # fmt: skip
     head = ("--head", out / "head")
@@ -190,7 +196,10 @@ def plan(out: Path, sizes: Sizes, seed: int) -> Iterator[Step]:
         "--manifest", corpus / "test.jsonl", *ours, *head, *reader,
     )  # fmt: skip
     question = corpus / "audio" / f"{_held_out_question(sizes.num_questions)}.wav"
-    yield step("chat", "speech_head.speak", out / "answer.wav", *ours, *head, "--audio", question)
+    yield step(
+        "chat", "speech_head.speak", out / "answer.wav",
+        *ours, *head, "--audio", question, "--json", "--max-new-tokens", 64, "--cut-long-answers",
+    )  # fmt: skip
 
 
 def _held_out_question(num_questions: int) -> str:
@@ -200,15 +209,16 @@ def _held_out_question(num_questions: int) -> str:
     return next(f"question_{i:04d}" for i, q in enumerate(questions) if is_held_out(q))
 
 
-def _run_step(step: Step) -> None:
-    """Run a command in this process, what it prints going to stderr; resume it if it was cut
-    off."""
+def _run_step(step: Step) -> str:
+    """Run a command in this process, resuming it if it was cut off; returns what it printed."""
     words = list(step.words)
     if (step.out / "config.json").exists():
         words.append("--resume")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    with redirect_stdout(sys.stderr):
+    with redirect_stdout(io.StringIO()) as written:
         importlib.import_module(step.command).main(words)
+    print(written.getvalue(), end="", file=sys.stderr)
+    return written.getvalue()
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Writes `gemma/` (model, tokenizer with the published chat template, feature extr
 Name them as `--gemma runs/demo/models/gemma --mimi runs/demo/models/mimi`.
 """
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,13 +85,21 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTok
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
     )
     trainer = BpeTrainer(
-        vocab_size=vocabulary_size,
-        special_tokens=[*SPECIAL_TOKENS.values(), *(f"<0x{byte:02X}>" for byte in range(256))],
+        vocab_size=vocabulary_size - 256,
+        special_tokens=list(SPECIAL_TOKENS.values()),
         initial_alphabet=sorted(LETTERS),
         limit_alphabet=len(LETTERS),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    # The trainer knows bytes only as special tokens, which decoding would leave out.
+    learned = json.loads(tokenizer.to_str())["model"]
+    vocabulary = learned["vocab"]
+    vocabulary |= {f"<0x{byte:02X}>": len(vocabulary) + byte for byte in range(256)}
+    merges = [tuple(merge) for merge in learned["merges"]]
+    tokenizer.model = models.BPE(
+        vocabulary, merges, byte_fallback=True, unk_token=SPECIAL_TOKENS["unk"]
+    )
     tokenizer.add_special_tokens(
         [AddedToken(token, normalized=False, special=True) for token in SPECIAL_TOKENS.values()]
     )

@@ -1,0 +1,1 @@
+"""Speed and memory at true size, side by side with what a user would use instead, in one run."""
