@@ -71,6 +71,21 @@ def test_unknown_key_of_a_config_file(command, tmp_path):
         importlib.import_module(command).main(["--config", str(path)])
 
 
+FOLDER_COMMANDS = [
+    command
+    for command in COMMANDS
+    if "create_output(" in (ROOT / f"{command.replace('.', '/')}.py").read_text(encoding="utf-8")
+]
+
+
+@pytest.mark.parametrize("command", FOLDER_COMMANDS)
+def test_every_command_that_writes_a_folder_can_resume(command, capsys):
+    module = importlib.import_module(command)
+    with pytest.raises(SystemExit):
+        module.main(["--help"])
+    assert "--resume" in capsys.readouterr().out
+
+
 def test_a_mistake_is_one_line_and_exit_code_2(tmp_path):
     """Through a real process: no traceback, one line on stderr, code 2."""
     words = ["-m", "data_manifests.check", "--manifest", str(tmp_path / "absent.jsonl")]

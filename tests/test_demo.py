@@ -1,0 +1,92 @@
+"""The demo from nothing to a spoken answer, a few steps a stage; and its report."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import run
+
+from demo import run as demo
+from demo.tone_speech import VOICES, synthesise
+from demo.world import all_questions, is_held_out
+
+KEYS = {
+    "stage1": {
+        "used_fraction", "perplexity", "normalized_entropy", "relative_error", "cosine",
+        "wer_continuous", "wer_quantized",
+    },
+    "stage2": {"wer_real_codes", "wer_generated", "cer_generated", "length_ratio", "never_ended"},
+    "stage3": {"exact_match", "typed_after", "num_held_out"},
+    "speech_head": {
+        "wer_teacher", "wer_mimi", "wer_spoken", "cer_spoken", "wer_parallel", "runaway",
+        "cut_short", "num_held_out",
+    },
+    "chat": {"time_to_first_audio_ms", "real_time_factor"},
+    "meta": {"commit", "seconds_total", "seconds", "peak_rss_mb"},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("demo") / "run"
+    run(demo.main, "--out", out, "--effort", "check")
+    return out
+
+
+def test_the_report_has_every_key(folder):
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    assert {stage: set(part) for stage, part in report.items()} == KEYS
+    assert len(report["stage1"]["used_fraction"]) == 8
+    assert set(report["stage1"]["wer_quantized"]) == {"1", "2", "4", "8"}
+    systems = {"typed", "spoken_before", "spoken_after", "spoken_direct", "cascade"}
+    assert set(report["stage3"]["exact_match"]) == systems
+    stages = {"stage1", "stage2", "stage3", "speech_head", "chat"}
+    assert set(report["meta"]["seconds"]) == stages
+    for used, perplexity in zip(
+        report["stage1"]["used_fraction"], report["stage1"]["perplexity"], strict=True
+    ):
+        assert perplexity <= used * 16 + 1e-6
+
+
+def test_it_ends_with_speech_and_pages(folder):
+    samples, rate = soundfile.read(folder / "answer.wav")
+    assert rate == 24_000 and len(samples) > 0 and np.isfinite(samples).all()
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    for name in ("rvq-test/codebook_usage.png", "training.png", "answer.wav"):
+        assert name in page and (folder / name).is_file()
+
+
+def test_run_again_it_does_nothing_twice(folder):
+    before = (folder / "rvq" / "model" / "model.safetensors").stat().st_mtime_ns
+    run(demo.main, "--out", folder, "--effort", "check")
+    assert (folder / "rvq" / "model" / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_no_recording_of_a_question_trained_stage_3(folder):
+    provenance = json.loads((folder / "finetune" / "provenance.json").read_text(encoding="utf-8"))
+    assert provenance["spoken_turns"]["recordings"] == 0
+    assert provenance["spoken_turns"]["generated_codes"] > 0
+    assert set(provenance["inputs"]) == {"dialogues", "rvq", "gemma"}
+
+
+def test_held_out_questions_are_new_combinations_of_known_parts():
+    questions = all_questions()
+    held_out = [q for q in questions if is_held_out(q)]
+    rest = [q for q in questions if not is_held_out(q)]
+    assert 0.15 < len(held_out) / len(questions) < 0.25
+    assert not {q.text for q in held_out} & {q.text for q in rest}
+    for q in held_out:
+        assert any(r.fact == q.fact for r in rest)
+        assert any(r.phrasing == q.phrasing for r in rest)
+
+
+def test_tone_speech_is_a_function_of_text_voice_and_seed():
+    def speak(text, voice=VOICES[0], seed=0):
+        return synthesise(text, voice, sample_rate_hz=16_000, seed=seed)
+
+    assert np.array_equal(speak("Me din de Ama."), speak("me din de ama"))
+    assert not np.array_equal(speak("ama"), speak("ana"))
+    assert not np.array_equal(speak("ama"), speak("ama", voice=VOICES[1]))
+    assert not np.array_equal(speak("ama"), speak("ama", seed=1))
+    assert np.abs(speak("ama")).max() == pytest.approx(0.6, abs=1e-3)
