@@ -19,7 +19,7 @@ install: .venv/installed
 	touch $@
 
 demo: .venv/installed
-	$(BIN)/python -m demo.run --out runs/demo --overwrite
+	$(BIN)/python -m demo.run --out runs/demo
 
 test: .venv/installed
 	$(BIN)/python -m pytest

@@ -69,9 +69,8 @@ def main(argv: list[str] | None = None) -> None:
     round_trip = load_round_trip(
         config.rvq,
         config.reader,
-        expected=model.config.code_format,
+        model.config,
         expected_by=expected_by,
-        quantizer=model.config.quantizer,
         device=device,
     )
     listed = read_utterances(config.codes, model.vocabulary)

@@ -16,9 +16,10 @@ from torch import Tensor
 from data_manifests.artifact import fingerprint
 from data_manifests.config import InputError
 from data_manifests.error_rates import align_utterances
-from stage1_rvq.codes import CodeFormat, code_format, refuse_other_format
+from stage1_rvq.codes import code_format, refuse_other_format
 from stage1_rvq.model import SpeechRVQ, load_rvq
 from stage1_rvq.reader import CTCReader, load_reader
+from stage2_speechless.config import SpeechlessConfig
 
 BATCH_SIZE = 32
 
@@ -52,10 +53,9 @@ class RoundTrip:
 def load_round_trip(
     rvq_name: str,
     reader_folder: Path,
+    speech: SpeechlessConfig,
     *,
-    expected: CodeFormat,
     expected_by: str,
-    quantizer: str,
     device: torch.device,
 ) -> RoundTrip:
     """Load the judge, and check that it can read the codes in question.
@@ -63,9 +63,8 @@ def load_round_trip(
     Args:
         rvq_name: folder of stage1_rvq.train, or hub name.
         reader_folder: folder of stage1_rvq.train_reader.
-        expected: format of the codes.
-        expected_by: flag or name whose codes they are, for the message.
-        quantizer: sha256 of the quantiser's folder that the codes belong to; "" where unknown.
+        speech: of the model whose codes are read: their format, and which quantiser they belong to.
+        expected_by: the flag that named that model or its codes, for the message.
         device: where both run.
 
     Raises:
@@ -74,10 +73,13 @@ def load_round_trip(
     """
     rvq = load_rvq(rvq_name, device=device)
     refuse_other_format(
-        code_format(rvq.config), expected, flag=f"--rvq {rvq_name}", expected_by=expected_by
+        code_format(rvq.config),
+        speech.code_format,
+        flag=f"--rvq {rvq_name}",
+        expected_by=expected_by,
     )
     found = fingerprint(rvq_name).get("sha256", "")
-    if quantizer and found and found != quantizer:
+    if speech.quantizer and found and found != speech.quantizer:
         raise InputError(
             f"--rvq {rvq_name} is not the quantiser that made the codes of {expected_by}: their "
             "formats are the same, their codes mean other sounds"

@@ -213,9 +213,8 @@ def load_dev(config: TrainConfig, shape: SpeechlessConfig, device: torch.device)
     round_trip = load_round_trip(
         config.rvq,
         config.reader,
-        expected=shape.code_format,
+        shape,
         expected_by=f"--codes {config.codes}",
-        quantizer=shape.quantizer,
         device=device,
     )
     return Dev(listed.utterances, round_trip)

@@ -86,9 +86,8 @@ def main(argv: list[str] | None = None) -> None:
         round_trip = load_round_trip(
             config.rvq,
             config.reader,
-            expected=model.config.code_format,
+            model.config,
             expected_by=f"--speechless {config.speechless}",
-            quantizer=model.config.quantizer,
             device=device,
         )
     output = create_output(
