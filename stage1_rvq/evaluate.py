@@ -18,10 +18,13 @@ from tqdm import tqdm
 from data_manifests.artifact import create_output, write_json
 from data_manifests.config import InputError, parse_config, run_command
 from data_manifests.error_rates import compute_error_rates
+from data_manifests.manifest import read_manifest
 from stage1_rvq.codebook_metrics import measure_reconstruction, measure_usage
 from stage1_rvq.data import EmbeddingFolder
 from stage1_rvq.device import pick_device
+from stage1_rvq.gemma import load_audio_encoder
 from stage1_rvq.model import MIN_FRAMES_PER_CODE, SpeechRVQ, load_rvq
+from stage1_rvq.noise_robustness import measure_noise_robustness
 from stage1_rvq.reader import CTCReader, load_reader
 
 
@@ -37,12 +40,20 @@ class EvaluateConfig:
     """new folder for metrics.json"""
     reader: Path | None = None
     """CTC reader: adds word and character error rates before and after quantisation"""
+    manifest: Path | None = None
+    """recordings: adds how much codes change under noise (30 and 20 dB); needs --gemma"""
+    gemma: str | None = None
+    """with --manifest: hub name or folder of the audio tower that made the embeddings"""
     beam_size: int = 1
     """candidates kept per codebook while encoding"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     resume: bool = False
     """accept an unfinished folder and write it again"""
+
+    def __post_init__(self) -> None:
+        if bool(self.manifest) != bool(self.gemma):
+            raise ValueError("--manifest and --gemma go together: recordings, and what hears them")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -52,13 +63,23 @@ def main(argv: list[str] | None = None) -> None:
     embeddings = EmbeddingFolder(config.embeddings)
     rvq = load_rvq(config.rvq, device=device)
     reader = config.reader and load_reader(config.reader, device=device)
+    encoder, utterances = None, []
+    if config.manifest and config.gemma:
+        utterances = list(read_manifest(config.manifest))
+        encoder = load_audio_encoder(config.gemma, device=device, dtype=torch.float32)
     if embeddings.dim != rvq.config.dim:
         raise InputError(f"--embeddings are {embeddings.dim} wide, --rvq takes {rvq.config.dim}")
     output = create_output(
         config.out,
         config,
         command="stage1_rvq.evaluate",
-        inputs={"rvq": config.rvq, "embeddings": config.embeddings, "reader": config.reader},
+        inputs={
+            "rvq": config.rvq,
+            "embeddings": config.embeddings,
+            "reader": config.reader,
+            "manifest": config.manifest,
+            "gemma": config.gemma,
+        },
         resume=config.resume,
     )
     if output.is_done:
@@ -66,6 +87,8 @@ def main(argv: list[str] | None = None) -> None:
         return
     output.record(device=str(device), dtype="float32")
     metrics = measure(rvq, embeddings, reader or None, beam_size=config.beam_size)
+    if encoder:
+        metrics["unit_edit_distance"] = measure_noise_robustness(utterances, encoder, rvq)
     write_json(config.out / "metrics.json", metrics)
     plot_usage(metrics, config.out / "codebook_usage.png")
     output.finish()
@@ -139,6 +162,9 @@ def format_table(metrics: dict[str, Any]) -> str:
         line = f"{k:<10}{part['relative_error']:>12.4f}{part['cosine']:>8.4f}"
         line += f"{part['cosine_centered']:>9.4f}"
         lines.append(line + (_percent(metrics["quantized"][k]) if "quantized" in metrics else ""))
+    for db, distances in metrics.get("unit_edit_distance", {}).items():
+        shown = " ".join(f"{100 * distance:.1f}" for distance in distances)
+        lines.append(f"codes changed by noise at {db} dB, % by codebook: {shown}")
     return "\n".join(lines)
 
 

@@ -12,9 +12,11 @@ ik/speechless-twi-stage1-rvq-gemma4).
 # B utterances, T frames (25 per second), D embedding width, K codebooks (coarsest first), N frames
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
+from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 from vector_quantize_pytorch import ResidualVQ
@@ -23,6 +25,7 @@ from vector_quantize_pytorch.vector_quantize_pytorch import kmeans
 from data_manifests.config import InputError
 from stage1_rvq.checkpoint import find_pretrained, load_config, load_weights
 from stage1_rvq.gemma import FRAME_RATE_HZ
+from stage1_rvq.model_card import make_model_card
 
 KMEANS_ITERATIONS = 10
 MIN_FRAMES_PER_CODE = 20  # below this k-means fits noise
@@ -52,20 +55,24 @@ class RVQConfig:
 
 @dataclass(frozen=True)
 class RVQLoss:
-    """Training loss and its parts, each a scalar tensor."""
+    """Training loss and its parts, each a scalar tensor; and the decoded embeddings `[N, D]`,
+    through which gradients reach the linear maps (straight through the codebooks)."""
 
     total: Tensor
     mse: Tensor
     cosine_distance: Tensor
     commitment: Tensor
+    decoded_ND: Tensor
+
+    def as_numbers(self) -> dict[str, float]:
+        """For the training log."""
+        parts = {"loss": self.total, "mse": self.mse, "cosine_distance": self.cosine_distance}
+        return {
+            name: part.item() for name, part in {**parts, "commitment": self.commitment}.items()
+        }
 
 
-class SpeechRVQ(
-    nn.Module,
-    PyTorchModelHubMixin,
-    library_name="speechless-twi",
-    tags=["speech", "twi", "residual-vector-quantization"],
-):
+class SpeechRVQ(nn.Module, PyTorchModelHubMixin):
     """Residual vector quantiser of Gemma 4's speech embeddings. Computes in float32 whatever it is
     given."""
 
@@ -148,9 +155,8 @@ class SpeechRVQ(
             mse = F.mse_loss(output_ND, target_ND)
             cosine_distance = 1 - F.cosine_similarity(output_ND, target_ND, dim=-1).mean()
             commitment = commitment_1K.sum()
-        return RVQLoss(
-            0.5 * mse + 0.5 * cosine_distance + commitment, mse, cosine_distance, commitment
-        )
+        total = 0.5 * mse + 0.5 * cosine_distance + commitment
+        return RVQLoss(total, mse, cosine_distance, commitment, output_ND * self.frame_scale_D)
 
     @torch.no_grad()
     def encode(self, frames_TD: Tensor, *, beam_size: int = 1) -> Tensor:
@@ -213,19 +219,30 @@ class SpeechRVQ(
         frames_1ND = self.project_out(quantised_1ND) * self.frame_scale_D
         return frames_1ND.reshape(*codes_TK.shape[:-1], self.config.dim)
 
+    def generate_model_card(self, **facts: Any) -> ModelCard:
+        """The card that `save_pretrained` and `push_to_hub` write, of `model_card_kwargs`."""
+        return make_model_card(self.config, **facts)
+
 
 def load_rvq(name: str, *, device: torch.device) -> SpeechRVQ:
     """Load a quantiser for encoding and decoding.
 
     Args:
-        name: folder written by `python -m stage1_rvq.train`, a `save_pretrained` folder, or a hub
-            name.
+        name: folder written by `python -m stage1_rvq.train`, a `save_pretrained` folder, a folder
+            in the published layout or one `rvq_*.pt` in it, or a hub name.
         device: where it runs.
 
     Raises:
         InputError: unfinished or foreign folder, or weights that do not fit.
     """
+    # Here, not above: that file builds a SpeechRVQ.
+    from stage1_rvq.published import is_published, read_published
+
+    if Path(name).is_file():
+        return read_published(Path(name).parent, file=Path(name).name).to(device)
     folder = find_pretrained(name, made_by="stage1_rvq.train", flag="--rvq")
+    if is_published(folder):
+        return read_published(folder).to(device)
     rvq = SpeechRVQ(load_config(folder, RVQConfig))
     load_weights(rvq, folder / "model.safetensors")
     return rvq.to(device).eval().requires_grad_(False)

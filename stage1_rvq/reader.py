@@ -154,6 +154,33 @@ class CTCReader(
         return self(frames_BTD.to(self.frame_scale_D), lengths_B), lengths_B
 
 
+def ctc_loss(
+    log_probs_BTV: Tensor, lengths_B: Tensor, texts: Sequence[str], units: Tokenizer
+) -> Tensor:
+    """Mean CTC loss of transcripts, in nats per unit.
+
+    Args:
+        log_probs_BTV: from `CTCReader`.
+        lengths_B: real frames of each utterance.
+        texts: what is said in each; normalised here.
+        units: the reader's.
+    """
+    targets = [torch.tensor(_unit_ids(text, units)) for text in texts]
+    return F.ctc_loss(
+        log_probs_BTV.transpose(0, 1),
+        torch.cat(targets).to(log_probs_BTV.device),
+        lengths_B,
+        torch.tensor([len(target) for target in targets]),
+        blank=BLANK_ID,
+    )
+
+
+def fits_ctc(text: str, num_frames: int, units: Tokenizer) -> bool:
+    """Whether an utterance has a transcript, and frames enough for CTC to write it."""
+    ids = _unit_ids(text, units)
+    return 0 < len(ids) + sum(a == b for a, b in pairwise(ids)) <= num_frames
+
+
 def viterbi_starts(log_probs_TV: Tensor, units: Sequence[int]) -> list[int]:
     """First frame of each unit on the most probable CTC path.
 
@@ -194,6 +221,11 @@ def viterbi_starts(log_probs_TV: Tensor, units: Sequence[int]) -> list[int]:
             starts[state // 2] = t
         state -= int(back_TS[t, state])
     return starts
+
+
+def _unit_ids(text: str, units: Tokenizer) -> list[int]:
+    ids: list[int] = units.encode(normalize_for_scoring(text)).ids
+    return ids
 
 
 def load_reader(folder: Path, *, device: torch.device) -> CTCReader:

@@ -7,7 +7,7 @@ The result is `runs/rvq/model` (`SpeechRVQ.from_pretrained`); runs unchanged und
 launch`.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -19,9 +19,12 @@ from transformers import get_cosine_schedule_with_warmup
 from data_manifests.artifact import create_output
 from data_manifests.config import InputError, parse_config, run_command
 from stage1_rvq.checkpoint import resume_from_latest, save_checkpoint
+from stage1_rvq.codebook_metrics import measure_reconstruction
 from stage1_rvq.data import EmbeddingFolder, ShuffledBatches
 from stage1_rvq.device import derive_seed, pick_device, seed_step
 from stage1_rvq.model import MIN_FRAMES_PER_CODE, RVQConfig, SpeechRVQ
+from stage1_rvq.task_loss import TaskLoss
+from stage1_rvq.training_data import describe_training_data
 from stage1_rvq.training_log import TrainingLog
 
 MAX_DEV_FRAMES = 100_000
@@ -37,6 +40,12 @@ class TrainConfig:
     """new folder for this run"""
     dev_embeddings: Path | None = None
     """embeddings of the dev split, to measure on while training"""
+    reader: Path | None = None
+    """folder of stage1_rvq.train_reader: adds its loss on quantised speech to the training loss"""
+    task_weight: float = 0.1
+    """with --reader: weight of that loss"""
+    task_utterances: int = 16
+    """with --reader: transcribed utterances per step and process"""
     num_codebooks: int = 8
     """codebooks, coarsest first"""
     codebook_size: int = 2048
@@ -68,17 +77,33 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError(f"--dev-embeddings are {dev.dim} wide, --embeddings {embeddings.dim}")
     device = pick_device(config.device)
     accelerator = Accelerator(cpu=device.type == "cpu")
+    rank, num_processes = accelerator.process_index, accelerator.num_processes
+    task = config.reader and TaskLoss(
+        config.reader,
+        embeddings,
+        batch_size=config.task_utterances * num_processes,
+        seed=derive_seed(config.seed, "task"),
+        device=accelerator.device,
+    )
     output = create_output(
         config.out,
         config,
         command="stage1_rvq.train",
-        inputs={"embeddings": config.embeddings, "dev_embeddings": config.dev_embeddings},
+        inputs={
+            "embeddings": config.embeddings,
+            "dev_embeddings": config.dev_embeddings,
+            "reader": config.reader,
+        },
         resume=config.resume,
     )
     if output.is_done:
         print(config.out)
         return
-    output.record(device=str(device), dtype="float32")
+    output.record(
+        device=str(device),
+        dtype="float32",
+        training_data=asdict(describe_training_data(embeddings)),
+    )
     rvq = SpeechRVQ(
         RVQConfig(
             dim=embeddings.dim,
@@ -98,7 +123,7 @@ def main(argv: list[str] | None = None) -> None:
     # The schedule stays as it is: prepared, it would step once a process.
     model, optimizer = accelerator.prepare(rvq, optimizer)
     batches = ShuffledBatches(
-        embeddings.num_frames, config.batch_frames * accelerator.num_processes, config.seed
+        embeddings.num_frames, config.batch_frames * num_processes, config.seed
     )
     is_writer = accelerator.is_main_process
     with TrainingLog(config.out, first_step=first_step, is_writer=is_writer) as log:
@@ -106,21 +131,27 @@ def main(argv: list[str] | None = None) -> None:
             range(first_step, config.steps), initial=first_step, total=config.steps, desc="rvq"
         )
         for step in progress:
-            seed_step(config.seed, step, accelerator.process_index)
+            seed_step(config.seed, step, rank)
             model.train()
-            positions_N = batches.at_step(step)[
-                accelerator.process_index :: accelerator.num_processes
-            ]
-            loss = model(embeddings.gather(positions_N).to(accelerator.device))
-            accelerator.backward(loss.total)
+            positions_N = batches.at_step(step)[rank::num_processes]
+            frames_ND = embeddings.gather(positions_N)
+            utterances = task.utterances(step, rank, num_processes) if task else []
+            if task:  # one forward pass for both losses, so that processes stay in step
+                frames_ND = torch.cat([frames_ND, task.frames(utterances)])
+            loss = model(frames_ND.to(accelerator.device))
+            numbers = loss.as_numbers()
+            total = loss.total
+            if task:
+                read = task(utterances, loss.decoded_ND[len(positions_N) :])
+                total = total + config.task_weight * read
+                numbers = {**numbers, "loss": total.item(), "task": read.item()}
+            accelerator.backward(total)
             clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
-            numbers = {name: value.item() for name, value in vars(loss).items()}
-            if accelerator.is_main_process:
-                log.log(step + 1, "train", **numbers)
-            progress.set_postfix(loss=f"{numbers['total']:.4f}")
+            log.log(step + 1, "train", **numbers)
+            progress.set_postfix(loss=f"{numbers['loss']:.4f}")
             last = step + 1 == config.steps
             if accelerator.is_main_process and (last or (step + 1) % config.save_every == 0):
                 metrics = measure_on_dev(rvq, dev) if dev else {}
@@ -128,7 +159,7 @@ def main(argv: list[str] | None = None) -> None:
                     log.log(step + 1, "dev", **metrics)
                 save_checkpoint(config.out, step + 1, rvq, optimizer, schedule, metrics=metrics)
     if accelerator.is_main_process:
-        rvq.save_pretrained(config.out / "model")
+        rvq.save_pretrained(config.out / "model", model_card_kwargs={"run": config.out})
         output.finish()
         print(config.out)
 
@@ -136,8 +167,6 @@ def main(argv: list[str] | None = None) -> None:
 @torch.no_grad()
 def measure_on_dev(rvq: SpeechRVQ, dev: EmbeddingFolder) -> dict[str, float]:
     """Relative error and cosine of the dev split's frames, all codebooks used."""
-    from stage1_rvq.codebook_metrics import measure_reconstruction
-
     rvq.eval()
     frames_ND = dev.sample(MAX_DEV_FRAMES, seed=0).to(rvq.frame_scale_D.device)
     decoded_ND = rvq.decode(rvq.encode(frames_ND))

@@ -9,14 +9,12 @@ dev).
 
 import sys
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from tokenizers import Tokenizer
 from torch import Tensor
-from torch.nn import functional as F
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
@@ -24,11 +22,10 @@ from transformers import get_cosine_schedule_with_warmup
 from data_manifests.artifact import create_output
 from data_manifests.config import InputError, parse_config, run_command
 from data_manifests.error_rates import ErrorRates, compute_error_rates
-from data_manifests.twi_text import normalize_for_scoring
 from stage1_rvq.checkpoint import resume_from_latest, save_checkpoint
 from stage1_rvq.data import EmbeddedUtterance, EmbeddingFolder, ShuffledBatches, pad_frames
 from stage1_rvq.device import pick_device, seed_step
-from stage1_rvq.reader import BLANK_ID, CTCReader, ReaderConfig
+from stage1_rvq.reader import CTCReader, ReaderConfig, ctc_loss, fits_ctc
 from stage1_rvq.text_units import train_units
 from stage1_rvq.training_log import TrainingLog
 
@@ -75,7 +72,7 @@ def main(argv: list[str] | None = None) -> None:
     device = pick_device(config.device)
     accelerator = Accelerator(cpu=device.type == "cpu")
     units = train_units((u.text for u in embeddings.utterances), config.num_units)
-    usable = [u for u in embeddings.utterances if _fits(u, units)]
+    usable = [u for u in embeddings.utterances if fits_ctc(u.text, u.num_frames, units)]
     if not usable:
         raise InputError(f"--embeddings {config.embeddings}: no utterance with a usable transcript")
     if dropped := len(embeddings.utterances) - len(usable):
@@ -117,7 +114,7 @@ def main(argv: list[str] | None = None) -> None:
             seed_step(config.seed, step, accelerator.process_index)
             model.train()
             picks = batches.at_step(step)[accelerator.process_index :: accelerator.num_processes]
-            loss = _ctc_loss(model, [usable[i] for i in picks.tolist()], embeddings, units)
+            loss = _loss(model, [usable[i] for i in picks.tolist()], embeddings, units)
             accelerator.backward(loss)
             clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
@@ -143,13 +140,7 @@ def read_embeddings(reader: CTCReader, embeddings: EmbeddingFolder) -> ErrorRate
     )
 
 
-def _fits(utterance: EmbeddedUtterance, units: Tokenizer) -> bool:
-    ids = units.encode(normalize_for_scoring(utterance.text)).ids
-    repeats = sum(a == b for a, b in pairwise(ids))
-    return 0 < len(ids) + repeats <= utterance.num_frames
-
-
-def _ctc_loss(
+def _loss(
     model: torch.nn.Module,
     utterances: list[EmbeddedUtterance],
     embeddings: EmbeddingFolder,
@@ -159,14 +150,7 @@ def _ctc_loss(
     lengths_B = mask_BT.sum(dim=1)
     device = next(model.parameters()).device
     log_probs_BTV = model(frames_BTD.to(device), lengths_B)
-    targets = [torch.tensor(units.encode(normalize_for_scoring(u.text)).ids) for u in utterances]
-    return F.ctc_loss(
-        log_probs_BTV.transpose(0, 1),
-        torch.cat(targets).to(device),
-        lengths_B,
-        torch.tensor([len(target) for target in targets]),
-        blank=BLANK_ID,
-    )
+    return ctc_loss(log_probs_BTV, lengths_B, [u.text for u in utterances], units)
 
 
 def _measure_and_save(

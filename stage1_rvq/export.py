@@ -1,0 +1,168 @@
+"""Quantiser -> a repository to share: both layouts of its weights, and a card of what was measured.
+
+    python -m stage1_rvq.export --rvq runs/rvq --metrics runs/rvq-test --out runs/rvq-repository
+
+The folder is the repository, ready for the Hugging Face hub, and holds nothing else: `README.md`,
+`config.json` and `model.safetensors` (`SpeechRVQ.from_pretrained`), and the files of
+`stage1_rvq/published.py`. It appears when it is complete. `--push NAME` uploads it.
+"""
+
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import HfApi
+from safetensors.torch import load_file
+
+from data_manifests.artifact import fingerprint, is_output_folder, open_input, read_json
+from data_manifests.config import InputError, parse_config, run_command
+from stage1_rvq.checkpoint import list_checkpoints, load_weights
+from stage1_rvq.data import EmbeddingFolder
+from stage1_rvq.model import RVQConfig, SpeechRVQ, load_rvq
+from stage1_rvq.published import AVERAGED_FILE, BEST_FILE, CONFIG_FILE, FINAL_FILE, write_published
+from stage1_rvq.train import measure_on_dev
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """Write a quantiser as a repository that others can load, with a true model card."""
+
+    rvq: str
+    """quantiser: folder of stage1_rvq.train, or hub name"""
+    out: Path
+    """new folder: the repository"""
+    metrics: Path | None = None
+    """folder of stage1_rvq.evaluate on this quantiser, for the card's results"""
+    dev_embeddings: Path | None = None
+    """embeddings of the dev split: checkpoints are averaged, and kept if better on it"""
+    push: str | None = None
+    """hub repository to upload to; it is public unless your account says otherwise"""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Write the repository; prints its folder, and the commit where it was pushed."""
+    config = parse_config(ExportConfig, argv)
+    if config.out.exists():
+        raise InputError(f"--out {config.out} exists already; name a new folder")
+    rvq = load_rvq(config.rvq, device=torch.device("cpu"))
+    metrics = read_metrics(config.metrics, config.rvq) if config.metrics else None
+    run = Path(config.rvq) if is_output_folder(Path(config.rvq)) else None
+    checkpoints = list_checkpoints(run) if run else []
+    final, averaged = rvq, None
+    if checkpoints:
+        final = SpeechRVQ(rvq.config)
+        load_weights(final, checkpoints[-1] / "model.safetensors")
+    else:
+        print(
+            f"{FINAL_FILE}: no checkpoints there, the same weights as {BEST_FILE}", file=sys.stderr
+        )
+    if config.dev_embeddings:
+        dev = EmbeddingFolder(config.dev_embeddings, flag="--dev-embeddings")
+        averaged = average_if_better(rvq, checkpoints, dev)
+    else:
+        print(f"{AVERAGED_FILE}: not written, no --dev-embeddings to judge it by", file=sys.stderr)
+    aside = config.out.with_name(config.out.name + ".tmp")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    write_published(rvq, aside, final=final, averaged=averaged)
+    names = (CONFIG_FILE, BEST_FILE, FINAL_FILE, AVERAGED_FILE)
+    facts: dict[str, Any] = {
+        "run": run,
+        "metrics": metrics,
+        "published_files": [name for name in names if (aside / name).exists()],
+    }
+    if config.push:
+        facts["repository"] = config.push
+    rvq.save_pretrained(aside, model_card_kwargs=facts)
+    aside.rename(config.out)
+    print(config.out)
+    if config.push:
+        print(push(config.out, config.push))
+
+
+def read_metrics(folder: Path, rvq: str) -> dict[str, Any]:
+    """The numbers of a `stage1_rvq.evaluate` folder.
+
+    Raises:
+        InputError: unfinished or foreign folder, or it measured another quantiser than `rvq`, or on
+            the speech that one was trained on.
+    """
+    open_input(folder, made_by="stage1_rvq.evaluate", flag="--metrics")
+    measured = read_json(folder / "provenance.json")["inputs"]
+    # A hub name has no fingerprint: there the name decides.
+    identity = fingerprint(rvq) or {"path": rvq}
+    if not identity.items() <= measured["rvq"].items():
+        raise InputError(
+            f"--metrics {folder} measured another quantiser ({measured['rvq']['path']}) than --rvq "
+            f"{rvq}"
+        )
+    if is_output_folder(Path(rvq)):
+        trained_on = read_json(Path(rvq) / "provenance.json")["inputs"]["embeddings"]
+        if trained_on["sha256"] == measured["embeddings"]["sha256"]:
+            raise InputError(
+                f"--metrics {folder} was measured on the embeddings --rvq was trained on; measure "
+                "on held-out ones"
+            )
+    metrics: dict[str, Any] = read_json(folder / "metrics.json")
+    return metrics
+
+
+def average_if_better(
+    rvq: SpeechRVQ, checkpoints: list[Path], dev: EmbeddingFolder
+) -> SpeechRVQ | None:
+    """The mean of a run's kept checkpoints, if it loses less on dev than the best weights do.
+
+    Averaging assumes that a code means the same in every checkpoint, which a replaced code does
+    not: hence the comparison.
+    """
+    if len(checkpoints) < 2:
+        print(f"{AVERAGED_FILE}: not written, under two checkpoints there", file=sys.stderr)
+        return None
+    averaged = average_checkpoints(rvq.config, checkpoints)
+    best_error, error = (measure_on_dev(model, dev)["relative_error"] for model in (rvq, averaged))
+    is_better = error < best_error
+    print(
+        f"{AVERAGED_FILE}: {'' if is_better else 'not '}written, relative error on dev "
+        f"{error:.4f}, {BEST_FILE} {best_error:.4f}",
+        file=sys.stderr,
+    )
+    return averaged if is_better else None
+
+
+def average_checkpoints(config: RVQConfig, checkpoints: list[Path]) -> SpeechRVQ:
+    """A quantiser with the mean of the weights of several checkpoints of a run."""
+    states = [load_file(path / "model.safetensors") for path in checkpoints]
+    averaged = SpeechRVQ(config)
+    averaged.load_state_dict(
+        {
+            name: torch.stack([state[name] for state in states]).mean(dim=0)
+            if newest.is_floating_point()
+            else newest
+            for name, newest in states[-1].items()
+        }
+    )
+    return averaged.eval()
+
+
+def push(folder: Path, repository: str) -> str:
+    """Upload a repository's folder in one commit; returns the commit's address.
+
+    Raises:
+        InputError: no such account, not logged in, offline, or not a repository's name.
+    """
+    api = HfApi()
+    try:
+        repo_id = api.create_repo(repository, exist_ok=True).repo_id
+        return str(api.upload_folder(repo_id=repo_id, folder_path=folder))
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"--push {repository}: {folder} is written, not pushed: {reason}"
+        ) from error
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,234 @@
+"""The quantiser's model card: README.md, from what was recorded and measured and nothing else.
+
+`SpeechRVQ.save_pretrained` and `push_to_hub` write it. What was not measured reads "not yet
+measured", what was not recorded "not recorded". It names no path of the machine it was made on.
+"""
+
+# K codebooks (coarsest first)
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from huggingface_hub import ModelCard, ModelCardData
+
+from data_manifests.artifact import read_json
+from stage1_rvq.training_data import TrainingData
+
+if TYPE_CHECKING:
+    from stage1_rvq.model import RVQConfig
+
+DEFAULT_GEMMA = "google/gemma-4-E4B-it"
+NOT_MEASURED = "not yet measured"
+FRONT_MATTER = ModelCardData(
+    language=["tw", "ak"],
+    license="apache-2.0",
+    library_name="speechless-twi",
+    tags=["speech", "twi", "akan", "gemma4", "speech-tokenizer", "residual-vector-quantization"],
+)
+
+
+def make_model_card(
+    config: "RVQConfig",
+    *,
+    run: Path | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    repository: str = "path/to/this/folder",
+    published_files: Sequence[str] = (),
+) -> ModelCard:
+    """Write the card of one quantiser.
+
+    Args:
+        config: its shape.
+        run: folder of `stage1_rvq.train` it comes from; tells what it was trained on.
+        metrics: `metrics.json` of `stage1_rvq.evaluate`.
+        repository: the name under which the usage example loads it.
+        published_files: files beside it in the published layout.
+
+    Returns:
+        Front matter and text.
+    """
+    provenance = read_json(run / "provenance.json") if run else {}
+    settings = read_json(run / "config.json") if run else {}
+    recorded = provenance.get("training_data")
+    data = TrainingData(**recorded) if recorded else None
+    bits = config.num_codebooks * math.log2(config.codebook_size) * config.frame_rate_hz
+    text = CARD.format(
+        front_matter=FRONT_MATTER.to_yaml(),
+        dim=config.dim,
+        frame_rate_hz=f"{config.frame_rate_hz:g}",
+        num_codebooks=config.num_codebooks,
+        codebook_size=config.codebook_size,
+        bit_rate=f"{bits:,.0f}",
+        gemma=(data and data.gemma) or DEFAULT_GEMMA,
+        repository=repository,
+        training=_training_table(data, settings, provenance, config.frame_rate_hz),
+        results=_results(metrics, config) if metrics else NO_RESULTS,
+        files=FILES + "".join(f"| `{name}` | {PUBLISHED[name]} |\n" for name in published_files),
+    )
+    return ModelCard(text)
+
+
+def _training_table(
+    data: TrainingData | None,
+    settings: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    frame_rate_hz: float,
+) -> str:
+    rows = dict.fromkeys(
+        ("speech", "speakers", "corpora", "audio tower", "loss", "settings", "commit"),
+        "not recorded",
+    )
+    if data:
+        hours = data.num_frames / frame_rate_hz / 3600
+        rows["speech"] = (
+            f"{hours:.2f} hours: {data.num_utterances:,} utterances, {data.num_frames:,} frames"
+        )
+        rows["speakers"] = f"{data.num_speakers:,}"
+        if data.corpus_hours:
+            rows["corpora"] = ", ".join(
+                f"{name} ({hours:.2f} h)" for name, hours in data.corpus_hours.items()
+            )
+        rows["audio tower"] = data.gemma or "a local checkpoint"
+    if settings:
+        rows["loss"] = "0.5 MSE + 0.5 (1 - cosine) + commitment"
+        if settings.get("reader"):
+            rows["loss"] += f" + {settings['task_weight']:g} x CTC loss of a frozen reader"
+        rows["settings"] = ", ".join(
+            f"{name} {value:g}"
+            for name, value in settings.items()
+            # Paths and names stay at home; the task loss's own settings mean nothing without it.
+            if type(value) in (int, float) and (settings.get("reader") or "task_" not in name)
+        )
+    if git := provenance.get("git"):
+        changed = ", with uncommitted changes" if git["uncommitted_changes"] else ""
+        rows["commit"] = git["commit"] + changed
+    return "".join(f"| {name} | {value} |\n" for name, value in rows.items())
+
+
+def _results(metrics: Mapping[str, Any], config: "RVQConfig") -> str:
+    hours = metrics["num_frames"] / config.frame_rate_hz / 3600
+    lines = [
+        "Measured with `python -m stage1_rvq.evaluate` on held-out speech: "
+        f"{metrics['num_utterances']:,} utterances, {metrics['num_frames']:,} frames, "
+        f"{hours:.2f} hours."
+    ]
+    if not metrics["enough_frames_for_usage"]:
+        lines[0] += " That is under 20 frames per code: codebook use is a lower bound."
+    lines += [
+        "",
+        "| codebook | used codes | perplexity | entropy / log(size) |",
+        "|---|---|---|---|",
+    ]
+    usage = zip(
+        metrics["used_fraction"], metrics["perplexity"], metrics["normalized_entropy"], strict=True
+    )
+    for k, (used, perplexity, entropy) in enumerate(usage, start=1):
+        lines.append(f"| {k} | {100 * used:.1f} % | {perplexity:.1f} | {entropy:.3f} |")
+    lines += [
+        "",
+        "| codebooks kept | relative error | cosine | cosine, mean removed | MSE | WER | CER |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines.append(f"| embeddings, not quantised | 0 | 1 | 1 | 0 | {_rates(metrics, 'continuous')} |")
+    for k, part in metrics["reconstruction"].items():
+        lines.append(
+            f"| {k} | {part['relative_error']:.4f} | {part['cosine']:.4f} "
+            f"| {part['cosine_centered']:.4f} | {part['mse']:.4f} "
+            f"| {_rates(metrics, 'quantized', k)} |"
+        )
+    return "\n".join([*lines, "", DEFINITIONS])
+
+
+def _rates(metrics: Mapping[str, Any], *keys: str) -> str:
+    """WER and CER cells of a row; measured only where `evaluate` was given a reader."""
+    if keys[0] not in metrics:
+        return f"{NOT_MEASURED} | {NOT_MEASURED}"
+    rates = metrics[keys[0]][keys[1]] if len(keys) == 2 else metrics[keys[0]]
+    return f"{100 * rates['wer']:.1f} % | {100 * rates['cer']:.1f} %"
+
+
+DEFINITIONS = """\
+Relative error is |x - x'|^2 / |x - mean|^2. It, the cosines and MSE are over embeddings divided by
+the quantiser's `frame_scale_D`: the weight of Gemma's last norm, or ones where the quantiser was
+read from the published layout. WER and CER are a CTC reader's, pooled, on Twi text normalised for
+scoring.
+"""
+
+NO_RESULTS = f"""\
+| on held-out speech | |
+|---|---|
+| used codes, perplexity and entropy of each codebook | {NOT_MEASURED} |
+| relative error, cosine, MSE | {NOT_MEASURED} |
+| WER and CER of a CTC reader, before and after quantisation | {NOT_MEASURED} |
+"""
+
+FILES = "| `config.json`, `model.safetensors` | the quantiser |\n"
+PUBLISHED = {
+    "config_stage1.json": "its shape, in the layout of `ik/speechless-twi-stage1-rvq-gemma4`",
+    "rvq_best.pt": "the same weights in that layout: `torch.load(..., weights_only=True)['rvq']`, "
+    "the norm's scale folded into the linear maps",
+    "rvq_final.pt": "weights after the last step, in that layout",
+    "rvq_averaged.pt": "weights averaged over checkpoints, in that layout: better on dev",
+}
+
+CARD = """\
+---
+{front_matter}
+---
+
+# Semantic codes of Twi speech: a residual vector quantiser for Gemma 4's audio embeddings
+
+Turns the {dim}-d embeddings of Gemma 4's frozen audio tower, taken before its `output_proj`
+({frame_rate_hz} a second), into {num_codebooks} codes of {codebook_size} a frame
+({bit_rate} bit/s), and back. Decoded embeddings enter Gemma where real ones do; the first codebooks
+alone decode too. This is stage 1 of a pipeline after *Speechless* (arXiv:2505.17417), which means
+to teach Gemma 4 spoken Twi from text.
+
+## Use
+
+With the project's code installed; nothing is executed that was downloaded with the weights.
+
+```python
+from pathlib import Path
+
+import torch
+
+from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, read_audio
+from stage1_rvq.gemma import load_audio_encoder
+from stage1_rvq.model import load_rvq
+
+device = torch.device("cpu")
+encoder = load_audio_encoder("{gemma}", device=device, dtype=torch.float32)
+rvq = load_rvq("{repository}", device=device)
+
+speech = read_audio(Path("question.wav"), GEMMA_SAMPLE_RATE_HZ)  # any format and length
+frames_TD = encoder.encode([speech])[0]  # embeddings, {frame_rate_hz} a second
+codes_TK = rvq.encode(frames_TD)  # integers, coarsest codebook first
+decoded_TD = rvq.decode(codes_TK)  # embeddings again, for Gemma's own output_proj
+print(codes_TK.shape)
+```
+
+## Training
+
+| | |
+|---|---|
+{training}
+## Results
+
+{results}
+How speakers of Twi judge what is built on these codes: not yet measured.
+
+## Files
+
+| file | |
+|---|---|
+{files}
+## Licence and citation
+
+Weights: Apache-2.0. Gemma 4 and the corpora have licences of their own.
+
+Dao et al., *Speechless: Speech Instruction Training Without Speech for Low Resource Languages*,
+INTERSPEECH 2025, arXiv:2505.17417.
+"""

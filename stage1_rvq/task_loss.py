@@ -1,0 +1,89 @@
+"""The quantiser's task loss: can the CTC reader still read what was quantised?
+
+Speechless's own quantiser was trained by recognition loss, not by reconstruction error
+(Ichigo-Whisper, janhq/ichigo): distortion that a reader does not mind costs nothing, distortion
+that it does costs much.
+"""
+
+# B utterances, T frames (25 per second), N frames of a batch end to end, D embedding width
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from data_manifests.config import InputError
+from stage1_rvq.data import EmbeddedUtterance, EmbeddingFolder, ShuffledBatches
+from stage1_rvq.reader import CTCReader, ctc_loss, fits_ctc, load_reader
+
+
+class TaskLoss:
+    """Batches of transcribed utterances, and the frozen reader's loss on their quantised frames."""
+
+    def __init__(
+        self,
+        reader_folder: Path,
+        embeddings: EmbeddingFolder,
+        *,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        """
+        Args:
+            reader_folder: written by `python -m stage1_rvq.train_reader`.
+            embeddings: training embeddings, with transcripts.
+            batch_size: utterances per step, of all processes together.
+            seed: of the batches.
+            device: where the reader runs.
+
+        Raises:
+            InputError: no usable reader, another embedding width, or no transcribed utterance.
+        """
+        self.reader = freeze_for_gradients(load_reader(reader_folder, device=device))
+        if self.reader.config.dim != embeddings.dim:
+            raise InputError(
+                f"--reader takes embeddings {self.reader.config.dim} wide, --embeddings are "
+                f"{embeddings.dim}"
+            )
+        assert self.reader.units is not None
+        self.units = self.reader.units
+        self.embeddings = embeddings
+        self.usable = [
+            u for u in embeddings.utterances if fits_ctc(u.text, u.num_frames, self.units)
+        ]
+        if not self.usable:
+            raise InputError("--reader needs embeddings with transcripts, there are none")
+        self.batches = ShuffledBatches(len(self.usable), batch_size, seed)
+
+    def utterances(self, step: int, rank: int, num_processes: int) -> list[EmbeddedUtterance]:
+        """The utterances of one process at one step."""
+        return [self.usable[i] for i in self.batches.at_step(step)[rank::num_processes].tolist()]
+
+    def frames(self, utterances: Sequence[EmbeddedUtterance]) -> Tensor:
+        """Their embeddings end to end, float32 `[N, D]`."""
+        return torch.cat([self.embeddings.read(u) for u in utterances])
+
+    def __call__(self, utterances: Sequence[EmbeddedUtterance], decoded_ND: Tensor) -> Tensor:
+        """CTC loss of the utterances' transcripts on their decoded frames, in nats per unit."""
+        lengths = [u.num_frames for u in utterances]
+        decoded_BTD = pad_sequence(list(decoded_ND.split(lengths)), batch_first=True)
+        lengths_B = torch.tensor(lengths)
+        log_probs_BTV = self.reader(decoded_BTD, lengths_B)
+        return ctc_loss(log_probs_BTV, lengths_B, [u.text for u in utterances], self.units)
+
+
+def freeze_for_gradients(reader: CTCReader) -> CTCReader:
+    """A frozen reader through which gradients pass, and which gives what it gives in evaluation.
+
+    cuDNN refuses the backward pass of an LSTM in evaluation mode, so it stays in training mode,
+    with its dropout off.
+    """
+    reader.requires_grad_(False).train()
+    reader.lstm.dropout = 0.0
+    for module in reader.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return reader

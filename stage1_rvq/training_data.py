@@ -1,0 +1,50 @@
+"""What a quantiser was trained on: recorded by `stage1_rvq.train`, told by the model card."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_manifests.artifact import fingerprint, read_json
+from data_manifests.manifest import read_manifest
+from stage1_rvq.data import EmbeddingFolder
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a quantiser was trained on, as `stage1_rvq.train` records it.
+
+    Attributes:
+        num_utterances: utterances.
+        num_frames: embeddings, one per 40 ms.
+        num_speakers: distinct speakers named in the manifest.
+        corpus_hours: hours by corpus; empty where the manifest is gone or has changed.
+        gemma: hub name the embeddings came from; None for a local folder.
+    """
+
+    num_utterances: int
+    num_frames: int
+    num_speakers: int
+    corpus_hours: dict[str, float]
+    gemma: str | None
+
+
+def describe_training_data(embeddings: EmbeddingFolder) -> TrainingData:
+    """Count what a folder of embeddings holds; corpora come from the manifest it was made of."""
+    settings = read_json(embeddings.folder / "config.json")
+    provenance = read_json(embeddings.folder / "provenance.json")
+    manifest, gemma = Path(settings["manifest"]), settings["gemma"]
+    sha256 = provenance["inputs"]["manifest"]["sha256"]
+    corpus_hours: dict[str, float] = defaultdict(float)
+    if manifest.is_file() and fingerprint(manifest)["sha256"] == sha256:
+        ids = {u.id for u in embeddings.utterances}
+        for utterance in read_manifest(manifest):
+            if utterance.id in ids:
+                corpus_hours[utterance.corpus] += utterance.duration_s / 3600
+    is_hub_name = gemma.count("/") == 1 and gemma[0] not in "./~" and not Path(gemma).exists()
+    return TrainingData(
+        num_utterances=len(embeddings.utterances),
+        num_frames=embeddings.num_frames,
+        num_speakers=len({u.speaker for u in embeddings.utterances}),
+        corpus_hours=dict(sorted(corpus_hours.items())),
+        gemma=gemma if is_hub_name else None,
+    )

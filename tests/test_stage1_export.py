@@ -1,0 +1,189 @@
+"""A quantiser shared: both layouts, a card that says what was measured, an example that runs."""
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from conftest import run
+from huggingface_hub import HfApi, ModelCard
+from safetensors.torch import save_file
+from test_stage1_published import CPU, draw_frames, make_rvq
+
+from data_manifests.artifact import create_output, read_json, write_json
+from data_manifests.config import InputError
+from data_manifests.manifest import Utterance, write_manifest
+from stage1_rvq import checkpoint, embed, evaluate, export, train
+from stage1_rvq.data import EmbeddingFolder
+from stage1_rvq.model import SpeechRVQ, load_rvq
+from stage1_rvq.published import read_published
+from stage1_rvq.training_data import describe_training_data
+
+
+@pytest.fixture(scope="module")
+def frames_ND():
+    return draw_frames()
+
+
+@pytest.fixture(scope="module")
+def embeddings(frames_ND, tmp_path_factory):
+    return write_embeddings(tmp_path_factory.mktemp("data"), frames_ND)
+
+
+@pytest.fixture(scope="module")
+def held_out(frames_ND, tmp_path_factory):
+    return write_embeddings(tmp_path_factory.mktemp("held_out"), frames_ND.flip(0))
+
+
+def write_embeddings(out, frames_ND):
+    """A folder as `stage1_rvq.embed` writes it: 20 utterances of 40 frames, two corpora."""
+    utterances = [
+        Utterance(
+            id=f"u{i}", audio=f"{i}.wav", text="me din de ama", duration_s=1.6, speaker=f"s{i % 3}",
+            dialect="asante", corpus="first" if i < 15 else "second", split="train",
+            license="CC0-1.0",
+        )
+        for i in range(20)
+    ]  # fmt: skip
+    write_manifest(out / "train.jsonl", utterances)
+    config = embed.EmbedConfig(manifest=out / "train.jsonl", out=out / "embeddings")
+    output = create_output(
+        config.out, config, command="stage1_rvq.embed", inputs={"manifest": config.manifest}
+    )
+    save_file({"frame_scale": torch.linspace(0.5, 2.0, 24)}, config.out / "encoder.safetensors")
+    rows = list(zip(utterances, frames_ND.bfloat16().split(40), strict=True))
+    embed._write_shard(config.out / "shard_00000.jsonl", rows)
+    output.finish()
+    return config.out
+
+
+@pytest.fixture(scope="module")
+def trained(embeddings, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "rvq"
+    words = ("--num-codebooks", 3, "--codebook-size", 16, "--batch-frames", 256, "--device", "cpu")
+    words = ("--embeddings", embeddings, *words, "--steps", 4, "--save-every", 2, "--out", out)
+    run(train.main, *words)
+    return out
+
+
+def test_the_card_of_a_training_run(trained, embeddings):
+    card = (trained / "model" / "README.md").read_text(encoding="utf-8")
+    front_matter = ModelCard(card).data
+    assert (front_matter.language, front_matter.license) == (["tw", "ak"], "apache-2.0")
+    assert "More Information Needed" not in card
+    assert "0.01 hours: 20 utterances, 800 frames" in card
+    assert "first (0.01 h), second (0.00 h)" in card and "| speakers | 3 |" in card
+    assert "| audio tower | google/gemma-4-E4B-it |" in card and "steps 4" in card
+    assert read_json(trained / "provenance.json")["git"].get("commit", "") in card
+    assert card.count("not yet measured") == 4
+    for path in (trained, embeddings):
+        assert str(path.parent) not in card
+
+
+def test_a_changed_manifest_is_not_taken_for_the_one_trained_on(embeddings, tmp_path):
+    copy = shutil.copytree(embeddings, tmp_path / "copy")
+    settings = read_json(copy / "config.json")
+    (tmp_path / "other.jsonl").write_text("{}\n")
+    write_json(copy / "config.json", {**settings, "manifest": str(tmp_path / "other.jsonl")})
+    assert describe_training_data(EmbeddingFolder(copy)).corpus_hours == {}
+
+
+def test_export(trained, held_out, frames_ND, tmp_path, capsys):
+    out = tmp_path / "repository"
+    words = ("--rvq", trained, "--embeddings", held_out, "--device", "cpu")
+    run(evaluate.main, *words, "--out", tmp_path / "metrics")
+    words = ("--rvq", trained, "--metrics", tmp_path / "metrics", "--dev-embeddings", held_out)
+    assert run(export.main, *words, "--out", out) == f"{out}\n"
+    assert re.search(
+        r"rvq_averaged\.pt: (not )?written, relative error on dev", capsys.readouterr().err
+    )
+    codes_NK = load_rvq(str(trained), device=CPU).encode(frames_ND)
+    assert torch.equal(load_rvq(str(out), device=CPU).encode(frames_ND), codes_NK)
+    assert torch.equal(read_published(out).encode(frames_ND), codes_NK)
+    assert torch.equal(SpeechRVQ.from_pretrained(out).encode(frames_ND), codes_NK)
+    card = (out / "README.md").read_text(encoding="utf-8")
+    metrics = read_json(tmp_path / "metrics" / "metrics.json")
+    assert f"| 1 | {100 * metrics['used_fraction'][0]:.1f} % |" in card
+    assert f"| 3 | {metrics['reconstruction']['3']['relative_error']:.4f} |" in card
+    assert "not yet measured | not yet measured" in card  # no reader, no WER
+    listed = re.findall(r"^\| `(rvq_\w+\.pt|config_stage1\.json)`", card, re.MULTILINE)
+    assert sorted(listed) == sorted(path.name for path in out.iterdir() if path.name in listed)
+    assert {"rvq_best.pt", "rvq_final.pt", "config_stage1.json"} <= set(listed)
+    assert str(tmp_path) not in card
+    with pytest.raises(InputError, match="exists already"):
+        run(export.main, *words, "--out", out)
+    with pytest.raises(InputError, match="measured another quantiser"):
+        words = ("--rvq", out, "--metrics", tmp_path / "metrics", "--out", tmp_path / "other")
+        run(export.main, *words)
+
+
+def test_numbers_of_the_training_speech_stay_out_of_the_card(trained, embeddings, tmp_path):
+    words = ("--rvq", trained, "--embeddings", embeddings, "--device", "cpu")
+    run(evaluate.main, *words, "--out", tmp_path / "metrics")
+    words = ("--rvq", trained, "--metrics", tmp_path / "metrics", "--out", tmp_path / "repository")
+    with pytest.raises(InputError, match="measured on the embeddings --rvq was trained on"):
+        run(export.main, *words)
+
+
+def test_averaged_weights_only_if_better(trained, embeddings, monkeypatch, capsys):
+    rvq = load_rvq(str(trained), device=CPU)
+    dev = EmbeddingFolder(embeddings)
+    checkpoints = checkpoint.list_checkpoints(trained)
+    assert len(checkpoints) == 2
+    for averaged_error, is_kept in ((0.1, True), (0.3, False), (0.2, False)):
+        monkeypatch.setattr(
+            export,
+            "measure_on_dev",
+            lambda model, _, e=averaged_error: {"relative_error": 0.2 if model is rvq else e},
+        )
+        assert (export.average_if_better(rvq, checkpoints, dev) is not None) == is_kept
+        assert ("not written" in capsys.readouterr().err) != is_kept
+    monkeypatch.undo()
+    averaged = export.average_checkpoints(rvq.config, checkpoints)
+    weights = []
+    for path in checkpoints:
+        model = SpeechRVQ(rvq.config)
+        checkpoint.load_weights(model, path / "model.safetensors")
+        weights.append(model.project_in.weight.data)
+    torch.testing.assert_close(averaged.project_in.weight.data, sum(weights) / 2)
+
+
+def test_push_uploads_what_was_written(trained, tmp_path, monkeypatch):
+    out = tmp_path / "repository"
+    words = ("--rvq", trained, "--out", out, "--push", "ama/twi-codes")
+    with pytest.raises(InputError, match=r"is written, not pushed: .*offline"):
+        run(export.main, *words)
+    assert 'load_rvq("ama/twi-codes"' in (out / "README.md").read_text(encoding="utf-8")
+    uploads = []
+    monkeypatch.setattr(
+        HfApi, "create_repo", lambda self, name, exist_ok: type("Url", (), {"repo_id": name})
+    )
+    monkeypatch.setattr(
+        HfApi, "upload_folder", lambda self, **words: uploads.append(words) or "url"
+    )
+    assert export.push(out, "ama/twi-codes") == "url"
+    assert uploads == [{"repo_id": "ama/twi-codes", "folder_path": out}]
+
+
+def test_the_usage_example_runs(tiny_models, tmp_path, monkeypatch, capsys):
+    """The card's code as it stands, with names that exist here."""
+    make_rvq(draw_frames(dim=64)).save_pretrained(tmp_path / "rvq")
+    out = tmp_path / "repository"
+    run(export.main, "--rvq", tmp_path / "rvq", "--out", out)
+    card = (out / "README.md").read_text(encoding="utf-8")
+    assert card.count("not recorded") == 7
+    code = re.search(r"```python\n(.*?)```", card, re.DOTALL)[1]
+    code = code.replace("google/gemma-4-E4B-it", str(tiny_models / "gemma"))
+    code = code.replace("path/to/this/folder", str(out))
+    seconds = np.arange(24_000) / 24_000
+    soundfile.write(tmp_path / "question.wav", 0.3 * np.sin(2 * np.pi * 220 * seconds), 24_000)
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    names = {}
+    exec(code, names)
+    assert capsys.readouterr().out == "torch.Size([25, 3])\n"
+    assert names["decoded_TD"].shape == (25, 64)
+    for unwanted in ("exec", "torch.load", "rand", "trust_remote_code"):
+        assert unwanted not in code
