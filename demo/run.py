@@ -124,14 +124,14 @@ def plan(out: Path, sizes: Sizes, seed: int) -> Iterator[Step]:
     )
     embeddings = ("--embeddings", train_embeddings, "--dev-embeddings", dev_embeddings)
     yield step(
-        "stage1", "stage1_rvq.train", out / "rvq", *embeddings,
-        "--codebook-size", sizes.codebook_size, "--batch-frames", 1024, "--warmup-steps", 20,
-        "--steps", sizes.rvq_steps, *train,
-    )  # fmt: skip
-    yield step(
         "stage1", "stage1_rvq.train_reader", out / "reader", *embeddings,
         "--num-units", 128, "--width", 128, "--batch-size", 16, "--learning-rate", 3e-3,
         "--warmup-steps", 30, "--steps", sizes.reader_steps, *train,
+    )  # fmt: skip
+    yield step(
+        "stage1", "stage1_rvq.train", out / "rvq", *embeddings, "--reader", out / "reader",
+        "--codebook-size", sizes.codebook_size, "--batch-frames", 1024, "--warmup-steps", 20,
+        "--steps", sizes.rvq_steps, *train,
     )  # fmt: skip
     rvq, reader = ("--rvq", out / "rvq"), ("--reader", out / "reader")
     yield step(

@@ -20,14 +20,13 @@ from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 from vector_quantize_pytorch import ResidualVQ
-from vector_quantize_pytorch.vector_quantize_pytorch import kmeans
 
 from data_manifests.config import InputError
 from stage1_rvq.checkpoint import find_pretrained, load_config, load_weights
+from stage1_rvq.codebooks import fit_codebooks, search_codes
 from stage1_rvq.gemma import FRAME_RATE_HZ
 from stage1_rvq.model_card import make_model_card
 
-KMEANS_ITERATIONS = 10
 MIN_FRAMES_PER_CODE = 20  # below this k-means fits noise
 
 
@@ -98,12 +97,16 @@ class SpeechRVQ(nn.Module, PyTorchModelHubMixin):
         )
 
     @torch.no_grad()
-    def init_codebooks(self, frames_ND: Tensor, frame_scale_D: Tensor) -> None:
-        """Start every codebook by k-means on a sample of the whole corpus, level by level.
+    def init_codebooks(
+        self, frames_ND: Tensor, frame_scale_D: Tensor, *, beam_size: int = 1, seed: int = 0
+    ) -> None:
+        """Fit every codebook to a sample of the whole corpus, level by level.
 
         Args:
             frames_ND: embeddings drawn over the corpus, at least 20 per code.
             frame_scale_D: weight of the tower's last norm.
+            beam_size: of the search the codebooks are fitted for.
+            seed: of the frames k-means starts from.
 
         Raises:
             InputError: too few frames for the codebook size.
@@ -116,24 +119,20 @@ class SpeechRVQ(nn.Module, PyTorchModelHubMixin):
                 f"{len(frames_ND):,}; use more speech or a smaller --codebook-size"
             )
         self.frame_scale_D.copy_(frame_scale_D)
-        residual_ND = self.project_in(frames_ND.float() / self.frame_scale_D)
-        for layer in self.quantizer.layers:
-            codebook = layer._codebook
-            centroids_1CD, counts_1C = kmeans(
-                residual_ND[None], self.config.codebook_size, KMEANS_ITERATIONS
-            )
-            # An empty cluster has no mean; start it at a random residual instead of at zero.
-            empty_C = counts_1C[0] == 0
-            picks = torch.randint(
-                len(residual_ND), (int(empty_C.sum()),), device=residual_ND.device
-            )
-            centroids_1CD[0, empty_C] = residual_ND[picks]
-            per_batch_1C = counts_1C.float().clamp(min=1.0)
-            codebook.embed.copy_(centroids_1CD)
-            codebook.cluster_size.copy_(per_batch_1C)
-            codebook.embed_avg.copy_(centroids_1CD * per_batch_1C[..., None])
-            nearest_N = torch.cdist(residual_ND, centroids_1CD[0]).argmin(dim=-1)
-            residual_ND = residual_ND - centroids_1CD[0][nearest_N]
+        projected_ND = self.project_in(frames_ND.float() / self.frame_scale_D)
+        fitted = fit_codebooks(
+            projected_ND,
+            self.config.num_codebooks,
+            self.config.codebook_size,
+            torch.Generator().manual_seed(seed),
+            beam_size=beam_size,
+        )
+        # The moving averages start as if each code had been seen this often in every batch.
+        frames_per_code = len(frames_ND) / self.config.codebook_size
+        for layer, codebook_CD in zip(self.quantizer.layers, fitted, strict=True):
+            layer._codebook.embed.copy_(codebook_CD)
+            layer._codebook.cluster_size.fill_(frames_per_code)
+            layer._codebook.embed_avg.copy_(codebook_CD * frames_per_code)
 
     def forward(self, frames_ND: Tensor) -> RVQLoss:
         """Quantise a batch of real frames (no padding) and return the model card's training loss.
@@ -183,11 +182,10 @@ class SpeechRVQ(nn.Module, PyTorchModelHubMixin):
             )
         with torch.autocast(frames_TD.device.type, enabled=False):
             scaled = frames_TD.float() / self.frame_scale_D
-            flat_1ND = self.project_in(scaled).reshape(1, -1, self.config.dim)
-            _, codes_1NK, _ = self.quantizer(
-                flat_1ND, beam_size=beam_size if beam_size > 1 else None
-            )
-        return codes_1NK[0].reshape(*frames_TD.shape[:-1], self.config.num_codebooks)
+            flat_ND = self.project_in(scaled).reshape(-1, self.config.dim)
+            codebooks = [layer._codebook.embed[0] for layer in self.quantizer.layers]
+            codes_NK = search_codes(flat_ND, codebooks, beam_size=beam_size)
+        return codes_NK.reshape(*frames_TD.shape[:-1], self.config.num_codebooks)
 
     def decode(self, codes_TK: Tensor) -> Tensor:
         """Turn codes back into embeddings that enter Gemma before `output_proj`.

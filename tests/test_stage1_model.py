@@ -8,6 +8,7 @@ import torch
 
 from data_manifests.config import InputError
 from stage1_rvq.codebook_metrics import measure_reconstruction, measure_usage
+from stage1_rvq.codebooks import fit_codebooks, search_codes
 from stage1_rvq.model import RVQConfig, SpeechRVQ, load_rvq
 
 CONFIG = RVQConfig(dim=24, num_codebooks=4, codebook_size=16)
@@ -62,6 +63,67 @@ def test_beam_search_loses_no_more(rvq, frames_ND):
         for size in (1, 4)
     )
     assert beam <= greedy
+
+
+@pytest.mark.parametrize("kind", ["clustered", "random"])
+def test_codes_are_the_librarys_up_to_ties(rvq, frames_ND, kind):
+    if kind == "random":
+        frames_ND = torch.randn(frames_ND.shape, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        projected_ND = rvq.project_in(frames_ND / rvq.frame_scale_D)
+        theirs_NK = rvq.quantizer(projected_ND[None])[1][0]
+    ours_NK = rvq.encode(frames_ND)
+    codebooks = [layer._codebook.embed[0].double() for layer in rvq.quantizer.layers]
+    for n in (ours_NK != theirs_NK).any(dim=1).nonzero()[:, 0]:
+        first = int((ours_NK[n] != theirs_NK[n]).nonzero()[0])
+        residual_D = projected_ND[n].double() - sum(
+            codebooks[k][ours_NK[n, k]] for k in range(first)
+        )
+        ours, theirs = (
+            float((residual_D - codebooks[first][codes[n, first]]).square().sum())
+            for codes in (ours_NK, theirs_NK)
+        )
+        assert ours == pytest.approx(theirs, rel=1e-5)
+    assert (ours_NK == theirs_NK).all(dim=1).double().mean() > 0.99
+
+
+def test_beam_search_ranks_by_the_error_that_is_left(rvq, frames_ND):
+    """An exhaustive search over two codebooks finds what a beam as wide as the first one finds."""
+    codebooks = [layer._codebook.embed[0] for layer in rvq.quantizer.layers[:2]]
+    sums_CCD = codebooks[0][:, None] + codebooks[1][None]
+    nearest_N = torch.cdist(frames_ND, sums_CCD.flatten(0, 1)).argmin(dim=1)
+    codes_N2 = search_codes(frames_ND, codebooks, beam_size=CONFIG.codebook_size)
+    exhaustive_N2 = torch.stack([nearest_N // 16, nearest_N % 16], dim=1)
+    assert (codes_N2 == exhaustive_N2).all(dim=1).double().mean() > 0.99
+
+
+def test_fitting_ignores_directions_of_mere_noise():
+    """Two directions carry four clusters, thirty carry noise: centroids differ in the two, and the
+    error on frames that were not fitted is lower than with plain cluster means."""
+    generator = torch.Generator().manual_seed(0)
+    frames_ND = torch.randn(400, 32, generator=generator)
+    frames_ND[:, :2] += 6 * torch.randint(0, 2, (400, 2), generator=generator)
+    fitted_ND, held_out_ND = frames_ND.chunk(2)
+    (codebook_CD,) = fit_codebooks(fitted_ND, 1, 8, generator)
+    variance_D = codebook_CD.var(dim=0)
+    assert variance_D[:2].min() > 20 * variance_D[2:].max()
+    codes_N = search_codes(fitted_ND, [codebook_CD])[:, 0]
+    means_CD = torch.stack([fitted_ND[codes_N == c].mean(dim=0) for c in codes_N.unique()])
+
+    def held_out_error(codebook_CD):
+        codes_N = search_codes(held_out_ND, [codebook_CD])[:, 0]
+        return (held_out_ND - codebook_CD[codes_N]).square().sum()
+
+    assert held_out_error(codebook_CD) < held_out_error(means_CD)
+
+
+def test_fitting_fewer_distinct_frames_than_codes():
+    frames_ND = torch.eye(4, 6).repeat(40, 1)
+    codebooks = fit_codebooks(frames_ND, 2, 8, torch.Generator().manual_seed(0))
+    assert all(codebook_CD.isfinite().all() for codebook_CD in codebooks)
+    codes_NK = search_codes(frames_ND, codebooks)
+    decoded_ND = codebooks[0][codes_NK[:, 0]] + codebooks[1][codes_NK[:, 1]]
+    assert (frames_ND - decoded_ND).abs().max() < 0.05
 
 
 def test_training_lowers_the_loss_and_moves_everything(frames_ND):

@@ -1,0 +1,243 @@
+"""The quantiser beside what a user would take instead: encoding speed, and quality of codebooks.
+
+    python -m benchmarks.rvq                                  speed, at 1024-d, 8 x 2048
+    python -m benchmarks.rvq --quality                        error and codebook use, 8 x 256
+    python -m benchmarks.rvq --quality --embeddings data/cv-embeddings/train --codebook-size 128
+
+Speed is measured against `ResidualVQ` of vector-quantize-pytorch in evaluation mode, with the same
+codebooks. Quality is measured against the same library's defaults and against
+`faiss.ResidualQuantizer` (`pip install -e '.[bench]'`), on frames none of them was trained on.
+"""
+
+# N frames, D embedding width, K codebooks (coarsest first), C codes of a codebook
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from vector_quantize_pytorch import ResidualVQ
+
+from benchmarks.synthetic_frames import DIM, make_frames
+from data_manifests.config import InputError, parse_config, run_command
+from stage1_rvq.codebook_metrics import measure_reconstruction, measure_usage
+from stage1_rvq.codebooks import search_codes
+from stage1_rvq.data import EmbeddingFolder
+from stage1_rvq.device import pick_device, seed_step
+from stage1_rvq.model import RVQConfig, SpeechRVQ
+
+NUM_CODEBOOKS = 8
+SPEED_CODEBOOK_SIZE = 2048
+SPEED_FRAMES = (250, 2000, 8192)  # one clip of 10 s, a batch of 8 clips, a batch of training
+LIBRARY_BEAM_FRAMES = 250  # its beam search holds a one-hot row for every candidate
+BEAM_SIZE = 5
+HELD_OUT_PER_CODE = 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig:
+    """Compare the quantiser with the library's and with faiss's."""
+
+    quality: bool = False
+    """compare held-out error and codebook use instead of speed"""
+    embeddings: Path | None = None
+    """with --quality: folder of stage1_rvq.embed, every fifth utterance held out; default:
+    synthetic frames"""
+    codebook_size: int = 256
+    """with --quality: codes per codebook, a power of two"""
+    frames_per_code: int = 20
+    """with --quality: training frames for each code, at most"""
+    steps: int = 20
+    """with --quality: training steps of the library; ours is the fit that training starts from"""
+    batch_frames: int = 2048
+    """with --quality: frames per step of the library"""
+    device: str = "cpu"
+    """auto, cpu, cuda, cuda:1, mps; faiss always runs on the CPU"""
+
+    def __post_init__(self) -> None:
+        if self.codebook_size < 2 or self.codebook_size & (self.codebook_size - 1):
+            raise ValueError(f"--codebook-size must be a power of two, got {self.codebook_size}")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run one of the two comparisons; prints a table."""
+    config = parse_config(BenchmarkConfig, argv)
+    device = pick_device(config.device)
+    print(f"{device}, {torch.get_num_threads()} threads")
+    if config.quality:
+        compare_quality(config, device)
+    else:
+        compare_speed(device)
+
+
+@torch.no_grad()
+def compare_speed(device: torch.device) -> None:
+    """Encode the same frames with the same codebooks, ours and the library's."""
+    frames_ND = make_frames(max(SPEED_FRAMES), seed=1).to(device)
+    rvq = SpeechRVQ(RVQConfig(DIM, NUM_CODEBOOKS, SPEED_CODEBOOK_SIZE)).eval().to(device)
+    codebooks = [layer._codebook.embed[0] for layer in rvq.quantizer.layers]
+    residual_ND = make_frames(SPEED_CODEBOOK_SIZE * 2, seed=2).to(device)
+    for codebook_CD in codebooks:  # frames themselves: fitting them would change no timing
+        codebook_CD.copy_(residual_ND[torch.randperm(len(residual_ND))[:SPEED_CODEBOOK_SIZE]])
+        residual_ND = residual_ND - codebook_CD[search_codes(residual_ND, [codebook_CD])[:, 0]]
+
+    def library(frames_ND: Tensor, beam_size: int | None = None) -> Tensor:
+        codes_1NK: Tensor = rvq.quantizer(rvq.project_in(frames_ND)[None], beam_size=beam_size)[1]
+        return codes_1NK[0]
+
+    print(f"encoding, {DIM}-d, {NUM_CODEBOOKS} x {SPEED_CODEBOOK_SIZE}, frames a second")
+    print(f"{'frames':>8}{'beam':>6}{'library':>12}{'ours':>12}{'ratio':>8}")
+    for num_frames in SPEED_FRAMES:
+        some_ND = frames_ND[:num_frames]
+        seconds = _time_both(lambda x=some_ND: library(x), lambda x=some_ND: rvq.encode(x))
+        _print_speed(num_frames, 1, *seconds)
+    some_ND = frames_ND[:LIBRARY_BEAM_FRAMES]
+    seconds = _time_both(
+        lambda: library(some_ND, BEAM_SIZE), lambda: rvq.encode(some_ND, beam_size=BEAM_SIZE)
+    )
+    _print_speed(LIBRARY_BEAM_FRAMES, BEAM_SIZE, *seconds)
+    ours_NK, theirs_NK = rvq.encode(frames_ND), library(frames_ND)
+    differs_N = (ours_NK != theirs_NK).any(dim=1)
+    print(f"beam 1: frames with identical codes: {1 - differs_N.double().mean():.4%}")
+    gap = largest_gap(frames_ND[differs_N], ours_NK[differs_N], theirs_NK[differs_N], codebooks)
+    print(
+        "at the first code that differs, squared distances differ by at most "
+        f"{gap:.1e} of |residual|^2 + |code|^2 (float64; a tie: below 1e-6)"
+    )
+    for name, codes_NK in (
+        ("library", library(some_ND, BEAM_SIZE)),
+        ("ours", rvq.encode(some_ND, beam_size=BEAM_SIZE)),
+    ):
+        error = measure_reconstruction(some_ND, rvq.decode(codes_NK), rvq.frame_scale_D)
+        print(f"beam {BEAM_SIZE}: relative error of {name}: {error.relative_error:.4f}")
+
+
+def largest_gap(
+    frames_ND: Tensor, ours_NK: Tensor, theirs_NK: Tensor, codebooks: Sequence[Tensor]
+) -> float:
+    """How far from a tie two encodings are where they first differ, relative to the squares that
+    rounding acts on. 0 where there are no frames."""
+    largest = 0.0
+    for x_D, ours_K, theirs_K in zip(frames_ND.double(), ours_NK, theirs_NK, strict=True):
+        first = int((ours_K != theirs_K).nonzero()[0])
+        for k in range(first):
+            x_D = x_D - codebooks[k][ours_K[k]]
+        a_D, b_D = (codebooks[first][codes[first]].double() for codes in (ours_K, theirs_K))
+        gap = ((x_D - a_D).square().sum() - (x_D - b_D).square().sum()).abs()
+        largest = max(largest, float(gap / (x_D.square().sum() + a_D.square().sum())))
+    return largest
+
+
+def compare_quality(config: BenchmarkConfig, device: torch.device) -> None:
+    """Train all on the same frames, measure all on the same others."""
+    train_ND, held_out_ND = (x.to(device) for x in _split_frames(config))
+    size = config.codebook_size
+    print(
+        f"{len(train_ND):,} training and {len(held_out_ND):,} held-out frames, "
+        f"{NUM_CODEBOOKS} x {size}\n"
+        f"library: {config.steps} steps of {config.batch_frames:,} frames\n"
+        "error: |x - x'|^2 / |x - mean|^2 over held-out frames, at beam 1 and 5\n"
+        "used, entropy: codes that occur / codes, entropy / log(codes), of held-out frames at "
+        "beam 1; the lowest codebook"
+    )
+    print(f"{'':<34}{'beam 1':>9}{f'beam {BEAM_SIZE}':>9}{'used':>8}{'entropy':>9}{'seconds':>9}")
+
+    def report(name: str, fit: Callable[[], Sequence[Tensor]]) -> None:
+        started = time.perf_counter()
+        codebooks = [codebook_CD.to(device) for codebook_CD in fit()]
+        seconds = time.perf_counter() - started
+        errors = []
+        for beam_size in (BEAM_SIZE, 1):
+            codes_NK = search_codes(held_out_ND, codebooks, beam_size=beam_size)
+            decoded_ND = sum(c[codes_N] for c, codes_N in zip(codebooks, codes_NK.T, strict=True))
+            ones_D = torch.ones_like(held_out_ND[0])
+            errors.append(measure_reconstruction(held_out_ND, decoded_ND, ones_D).relative_error)
+        usage = measure_usage(codes_NK.cpu(), size)
+        print(
+            f"{name:<34}{errors[1]:>9.4f}{errors[0]:>9.4f}{min(usage.used_fraction):>8.1%}"
+            f"{min(usage.normalized_entropy):>9.3f}{seconds:>9.0f}",
+            flush=True,
+        )
+
+    report("ours, fitted", lambda: _fit_ours(train_ND, size, beam_size=1))
+    report("ours, fitted for beam search", lambda: _fit_ours(train_ND, size, beam_size=2))
+    report("library's defaults, trained", lambda: _train_library(train_ND, config))
+    for beam_size in (1, BEAM_SIZE):
+        report(
+            f"faiss, trained at beam {beam_size}",
+            lambda beam_size=beam_size: _train_faiss(train_ND, size, beam_size),
+        )
+
+
+def _fit_ours(train_ND: Tensor, codebook_size: int, *, beam_size: int) -> list[Tensor]:
+    rvq = SpeechRVQ(RVQConfig(train_ND.shape[1], NUM_CODEBOOKS, codebook_size)).to(train_ND.device)
+    rvq.init_codebooks(train_ND, torch.ones_like(train_ND[0]), beam_size=beam_size)
+    return [layer._codebook.embed[0] for layer in rvq.quantizer.layers]
+
+
+def _train_library(train_ND: Tensor, config: BenchmarkConfig) -> list[Tensor]:
+    seed_step(0, 0)
+    rvq = ResidualVQ(
+        dim=train_ND.shape[1], num_quantizers=NUM_CODEBOOKS, codebook_size=config.codebook_size
+    ).to(train_ND.device)
+    for _ in range(config.steps):
+        rvq(train_ND[torch.randperm(len(train_ND))[: config.batch_frames]][None])
+    return [layer._codebook.embed[0] for layer in rvq.layers]
+
+
+def _train_faiss(train_ND: Tensor, codebook_size: int, beam_size: int) -> list[Tensor]:
+    try:
+        import faiss
+    except ImportError:
+        raise InputError("--quality needs faiss: pip install -e '.[bench]'") from None
+    faiss.omp_set_num_threads(torch.get_num_threads())
+    width = train_ND.shape[1]
+    quantizer = faiss.ResidualQuantizer(width, NUM_CODEBOOKS, codebook_size.bit_length() - 1)
+    quantizer.max_beam_size = beam_size
+    quantizer.train(train_ND.cpu().numpy())
+    flat = torch.from_numpy(faiss.vector_to_array(quantizer.codebooks))
+    return list(flat.view(NUM_CODEBOOKS, codebook_size, width))
+
+
+def _split_frames(config: BenchmarkConfig) -> tuple[Tensor, Tensor]:
+    wanted = config.frames_per_code * config.codebook_size
+    if config.embeddings is None:
+        held_out_ND = make_frames(HELD_OUT_PER_CODE * config.codebook_size, seed=3)
+        return make_frames(wanted, seed=1), held_out_ND
+    folder = EmbeddingFolder(config.embeddings)
+    parts = [
+        torch.cat([folder.read(u) for i, u in enumerate(folder.utterances) if (i % 5 == 0) == held])
+        for held in (False, True)
+    ]
+    shuffled = torch.randperm(len(parts[0]), generator=torch.Generator().manual_seed(0))
+    train_ND = parts[0][shuffled[:wanted]] / folder.frame_scale_D
+    return train_ND, parts[1] / folder.frame_scale_D
+
+
+def _print_speed(num_frames: int, beam_size: int, library_s: float, ours_s: float) -> None:
+    print(
+        f"{num_frames:>8,}{beam_size:>6}{num_frames / library_s:>12,.0f}"
+        f"{num_frames / ours_s:>12,.0f}{library_s / ours_s:>7.2f}x"
+    )
+
+
+def _time_both(
+    library: Callable[[], object], ours: Callable[[], object], repeats: int = 5
+) -> tuple[float, float]:
+    """Seconds of the fastest of several calls of each, taken in turns, since other work on the
+    machine may slow down any one of them; a first call of each is not counted."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(repeats + 1):
+        for function, seconds in zip((library, ours), times, strict=True):
+            started = time.perf_counter()
+            function()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - started)
+    return min(times[0][1:]), min(times[1][1:])
+
+
+if __name__ == "__main__":
+    run_command(main)
