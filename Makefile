@@ -36,6 +36,8 @@ chat: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python -m benchmarks.tokenize
+	$(BIN)/python -m benchmarks.rvq
+	$(BIN)/python -m benchmarks.rvq --quality
 
 clean:
 	rm -rf runs/demo

@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from stage1_rvq.linear import linear
+
 FIRST_DIRECTIONS = 4  # each round takes in 4 times as many, until all are in
 ITERATIONS_PER_ROUND = 20
 CHUNK_ROWS = 1024  # rows of distances to all codes of a codebook that are held at once
@@ -91,7 +93,7 @@ def _nearest(
     codes = []
     for codebook_CD, norm_C in zip(codebooks, norms, strict=True):
         # |x - c|^2 without |x|^2, which is the same for all codes.
-        distance_NC = torch.addmm(norm_C, frames_ND, codebook_CD.T, alpha=-2)
+        distance_NC = norm_C - 2 * linear(frames_ND, codebook_CD)
         codes.append(distance_NC.argmin(dim=1))
         frames_ND = frames_ND - codebook_CD[codes[-1]]
     return torch.stack(codes, dim=1)[:, None], frames_ND[:, None]

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
@@ -46,7 +47,7 @@ def encode_corpus(
         utterances: manifest rows.
         encoder: the audio tower.
         out: output folder, for `skipped.jsonl`.
-        convert: what to keep of an utterance's float32 embeddings `[T, D]`.
+        convert: what to keep of float32 embeddings, frame by frame: `[N, D]` -> `[N, ...]`.
         write_shard: writes shard number and its (row, converted) pairs, in the manifest's order.
         is_written: whether a shard is complete from an earlier run.
         batch_size: utterances per forward pass.
@@ -75,7 +76,7 @@ def encode_corpus(
             skipped = [row for row in skipped if row["shard"] != number]
             kept = []
             for utterance, result in encode_utterances(
-                shard, encoder, batch_size=batch_size, num_workers=num_workers
+                shard, encoder, batch_size=batch_size, num_workers=num_workers, convert=convert
             ):
                 progress.update()
                 if isinstance(result, InputError):
@@ -83,7 +84,7 @@ def encode_corpus(
                         raise result
                     skipped.append({"shard": number, "id": utterance.id, "reason": str(result)})
                     continue
-                kept.append((utterance, convert(result)))
+                kept.append((utterance, result))
             write_text(
                 skipped_path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in skipped)
             )
@@ -96,11 +97,17 @@ def encode_corpus(
 
 
 def encode_utterances(
-    utterances: list[Utterance], encoder: AudioEncoder, *, batch_size: int, num_workers: int
+    utterances: list[Utterance],
+    encoder: AudioEncoder,
+    *,
+    batch_size: int,
+    num_workers: int,
+    convert: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[tuple[Utterance, Tensor | InputError]]:
     """Embeddings `[T, D]` of utterances in their order, or the error that made one unusable.
 
-    Utterances are batched by length within a window, which changes nothing but speed.
+    Utterances are batched by length within a window, which changes nothing but speed; `convert` is
+    given the frames of a batch end to end, and its result is handed out in place of the embeddings.
     """
     for window in _decode_ahead(utterances, batch_size * WINDOW_BATCHES, num_workers):
         results: dict[int, Tensor | InputError] = {}
@@ -114,6 +121,9 @@ def encode_utterances(
         for start in range(0, len(by_length), batch_size):
             batch = by_length[start : start + batch_size]
             encoded = encoder.encode([waveforms[i] for i in batch])
+            if convert is not None:
+                lengths = [len(frames_TD) for frames_TD in encoded]
+                encoded = list(convert(torch.cat(encoded)).split(lengths))
             results.update(zip(batch, encoded, strict=True))
         for i, (utterance, _) in enumerate(window):
             yield utterance, results[i]

@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> None:
         utterances,
         encoder,
         config.out,
-        convert=lambda frames_TD: frames_TD.to(torch.bfloat16),
+        convert=lambda frames_ND: frames_ND.to(torch.bfloat16),
         write_shard=lambda number, rows: _write_shard(_index_path(config.out, number), rows),
         is_written=lambda number: _index_path(config.out, number).exists(),
         batch_size=config.batch_size,

@@ -29,6 +29,7 @@ from transformers.utils import logging as transformers_logging
 
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from data_manifests.config import InputError
+from stage1_rvq.audio_tower import encode_mel_features
 
 FRAME_RATE_HZ = 25.0  # 10 ms mel hop, subsampled by 4
 SAMPLES_PER_FRAME = 640
@@ -106,21 +107,12 @@ class AudioEncoder:
             max_length=None,
         )  # fmt: skip
         weight = self.tower.output_proj.weight
-        captured: list[Tensor] = []
-        # The tower's own hidden states end after output_proj, so its input is taken where it
-        # enters.
-        hook = self.tower.output_proj.register_forward_pre_hook(
-            lambda _, args: captured.append(args[0])
+        frames_BTD, mask_BT = encode_mel_features(
+            self.tower,
+            features["input_features"].to(weight.device, weight.dtype),
+            features["input_features_mask"].to(weight.device),
         )
-        try:
-            output = self.tower(
-                features["input_features"].to(weight.device, weight.dtype),
-                features["input_features_mask"].to(weight.device),
-            )
-        finally:
-            hook.remove()
-        frames_BTD = captured[0].float().cpu()
-        mask_BT = output.attention_mask.bool().cpu()
+        frames_BTD, mask_BT = frames_BTD.float().cpu(), mask_BT.cpu()
         return [frames[mask] for frames, mask in zip(frames_BTD, mask_BT, strict=True)]
 
 

@@ -19,8 +19,8 @@ from data_manifests.manifest import Utterance, read_manifest
 from stage1_rvq.codes import CodedUtterance, code_format, read_codes, write_codes
 from stage1_rvq.corpus_encoder import encode_corpus
 from stage1_rvq.device import DtypeName, pick_device, pick_dtype
-from stage1_rvq.gemma import load_audio_encoder
-from stage1_rvq.model import load_rvq
+from stage1_rvq.gemma import AudioEncoder, load_audio_encoder
+from stage1_rvq.model import SpeechRVQ, load_rvq
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,20 +77,12 @@ def main(argv: list[str] | None = None) -> None:
         return
     output.record(device=str(device), dtype=str(dtype))
 
-    def encode(frames_TD: Tensor) -> Tensor:
-        return rvq.encode(frames_TD.to(device), beam_size=config.beam_size).cpu()
-
-    def write_shard(number: int, rows: list[tuple[Utterance, Tensor]]) -> None:
-        coded = [CodedUtterance(u.id, u.text, u.speaker, u.dialect, codes) for u, codes in rows]
-        write_codes(_codes_path(config.out, number), coded, code_format(rvq.config))
-
-    num_skipped = encode_corpus(
+    num_skipped = tokenize_utterances(
         utterances,
         encoder,
+        rvq,
         config.out,
-        convert=encode,
-        write_shard=write_shard,
-        is_written=lambda number: _codes_path(config.out, number).exists(),
+        beam_size=config.beam_size,
         batch_size=config.batch_size,
         num_workers=config.num_workers,
         skip_bad_audio=config.skip_bad_audio,
@@ -100,6 +92,45 @@ def main(argv: list[str] | None = None) -> None:
         _write_token_strings(config.out)
     output.finish()
     print(config.out)
+
+
+def tokenize_utterances(
+    utterances: list[Utterance],
+    encoder: AudioEncoder,
+    rvq: SpeechRVQ,
+    out: Path,
+    *,
+    beam_size: int,
+    batch_size: int,
+    num_workers: int,
+    skip_bad_audio: bool,
+) -> int:
+    """Write the codes of a manifest, shard by shard; shards that are there already are kept.
+
+    Args and errors as `encode_corpus`; `beam_size` as `SpeechRVQ.encode`.
+
+    Returns:
+        Number of skipped recordings.
+    """
+
+    def encode(frames_ND: Tensor) -> Tensor:
+        return rvq.encode(frames_ND.to(rvq.frame_scale_D.device), beam_size=beam_size).cpu()
+
+    def write_shard(number: int, rows: list[tuple[Utterance, Tensor]]) -> None:
+        coded = [CodedUtterance(u.id, u.text, u.speaker, u.dialect, codes) for u, codes in rows]
+        write_codes(_codes_path(out, number), coded, code_format(rvq.config))
+
+    return encode_corpus(
+        utterances,
+        encoder,
+        out,
+        convert=encode,
+        write_shard=write_shard,
+        is_written=lambda number: _codes_path(out, number).exists(),
+        batch_size=batch_size,
+        num_workers=num_workers,
+        skip_bad_audio=skip_bad_audio,
+    )
 
 
 def as_token_string(codes_TK: Tensor) -> str:

@@ -173,7 +173,9 @@ def main(argv: list[str] | None = None) -> None:
 
 
 @torch.no_grad()
-def measure_on_dev(rvq: SpeechRVQ, dev: EmbeddingFolder, task: TaskLoss | None) -> dict[str, float]:
+def measure_on_dev(
+    rvq: SpeechRVQ, dev: EmbeddingFolder, task: TaskLoss | None = None
+) -> dict[str, float]:
     """Relative error and cosine of the dev split's frames, all codebooks used; with a reader also
     its error rates on them."""
     rvq.eval()

@@ -1,5 +1,5 @@
-"""The audio tower: as many embeddings as Gemma expects, the same alone, in a batch, and in
-pieces."""
+"""The audio tower: as many embeddings as Gemma expects, the same alone, in a batch, in pieces, and
+as the stock forward gives them."""
 
 import shutil
 
@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from data_manifests.config import InputError
+from stage1_rvq.audio_tower import _stock_forward, encode_mel_features
 from stage1_rvq.device import pick_device, pick_dtype
 from stage1_rvq.gemma import (
     LEFT_CONTEXT_FRAMES,
@@ -18,6 +19,8 @@ from stage1_rvq.gemma import (
     load_audio_encoder,
     load_gemma,
 )
+from stage1_rvq.linear import linear
+from stage1_rvq.model import RVQConfig, SpeechRVQ
 
 CPU = torch.device("cpu")
 
@@ -48,6 +51,53 @@ def test_batch_equals_single_and_padding_changes_nothing(encoder):
     for waveform, frames_TD in zip(waveforms, together, strict=True):
         [alone_TD] = encoder.encode([waveform])
         torch.testing.assert_close(frames_TD, alone_TD, atol=1e-5, rtol=0)
+
+
+def test_batch_and_single_give_the_same_codes(encoder):
+    torch.manual_seed(0)
+    rvq = SpeechRVQ(RVQConfig(dim=encoder.dim, num_codebooks=8, codebook_size=256)).eval()
+    waveforms = [noise(n, seed=n) for n in range(30_000, 60_000, 1_111)]
+    together = torch.cat([rvq.encode(frames_TD) for frames_TD in encoder.encode(waveforms)])
+    alone = torch.cat([rvq.encode(encoder.encode([waveform])[0]) for waveform in waveforms])
+    assert together.numel() > 10_000
+    assert (together == alone).float().mean() >= 0.9999  # the rest are ties
+
+
+@pytest.mark.parametrize("clip_bound", [float("inf"), 1.5])
+@pytest.mark.parametrize("num_mel_frames", [3, 48, 161, 400])
+def test_our_forward_is_the_stock_forward(tiny_models, clip_bound, num_mel_frames):
+    tower = load_audio_encoder(str(tiny_models / "gemma"), device=CPU, dtype=torch.float32).tower
+    for name, buffer in tower.named_buffers():
+        if name.endswith(("_min", "_max")):
+            buffer.fill_(clip_bound if name.endswith("_max") else -clip_bound)
+    features_BMF = torch.randn(3, num_mel_frames, 128, generator=torch.Generator().manual_seed(0))
+    lengths_B = torch.tensor([num_mel_frames, num_mel_frames * 2 // 3, 1])
+    mask_BM = torch.arange(num_mel_frames) < lengths_B[:, None]
+    ours_BTD, ours_BT = encode_mel_features(tower, features_BMF, mask_BM)
+    stock_BTD, stock_BT = _stock_forward(tower, features_BMF, mask_BM)
+    assert torch.equal(ours_BT, stock_BT)
+    torch.testing.assert_close(ours_BTD[ours_BT], stock_BTD[stock_BT], atol=1e-5, rtol=0)
+    # In bfloat16 both round, not at the same places: ours is no further from float32 than stock.
+    tower.to(torch.bfloat16)
+    rounded = features_BMF.bfloat16()
+    errors = [
+        (forward(tower, rounded, mask_BM)[0].float() - stock_BTD)[stock_BT].square().mean().sqrt()
+        for forward in (encode_mel_features, _stock_forward)
+    ]
+    assert errors[0] < 1.1 * errors[1] < 0.1
+
+
+def test_linear_is_a_matrix_product():
+    generator = torch.Generator().manual_seed(0)
+    x, weight = (torch.randn(n, 64, generator=generator) for n in (7, 48))
+    torch.testing.assert_close(linear(x, weight), x @ weight.T)
+    torch.testing.assert_close(linear(x, weight, clip=(-1, 2)), (x @ weight.T).clamp(-1, 2))
+    torch.testing.assert_close(
+        linear(x.bfloat16(), weight.bfloat16(), clip=(-1, 2)).float(),
+        (x.bfloat16().float() @ weight.bfloat16().float().T).clamp(-1, 2),
+        atol=0.02,
+        rtol=0.02,
+    )
 
 
 def test_frames_have_unit_rms_after_scaling(encoder):

@@ -1,0 +1,33 @@
+"""Matrix products on a CPU, at the speed the CPU has in both precisions."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def linear(x: Tensor, weight: Tensor, clip: tuple[float, float] | None = None) -> Tensor:
+    """`x @ weight.T`, optionally clipped; for inference (no gradient flows through it).
+
+    On a CPU it runs in oneDNN. torch 2.13 sends float32 to MKL instead, which leaves AVX-512 unused
+    on AMD processors: 107 instead of 245 GFLOP/s a core (Zen 5).
+
+    Args:
+        x: float32 or bfloat16, `[..., in]`.
+        weight: same dtype, `[out, in]`.
+        clip: bounds of the result.
+
+    Returns:
+        `[..., out]` in the same dtype.
+    """
+    if x.device.type != "cpu" or not _runs_in_onednn(x.dtype):
+        y = F.linear(x, weight)
+        return y if clip is None else y.clamp_(*clip)
+    # No public function of torch 2.13 takes float32 there; oneDNN calls a clip "hardtanh".
+    activation, bounds = ("none", []) if clip is None else ("hardtanh", list(clip))
+    return torch.ops.mkldnn._linear_pointwise(x, weight, None, activation, bounds, "")
+
+
+def _runs_in_onednn(dtype: torch.dtype) -> bool:
+    if not torch.backends.mkldnn.is_available():
+        return False
+    return dtype is torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
