@@ -4,9 +4,10 @@
 
 The tower has the real shape (304.8 M parameters) and random weights, which changes no timing. The
 snippet takes one clip at a time, with a forward hook, and ends with codes in memory; ours is what
-`tokenize_corpus` runs, from the same files to Parquet. They take turns, so that other load on the
-machine hits all alike, and the best turn of each counts. Nothing is compiled: the first clip is as
-fast as the last. The machine's matrix-multiply ceiling is measured beside them.
+`tokenize_corpus` runs (on a CPU with `--fast-cpu`), from the same files to Parquet. They take
+turns, so that other load on the machine hits all alike, and the best turn of each counts. Nothing
+is compiled: the first clip is as fast as the last. The machine's matrix-multiply ceiling is
+measured beside them.
 """
 
 # N frames, D embedding width, K codebooks (coarsest first), C codes of a codebook
@@ -69,7 +70,10 @@ def main(argv: list[str] | None = None) -> None:
     extractor = Gemma4AudioFeatureExtractor()
     tower = _random_tower(device)
     towers = {torch.float32: tower, torch.bfloat16: deepcopy(tower).to(torch.bfloat16)}
-    encoders = {dtype: AudioEncoder(towers[dtype], extractor) for dtype in DTYPES}
+    encoders = {
+        dtype: AudioEncoder(towers[dtype], extractor, fast_cpu=device.type == "cpu")
+        for dtype in DTYPES
+    }
     ceilings = {dtype: _matmul_flops(device, dtype) for dtype in DTYPES}
     with tempfile.TemporaryDirectory() as folder:
         clips = _choose_clips(config) if config.manifest else _write_noise(Path(folder), config)

@@ -34,7 +34,7 @@ from transformers.models.gemma4.modeling_gemma4 import (
 from stage1_rvq.linear import linear
 
 
-def encode_mel_features(
+def fast_cpu_forward(
     tower: Gemma4AudioModel, features_BMF: Tensor, mask_BM: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Run the tower up to the input of `output_proj`; without gradients.
@@ -48,8 +48,6 @@ def encode_mel_features(
     Returns:
         frames_BTD in the tower's dtype, and mask_BT, bool, True at real frames.
     """
-    if features_BMF.device.type != "cpu":
-        return _stock_forward(tower, features_BMF, mask_BM)
     x_BTD, mask_BT = _subsample(tower.subsample_conv_projection, features_BMF, mask_BM)
     positions = tower.rel_pos_enc(x_BTD)
     blocked_BNCW = _blocked_contexts(tower, mask_BT)
@@ -58,9 +56,10 @@ def encode_mel_features(
     return x_BTD, mask_BT
 
 
-def _stock_forward(
+def stock_forward(
     tower: Gemma4AudioModel, features_BMF: Tensor, mask_BM: Tensor
 ) -> tuple[Tensor, Tensor]:
+    """The same by the stock module itself, on any device."""
     captured: list[Tensor] = []
     # The tower's own hidden states end after output_proj, so its input is taken where it enters.
     hook = tower.output_proj.register_forward_pre_hook(lambda _, args: captured.append(args[0]))

@@ -44,6 +44,8 @@ class EmbedConfig:
     """auto, cpu, cuda, cuda:1, mps"""
     dtype: DtypeName = "float32"
     """precision of the tower; bfloat16 is faster and changes some codes"""
+    fast_cpu: bool = False
+    """on a CPU: our own forward pass of the tower, twice as fast, equal up to rounding"""
     resume: bool = False
     """continue an unfinished folder"""
 
@@ -54,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
     utterances = list(read_manifest(config.manifest))
     device = pick_device(config.device)
     dtype = pick_dtype(config.dtype, device)
-    encoder = load_audio_encoder(config.gemma, device=device, dtype=dtype)
+    encoder = load_audio_encoder(config.gemma, device=device, dtype=dtype, fast_cpu=config.fast_cpu)
     output = create_output(
         config.out,
         config,

@@ -49,6 +49,8 @@ class TokenizeConfig:
     """auto, cpu, cuda, cuda:1, mps"""
     dtype: DtypeName = "float32"
     """precision of the tower; bfloat16 is faster and changes some codes"""
+    fast_cpu: bool = False
+    """on a CPU: our own forward pass of the tower, twice as fast, equal up to rounding"""
     resume: bool = False
     """continue an unfinished folder"""
 
@@ -60,7 +62,7 @@ def main(argv: list[str] | None = None) -> None:
     device = pick_device(config.device)
     dtype = pick_dtype(config.dtype, device)
     rvq = load_rvq(config.rvq, device=device)
-    encoder = load_audio_encoder(config.gemma, device=device, dtype=dtype)
+    encoder = load_audio_encoder(config.gemma, device=device, dtype=dtype, fast_cpu=config.fast_cpu)
     if encoder.dim != rvq.config.dim:
         raise InputError(
             f"--gemma embeddings are {encoder.dim} wide, --rvq was trained on {rvq.config.dim}"
