@@ -27,7 +27,6 @@ class AudioInfo:
 
     duration_s: float
     sample_rate_hz: int
-    num_channels: int
 
 
 def audio_info(path: Path) -> AudioInfo:
@@ -46,7 +45,7 @@ def audio_info(path: Path) -> AudioInfo:
         raise InputError(f"{path}: not readable as audio ({_reason(error)})") from None
     if info.frames == 0:
         raise InputError(f"{path}: empty audio (0 samples)")
-    return AudioInfo(info.frames / info.samplerate, info.samplerate, info.channels)
+    return AudioInfo(info.frames / info.samplerate, info.samplerate)
 
 
 def read_audio(

@@ -1,7 +1,7 @@
 """The README's walk, line by line, on the real Common Voice recordings, with tiny models.
 
 Only what a laptop test must change is changed: where the corpus and the models are, the number of
-steps, and the number of codes (a random tower's 0.2 h of frames are few).
+steps, the number of codes (a random tower's 0.2 h of frames are few), and the models' width.
 """
 
 import importlib
