@@ -1,0 +1,169 @@
+"""Twi spelling to phonemes, in espeak-ng's ASCII notation for its voice `hi`.
+
+    to_phonemes("gyata")   ->  ["dZ;", "a", "t", "a"]
+    phonemize("Me din de Kofi.")  ->  one clause of four words, and its full stop
+
+Written for the demo's synthesiser: broad, with neither tone nor nasal vowels, which the spelling
+does not show. Rules after Dolphyne (1988), The Akan (Twi-Fante) Language, and Paster (2010) on
+vowel harmony. `tests/golden/twi_phonemes.tsv` shows every rule at work, one word a line.
+"""
+
+import itertools
+import re
+import unicodedata
+from dataclasses import dataclass
+
+from data_manifests.twi_text import normalize_for_training
+
+IPA_OF = {
+    "a": "a", "e": "e", "E": "ɛ", "I": "ɪ", "i": "i", "o": "o", "O": "ɔ", "U": "ʊ", "u": "u",
+    "b": "b", "d": "d", "f": "f", "g": "ɡ", "h": "h", "j": "j", "k": "k", "l": "l", "m": "m",
+    "n": "n", "p": "p", "*": "ɾ", "s": "s", "t": "t", "v": "ʋ", "w": "w", "z": "z",
+    "N": "ŋ", "n^": "ɲ", "tS;": "tɕ", "dZ;": "dʑ", "S;": "ɕ",
+}  # fmt: skip
+"""Every phoneme this module can give, and the name espeak-ng reports for it."""
+
+VOWELS = frozenset("aeEIioOUu")
+
+# Spelling -> phonemes; the longest spelling wins. e and o are decided by harmony, `n` by what
+# follows, hw and nw by the vowel after them.
+SPELLINGS = {
+    "a": ("a",), "ɛ": ("E",), "i": ("i",), "ɔ": ("O",), "u": ("u",), "e": ("e",), "o": ("o",),
+    "b": ("b",), "d": ("d",), "f": ("f",), "g": ("g",), "h": ("h",), "k": ("k",), "l": ("l",),
+    "m": ("m",), "n": ("n",), "p": ("p",), "r": ("*",), "s": ("s",), "t": ("t",), "w": ("w",),
+    "y": ("j",), "ŋ": ("N",),
+    # palatal and rounded consonants; kw and gw need no line, nor do nk, ng, nky, ngy and nny
+    "ky": ("tS;",), "gy": ("dZ;",), "hy": ("S;",), "ny": ("n^",), "tw": ("tS;", "w"),
+    "dw": ("dZ;", "w"), "hw": ("h", "w"), "nw": ("N", "w"),
+    # letters of names and loans
+    "c": ("k",), "j": ("dZ;",), "q": ("k",), "v": ("v",), "x": ("k", "s"), "z": ("z",),
+    "ch": ("tS;",), "sh": ("S;",),
+}  # fmt: skip
+RETRACTED = {"e": "I", "o": "U"}
+BEFORE_FRONT_VOWEL = {"hw": ("S;", "w"), "nw": ("n^", "w")}
+
+LOANS = {
+    "abuja": "abugya", "accra": "akraa", "africa": "afrika", "bamako": "bamako",
+    "banjul": "bangyul", "benin": "bɛniin", "cairo": "kairo", "dakar": "dakaa",
+    "egypt": "igyipt", "england": "inglɛnd", "gambia": "gambia", "ghana": "gaana",
+    "jesus": "yesu", "kenya": "kɛnya", "lagos": "legɔs", "lome": "lomee", "london": "lɔndɔn",
+    "niamey": "niamee", "niger": "nigyɛɛ", "nigeria": "naigyiria", "paris": "paaris",
+    "senegal": "sɛnɛgaal", "uganda": "yuganda",
+}  # fmt: skip
+"""Names whose spelling is not Twi, spelt as a Twi speaker might say them."""
+
+_VOWEL_LETTERS = tuple("aeɛioɔu")
+_UNIT = re.compile("|".join(sorted(SPELLINGS, key=len, reverse=True)))
+_MARKS = "\u0300\u0301\u0302\u0303\u0304\u030c"  # tone, and the tilde of nasal vowels
+_CLAUSE = re.compile(r"([^,.?!;:…]*)([,.?!;:…]*)")
+_SILENT = re.compile('["“”„«»()\\[\\]]')
+_BETWEEN_WORDS = re.compile(r"[\s\-–—/]+")
+
+
+@dataclass(frozen=True)
+class Clause:
+    """Words up to a punctuation mark.
+
+    Args:
+        spellings: its words as written.
+        words: their phonemes, keys of `IPA_OF`.
+        punctuation: one of `, . ? ! ; :`, or "" where the text ends without any.
+    """
+
+    spellings: tuple[str, ...]
+    words: tuple[tuple[str, ...], ...]
+    punctuation: str
+
+
+def phonemize(text: str) -> list[Clause]:
+    """Read a Twi text out: its clauses, their words, the phonemes of each.
+
+    Quotation marks and brackets are silent, a hyphen or a dash parts words, and an n at the end of
+    a word assimilates to the next word.
+
+    Raises:
+        ValueError: a character that cannot be read (a digit, another alphabet, a symbol), or no
+            word at all.
+    """
+    clauses = []
+    for body, marks in _CLAUSE.findall(normalize_for_training(text)):
+        spellings = [word for word in _BETWEEN_WORDS.split(_SILENT.sub(" ", body)) if word]
+        spellings = [word for word in spellings if word.strip("'")]
+        if not spellings:
+            continue
+        words = [to_phonemes(word) for word in spellings]
+        for word, following in itertools.pairwise(words):
+            word[-1] = _assimilate(word[-1], following[0])
+        punctuation = marks[:1].replace("…", ".")
+        clauses.append(Clause(tuple(spellings), tuple(map(tuple, words)), punctuation))
+    if not clauses:
+        raise ValueError(f"text {text!r}: no word to pronounce")
+    return clauses
+
+
+def to_phonemes(word: str) -> list[str]:
+    """Phonemes of one word, as if spoken alone.
+
+    In this order: `LOANS`; marks of tone and nasality and apostrophes dropped (n'ani is one word);
+    the longest of `SPELLINGS`; e and o by harmony; u and o before another vowel become w (dua:
+    d w a, but owuo keeps its u); n becomes N before k, g and N, and n^ before a palatal.
+
+    Raises:
+        ValueError: letters or characters that are in no rule; they are named.
+    """
+    spelling = _bare_letters(word)
+    spelling = LOANS.get(spelling, spelling)
+    unknown = sorted(set(_UNIT.sub("", spelling)))
+    if unknown or not spelling:
+        named = ", ".join(map(repr, unknown)) or "no letter"
+        hint = "; write numbers in words" if any(char.isdigit() for char in unknown) else ""
+        raise ValueError(f"word {word!r}: cannot pronounce {named}{hint}")
+    units = _UNIT.findall(spelling)
+    harmonic = _harmonize(units)
+    phonemes: list[str] = []
+    for i, unit in enumerate(units):
+        following = units[i + 1] if i + 1 < len(units) else ""
+        if unit in BEFORE_FRONT_VOWEL and following in ("i", "e", "ɛ"):
+            phonemes += BEFORE_FRONT_VOWEL[unit]
+        elif unit in "uo" and _is_glide(phonemes[-1:], unit, following):
+            phonemes.append("w")
+        else:
+            phonemes += harmonic[i]
+    # Backwards: in nng the second n becomes N, and then the first.
+    for i in range(len(phonemes) - 2, -1, -1):
+        phonemes[i] = _assimilate(phonemes[i], phonemes[i + 1])
+    return phonemes
+
+
+def _bare_letters(word: str) -> str:
+    decomposed = unicodedata.normalize("NFD", normalize_for_training(word).lower())
+    kept = "".join(char for char in decomposed if char not in _MARKS and char != "'")
+    return unicodedata.normalize("NFC", kept)
+
+
+def _harmonize(units: list[str]) -> list[tuple[str, ...]]:
+    """Advanced e, o beside i or u, retracted I, U beside ɛ or ɔ: the nearest vowel of the four
+    decides, the following one where two are as near. `a` decides nothing. Without any of the four
+    retracted, as in me, wo, no, de."""
+    vowels = [i for i, unit in enumerate(units) if unit in _VOWEL_LETTERS]
+    result = [SPELLINGS[unit] for unit in units]
+    triggers = [place for place, i in enumerate(vowels) if units[i] in "iuɛɔ"]
+    for place, i in enumerate(vowels):
+        if units[i] in "eo":
+            near = min(triggers, key=lambda t: (abs(t - place), -t), default=None)
+            is_advanced = near is not None and units[vowels[near]] in "iu"
+            result[i] = (units[i],) if is_advanced else (RETRACTED[units[i]],)
+    return result
+
+
+def _is_glide(previous: list[str], unit: str, following: str) -> bool:
+    after_consonant = bool(previous) and previous[0] not in VOWELS and previous[0] != "w"
+    return after_consonant and following in _VOWEL_LETTERS and following != unit
+
+
+def _assimilate(phoneme: str, following: str) -> str:
+    if phoneme != "n":
+        return phoneme
+    if following in ("k", "g", "N"):
+        return "N"
+    return "n^" if following in ("tS;", "dZ;", "S;", "n^") else "n"
