@@ -1,0 +1,86 @@
+"""The patterns of world.toml as tables for a reader, as they stand in demo/README.md.
+
+python -m demo.describe            prints them
+python -m demo.describe --write    copies them into demo/README.md
+"""
+
+import sys
+from pathlib import Path
+
+from demo.facts import read_world
+from demo.grammar import Question, all_questions
+
+README_PATH = Path(__file__).with_name("README.md")
+START = "<!-- from here on written by: python -m demo.describe --write -->"
+
+
+def main(argv: list[str] | None = None) -> None:
+    words = sys.argv[1:] if argv is None else argv
+    if words == ["--write"]:
+        text = README_PATH.read_text(encoding="utf-8")
+        introduction, found, _ = text.partition(START)
+        assert found, f"{README_PATH} has lost the line {START}"
+        README_PATH.write_text(f"{introduction}{START}\n\n{pattern_tables()}", encoding="utf-8")
+    elif words:
+        print(f"demo.describe: takes --write or nothing, got {' '.join(words)}", file=sys.stderr)
+        raise SystemExit(2)
+    else:
+        print(pattern_tables(), end="")
+
+
+def pattern_tables() -> str:
+    """The carriers, a table per relation and the word lists, as Markdown."""
+    return "\n".join([*_carriers(), *_relations(), *_word_lists()])
+
+
+def _carriers() -> list[str]:
+    world = read_world()
+    lines = ["### Carriers", "", "| kind | Twi | English | asks for |", "|---|---|---|---|"]
+    for kind, carriers in world["carriers"].items():
+        for twi, english, form in carriers:
+            asks_for = "the full answer" if form == "full" else "the short answer"
+            lines.append(f"| {kind.replace('_', ' ')} | {twi} | {english} | {asks_for} |")
+    twi, english = world["polite"]
+    return [*lines, "", f'Before about one combination in ten, also: "{twi}" ({english}).', ""]
+
+
+def _relations() -> list[str]:
+    examples: dict[str, Question] = {}
+    num_combinations: dict[str, int] = {}
+    for question in all_questions():
+        if not question.polite:
+            examples.setdefault(question.relation, question)
+            num_combinations[question.relation] = num_combinations.get(question.relation, 0) + 1
+    lines = []
+    for name, relation in read_world()["relations"].items():
+        lines += [
+            f"### {name}: {relation['english']} ({num_combinations[name]} combinations)",
+            "",
+            "| Twi | English | answer |",
+            "|---|---|---|",
+        ]
+        lines += [f"| {twi} | {english} | {ans} |" for twi, english, ans in relation["phrasings"]]
+        answers = [relation[form] for form in ("answer", "short") if form in relation]
+        for twi, english in relation.get("noun_phrases", []):
+            kinds = ", ".join(kind.replace("_", " ") for kind in relation["carriers"])
+            lines.append(f"| *{twi}* (carriers: {kinds}) | {english} | {' or: '.join(answers)} |")
+        example = examples[name]
+        lines += ["", f"Example: {example.text} → {example.answer}", ""]
+    return lines
+
+
+def _word_lists() -> list[str]:
+    lines = ["### Words", ""]
+    for name, table in read_world()["tables"].items():
+        english = table["columns"].index("english")
+        columns = ["English", *(c.replace("_", " ") for c in table["columns"] if c != "english")]
+        lines += [f"**{name}**", "", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+        for row in table["rows"]:
+            twi = [value for i, value in enumerate(row) if i != english]
+            lines.append(f"| {row[english]} | {' | '.join(twi)} |")
+        lines.append("")
+    return lines
+
+
+if __name__ == "__main__":
+    main()
