@@ -1,15 +1,16 @@
 # make install   make .venv and install the project with what its tests need
 # make demo      all four stages on a laptop, offline: runs/demo/report.html, runs/demo/answer.wav
+# make demo-full the same at the effort that reaches the targets: runs/demo-full/report.html
 # make test      every test
 # make lint      ruff and mypy
-# make chat      talk to what `make demo` trained
+# make chat      talk at once, with the small trained models that come along
 # make bench     speed, side by side with what a user would use instead
 
 PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: install demo test lint chat bench clean
+.PHONY: install demo demo-full test lint chat bench clean
 
 install: .venv/installed
 
@@ -21,6 +22,9 @@ install: .venv/installed
 demo: .venv/installed
 	$(BIN)/python -m demo.run --out runs/demo
 
+demo-full: .venv/installed
+	$(BIN)/python -m demo.run --effort full --out runs/demo-full
+
 test: .venv/installed
 	$(BIN)/python -m pytest
 
@@ -30,8 +34,8 @@ lint: .venv/installed
 	$(BIN)/mypy
 
 chat: .venv/installed
-	$(BIN)/python -m speech_head.chat --gemma runs/demo/models/gemma --mimi runs/demo/models/mimi \
-		--finetune runs/demo/finetune --head runs/demo/head --out runs/demo/chat \
+	$(BIN)/python -m speech_head.chat --gemma demo/weights/gemma --mimi demo/weights/mimi \
+		--finetune demo/weights/finetune --head demo/weights/head --out runs/chat \
 		--max-new-tokens 64 --cut-long-answers
 
 bench: .venv/installed
@@ -40,4 +44,4 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.rvq --quality
 
 clean:
-	rm -rf runs/demo
+	rm -rf runs/demo runs/demo-full

@@ -1,5 +1,5 @@
-"""The embedded default: a small world in which all four stages run on a laptop, offline.
+"""The embedded default: a small trained world, so that everything runs on a laptop, offline.
 
-For now its models have random weights and its speech is a code of tones; what the stages learn from
-it proves the path, not the method.
+A grammar of Twi questions, a synthesiser, a tiny Gemma 4 and a tiny Mimi trained here
+(`weights/`), and `demo.run`, which teaches them all four stages.
 """

@@ -101,9 +101,9 @@ def _calculate(source: str, world: dict[str, Any]) -> list[dict[str, str]]:
     pairs = list(itertools.product(numbers, numbers))
     match source:
         case "sums":
-            results = [{"a": a, "b": b, "total": a + b} for a, b in pairs]
+            results = [{"a": a, "b": b, "total": a + b} for a, b in pairs if max(a, b) <= 10]
         case "differences":
-            results = [{"a": a, "b": b, "rest": a - b} for a, b in pairs]
+            results = [{"a": a, "b": b, "rest": a - b} for a, b in pairs if max(a - b, b) <= 10]
         case "changes":
             results = [{"paid": a, "cost": b, "rest": a - b} for a, b in pairs if a % 5 == 0]
         case _:

@@ -2,27 +2,34 @@
 
     python -m demo.make_corpus --out runs/demo/corpus
 
-Writes `audio/*.wav`, `train.jsonl dev.jsonl test.jsonl` (manifests of spoken questions and
-answers), `dialogues_train.jsonl dialogues_test.jsonl` (questions with answers), and `sentences.txt`
-(the training questions, one a line). Test questions are held out as (sum, phrasing) pairs, and
-spoken by a voice that is in no other split.
+    train.jsonl dev.jsonl           sentences by training voices, and those of the answering voice
+    test.jsonl                      held-out questions by held-out voices
+    answers_{train,dev,test}.jsonl  the answering voice alone; what stage 4 learns to sound like
+    dialogues_{train,test}.jsonl    questions with their answers, as text
+    sentences.txt                   the training questions, one a line
+
+Questions are held out as (fact, phrasing) pairs, in every file and stage; the answers of held-out
+questions are in no training recording.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from data_manifests.artifact import create_output, write_text
 from data_manifests.audio import MIMI_SAMPLE_RATE_HZ, write_wav
 from data_manifests.config import parse_config, run_command
 from data_manifests.manifest import SPLITS, Utterance, write_manifest
-from demo.tone_speech import VOICES, Voice, synthesise
-from demo.world import Question, all_questions, is_held_out
+from demo.grammar import Question, Split, all_questions, listening_sentences
+from demo.synthesizer import Synthesizer
+from demo.voices import MONOTONE_VOICES, draw_take, monotone_take, record
+from stage1_rvq.device import derive_seed
 
-HELD_OUT_VOICE = VOICES[-1]
+ANSWERING_VOICE = MONOTONE_VOICES[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +38,24 @@ class MakeCorpusConfig:
 
     out: Path
     """new folder"""
-    num_questions: int = 200
-    """how many of the world's questions to use"""
+    num_questions: int = 1000
+    """training questions, spread over all relations; 0 for all"""
+    num_held_out: int = 0
+    """dev and test questions, of each at most so many; 0 for all"""
     seed: int = 0
-    """of the recordings' noise"""
+    """of voices, rates, noise"""
     resume: bool = False
     """accept an unfinished folder and write it again"""
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A sentence to record: by the answering voice, or by a training or a held-out voice."""
+
+    id: str
+    text: str
+    split: Split
+    is_answer: bool
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -48,64 +67,93 @@ def main(argv: list[str] | None = None) -> None:
     if output.is_done:
         print(config.out)
         return
-    questions = all_questions()[: config.num_questions]
+    questions = {
+        "train": choose_questions("train", config.num_questions),
+        "dev": choose_questions("dev", config.num_held_out),
+        "test": choose_questions("test", config.num_held_out),
+    }
+    synthesizer = Synthesizer()
+    lines = list(_what_is_spoken(questions, config.seed))
     rows = [
-        _record(config.out, config.seed, *spoken)
-        for spoken in tqdm(list(_what_is_spoken(questions)), desc="corpus", unit=" recordings")
+        _record(config, synthesizer, line)
+        for line in tqdm(lines, desc="corpus", unit=" recordings")
     ]
     for split in SPLITS:
-        write_manifest(config.out / f"{split}.jsonl", (row for row in rows if row.split == split))
-    for name, held_out in (("train", False), ("test", True)):
-        chosen = [q for q in questions if is_held_out(q) == held_out]
-        _write_dialogues(config.out / f"dialogues_{name}.jsonl", chosen)
-    sentences = [q.text + "\n" for q in questions if not is_held_out(q)]
-    write_text(config.out / "sentences.txt", "".join(sentences))
+        of_split = [
+            (line, row) for line, row in zip(lines, rows, strict=True) if row.split == split
+        ]
+        answers = [row for line, row in of_split if line.is_answer]
+        # In dev and test the answering voice is stage 4's alone.
+        heard = [row for line, row in of_split if split == "train" or not line.is_answer]
+        write_manifest(config.out / f"{split}.jsonl", heard)
+        write_manifest(config.out / f"answers_{split}.jsonl", answers)
+    for split in ("train", "test"):
+        _write_dialogues(config.out / f"dialogues_{split}.jsonl", questions[split])
+    write_text(config.out / "sentences.txt", "".join(q.text + "\n" for q in questions["train"]))
     output.finish()
     print(config.out)
 
 
-def _what_is_spoken(questions: list[Question]) -> Iterator[tuple[str, str, Voice, str]]:
-    """(id, text, voice, split): training questions and all answers by training voices, held-out
-    questions by the held-out voice. Every tenth training question goes to dev instead."""
-    for i, question in enumerate(questions):
-        voice = VOICES[i % (len(VOICES) - 1)]
-        if is_held_out(question):
-            yield f"question_{i:04d}", question.text, HELD_OUT_VOICE, "test"
-        else:
-            yield f"question_{i:04d}", question.text, voice, "dev" if i % 10 == 9 else "train"
-        if question.phrasing == 0 and not is_held_out(question):
-            yield f"answer_{i:04d}", question.answer, VOICES[0], "train"
+def choose_questions(split: Split, count: int) -> list[Question]:
+    """So many questions of a split, evenly over its order and so over all relations; 0 for all."""
+    questions = [q for q in all_questions() if q.split == split]
+    if not 0 < count < len(questions):
+        return questions
+    return [questions[i * len(questions) // count] for i in range(count)]
 
 
-def _record(out: Path, seed: int, name: str, text: str, voice: Voice, split: str) -> Utterance:
-    samples = synthesise(
-        text, voice, sample_rate_hz=MIMI_SAMPLE_RATE_HZ, seed=seed + int(name.split("_")[1])
+def _what_is_spoken(questions: dict[Split, list[Question]], seed: int) -> Iterator[_Line]:
+    """Questions; half as many sentences without sense; and by the answering voice each answer once,
+    and again half as many sentences without sense."""
+    held_out = {q.answer for split in ("dev", "test") for q in questions[split]}
+    num_senseless = len(questions["train"]) // 2
+    senseless = listening_sentences(2 * num_senseless, derive_seed(seed, "corpus"))
+    for split, asked in questions.items():
+        for i, question in enumerate(asked):
+            yield _Line(f"{split}_question_{i:04d}", question.text, split, False)
+        answers = sorted({q.answer for q in asked} - (held_out if split == "train" else set()))
+        for i, answer in enumerate(answers):
+            yield _Line(f"{split}_answer_{i:04d}", answer, split, True)
+    for i, text in enumerate(senseless):
+        is_answer = i % 2 == 1
+        kind = "read" if is_answer else "senseless"
+        yield _Line(f"train_{kind}_{i:04d}", text, "train", is_answer)
+
+
+def _record(config: MakeCorpusConfig, synthesizer: Synthesizer, line: _Line) -> Utterance:
+    generator = np.random.default_rng(derive_seed(config.seed, line.id))
+    if line.is_answer:
+        take = monotone_take(generator, ANSWERING_VOICE)
+    else:
+        take = draw_take(generator, held_out=line.split == "test")
+    samples = record(
+        synthesizer, line.text, take, sample_rate_hz=MIMI_SAMPLE_RATE_HZ, generator=generator
     )
-    write_wav(out / "audio" / f"{name}.wav", samples, MIMI_SAMPLE_RATE_HZ)
+    path = f"audio/{line.id}.wav"
+    write_wav(config.out / path, samples, MIMI_SAMPLE_RATE_HZ)
     return Utterance(
-        id=name,
-        audio=f"audio/{name}.wav",
-        text=text,
+        id=line.id,
+        audio=path,
+        text=line.text,
         duration_s=round(len(samples) / MIMI_SAMPLE_RATE_HZ, 3),
-        speaker=voice.name,
+        speaker=take.voice,
         dialect="asante",
         corpus="demo",
-        split=split,
+        split=line.split,
         license="Apache-2.0",
         sample_rate_hz=MIMI_SAMPLE_RATE_HZ,
     )
 
 
-def _write_dialogues(path: Path, questions: list[Question]) -> None:
+def _write_dialogues(path: Path, questions: Sequence[Question]) -> None:
     lines = []
     for question in questions:
         messages = [
             {"role": "user", "content": question.text, "spoken": True},
             {"role": "assistant", "content": question.answer},
         ]
-        row = {"id": f"{question.fact}/{question.phrasing}", "messages": messages}
-        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
-    write_text(path, "".join(lines))
+        lines.append(json.dumps({"id": question.id, "messages": messages}, ensure_ascii=False))
+    write_text(path, "".join(line + "\n" for line in lines))
 
 
 if __name__ == "__main__":

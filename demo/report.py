@@ -13,6 +13,10 @@ from typing import Any
 from data_manifests.artifact import read_json, write_text
 from data_manifests.manifest import read_manifest
 
+CAVEAT = (
+    "Held-out questions by held-out voices, but of a synthesiser and about a small world: the "
+    "numbers compare systems with each other and say nothing about people."
+)
 STAGES = ("stage1", "stage2", "stage3", "speech_head", "chat")
 
 
@@ -132,10 +136,7 @@ def format_table(report: dict[str, Any]) -> str:
         lines.append(f"  {line.label:<22}{_shown(_look_up(report, line)):>10}   {line.meaning}")
     meta = report["meta"]
     lines.append(f"\n{meta['seconds_total']:.0f} s in all, {meta['peak_rss_mb']} MB at most")
-    lines.append(
-        "Weights are random and speech is a code of tones: these numbers show that the path works, "
-        "not how well it works on Twi."
-    )
+    lines.append(CAVEAT)
     return "\n".join(lines)
 
 
@@ -163,8 +164,7 @@ body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem aut
 }} table {{ border-collapse: collapse; width: 100% }} td {{ padding: .2rem .6rem; border-bottom: 1px
 solid #ddd }} td:nth-child(2) {{ text-align: right; font-variant-numeric: tabular-nums }} th {{
 text-align: left; padding-top: 1rem }} img {{ max-width: 100% }} </style></head><body> <h1>Spoken
-Twi: demo report</h1> <p>Weights are random and speech is a code of tones: these numbers show that
-the path works, not how well it works on Twi. Rates are fractions (0.05 = 5 %).</p>
+Twi: demo report</h1> <p>{CAVEAT} Rates are fractions (0.05 = 5 %).</p>
 <table>{"".join(rows)}</table> <h2>A spoken question and the spoken answer</h2>
 <p>{html.escape(first_test.text)}</p><audio controls src="{question}"></audio>
 <p>{html.escape(answer["answer"])}</p><audio controls src="answer.wav"></audio> <h2>Codebook

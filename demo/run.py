@@ -25,7 +25,8 @@ from data_manifests.artifact import write_json, write_text
 from data_manifests.config import parse_config, run_command
 from demo.report import build_report, write_html
 
-Effort = Literal["check", "demo"]
+Effort = Literal["check", "demo", "full"]
+WEIGHTS = Path(__file__).parent / "weights"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,16 +36,18 @@ class RunConfig:
     out: Path = Path("runs/demo")
     """folder of everything the demo makes"""
     effort: Effort = "demo"
-    """demo: a few minutes; check: a few steps a stage, proves only that all of it runs"""
+    """demo: a quarter of an hour; full: an hour and a half, enough to reach the targets; check: a
+    few steps a stage, proves only that all of it runs"""
     seed: int = 0
     """of every stage"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sizes:
     """How much each stage does."""
 
     num_questions: int
+    num_held_out: int
     codebook_size: int
     rvq_steps: int
     reader_steps: int
@@ -55,9 +58,19 @@ class Sizes:
 
 
 SIZES: dict[Effort, Sizes] = {
-    "check": Sizes(30, 16, 4, 4, 4, 2, 4, 2),
-    "demo": Sizes(200, 128, 300, 600, 600, 80, 300, 150),
-}
+    "check": Sizes(
+        num_questions=24, num_held_out=6, codebook_size=16, rvq_steps=4, reader_steps=4,
+        speechless_steps=4, finetune_steps=2, head_steps=4, save_every=2,
+    ),
+    "demo": Sizes(
+        num_questions=600, num_held_out=100, codebook_size=256, rvq_steps=200, reader_steps=400,
+        speechless_steps=500, finetune_steps=150, head_steps=400, save_every=200,
+    ),
+    "full": Sizes(
+        num_questions=0, num_held_out=0, codebook_size=256, rvq_steps=600, reader_steps=3000,
+        speechless_steps=5000, finetune_steps=1500, head_steps=4000, save_every=500,
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -103,16 +116,18 @@ def main(argv: list[str] | None = None) -> None:
 
 def plan(out: Path, sizes: Sizes, seed: int) -> Iterator[Step]:
     """The commands of the demo, in order."""
-    corpus, models = out / "corpus", out / "models"
-    gemma, mimi = models / "gemma", models / "mimi"
+    corpus = out / "corpus"
+    gemma, mimi = WEIGHTS / "gemma", WEIGHTS / "mimi"
     save = ("--save-every", sizes.save_every)
     train = (*save, "--seed", seed, "--device", "cpu")
 
     def step(stage: str, command: str, out: Path, *words: object) -> Step:
         return Step(stage, command, (*map(str, words), "--out", str(out)), out)
 
-    yield step("corpus", "demo.make_corpus", corpus, "--num-questions", sizes.num_questions)
-    yield step("corpus", "demo.tiny_models", models, "--seed", seed)
+    yield step(
+        "corpus", "demo.make_corpus", corpus, "--num-questions", sizes.num_questions,
+        "--num-held-out", sizes.num_held_out, "--seed", seed,
+    )  # fmt: skip
 
     for split in ("train", "dev", "test"):
         yield step(
@@ -181,7 +196,7 @@ def plan(out: Path, sizes: Sizes, seed: int) -> Iterator[Step]:
     for split in ("train", "dev"):
         yield step(
             "speech_head", "speech_head.states", out / "states" / split,
-            "--manifest", corpus / f"{split}.jsonl", *ours, *reader,
+            "--manifest", corpus / f"answers_{split}.jsonl", *ours, *reader,
         )  # fmt: skip
     yield step(
         "speech_head", "speech_head.train", out / "head",
@@ -193,20 +208,13 @@ def plan(out: Path, sizes: Sizes, seed: int) -> Iterator[Step]:
     head = ("--head", out / "head")
     yield step(
         "speech_head", "speech_head.evaluate", out / "head-test",
-        "--manifest", corpus / "test.jsonl", *ours, *head, *reader,
+        "--manifest", corpus / "answers_test.jsonl", *ours, *head, *reader,
     )  # fmt: skip
-    question = corpus / "audio" / f"{_held_out_question(sizes.num_questions)}.wav"
+    question = corpus / "audio" / "test_question_0000.wav"
     yield step(
         "chat", "speech_head.speak", out / "answer.wav",
         *ours, *head, "--audio", question, "--json", "--max-new-tokens", 64, "--cut-long-answers",
     )  # fmt: skip
-
-
-def _held_out_question(num_questions: int) -> str:
-    from demo.world import all_questions, is_held_out
-
-    questions = all_questions()[:num_questions]
-    return next(f"question_{i:04d}" for i, q in enumerate(questions) if is_held_out(q))
 
 
 def _run_step(step: Step) -> str:

@@ -40,7 +40,9 @@ def world(tmp_path_factory, tiny_models, corpus):
     """A Gemma that answers one question, a manifest of six utterances, and a reader of them."""
     folder = tmp_path_factory.mktemp("world")
     write_manifest(folder / "train.jsonl", list(read_manifest(corpus / "train.jsonl"))[:6])
-    teach_gemma(tiny_models / "gemma", folder / "gemma", corpus / "audio" / "question_0000.wav")
+    teach_gemma(
+        tiny_models / "gemma", folder / "gemma", corpus / "audio" / "train_question_0000.wav"
+    )
     manifest, gemma = folder / "train.jsonl", folder / "gemma"
     run(embed.main, "--manifest", manifest, "--gemma", gemma, "--out", folder / "embedded", *CPU)
     run(
@@ -209,7 +211,7 @@ def test_a_typed_question_is_answered_aloud(world, tmp_path):
 
 def test_a_spoken_question_is_answered_aloud_without_its_transcript(world, talker, corpus):
     conversation = talker.conversation
-    question = conversation.spoken_turn(corpus / "audio" / "question_0000.wav")
+    question = conversation.spoken_turn(corpus / "audio" / "train_question_0000.wav")
     for writes_transcripts, expected in ((True, ANSWER), (False, f"{QUESTION}\n{ANSWER}")):
         conversation.writes_transcripts = writes_transcripts
         speech = Speech(talker, Sampling())
@@ -335,7 +337,13 @@ def test_evaluation_reports_every_number_with_its_ceilings(world, tmp_path):
 
 
 def test_chat_answers_turn_after_turn(world, corpus, tmp_path, monkeypatch, capsys):
-    lines = [QUESTION, "/what", "/reset", str(corpus / "audio" / "question_0000.wav"), "/quit"]
+    lines = [
+        QUESTION,
+        "/what",
+        "/reset",
+        str(corpus / "audio" / "train_question_0000.wav"),
+        "/quit",
+    ]
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines)))
     chat.main([str(word) for word in (*models(world), "--out", tmp_path)])
     captured = capsys.readouterr()

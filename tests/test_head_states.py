@@ -9,8 +9,8 @@ import torch
 from peft import get_peft_model
 
 from data_manifests.config import InputError
-from demo.tiny_models import SPECIAL_TOKENS, train_tokenizer
-from demo.world import all_questions
+from demo.gemma_tokenizer import special_token_ids, train_tokenizer
+from demo.grammar import all_questions
 from speech_head.answer import (
     LAYERS,
     SPEAK_PROMPT,
@@ -32,8 +32,8 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def gemma(tokenizer):
-    ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in SPECIAL_TOKENS.items()}
-    return accept_embeddings(tiny_gemma(len(tokenizer), ids).requires_grad_(False))
+    gemma = tiny_gemma(len(tokenizer), special_token_ids(tokenizer))
+    return accept_embeddings(gemma.requires_grad_(False))
 
 
 def test_a_text_stands_in_the_assistants_turn(tokenizer):

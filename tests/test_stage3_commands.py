@@ -162,7 +162,7 @@ def test_chat_one_shot(finetune, corpus, tiny_models):
     words = ("--gemma", tiny_models / "gemma", "--max-new-tokens", 6, "--device", "cpu")
     reply = json.loads(run(chat.main, *words, "--prompt", "Ɛte sɛn?", "--json"))
     assert set(reply) == {"transcript", "answer"}
-    audio = corpus / "audio" / "question_0000.wav"
+    audio = corpus / "audio" / "train_question_0000.wav"
     run(chat.main, *words, "--finetune", finetune, "--audio", audio)
     with pytest.raises(InputError, match="give one"):
         run(chat.main, *words, "--prompt", "x", "--audio", audio)
@@ -179,8 +179,8 @@ def test_a_text_file_named_wav_is_refused_in_one_line(tiny_models, tmp_path):
 
 def test_a_conversation(tiny_models, corpus, tmp_path, monkeypatch, capsys):
     lines = iter(
-        ["Ɛte sɛn?", f"/audio {corpus / 'audio' / 'question_0001.wav'}", "/audio", "/nonsense",
-         f"/save {tmp_path / 'talk.jsonl'}", "/reset", "/quit"]
+        ["Ɛte sɛn?", f"/audio {corpus / 'audio' / 'train_question_0001.wav'}", "/audio",
+         "/nonsense", f"/save {tmp_path / 'talk.jsonl'}", "/reset", "/quit"]
     )  # fmt: skip
     monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
     chat.main(["--gemma", str(tiny_models / "gemma"), "--max-new-tokens", "5", "--device", "cpu"])

@@ -1,0 +1,95 @@
+"""Tokenizer of the demo's Gemma: built like the published one, learned from the demo's sentences.
+
+Spaces are "▁", merges are byte pairs, unknown characters become bytes. Merges stay within a
+syllable, so that the vocabulary is not closed over the demo's words: any Twi word can be heard,
+read and written.
+"""
+
+import json
+import unicodedata
+from collections.abc import Iterable
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers.trainers import BpeTrainer
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+# Gemma 4's special tokens (google/gemma-4-E4B-it tokenizer), here at ids 0, 1, 2, ...
+SPECIAL_TOKENS = {
+    "pad": "<pad>", "eos": "<eos>", "bos": "<bos>", "unk": "<unk>", "boa": "<|audio>",
+    "audio": "<|audio|>", "eoa": "<audio|>", "boi": "<|image>", "image": "<|image|>",
+    "eoi": "<image|>", "video": "<|video|>", "turn": "<|turn>", "turn_end": "<turn|>",
+    "channel": "<|channel>", "channel_end": "<channel|>", "think": "<|think|>",
+}  # fmt: skip
+NUM_BYTES = 256
+# Open syllables and single consonants, with "▁" at a word's start; all else is cut off singly.
+SYLLABLE = r"▁?(?:(?![aeiouɛɔAEIOUƐƆ])\p{L})*[aeiouɛɔAEIOUƐƆ]|▁?\p{L}|."
+LETTERS = "abcdeɛfghijklmnoɔpqrstuvwxyzABCDEƐFGHIJKLMNOƆPQRSTUVWXYZ0123456789.,?!:;'-▁\n"
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTokenizerFast:
+    """Learn a tokenizer.
+
+    Args:
+        texts: sentences as they are typed.
+        vocabulary_size: the most tokens, special ones and 256 bytes included; fewer where the texts
+            have fewer syllables.
+
+    Returns:
+        A tokenizer with the chat template published with google/gemma-4-E2B-it, as trl carries it.
+    """
+    from trl.chat_template_utils import gemma4_v5_chat_template
+
+    tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token=SPECIAL_TOKENS["unk"]))
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(SYLLABLE), behavior="isolated")
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    trainer = BpeTrainer(
+        vocab_size=vocabulary_size - NUM_BYTES,
+        special_tokens=list(SPECIAL_TOKENS.values()),
+        initial_alphabet=sorted(LETTERS),
+        limit_alphabet=len(LETTERS),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    # The trainer knows bytes only as special tokens, which decoding would leave out.
+    learned = json.loads(tokenizer.to_str())["model"]
+    vocabulary = learned["vocab"]
+    vocabulary |= {f"<0x{byte:02X}>": len(vocabulary) + byte for byte in range(NUM_BYTES)}
+    merges = [tuple(merge) for merge in learned["merges"]]
+    tokenizer.model = models.BPE(
+        vocabulary, merges, byte_fallback=True, unk_token=SPECIAL_TOKENS["unk"]
+    )
+    tokenizer.add_special_tokens(
+        [AddedToken(token, normalized=False, special=True) for token in SPECIAL_TOKENS.values()]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=SPECIAL_TOKENS["bos"],
+        eos_token=SPECIAL_TOKENS["eos"],
+        pad_token=SPECIAL_TOKENS["pad"],
+        unk_token=SPECIAL_TOKENS["unk"],
+        chat_template=gemma4_v5_chat_template,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def special_token_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """Ids of `SPECIAL_TOKENS` by their names there."""
+    return {name: tokenizer.convert_tokens_to_ids(t) for name, t in SPECIAL_TOKENS.items()}
+
+
+def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Token ids of a text by itself."""
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def heard_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Token ids of what can be heard of a sentence: its words, without punctuation.
+
+    A word's first letter stays as it is written: sentences begin with a capital, and so do names.
+    """
+    kept = (c for c in text if c.isspace() or unicodedata.category(c)[0] in "LM")
+    return text_ids(tokenizer, " ".join("".join(kept).split()))

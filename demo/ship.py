@@ -1,0 +1,96 @@
+"""Copy what a training or a demo run made into `demo/weights`, with the record of how it was made.
+
+    python -m demo.ship --gemma runs/train-gemma --mimi runs/train-mimi --demo runs/demo-full
+
+Of each model: the weights, its settings, its provenance, and a thinned training log. `make demo`
+starts from the first two, `make chat` from all of them.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_manifests.artifact import (
+    OutputFolder,
+    open_input,
+    read_json,
+    write_json,
+    write_text,
+)
+from data_manifests.config import parse_config, run_command
+
+WEIGHTS = Path(__file__).parent / "weights"
+# Lines of a training log that are kept, besides every measurement on dev.
+NUM_LOG_LINES = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShipConfig:
+    """Copy trained models of the demo to where they are shipped from."""
+
+    gemma: Path | None = None
+    """folder of demo.train_gemma"""
+    mimi: Path | None = None
+    """folder of demo.train_mimi"""
+    demo: Path | None = None
+    """folder of demo.run: its adapter and speech head, for make chat"""
+    out: Path = WEIGHTS
+    """where to; what is there is replaced"""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Copy; prints the size of everything shipped."""
+    config = parse_config(ShipConfig, argv)
+    if config.gemma:
+        ship_model(config.gemma, config.out / "gemma", made_by="demo.train_gemma", flag="--gemma")
+    if config.mimi:
+        ship_model(config.mimi, config.out / "mimi", made_by="demo.train_mimi", flag="--mimi")
+    if config.demo:
+        for name, made_by, kept in (
+            ("finetune", "stage3_finetune.train", "adapter"),
+            ("head", "speech_head.train", "model"),
+        ):
+            ship_run(config.demo / name, config.out / name, made_by=made_by, kept=kept)
+    num_bytes = sum(path.stat().st_size for path in config.out.rglob("*") if path.is_file())
+    print(f"{config.out}: {num_bytes / 1e6:.1f} MB")
+
+
+def ship_model(run: Path, target: Path, *, made_by: str, flag: str) -> None:
+    """A training run's `model/` -> a checkpoint folder, with the record of its making in
+    `training/`."""
+    open_input(run, made_by=made_by, flag=flag)
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(run / "model", target)
+    _copy_record(run, target / "training")
+
+
+def ship_run(run: Path, target: Path, *, made_by: str, kept: str) -> None:
+    """A stage's output folder without its checkpoints: finished, and read like the original."""
+    open_input(run, made_by=made_by, flag="--demo")
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(run / kept, target / kept)
+    _copy_record(run, target)
+    OutputFolder(target, is_done=False).finish()
+
+
+def _copy_record(run: Path, target: Path) -> None:
+    """Settings, provenance and logs, paths as they were given on the command line."""
+    target.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(run / "config.json", target / "config.json")
+    write_json(target / "provenance.json", read_json(run / "provenance.json"))
+    for log in sorted(run.rglob("metrics.jsonl")):
+        name = "_".join([*log.relative_to(run).parent.parts, "metrics.jsonl"])
+        write_text(target / name, _thinned(log.read_text(encoding="utf-8").splitlines()))
+
+
+def _thinned(lines: list[str]) -> str:
+    entries: list[dict[str, Any]] = [json.loads(line) for line in lines]
+    every = max(1, len(entries) // NUM_LOG_LINES)
+    kept = [e for i, e in enumerate(entries) if i % every == 0 or e["split"] != "train"]
+    return "".join(json.dumps(entry) + "\n" for entry in kept)
+
+
+if __name__ == "__main__":
+    run_command(main)

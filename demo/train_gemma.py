@@ -1,0 +1,177 @@
+"""Train the demo's Gemma 4 from nothing: to write what it hears, and to answer what is typed.
+
+    python -m demo.train_gemma --out runs/train-gemma
+
+`runs/train-gemma/model` is a checkpoint like any other Gemma 4's, in bfloat16. Four phases, each
+with its own folder of checkpoints and metrics: `ear` (the tower, by CTC), `chat` (the decoder, on
+typed dialogues), `align` (speech onto token embeddings) and `joint` (writing what is heard, and
+chat). What it never sees is a spoken question with its answer: that is what stage 3 teaches.
+"""
+
+import random
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing
+from torch import nn
+from transformers import Gemma4AudioFeatureExtractor
+
+from data_manifests.artifact import create_output
+from data_manifests.config import InputError, parse_config, run_command
+from demo.chat_rows import RowMaker, TypedDialogues
+from demo.clips import record_clips
+from demo.decoder import SpeechAlignment, align_speech, hear, train_decoder
+from demo.ear import train_ear
+from demo.gemma_model import build_gemma
+from demo.gemma_tokenizer import train_tokenizer
+from demo.grammar import Question, all_questions, listening_sentences
+from stage1_rvq.device import derive_seed
+from stage3_finetune.data import TRANSCRIBE_PROMPT
+
+# Of all steps; the joint phase takes the rest.
+PHASE_SHARES = {"ear": 0.47, "chat": 0.27, "align": 0.04}
+CHAT_LEARNING_RATE = 2e-3
+JOINT_LEARNING_RATE = 1e-3
+VOCABULARY_SIZE = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainGemmaConfig:
+    """Train the demo's tiny Gemma 4 on synthetic Twi."""
+
+    out: Path
+    """new folder for this run"""
+    steps: int = 9_600
+    """optimizer steps of all phases together"""
+    num_clips: int = 32_000
+    """recordings to train on, half of them sentences without sense"""
+    processes: int = 2
+    """2: one process listens while the other chats; 1: one after the other, same steps"""
+    num_dev: int = 200
+    """dev questions to measure on, typed and spoken"""
+    save_every: int = 500
+    """steps between checkpoints, and between measurements on dev"""
+    seed: int = 0
+    """of weights, recordings and batches"""
+    resume: bool = False
+    """continue from the newest checkpoints"""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train; prints the folder of the finished checkpoint."""
+    config = parse_config(TrainGemmaConfig, argv)
+    if config.processes not in (1, 2):
+        raise InputError(f"--processes must be 1 or 2, got {config.processes}")
+    if config.steps < 25:
+        raise InputError(f"--steps must be at least 25, so that each phase has one: {config.steps}")
+    output = create_output(
+        config.out, config, command="demo.train_gemma", inputs={}, resume=config.resume
+    )
+    if not output.is_done:
+        output.record(device="cpu", dtype="float32, bfloat16 autocast")
+        with tempfile.TemporaryDirectory() as meeting_place:
+            arguments = (config, f"file://{meeting_place}/meet")
+            if config.processes == 1:
+                _train(0, *arguments)
+            else:
+                torch.multiprocessing.spawn(_train, arguments, nprocs=config.processes)
+        output.finish()
+    print(config.out / "model")
+
+
+def _train(rank: int, config: TrainGemmaConfig, meeting_place: str) -> None:
+    """All phases, as one of the processes: the first listens, the last chats, both train jointly.
+
+    With one process, it does both in turn.
+    """
+    is_first, is_last = rank == 0, rank == config.processes - 1
+    # Two threads a process on two cores would wait for each other.
+    torch.set_num_threads(1)
+    # The last process waits long for the first.
+    dist.init_process_group(
+        "gloo", meeting_place, rank=rank, world_size=config.processes, timeout=timedelta(hours=12)
+    )
+    out, seed = config.out, config.seed
+    steps = {name: round(share * config.steps) for name, share in PHASE_SHARES.items()}
+    steps["joint"] = config.steps - sum(steps.values())
+    save = {"save_every": config.save_every, "seed": seed}
+    train, dev = ([q for q in all_questions() if q.split == split] for split in ("train", "dev"))
+    dev = dev[: config.num_dev]
+    # No more clips than the ear will hear.
+    sentences = sentences_to_hear(train, min(config.num_clips, 25 * steps["ear"]), seed)
+    tokenizer = train_tokenizer([*sentences, TRANSCRIBE_PROMPT], VOCABULARY_SIZE)
+    gemma = build_gemma(tokenizer, seed)
+    rows = RowMaker(tokenizer)
+    typed = TypedDialogues(train, rows) if is_last else None
+    dev_rows = {"typed": [rows.typed([(q.text, q.answer)]) for q in dev]}
+    if is_last:
+        train_decoder(
+            out / "chat", gemma, rows, typed=typed, dev=dev_rows,
+            learning_rate=CHAT_LEARNING_RATE, steps=steps["chat"], **save,
+        )  # fmt: skip
+    if is_first:
+        clips = record_clips(out / "clips" / "train", sentences, held_out=False, seed=seed)
+        dev_texts = [q.text for q in dev]
+        dev_clips = record_clips(
+            out / "clips" / "dev", dev_texts, held_out=False, seed=derive_seed(seed, "dev")
+        )
+        train_ear(
+            out / "ear", gemma.model.audio_tower, tokenizer, clips, dev_clips,
+            steps=steps["ear"], **save,
+        )  # fmt: skip
+    _broadcast(gemma.model.language_model, source=config.processes - 1)
+    alignment = SpeechAlignment(gemma)
+    heard = None
+    if is_first:
+        # The other process waits meanwhile.
+        torch.set_num_threads(config.processes)
+        # From here on the tower is what will be saved.
+        _round_to_bfloat16(gemma.model.audio_tower)
+        heard = hear(gemma.model.audio_tower, clips)
+        dev_heard = hear(gemma.model.audio_tower, dev_clips)
+        dev_rows["transcription"] = [
+            rows.transcription(text, dev_heard.frames(i)) for i, text in enumerate(dev_texts)
+        ]
+        align_speech(out / "align", gemma, alignment, rows, heard, steps=steps["align"], seed=seed)
+        torch.set_num_threads(1)
+    _broadcast(alignment, source=0)
+    train_decoder(
+        out / "joint", gemma, rows, typed=typed, dev=dev_rows, heard=heard, alignment=alignment,
+        num_processes=config.processes, is_first=is_first,
+        learning_rate=JOINT_LEARNING_RATE, steps=steps["joint"], **save,
+    )  # fmt: skip
+    if is_first:
+        gemma.to(torch.bfloat16).save_pretrained(out / "model")
+        tokenizer.save_pretrained(out / "model")
+        Gemma4AudioFeatureExtractor().save_pretrained(out / "model")
+    dist.destroy_process_group()
+
+
+def sentences_to_hear(questions: Sequence[Question], count: int, seed: int) -> list[str]:
+    """What is recorded for training: half of it questions and answers in turn, half sentences
+    without sense, so that the ear does not guess."""
+    meaningful = sorted({text for q in questions for text in (q.text, q.answer)})
+    shuffled = random.Random(seed)
+    shuffled.shuffle(meaningful)
+    chosen = [meaningful[i % len(meaningful)] for i in range(count - count // 2)]
+    return chosen + listening_sentences(count // 2, seed)
+
+
+def _broadcast(module: nn.Module, source: int) -> None:
+    for tensor in module.state_dict().values():
+        dist.broadcast(tensor, source)
+
+
+@torch.no_grad()
+def _round_to_bfloat16(module: nn.Module) -> None:
+    for parameter in module.parameters():
+        parameter.copy_(parameter.bfloat16())
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,169 @@
+"""The demo's Gemma: rows equal the project's own encoding, the fast tower equals the stock one, and
+training ends in a checkpoint that loads like any other."""
+
+import json
+import random
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from conftest import run
+from transformers import Gemma4ForConditionalGeneration
+
+from demo import evaluate_gemma, train_gemma
+from demo.chat_rows import RowMaker, TypedDialogues
+from demo.clips import LengthBatches
+from demo.gemma_model import build_gemma, tower_frames
+from demo.gemma_tokenizer import heard_ids, text_ids, train_tokenizer
+from demo.grammar import all_questions
+from demo.train_gemma import sentences_to_hear
+from stage1_rvq.audio_tower import stock_forward
+from stage3_finetune.data import TRANSCRIBE_PROMPT
+from stage3_finetune.dialogue import Dialogue, Turn, encode_dialogue
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    texts = [text for q in all_questions() for text in (q.text, q.answer)]
+    return train_tokenizer([*texts, TRANSCRIBE_PROMPT], 1024)
+
+
+def test_typed_rows_equal_the_projects_own_encoding(tokenizer):
+    rows = RowMaker(tokenizer)
+    chosen = random.Random(0).sample(all_questions(), 30)
+    for first, second in zip(chosen[::2], chosen[1::2], strict=True):
+        pairs = [(first.text, first.answer), (second.text, second.answer)]
+        turns = [
+            Turn(role, text)
+            for pair in pairs
+            for role, text in zip(("user", "assistant"), pair, strict=True)
+        ]
+        assert rows.typed(pairs) == encode_dialogue(Dialogue("x", tuple(turns)), tokenizer)
+
+
+def test_transcription_rows_equal_the_projects_own_encoding(tokenizer):
+    frames_TD = torch.zeros(7, 4)
+    for question in all_questions()[:20]:
+        asked = Turn(
+            "user", question.text, spoken=True, frames_TD=frames_TD, prompt=TRANSCRIBE_PROMPT
+        )
+        dialogue = Dialogue("x", (asked, Turn("assistant", question.text)))
+        ours = RowMaker(tokenizer).transcription(question.text, frames_TD)
+        theirs = encode_dialogue(dialogue, tokenizer)
+        assert ours.input_ids == theirs.input_ids and ours.labels == theirs.labels
+
+
+def test_any_text_can_be_written(tokenizer):
+    for text in ("Mepa wo kyɛw, wo ho te sɛn?", "Xylophon 17 km/h", "日本語 ẽ\nkyerɛ"):
+        assert tokenizer.decode(text_ids(tokenizer, text)) == text
+
+
+def test_pieces_never_cross_a_syllable(tokenizer):
+    assert tokenizer.convert_ids_to_tokens(text_ids(tokenizer, "wo\nKuro bɛn")) == [
+        "wo", "\n", "Ku", "ro", "▁bɛ", "n",
+    ]  # fmt: skip
+
+
+def test_what_is_heard_has_no_punctuation(tokenizer):
+    heard = tokenizer.decode(heard_ids(tokenizer, "Mepa wo kyɛw, n'ahenkuro ne sɛn?"))
+    assert heard == "Mepa wo kyɛw nahenkuro ne sɛn"
+
+
+def test_the_fast_tower_equals_the_stock_one(tokenizer):
+    tower = build_gemma(tokenizer, seed=0).model.audio_tower
+    generator = torch.Generator().manual_seed(0)
+    features_BMF = torch.randn((3, 150, 128), generator=generator)
+    mask_BM = torch.arange(150) < torch.tensor([[150], [97], [40]])
+    with torch.no_grad():
+        expected, mask_BT = stock_forward(tower, features_BMF, mask_BM)
+        found, same_mask_BT = tower_frames(tower, features_BMF, mask_BM)
+    assert torch.equal(mask_BT, same_mask_BT)
+    assert torch.allclose(found[mask_BT], expected[mask_BT], atol=2e-5)
+    # Nothing is left changed.
+    assert torch.equal(stock_forward(tower, features_BMF, mask_BM)[0][mask_BT], expected[mask_BT])
+
+
+def test_batches_hold_every_clip_once_an_epoch_within_the_budget():
+    durations_s = np.random.default_rng(0).uniform(1, 4, 101)
+    batches = LengthBatches(durations_s, seconds=20.0, seed=0)
+    first = [batches.at_step(0)]
+    num_batches = len(batches.batches)
+    first += [batches.at_step(step) for step in range(1, num_batches)]
+    assert sorted(i for batch in first for i in batch) == list(range(101))
+    assert all(max(durations_s[batch]) * len(batch) <= 20.0 for batch in first)
+    later = LengthBatches(durations_s, seconds=20.0, seed=0)
+    assert later.at_step(num_batches + 1) == batches.at_step(num_batches + 1)
+
+
+def test_relations_get_a_fair_share_of_typed_dialogues(tokenizer):
+    train = [q for q in all_questions() if q.split == "train"]
+    typed = TypedDialogues(train, RowMaker(tokenizer))
+    drawn = typed.draw(50, random.Random(0))
+    assert drawn == typed.draw(50, random.Random(0))
+    share = {}
+    for question, weight in zip(train, typed.weights, strict=True):
+        share[question.relation] = share.get(question.relation, 0.0) + weight
+    assert max(share.values()) / min(share.values()) < 2.5
+
+
+def test_held_out_questions_are_in_no_training_sentence():
+    train = [q for q in all_questions() if q.split == "train"]
+    held_out = {q.text for q in all_questions() if q.split != "train"}
+    assert not held_out & set(sentences_to_hear(train, 4000, seed=0))
+
+
+TINY = ("--steps", 26, "--num-clips", 40, "--num-dev", 2, "--processes", 1, "--save-every", 3)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    out = tmp_path_factory.mktemp("gemma") / "run"
+    run(train_gemma.main, "--out", out, *TINY)
+    return out
+
+
+def test_training_ends_in_a_stock_checkpoint_in_bfloat16(trained):
+    model, report = Gemma4ForConditionalGeneration.from_pretrained(
+        trained / "model", output_loading_info=True
+    )
+    assert not report["missing_keys"] and not report["unexpected_keys"]
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+    assert (trained / "model" / "model.safetensors").stat().st_size < 12e6
+
+
+def test_cut_off_in_any_phase_and_resumed_it_ends_the_same(trained, tmp_path):
+    weights = (trained / "model" / "model.safetensors").read_bytes()
+    for phase in ("ear", "joint"):
+        cut = tmp_path / phase
+        shutil.copytree(trained, cut)
+        (cut / "done").unlink()
+        shutil.rmtree(cut / "model")
+        for later in ("ear", "chat", "align", "joint")[("ear", "chat", "joint").index(phase) :]:
+            newest = sorted((cut / later / "checkpoints").iterdir())[-1]
+            shutil.rmtree(newest)
+        run(train_gemma.main, "--out", cut, *TINY, "--resume")
+        assert (cut / "model" / "model.safetensors").read_bytes() == weights
+
+
+def test_evaluation_asks_and_listens(trained, tmp_path):
+    words = ("--gemma", trained / "model", "--num-questions", 3)
+    table = run(evaluate_gemma.main, *words, "--out", tmp_path / "test")
+    assert "wer_held_out_voices" in table
+    assert len((tmp_path / "test" / "answers.jsonl").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("words", [("--steps", 3), ("--processes", 4)])
+def test_impossible_settings_are_refused_in_one_line(words, tmp_path):
+    with pytest.raises(ValueError, match=r"must be (at least 25|1 or 2)"):
+        run(train_gemma.main, "--out", tmp_path / "run", *words)
+
+
+def test_the_shipped_gemma_hears_and_chats(tmp_path):
+    # Loose bounds for few questions; the measured figures are in demo/weights/README.md.
+    run(evaluate_gemma.main, "--num-questions", 24, "--out", tmp_path / "test")
+    metrics = json.loads((tmp_path / "test" / "metrics.json").read_text())
+    assert metrics["wer_training_voices"] < 0.1 and metrics["wer_held_out_voices"] < 0.12
+    assert metrics["wer_mimi_round_trip"] < metrics["wer_mimi_voices"] + 0.1
+    assert metrics["exact_match_typed"] > 0.6
+    assert metrics["exact_match_spoken"] < 0.15
