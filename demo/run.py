@@ -26,7 +26,6 @@ from data_manifests.config import parse_config, run_command
 from demo.report import build_report, write_html
 
 Effort = Literal["check", "demo", "full"]
-WEIGHTS = Path(__file__).parent / "weights"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,12 +62,12 @@ SIZES: dict[Effort, Sizes] = {
         speechless_steps=4, finetune_steps=2, head_steps=4, save_every=2,
     ),
     "demo": Sizes(
-        num_questions=600, num_held_out=100, codebook_size=256, rvq_steps=200, reader_steps=400,
-        speechless_steps=500, finetune_steps=150, head_steps=400, save_every=200,
+        num_questions=600, num_held_out=100, codebook_size=256, rvq_steps=200, reader_steps=1000,
+        speechless_steps=1200, finetune_steps=300, head_steps=700, save_every=200,
     ),
     "full": Sizes(
-        num_questions=0, num_held_out=0, codebook_size=256, rvq_steps=600, reader_steps=3000,
-        speechless_steps=5000, finetune_steps=1500, head_steps=4000, save_every=500,
+        num_questions=0, num_held_out=0, codebook_size=256, rvq_steps=600, reader_steps=4000,
+        speechless_steps=9000, finetune_steps=2000, head_steps=5000, save_every=500,
     ),
 }  # fmt: skip
 
@@ -117,7 +116,9 @@ def main(argv: list[str] | None = None) -> None:
 def plan(out: Path, sizes: Sizes, seed: int) -> Iterator[Step]:
     """The commands of the demo, in order."""
     corpus = out / "corpus"
-    gemma, mimi = WEIGHTS / "gemma", WEIGHTS / "mimi"
+    # As on a command line: relative to where the demo is run.
+    weights = Path(os.path.relpath(Path(__file__).parent / "weights"))
+    gemma, mimi = weights / "gemma", weights / "mimi"
     save = ("--save-every", sizes.save_every)
     train = (*save, "--seed", seed, "--device", "cpu")
 
@@ -181,7 +182,7 @@ def plan(out: Path, sizes: Sizes, seed: int) -> Iterator[Step]:
         yield step(
             "stage3", "stage3_finetune.train", out / name,
             "--dialogues", out / "spoken-dialogues", *rvq, "--gemma", gemma, "--target", target,
-            "--batch-size", 4, "--accumulate", 1, "--learning-rate", 2e-3, "--warmup-steps", 5,
+            "--batch-size", 8, "--accumulate", 1, "--learning-rate", 2e-3, "--warmup-steps", 20,
             "--no-gradient-checkpointing", "--steps", sizes.finetune_steps, *train,
         )  # fmt: skip
     yield step(

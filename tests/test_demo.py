@@ -1,6 +1,7 @@
 """The demo from nothing to a spoken answer, a few steps a stage; and its report."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -10,7 +11,10 @@ from conftest import run
 from data_manifests.manifest import read_manifest
 from data_manifests.twi_text import normalize_for_scoring
 from demo import run as demo
+from demo import ship
 from demo.make_corpus import ANSWERING_VOICE
+from demo.ship import WEIGHTS
+from speech_head import chat
 
 KEYS = {
     "stage1": {
@@ -86,3 +90,22 @@ def test_held_out_voices_speak_in_no_training_recording(folder):
 
     assert not voices("train.jsonl") & voices("test.jsonl")
     assert voices("answers_train.jsonl") == voices("answers_test.jsonl") == {ANSWERING_VOICE}
+
+
+def test_what_is_shipped_of_a_run_talks(folder, tmp_path):
+    run(ship.main, "--demo", folder, "--out", tmp_path / "weights")
+    assert not (tmp_path / "weights" / "head" / "checkpoints").exists()
+    words = ("--gemma", WEIGHTS / "gemma", "--mimi", WEIGHTS / "mimi", "--device", "cpu")
+    words += ("--finetune", tmp_path / "weights" / "finetune")
+    words += ("--head", tmp_path / "weights" / "head", "--max-new-tokens", 8, "--cut-long-answers")
+    run(chat.main, *words, "--prompt", "Benada akyi yɛ da bɛn?", "--out", tmp_path / "said")
+    assert (tmp_path / "said" / "answer_001.wav").is_file()
+
+
+def test_shipped_weights_are_small_and_name_no_machine():
+    files = [path for path in WEIGHTS.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 40e6
+    for path in files:
+        if path.suffix in (".json", ".jsonl", ".md"):
+            words = path.read_text(encoding="utf-8")
+            assert not re.search(r"[\"\s](/[a-z]+){2,}", words), path

@@ -4,6 +4,7 @@ training ends in a checkpoint that loads like any other."""
 import json
 import random
 import shutil
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from conftest import run
 from transformers import Gemma4ForConditionalGeneration
 
 from demo import evaluate_gemma, train_gemma
-from demo.chat_rows import RowMaker, TypedDialogues
+from demo.chat_rows import BALANCE, RowMaker, TypedDialogues
 from demo.clips import LengthBatches
 from demo.gemma_model import build_gemma, tower_frames
 from demo.gemma_tokenizer import heard_ids, text_ids, train_tokenizer
@@ -101,10 +102,12 @@ def test_relations_get_a_fair_share_of_typed_dialogues(tokenizer):
     typed = TypedDialogues(train, RowMaker(tokenizer))
     drawn = typed.draw(50, random.Random(0))
     assert drawn == typed.draw(50, random.Random(0))
-    share = {}
+    counts = Counter(q.relation for q in train)
+    shares = Counter()
     for question, weight in zip(train, typed.weights, strict=True):
-        share[question.relation] = share.get(question.relation, 0.0) + weight
-    assert max(share.values()) / min(share.values()) < 2.5
+        shares[question.relation] += weight
+    unevenness = [max(c.values()) / min(c.values()) for c in (shares, counts)]
+    assert 1 < unevenness[0] == pytest.approx(unevenness[1] ** BALANCE)
 
 
 def test_held_out_questions_are_in_no_training_sentence():
