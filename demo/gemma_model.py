@@ -14,10 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import (
     Gemma4AudioConfig,
-    Gemma4Config,
     Gemma4ForConditionalGeneration,
     Gemma4TextConfig,
-    Gemma4VisionConfig,
     PreTrainedTokenizerBase,
 )
 from transformers.models.gemma4.modeling_gemma4 import (
@@ -28,6 +26,7 @@ from transformers.models.gemma4.modeling_gemma4 import (
 
 from demo.gemma_tokenizer import special_token_ids
 from stage1_rvq.audio_tower import stock_forward
+from stage1_rvq.gemma import small_config
 from stage3_finetune.model import accept_embeddings
 
 LAYER_TYPES = ["sliding_attention", "sliding_attention", "full_attention"] * 2
@@ -56,17 +55,7 @@ def build_gemma(tokenizer: PreTrainedTokenizerBase, seed: int) -> Gemma4ForCondi
         hidden_size=160, num_hidden_layers=4, num_attention_heads=4, output_proj_dims=192,
         subsampling_conv_channels=[128, 32],  # the first must equal the number of mel bands
     )  # fmt: skip
-    # Never used, but without a config of its own it would have 300 MB.
-    vision = Gemma4VisionConfig(
-        hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=2, head_dim=16, position_embedding_size=64, use_clipped_linears=True,
-    )  # fmt: skip
-    config = Gemma4Config(
-        text_config=text, audio_config=audio, vision_config=vision,
-        boi_token_id=ids["boi"], eoi_token_id=ids["eoi"], image_token_id=ids["image"],
-        video_token_id=ids["video"], boa_token_id=ids["boa"], eoa_token_index=ids["eoa"],
-        audio_token_id=ids["audio"],
-    )  # fmt: skip
+    config = small_config(text, audio, ids)
     model = Gemma4ForConditionalGeneration._from_config(config, attn_implementation=ATTENTION)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -35,8 +35,8 @@ class RunConfig:
     out: Path = Path("runs/demo")
     """folder of everything the demo makes"""
     effort: Effort = "demo"
-    """demo: a quarter of an hour; full: an hour and a half, enough to reach the targets; check: a
-    few steps a stage, proves only that all of it runs"""
+    """demo: a quarter of an hour; full: all questions and ten times the steps; check: a few steps a
+    stage, proves only that all of it runs"""
     seed: int = 0
     """of every stage"""
 

@@ -1,6 +1,6 @@
 """Copy what a training or a demo run made into `demo/weights`, with the record of how it was made.
 
-    python -m demo.ship --gemma runs/train-gemma --mimi runs/train-mimi --demo runs/demo-full
+    python -m demo.ship --gemma runs/train-gemma --mimi runs/train-mimi --demo runs/demo
 
 Of each model: the weights, its settings, its provenance, and a thinned training log. `make demo`
 starts from the first two, `make chat` from all of them.
