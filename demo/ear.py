@@ -26,7 +26,7 @@ from stage1_rvq.data import iterate_batches
 from stage1_rvq.device import seed_step
 from stage1_rvq.training_log import TrainingLog
 
-# Frames cost 30 ms a second of audio; about 22 sentences.
+# Of audio, padding included; about 22 sentences.
 SECONDS_PER_STEP = 50.0
 LEARNING_RATE = 2e-3
 WARMUP_STEPS = 200

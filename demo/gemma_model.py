@@ -73,7 +73,7 @@ def build_gemma(tokenizer: PreTrainedTokenizerBase, seed: int) -> Gemma4ForCondi
 def tower_frames(
     tower: Gemma4AudioModel, features_BMF: Tensor, mask_BM: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The stock tower up to `output_proj`, with gradients, three times as fast on a CPU.
+    """The stock tower up to `output_proj`, with gradients, faster on a CPU.
 
     The convolutions keep channels last; clipping, whose bounds are infinite until a checkpoint sets
     them, is skipped. Equal to the stock forward up to rounding (a test checks it).
