@@ -4,9 +4,10 @@ python -m demo.describe            prints them
 python -m demo.describe --write    copies them into demo/README.md
 """
 
-import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+from data_manifests.config import parse_config, run_command
 from demo.facts import read_world
 from demo.grammar import Question, all_questions
 
@@ -14,18 +15,23 @@ README_PATH = Path(__file__).with_name("README.md")
 START = "<!-- from here on written by: python -m demo.describe --write -->"
 
 
+@dataclass(frozen=True, kw_only=True)
+class DescribeConfig:
+    """Show the patterns of demo/world.toml as tables for a reader."""
+
+    write: bool = False
+    """copy them into demo/README.md instead of printing them"""
+
+
 def main(argv: list[str] | None = None) -> None:
-    words = sys.argv[1:] if argv is None else argv
-    if words == ["--write"]:
-        text = README_PATH.read_text(encoding="utf-8")
-        introduction, found, _ = text.partition(START)
-        assert found, f"{README_PATH} has lost the line {START}"
-        README_PATH.write_text(f"{introduction}{START}\n\n{pattern_tables()}", encoding="utf-8")
-    elif words:
-        print(f"demo.describe: takes --write or nothing, got {' '.join(words)}", file=sys.stderr)
-        raise SystemExit(2)
-    else:
+    """Print the tables, or write them."""
+    config = parse_config(DescribeConfig, argv)
+    if not config.write:
         print(pattern_tables(), end="")
+        return
+    introduction, found, _ = README_PATH.read_text(encoding="utf-8").partition(START)
+    assert found, f"{README_PATH} has lost the line {START}"
+    README_PATH.write_text(f"{introduction}{START}\n\n{pattern_tables()}", encoding="utf-8")
 
 
 def pattern_tables() -> str:
@@ -83,4 +89,4 @@ def _word_lists() -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -27,7 +27,7 @@ DEV_FRACTION = 0.03
 POLITE_FRACTION = 0.10
 MIN_TRAINED_APART = 2
 """Each held-out fact is trained in so many other phrasings, each phrasing with so many facts."""
-MAX_WORDS = 14
+MAX_WORDS = 15
 """The longest question, and the longest sentence to hear: about five seconds."""
 
 Split = Literal["train", "dev", "test"]

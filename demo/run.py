@@ -224,8 +224,13 @@ def _run_step(step: Step) -> str:
     if (step.out / "config.json").exists():
         words.append("--resume")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    with redirect_stdout(io.StringIO()) as written:
-        importlib.import_module(step.command).main(words)
+    # As on its own command line, which goes into its provenance.
+    outer, sys.argv = sys.argv, [step.command, *words]
+    try:
+        with redirect_stdout(io.StringIO()) as written:
+            importlib.import_module(step.command).main()
+    finally:
+        sys.argv = outer
     print(written.getvalue(), end="", file=sys.stderr)
     return written.getvalue()
 

@@ -59,11 +59,15 @@ def main(argv: list[str] | None = None) -> None:
 
 def ship_model(run: Path, target: Path, *, made_by: str, flag: str) -> None:
     """A training run's `model/` -> a checkpoint folder, with the record of its making in
-    `training/`."""
+    `training/`; what a person wrote there, README.md, stays."""
     open_input(run, made_by=made_by, flag=flag)
+    readme = target / "training" / "README.md"
+    written = readme.read_text(encoding="utf-8") if readme.exists() else None
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(run / "model", target)
     _copy_record(run, target / "training")
+    if written:
+        write_text(readme, written)
 
 
 def ship_run(run: Path, target: Path, *, made_by: str, kept: str) -> None:
