@@ -22,7 +22,7 @@ TURN_SHARES = (0.7, 0.2, 0.1)
 # Questions typed in lower case without punctuation.
 CARELESS_SHARE = 0.15
 # Relations count by this power of their number of questions; 0 would make all equal.
-BALANCE = 0.6
+BALANCE = 0.8
 
 
 class RowMaker:

@@ -34,8 +34,8 @@ from stage1_rvq.device import derive_seed
 from stage3_finetune.data import TRANSCRIBE_PROMPT
 
 # Of all steps; the joint phase takes the rest.
-PHASE_SHARES = {"ear": 0.47, "chat": 0.27, "align": 0.04}
-CHAT_LEARNING_RATE = 2e-3
+PHASE_SHARES = {"ear": 0.26, "chat": 0.31, "align": 0.03}
+CHAT_LEARNING_RATE = 4e-3
 JOINT_LEARNING_RATE = 1e-3
 VOCABULARY_SIZE = 1024
 
@@ -46,7 +46,7 @@ class TrainGemmaConfig:
 
     out: Path
     """new folder for this run"""
-    steps: int = 9_600
+    steps: int = 8_400
     """optimizer steps of all phases together"""
     num_clips: int = 32_000
     """recordings to train on, half of them sentences without sense"""
