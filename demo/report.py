@@ -5,9 +5,11 @@ is null. Rates are fractions: 0.05 is 5 %.
 """
 
 import html
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from string import Template
 from typing import Any
 
 from data_manifests.artifact import read_json, write_text
@@ -17,6 +19,7 @@ CAVEAT = (
     "Held-out questions by held-out voices, but of a synthesiser and about a small world: the "
     "numbers compare systems with each other and say nothing about people."
 )
+TEMPLATE_PATH = Path(__file__).with_name("report_template.html")
 STAGES = ("stage1", "stage2", "stage3", "speech_head", "chat")
 
 
@@ -156,25 +159,17 @@ def write_html(path: Path, folder: Path, report: dict[str, Any]) -> None:
     first_test = next(iter(read_manifest(folder / "corpus" / "test.jsonl")))
     question = Path(first_test.audio).relative_to(folder)
     meta = report["meta"]
-    write_text(
-        path,
-        f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Spoken Twi: demo report</title><style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem
-}} table {{ border-collapse: collapse; width: 100% }} td {{ padding: .2rem .6rem; border-bottom: 1px
-solid #ddd }} td:nth-child(2) {{ text-align: right; font-variant-numeric: tabular-nums }} th {{
-text-align: left; padding-top: 1rem }} img {{ max-width: 100% }} </style></head><body> <h1>Spoken
-Twi: demo report</h1> <p>{CAVEAT} Rates are fractions (0.05 = 5 %).</p>
-<table>{"".join(rows)}</table> <h2>A spoken question and the spoken answer</h2>
-<p>{html.escape(first_test.text)}</p><audio controls src="{question}"></audio>
-<p>{html.escape(answer["answer"])}</p><audio controls src="answer.wav"></audio> <h2>Codebook
-use</h2><img src="rvq-test/codebook_usage.png" alt="used codes and entropy by codebook">
-<h2>Training</h2><img src="training.png" alt="training loss of each stage">
-<p>{meta["seconds_total"]:.0f} s in all, {meta["peak_rss_mb"]} MB at most, commit
-{html.escape(str(meta["commit"]))}.</p>
-</body></html>
-""",
+    page = Template(TEMPLATE_PATH.read_text(encoding="utf-8")).substitute(
+        caveat=CAVEAT,
+        rows="\n".join(rows),
+        question=html.escape(first_test.text),
+        question_audio=question,
+        answer=html.escape(answer["answer"]),
+        seconds=f"{meta['seconds_total']:.0f}",
+        peak_rss_mb=meta["peak_rss_mb"],
+        commit=html.escape(str(meta["commit"])),
     )
+    write_text(path, page)
 
 
 def _look_up(report: dict[str, Any], line: Line) -> float | None:
@@ -192,8 +187,6 @@ def _shown(value: float | None) -> str:
 
 def _plot_losses(folder: Path, path: Path) -> None:
     """Training loss of each stage against its step, one panel a run."""
-    import json
-
     from matplotlib.figure import Figure
 
     runs = ("rvq", "reader", "speechless", "finetune", "head")
