@@ -16,6 +16,7 @@ import json
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -67,6 +68,13 @@ class OutputFolder:
             if path.is_file() and path.name != "done" and ".tmp" not in path.name
         }
         write_json(self.path / "done", {"files": files})
+
+    def remove_if_unused(self) -> None:
+        """Remove the folder again where nothing was made yet: a command that turns out to be
+        mistaken leaves no folder behind that only `--resume` would accept."""
+        settings = {"config.json", "provenance.json"}
+        if self.is_writer and {path.name for path in self.path.iterdir()} == settings:
+            shutil.rmtree(self.path)
 
 
 def create_output(

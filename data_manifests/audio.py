@@ -1,9 +1,11 @@
 """Audio in and out: any file libsndfile reads (WAV, FLAC, Ogg/Opus, MP3, ...) as mono float32.
 
 Gemma 4 hears 16 kHz and Mimi speaks 24 kHz; `read_audio` resamples to whichever is asked for. Every
-defect that would silently spoil a training run (empty, cut short, silent, NaN) is an `InputError`.
+defect that would silently spoil a training run (empty, cut short, silent, NaN) is an `AudioDefect`,
+a subclass of `InputError` whose `kind` says which.
 """
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +23,30 @@ SILENCE_PEAK = 1e-4
 MISSING_TOLERANCE_S = 0.15
 
 
+class AudioDefect(InputError):
+    """A recording that training must not see; `kind` names the defect in reports."""
+
+    kind = "unreadable audio"
+
+
+class MissingAudio(AudioDefect):
+    """There is no such file."""
+
+    kind = "missing audio"
+
+
+class CutShort(AudioDefect):
+    """Fewer samples decode than the header, or the slice, promises."""
+
+    kind = "cut short"
+
+
+class SilentAudio(AudioDefect):
+    """Nothing but rounding noise."""
+
+    kind = "silent"
+
+
 @dataclass(frozen=True)
 class AudioInfo:
     """What a file's header says, before decoding."""
@@ -29,23 +55,45 @@ class AudioInfo:
     sample_rate_hz: int
 
 
+@dataclass(frozen=True)
+class DecodedAudio:
+    """Mono samples, float32 `[num_samples]` in about [-1, 1], at the file's own rate."""
+
+    samples: np.ndarray
+    sample_rate_hz: int
+
+    @property
+    def duration_s(self) -> float:
+        """How long the samples last."""
+        return len(self.samples) / self.sample_rate_hz
+
+
 def audio_info(path: Path) -> AudioInfo:
     """Read a file's header.
 
     Raises:
-        InputError: missing, empty, or not audio that libsndfile reads.
+        AudioDefect: missing, empty, or not audio that libsndfile reads.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such audio file")
+        raise MissingAudio(f"{path}: no such audio file")
     if path.stat().st_size == 0:
-        raise InputError(f"{path}: empty file (0 bytes)")
-    try:
-        info = soundfile.info(str(path))
-    except soundfile.SoundFileError as error:
-        raise InputError(f"{path}: not readable as audio ({_reason(error)})") from None
-    if info.frames == 0:
-        raise InputError(f"{path}: empty audio (0 samples)")
-    return AudioInfo(info.frames / info.samplerate, info.samplerate)
+        raise AudioDefect(f"{path}: empty file (0 bytes)")
+    return _info_of(str(path), str(path))
+
+
+def audio_info_of_bytes(encoded: bytes, name: str) -> AudioInfo:
+    """Read the header of an encoded file that lies in an archive or a table.
+
+    Args:
+        encoded: the whole file.
+        name: what to call it in messages.
+
+    Raises:
+        AudioDefect: empty, or not audio that libsndfile reads.
+    """
+    if not encoded:
+        raise AudioDefect(f"{name}: empty file (0 bytes)")
+    return _info_of(io.BytesIO(encoded), name)
 
 
 def read_audio(
@@ -55,9 +103,9 @@ def read_audio(
     start_s: float = 0.0,
     duration_s: float | None = None,
 ) -> np.ndarray:
-    """Decode a file, or a slice of it, to mono.
+    """Decode a file, or a slice of it, to mono at a given rate.
 
-    Channels are averaged. Resampling is soxr's high quality, through librosa.
+    Resampling is soxr's high quality, through librosa.
 
     Args:
         path: audio file.
@@ -69,7 +117,24 @@ def read_audio(
         float32 `[num_samples]` in about [-1, 1].
 
     Raises:
-        InputError: unreadable, cut short (fewer samples than the header or the slice promises),
+        AudioDefect: as `decode_audio`.
+    """
+    decoded = decode_audio(path, start_s=start_s, duration_s=duration_s)
+    return resample(decoded.samples, decoded.sample_rate_hz, sample_rate_hz)
+
+
+def decode_audio(
+    path: Path, *, start_s: float = 0.0, duration_s: float | None = None
+) -> DecodedAudio:
+    """Decode a file, or a slice of it, to mono at its own rate, and refuse what is no recording.
+
+    Args:
+        path: audio file; its channels are averaged.
+        start_s: where the slice begins, in seconds.
+        duration_s: length of the slice; None reads to the end.
+
+    Raises:
+        AudioDefect: unreadable, cut short (fewer samples than the header or the slice promises),
             silent, or holding NaN or infinity.
     """
     info = audio_info(path)
@@ -80,19 +145,19 @@ def read_audio(
             str(path), start=start, frames=num_wanted, dtype="float32", always_2d=True
         )
     except (soundfile.SoundFileError, ValueError) as error:
-        raise InputError(f"{path}: cannot be decoded ({_reason(error)})") from None
+        raise AudioDefect(f"{path}: cannot be decoded ({_reason(error)})") from None
     available_s = len(samples) / info.sample_rate_hz
     expected_s = info.duration_s - start_s if duration_s is None else duration_s
     if available_s < expected_s - MISSING_TOLERANCE_S:
-        raise InputError(
+        raise CutShort(
             f"{path}: cut short, {available_s:.2f} s decode where {expected_s:.2f} s were expected"
         )
     mono = samples.mean(axis=1)
     if not np.isfinite(mono).all():
-        raise InputError(f"{path}: holds NaN or infinite samples")
+        raise AudioDefect(f"{path}: holds NaN or infinite samples")
     if np.abs(mono).max(initial=0.0) < SILENCE_PEAK:
-        raise InputError(f"{path}: silent (peak below {SILENCE_PEAK})")
-    return resample(mono, info.sample_rate_hz, sample_rate_hz)
+        raise SilentAudio(f"{path}: silent (peak below {SILENCE_PEAK})")
+    return DecodedAudio(mono, info.sample_rate_hz)
 
 
 def resample(samples: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
@@ -117,6 +182,16 @@ def write_wav(path: Path, samples: np.ndarray, sample_rate_hz: int) -> None:
         str(aside), samples / max(1.0, peak), sample_rate_hz, format="WAV", subtype="PCM_16"
     )
     aside.replace(path)
+
+
+def _info_of(file: str | io.BytesIO, name: str) -> AudioInfo:
+    try:
+        info = soundfile.info(file)
+    except soundfile.SoundFileError as error:
+        raise AudioDefect(f"{name}: not readable as audio ({_reason(error)})") from None
+    if info.frames == 0:
+        raise AudioDefect(f"{name}: empty audio (0 samples)")
+    return AudioInfo(info.frames / info.samplerate, info.samplerate)
 
 
 def _reason(error: Exception) -> str:

@@ -1,36 +1,91 @@
 """Corpora -> train, dev and test manifests whose splits can be trusted.
 
-    python -m data_manifests.build --common-voice cv-corpus/tw --out data/common_voice
+    python -m data_manifests.build --common-voice cv-corpus/tw --hold-out sentence --out data/cv
+    python -m data_manifests.build --fisd-asante fisd-asanti-twi-90p.zip --max-hours fisd_asante=30
+        --bibletts-asante asante-twi.tgz --out data/mixed
 
-Writes `train.jsonl`, `dev.jsonl`, `test.jsonl` and `dropped.jsonl` (what was left out, and why).
-Splits are made here, the same for the same seed: see `data_manifests/splits.py`.
+Writes `train.jsonl`, `dev.jsonl`, `test.jsonl`, where there is one `test_seen_prompts.jsonl` (test
+speakers reading sentences that are trained on), `dropped.jsonl` (every row left out, and why),
+`rewritten.jsonl` (transcripts of which more than the spelling was changed) and `audio/` (recordings
+that lay in an archive or a table). Splits are made here, the same for the same
+seed: see `data_manifests/splits.py`.
 """
 
+import hashlib
 import json
 import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
-from data_manifests.artifact import create_output, write_text
+from data_manifests.artifact import OutputFolder, create_output, write_text
 from data_manifests.config import InputError, parse_config, run_command
-from data_manifests.corpora import COMMON_VOICE_TABLES, common_voice
+from data_manifests.corpora.audio_dataset import audio_dataset
+from data_manifests.corpora.bibletts import bibletts
+from data_manifests.corpora.collect import collect_recordings, write_audio
+from data_manifests.corpora.common_voice import COMMON_VOICE_TABLES, common_voice
+from data_manifests.corpora.fisd import fisd
+from data_manifests.corpora.recording import Recording, ReportDropped
+from data_manifests.corpora.ugspeechdata import ugspeechdata
+from data_manifests.corpora.waxal import waxal
 from data_manifests.manifest import SPLITS, Utterance, write_manifest
-from data_manifests.splits import SplitCorpus, assign_splits, count_splits
+from data_manifests.split_summary import summarize_splits
+from data_manifests.splits import (
+    HeldOut,
+    SplitCorpus,
+    assign_splits,
+)
+
+CORPORA_WITH_OWN_SPLITS = ("waxal_aka_asr",)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuildConfig:
-    """Prepare Twi corpora: manifests for training, development and test, disjoint by sentence (and
-    by speaker where there are enough)."""
+    """Prepare Twi corpora, one or several together: manifests for training, development and test,
+    disjoint by speaker and by sentence."""
 
     out: Path
-    """new folder for the manifests"""
-    common_voice: Path
-    """Common Voice folder of Twi: the one that holds clips/"""
+    """new folder for the manifests, and for audio that lies in archives"""
+    fisd_asante: tuple[Path, ...] = ()
+    """FISD Asante Twi: zips (fisd-asanti-twi-90p.zip ...) or unpacked folders"""
+    fisd_akuapem: tuple[Path, ...] = ()
+    """FISD Akuapem Twi, likewise"""
+    fisd_fante: tuple[Path, ...] = ()
+    """FISD Fante, likewise"""
+    bibletts_asante: tuple[Path, ...] = ()
+    """BibleTTS Asante: asante-twi.tgz of OpenSLR 129, or its folder"""
+    bibletts_akuapem: tuple[Path, ...] = ()
+    """BibleTTS Akuapem, likewise"""
+    waxal_aka_asr: str = ""
+    """WAXAL spontaneous Akan: google/WaxalNLP, or a folder with its Parquet files"""
+    waxal_twi_tts: str = ""
+    """WAXAL Twi studio voices, likewise"""
+    waxal_fat_tts: str = ""
+    """WAXAL Fante studio voices, likewise"""
+    common_voice: tuple[Path, ...] = ()
+    """Common Voice Twi: the folder that holds clips/"""
     common_voice_tables: tuple[str, ...] = ("validated",)
     """which of its tables to use: validated, other (no votes yet), invalidated (voted down)"""
+    ugspeechdata: tuple[Path, ...] = ()
+    """UGSpeechData Akan, unpacked: audio and transcripts"""
+    dataset: str = ""
+    """any other Hugging Face audio dataset, by name or local path"""
+    dataset_columns: tuple[str, ...] = ("audio=audio", "text=text")
+    """its columns: audio=..., text=..., and where there are any speaker=..., id=..., dialect=..."""
+    dataset_name: str = "dataset"
+    """what to call it in manifests"""
+    dataset_config: str = ""
+    """which of its configurations"""
+    dataset_dialect: str = "unknown"
+    """asante, akuapem, fante or unknown"""
+    dataset_license: str = "unknown"
+    """its licence"""
+    max_hours: tuple[str, ...] = ()
+    """train on at most so many hours of a corpus: fisd_asante=30 bibletts_asante=8"""
+    hold_out: HeldOut = "speaker"
+    """speaker: no speaker and no sentence in two splits; sentence: sentences only, for corpora of
+    one voice"""
     dev_fraction: float = 0.1
     """share of speakers or sentences held out for choosing checkpoints"""
     test_fraction: float = 0.1
@@ -38,7 +93,7 @@ class BuildConfig:
     seed: int = 0
     """another seed gives another split"""
     resume: bool = False
-    """accept an existing unfinished folder and write it again"""
+    """accept an existing unfinished folder and go on with it"""
 
     def __post_init__(self) -> None:
         for name in ("dev_fraction", "test_fraction"):
@@ -53,75 +108,168 @@ class BuildConfig:
                 raise ValueError(
                     f"--common-voice-tables: {table!r} is none of {', '.join(COMMON_VOICE_TABLES)}"
                 )
+        hours_of(self.max_hours)
+        if self.ugspeechdata and self.waxal_aka_asr:
+            raise ValueError(
+                "--ugspeechdata and --waxal-aka-asr: WAXAL's spontaneous Akan was made from "
+                "UGSpeechData, so WAXAL's test recordings would be trained on; leave one out"
+            )
 
 
 def main(argv: list[str] | None = None) -> None:
     """Build manifests; prints a summary to stderr and the folder to stdout."""
     config = parse_config(BuildConfig, argv)
     dropped: list[dict[str, str]] = []
-    rows = common_voice(
-        config.common_voice,
-        lambda row_id, reason: dropped.append({"id": row_id, "reason": reason}),
-        tables=config.common_voice_tables,
-    )
-    utterances = list(tqdm(rows, desc="common_voice", unit=" utterances"))
-    if not utterances:
-        raise InputError(f"{config.common_voice}: no usable utterance ({len(dropped)} left out)")
+    recipes = list(_recipes(config, dropped))
+    if not recipes:
+        raise InputError("no corpus given: name at least one, as in --common-voice FOLDER")
+    unknown = hours_of(config.max_hours).keys() - {name for name, _ in recipes}
+    if unknown:
+        given = ", ".join(sorted({name for name, _ in recipes}))
+        raise InputError(f"--max-hours: {min(unknown)!r} is none of the corpora given: {given}")
     output = create_output(
-        config.out,
-        config,
-        command="data_manifests.build",
-        # The tables, not the folder: hashing a corpus of audio would take longer than preparing it.
-        inputs={t: config.common_voice / f"{t}.tsv" for t in config.common_voice_tables},
-        resume=config.resume,
+        config.out, config, command="data_manifests.build", inputs={}, resume=config.resume
     )
     if output.is_done:
         print(config.out)
         return
+    try:
+        recordings = collect_recordings(recipes, dropped)
+    except InputError:
+        output.remove_if_unused()
+        raise
+    utterances = [recording.utterance for recording in recordings.values()]
+    _record_what_was_read(output, utterances)
     corpus = assign_splits(
         utterances,
         seed=config.seed,
         dev_fraction=config.dev_fraction,
         test_fraction=config.test_fraction,
+        hold_out=config.hold_out,
+        with_own_splits=CORPORA_WITH_OWN_SPLITS,
+        max_hours=hours_of(config.max_hours),
     )
-    dropped += [
-        {"id": u.id, "reason": f"its sentence is in another split than its speaker ({u.split})"}
-        for u in corpus.leaked
-    ]
+    dropped += _rows_left_out(corpus)
+    chosen = [*corpus.utterances, *corpus.seen_prompts]
+    written = {u.id: u for u in write_audio(config.out, chosen, recordings)}
     for split in SPLITS:
-        write_manifest(
-            config.out / f"{split}.jsonl", (u for u in corpus.utterances if u.split == split)
-        )
-    write_text(
-        config.out / "dropped.jsonl",
-        "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in dropped),
-    )
+        rows = (written[u.id] for u in corpus.utterances if u.split == split)
+        write_manifest(config.out / f"{split}.jsonl", rows)
+    if corpus.seen_prompts:
+        seen = (written[u.id] for u in corpus.seen_prompts)
+        write_manifest(config.out / "test_seen_prompts.jsonl", seen)
+    rewritten = [
+        {"corpus": r.utterance.corpus, "id": id_, "text": r.utterance.text, "note": r.note}
+        for id_, r in recordings.items()
+        if r.note
+    ]
+    _write_rows(config.out / "dropped.jsonl", dropped)
+    _write_rows(config.out / "rewritten.jsonl", rewritten)
     output.finish()
-    print(_summary(utterances, corpus, num_dropped=len(dropped)), file=sys.stderr)
+    summary = summarize_splits(
+        utterances, corpus, dropped, rewritten,
+        hold_out=config.hold_out, with_own_splits=CORPORA_WITH_OWN_SPLITS,
+    )  # fmt: skip
+    print(summary, file=sys.stderr)
     print(config.out)
 
 
-def _summary(utterances: list[Utterance], corpus: SplitCorpus, num_dropped: int) -> str:
-    counts = count_splits(corpus.utterances)
-    num_speakers = len({u.speaker for u in utterances})
-    basis = (
-        f"disjoint by speaker ({num_speakers}) and by normalised sentence"
-        if corpus.by_speaker
-        else f"disjoint by normalised sentence, but not by speaker: there are only {num_speakers}"
+def hours_of(settings: Sequence[str]) -> dict[str, float]:
+    """ "fisd_asante=30" -> {"fisd_asante": 30.0}.
+
+    Raises:
+        InputError: not a name, "=" and a positive number.
+    """
+    hours = {}
+    for setting in settings:
+        name, _, number = setting.partition("=")
+        try:
+            hours[name] = float(number)
+        except ValueError:
+            raise InputError(f"--max-hours: {setting!r} is not like fisd_asante=30") from None
+        if not hours[name] > 0:
+            raise InputError(f"--max-hours: {setting!r}: hours must be above 0")
+    return hours
+
+
+def _recipes(
+    config: BuildConfig, dropped: list[dict[str, str]]
+) -> Iterator[tuple[str, Iterable[Recording]]]:
+    """Name of the corpus, and its recordings, of every corpus asked for; none is read yet."""
+
+    def report_for(corpus: str) -> ReportDropped:
+        return lambda row, reason: dropped.append({"corpus": corpus, "id": row, "reason": reason})
+
+    for dialect in ("asante", "akuapem", "fante"):
+        name = f"fisd_{dialect}"
+        for path in getattr(config, name):
+            yield name, fisd(path, report_for(name), dialect=dialect)
+    for dialect in ("asante", "akuapem"):
+        name = f"bibletts_{dialect}"
+        for path in getattr(config, name):
+            into = config.out / "audio" / name / path.name.partition(".")[0]
+            yield name, bibletts(path, report_for(name), dialect=dialect, unpack_into=into)
+    for part in ("aka_asr", "twi_tts", "fat_tts"):
+        name = f"waxal_{part}"
+        if source := getattr(config, name):
+            yield name, waxal(source, report_for(name), config=part)
+    for path in config.common_voice:
+        report = report_for("common_voice")
+        yield "common_voice", common_voice(path, report, tables=config.common_voice_tables)
+    for path in config.ugspeechdata:
+        yield "ugspeechdata", ugspeechdata(path, report_for("ugspeechdata"))
+    if config.dataset:
+        yield config.dataset_name, _any_dataset(config, report_for(config.dataset_name))
+
+
+def _any_dataset(config: BuildConfig, report_dropped: ReportDropped) -> Iterable[Recording]:
+    columns = dict(setting.partition("=")[::2] for setting in config.dataset_columns)
+    known = ("audio", "text", "speaker", "id", "dialect")
+    for name, column in columns.items():
+        if name not in known or not column:
+            raise InputError(
+                f"--dataset-columns: {name}={column}: expected NAME=COLUMN with a name of "
+                f"{', '.join(known)}"
+            )
+    if "audio" not in columns or "text" not in columns:
+        raise InputError("--dataset-columns: audio=... and text=... are both needed")
+    return audio_dataset(
+        config.dataset,
+        report_dropped,
+        corpus=config.dataset_name,
+        dialect=config.dataset_dialect,
+        license=config.dataset_license,
+        config=config.dataset_config or None,
+        audio_column=columns["audio"],
+        text_column=columns["text"],
+        speaker_column=columns.get("speaker"),
+        id_column=columns.get("id"),
+        dialect_column=columns.get("dialect"),
     )
-    hours = sum(u.duration_s for u in corpus.utterances) / 3600
-    lines = [
-        f"{len(corpus.utterances)} utterances, {hours:.2f} h: "
-        + ", ".join(f"{counts[split]} {split}" for split in SPLITS),
-        f"splits made here (official ones are not used), {basis}",
-        f"{num_dropped} left out" + (", listed in dropped.jsonl" if num_dropped else ""),
-    ]
-    lines += [
-        f"warning: {split}.jsonl is empty, too few sentences"
-        for split in SPLITS
-        if not counts[split]
-    ]
-    return "\n".join(lines)
+
+
+def _record_what_was_read(output: OutputFolder, utterances: Sequence[Utterance]) -> None:
+    """Into provenance: of each corpus the number of rows and a hash of their ids and texts; hashing
+    the audio would take longer than preparing it."""
+    digests = {u.corpus: hashlib.sha256() for u in utterances}
+    for u in utterances:
+        digests[u.corpus].update(f"{u.id}\0{u.text}\0{u.speaker}\n".encode())
+    rows = Counter(u.corpus for u in utterances)
+    output.record(
+        corpora={c: {"rows": rows[c], "sha256": d.hexdigest()} for c, d in digests.items()}
+    )
+
+
+def _write_rows(path: Path, rows: Sequence[dict[str, str]]) -> None:
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def _rows_left_out(corpus: SplitCorpus) -> Iterator[dict[str, str]]:
+    for u in corpus.left_out:
+        reason = f"its sentence or its speaker is in another split than {u.split}"
+        yield {"corpus": u.corpus, "id": u.id, "reason": reason}
+    for u in corpus.surplus:
+        yield {"corpus": u.corpus, "id": u.id, "reason": "more than --max-hours"}
 
 
 if __name__ == "__main__":

@@ -1,103 +1,189 @@
-"""Check that a manifest's audio is what its rows say, and show what is in it.
+"""Check that a manifest's audio is what its rows say, show what is in it, and clean it.
 
     python -m data_manifests.check --manifest data/common_voice/train.jsonl
+    python -m data_manifests.check --manifest data/common_voice/train.jsonl --fix --out runs/check
 
-Every file is decoded. Prints a table by corpus and dialect; each problem is one line that names
-file and line of the manifest, and the exit code is 2 if there is any.
+Every recording is decoded, once. Prints a table by corpus and dialect, then problems and
+observations by kind with a few examples. A problem makes a row unusable, or wrong for training
+(`defects.py`, `manifest_totals.py`); a row counts once, under the first that is found. An
+observation (digits, clipping, ...) is only reported.
+
+`--out` also gets `report.json`, `durations.png` and `speaking_rates.png`; with `--fix` the rows
+without a problem, under the manifest's own name, and `removed.jsonl`, which says what was removed
+and why. Rows stream through: memory grows by a few 64-bit hashes a row.
 """
 
-from collections import Counter
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
-from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
+from data_manifests.artifact import create_output, read_json, write_json
+from data_manifests.cleaned_manifest import REMOVED_NAME, CleanedManifest
 from data_manifests.config import InputError, parse_config, run_command
-from data_manifests.manifest import Utterance, read_manifest, read_utterance_audio
-from data_manifests.twi_text import is_speakable, normalize_for_scoring
+from data_manifests.corpus_plots import plot_durations, plot_speaking_rates
+from data_manifests.corpus_statistics import format_table
+from data_manifests.defects import examine
+from data_manifests.manifest import read_manifest
+from data_manifests.manifest_totals import ManifestTotals
+from data_manifests.ordered_map import map_in_order
 
-MAX_SHOWN_PROBLEMS = 20
+NUM_CHARACTERS_SHOWN = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckConfig:
     """Decode every utterance of a manifest, compare it with its row, and print what the corpus
-    holds."""
+    holds. Exit code 2 if a row has a problem, unless --fix removed it."""
 
     manifest: Path
     """manifest to check"""
+    out: Path | None = None
+    """new folder for report.json and plots; without it the report is only printed"""
+    fix: bool = False
+    """also write, into --out, the manifest without its problem rows, and removed.jsonl"""
     decode: bool = True
     """decode the audio (off: rows only, in seconds instead of minutes)"""
+    num_workers: int = 0
+    """processes that decode; 0 decodes in the command's own. The result is the same"""
+    resume: bool = False
+    """accept an existing unfinished folder and write it again"""
 
-
-@dataclass
-class CorpusStatistics:
-    """Running totals of one corpus and dialect."""
-
-    num_utterances: int = 0
-    duration_s: float = 0.0
-    num_characters: int = 0
-    speakers: set[str] = field(default_factory=set)
-    sentences: set[str] = field(default_factory=set)
-
-    def add(self, utterance: Utterance) -> None:
-        """Count one utterance."""
-        sentence = normalize_for_scoring(utterance.text)
-        self.num_utterances += 1
-        self.duration_s += utterance.duration_s
-        self.num_characters += len(sentence)
-        self.speakers.add(utterance.speaker)
-        self.sentences.add(sentence)
+    def __post_init__(self) -> None:
+        if self.fix and self.out is None:
+            raise ValueError("--fix needs --out: the folder for the cleaned manifest")
+        if self.fix and self.manifest.name == REMOVED_NAME:
+            raise ValueError(f"--fix writes a {REMOVED_NAME} itself: rename --manifest first")
+        if self.num_workers < 0:
+            raise ValueError(f"--num-workers must not be negative, got {self.num_workers}")
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Check a manifest; table on stdout, problems raised as one `InputError`."""
+    """Check a manifest: report on stdout, problems counted in one `InputError`."""
     config = parse_config(CheckConfig, argv)
-    statistics: dict[tuple[str, str], CorpusStatistics] = {}
-    problems: list[str] = []
-    ids: Counter[str] = Counter()
-    for utterance in tqdm(read_manifest(config.manifest), desc="check", unit=" utterances"):
-        statistics.setdefault((utterance.corpus, utterance.dialect), CorpusStatistics()).add(
-            utterance
+    if config.out is None:
+        totals = check_manifest(config)
+        print(format_report(totals.report()))
+        conclude(config, totals.report())
+    else:
+        check_into_folder(config, config.out)
+
+
+def check_into_folder(config: CheckConfig, out: Path) -> None:
+    """Check a manifest, print the report, and write it with its plots (and the cleaned manifest).
+
+    Raises:
+        InputError: as `conclude`; or the manifest cannot be read to its end: then the folder is
+            removed again. If not a single row could be kept, report, plots and `removed.jsonl` are
+            there, but no manifest and no `done`: readers refuse the folder.
+    """
+    output = create_output(
+        out,
+        config,
+        command="data_manifests.check",
+        inputs={"manifest": config.manifest},
+        resume=config.resume,
+    )
+    if output.is_done:
+        conclude(config, read_json(out / "report.json"))
+        return
+    try:
+        totals = check_manifest(config)
+    except InputError:
+        output.remove_if_unused()
+        raise
+    report = {"manifest": str(config.manifest), "decoded": config.decode, **totals.report()}
+    write_json(out / "report.json", report)
+    plot_durations(totals.statistics, out / "durations.png")
+    plot_speaking_rates(totals.statistics, out / "speaking_rates.png")
+    nothing_left = config.fix and totals.num_problems == totals.num_rows
+    if not nothing_left:
+        output.finish()
+    print(format_report(report))
+    if nothing_left:
+        raise InputError(
+            f"every one of {totals.num_rows} rows has a problem, nothing is left to write; see "
+            f"{out / REMOVED_NAME}"
         )
-        ids[utterance.id] += 1
-        problems += find_problems(utterance, decode=config.decode)
-        if ids[utterance.id] == 2:
-            problems.append(f"{utterance.origin}: id {utterance.id!r} is used twice")
-    print(format_table(statistics))
-    if problems:
-        more = len(problems) - MAX_SHOWN_PROBLEMS
-        shown = problems[:MAX_SHOWN_PROBLEMS] + ([f"... and {more} more"] if more > 0 else [])
-        raise InputError(f"{len(problems)} problem(s):\n  " + "\n  ".join(shown))
-    print("no problem found")
+    conclude(config, report)
 
 
-def find_problems(utterance: Utterance, *, decode: bool) -> list[str]:
-    """What is wrong with one utterance, a line each; empty where it is sound."""
-    problems = []
-    if not is_speakable(utterance.text):
-        problems.append(f"{utterance.origin}: no speakable character in {utterance.text!r}")
-    if decode:
-        try:
-            read_utterance_audio(utterance, GEMMA_SAMPLE_RATE_HZ)
-        except InputError as error:
-            problems.append(str(error))
-    return problems
-
-
-def format_table(statistics: dict[tuple[str, str], CorpusStatistics]) -> str:
-    """Hours, speakers, distinct sentences and speaking rate by corpus and dialect."""
-    columns = ("corpus", "dialect", "rows", "hours", "speakers", "sentences", "chars/s")
-    header = "{:<20} {:<9} {:>8} {:>8} {:>8} {:>9} {:>7}".format(*columns)
-    lines = [header]
-    for (corpus, dialect), total in sorted(statistics.items()):
-        lines.append(
-            f"{corpus:<20} {dialect:<9} {total.num_utterances:>8} {total.duration_s / 3600:>8.2f} "
-            f"{len(total.speakers):>8} {len(total.sentences):>9} "
-            f"{total.num_characters / total.duration_s:>7.1f}"
+def check_manifest(config: CheckConfig) -> ManifestTotals:
+    """Examine every row; with `--fix`, write the sound ones and list the others as they come."""
+    totals = ManifestTotals()
+    with ExitStack() as stack:
+        cleaned = None
+        if config.fix and config.out is not None:
+            cleaned = stack.enter_context(CleanedManifest(config.out, config.manifest.name))
+        rows = tqdm(
+            map_in_order(
+                partial(examine, decode=config.decode),
+                read_manifest(config.manifest),
+                num_workers=config.num_workers,
+            ),
+            total=_count_lines(config.manifest),
+            desc="check",
+            unit=" utterances",
         )
+        for utterance, examination in rows:
+            problem = totals.add(utterance, examination)
+            if cleaned is not None:
+                cleaned.add(utterance, problem)
+    return totals
+
+
+def format_report(report: dict[str, Any]) -> str:
+    """The table, then problems and observations by kind, each with its first examples."""
+    lines = [format_table(report["corpora"]), ""]
+    for name in ("problems", "observations"):
+        lines.append(f"{name}:" if report[name] else f"{name}: none")
+        for kind, count in report[name].items():
+            lines.append(f"  {count} {kind}")
+            lines += [f"      {example}" for example in report["examples"][kind]]
+            if count > len(report["examples"][kind]):
+                lines.append("      ...")
+    characters = report["characters_outside_twi"]
+    if characters:
+        shown = list(characters.items())[:NUM_CHARACTERS_SHOWN]
+        num_more = report["num_distinct_characters_outside_twi"] - len(shown)
+        lines.append("characters outside the Twi inventory:")
+        lines += [f"  {count:>7} {name}" for name, count in shown]
+        lines += [f"  and {num_more} others"] if num_more else []
     return "\n".join(lines)
+
+
+def conclude(config: CheckConfig, report: dict[str, Any]) -> None:
+    """Print what was written.
+
+    Raises:
+        InputError: there are problems, and no cleaned manifest was asked for.
+    """
+    num_rows, num_problems = report["num_rows"], report["num_problems"]
+    if config.fix and config.out is not None:
+        removed = f"{num_problems} removed, listed in {REMOVED_NAME}"
+        print(f"{num_rows - num_problems} of {num_rows} rows kept, {removed}")
+        print(config.out / config.manifest.name)
+        return
+    if config.out is not None:
+        print(config.out)
+    if num_problems:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in report["problems"].items())
+        problems = "1 problem" if num_problems == 1 else f"{num_problems} problems"
+        raise InputError(
+            f"{config.manifest}: {problems} in {num_rows} rows ({kinds}); --fix --out FOLDER "
+            "writes a manifest without them"
+        )
+
+
+def _count_lines(path: Path) -> int | None:
+    """Rows to expect, for the progress bar; None where reading twice is impossible (a pipe)."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return sum(block.count(b"\n") for block in iter(partial(file.read, 2**20), b""))
 
 
 if __name__ == "__main__":

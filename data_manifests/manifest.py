@@ -5,8 +5,8 @@
      "license": "CC0-1.0"}
 
 `audio` is a path, absolute or relative to the manifest. Optional: `start_s` (the utterance is a
-slice of the file, `duration_s` long) and `sample_rate_hz` (checked against the file). Errors name
-file and line.
+slice of the file, `duration_s` long), `sample_rate_hz` (checked against the file) and
+`dialect_guess` (from the spelling, where `dialect` is unknown). Errors name file and line.
 """
 
 import json
@@ -19,7 +19,13 @@ from typing import Any
 import numpy as np
 
 from data_manifests.artifact import is_output_folder, write_text
-from data_manifests.audio import MISSING_TOLERANCE_S, audio_info, read_audio
+from data_manifests.audio import (
+    MISSING_TOLERANCE_S,
+    AudioDefect,
+    DecodedAudio,
+    decode_audio,
+    resample,
+)
 from data_manifests.config import InputError, nearest_name
 
 DIALECTS = ("asante", "akuapem", "fante", "unknown")
@@ -41,6 +47,7 @@ class Utterance:
     license: str
     start_s: float | None = None
     sample_rate_hz: int | None = None
+    dialect_guess: str | None = None
     # Where the row was read, e.g. "data/train.jsonl:12"; for messages only, never written.
     origin: str = field(default="", compare=False)
 
@@ -54,20 +61,36 @@ class Utterance:
             raise InputError(
                 f"'dialect' must be one of {', '.join(DIALECTS)}, got {self.dialect!r}"
             )
+        if self.dialect_guess is not None and self.dialect_guess not in DIALECTS:
+            raise InputError(
+                f"'dialect_guess' must be one of {', '.join(DIALECTS)}, got {self.dialect_guess!r}"
+            )
         if self.split not in SPLITS:
             raise InputError(f"'split' must be one of {', '.join(SPLITS)}, got {self.split!r}")
         if self.start_s is not None and self.start_s < 0:
             raise InputError(f"'start_s' must not be negative, got {self.start_s}")
 
 
-REQUIRED_KEYS = tuple(
-    f.name for f in fields(Utterance) if f.name not in ("start_s", "sample_rate_hz", "origin")
-)
+class WrongSampleRate(AudioDefect):
+    """The file's sample rate is not the row's."""
+
+    kind = "wrong sample rate"
+
+
+class WrongDuration(AudioDefect):
+    """The file does not last as long as the row says."""
+
+    kind = "wrong duration"
+
+
+OPTIONAL_KEYS = ("start_s", "sample_rate_hz", "dialect_guess")
+REQUIRED_KEYS = tuple(f.name for f in fields(Utterance) if f.name not in (*OPTIONAL_KEYS, "origin"))
 KEY_TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(REQUIRED_KEYS, (str,)),
     "duration_s": (int, float),
     "start_s": (int, float),
     "sample_rate_hz": (int,),
+    "dialect_guess": (str,),
 }
 
 
@@ -96,16 +119,19 @@ def read_manifest(path: Path) -> Iterator[Utterance]:
 
 def write_manifest(path: Path, utterances: Iterable[Utterance]) -> int:
     """Write utterances as a manifest (aside, then renamed); returns how many."""
-    lines = []
-    for utterance in utterances:
-        row = {k: v for k, v in asdict(utterance).items() if k != "origin" and v is not None}
-        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+    lines = [format_row(utterance) for utterance in utterances]
     write_text(path, "".join(lines))
     return len(lines)
 
 
+def format_row(utterance: Utterance) -> str:
+    """An utterance as one line of a manifest, its line end included."""
+    row = {k: v for k, v in asdict(utterance).items() if k != "origin" and v is not None}
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
 def read_utterance_audio(utterance: Utterance, sample_rate_hz: int) -> np.ndarray:
-    """Decode an utterance's audio and check it against its row.
+    """Decode an utterance's audio at a given rate and check it against its row.
 
     Args:
         utterance: a manifest row.
@@ -115,32 +141,40 @@ def read_utterance_audio(utterance: Utterance, sample_rate_hz: int) -> np.ndarra
         float32 `[num_samples]`, mono.
 
     Raises:
-        InputError: as `read_audio`, or the file's sample rate or duration is not the row's; the
-            manifest's file and line come first in the message.
+        AudioDefect: as `decode_utterance`; the manifest's file and line come first in the message.
+    """
+    try:
+        decoded = decode_utterance(utterance)
+    except AudioDefect as error:
+        message = f"{utterance.origin}: {error}" if utterance.origin else str(error)
+        raise type(error)(message) from None
+    return resample(decoded.samples, decoded.sample_rate_hz, sample_rate_hz)
+
+
+def decode_utterance(utterance: Utterance) -> DecodedAudio:
+    """Decode an utterance's audio at its file's own rate and check it against its row.
+
+    Raises:
+        AudioDefect: as `decode_audio`, or the file's sample rate or duration is not the row's.
     """
     path = Path(utterance.audio)
-    try:
-        info = audio_info(path)
-        if utterance.sample_rate_hz not in (None, info.sample_rate_hz):
-            raise InputError(
-                f"{path}: sample rate is {info.sample_rate_hz} Hz, the manifest says "
-                f"{utterance.sample_rate_hz}"
-            )
-        if utterance.start_s is not None:
-            return read_audio(
-                path, sample_rate_hz, start_s=utterance.start_s, duration_s=utterance.duration_s
-            )
-        samples = read_audio(path, sample_rate_hz)
-        duration_s = len(samples) / sample_rate_hz
-        if abs(duration_s - utterance.duration_s) > max(MISSING_TOLERANCE_S, 0.02 * duration_s):
-            raise InputError(
-                f"{path}: lasts {duration_s:.2f} s, the manifest says {utterance.duration_s:.2f} s"
-            )
-        return samples
-    except InputError as error:
-        raise InputError(
-            f"{utterance.origin}: {error}" if utterance.origin else str(error)
-        ) from None
+    if utterance.start_s is None:
+        decoded = decode_audio(path)
+    else:
+        decoded = decode_audio(path, start_s=utterance.start_s, duration_s=utterance.duration_s)
+    if utterance.sample_rate_hz not in (None, decoded.sample_rate_hz):
+        raise WrongSampleRate(
+            f"{path}: sample rate is {decoded.sample_rate_hz} Hz, the manifest says "
+            f"{utterance.sample_rate_hz}"
+        )
+    tolerance_s = max(MISSING_TOLERANCE_S, 0.02 * decoded.duration_s)
+    # A slice has been cut to its row's length, or refused.
+    if utterance.start_s is None and abs(decoded.duration_s - utterance.duration_s) > tolerance_s:
+        raise WrongDuration(
+            f"{path}: lasts {decoded.duration_s:.2f} s, the manifest says "
+            f"{utterance.duration_s:.2f} s"
+        )
+    return decoded
 
 
 def _parse_row(line: str, path: Path, origin: str) -> Utterance:

@@ -1,75 +1,169 @@
 """Train, dev and test: assigned by hashing, so that a corpus added later never moves an utterance.
 
-Held out means held out twice: no normalised sentence is in two splits, and, where there are
-speakers enough, no speaker either.
+Held out means held out twice: no speaker and no normalised sentence is in two splits, across all
+corpora that are mixed. What cannot be had both ways is left out, and counted.
 """
 
 import hashlib
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from data_manifests.manifest import Utterance
 from data_manifests.twi_text import normalize_for_scoring
 
-# With fewer speakers a tenth of them is nobody: splits are then disjoint by sentence only.
+# A corpus of fewer speakers is all training data: a tenth of them would be nobody, or its one main
+# voice.
 MIN_SPEAKERS_TO_SPLIT = 20
+
+HeldOut = Literal["speaker", "sentence"]
 
 
 @dataclass(frozen=True)
 class SplitCorpus:
-    """Utterances with their split, and what had to be left out to keep the splits apart."""
+    """Utterances with their split, and what had to be left out to keep the splits apart.
+
+    Attributes:
+        utterances: of train, dev and test.
+        seen_prompts: recordings of test speakers whose sentence is trained on, read by others: a
+            second test set, easier than the first, and never one with it. Split "test".
+        left_out: what could only be in another split than its speaker or its sentence.
+        surplus: what would make the training hours of its corpus too many.
+    """
 
     utterances: list[Utterance]
-    leaked: list[Utterance]
-    by_speaker: bool
+    seen_prompts: list[Utterance]
+    left_out: list[Utterance]
+    surplus: list[Utterance]
 
 
 def assign_splits(
-    utterances: Sequence[Utterance], *, seed: int, dev_fraction: float, test_fraction: float
+    utterances: Sequence[Utterance],
+    *,
+    seed: int,
+    dev_fraction: float,
+    test_fraction: float,
+    hold_out: HeldOut = "speaker",
+    with_own_splits: Collection[str] = (),
+    max_hours: Mapping[str, float] | None = None,
 ) -> SplitCorpus:
-    """Split one corpus by speaker where it has at least 20 of them, else by sentence.
+    """Split a mixture of corpora by speaker and by sentence.
 
-    The split of a speaker or sentence depends on its own hash and the seed alone. Where a sentence
-    is read by speakers of several splits, it gets a split of its own in the same way and stays
-    there; its recordings by speakers of other splits are left out. No utterance ever changes its
-    split when others are added: at most it is left out.
+    Every utterance has one possible split, which depends on nothing but itself, its corpus and the
+    seed: the corpus's own where that can be trusted; train where the corpus has fewer than
+    `MIN_SPEAKERS_TO_SPLIT` speakers; else by the hash of its speaker. It is left out where a part
+    of its speaker's recordings, or of those of its sentence, could only be in another split, unless
+    this one wins: a held-out split of the corpus's own, else by the hash of the speaker, or
+    sentence. So utterances added later, in other corpora, move none to another split.
 
     Args:
-        utterances: one corpus; their `split` is replaced.
+        utterances: of all corpora; `split` is read only of those in `with_own_splits`.
         seed: another seed gives another split.
         dev_fraction: share of speakers (or sentences) for dev, in [0, 1).
         test_fraction: share for test, in [0, 1).
-
-    Returns:
-        The utterances with `split` set, and those left out to keep sentences apart.
+        hold_out: "sentence" holds out sentences alone, and speakers are in every split: for a
+            corpus of one voice.
+        with_own_splits: names of the corpora whose own splits are kept.
+        max_hours: corpus -> hours of it to train on, at most; dev and test do not depend on it.
     """
 
-    def split_of(key: str) -> str:
+    def hashed(key: str) -> str:
         position = _hash_fraction(seed, key)
         if position < test_fraction:
             return "test"
         return "dev" if position < test_fraction + dev_fraction else "train"
 
-    by_speaker = len({u.speaker for u in utterances}) >= MIN_SPEAKERS_TO_SPLIT
-    sentences = [normalize_for_scoring(u.text) for u in utterances]
-    keys = [u.speaker for u in utterances] if by_speaker else sentences
-    splits_of_sentence: dict[str, set[str]] = {}
-    for sentence, key in zip(sentences, keys, strict=True):
-        splits_of_sentence.setdefault(sentence, set()).add(split_of(key))
-    kept: list[Utterance] = []
-    leaked: list[Utterance] = []
-    for utterance, sentence, key in zip(utterances, sentences, keys, strict=True):
-        split = split_of(key)
-        shared = len(splits_of_sentence[sentence]) > 1
-        belongs = not shared or split_of(sentence) == split
-        (kept if belongs else leaked).append(replace(utterance, split=split))
-    return SplitCorpus(kept, leaked, by_speaker)
+    speakers: defaultdict[str, set[str]] = defaultdict(set)
+    for utterance in utterances:
+        speakers[utterance.corpus].add(utterance.speaker)
+
+    def possible(utterance: Utterance, sentence: str) -> str:
+        if utterance.corpus in with_own_splits:
+            return utterance.split
+        if hold_out == "sentence":
+            return hashed(sentence)
+        if len(speakers[utterance.corpus]) < MIN_SPEAKERS_TO_SPLIT:
+            return "train"
+        return hashed(utterance.speaker)
+
+    sentences = [normalize_for_scoring(utterance.text) for utterance in utterances]
+    placed = [
+        replace(u, split=possible(u, sentence))
+        for u, sentence in zip(utterances, sentences, strict=True)
+    ]
+    pinned = [u.split if u.corpus in with_own_splits else "train" for u in placed]
+    of_sentence = _settle(sentences, placed, pinned, hashed)
+    if hold_out == "speaker":
+        of_speaker = _settle([u.speaker for u in placed], placed, pinned, hashed)
+    else:
+        of_speaker = {}
+    kept, seen, left_out = [], [], []
+    for utterance, sentence in zip(placed, sentences, strict=True):
+        if of_speaker.get(utterance.speaker, utterance.split) != utterance.split:
+            left_out.append(utterance)
+        elif of_sentence[sentence] == utterance.split:
+            kept.append(utterance)
+        elif utterance.split == "test" and of_sentence[sentence] == "train":
+            seen.append(utterance)
+        else:
+            left_out.append(utterance)
+    kept, surplus = _cap_training_hours(kept, max_hours or {}, seed)
+    trained = {normalize_for_scoring(u.text) for u in kept if u.split == "train"}
+    left_out += [u for u in seen if normalize_for_scoring(u.text) not in trained]
+    seen = [u for u in seen if normalize_for_scoring(u.text) in trained]
+    return SplitCorpus(kept, seen, left_out, surplus)
 
 
 def count_splits(utterances: Sequence[Utterance]) -> Counter[str]:
     """Number of utterances per split."""
     return Counter(u.split for u in utterances)
+
+
+def _cap_training_hours(
+    utterances: Sequence[Utterance], max_hours: Mapping[str, float], seed: int
+) -> tuple[list[Utterance], list[Utterance]]:
+    """Those kept, and those too many: drawn by hash, so that more hours keep the same and more."""
+    position = {u.id: _hash_fraction(seed, f"cap\0{u.corpus}\0{u.id}") for u in utterances}
+    seconds: defaultdict[str, float] = defaultdict(float)
+    full: set[str] = set()
+    surplus: set[tuple[str, str]] = set()
+    for u in sorted(utterances, key=lambda u: (position[u.id], u.id)):
+        if u.split == "train" and u.corpus in max_hours:
+            # Full for good at the first that does not fit, so that a larger cap only adds.
+            if seconds[u.corpus] + u.duration_s > 3600 * max_hours[u.corpus]:
+                full.add(u.corpus)
+            if u.corpus in full:
+                surplus.add((u.corpus, u.id))
+            else:
+                seconds[u.corpus] += u.duration_s
+    kept = [u for u in utterances if (u.corpus, u.id) not in surplus]
+    return kept, [u for u in utterances if (u.corpus, u.id) in surplus]
+
+
+def _settle(
+    keys: Sequence[str],
+    placed: Sequence[Utterance],
+    pinned: Sequence[str],
+    hashed: Callable[[str], str],
+) -> dict[str, str]:
+    """The one split of each speaker, or sentence, of those its utterances could be in."""
+    candidates: defaultdict[str, set[str]] = defaultdict(set)
+    held_out: defaultdict[str, set[str]] = defaultdict(set)
+    for key, utterance, own in zip(keys, placed, pinned, strict=True):
+        candidates[key].add(utterance.split)
+        if own != "train":
+            held_out[key].add(own)
+    settled = {}
+    for key, splits in candidates.items():
+        if len(splits) == 1:
+            (settled[key],) = splits
+        elif held_out[key]:
+            settled[key] = max(held_out[key])  # "test" before "dev"
+        else:
+            drawn = hashed(key)
+            settled[key] = drawn if drawn in splits else "train"
+    return settled
 
 
 def _hash_fraction(seed: int, key: str) -> float:

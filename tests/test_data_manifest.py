@@ -5,19 +5,12 @@ import json
 import numpy as np
 import pytest
 import soundfile
+from miniature_corpora import common_voice_folder, tone
 
 from data_manifests import build, check
 from data_manifests.audio import audio_info, read_audio, write_wav
 from data_manifests.config import InputError
 from data_manifests.manifest import Utterance, read_manifest, read_utterance_audio, write_manifest
-from data_manifests.splits import assign_splits
-from data_manifests.twi_text import normalize_for_scoring
-
-
-def tone(seconds=1.0, rate=16_000, hertz=440.0):
-    return (0.3 * np.sin(2 * np.pi * hertz * np.arange(int(seconds * rate)) / rate)).astype(
-        np.float32
-    )
 
 
 def row(**changes):
@@ -183,60 +176,14 @@ def test_check_finds_what_rows_hide(tmp_path):
     assert "used twice" in str(caught.value) and "no speakable character" in str(caught.value)
 
 
-def utterances(num_speakers, num_sentences):
-    return [
-        Utterance(**row(id=f"{s}-{t}", speaker=f"speaker {s}", text=f"sentence {t}"))
-        for s in range(num_speakers)
-        for t in range(num_sentences)
-        if (s + t) % 3 == 0
-    ]
-
-
-@pytest.mark.parametrize("num_speakers", [1, 40])
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_splits_are_disjoint_and_stable(num_speakers, seed):
-    rows = utterances(num_speakers, 150)
-    split = assign_splits(rows, seed=seed, dev_fraction=0.1, test_fraction=0.1)
-    assert split.by_speaker == (num_speakers == 40)
-    assert len(split.utterances) + len(split.leaked) == len(rows)
-    for key in ["text", "speaker"] if split.by_speaker else ["text"]:
-        splits_of = {}
-        for utterance in split.utterances:
-            value = normalize_for_scoring(getattr(utterance, key))
-            splits_of.setdefault(value, set()).add(utterance.split)
-        assert all(len(found) == 1 for found in splits_of.values())
-    assert {u.split for u in split.utterances} == {"train", "dev", "test"}
-    again = assign_splits(rows[::-1], seed=seed, dev_fraction=0.1, test_fraction=0.1)
-    assert {u.id: u.split for u in again.utterances} == {u.id: u.split for u in split.utterances}
-
-
-def common_voice_folder(folder, sentences):
-    """A miniature corpus in Common Voice's exact layout, official dev and test empty."""
-    (folder / "clips").mkdir(parents=True)
-    header = [
-        "client_id", "path", "sentence_id", "sentence", "sentence_domain", "up_votes", "down_votes",
-        "age", "gender", "accents", "variant", "locale", "segment",
-    ]  # fmt: skip
-    lines = ["\t".join(header)]
-    for i, sentence in enumerate(sentences):
-        soundfile.write(folder / "clips" / f"cv_{i}.mp3", tone(0.5 + 0.1 * i, 32_000), 32_000)
-        cells = dict.fromkeys(header, "")
-        cells |= {"client_id": "one", "path": f"cv_{i}.mp3", "sentence": sentence, "locale": "tw"}
-        lines.append("\t".join(cells.values()))
-    for name in ("train", "validated"):
-        (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n")
-    for name in ("dev", "test", "other", "invalidated"):
-        (folder / f"{name}.tsv").write_text(lines[0] + "\n")
-    return folder
-
-
 def test_common_voice_recipe(tmp_path, capsys):
     sentences = ['• "Me din de Ama', "Wo ho te s3n?", "...", *(f"Kasa {i} bi" for i in range(30))]
     folder = common_voice_folder(tmp_path / "tw", sentences)
     (folder / "clips" / "cv_5.mp3").unlink()
-    build.main(["--common-voice", str(folder), "--out", str(tmp_path / "cv")])
+    words = ["--hold-out", "sentence", "--out", str(tmp_path / "cv")]
+    build.main(["--common-voice", str(folder), *words])
     summary = capsys.readouterr().err
-    assert "official ones are not used" in summary and "not by speaker" in summary
+    assert "splits made here" in summary and "not by speaker" in summary
     rows = [
         u for s in ("train", "dev", "test") for u in read_manifest(tmp_path / "cv" / f"{s}.jsonl")
     ]
@@ -247,7 +194,7 @@ def test_common_voice_recipe(tmp_path, capsys):
     dropped = [json.loads(line) for line in (tmp_path / "cv" / "dropped.jsonl").open()]
     assert {d["id"] for d in dropped} == {"cv_2.mp3", "cv_5.mp3"}
     with pytest.raises(InputError, match="exists already and is finished"):
-        build.main(["--common-voice", str(folder), "--out", str(tmp_path / "cv")])
+        build.main(["--common-voice", str(folder), *words])
     with pytest.raises(InputError, match="not a Common Voice folder"):
         build.main(["--common-voice", str(tmp_path), "--out", str(tmp_path / "cv2")])
 
@@ -255,6 +202,7 @@ def test_common_voice_recipe(tmp_path, capsys):
 def test_the_real_common_voice_folder(real_data, tmp_path):
     folder = real_data / "common_voice_tw"
     tables = ["--common-voice-tables", "validated", "other", "invalidated"]
+    tables += ["--hold-out", "sentence"]
     build.main(["--common-voice", str(folder), *tables, "--out", str(tmp_path / "cv")])
     counts = {
         split: len(list(read_manifest(tmp_path / "cv" / f"{split}.jsonl")))

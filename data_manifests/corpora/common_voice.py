@@ -1,28 +1,22 @@
-"""Recipes: one function per corpus, from the layout a user downloads to utterances.
-
-Each docstring states citation, licence, layout and known problems. A recipe yields every usable row
-with split "train" (`data_manifests.build` assigns the real one) and reports rows it leaves out,
-with the reason.
-"""
+"""Common Voice Twi: a small crowd-sourced corpus, in Mozilla's own layout."""
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from data_manifests.audio import audio_info
 from data_manifests.config import InputError
+from data_manifests.corpora.dialect_names import find_dialects
+from data_manifests.corpora.recording import Recording, ReportDropped
 from data_manifests.manifest import Utterance
 from data_manifests.twi_text import is_speakable, normalize_for_training
 
 COMMON_VOICE_TABLES = ("validated", "other", "invalidated")
 
-# Called with (row id, reason) for every row a recipe leaves out.
-ReportDropped = Callable[[str, str], None]
-
 
 def common_voice(
     folder: Path, report_dropped: ReportDropped, *, tables: Sequence[str] = ("validated",)
-) -> Iterator[Utterance]:
+) -> Iterator[Recording]:
     """Mozilla Common Voice, Scripted Speech, Twi (`tw`), any release.
 
     Ardila et al., "Common Voice: A Massively-Multilingual Speech Corpus", LREC 2020. CC0-1.0;
@@ -59,29 +53,27 @@ def common_voice(
             if not is_speakable(text):
                 report_dropped(row["path"], f"nothing to say in {row['sentence']!r}")
                 continue
-            yield Utterance(
+            try:
+                duration_s = durations_s.get(row["path"]) or round(audio_info(clip).duration_s, 3)
+            except InputError as error:
+                report_dropped(row["path"], str(error))
+                continue
+            utterance = Utterance(
                 id=clip.stem,
                 audio=str(clip.resolve()),
                 text=text,
-                duration_s=durations_s.get(row["path"]) or round(audio_info(clip).duration_s, 3),
+                duration_s=duration_s,
                 speaker=row["client_id"],
-                dialect=_dialect_of_common_voice(row),
+                dialect=_dialect_of(row),
                 corpus="common_voice",
                 split="train",
                 license="CC0-1.0",
             )
+            yield Recording(utterance)
 
 
-def _dialect_of_common_voice(row: dict[str, str]) -> str:
-    stated = f"{row.get('variant') or ''} {row.get('accents') or ''}".lower()
-    names = {
-        "asante": "asante",
-        "ashanti": "asante",
-        "akuapem": "akuapem",
-        "fante": "fante",
-        "fanti": "fante",
-    }
-    found = {dialect for name, dialect in names.items() if name in stated}
+def _dialect_of(row: dict[str, str]) -> str:
+    found = find_dialects(f"{row.get('variant') or ''} {row.get('accents') or ''}")
     return found.pop() if len(found) == 1 else "unknown"
 
 

@@ -1,0 +1,197 @@
+"""Any Hugging Face audio dataset: on the Hub, saved to disk, Parquet, a folder of audio."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from data_manifests.audio import audio_info, audio_info_of_bytes
+from data_manifests.config import InputError
+from data_manifests.corpora.dialect_names import find_dialects
+from data_manifests.corpora.open_dataset import open_dataset
+from data_manifests.corpora.recording import Recording, ReportDropped
+from data_manifests.manifest import Utterance
+from data_manifests.twi_text import is_speakable, normalize_for_training
+
+AUDIO_SUFFIXES = (".flac", ".mp3", ".ogg", ".opus", ".wav")
+_NOT_IN_FILE_NAMES = re.compile(r'[\\/:*?"<>|\x00-\x1f]')
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Which column holds what; None where the dataset has none."""
+
+    audio: str
+    text: str
+    speaker: str | None = None
+    id: str | None = None
+    dialect: str | None = None
+
+
+def audio_dataset(
+    source: str,
+    report_dropped: ReportDropped,
+    *,
+    corpus: str,
+    dialect: str,
+    license: str,
+    text_column: str,
+    audio_column: str = "audio",
+    speaker_column: str | None = None,
+    id_column: str | None = None,
+    dialect_column: str | None = None,
+    config: str | None = None,
+    official_splits: Mapping[str, str] | None = None,
+) -> Iterator[Recording]:
+    """Any Hugging Face dataset with an audio and a text column; cite and license it as its card
+    says.
+
+    Layout: a name on the Hub, or a local path: a folder written by `save_to_disk`, a Parquet file
+    or a folder of them, or a folder of audio with `metadata.csv` or `metadata.jsonl` (its audio
+    column is then "audio"). No code of a dataset is ever run.
+
+    Known problems: `datasets` copies Parquet into its cache (HF_HOME), so disk space is needed
+    twice. Folders of audio on the Hub need the package torchcodec, local ones do not. Without a
+    speaker column all recordings count as one speaker, and held-out speakers cannot be had.
+
+    Args:
+        source: name on the Hub or local path.
+        report_dropped: told about every row that is left out.
+        corpus: what to call it in the manifest.
+        dialect: of every row that `dialect_column` does not decide.
+        license: SPDX name, as in "CC-BY-4.0".
+        text_column: transcripts.
+        audio_column: recordings.
+        speaker_column: None where there is none; the speaker is then "<corpus>/unknown".
+        id_column: None numbers the rows.
+        dialect_column: cells that name one dialect, as in "Asante Twi", decide it.
+        config: which of the dataset's configurations; None where it has one.
+        official_splits: the dataset's split names to ours where they can be trusted, as in
+            {"validation": "dev"}; all other rows are "train".
+
+    Raises:
+        InputError: cannot be opened (not found, offline, other configurations, no data), or a
+            column is missing (those there are are named).
+    """
+    columns = Columns(
+        audio=audio_column,
+        text=text_column,
+        speaker=speaker_column,
+        id=id_column,
+        dialect=dialect_column,
+    )
+    yield from read_rows(
+        source, open_dataset(source, config), columns, report_dropped,
+        corpus=corpus, dialect=dialect, license=license, official_splits=official_splits or {},
+    )  # fmt: skip
+
+
+def read_rows(
+    source: str,
+    splits: Mapping[str, Any],
+    columns: Columns,
+    report_dropped: ReportDropped,
+    *,
+    corpus: str,
+    dialect: str,
+    license: str,
+    official_splits: Mapping[str, str],
+) -> Iterator[Recording]:
+    """Rows of an opened dataset as recordings; arguments and errors as `audio_dataset`'s."""
+    undecoded = {
+        split: _without_decoding(source, split, dataset, columns)
+        for split, dataset in splits.items()
+    }
+    ids: set[str] = set()
+    for split, dataset in undecoded.items():
+        for i in range(len(dataset)):
+            row = dataset[i]
+            name = str(row[columns.id]) if columns.id else f"{corpus}-{split}-{i:06d}"
+            row_id = _NOT_IN_FILE_NAMES.sub("_", name)
+            try:
+                if row_id in ids:
+                    raise InputError("its id is that of an earlier row")
+                utterance = _utterance(
+                    row, row_id, columns, corpus=corpus, dialect=dialect, license=license,
+                    split=official_splits.get(split, "train"),
+                )  # fmt: skip
+            except InputError as error:
+                report_dropped(row_id, str(error))
+                continue
+            ids.add(row_id)
+            in_table = row[columns.audio]["bytes"] is not None
+            read = partial(_read_bytes, dataset, i, columns.audio) if in_table else None
+            yield Recording(utterance, read)
+
+
+def _without_decoding(source: str, split: str, dataset: Any, columns: Columns) -> Any:
+    import datasets
+
+    for column in (columns.audio, columns.text, columns.speaker, columns.id, columns.dialect):
+        if column is not None and column not in dataset.column_names:
+            raise InputError(
+                f"{source}: no column {column!r} in its split {split!r}; its columns: "
+                f"{', '.join(dataset.column_names)}"
+            )
+    try:
+        # Decoding would need torchcodec.
+        return dataset.cast_column(columns.audio, datasets.Audio(decode=False))
+    except (TypeError, ValueError, NotImplementedError):
+        kind = dataset.features[columns.audio]
+        raise InputError(
+            f"{source}: column {columns.audio!r} does not hold audio: {kind}"
+        ) from None
+
+
+def _utterance(
+    row: Mapping[str, Any], row_id: str, columns: Columns,
+    *, corpus: str, dialect: str, license: str, split: str,
+) -> Utterance:  # fmt: skip
+    """Raises InputError with the reason to leave the row out."""
+    text = normalize_for_training(str(row[columns.text] or ""))
+    if not is_speakable(text):
+        raise InputError(f"nothing to say in {text!r}")
+    audio = row[columns.audio]
+    if audio is None:
+        raise InputError("no audio")
+    if audio["bytes"] is not None:
+        info = audio_info_of_bytes(audio["bytes"], row_id)
+        where = row_id + _suffix_of(audio)
+    elif audio["path"]:
+        file = Path(audio["path"])
+        info, where = audio_info(file), str(file.resolve())
+    else:
+        raise InputError("no audio")
+    stated = find_dialects(str(row[columns.dialect])) if columns.dialect else set()
+    speaker = row[columns.speaker] if columns.speaker else None
+    return Utterance(
+        id=row_id,
+        audio=where,
+        text=text,
+        duration_s=round(info.duration_s, 3),
+        speaker=f"{corpus}/{'unknown' if speaker in (None, '') else speaker}",
+        dialect=stated.pop() if len(stated) == 1 else dialect,
+        corpus=corpus,
+        split=split,
+        license=license,
+    )
+
+
+def _read_bytes(dataset: Any, i: int, column: str) -> bytes:
+    encoded: bytes = dataset[i][column]["bytes"]
+    return encoded
+
+
+def _suffix_of(audio: Mapping[str, Any]) -> str:
+    """Of the name the dataset gives it, else by the first bytes; "" where neither tells."""
+    suffix = PurePosixPath(audio["path"] or "").suffix.lower()
+    if suffix in AUDIO_SUFFIXES:
+        return suffix
+    for start, suffix in ((b"RIFF", ".wav"), (b"fLaC", ".flac"), (b"OggS", ".ogg")):
+        if audio["bytes"].startswith(start):
+            return suffix
+    # An ID3 tag, or the eleven set bits that open an MPEG frame.
+    is_mp3 = re.match(rb"ID3|\xff[\xe0-\xff]", audio["bytes"]) is not None
+    return ".mp3" if is_mp3 else ""

@@ -1,0 +1,88 @@
+"""Recordings of all corpora asked for: read once, with their audio as files."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from data_manifests.config import InputError
+from data_manifests.corpora.recording import Recording
+from data_manifests.manifest import Utterance
+from data_manifests.twi_dialects import guess_dialect
+
+
+def collect_recordings(
+    recipes: Sequence[tuple[str, Iterable[Recording]]], dropped: list[dict[str, str]]
+) -> dict[str, Recording]:
+    """Read every recipe to its end.
+
+    Args:
+        recipes: name of the corpus, and its recordings.
+        dropped: rows that are left out are added to it, with the reason.
+
+    Returns:
+        Every recording by its utterance's id; of two with the same id the first. Where the dialect
+        is unknown, the utterance has a `dialect_guess` if its spelling allows one.
+
+    Raises:
+        InputError: a corpus without a usable utterance.
+    """
+    recordings: dict[str, Recording] = {}
+    for name, rows in recipes:
+        num_before = len(recordings)
+        for recording in tqdm(rows, desc=name, unit=" utterances"):
+            utterance = _with_dialect_guess(recording.utterance)
+            if utterance.id in recordings:
+                reason = f"its id is that of another recording of {name}"
+                dropped.append({"corpus": name, "id": utterance.id, "reason": reason})
+                continue
+            recordings[utterance.id] = replace(recording, utterance=utterance)
+        if len(recordings) == num_before:
+            reasons = Counter(row["reason"] for row in dropped if row["corpus"] == name)
+            most = "; ".join(f"{reason} ({n})" for reason, n in reasons.most_common(1))
+            raise InputError(f"{name}: no usable utterance{': ' + most if most else ''}")
+    return recordings
+
+
+def _with_dialect_guess(utterance: Utterance) -> Utterance:
+    if utterance.dialect != "unknown":
+        return utterance
+    guess = guess_dialect(utterance.text)
+    return utterance if guess == "unknown" else replace(utterance, dialect_guess=guess)
+
+
+def write_audio(
+    out: Path, chosen: Sequence[Utterance], recordings: Mapping[str, Recording]
+) -> Iterator[Utterance]:
+    """Copy audio out of archives and tables into `out/audio/<corpus>/`; what is there stays.
+
+    Args:
+        out: folder of the manifests.
+        chosen: what is in a manifest.
+        recordings: by id.
+
+    Yields:
+        The utterances, `audio` relative to `out` where it lies below it, else absolute.
+    """
+    for utterance in tqdm(chosen, desc="audio", unit=" recordings"):
+        audio_bytes = recordings[utterance.id].audio_bytes
+        if audio_bytes is None:
+            yield replace(utterance, audio=_as_seen_from(out, utterance.audio))
+            continue
+        relative = Path("audio", utterance.corpus, utterance.audio)
+        path = out / relative
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            aside = path.with_name(path.name + ".tmp")
+            aside.write_bytes(audio_bytes())
+            aside.replace(path)
+        yield replace(utterance, audio=str(relative))
+
+
+def _as_seen_from(folder: Path, audio: str) -> str:
+    """Relative where it lies under the folder, which can then be moved; else absolute."""
+    path = Path(audio).resolve()
+    inside = folder.resolve()
+    return str(path.relative_to(inside) if path.is_relative_to(inside) else path)

@@ -1,0 +1,86 @@
+"""Tables as text, whatever separates their columns: tab, comma, semicolon or `|`."""
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from data_manifests.config import InputError
+
+DELIMITERS = ("\t", "|", ";", ",")
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One row; `cells` by column, or None where it has not as many cells as the header."""
+
+    line_number: int
+    cells: dict[str, str] | None
+
+
+@dataclass(frozen=True)
+class DelimitedTable:
+    """A header and its rows, surrounding white space removed from all cells."""
+
+    name: str
+    columns: tuple[str, ...]
+    rows: tuple[TableRow, ...]
+
+    def require(self, columns: tuple[str, ...]) -> None:
+        """Raise InputError, naming the columns there are, unless all of `columns` are."""
+        missing = [column for column in columns if column not in self.columns]
+        if missing:
+            raise InputError(
+                f"{self.name}: no column {missing[0]!r}; its columns: {', '.join(self.columns)}"
+            )
+
+
+def read_delimited_table(content: bytes, name: str, *, row_per_line: bool) -> DelimitedTable:
+    """Read a table with a header row; the delimiter is the one the header has most of.
+
+    Args:
+        content: the whole file, UTF-8 with or without byte order mark.
+        name: what to call it in messages.
+        row_per_line: every line is a row, so that a stray quotation mark spoils its own line and no
+            more. Off, a quoted cell may hold line breaks, as spreadsheets export them.
+
+    Raises:
+        InputError: not UTF-8, empty, a header of one column, or a cell of over 128 KiB.
+    """
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name}: not UTF-8 ({error.reason} at byte {error.start})") from None
+    header = text.partition("\n")[0]
+    delimiter = max(DELIMITERS, key=header.count)
+    if delimiter not in header:
+        raise InputError(f"{name}:1: expected a header of several columns, got {header.strip()!r}")
+    lines = _read_lines(text, delimiter) if row_per_line else _read_cells(text, delimiter)
+    try:
+        rows = [(n, [cell.strip() for cell in cells]) for n, cells in lines if any(cells)]
+    except csv.Error as error:
+        raise InputError(f"{name}: {error}") from None
+    columns = tuple(rows[0][1])
+    return DelimitedTable(
+        name,
+        columns,
+        tuple(
+            TableRow(n, dict(zip(columns, cells, strict=True)))
+            if len(cells) == len(columns)
+            else TableRow(n, None)
+            for n, cells in rows[1:]
+        ),
+    )
+
+
+def _read_lines(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    # Not str.splitlines: it also breaks at characters such as U+2028 inside a sentence.
+    for line_number, line in enumerate(text.split("\n"), start=1):
+        for cells in csv.reader([line.rstrip("\r")], delimiter=delimiter):
+            yield line_number, cells
+
+
+def _read_cells(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    for cells in reader:
+        yield reader.line_num, cells

@@ -1,0 +1,17 @@
+"""Names of the dialects as corpora write them: AsantiTwi, akuapem-twi, Mfantse, ..."""
+
+SPELLINGS = {
+    "asante": ("asante", "asanti", "ashanti"),
+    "akuapem": ("akuapem", "akuapim", "akwapem", "akwapim"),
+    "fante": ("fante", "fanti", "mfantse"),
+}
+
+
+def find_dialects(text: str) -> set[str]:
+    """Every dialect that a file name or a cell names, upper or lower case; empty where none is."""
+    lower = text.lower()
+    return {
+        dialect
+        for dialect, spellings in SPELLINGS.items()
+        if any(spelling in lower for spelling in spellings)
+    }

@@ -1,0 +1,209 @@
+"""FISD: sentences about money, read by some 200 people for each dialect of Akan."""
+
+import re
+import unicodedata
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from data_manifests.audio import audio_info, audio_info_of_bytes
+from data_manifests.config import InputError
+from data_manifests.corpora.delimited_table import DelimitedTable, read_delimited_table
+from data_manifests.corpora.dialect_names import find_dialects
+from data_manifests.corpora.recording import Recording, ReportDropped
+from data_manifests.manifest import Utterance
+from data_manifests.twi_text import is_speakable, normalize_for_training
+
+AUDIO_COLUMN, TEXT_COLUMN = "Audio Filepath", "Transcription"
+
+_FILE_NAME = re.compile(
+    r"(?P<language>[a-z]+?)(?:Fm|Ma)\d*-(?P<speaker>[^-]+)-Tmp\d+-.+\.ogg", re.IGNORECASE
+)
+# With the blanks before it, so that "X (note)." becomes "X.". A bracket left open runs to the end.
+_NOTE = re.compile(r"\s*(?:\([^()]*(?:\)|$)|\[[^\[\]]*(?:\]|$))")
+_BETWEEN_PHRASES = re.compile(r"\s+/+\s*|/+\s+")
+_RIGHT_WORDS = re.compile(r"(?<!\d)/\S*|/(?!\d)\S*")
+
+
+def fisd(path: Path, report_dropped: ReportDropped, *, dialect: str) -> Iterator[Recording]:
+    """Financial Inclusion Speech Dataset (Ashesi University and Nokwary Technologies), one dialect.
+
+    Asamoah Owusu et al., "Financial Inclusion Speech Dataset", 2022, github.com/Ashesi-Org/
+    Financial-Inclusion-Speech-Dataset. CC BY 4.0. About 30 h Asante, 38 h Akuapem, 39 h Fante.
+
+    Layout: `data.csv` (`Audio Filepath`, `Transcription`, `Translation`, tab-separated) beside
+    `audios/*.ogg` (Opus, 48 kHz), zipped or not, enclosing folders or not. Folders in `Audio
+    Filepath` mean nothing: rows and audio are joined by file name. AsantiTwiFm23-MMuHe3cd-
+    Tmp033-90pZBJ.ogg: dialect, gender, age, speaker, prompt.
+
+    Known problems: everyone reads the same prompts, about 120 a dialect and three words long on
+    average, so a model can know them by heart; 90p and 10p share speakers and prompts, so the
+    split is "train" for all. 1 to 3 % of recordings are cut short or say something else. Prompts
+    hold notes to the reader, see `clean_fisd_prompt`; rows so changed have a `note`. Some speaker
+    ids hold a blank.
+
+    Args:
+        path: a zip (fisd-asanti-twi-90p.zip, ...) or a folder with one or more of them unpacked.
+        report_dropped: told about every row that is left out.
+        dialect: asante, akuapem or fante.
+
+    Raises:
+        InputError: no `data.csv` or no audio, a column is missing, a broken zip, or most file names
+            name another dialect.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
+    files = _list_zip(path) if path.is_file() else _list_folder(path)
+    if not files.tables or not files.audio:
+        raise InputError(f"{path}: not FISD ({'no .ogg' if files.tables else 'no data.csv'} in it)")
+    tables = [read_delimited_table(content(), n, row_per_line=True) for n, content in files.tables]
+    for table in tables:
+        table.require((AUDIO_COLUMN, TEXT_COLUMN))
+    _refuse_other_dialect(path, tables, dialect)
+    for table in tables:
+        for row in table.rows:
+            if row.cells is None:
+                report_dropped(f"{table.name}:{row.line_number}", "not as many cells as the header")
+                continue
+            name = _base_name(row.cells[AUDIO_COLUMN])
+            try:
+                recording = _recording(name, row.cells[TEXT_COLUMN], files.audio.get(name), dialect)
+            except InputError as error:
+                report_dropped(name or f"{table.name}:{row.line_number}", str(error))
+                continue
+            yield recording
+
+
+def clean_fisd_prompt(text: str) -> str:
+    """What a reader of an FISD prompt says; "" where that is nothing.
+
+    Notes in round or square brackets go: "Mepaa'kyɛw (spoken. Written: Mepawokyew)" is Mepaa'kyɛw.
+    Of alternatives the left one stays: a slash with a blank beside it parts whole prompts ("ɛberɛ
+    nni hɔ/ mmerɛ nni hɔ" is ɛberɛ nni hɔ), one without parts two words ("sika/pesewa bi" is sika
+    bi); between digits it is a number's. Some readers may have said the right one: nothing tells
+    them apart. ń, written for syllabic n, is n. Then `normalize_for_training`. Idempotent.
+    """
+    text = normalize_for_training(text)
+    while (without_note := _NOTE.sub("", text)) != text:
+        text = without_note
+    phrases = [phrase for phrase in _BETWEEN_PHRASES.split(text) if is_speakable(phrase)]
+    text = _RIGHT_WORDS.sub("", phrases[0].strip("/ ")) if phrases else ""
+    text = unicodedata.normalize("NFC", text).replace("ń", "n").replace("Ń", "N")
+    text = normalize_for_training(text)
+    return text if is_speakable(text) else ""
+
+
+@dataclass(frozen=True)
+class _Files:
+    """The tables (name, how to read it), and audio by file name: a file, or how to read it."""
+
+    tables: list[tuple[str, Callable[[], bytes]]]
+    audio: dict[str, Path | Callable[[], bytes]]
+
+
+def _list_folder(path: Path) -> _Files:
+    files = _Files([], {})
+    for file in sorted(path.rglob("*")):
+        kind = _kind_of(str(file.relative_to(path)))
+        if kind == "table":
+            files.tables.append((str(file), file.read_bytes))
+        elif kind == "audio":
+            files.audio.setdefault(file.name, file)
+    return files
+
+
+def _list_zip(path: Path) -> _Files:
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise InputError(f"{path}: not a readable zip ({error})") from None
+    files = _Files([], {})
+    for member in sorted(archive.namelist()):
+        kind = _kind_of(member)
+        if kind == "table":
+            files.tables.append((f"{path}:{member}", partial(_read_member, archive, member)))
+        elif kind == "audio":
+            files.audio.setdefault(
+                PurePosixPath(member).name, partial(_read_member, archive, member)
+            )
+    return files
+
+
+def _read_member(archive: zipfile.ZipFile, member: str) -> bytes:
+    try:
+        return archive.read(member)
+    # RuntimeError: it has a password.
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:
+        raise InputError(f"{archive.filename}: {member} is damaged ({error})") from None
+
+
+def _kind_of(relative: str) -> str | None:
+    """ "table", "audio", or None for anything else, hidden files and macOS's shadow copies."""
+    parts = PurePosixPath(relative).parts
+    if any(part.startswith(".") or part == "__MACOSX" for part in parts):
+        return None
+    if parts[-1].lower() == "data.csv":
+        return "table"
+    return "audio" if parts[-1].lower().endswith(".ogg") else None
+
+
+def _base_name(cell: str) -> str:
+    return PurePosixPath(cell.replace("\\", "/")).name
+
+
+def _language_of(name: str) -> str:
+    """The dialect in a file name, "ga" for the corpus's fourth language, or "" where unclear."""
+    match = _FILE_NAME.fullmatch(name)
+    if match is None:
+        return ""
+    found = find_dialects(match["language"])
+    return found.pop() if found else "ga" if match["language"].lower() == "ga" else ""
+
+
+def _refuse_other_dialect(path: Path, tables: list[DelimitedTable], dialect: str) -> None:
+    rows = [row.cells for table in tables for row in table.rows if row.cells is not None]
+    counts = Counter(_language_of(_base_name(cells[AUDIO_COLUMN])) for cells in rows)
+    counts.pop("", None)
+    for language, count in counts.most_common(1):
+        if language != dialect and 2 * count > len(rows):
+            raise InputError(
+                f"{path}: {count} of {len(rows)} file names say {language}, expected {dialect}; "
+                "name the corpus of that dialect"
+            )
+
+
+def _recording(
+    name: str, original: str, audio: Path | Callable[[], bytes] | None, dialect: str
+) -> Recording:
+    """Raises InputError with the reason to leave it out."""
+    match = _FILE_NAME.fullmatch(name)
+    if match is None:
+        raise InputError("file name is not <language><gender><age>-<speaker>-Tmp<n>-<n>.ogg")
+    if _language_of(name) not in ("", dialect):
+        raise InputError(f"file name says {_language_of(name)}, not {dialect}")
+    if audio is None:
+        raise InputError("data.csv names it, audios/ does not have it")
+    text = clean_fisd_prompt(original)
+    if not text:
+        raise InputError(f"nothing to say in {original!r}")
+    if isinstance(audio, Path):
+        info, where, read = audio_info(audio), str(audio.resolve()), None
+    else:
+        info, where, read = audio_info_of_bytes(audio(), name), name, audio
+    utterance = Utterance(
+        id=Path(name).stem,
+        audio=where,
+        text=text,
+        duration_s=round(info.duration_s, 3),
+        speaker=f"fisd/{match['speaker'].strip()}",
+        dialect=dialect,
+        corpus=f"fisd_{dialect}",
+        split="train",
+        license="CC-BY-4.0",
+    )
+    is_rewritten = text != normalize_for_training(original)
+    return Recording(utterance, read, note=f"prompt rewritten: {original}" if is_rewritten else "")

@@ -1,0 +1,67 @@
+"""Hugging Face datasets, opened from wherever they are, without decoding audio."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from data_manifests.config import InputError
+
+METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
+
+
+def open_dataset(
+    source: str, config: str | None = None, *, parquet_files: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Open all splits of a dataset.
+
+    Args:
+        source: name on the Hub, or local path: a folder written by `save_to_disk`, a Parquet file
+            or a folder of them, or a folder of audio with `metadata.csv` or `metadata.jsonl`.
+        config: which of its configurations.
+        parquet_files: split name -> pattern of Parquet files, local or hf://; read in place of
+            whatever `source` would resolve to.
+
+    Returns:
+        Split name -> `datasets.Dataset`.
+
+    Raises:
+        InputError: it cannot be opened; the library's reason is in the message.
+    """
+    import datasets  # one second to import, and only here
+
+    path = Path(source)
+    try:
+        if parquet_files is not None:
+            opened = datasets.load_dataset("parquet", data_files=dict(parquet_files))
+        elif (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
+            opened = datasets.load_from_disk(source)
+        elif path.is_file():
+            opened = datasets.load_dataset("parquet", data_files=source)
+        elif metadata := [file for name in METADATA_NAMES for file in sorted(path.rglob(name))]:
+            opened = {
+                file.parent.name if file.parent != path else "train": _open_audio_folder(file)
+                for file in metadata
+            }
+        else:
+            opened = datasets.load_dataset(source, config)
+    except InputError:
+        raise
+    # RuntimeError: it consists of code. Connection and file errors are OSErrors.
+    except (datasets.exceptions.DatasetsError, OSError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise InputError(f"{source}: cannot be opened as a dataset: {reason}") from None
+    return {"train": opened} if isinstance(opened, datasets.Dataset) else dict(opened)
+
+
+def _open_audio_folder(metadata: Path) -> Any:
+    """What `load_dataset("audiofolder")` gives. That needs torchcodec even for audio it only names
+    (datasets 5.2, `Audio.encode_example`)."""
+    import datasets
+
+    kind = "csv" if metadata.suffix == ".csv" else "json"
+    table = datasets.load_dataset(kind, data_files=str(metadata), split="train")
+    if "file_name" not in table.column_names:
+        columns = ", ".join(table.column_names)
+        raise InputError(f"{metadata}: no column 'file_name'; its columns: {columns}")
+    files = [str(metadata.parent / name) for name in table["file_name"]]
+    return table.remove_columns("file_name").add_column("audio", files)

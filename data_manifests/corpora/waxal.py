@@ -1,0 +1,119 @@
+"""WAXAL, the Akan part: people describing pictures, and studio voices."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from data_manifests.config import InputError
+from data_manifests.corpora.audio_dataset import Columns, read_rows
+from data_manifests.corpora.open_dataset import open_dataset
+from data_manifests.corpora.recording import Recording, ReportDropped
+
+TEXT_COLUMNS = ("transcription", "text")
+_SPLITS = ("train", "validation", "test")
+# "[10] Du": digits in brackets, before the words for them. Brackets that hold letters stay.
+_BRACKETED_NUMBER = re.compile(r"\[[^\[\]\w]*\d(?:\d|[^\[\]\w])*\]")
+
+
+@dataclass(frozen=True)
+class _Config:
+    folder: str  # of the repository
+    language: str
+    dialect: str
+    official_splits: dict[str, str]
+
+
+WAXAL_CONFIGS = {
+    "aka_asr": _Config(
+        "data/ASR/aka", "aka", "unknown", {"train": "train", "validation": "dev", "test": "test"}
+    ),
+    "twi_tts": _Config("data/TTS/twi", "twi", "unknown", {}),
+    "fat_tts": _Config("data/TTS/fat", "fat", "fante", {}),
+}
+
+
+def waxal(source: str, report_dropped: ReportDropped, *, config: str) -> Iterator[Recording]:
+    """WAXAL (google/WaxalNLP), one of its three configurations of Akan.
+
+    WAXAL, arXiv:2602.02734, 2026. Its Akan part is from the University of Ghana: CC BY 4.0.
+
+    Layout: Parquet, audio inside, under `data/ASR/aka/`, `data/TTS/twi/`, `data/TTS/fat/`, named
+    `<language>-<split>-*.parquet`. Columns id, speaker_id, audio, transcription or text.
+
+    aka_asr: about 70 h of spontaneous speech, 15 to 30 s a recording. The official splits are kept
+    (validation is our dev): no test speaker is in train, and published error rates are on that
+    test. `unlabeled` is not read. twi_tts, fat_tts: studio speech; the same four speakers are in
+    all of its splits, so every row is "train".
+
+    Known problems: aka_asr mixes Asante, Akuapem and Fante, and no column says which, hence
+    "unknown"; so is twi_tts, said to be Twi and no more. English words inside. A few recordings
+    occur twice. Made from UGSpeechData: never test on one and train on the other. Four in ten
+    twi_tts texts hold numbers twice, "[10] Du": the bracket is removed, and the row has a `note`.
+    TTS recordings last up to 380 s.
+
+    Args:
+        source: google/WaxalNLP, or a local copy of that repository or of one of its folders.
+        report_dropped: told about every row that is left out.
+        config: aka_asr, twi_tts or fat_tts.
+
+    Raises:
+        InputError: no such configuration, no Parquet files of it, not reachable, or a column is
+            missing.
+    """
+    if config not in WAXAL_CONFIGS:
+        raise InputError(f"WAXAL {config!r}: expected one of {', '.join(WAXAL_CONFIGS)}")
+    part = WAXAL_CONFIGS[config]
+    splits = open_dataset(source, parquet_files=_find_parquet(source, part))
+    columns = Columns(
+        audio="audio",
+        text=_text_column(source, next(iter(splits.values())).column_names),
+        speaker="speaker_id",
+        id="id",
+    )
+    rows = read_rows(
+        source, splits, columns, report_dropped, corpus=f"waxal_{config}", dialect=part.dialect,
+        license="CC-BY-4.0", official_splits=part.official_splits,
+    )  # fmt: skip
+    for recording in rows:
+        yield _with_words_only(recording, config)
+
+
+def _find_parquet(source: str, part: _Config) -> dict[str, str]:
+    """Split name -> pattern. The files are named one by one because the repository's own
+    configurations would download `unlabeled` as well."""
+    if not Path(source).exists():
+        folder = f"hf://datasets/{source}/{part.folder}"
+        return {split: f"{folder}/{part.language}-{split}-*.parquet" for split in _SPLITS}
+    for folder in (part.folder, part.folder.removeprefix("data/"), part.language, "."):
+        patterns = {split: f"{folder}/{part.language}-{split}-*.parquet" for split in _SPLITS}
+        found = {
+            split: str(Path(source) / pattern)
+            for split, pattern in patterns.items()
+            if any(Path(source).glob(pattern))
+        }
+        if found:
+            return found
+    raise InputError(f"{source}: no {part.folder}/{part.language}-<split>-*.parquet in it")
+
+
+def _text_column(source: str, column_names: Sequence[str]) -> str:
+    for column in TEXT_COLUMNS:
+        if column in column_names:
+            return column
+    raise InputError(
+        f"{source}: no column {' or '.join(TEXT_COLUMNS)}; its columns: {', '.join(column_names)}"
+    )
+
+
+def _with_words_only(recording: Recording, config: str) -> Recording:
+    """Without bracketed numbers; speakers are numbered across all configurations."""
+    utterance = recording.utterance
+    text = " ".join(_BRACKETED_NUMBER.sub(" ", utterance.text).split())
+    speaker = utterance.speaker.removeprefix(f"waxal_{config}/")
+    is_rewritten = text != utterance.text
+    return replace(
+        recording,
+        utterance=replace(utterance, text=text, speaker=f"waxal/{speaker}"),
+        note=f"prompt rewritten: {utterance.text}" if is_rewritten else "",
+    )

@@ -1,0 +1,61 @@
+"""Apply a function to a stream, in several processes if asked to: results in order, few items in
+memory."""
+
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# Items sent to a process at a time: handing one over costs as much as looking at a short row.
+CHUNK_ITEMS = 32
+# Chunks under way for each process: one at work, one waiting, so that none idles while this process
+# deals with results.
+CHUNKS_PER_WORKER = 2
+
+
+def map_in_order(
+    function: Callable[[Item], Result], items: Iterable[Item], *, num_workers: int
+) -> Iterator[tuple[Item, Result]]:
+    """Yield every item with its result, in the items' order.
+
+    At most `CHUNK_ITEMS * CHUNKS_PER_WORKER * num_workers` items are held.
+
+    Args:
+        function: defined in a module (processes import it), or a `partial` of such a one.
+        items: read only as fast as results are taken.
+        num_workers: processes; 0 works in this one, on one item at a time.
+
+    Raises:
+        Exception: what `items` or `function` raise, here and unchanged; what was under way is
+            dropped.
+    """
+    if num_workers == 0:
+        for item in items:
+            yield item, function(item)
+        return
+    source = iter(items)
+    under_way: deque[tuple[list[Item], Future[list[Result]]]] = deque()
+    # Spawned, not forked: a fork copies the locks of threads (BLAS, tqdm) that it does not copy.
+    pool = ProcessPoolExecutor(num_workers, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        while True:
+            while len(under_way) < CHUNKS_PER_WORKER * num_workers:
+                chunk = list(islice(source, CHUNK_ITEMS))
+                if not chunk:
+                    break
+                under_way.append((chunk, pool.submit(_apply_to_all, function, chunk)))
+            if not under_way:
+                return
+            chunk, future = under_way.popleft()
+            yield from zip(chunk, future.result(), strict=True)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _apply_to_all(function: Callable[[Item], Result], chunk: list[Item]) -> list[Result]:
+    return [function(item) for item in chunk]

@@ -1,0 +1,110 @@
+"""Which Akan dialect a text is spelt in: Asante, Akuapem, Fante, or unknown.
+
+    guess_dialect("Adeɛ no firi Kumase.")   ->  "asante"
+    guess_dialect("Nea ɔkae no.")           ->  "unknown": one weak cue does not decide
+
+A guess about spelling, not about the speaker: transcribers spell speech of one dialect in another.
+It fills in `dialect` where a corpus does not say, and shows what a corpus holds. The cues are few,
+because most Twi words are spelt alike in all three; `tests/golden/twi_dialects.tsv` has examples.
+"""
+
+import re
+
+from data_manifests.twi_text import normalize_for_scoring
+
+SURE, WEAK = 2, 1
+MIN_EVIDENCE = 2
+MIN_RATIO = 3
+"""A dialect needs as many points: one sure cue or two weak ones, and three times as many as each
+other dialect. With less, a single typing error or a quoted word would decide."""
+
+# Words as `normalize_for_scoring` leaves them, and where each is from.
+# "orthography": what sets the three written standards apart: final vowels that Asante writes and
+# Akuapem drops, dz and ts in Fante. "UDHR": the word, or its spelling, is in one of the three
+# Universal Declarations only (odd paragraphs). Corpora (WAXAL, MasakhaPOS, AfriQA, AfriSenti,
+# Common Voice) showed which of these words keep company with cues of another dialect; such words
+# became weak or were thrown out (ade, fi, hunu, hokwan, dɛ, hɔnom, mb-, nd-).
+SURE_WORDS = {
+    "asante": (
+        *("adeɛ", "berɛ", "ɛberɛ", "aberɛ", "mmerɛ", "foforɔ", "afoforɔ"),  # orthography, UDHR
+        *("firi", "ɛfiri", "ɔfiri", "wɔfiri", "sɛdeɛ", "ɛsiane", "ahodoɔ"),  # orthography, UDHR
+        *("ɔhunu", "wɔhunu"),  # orthography; hunu alone also means "only"
+    ),
+    "akuapem": (
+        *("bere", "berem", "foforo", "afoforo", "mmea", "yiye", "esiane"),  # UDHR
+        *("biako", "ɔbea", "efisɛ"),  # orthography; in corpora without Asante endings
+    ),
+    "fante": (
+        *("dze", "dza", "dzi", "adze", "wɔdze", "ɔdze", "hɔn", "nyimpa"),  # UDHR
+        *("ntsi", "tsir", "tse", "ɔtse", "tsena"),  # orthography, UDHR, WAXAL
+    ),
+}
+WEAK_WORDS = {
+    "asante": ("yie", "mmienu", "mmiɛnsa"),  # AfriQA has mmienu in questions spelt as in Akuapem
+    "akuapem": (
+        *("nea", "sɛnea", "abiɛsa"),  # UDHR; nea stands beside Asante endings 17 times in WAXAL
+        *("gyidi", "ahofadi", "asɛde", "asomdwoe"),  # UDHR; where Asante has a further vowel
+    ),
+    "fante": ("kor", "ebien", "ekyir", "enyim", "mber"),  # UDHR, WAXAL
+}
+
+# Endings and letters, all weak, of words that are in no list above.
+PATTERNS = {
+    "asante": re.compile(r"\w+(?:[ei]ɛ|oɔ|uo)"),  # aseɛ, anigyeɛ, abatoɔ, nkurɔfoɔ, nsuo
+    "fante": re.compile(r"\w*(?:dz[aeɛio]|ts[eɛi])\w*"),  # fahodzi, wiadze, asetsena
+}
+# Written in Akuapem and in Fante, not in Asante. Each line counts once however many words show it,
+# as transcribers of Asante leave the ɔ of -foɔ out now and then (WAXAL: nkurɔfo beside ntaadeɛ).
+SHARED_PATTERNS = (
+    re.compile(r"\w+[iu]w"),  # kuw, titiriw, abufuw
+    re.compile(r"\w\w+fo"),  # asɛnnifo, nkurɔfo
+    re.compile(r"(?:o|wo|wu|mi|ye)hu"),  # ohu: he sees
+    re.compile(r"ahorow|abien"),  # UDHR; WAXAL has abien beside dz and ts 11 times of 17
+)
+# Words of those shapes that all three share, and names.
+NO_CUES = frozenset(
+    [
+        *("nimdeɛ", "tuo", "atuo", "etuo", "duo"),
+        *("abɛɛfo", "aborɔfo", "abrɔfo", "brofo", "borɔfo", "asafo", "asaafo", "info"),
+        *("akufo", "akuffo", "sarfo", "dzifa", "tsikata", "tsitsi", "akatsi", "mantse"),
+        *("itself", "outside"),
+    ]
+)
+
+
+def guess_dialect(text: str) -> str:
+    """Guess from the spelling: "asante", "akuapem", "fante" or "unknown".
+
+    Every distinct word of the normalised text counts once, 2 points for a sure cue and 1 for a weak
+    one. "unknown" where no dialect has `MIN_EVIDENCE` points, or where the evidence is
+    contradictory: another dialect has more than a third of the points of the best.
+
+    Measured on the Universal Declaration of Human Rights: see tests/test_data_twi_dialects.py.
+    """
+    points = count_evidence(text)
+    dialect, best = max(points.items(), key=lambda item: item[1])
+    others = (number for other, number in points.items() if other != dialect)
+    if best < MIN_EVIDENCE or any(MIN_RATIO * number > best for number in others):
+        return "unknown"
+    return dialect
+
+
+def count_evidence(text: str) -> dict[str, int]:
+    """Points of each dialect, 0 where nothing speaks for it.
+
+    What Akuapem and Fante share counts for Fante where the text is Fante by its other words, and
+    for Akuapem otherwise: there are few Fante sentences without dz, ts or hɔn.
+    """
+    words = set(normalize_for_scoring(text).split()) - NO_CUES
+    points = {dialect: sum(_weigh(word, dialect) for word in words) for dialect in SURE_WORDS}
+    shared = sum(any(map(pattern.fullmatch, words)) for pattern in SHARED_PATTERNS)
+    points["fante" if points["fante"] >= MIN_EVIDENCE else "akuapem"] += WEAK * shared
+    return points
+
+
+def _weigh(word: str, dialect: str) -> int:
+    if word in SURE_WORDS[dialect]:
+        return SURE
+    pattern = PATTERNS.get(dialect)
+    is_weak = word in WEAK_WORDS[dialect] or (pattern is not None and pattern.fullmatch(word))
+    return WEAK if is_weak else 0

@@ -1,0 +1,175 @@
+"""`data_manifests.build` over miniature corpora in their exact layouts, mixed."""
+
+import json
+
+import pytest
+from conftest import run
+from miniature_corpora import (
+    bibletts_tgz,
+    common_voice_folder,
+    encoded_tone,
+    fisd_zip,
+    saved_dataset,
+    ugspeechdata_folder,
+    waxal_folder,
+)
+
+from data_manifests import build
+from data_manifests.config import InputError
+from data_manifests.manifest import read_manifest, read_utterance_audio
+
+PROMPTS = [f"Kɔ sika korabea {number}" for number in ("baako", "mmienu", "mmiɛnsa", "ɛnan")]
+SPLITS = ("train", "dev", "test")
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory):
+    """Of each corpus its flag and a miniature of it."""
+    folder = tmp_path_factory.mktemp("corpora")
+    speakers = [f"Ama{i:02d}" for i in range(24)]
+    fisd = fisd_zip(folder / "fisd-asanti-twi-90p.zip", "asante", speakers, [*PROMPTS, "Aane (ka)"])
+    verses = {"train": {"RUT": ["Na Rut kae sɛ", "Na ɔkɔeɛ"]}, "test": {"EZR": ["Na Esra baeɛ"]}}
+    spoken = {
+        "train": [(f"ak_{i}", f"u{i}", f"Mehunu nnipa {i} bi") for i in range(6)],
+        "validation": [("ak_dev", "u90", "Ɔbaa bi te hɔ")],
+        "test": [("ak_test", "u91", PROMPTS[0]), ("ak_test2", "u92", "Abɔfra no redi agorɔ")],
+    }
+    return {
+        "--fisd-asante": fisd,
+        "--bibletts-asante": bibletts_tgz(folder / "asante-twi.tgz", "asante", verses),
+        "--waxal-aka-asr": waxal_folder(folder / "waxal", "aka_asr", spoken),
+        "--common-voice": common_voice_folder(folder / "tw", ["Me din de Ama.", "Wo ho te s3n?"]),
+    }
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch, tmp_path):
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+def words_of(corpora):
+    return [word for flag_and_path in corpora.items() for word in flag_and_path]
+
+
+def rows_of(out, name):
+    path = out / f"{name}.jsonl"
+    return list(read_manifest(path)) if path.exists() and path.read_text() else []
+
+
+def test_all_corpora_together(corpora, tmp_path, capsys):
+    out = tmp_path / "mixed"
+    run(build.main, *words_of(corpora), "--test-fraction", 0.2, "--out", out)
+    summary = capsys.readouterr().err
+    rows = {name: rows_of(out, name) for name in (*SPLITS, "test_seen_prompts")}
+    assert {u.corpus for u in rows["train"]} == {
+        "fisd_asante", "bibletts_asante", "waxal_aka_asr", "common_voice",
+    }  # fmt: skip
+    for one, other in (("train", "dev"), ("train", "test"), ("dev", "test")):
+        assert not {u.speaker for u in rows[one]} & {u.speaker for u in rows[other]}
+        assert not {u.text for u in rows[one]} & {u.text for u in rows[other]}
+    # WAXAL's own test set is whole, so nobody trains on a prompt that is in it.
+    assert {"ak_test", "ak_test2"} <= {u.id for u in rows["test"]}
+    assert PROMPTS[0] not in {u.text for u in rows["train"]}
+    seen = rows["test_seen_prompts"]
+    assert seen and {u.text for u in seen} <= {u.text for u in rows["train"]}
+    assert not {u.speaker for u in seen} & {u.speaker for u in rows["train"]}
+    assert "never mixed with it" in summary and "its own splits are kept" in summary
+    assert "bibletts_asante: 1 speaker(s)" in summary
+    rewritten = [json.loads(line) for line in (out / "rewritten.jsonl").open()]
+    assert len(rewritten) == 24 and {r["text"] for r in rewritten} == {"Aane"}
+    assert "fisd_asante: 24 transcripts rewritten" in summary
+    guesses = {u.dialect_guess for u in rows["train"] if u.dialect != "unknown"}
+    assert guesses == {None}
+    for utterances in rows.values():
+        assert all(len(read_utterance_audio(u, 16_000)) for u in utterances)
+
+
+def test_the_folder_can_be_moved_and_the_same_seed_gives_the_same(corpora, tmp_path):
+    chosen = {flag: corpora[flag] for flag in ("--fisd-asante", "--bibletts-asante")}
+    for name in ("a", "b"):
+        run(build.main, *words_of(chosen), "--out", tmp_path / name)
+    assert all(
+        (tmp_path / "a" / f"{split}.jsonl").read_bytes()
+        == (tmp_path / "b" / f"{split}.jsonl").read_bytes()
+        for split in SPLITS
+    )
+    (tmp_path / "a").rename(tmp_path / "moved")
+    rows = rows_of(tmp_path / "moved", "train")
+    assert len(rows) > 10 and all(len(read_utterance_audio(u, 16_000)) for u in rows)
+
+
+def test_only_what_is_in_a_manifest_is_extracted(corpora, tmp_path):
+    out = tmp_path / "fisd"
+    hours = f"fisd_asante={10 * 0.3 / 3600}"
+    run(build.main, "--fisd-asante", corpora["--fisd-asante"], "--max-hours", hours, "--out", out)
+    rows = [u for name in (*SPLITS, "test_seen_prompts") for u in rows_of(out, name)]
+    assert 0 < sum(u.split == "train" for u in rows) <= 10
+    extracted = {path.name for path in (out / "audio").rglob("*.ogg")}
+    assert extracted == {u.audio.rpartition("/")[2] for u in rows}
+    reasons = {json.loads(line)["reason"] for line in (out / "dropped.jsonl").open()}
+    assert "more than --max-hours" in reasons
+
+
+def test_a_build_cut_off_is_resumed(corpora, tmp_path, monkeypatch):
+    out, straight = tmp_path / "cut", tmp_path / "straight"
+    words = words_of({f: corpora[f] for f in ("--fisd-asante", "--bibletts-asante")})
+    run(build.main, *words, "--out", straight)
+
+    def no_space(*_):
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(build, "write_manifest", no_space)
+        with pytest.raises(OSError, match="no space"):
+            run(build.main, *words, "--out", out)
+    with pytest.raises(InputError, match="unfinished: --resume continues it"):
+        run(build.main, *words, "--out", out)
+    run(build.main, *words, "--out", out, "--resume")
+    for split in SPLITS:
+        assert (out / f"{split}.jsonl").read_bytes() == (straight / f"{split}.jsonl").read_bytes()
+
+
+def test_any_dataset_and_ugspeechdata(tmp_path):
+    rows = [
+        {"audio": encoded_tone("wav"), "sentence": f"Yɛrekɔ {i}", "who": f"p{i}", "lang": "Fante"}
+        for i in range(3)
+    ]
+    source = saved_dataset(tmp_path / "saved", {"train": rows})
+    columns = ["audio=audio", "text=sentence", "speaker=who", "dialect=lang"]
+    out = tmp_path / "mine"
+    run(
+        build.main, "--dataset", source, "--dataset-columns", *columns, "--dataset-name", "mine",
+        "--dataset-license", "CC-BY-4.0", "--out", out,
+    )  # fmt: skip
+    (first, *_) = rows_of(out, "train")
+    assert (first.speaker, first.dialect, first.corpus) == ("mine/p0", "fante", "mine")
+    folder = ugspeechdata_folder(
+        tmp_path / "ug", {"ak_gh_image_0001_u7_1_1682163241022_0": "Ɔbarima bi gyina hɔ"}
+    )
+    run(build.main, "--ugspeechdata", folder, "--out", tmp_path / "ugs")
+    assert [u.speaker for u in rows_of(tmp_path / "ugs", "train")] == ["ugspeech/u7"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "no corpus given"),
+        (["--ugspeechdata", "x", "--waxal-aka-asr", "y"], "was made from UGSpeechData"),
+        (["--common-voice", "x", "--max-hours", "common_voice"], "is not like fisd_asante=30"),
+        (["--common-voice", "x", "--max-hours", "common_voice=-1"], "must be above 0"),
+        (["--common-voice", "x", "--max-hours", "cv=3"], "none of the corpora given: common_voice"),
+        (["--common-voice", "x", "--common-voice-tables", "best"], "is none of validated"),
+        (["--dataset", "x", "--dataset-columns", "text=t"], "are both needed"),
+        (["--dataset", "x", "--dataset-columns", "audio=a", "sound=t"], "expected NAME=COLUMN"),
+        (["--fisd-asante", "absent.zip"], "no such file"),
+        (["--bibletts-akuapem", "asante-twi.tgz"], "says asante, expected akuapem"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing_behind(words, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=message) as caught:
+        run(build.main, *words, "--out", "out")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
