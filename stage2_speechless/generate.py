@@ -4,7 +4,8 @@
         --rvq runs/rvq --reader runs/reader --max-cer 0.3 --takes 3 --out data/spoken
 
 Writes `codes_00000.parquet`, ... (see `stage1_rvq/codes.py`) and `dropped.jsonl`: every sentence
-that is not among the codes, with the reason. Killed, it continues with `--resume`.
+that is not among the codes, with the reason. Numbers of Asante and Akuapem sentences are read in
+words. Killed, it continues with `--resume`.
 """
 
 import json
@@ -25,7 +26,12 @@ from stage1_rvq.device import pick_device
 from stage2_speechless.model import load_speechless
 from stage2_speechless.round_trip import load_round_trip
 from stage2_speechless.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K, refuse_bad_sampling
-from stage2_speechless.speak import MAX_CHARACTERS, Sentence, speak_and_select
+from stage2_speechless.speak import (
+    MAX_CHARACTERS,
+    Sentence,
+    speak_and_select,
+    with_numbers_in_words,
+)
 from stage2_speechless.vocabulary import UNKNOWN_DIALECT
 
 SENTENCES_PER_SHARD = 256
@@ -121,7 +127,7 @@ def main(argv: list[str] | None = None) -> None:
         path = config.out / f"codes_{number:05d}.parquet"
         if path.exists():
             continue
-        shard = [sentences[i] for i in positions]
+        shard = [with_numbers_in_words(sentences[i]) for i in positions]
         codes, reasons = speak_and_select(
             model,
             shard,

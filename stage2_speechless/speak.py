@@ -4,13 +4,14 @@ spoken = speak(model, [Sentence("greeting-1", "Me din de Ama.", "asante")])
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 from tqdm import tqdm
 
 from data_manifests.config import InputError
-from data_manifests.twi_text import normalize_for_scoring
+from data_manifests.twi_numbers import Dialect, speak_numbers
+from data_manifests.twi_text import normalize_for_scoring, normalize_for_training
 from stage1_rvq.device import derive_seed
 from stage2_speechless.generation import MAX_FRAMES, GeneratedCodes
 from stage2_speechless.model import Speechless
@@ -99,7 +100,8 @@ def speak_and_select(
 
     Args:
         model: the speaker.
-        sentences: any; unspeakable ones are reported.
+        sentences: any, numbers in words where they should be (`with_numbers_in_words`);
+            unspeakable ones are reported.
         round_trip: reads codes back; None keeps every utterance that ended.
         takes: attempts at a sentence, each drawn differently.
         max_cer: with `round_trip`, the highest CER of an utterance that is kept (0.3 = 30 %).
@@ -114,6 +116,7 @@ def speak_and_select(
     waiting = []
     for sentence in sentences:
         reason = why_unspeakable(sentence.text, model.vocabulary, max_characters=max_characters)
+        reason = reason or _unread_digits(sentence)
         if reason:
             reasons[sentence.id] = reason
         else:
@@ -138,6 +141,16 @@ def speak_and_select(
     return codes, reasons
 
 
+def with_numbers_in_words(sentence: Sentence) -> Sentence:
+    """The sentence as it is read aloud: "GH¢5" is sidi num. Only in Asante and Akuapem; digits that
+    no rule reads (see `speak_numbers`) stay as they are."""
+    if sentence.dialect not in ("asante", "akuapem"):
+        return sentence
+    dialect: Dialect = "asante" if sentence.dialect == "asante" else "akuapem"
+    text = speak_numbers(normalize_for_training(sentence.text), dialect).text
+    return replace(sentence, text=text) if text != sentence.text else sentence
+
+
 def why_unspeakable(
     text: str, vocabulary: Vocabulary, *, max_characters: int = MAX_CHARACTERS
 ) -> str | None:
@@ -153,3 +166,11 @@ def why_unspeakable(
     except InputError as error:
         return str(error)
     return None
+
+
+def _unread_digits(sentence: Sentence) -> str | None:
+    """The reason not to speak what a reader of this dialect would have put in words."""
+    digits = [word for word in sentence.text.split() if any(map(str.isnumeric, word))]
+    if not digits or sentence.dialect not in ("asante", "akuapem"):
+        return None
+    return f"no rule says how to read {' '.join(digits)}"

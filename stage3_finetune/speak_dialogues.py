@@ -5,7 +5,8 @@
 
 Every user turn marked `"spoken": true` gets semantic codes. Writes `dialogues.parquet` (see
 `stage3_finetune/data.py`) and `dropped.jsonl`: a dialogue with a turn that could not be spoken, or
-not understood by the reader, is left out whole, with the reason.
+not understood by the reader, is left out whole, with the reason. With `--dialect asante` or
+`akuapem`, numbers are spoken in words.
 """
 
 import json
@@ -22,7 +23,7 @@ from stage1_rvq.device import pick_device
 from stage2_speechless.model import load_speechless
 from stage2_speechless.round_trip import load_round_trip
 from stage2_speechless.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K, refuse_bad_sampling
-from stage2_speechless.speak import Sentence, speak_and_select
+from stage2_speechless.speak import Sentence, speak_and_select, with_numbers_in_words
 from stage3_finetune.data import write_spoken_dialogues
 from stage3_finetune.dialogue import Dialogue, read_dialogues
 
@@ -120,7 +121,7 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError(f'--dialogues {config.dialogues}: no user turn is marked "spoken": true')
     codes, reasons = speak_and_select(
         model,
-        list(sentences.values()),
+        [with_numbers_in_words(sentence) for sentence in sentences.values()],
         round_trip,
         takes=config.takes,
         max_cer=config.max_cer,

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -28,6 +29,7 @@ from stage2_speechless import evaluate, generate, train
 from stage2_speechless.data import BucketedBatches, read_utterances
 from stage2_speechless.generate import GenerateConfig, read_sentences
 from stage2_speechless.model import load_speechless
+from stage2_speechless.speak import Sentence, speak_and_select, with_numbers_in_words
 from stage2_speechless.vocabulary import Vocabulary
 
 RVQ = RVQConfig(dim=8, num_codebooks=3, codebook_size=12)
@@ -202,6 +204,19 @@ def test_evaluate(world: Path, speechless: Path, tmp_path: Path) -> None:
     assert 0 <= metrics["never_ended"] <= 1
     assert metrics["length_ratio"] > 0
     assert re.search(r"WER, real codes +[\d.]+ %", printed)
+
+
+def test_numbers_are_read_in_words() -> None:
+    spoken = with_numbers_in_words(Sentence("a", "Ɛyɛ GH¢5.", "asante"))
+    assert spoken == Sentence("a", "Ɛyɛ sidi num.", "asante")
+    for dialect in ("fante", "unknown"):
+        sentence = Sentence("a", "Ɛyɛ GH¢5.", dialect)
+        assert with_numbers_in_words(sentence) is sentence
+    unread = with_numbers_in_words(Sentence("a", "Bra 10:30, yɛn 2.", "akuapem"))
+    assert unread.text == "Bra 10:30, yɛn abien."
+    model = SimpleNamespace(vocabulary=Vocabulary())
+    codes, reasons = speak_and_select(model, [unread], None, takes=1, max_cer=1.0)
+    assert not codes and reasons == {"a": "no rule says how to read 10:30,"}
 
 
 def test_batches_hold_similar_lengths_and_every_utterance_once() -> None:
