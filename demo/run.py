@@ -157,7 +157,7 @@ def plan(out: Path, sizes: Sizes, seed: int) -> Iterator[Step]:
     for split in ("train", "dev", "test"):
         yield step(
             "stage1", "stage1_rvq.tokenize_corpus", out / "codes" / split,
-            "--manifest", corpus / f"{split}.jsonl", *rvq, "--gemma", gemma,
+            "--embeddings", out / "embeddings" / split, *rvq,
         )  # fmt: skip
 
     yield step(

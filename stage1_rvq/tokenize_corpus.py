@@ -1,23 +1,30 @@
-"""Manifest -> semantic codes: the training data of stage 2.
+"""Manifest, or cached embeddings -> semantic codes: the training data of stage 2.
 
     python -m stage1_rvq.tokenize_corpus --manifest data/cv/train.jsonl --rvq runs/rvq \
         --gemma google/gemma-4-E4B-it --out data/cv-codes/train
+    python -m stage1_rvq.tokenize_corpus --embeddings data/cv-embeddings/train --rvq runs/rvq \
+        --out data/cv-codes/train
 
-Writes `codes_00000.parquet`, ... (see `stage1_rvq/codes.py`) and `skipped.jsonl`; with `--jsonl`
-also `twi_semantic_tokens.jsonl`, the codes as strings. Killed, it continues with `--resume`.
+The second is far quicker, where `stage1_rvq.embed` has run already; its embeddings were rounded to
+bfloat16, which changes some codes of the finer codebooks. Writes `codes_00000.parquet`, ... (see
+`stage1_rvq/codes.py`) and `skipped.jsonl`; with `--jsonl` also `twi_semantic_tokens.jsonl`, the
+codes as strings. Killed, it continues with `--resume`.
 """
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
+from tqdm import tqdm
 
-from data_manifests.artifact import create_output, write_text
+from data_manifests.artifact import OutputFolder, create_output, write_text
 from data_manifests.config import InputError, parse_config, run_command
 from data_manifests.manifest import Utterance, read_manifest
 from stage1_rvq.codes import CodedUtterance, code_format, read_codes, write_codes
 from stage1_rvq.corpus_encoder import encode_corpus
+from stage1_rvq.data import EmbeddedUtterance, EmbeddingFolder
 from stage1_rvq.device import DtypeName, pick_device, pick_dtype
 from stage1_rvq.gemma import AudioEncoder, load_audio_encoder
 from stage1_rvq.model import SpeechRVQ, load_rvq
@@ -25,14 +32,16 @@ from stage1_rvq.model import SpeechRVQ, load_rvq
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizeConfig:
-    """Turn every utterance of a manifest into semantic codes."""
+    """Turn every utterance of a manifest, or of cached embeddings, into semantic codes."""
 
-    manifest: Path
-    """manifest of utterances"""
     rvq: str
     """quantiser: folder of stage1_rvq.train, or hub name"""
     out: Path
     """new folder for the codes"""
+    manifest: Path | None = None
+    """manifest of utterances"""
+    embeddings: Path | None = None
+    """instead of --manifest: folder of stage1_rvq.embed; nothing is encoded again"""
     gemma: str = "google/gemma-4-E4B-it"
     """hub name or folder of Gemma 4 (E2B, E4B) or of an extracted audio encoder"""
     skip_bad_audio: bool = False
@@ -54,31 +63,41 @@ class TokenizeConfig:
     resume: bool = False
     """continue an unfinished folder"""
 
+    def __post_init__(self) -> None:
+        if (self.manifest is None) == (self.embeddings is None):
+            raise ValueError("one of --manifest and --embeddings is needed, and not both")
+
 
 def main(argv: list[str] | None = None) -> None:
     """Tokenize the corpus; prints the folder."""
     config = parse_config(TokenizeConfig, argv)
-    utterances = list(read_manifest(config.manifest))
     device = pick_device(config.device)
-    dtype = pick_dtype(config.dtype, device)
     rvq = load_rvq(config.rvq, device=device)
+    if config.manifest:
+        output = _tokenize_manifest(config, config.manifest, rvq, device)
+    elif config.embeddings:
+        output = _tokenize_embeddings(config, config.embeddings, rvq)
+    if not output.is_done:
+        if config.jsonl:
+            _write_token_strings(config.out)
+        output.finish()
+    print(config.out)
+
+
+def _tokenize_manifest(
+    config: TokenizeConfig, manifest: Path, rvq: SpeechRVQ, device: torch.device
+) -> OutputFolder:
+    utterances = list(read_manifest(manifest))
+    dtype = pick_dtype(config.dtype, device)
     encoder = load_audio_encoder(config.gemma, device=device, dtype=dtype, fast_cpu=config.fast_cpu)
     if encoder.dim != rvq.config.dim:
         raise InputError(
             f"--gemma embeddings are {encoder.dim} wide, --rvq was trained on {rvq.config.dim}"
         )
-    output = create_output(
-        config.out,
-        config,
-        command="stage1_rvq.tokenize_corpus",
-        inputs={"manifest": config.manifest, "rvq": config.rvq, "gemma": config.gemma},
-        resume=config.resume,
-    )
+    output = _create_output(config, manifest=manifest, gemma=config.gemma)
     if output.is_done:
-        print(config.out)
-        return
+        return output
     output.record(device=str(device), dtype=str(dtype))
-
     num_skipped = tokenize_utterances(
         utterances,
         encoder,
@@ -90,10 +109,52 @@ def main(argv: list[str] | None = None) -> None:
         skip_bad_audio=config.skip_bad_audio,
     )
     output.record(num_utterances=len(utterances) - num_skipped, num_skipped=num_skipped)
-    if config.jsonl:
-        _write_token_strings(config.out)
-    output.finish()
-    print(config.out)
+    return output
+
+
+def _tokenize_embeddings(config: TokenizeConfig, folder: Path, rvq: SpeechRVQ) -> OutputFolder:
+    embeddings = EmbeddingFolder(folder)
+    if embeddings.dim != rvq.config.dim:
+        raise InputError(
+            f"--embeddings are {embeddings.dim} wide, --rvq was trained on {rvq.config.dim}"
+        )
+    output = _create_output(config, embeddings=folder)
+    if output.is_done:
+        return output
+    device = rvq.frame_scale_D.device
+    output.record(device=str(device), dtype="bfloat16, cached")
+    shards: dict[int, list[EmbeddedUtterance]] = {}
+    for utterance in embeddings.utterances:
+        shards.setdefault(utterance.shard, []).append(utterance)
+    with tqdm(total=len(embeddings.utterances), desc="tokenize", unit=" utterances") as progress:
+        for number, shard in shards.items():
+            path = _codes_path(config.out, number)
+            if not path.exists():
+                codes = [
+                    rvq.encode(embeddings.read(u).to(device), beam_size=config.beam_size).cpu()
+                    for u in shard
+                ]
+                coded = [
+                    CodedUtterance(u.id, u.text, u.speaker, u.dialect, codes_TK)
+                    for u, codes_TK in zip(shard, codes, strict=True)
+                ]
+                write_codes(path, coded, code_format(rvq.config))
+            progress.update(len(shard))
+    # What embed could not use is not among the codes either.
+    skipped = (folder / "skipped.jsonl").read_text(encoding="utf-8")
+    write_text(config.out / "skipped.jsonl", skipped)
+    output.record(num_utterances=len(embeddings.utterances), num_skipped=len(skipped.splitlines()))
+    return output
+
+
+def _create_output(config: TokenizeConfig, **inputs: Path | str) -> OutputFolder:
+    return create_output(
+        config.out,
+        config,
+        command="stage1_rvq.tokenize_corpus",
+        inputs={"rvq": config.rvq, **inputs},
+        resume=config.resume,
+    )
 
 
 def tokenize_utterances(

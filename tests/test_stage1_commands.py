@@ -166,6 +166,24 @@ def test_tokenize_resumed_equals_straight(corpus, gemma, rvq, codes, small_shard
     assert content(cut, "codes_*", "*.jsonl") == content(codes, "codes_*", "*.jsonl")
 
 
+def test_cached_embeddings_give_the_codes_of_the_audio(embeddings, rvq, codes, tmp_path):
+    out = tmp_path / "codes"
+    words = ("--embeddings", embeddings, "--rvq", rvq, "--jsonl", "--device", "cpu", "--out", out)
+    run(tokenize_corpus.main, *words)
+    ours, theirs = list(read_codes(out)), list(read_codes(codes))
+    assert [(u.id, u.text, u.speaker) for u in ours] == [(u.id, u.text, u.speaker) for u in theirs]
+    is_equal_NK = torch.cat([u.codes_TK for u in ours]) == torch.cat([u.codes_TK for u in theirs])
+    # The cache is in bfloat16; coarse codes hardly notice.
+    assert is_equal_NK[:, 0].float().mean() > 0.97 and is_equal_NK.float().mean() > 0.8
+    before = content(out, "codes_*", "*.jsonl")
+    for name in ("done", "codes_00001.parquet"):
+        (out / name).unlink()
+    run(tokenize_corpus.main, *words, "--resume")
+    assert content(out, "codes_*", "*.jsonl") == before
+    with pytest.raises(InputError, match="one of --manifest and --embeddings"):
+        run(tokenize_corpus.main, "--rvq", rvq, "--out", tmp_path / "neither")
+
+
 def test_bad_audio_stops_or_is_listed(corpus, gemma, rvq, small_shards, tmp_path):
     manifest = corpus / "train.jsonl"
     rows = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]
