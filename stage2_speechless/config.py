@@ -1,6 +1,7 @@
 """Shape of Speechless, and what its numbers mean: everything that must travel with its weights."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from data_manifests.manifest import DIALECTS
 from data_manifests.twi_text import NORMALIZATION_VERSION
@@ -17,6 +18,8 @@ class SpeechlessConfig:
         codebook_size: V, codes per codebook.
         frame_rate_hz: frames a second.
         width, num_layers, num_heads: of the temporal transformer; the width is D.
+        llama: further settings of its `LlamaConfig`, by name, where it was initialised from another
+            model (see `warm_start.py`); empty where not.
         depth_width, depth_layers, depth_heads: of the code-frame decoder.
         dropout: on inputs and on states before the heads, in training.
         rates_cps: what a rate is drawn from where none is given: quantiles of training's speaking
@@ -44,6 +47,7 @@ class SpeechlessConfig:
     dialects: tuple[str, ...] = DIALECTS
     num_rates: int = NUM_RATES
     normalization: str = NORMALIZATION_VERSION
+    llama: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("dialects", "rates_cps"):  # lists, read from JSON

@@ -3,19 +3,29 @@
     python -m stage2_speechless.evaluate --speechless runs/speechless --codes data/codes/test \
         --rvq runs/rvq --reader runs/reader --out runs/speechless-test
 
-Writes `metrics.json` and prints the table. Every sentence counts in every number: one that never
-ended is read up to where it was cut off. Speaking rates are drawn, as when the model is used.
+Writes `metrics.json`, `durations.png` (generated against real) and `wer.png`; prints the table: all
+sentences, then by dialect, by length, and by how many of the codebooks the reader hears. Every
+sentence counts in every number: one that never ended is read up to where it was cut off. Speaking
+rates are drawn, as when the model is used.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from data_manifests.artifact import create_output, write_json
 from data_manifests.config import InputError, parse_config, run_command
 from stage1_rvq.codes import read_code_format, refuse_other_format
 from stage1_rvq.device import pick_device
+from stage2_speechless.breakdown import (
+    measure_by_codebooks,
+    measure_by_dialect,
+    measure_by_length,
+    plot_durations,
+    plot_error_rates,
+)
 from stage2_speechless.data import print_left_out, read_utterances
-from stage2_speechless.metrics import measure_speech
+from stage2_speechless.metrics import pool_sentences, speak_and_read
 from stage2_speechless.model import load_speechless
 from stage2_speechless.round_trip import load_round_trip
 from stage2_speechless.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K, refuse_bad_sampling
@@ -34,7 +44,7 @@ class EvaluateConfig:
     reader: Path
     """folder of stage1_rvq.train_reader"""
     out: Path
-    """new folder for metrics.json"""
+    """new folder for metrics.json and plots"""
     num_utterances: int = 0
     """measure on the first so many; 0 takes all"""
     temperature: float = DEFAULT_TEMPERATURE
@@ -91,7 +101,7 @@ def main(argv: list[str] | None = None) -> None:
         print(config.out)
         return
     output.record(device=str(device), dtype="float32", num_left_out=dict(listed.left_out))
-    metrics = measure_speech(
+    sentences = speak_and_read(
         model,
         listed.utterances[: config.num_utterances or None],
         round_trip,
@@ -100,23 +110,57 @@ def main(argv: list[str] | None = None) -> None:
         top_k=config.top_k,
         batch_size=config.batch_size,
     )
+    metrics = {
+        **pool_sentences(sentences),
+        "by_dialect": measure_by_dialect(sentences),
+        "by_length": measure_by_length(sentences),
+        "by_codebooks": measure_by_codebooks(sentences, round_trip),
+    }
     write_json(config.out / "metrics.json", metrics)
+    plot_durations(sentences, model.config.frame_rate_hz, config.out / "durations.png")
+    plot_error_rates(metrics, config.out / "wer.png")
     output.finish()
     print(format_table(metrics))
     print(config.out)
 
 
-def format_table(metrics: dict[str, float | int]) -> str:
+def format_table(metrics: dict[str, Any]) -> str:
     """The numbers as a person reads them."""
-    rows = {
-        "WER, real codes": f"{100 * metrics['wer_real_codes']:8.2f} %",
-        "WER, generated": f"{100 * metrics['wer_generated']:8.2f} %",
-        "CER, generated": f"{100 * metrics['cer_generated']:8.2f} %",
-        "length, generated / real": f"{metrics['length_ratio']:8.3f}",
-        "never ended": f"{100 * metrics['never_ended']:8.2f} %",
-        "sentences": f"{metrics['num_utterances']:8d}",
+    lines = []
+    for name, label in (("real_codes", "real codes"), ("generated", "generated")):
+        low, high = 100 * metrics[f"wer_{name}_low"], 100 * metrics[f"wer_{name}_high"]
+        interval = f"95 % interval {low:.2f} to {high:.2f}"
+        lines += [
+            f"{f'WER, {label}':<26}{100 * metrics[f'wer_{name}']:8.2f} %  {interval}",
+            f"{f'CER, {label}':<26}{100 * metrics[f'cer_{name}']:8.2f} %",
+        ]
+    lines += [
+        f"{'length, generated / real':<26}{metrics['length_ratio']:8.3f}",
+        f"{'never ended':<26}{100 * metrics['never_ended']:8.2f} %",
+        f"{'sentences':<26}{metrics['num_utterances']:8d}",
+        "",
+        f"{'':<22}{'real codes':^16}{'generated':^16}",
+        f"{'':<22}{'WER %':>8}{'CER %':>8}{'WER %':>8}{'CER %':>8}"
+        f"{'length':>9}{'never ended %':>15}{'sentences':>11}",
+    ]
+    parts = {
+        "dialect": "by_dialect",
+        "length in characters": "by_length",
+        "codebooks heard": "by_codebooks",
     }
-    return "\n".join(f"{name:<26}{value}" for name, value in rows.items())
+    for title, key in parts.items():
+        rows = metrics[key].items()
+        lines += [title, *(f"  {name:<20}{_format_row(row)}" for name, row in rows)]
+    return "\n".join(lines)
+
+
+def _format_row(row: dict[str, Any]) -> str:
+    names = ("wer_real_codes", "cer_real_codes", "wer_generated", "cer_generated")
+    line = "".join(f"{100 * row[name]:8.1f}" for name in names)
+    if "num_utterances" in row:  # codebooks say nothing about lengths
+        line += f"{row['length_ratio']:9.3f}{100 * row['never_ended']:15.1f}"
+        line += f"{row['num_utterances']:11d}"
+    return line
 
 
 if __name__ == "__main__":

@@ -13,7 +13,9 @@ the state and the codes before it. Used by Speechless (25 frames a second) and b
 # N frames, D state width, W decoder width, K codebooks, J = K - 1 predicted here, V codes each
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -133,6 +135,7 @@ def build_transformer(
     num_heads: int,
     *,
     padding_token: int | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> LlamaModel:
     """A causal transformer of Llama's kind with random weights.
 
@@ -142,21 +145,24 @@ def build_transformer(
         num_layers: transformer layers.
         num_heads: attention heads.
         padding_token: a token that embeds as zero and stays so.
+        settings: further ones of `LlamaConfig`, by name; `intermediate_size` may be among them.
 
     Raises:
-        InputError: heads do not divide the width into even parts (rotary positions come in pairs).
+        InputError: heads do not divide the width into even parts (rotary positions come in pairs),
+            and `settings` has no `head_dim`.
     """
-    if width % (2 * num_heads):
+    settings = settings or {}
+    if "head_dim" not in settings and width % (2 * num_heads):
         raise InputError(f"a width of {width} does not split into {num_heads} heads of even width")
     config = LlamaConfig(
         vocab_size=num_tokens,
         hidden_size=width,
-        intermediate_size=64 * math.ceil(width * 8 / 3 / 64),
         num_hidden_layers=num_layers,
         num_attention_heads=num_heads,
         pad_token_id=padding_token,
         bos_token_id=None,
         eos_token_id=None,
         attn_implementation="sdpa",
+        **{"intermediate_size": 64 * math.ceil(width * 8 / 3 / 64), **settings},
     )
     return LlamaModel(config)

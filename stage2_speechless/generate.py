@@ -3,9 +3,13 @@
     python -m stage2_speechless.generate --speechless runs/speechless --text sentences.txt \
         --rvq runs/rvq --reader runs/reader --max-cer 0.3 --takes 3 --out data/spoken
 
-Writes `codes_00000.parquet`, ... (see `stage1_rvq/codes.py`) and `dropped.jsonl`: every sentence
-that is not among the codes, with the reason. Numbers of Asante and Akuapem sentences are read in
-words. Killed, it continues with `--resume`.
+Every sentence is spoken `--takes` times; of these the one with the lowest CER, as the reader reads
+it, is kept, unless that is over `--max-cer`; without a reader it is the first that ended. Numbers
+of Asante and Akuapem sentences are read in words.
+
+Writes `codes_00000.parquet`, ... (see `stage1_rvq/codes.py`), `kept.jsonl` (of every sentence among
+the codes, which take it is and its CER) and `dropped.jsonl` (every other sentence, with the
+reason). Killed, it continues with `--resume`.
 """
 
 import json
@@ -29,6 +33,7 @@ from stage2_speechless.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K, refus
 from stage2_speechless.speak import (
     MAX_CHARACTERS,
     Sentence,
+    count_takes,
     speak_and_select,
     with_numbers_in_words,
 )
@@ -51,11 +56,13 @@ class GenerateConfig:
     rvq: str | None = None
     """quantiser, to read the codes back; needs --reader"""
     reader: Path | None = None
-    """folder of stage1_rvq.train_reader: drops what it cannot read (--max-cer); needs --rvq"""
+    """folder of stage1_rvq.train_reader: picks the best take, drops what it cannot read
+    (--max-cer); needs --rvq"""
     max_cer: float = 0.3
     """with --reader: the highest CER of a sentence that is kept (0.3 = 30 %)"""
     takes: int = 1
-    """attempts at a sentence that does not end or is not understood"""
+    """times each sentence is spoken; the take that the reader reads best is kept (one without an
+    error ends the search), without --reader the first that ended"""
     dialect: str = UNKNOWN_DIALECT
     """asante, akuapem, fante, unknown; of sentences whose row does not say"""
     rate: float | None = None
@@ -118,17 +125,14 @@ def main(argv: list[str] | None = None) -> None:
         print(config.out)
         return
     output.record(device=str(device), dtype="float32", quantizer=model.config.quantizer)
-    dropped_path = config.out / "dropped.jsonl"
-    dropped: list[dict[str, Any]] = []
-    if dropped_path.exists():
-        dropped = [json.loads(line) for line in dropped_path.read_text("utf-8").splitlines()]
+    kept, dropped = _read_rows(config.out / "kept.jsonl"), _read_rows(config.out / "dropped.jsonl")
     shards = list(iterate_batches(len(sentences), SENTENCES_PER_SHARD))
     for number, positions in enumerate(tqdm(shards, desc="speak", unit=" shards")):
         path = config.out / f"codes_{number:05d}.parquet"
         if path.exists():
             continue
         shard = [with_numbers_in_words(sentences[i]) for i in positions]
-        codes, reasons = speak_and_select(
+        takes, reasons = speak_and_select(
             model,
             shard,
             round_trip,
@@ -140,26 +144,36 @@ def main(argv: list[str] | None = None) -> None:
             top_k=config.top_k,
             batch_size=config.batch_size,
         )
-        dropped = [row for row in dropped if row["shard"] != number]
-        dropped += [
+        # Where a killed run left rows of a shard, but not its codes, they are made again.
+        kept = [row for row in kept if row["shard"] != number] + [
+            {"shard": number, "id": s.id, "take": takes[s.id].number, "cer": takes[s.id].cer}
+            for s in shard
+            if s.id in takes
+        ]
+        dropped = [row for row in dropped if row["shard"] != number] + [
             {"shard": number, "id": s.id, "text": s.text, "reason": reasons[s.id]}
             for s in shard
             if s.id in reasons
         ]
-        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in dropped]
-        write_text(dropped_path, "".join(lines))
+        _write_rows(config.out / "kept.jsonl", kept)
+        _write_rows(config.out / "dropped.jsonl", dropped)
         coded = [
-            CodedUtterance(s.id, s.text, SPEAKER, s.dialect, codes[s.id])
+            CodedUtterance(s.id, s.text, SPEAKER, s.dialect, takes[s.id].codes_TK)
             for s in shard
-            if s.id in codes
+            if s.id in takes
         ]
         write_codes(path, coded, model.config.code_format)
-    num_spoken = len(sentences) - len(dropped)
-    if num_spoken == 0:
-        raise InputError(f"all {len(dropped)} sentences were dropped, see {dropped_path}")
-    output.record(num_utterances=num_spoken, num_dropped=len(dropped))
+    if not kept:
+        raise InputError(
+            f"all {len(dropped)} sentences were dropped, see {config.out / 'dropped.jsonl'}"
+        )
+    output.record(
+        num_utterances=len(kept),
+        num_dropped=len(dropped),
+        kept_takes=count_takes(row["take"] for row in kept),
+    )
     output.finish()
-    print(f"{num_spoken} sentences spoken, {len(dropped)} dropped", file=sys.stderr)
+    print(f"{len(kept)} sentences spoken, {len(dropped)} dropped", file=sys.stderr)
     print(config.out)
 
 
@@ -205,6 +219,17 @@ def _parse_row(line: str, origin: str, dialect: str, rate_cps: float | None) -> 
     if row["dialect"] not in DIALECTS:
         raise InputError(f"{origin}: dialect {row['dialect']!r}, known: {', '.join(DIALECTS)}")
     return replace(sentence, dialect=row["dialect"])
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a JSON Lines file of ours; none where it is not written yet."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 if __name__ == "__main__":

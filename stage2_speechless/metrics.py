@@ -1,13 +1,14 @@
 """What is measured of Speechless: its loss, and what the CTC reader understands of its speech."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
-from data_manifests.error_rates import compute_error_rates
+from data_manifests.error_rates import UtteranceErrors, pool_error_rates
 from stage1_rvq.data import iterate_batches
 from stage2_speechless.data import TrainingUtterance, collate, move_batch
-from stage2_speechless.generation import MAX_FRAMES
+from stage2_speechless.generation import MAX_FRAMES, GeneratedCodes
 from stage2_speechless.model import Speechless
 from stage2_speechless.round_trip import RoundTrip
 from stage2_speechless.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K
@@ -33,6 +34,16 @@ def measure_loss(
     return sums
 
 
+@dataclass(frozen=True)
+class ReadSentence:
+    """A sentence of which real codes exist, spoken anew; both versions read by the reader."""
+
+    real: TrainingUtterance
+    generated: GeneratedCodes
+    real_errors: UtteranceErrors
+    generated_errors: UtteranceErrors
+
+
 def measure_speech(
     model: Speechless,
     utterances: Sequence[TrainingUtterance],
@@ -44,17 +55,32 @@ def measure_speech(
     batch_size: int = 32,
     max_frames: int = MAX_FRAMES,
 ) -> dict[str, float | int]:
-    """Speak the utterances' sentences anew and have both versions read.
+    """`speak_and_read`, then `pool_sentences`: the numbers of a model, by which training judges."""
+    return pool_sentences(
+        speak_and_read(
+            model, utterances, round_trip, seed=seed, temperature=temperature, top_k=top_k,
+            batch_size=batch_size, max_frames=max_frames,
+        )
+    )  # fmt: skip
 
-    Returns:
-        wer_real_codes: reader's pooled WER on the real codes, the ceiling.
-        wer_generated, cer_generated: on the generated ones.
-        length_ratio: all generated frames over all real ones.
-        never_ended: fraction of sentences that had to be cut off.
-        num_utterances: how many.
+
+def speak_and_read(
+    model: Speechless,
+    utterances: Sequence[TrainingUtterance],
+    round_trip: RoundTrip,
+    *,
+    seed: int = 0,
+    temperature: float = DEFAULT_TEMPERATURE,
+    top_k: int = DEFAULT_TOP_K,
+    batch_size: int = 32,
+    max_frames: int = MAX_FRAMES,
+) -> list[ReadSentence]:
+    """Speak the utterances' sentences anew, at rates that are drawn, and have both versions read.
+
+    Settings are those of `Speechless.generate`.
     """
     texts = [u.text for u in utterances]
-    spoken = speak(
+    generated = speak(
         model,
         [Sentence(u.id, u.text, u.dialect) for u in utterances],
         seed=seed,
@@ -63,14 +89,47 @@ def measure_speech(
         batch_size=batch_size,
         max_frames=max_frames,
     )
-    real = compute_error_rates(texts, round_trip.transcribe([u.codes_TK for u in utterances]))
-    generated = compute_error_rates(texts, round_trip.transcribe([s.codes_TK for s in spoken]))
-    num_real_frames = sum(len(u.codes_TK) for u in utterances)
-    return {
-        "wer_real_codes": real.wer,
-        "wer_generated": generated.wer,
-        "cer_generated": generated.cer,
-        "length_ratio": sum(len(s.codes_TK) for s in spoken) / num_real_frames,
-        "never_ended": sum(not s.ended for s in spoken) / len(spoken),
-        "num_utterances": len(spoken),
+    real_errors = round_trip.align([u.codes_TK for u in utterances], texts)
+    generated_errors = round_trip.align([g.codes_TK for g in generated], texts)
+    rows = zip(utterances, generated, real_errors, generated_errors, strict=True)
+    return [ReadSentence(*row) for row in rows]
+
+
+def pool_sentences(sentences: Sequence[ReadSentence]) -> dict[str, float | int]:
+    """The numbers of a set of sentences.
+
+    Returns:
+        wer_real_codes: reader's pooled WER on the real codes, the ceiling.
+        wer_generated, cer_generated: on the generated ones.
+        length_ratio: all generated frames over all real ones.
+        never_ended: fraction of sentences that had to be cut off.
+        num_utterances: how many.
+        cer_real_codes, and wer_..._low and wer_..._high: as `pool_errors`.
+    """
+    errors = pool_errors(
+        [s.real_errors for s in sentences], [s.generated_errors for s in sentences]
+    )
+    num_real_frames = sum(len(s.real.codes_TK) for s in sentences)
+    num_generated_frames = sum(len(s.generated.codes_TK) for s in sentences)
+    row: dict[str, float | int] = {
+        name: errors[name] for name in ("wer_real_codes", "wer_generated", "cer_generated")
     }
+    row["length_ratio"] = num_generated_frames / num_real_frames
+    row["never_ended"] = sum(not s.generated.ended for s in sentences) / len(sentences)
+    row["num_utterances"] = len(sentences)
+    return row | errors
+
+
+def pool_errors(
+    real: Sequence[UtteranceErrors], generated: Sequence[UtteranceErrors]
+) -> dict[str, float]:
+    """Error rates of both versions, pooled: wer_real_codes, its 95 % bootstrap interval over
+    sentences (wer_real_codes_low and _high), cer_real_codes; the same of wer_generated."""
+    rates = {}
+    for name, utterances in (("real_codes", real), ("generated", generated)):
+        pooled = pool_error_rates(utterances)
+        rates[f"wer_{name}"] = pooled.wer
+        rates[f"wer_{name}_low"] = pooled.wer_low
+        rates[f"wer_{name}_high"] = pooled.wer_high
+        rates[f"cer_{name}"] = pooled.cer
+    return rates

@@ -68,8 +68,9 @@ class Speechless(
         self.vocabulary = Vocabulary(config.characters, config.dialects, config.num_rates)
         num_tokens = self.vocabulary.size + config.num_codebooks * config.codebook_size
         self.temporal = build_transformer(
-            num_tokens, config.width, config.num_layers, config.num_heads, padding_token=NOTHING
-        )
+            num_tokens, config.width, config.num_layers, config.num_heads,
+            padding_token=NOTHING, settings=config.llama,
+        )  # fmt: skip
         self.dropout = nn.Dropout(config.dropout)
         # One class more than codes: the end of speech.
         self.code0_head = nn.Linear(config.width, config.codebook_size + 1, bias=False)

@@ -4,7 +4,7 @@ The judge of generated speech, in training (which checkpoint to keep), in `gener
 sentences to keep) and in `evaluate`.
 """
 
-# T frames (25 per second), K codebooks
+# T frames (25 per second), K codebooks, k <= K of them
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from data_manifests.artifact import fingerprint
 from data_manifests.config import InputError
-from data_manifests.error_rates import align_utterances
+from data_manifests.error_rates import UtteranceErrors, align_utterances
 from stage1_rvq.codes import code_format, refuse_other_format
 from stage1_rvq.model import SpeechRVQ, load_rvq
 from stage1_rvq.reader import CTCReader, load_reader
@@ -32,7 +32,8 @@ class RoundTrip:
     reader: CTCReader
 
     def transcribe(self, codes: Sequence[Tensor]) -> list[str]:
-        """What the reader reads in codes `[T_i, K]`, each with at least one frame."""
+        """What the reader reads in codes `[T_i, k]`, each with at least one frame; with k < K only
+        the coarsest k codebooks are heard."""
         device = self.rvq.project_in.weight.device
         texts = []
         for start in range(0, len(codes), BATCH_SIZE):
@@ -42,12 +43,13 @@ class RoundTrip:
             texts += self.reader.transcribe(frames)
         return texts
 
+    def align(self, codes: Sequence[Tensor], texts: Sequence[str]) -> list[UtteranceErrors]:
+        """What the reader reads, beside the text that each utterance was meant to say."""
+        return align_utterances(texts, self.transcribe(codes)) if codes else []
+
     def character_error_rates(self, codes: Sequence[Tensor], texts: Sequence[str]) -> list[float]:
         """Each utterance's own CER against the text it was meant to say."""
-        if not codes:
-            return []
-        aligned = align_utterances(texts, self.transcribe(codes))
-        return [utterance.characters.rate for utterance in aligned]
+        return [utterance.characters.rate for utterance in self.align(codes, texts)]
 
 
 def load_round_trip(

@@ -3,7 +3,8 @@
 spoken = speak(model, [Sentence("greeting-1", "Me din de Ama.", "asante")])
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -37,6 +38,26 @@ class Sentence:
     text: str
     dialect: str = UNKNOWN_DIALECT
     rate_cps: float | None = None
+
+
+@dataclass(frozen=True)
+class Take:
+    """An utterance of a sentence that ended by itself.
+
+    Attributes:
+        number: which attempt it was, from 0.
+        codes_TK: int64 `[T, K]`.
+        cer: of what the reader read in it, against the sentence; None where nothing read it.
+    """
+
+    number: int
+    codes_TK: Tensor
+    cer: float | None
+
+    @property
+    def errors(self) -> float:
+        """What takes are compared by: the CER; one that nothing read counts as faultless."""
+        return 0.0 if self.cer is None else self.cer
 
 
 def speak(
@@ -95,50 +116,60 @@ def speak_and_select(
     temperature: float = DEFAULT_TEMPERATURE,
     top_k: int = DEFAULT_TOP_K,
     batch_size: int = 32,
-) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Speak sentences until each is good enough or its takes are used up.
+) -> tuple[dict[str, Take], dict[str, str]]:
+    """Speak each sentence several times and keep its best take.
+
+    The best is the one with the lowest CER when read back, the earlier of equals; without a reader
+    it is the first that ended. What the reader reads without an error is not spoken again.
 
     Args:
         model: the speaker.
         sentences: any, numbers in words where they should be (`with_numbers_in_words`);
             unspeakable ones are reported.
         round_trip: reads codes back; None keeps every utterance that ended.
-        takes: attempts at a sentence, each drawn differently.
+        takes: attempts at a sentence, each drawn differently; at least 1.
         max_cer: with `round_trip`, the highest CER of an utterance that is kept (0.3 = 30 %).
         max_characters: longer sentences are not spoken.
         seed: as `Speechless.generate`, as are the other settings.
 
     Returns:
-        Codes `[T, K]` by id of what is kept, and the reason by id of what is not.
+        What is kept by id, and the reason by id of what is not.
     """
-    codes: dict[str, Tensor] = {}
-    reasons: dict[str, str] = {}
-    waiting = []
-    for sentence in sentences:
-        reason = why_unspeakable(sentence.text, model.vocabulary, max_characters=max_characters)
-        reason = reason or _unread_digits(sentence)
-        if reason:
-            reasons[sentence.id] = reason
-        else:
-            waiting.append(sentence)
-    for take in range(takes):
+    reasons = {
+        s.id: reason
+        for s in sentences
+        if (reason := why_unspeakable(s.text, model.vocabulary, max_characters=max_characters))
+        or (reason := _unread_digits(s))
+    }
+    speakable = [s for s in sentences if s.id not in reasons]
+    kept: dict[str, Take] = {}
+    num_unended: Counter[str] = Counter()
+    waiting = speakable
+    for number in range(takes):
         spoken = speak(
-            model, waiting, seed=derive_seed(seed, take) if take else seed,
+            model, waiting, seed=derive_seed(seed, number) if number else seed,
             temperature=temperature, top_k=top_k, batch_size=batch_size,
         )  # fmt: skip
-        ended = {s.id: g.codes_TK for s, g in zip(waiting, spoken, strict=True) if g.ended}
-        reasons |= {s.id: "never ended within 30 s" for s in waiting if s.id not in ended}
-        if round_trip:
-            texts = [s.text for s in waiting if s.id in ended]
-            rates = round_trip.character_error_rates(list(ended.values()), texts)
-            for id_, cer in zip(list(ended), rates, strict=True):
-                if cer > max_cer:
-                    reasons[id_] = f"read back with a CER of {cer:.2f}, over {max_cer:g}"
-                    del ended[id_]
-        codes |= ended
-        reasons = {id_: reason for id_, reason in reasons.items() if id_ not in ended}
-        waiting = [s for s in waiting if s.id not in ended]
-    return codes, reasons
+        num_unended.update(s.id for s, g in zip(waiting, spoken, strict=True) if not g.ended)
+        for id_, take in _read_takes(number, waiting, spoken, round_trip).items():
+            if id_ not in kept or take.errors < kept[id_].errors:
+                kept[id_] = take
+        waiting = [s for s in waiting if s.id not in kept or kept[s.id].errors > 0]
+    for sentence in speakable:
+        best, count = kept.get(sentence.id), _describe_takes(takes, num_unended[sentence.id])
+        if best is None:
+            reasons[sentence.id] = f"never ended within 30 s ({count})"
+        elif best.cer is not None and not best.cer <= max_cer:
+            reasons[sentence.id] = (
+                f"read back with a CER of {best.cer:.3g} at best ({count}), over {max_cer:g}"
+            )
+            del kept[sentence.id]
+    return kept, reasons
+
+
+def count_takes(numbers: Iterable[int]) -> dict[str, int]:
+    """How many sentences were kept in which take, for `provenance.json`: {"0": 90, "1": 7}."""
+    return {str(number): count for number, count in sorted(Counter(numbers).items())}
 
 
 def with_numbers_in_words(sentence: Sentence) -> Sentence:
@@ -174,3 +205,23 @@ def _unread_digits(sentence: Sentence) -> str | None:
     if not digits or sentence.dialect not in ("asante", "akuapem"):
         return None
     return f"no rule says how to read {' '.join(digits)}"
+
+
+def _read_takes(
+    number: int,
+    sentences: Sequence[Sentence],
+    spoken: Sequence[GeneratedCodes],
+    round_trip: RoundTrip | None,
+) -> dict[str, Take]:
+    """What ended, by id, read back where there is a reader."""
+    ended = [(s, g.codes_TK) for s, g in zip(sentences, spoken, strict=True) if g.ended]
+    rates: list[float | None] = [None] * len(ended)
+    if round_trip:
+        codes, texts = [codes_TK for _, codes_TK in ended], [s.text for s, _ in ended]
+        rates = [*round_trip.character_error_rates(codes, texts)]
+    return {s.id: Take(number, c, cer) for (s, c), cer in zip(ended, rates, strict=True)}
+
+
+def _describe_takes(takes: int, num_unended: int) -> str:
+    shown = "1 take" if takes == 1 else f"{takes} takes"
+    return shown + (f", {num_unended} never ended" if 0 < num_unended < takes else "")

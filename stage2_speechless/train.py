@@ -5,7 +5,8 @@
 
 `runs/speechless/model` (`Speechless.from_pretrained`) is the checkpoint whose speech the reader
 understands best (lowest CER on generated dev sentences); without a reader the one with the lowest
-dev loss, without dev the last. Runs unchanged under `accelerate launch`.
+dev loss, without dev the last. With `--init-from` training starts from the layers of a small
+language model. Runs unchanged under `accelerate launch`.
 """
 
 from dataclasses import dataclass
@@ -20,13 +21,12 @@ from transformers import get_cosine_schedule_with_warmup
 from data_manifests.artifact import create_output, fingerprint
 from data_manifests.config import InputError, parse_config, run_command
 from stage1_rvq.checkpoint import resume_from_latest, save_checkpoint
-from stage1_rvq.codes import read_code_format, refuse_other_format
+from stage1_rvq.codes import read_code_format
 from stage1_rvq.device import pick_device, seed_step
 from stage1_rvq.training_log import TrainingLog
 from stage2_speechless.config import SpeechlessConfig, default_num_heads
 from stage2_speechless.data import (
     BucketedBatches,
-    TrainingUtterance,
     collate,
     move_batch,
     print_left_out,
@@ -34,11 +34,12 @@ from stage2_speechless.data import (
     rate_quantiles,
     read_utterances,
 )
+from stage2_speechless.dev_set import Dev, load_dev
 from stage2_speechless.generation import MAX_FRAMES
 from stage2_speechless.metrics import measure_loss, measure_speech
 from stage2_speechless.model import Speechless
-from stage2_speechless.round_trip import RoundTrip, load_round_trip
 from stage2_speechless.vocabulary import Vocabulary
+from stage2_speechless.warm_start import copy_layers, load_base_model, temporal_shape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +56,13 @@ class TrainConfig:
     """quantiser that made the codes: with --reader, generated dev sentences are read back"""
     reader: Path | None = None
     """folder of stage1_rvq.train_reader; needs --dev-codes and --rvq"""
-    width: int = 768
-    """width of the temporal transformer"""
-    num_layers: int = 10
-    """its layers"""
+    init_from: str | None = None
+    """small language model of Llama's kind (local folder or hub name) whose layers the temporal
+    transformer starts from; it brings its own width, layers and heads"""
+    width: int | None = None
+    """width of the temporal transformer; where not given 768"""
+    num_layers: int | None = None
+    """its layers; where not given 10"""
     num_heads: int | None = None
     """its attention heads; where not given one for every 64 of width, at least 4"""
     depth_width: int = 512
@@ -92,13 +96,13 @@ class TrainConfig:
     resume: bool = False
     """continue from the newest checkpoint"""
 
-
-@dataclass(frozen=True)
-class Dev:
-    """What is measured while training: loss on all utterances, speech on the first few."""
-
-    utterances: list[TrainingUtterance]
-    round_trip: RoundTrip | None
+    def __post_init__(self) -> None:
+        shape = {"width": self.width, "num-layers": self.num_layers, "num-heads": self.num_heads}
+        given = [f"--{name}" for name, value in shape.items() if value is not None]
+        if self.init_from and given:
+            raise InputError(
+                f"--init-from brings its own width, layers and heads: leave out {', '.join(given)}"
+            )
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -111,13 +115,12 @@ def main(argv: list[str] | None = None) -> None:
     if config.rvq and not quantizer:
         quantizer = fingerprint(config.rvq).get("sha256", "")
     listed = read_utterances(config.codes, Vocabulary())
+    base = load_base_model(config.init_from) if config.init_from else None
     shape = SpeechlessConfig(
         num_codebooks=fmt.num_codebooks,
         codebook_size=fmt.codebook_size,
         frame_rate_hz=fmt.frame_rate_hz,
-        width=config.width,
-        num_layers=config.num_layers,
-        num_heads=config.num_heads or default_num_heads(config.width),
+        **(temporal_shape(base) if base else _own_shape(config)),
         depth_width=config.depth_width,
         depth_layers=config.depth_layers,
         depth_heads=config.depth_heads or default_num_heads(config.depth_width),
@@ -127,16 +130,24 @@ def main(argv: list[str] | None = None) -> None:
     )
     device = pick_device(config.device)
     accelerator = Accelerator(cpu=device.type == "cpu")
-    dev = load_dev(config, shape, accelerator.device)
+    dev = None
+    if config.dev_codes:
+        dev = load_dev(
+            config.dev_codes, config.rvq, config.reader, shape,
+            expected_by=f"--codes {config.codes}", device=accelerator.device,
+        )  # fmt: skip
     seed_step(config.seed, -1)
-    speechless = Speechless(shape).to(accelerator.device)
+    speechless = Speechless(shape)
+    if base:
+        copy_layers(base, speechless)
+    speechless.to(accelerator.device)
     output = create_output(
         config.out,
         config,
         command="stage2_speechless.train",
         inputs={
             "codes": config.codes, "dev_codes": config.dev_codes, "rvq": config.rvq,
-            "reader": config.reader,
+            "reader": config.reader, "init_from": config.init_from,
         },
         resume=config.resume,
     )  # fmt: skip
@@ -152,6 +163,9 @@ def main(argv: list[str] | None = None) -> None:
         num_left_out=dict(listed.left_out),
         num_parameters=sum(p.numel() for p in speechless.parameters()),
     )
+    if base:
+        output.record(init_from_revision=base.revision)
+        del base
     optimizer = torch.optim.AdamW(
         speechless.parameters(), lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=0.1
     )
@@ -195,29 +209,12 @@ def main(argv: list[str] | None = None) -> None:
         print(config.out)
 
 
-def load_dev(config: TrainConfig, shape: SpeechlessConfig, device: torch.device) -> Dev | None:
-    """What the flags ask to measure; InputError where codes, quantiser and reader do not belong
-    together."""
-    if not config.dev_codes:
-        return None
-    refuse_other_format(
-        read_code_format(config.dev_codes, flag="--dev-codes"),
-        shape.code_format,
-        flag=f"--dev-codes {config.dev_codes}",
-        expected_by=f"--codes {config.codes}",
-    )
-    listed = read_utterances(config.dev_codes, Vocabulary(), flag="--dev-codes")
-    print_left_out(listed, "--dev-codes")
-    if not (config.reader and config.rvq):
-        return Dev(listed.utterances, None)
-    round_trip = load_round_trip(
-        config.rvq,
-        config.reader,
-        shape,
-        expected_by=f"--codes {config.codes}",
-        device=device,
-    )
-    return Dev(listed.utterances, round_trip)
+def _own_shape(config: TrainConfig) -> dict[str, int]:
+    """The temporal transformer's, where it starts from random numbers."""
+    width = SpeechlessConfig.width if config.width is None else config.width
+    layers = SpeechlessConfig.num_layers if config.num_layers is None else config.num_layers
+    heads = config.num_heads or default_num_heads(width)
+    return {"width": width, "num_layers": layers, "num_heads": heads}
 
 
 def _measure_and_save(

@@ -14,8 +14,6 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from torch import Tensor
-
 from data_manifests.artifact import create_output, write_text
 from data_manifests.config import InputError, parse_config, run_command
 from data_manifests.manifest import DIALECTS
@@ -23,7 +21,13 @@ from stage1_rvq.device import pick_device
 from stage2_speechless.model import load_speechless
 from stage2_speechless.round_trip import load_round_trip
 from stage2_speechless.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K, refuse_bad_sampling
-from stage2_speechless.speak import Sentence, speak_and_select, with_numbers_in_words
+from stage2_speechless.speak import (
+    Sentence,
+    Take,
+    count_takes,
+    speak_and_select,
+    with_numbers_in_words,
+)
 from stage3_finetune.data import write_spoken_dialogues
 from stage3_finetune.dialogue import Dialogue, read_dialogues
 
@@ -41,11 +45,13 @@ class SpeakDialoguesConfig:
     rvq: str | None = None
     """quantiser, to read the codes back; needs --reader"""
     reader: Path | None = None
-    """folder of stage1_rvq.train_reader: drops what it cannot read (--max-cer); needs --rvq"""
+    """folder of stage1_rvq.train_reader: picks the best take, drops what it cannot read
+    (--max-cer); needs --rvq"""
     max_cer: float = 0.3
     """with --reader: the highest CER of a turn that is kept (0.3 = 30 %)"""
     takes: int = 1
-    """attempts at a turn that does not end or is not understood"""
+    """times each turn is spoken; the take that the reader reads best is kept (one without an error
+    ends the search), without --reader the first that ended"""
     variants: int = 1
     """times each dialogue is spoken, each time differently"""
     dialect: str = "unknown"
@@ -119,7 +125,7 @@ def main(argv: list[str] | None = None) -> None:
     }
     if not sentences:
         raise InputError(f'--dialogues {config.dialogues}: no user turn is marked "spoken": true')
-    codes, reasons = speak_and_select(
+    takes, reasons = speak_and_select(
         model,
         [with_numbers_in_words(sentence) for sentence in sentences.values()],
         round_trip,
@@ -132,7 +138,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     kept, dropped = [], []
     for dialogue in copies:
-        spoken = _with_codes(dialogue, codes)
+        spoken = _with_codes(dialogue, takes)
         if spoken is not None:
             kept.append(spoken)
             continue
@@ -149,6 +155,7 @@ def main(argv: list[str] | None = None) -> None:
     output.record(
         device=str(device), quantizer=model.config.quantizer,
         num_dialogues=len(kept), num_dropped=len(dropped),
+        kept_takes=count_takes(take.number for take in takes.values()),
     )  # fmt: skip
     output.finish()
     print(f"{len(kept)} dialogues spoken, {len(dropped)} dropped", file=sys.stderr)
@@ -159,14 +166,14 @@ def _turn_id(dialogue: Dialogue, position: int) -> str:
     return f"{dialogue.id}#{position}"
 
 
-def _with_codes(dialogue: Dialogue, codes: dict[str, Tensor]) -> Dialogue | None:
+def _with_codes(dialogue: Dialogue, takes: dict[str, Take]) -> Dialogue | None:
     """The dialogue with codes on every spoken turn; None where one of them has none."""
     turns = []
     for i, turn in enumerate(dialogue.turns):
         if not turn.spoken:
             turns.append(turn)
-        elif _turn_id(dialogue, i) in codes:
-            turns.append(replace(turn, codes_TK=codes[_turn_id(dialogue, i)]))
+        elif _turn_id(dialogue, i) in takes:
+            turns.append(replace(turn, codes_TK=takes[_turn_id(dialogue, i)].codes_TK))
         else:
             return None
     return replace(dialogue, turns=tuple(turns))

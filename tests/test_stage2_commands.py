@@ -4,12 +4,14 @@ line."""
 import json
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import run
+from matplotlib.image import imread
 
 from data_manifests.artifact import create_output, read_json
 from data_manifests.config import InputError
@@ -169,12 +171,19 @@ def test_generate(world: Path, speechless: Path, tmp_path: Path, monkeypatch) ->
     facts = read_json(tmp_path / "a" / "provenance.json")
     assert (facts["num_utterances"], facts["num_dropped"]) == (len(rows), len(dropped))
 
-    before = content(tmp_path / "a", "codes_*", "dropped.jsonl")
-    assert len(before) == 3
+    kept = [json.loads(row) for row in (tmp_path / "a" / "kept.jsonl").open("r")]
+    assert {row["id"] for row in kept} == rows.keys()
+    assert {row["cer"] for row in kept} == {None}
+    counts = Counter(str(row["take"]) for row in kept)
+    assert facts["kept_takes"] == dict(counts)
+
+    before = content(tmp_path / "a", "codes_*", "*.jsonl")
+    assert len(before) == 4
     for name in ("done", "codes_00001.parquet"):
         (tmp_path / "a" / name).unlink()
     run(generate.main, *words, "--out", tmp_path / "a", "--resume")
-    assert content(tmp_path / "a", "codes_*", "dropped.jsonl") == before
+    assert content(tmp_path / "a", "codes_*", "*.jsonl") == before
+    assert read_json(tmp_path / "a" / "provenance.json")["kept_takes"] == dict(counts)
 
 
 def test_generate_drops_what_the_reader_cannot_read(
@@ -187,19 +196,28 @@ def test_generate_drops_what_the_reader_cannot_read(
     with pytest.raises(InputError, match="all 4 sentences were dropped"):
         run(generate.main, *words, "--max-cer", 0.0, "--out", tmp_path / "none")
     dropped = (tmp_path / "none" / "dropped.jsonl").read_text(encoding="utf-8")
-    assert "read back with a CER of" in dropped
+    assert re.search(r"read back with a CER of [\d.]+ at best \(1 take\), over 0", dropped)
     run(generate.main, *words, "--max-cer", 1000, "--takes", 3, "--out", tmp_path / "all")
     assert {u.dialect for u in read_codes(tmp_path / "all")} == {"fante"}
+    kept = [json.loads(row) for row in (tmp_path / "all" / "kept.jsonl").open("r")]
+    assert all(row["cer"] > 0 and 0 <= row["take"] < 3 for row in kept)
 
 
 def test_evaluate(world: Path, speechless: Path, tmp_path: Path) -> None:
     words = ("--speechless", speechless, "--codes", world / "dev", *judge(world))
     printed = run(evaluate.main, *words, "--device", "cpu", "--out", tmp_path / "test")
     metrics = read_json(tmp_path / "test" / "metrics.json")
-    assert list(metrics) == [
+    assert list(metrics)[:6] == [
         "wer_real_codes", "wer_generated", "cer_generated", "length_ratio", "never_ended",
         "num_utterances",
     ]  # fmt: skip
+    assert list(metrics["by_dialect"]) == ["asante"]
+    assert list(metrics["by_length"]) == ["up to 25", "26 to 40"]
+    assert list(metrics["by_codebooks"]) == ["1", "2", "3"]
+    assert metrics["by_dialect"]["asante"].items() <= metrics.items()
+    assert metrics["wer_generated_low"] <= metrics["wer_generated_high"]
+    for name in ("durations.png", "wer.png"):
+        assert imread(tmp_path / "test" / name).std() > 0
     assert metrics["num_utterances"] == 4
     assert 0 <= metrics["never_ended"] <= 1
     assert metrics["length_ratio"] > 0

@@ -1,0 +1,99 @@
+"""Where Speechless is good and where it is not: by dialect, by length, by codebooks; and plots.
+
+Every row has generated speech beside real speech of the same sentences, its ceiling.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from stage1_rvq.evaluate import codebook_prefixes
+from stage2_speechless.metrics import ReadSentence, pool_errors, pool_sentences
+from stage2_speechless.round_trip import RoundTrip
+
+# Characters, spaces included, of short and of medium sentences: thirds of Common Voice's validated
+# Twi (its quantiles are 25 and 42), fixed so that rows of different test sets compare.
+LENGTH_BOUNDS = (25, 40)
+
+Row = dict[str, float | int]
+
+
+def measure_by_dialect(sentences: Sequence[ReadSentence]) -> dict[str, Row]:
+    """`pool_sentences` of each dialect that occurs."""
+    names = sorted({s.real.dialect for s in sentences})
+    return {
+        name: pool_sentences([s for s in sentences if s.real.dialect == name]) for name in names
+    }
+
+
+def measure_by_length(sentences: Sequence[ReadSentence]) -> dict[str, Row]:
+    """`pool_sentences` of short, medium and long sentences ("up to 25", "26 to 40", "over 40"
+    characters), those of them that occur."""
+    short, medium = LENGTH_BOUNDS
+    groups: dict[str, list[ReadSentence]] = {
+        f"up to {short}": [], f"{short + 1} to {medium}": [], f"over {medium}": [],
+    }  # fmt: skip
+    names = list(groups)
+    for sentence in sentences:
+        num_characters = len(sentence.real_errors.reference)
+        groups[names[sum(num_characters > bound for bound in LENGTH_BOUNDS)]].append(sentence)
+    return {name: pool_sentences(group) for name, group in groups.items() if group}
+
+
+def measure_by_codebooks(
+    sentences: Sequence[ReadSentence], round_trip: RoundTrip
+) -> dict[str, dict[str, float]]:
+    """`pool_errors` when only the coarsest 1, 2, 4, ... and all codebooks are decoded.
+
+    How much of what the reader understands is in which codes, and in which of them generated
+    speech falls behind.
+    """
+    texts = [s.real.text for s in sentences]
+    rows = {}
+    for k in codebook_prefixes(round_trip.rvq.config.num_codebooks):
+        real = round_trip.align([s.real.codes_TK[:, :k] for s in sentences], texts)
+        generated = round_trip.align([s.generated.codes_TK[:, :k] for s in sentences], texts)
+        rows[str(k)] = pool_errors(real, generated)
+    return rows
+
+
+def plot_durations(sentences: Sequence[ReadSentence], frame_rate_hz: float, path: Path) -> None:
+    """Each sentence's generated duration against the real one."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.5, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for ended, marker, label in ((True, "o", "ended"), (False, "x", "cut off")):
+        chosen = [s for s in sentences if s.generated.ended == ended]
+        real_s = [len(s.real.codes_TK) / frame_rate_hz for s in chosen]
+        generated_s = [len(s.generated.codes_TK) / frame_rate_hz for s in chosen]
+        axes.scatter(real_s, generated_s, s=14, marker=marker, label=f"{label} ({len(chosen)})")
+    longest_s = max(
+        max(len(s.real.codes_TK), len(s.generated.codes_TK)) / frame_rate_hz for s in sentences
+    )
+    axes.plot([0, longest_s], [0, longest_s], color="grey", linewidth=0.8, label="equal")
+    limits = (0, 1.05 * longest_s)
+    axes.set(xlabel="recording, s", ylabel="generated, s", xlim=limits, ylim=limits)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def plot_error_rates(metrics: dict[str, Any], path: Path) -> None:
+    """WER with its 95 % interval on real and generated codes: by length, dialect and codebooks."""
+    from matplotlib.figure import Figure
+
+    panels = {"characters": "by_length", "dialect": "by_dialect", "codebooks": "by_codebooks"}
+    figure = Figure(figsize=(12, 3.2), layout="constrained")
+    for axes, (label, key) in zip(figure.subplots(1, 3, sharey=True), panels.items(), strict=True):
+        rows = metrics[key]
+        for shift, name, legend in ((-0.2, "real_codes", "real"), (0.2, "generated", "generated")):
+            places = [place + shift for place in range(len(rows))]
+            axes.bar(places, [100 * row[f"wer_{name}"] for row in rows.values()], 0.4, label=legend)
+            lows = [100 * row[f"wer_{name}_low"] for row in rows.values()]
+            highs = [100 * row[f"wer_{name}_high"] for row in rows.values()]
+            axes.vlines(places, lows, highs, color="black", linewidth=1)
+        axes.set_xticks(range(len(rows)), list(rows))
+        axes.set(xlabel=label, xlim=(-0.6, max(len(rows), 3) - 0.4))
+    figure.axes[0].set(ylabel="reader's WER, %")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right upper")
+    figure.savefig(path, dpi=120)

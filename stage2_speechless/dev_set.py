@@ -1,0 +1,56 @@
+"""What training measures on: dev utterances and, where there is one, the reader that judges."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from stage1_rvq.codes import read_code_format, refuse_other_format
+from stage2_speechless.config import SpeechlessConfig
+from stage2_speechless.data import TrainingUtterance, print_left_out, read_utterances
+from stage2_speechless.round_trip import RoundTrip, load_round_trip
+from stage2_speechless.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Dev:
+    """What is measured while training: loss on all utterances, speech on the first few."""
+
+    utterances: list[TrainingUtterance]
+    round_trip: RoundTrip | None
+
+
+def load_dev(
+    codes: Path,
+    rvq: str | None,
+    reader: Path | None,
+    shape: SpeechlessConfig,
+    *,
+    expected_by: str,
+    device: torch.device,
+) -> Dev:
+    """Load what `--dev-codes`, `--rvq` and `--reader` name.
+
+    Args:
+        codes: codes of the dev split.
+        rvq: quantiser that made them; without it or the reader only the loss is measured.
+        reader: folder of stage1_rvq.train_reader.
+        shape: of the model in training.
+        expected_by: the flag its codes came from, for messages.
+        device: where quantiser and reader run.
+
+    Raises:
+        InputError: codes, quantiser and reader do not belong together.
+    """
+    refuse_other_format(
+        read_code_format(codes, flag="--dev-codes"),
+        shape.code_format,
+        flag=f"--dev-codes {codes}",
+        expected_by=expected_by,
+    )
+    listed = read_utterances(codes, Vocabulary(), flag="--dev-codes")
+    print_left_out(listed, "--dev-codes")
+    if not (reader and rvq):
+        return Dev(listed.utterances, None)
+    round_trip = load_round_trip(rvq, reader, shape, expected_by=expected_by, device=device)
+    return Dev(listed.utterances, round_trip)

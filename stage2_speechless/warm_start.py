@@ -1,0 +1,121 @@
+"""Start Speechless from a small language model (`--init-from`) instead of from random numbers.
+
+    base = load_base_model("HuggingFaceTB/SmolLM2-135M")
+    model = Speechless(SpeechlessConfig(**temporal_shape(base)))
+    copy_layers(base, model)
+
+The layers and the last norm of a `LlamaForCausalLM` become those of the temporal transformer, which
+is of the same class and takes over its shape. Its vocabulary is left behind: Speechless reads
+characters and codes, whose embeddings start random. The trained model is complete without the one
+it started from.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
+from safetensors import SafetensorError
+from transformers import LlamaForCausalLM, LlamaModel
+from transformers.utils import logging as transformers_logging
+
+from data_manifests.artifact import read_json
+from data_manifests.config import InputError
+from stage2_speechless.model import Speechless
+
+# Everything but width, layers and heads that decides what a Llama's layers compute.
+LAYER_SETTINGS = (
+    "intermediate_size", "num_key_value_heads", "head_dim", "hidden_act", "attention_bias",
+    "mlp_bias", "rms_norm_eps", "rope_parameters", "max_position_embeddings",
+)  # fmt: skip
+# The others of transformers 5.23, "dynamic" and "longrope", depend on the longest sequence of the
+# batch: an utterance would get other codes alone than in company.
+ROPE_TYPES = ("default", "linear", "llama3", "yarn")
+# InputError, of a folder without config.json, is a ValueError too.
+LOADING_ERRORS = (
+    OSError, ValueError, KeyError, RuntimeError, ImportError, HfHubHTTPError, SafetensorError,
+    StrictDataclassError,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A language model to start from.
+
+    Attributes:
+        llama: its transformer, float32, on the CPU.
+        revision: commit it was downloaded at; None of a local folder.
+    """
+
+    llama: LlamaModel
+    revision: str | None
+
+
+def load_base_model(name: str) -> BaseModel:
+    """Load a language model of Llama's kind.
+
+    Args:
+        name: local folder, or hub name, which is downloaded.
+
+    Raises:
+        InputError: not found, of another kind, tensors are missing, or rotary positions that depend
+            on the batch.
+    """
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        kind, revision = _read_kind(name)
+        if kind == "llama":
+            model, report = LlamaForCausalLM.from_pretrained(
+                name, dtype=torch.float32, revision=revision or "main", output_loading_info=True
+            )
+    except LOADING_ERRORS as error:
+        where = "" if Path(name).is_dir() else " (no such folder, so looked up as a hub name)"
+        reason = str(error).strip().splitlines()[0][:200]
+        raise InputError(f"--init-from {name} cannot be loaded{where}: {reason}") from error
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+    if kind != "llama":
+        found = f"is of kind {kind!r}" if kind else "is no model of transformers"
+        raise InputError(
+            f"--init-from {name} {found}: only 'llama' (LlamaForCausalLM) is supported"
+        )
+    # The vocabulary's tensors are not used, so they need not be there.
+    if missing := sorted(key for key in report["missing_keys"] if ".layers." in key):
+        raise InputError(f"--init-from {name}: {len(missing)} tensor(s) missing, e.g. {missing[0]}")
+    rope_type = model.config.rope_parameters["rope_type"]
+    if rope_type not in ROPE_TYPES:
+        raise InputError(
+            f"--init-from {name} has rotary positions of type {rope_type!r}; supported: "
+            f"{', '.join(ROPE_TYPES)}"
+        )
+    return BaseModel(model.model, revision)
+
+
+def temporal_shape(base: BaseModel) -> dict[str, Any]:
+    """The fields of `SpeechlessConfig` that make the temporal transformer what `base` is."""
+    config = base.llama.config
+    return {
+        "width": config.hidden_size,
+        "num_layers": config.num_hidden_layers,
+        "num_heads": config.num_attention_heads,
+        "llama": {name: config.to_dict()[name] for name in LAYER_SETTINGS},
+    }
+
+
+def copy_layers(base: BaseModel, model: Speechless) -> None:
+    """Copy layers and last norm into a Speechless of the same `temporal_shape`, in place."""
+    model.temporal.layers.load_state_dict(base.llama.layers.state_dict())
+    model.temporal.norm.load_state_dict(base.llama.norm.state_dict())
+
+
+def _read_kind(name: str) -> tuple[str | None, str | None]:
+    """Kind of a model as transformers names it, None where it is not one of its own, and the
+    commit it has on the hub."""
+    if Path(name).is_dir():
+        return read_json(Path(name) / "config.json").get("model_type"), None
+    path = Path(hf_hub_download(name, "config.json"))
+    # The hub's cache is laid out as snapshots/COMMIT/config.json.
+    return read_json(path).get("model_type"), path.parent.name

@@ -1,0 +1,121 @@
+"""Benchmarks run, and compare what they say they compare; how fast is for a quiet machine."""
+
+import pytest
+import torch
+from conftest import run
+from torch import Tensor, nn
+
+from benchmarks import speechless
+from benchmarks.equal_size import (
+    SHAPES,
+    build_model,
+    count_parameters,
+    count_work,
+    generate_codes,
+    prefix_tokens,
+)
+from benchmarks.peak_memory import measure_peak
+from benchmarks.speechless import MODELS, SYSTEMS
+from benchmarks.training_step import TrainingStep, flatten_utterances, make_utterances
+
+SMALL = SHAPES["small"]
+
+
+def test_models_are_of_equal_size() -> None:
+    for shape in SHAPES.values():
+        with torch.device("meta"):
+            counts = [count_parameters(build_model(name, shape)) for name in MODELS]
+        assert counts == pytest.approx([counts[0]] * len(MODELS), rel=0.03)
+
+
+@pytest.mark.parametrize("system", SYSTEMS, ids=str)
+def test_generates_the_asked_number_of_frames(system: speechless.System) -> None:
+    model = build_model(system.model, SMALL)
+    for num_frames in (1, 5):
+        codes_BTK = generate_codes(
+            model, SMALL, 2, num_frames, static_cache=bool(system.static_cache)
+        )
+        assert codes_BTK.shape == (2, num_frames, SMALL.num_codebooks)
+        if system.model != "flattened":
+            assert codes_BTK.min() >= 0
+            assert codes_BTK.max() < SMALL.codebook_size
+
+
+def test_csm_goes_on_after_a_frame_of_zeros() -> None:
+    """As published it ends there, which would shorten its run."""
+
+    def only_zero(head: nn.Module, inputs: object, logits: Tensor) -> Tensor:
+        return torch.full_like(logits, -1e4).index_fill(-1, torch.tensor([0]), 0.0)
+
+    model = build_model("CSM", SMALL)
+    for head in (model.lm_head, model.depth_decoder.codebooks_head):
+        head.register_forward_hook(only_zero)
+    assert torch.equal(generate_codes(model, SMALL, 2, 5), torch.zeros(2, 5, 4, dtype=torch.long))
+    model.config.codebook_eos_token_id = 0
+    assert generate_codes(model, SMALL, 2, 5).shape[1] == 1
+
+
+def test_work_counts_the_parameters_that_multiply() -> None:
+    """Of one frame of one utterance, each counted as often as a matrix product uses it."""
+    for name in MODELS:
+        model = build_model(name, SMALL)
+        used = 0
+
+        def count(module: nn.Linear, *_: object) -> None:
+            nonlocal used
+            used += module.weight.numel()
+
+        for module in model.modules():
+            if isinstance(module, nn.Linear):
+                module.register_forward_hook(count)
+        of_frames = []
+        for num_frames in (1, 2):
+            used = 0
+            generate_codes(model, SMALL, 1, num_frames)
+            of_frames.append(used)
+        heads = 0 if name == "flattened" else 3 * SMALL.depth_width * SMALL.codebook_size
+        wanted = count_work(model, SMALL).parameters_per_frame
+        # Norms and the bias of a projection are not the weight of a linear layer.
+        assert of_frames[1] - of_frames[0] + heads == pytest.approx(wanted, rel=0.02)
+
+
+@pytest.mark.parametrize("name", ["Speechless", "flattened"])
+def test_training_step_learns(name: str) -> None:
+    step = TrainingStep(build_model(name, SMALL), SMALL, make_utterances(SMALL, 2, 4))
+    losses = [step() for _ in range(5)]
+    assert losses[-1] < losses[0]
+
+
+def test_flattened_utterances_hold_every_code_in_order() -> None:
+    (utterance,) = make_utterances(SMALL, 1, 3)
+    batch = flatten_utterances(SMALL, [utterance])
+    tokens_L, labels_L = batch["input_ids"][0], batch["labels"][0]
+    prefix = prefix_tokens()
+    assert tokens_L[: len(prefix)].tolist() == prefix
+    codes_TK = build_model("Speechless", SMALL).frame_tokens(utterance.codes_TK)
+    assert tokens_L[len(prefix) : -1].tolist() == codes_TK.flatten().tolist()
+    assert (labels_L != -100).sum() == 3 * SMALL.num_codebooks + 1
+
+
+def allocate(num_bytes: int) -> None:
+    torch.ones(num_bytes, dtype=torch.uint8)
+
+
+def test_peak_memory_is_the_function_s_own() -> None:
+    here = torch.ones(400_000_000, dtype=torch.uint8)
+    peak = measure_peak(allocate, 200_000_000, device=torch.device("cpu"))
+    if peak is None:
+        pytest.skip("neither CUDA nor Linux")
+    assert 200_000_000 <= peak < len(here)
+
+
+def test_command_prints_a_row_for_each_system() -> None:
+    text = run(
+        speechless.main, "--size", "small", "--batch-sizes", 1, 2, "--num-frames", 2,
+        "--rounds", 1, "--training-utterances", 2, "--training-frames", 3, "--no-memory",
+        "--device", "cpu",
+    )  # fmt: skip
+    for system in SYSTEMS:
+        assert text.count(f"{system!s:<26}") == 2 + (str(system) == "flattened")
+    for way in speechless.TRAINING_WAYS:
+        assert f"\n{way}" in text
