@@ -42,6 +42,7 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.tokenize
 	$(BIN)/python -m benchmarks.rvq
 	$(BIN)/python -m benchmarks.rvq --quality
+	$(BIN)/python -m benchmarks.speechless
 
 clean:
 	rm -rf runs/demo runs/demo-full

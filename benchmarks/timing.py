@@ -1,0 +1,79 @@
+"""Timing several things side by side, and what the machine allows at best."""
+
+# B utterances, D width
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch.nn import functional as F
+from tqdm import tqdm
+
+Way = TypeVar("Way")
+
+MATRIX_SIZE = 8192  # 256 MiB of float32: no cache holds it
+MATMUL_SIZE = 2048
+NUM_LINEAR = 40
+CEILING_REPEATS = 6
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """What the machine does at best, float32: reading weights, and multiplying large matrices."""
+
+    bytes_per_s: float
+    flops: float
+
+
+def take_turns(
+    ways: Mapping[Way, Callable[[], object]], rounds: int, device: torch.device, what: str
+) -> dict[Way, float]:
+    """Median seconds of several functions, run one after the other, again and again; a first round
+    is not counted."""
+    seconds: dict[Way, list[float]] = {way: [] for way in ways}
+    turns = [(way, function) for _ in range(rounds + 1) for way, function in ways.items()]
+    for way, function in tqdm(turns, desc=what, leave=False):
+        seconds[way].append(_time(function, device))
+    return {way: statistics.median(taken[1:]) for way, taken in seconds.items()}
+
+
+def measure_ceiling(device: torch.device) -> Ceiling:
+    """The machine's best, with nothing but one large product."""
+    weight = torch.randn(MATRIX_SIZE, MATRIX_SIZE, device=device)
+    vector = torch.randn(1, MATRIX_SIZE, device=device)
+    square = torch.randn(MATMUL_SIZE, MATMUL_SIZE, device=device)
+    reading_s = _fastest(lambda: F.linear(vector, weight), device)
+    multiplying_s = _fastest(lambda: F.linear(square, square), device)
+    return Ceiling(4 * weight.numel() / reading_s, 2 * MATMUL_SIZE**3 / multiplying_s)
+
+
+def measure_linear(batch_size: int, device: torch.device) -> float:
+    """Seconds that linear layers take for each parameter, one position of each utterance at a time.
+
+    The layers are of the temporal transformer's size, and too many for any cache to hold.
+    """
+    width, wide = 768, 2048
+    weights = list(torch.randn(NUM_LINEAR, wide, width, device=device))
+    inputs_BD = torch.randn(batch_size, width, device=device)
+    seconds = _fastest(lambda: [F.linear(inputs_BD, weight) for weight in weights], device)
+    return seconds / (NUM_LINEAR * wide * width)
+
+
+def _time(function: Callable[[], object], device: torch.device) -> float:
+    _wait(device)
+    started = time.perf_counter()
+    function()
+    _wait(device)
+    return time.perf_counter() - started
+
+
+def _fastest(function: Callable[[], object], device: torch.device) -> float:
+    return min(_time(function, device) for _ in range(CEILING_REPEATS))
+
+
+def _wait(device: torch.device) -> None:
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
