@@ -7,14 +7,14 @@ from conftest import run
 from miniature_corpora import (
     bibletts_tgz,
     common_voice_folder,
-    encoded_tone,
+    encoded_speech,
     fisd_zip,
     saved_dataset,
     ugspeechdata_folder,
     waxal_folder,
 )
 
-from data_manifests import build
+from data_manifests import build, check
 from data_manifests.config import InputError
 from data_manifests.manifest import read_manifest, read_utterance_audio
 
@@ -82,8 +82,9 @@ def test_all_corpora_together(corpora, tmp_path, capsys):
     assert "fisd_asante: 24 transcripts rewritten" in summary
     guesses = {u.dialect_guess for u in rows["train"] if u.dialect != "unknown"}
     assert guesses == {None}
-    for utterances in rows.values():
-        assert all(len(read_utterance_audio(u, 16_000)) for u in utterances)
+    for name in (*SPLITS, "test_seen_prompts"):
+        if rows[name]:
+            assert "problems: none" in run(check.main, "--manifest", out / f"{name}.jsonl")
 
 
 def test_the_folder_can_be_moved_and_the_same_seed_gives_the_same(corpora, tmp_path):
@@ -102,10 +103,10 @@ def test_the_folder_can_be_moved_and_the_same_seed_gives_the_same(corpora, tmp_p
 
 def test_only_what_is_in_a_manifest_is_extracted(corpora, tmp_path):
     out = tmp_path / "fisd"
-    hours = f"fisd_asante={10 * 0.3 / 3600}"
+    hours = f"fisd_asante={20 / 3600}"
     run(build.main, "--fisd-asante", corpora["--fisd-asante"], "--max-hours", hours, "--out", out)
     rows = [u for name in (*SPLITS, "test_seen_prompts") for u in rows_of(out, name)]
-    assert 0 < sum(u.split == "train" for u in rows) <= 10
+    assert 10 < sum(u.duration_s for u in rows if u.split == "train") <= 20
     extracted = {path.name for path in (out / "audio").rglob("*.ogg")}
     assert extracted == {u.audio.rpartition("/")[2] for u in rows}
     reasons = {json.loads(line)["reason"] for line in (out / "dropped.jsonl").open()}
@@ -133,8 +134,8 @@ def test_a_build_cut_off_is_resumed(corpora, tmp_path, monkeypatch):
 
 def test_any_dataset_and_ugspeechdata(tmp_path):
     rows = [
-        {"audio": encoded_tone("wav"), "sentence": f"Yɛrekɔ {i}", "who": f"p{i}", "lang": "Fante"}
-        for i in range(3)
+        {"audio": encoded_speech("wav", text), "sentence": text, "who": f"p{i}", "lang": "Fante"}
+        for i, text in enumerate(("Yɛrekɔ fie", "Yɛreba", "Yɛwɔ ha"))
     ]
     source = saved_dataset(tmp_path / "saved", {"train": rows})
     columns = ["audio=audio", "text=sentence", "speaker=who", "dialect=lang"]
@@ -150,6 +151,18 @@ def test_any_dataset_and_ugspeechdata(tmp_path):
     )
     run(build.main, "--ugspeechdata", folder, "--out", tmp_path / "ugs")
     assert [u.speaker for u in rows_of(tmp_path / "ugs", "train")] == ["ugspeech/u7"]
+    for name in ("mine", "ugs"):
+        assert "problems: none" in run(check.main, "--manifest", tmp_path / name / "train.jsonl")
+
+
+@pytest.mark.parametrize("config", ["twi_tts", "fat_tts"])
+def test_studio_voices_are_training_data(config, tmp_path):
+    rows = {s: [(f"{s}1", "7", f"Yɛkan nwoma {s}")] for s in ("train", "validation", "test")}
+    source = waxal_folder(tmp_path / "waxal", config, rows, text_column="text")
+    out = tmp_path / "tts"
+    run(build.main, f"--waxal-{config.replace('_', '-')}", source, "--out", out)
+    assert [u.speaker for u in rows_of(out, "train")] == ["waxal/7"] * 3
+    assert "problems: none" in run(check.main, "--manifest", out / "train.jsonl")
 
 
 @pytest.mark.parametrize(
