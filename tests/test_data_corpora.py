@@ -313,7 +313,7 @@ def test_waxal_asr(tmp_path, below):
     assert (utterance.text, utterance.speaker) == ("Ɔbaa no tɔn adeɛ", "waxal/4708")
     assert (utterance.dialect, utterance.corpus) == ("unknown", "waxal_aka_asr")
     assert (utterance.license, utterance.audio) == ("CC-BY-4.0", "ak_3.mp3")
-    spoken = encoded_speech("mp3", utterance.text, "4708")
+    spoken = encoded_speech("mp3", "Ↄbaa no tɔn adeɛ", "4708")
     assert recording.audio_bytes() == spoken and recording.note == ""
 
 
