@@ -12,14 +12,13 @@ seed: see `data_manifests/splits.py`.
 """
 
 import hashlib
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_manifests.artifact import OutputFolder, create_output, write_text
+from data_manifests.artifact import OutputFolder, create_output, write_json_lines
 from data_manifests.config import InputError, parse_config, run_command
 from data_manifests.corpora.audio_dataset import audio_dataset
 from data_manifests.corpora.bibletts import bibletts
@@ -163,8 +162,8 @@ def main(argv: list[str] | None = None) -> None:
         for id_, r in recordings.items()
         if r.note
     ]
-    _write_rows(config.out / "dropped.jsonl", dropped)
-    _write_rows(config.out / "rewritten.jsonl", rewritten)
+    write_json_lines(config.out / "dropped.jsonl", dropped)
+    write_json_lines(config.out / "rewritten.jsonl", rewritten)
     output.finish()
     summary = summarize_splits(
         utterances, corpus, dropped, rewritten,
@@ -258,10 +257,6 @@ def _record_what_was_read(output: OutputFolder, utterances: Sequence[Utterance])
     output.record(
         corpora={c: {"rows": rows[c], "sha256": d.hexdigest()} for c, d in digests.items()}
     )
-
-
-def _write_rows(path: Path, rows: Sequence[dict[str, str]]) -> None:
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def _rows_left_out(corpus: SplitCorpus) -> Iterator[dict[str, str]]:

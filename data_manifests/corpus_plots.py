@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 
 from data_manifests.corpus_statistics import (
@@ -59,9 +60,7 @@ def _filled_range(histograms: Mapping[str, Histogram]) -> tuple[float, float]:
     edges = [
         (low, high)
         for histogram in histograms.values()
-        for low, high, count in zip(
-            histogram.edges, histogram.edges[1:], histogram.counts, strict=False
-        )
+        for (low, high), count in zip(pairwise(histogram.edges), histogram.counts, strict=True)
         if count
     ]
     lowest, highest = min(low for low, _ in edges), max(high for _, high in edges)

@@ -5,7 +5,7 @@ corpora that are mixed. What cannot be had both ways is left out, and counted.
 """
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -113,11 +113,6 @@ def assign_splits(
     left_out += [u for u in seen if normalize_for_scoring(u.text) not in trained]
     seen = [u for u in seen if normalize_for_scoring(u.text) in trained]
     return SplitCorpus(kept, seen, left_out, surplus)
-
-
-def count_splits(utterances: Sequence[Utterance]) -> Counter[str]:
-    """Number of utterances per split."""
-    return Counter(u.split for u in utterances)
 
 
 def _cap_training_hours(

@@ -16,9 +16,6 @@ Voice and AfriSenti's tweets. The number behind a form says in how many places t
 import functools
 import re
 from dataclasses import dataclass
-from typing import Literal
-
-Dialect = Literal["asante", "akuapem"]
 
 MAX_NUMBER = 999_999
 
@@ -29,6 +26,7 @@ UNITS = {
     "asante": ("baako", "mmienu", "mmiɛnsa", "ɛnan", "enum", "nsia", "nson", "nwɔtwe", "nkron"),
     "akuapem": ("biako", "abien", "abiɛsa", "anan", "anum", "asia", "ason", "awɔtwe", "akron"),
 }
+NUMBER_DIALECTS = tuple(UNITS)
 COUNTED_UNITS = {
     "asante": ("baako", "mmienu", "mmiɛnsa", "nan", "num", "nsia", "nson", "nwɔtwe", "nkron"),
     # nnɔnhwerew abiɛsa, nkyem anum, asram asia, nnɔn akron: the same as in counting
@@ -108,7 +106,7 @@ class SpokenText:
     unknown: tuple[str, ...]
 
 
-def number_in_words(number: int, dialect: Dialect) -> str:
+def number_in_words(number: int, dialect: str) -> str:
     """The words of a whole number, as in counting: 4 is ɛnan, 125 is ɔha ne aduonu num.
 
     Raises:
@@ -120,7 +118,7 @@ def number_in_words(number: int, dialect: Dialect) -> str:
     return UNITS[dialect][number - 1] if 0 < number < 10 else _counted(number, dialect)
 
 
-def speak_numbers(text: str, dialect: Dialect) -> SpokenText:
+def speak_numbers(text: str, dialect: str) -> SpokenText:
     """Write the numbers of a text in words, and report those whose reading would be a guess.
 
     Read: whole numbers (12, 1000) and those with thousands separators (1,000), a year as the number
@@ -197,7 +195,7 @@ def _split_edges(word: str) -> tuple[str, str, str]:
     return match["opening"], match["core"], match["closing"]
 
 
-def _read(core: str, dialect: Dialect) -> str | None:
+def _read(core: str, dialect: str) -> str | None:
     if _NUMBER.fullmatch(core):
         return number_in_words(int(core.replace(",", "")), dialect)
     for pattern in _SUMS:
@@ -211,7 +209,7 @@ def _read(core: str, dialect: Dialect) -> str | None:
     return None
 
 
-def _counted(number: int, dialect: Dialect) -> str:
+def _counted(number: int, dialect: str) -> str:
     """The words of a number behind what is counted."""
     thousands, rest = divmod(number, 1000)
     if not thousands:
@@ -223,7 +221,7 @@ def _counted(number: int, dialect: Dialect) -> str:
 
 
 @functools.cache
-def _below_thousand(number: int, dialect: Dialect, joint: str) -> str:
+def _below_thousand(number: int, dialect: str, joint: str) -> str:
     """`joint` stands between the hundred and what follows it."""
     hundreds, rest = divmod(number, 100)
     tens, units = divmod(rest, 10)

@@ -6,7 +6,6 @@ Loaded from disk like any checkpoint. Asked about held-out questions only: (fact
 that no training has seen. Prints the table; writes `metrics.json` and `answers.jsonl`.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from data_manifests.artifact import create_output, write_json, write_text
+from data_manifests.artifact import create_output, write_json, write_json_lines
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, MIMI_SAMPLE_RATE_HZ, resample
 from data_manifests.config import parse_config, run_command
 from data_manifests.error_rates import compute_error_rates
@@ -134,8 +133,7 @@ def main(argv: list[str] | None = None) -> None:
         | {name: texts[i] for name, texts in answers.items()}
         for i, q in enumerate(questions)
     ]
-    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-    write_text(config.out / "answers.jsonl", "".join(lines))
+    write_json_lines(config.out / "answers.jsonl", rows)
     output.finish()
     print(format_table(metrics))
     print(config.out)

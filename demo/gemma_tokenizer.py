@@ -23,6 +23,25 @@ SPECIAL_TOKENS = {
 NUM_BYTES = 256
 # Open syllables and single consonants, with "▁" at a word's start; all else is cut off singly.
 SYLLABLE = r"▁?(?:(?![aeiouɛɔAEIOUƐƆ])\p{L})*[aeiouɛɔAEIOUƐƆ]|▁?\p{L}|."
+# Renders what the template published with google/gemma-4-E2B-it renders, of what this project uses:
+# text and recordings, no tools, no thinking (a test compares them).
+CHAT_TEMPLATE = """
+{{- bos_token -}}
+{%- for message in messages -%}
+    {{- '<|turn>' + ('model' if message.role == 'assistant' else message.role) + '\\n' -}}
+    {%- if message.content is string -%}
+        {{- message.content | trim -}}
+    {%- else -%}
+        {%- for part in message.content -%}
+            {{- '<|audio|>' if part.type == 'audio' else part.text | trim -}}
+        {%- endfor -%}
+    {%- endif -%}
+    {{- '<turn|>\\n' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+    {{- '<|turn>model\\n' -}}
+{%- endif -%}
+"""
 LETTERS = "abcdeɛfghijklmnoɔpqrstuvwxyzABCDEƐFGHIJKLMNOƆPQRSTUVWXYZ0123456789.,?!:;'-▁\n"
 
 
@@ -35,10 +54,8 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTok
             have fewer syllables.
 
     Returns:
-        A tokenizer with the chat template published with google/gemma-4-E2B-it, as trl carries it.
+        A tokenizer with `CHAT_TEMPLATE`.
     """
-    from trl.chat_template_utils import gemma4_v5_chat_template
-
     tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token=SPECIAL_TOKENS["unk"]))
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(SYLLABLE), behavior="isolated")
@@ -70,7 +87,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTok
         eos_token=SPECIAL_TOKENS["eos"],
         pad_token=SPECIAL_TOKENS["pad"],
         unk_token=SPECIAL_TOKENS["unk"],
-        chat_template=gemma4_v5_chat_template,
+        chat_template=CHAT_TEMPLATE,
         clean_up_tokenization_spaces=False,
     )
 

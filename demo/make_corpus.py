@@ -12,7 +12,6 @@ Questions are held out as (fact, phrasing) pairs, in every file and stage; the a
 questions are in no training recording.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data_manifests.artifact import create_output, write_text
+from data_manifests.artifact import create_output, write_json_lines, write_text
 from data_manifests.audio import MIMI_SAMPLE_RATE_HZ, write_wav
 from data_manifests.config import parse_config, run_command
 from data_manifests.manifest import SPLITS, Utterance, write_manifest
@@ -146,14 +145,14 @@ def _record(config: MakeCorpusConfig, synthesizer: Synthesizer, line: _Line) -> 
 
 
 def _write_dialogues(path: Path, questions: Sequence[Question]) -> None:
-    lines = []
+    rows = []
     for question in questions:
         messages = [
             {"role": "user", "content": question.text, "spoken": True},
             {"role": "assistant", "content": question.answer},
         ]
-        lines.append(json.dumps({"id": question.id, "messages": messages}, ensure_ascii=False))
-    write_text(path, "".join(line + "\n" for line in lines))
+        rows.append({"id": question.id, "messages": messages})
+    write_json_lines(path, rows)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ text counts in every number; one that was cut off is read up to there.
 
 # F Mimi frames (12.5 per second), K codebooks, N samples
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from data_manifests.artifact import create_output, write_json, write_text
+from data_manifests.artifact import create_output, write_json, write_json_lines
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, resample, write_wav
 from data_manifests.config import InputError, parse_config, run_command
 from data_manifests.error_rates import compute_error_rates
@@ -233,7 +232,7 @@ def format_table(metrics: dict[str, Any]) -> str:
 
 
 def _write_speech(out: Path, spoken: Sequence[Spoken], sample_rate_hz: int) -> None:
-    lines = []
+    rows = []
     for one in spoken:
         path = Path("wav") / f"{one.held_out.id}.wav"
         write_wav(out / path, one.samples_N, sample_rate_hz)
@@ -242,8 +241,8 @@ def _write_speech(out: Path, spoken: Sequence[Spoken], sample_rate_hz: int) -> N
             "heard_in_recording": one.heard_in_recording,
             "heard_through_mimi": one.heard_through_mimi, "end": one.end, "audio": str(path),
         }  # fmt: skip
-        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
-    write_text(out / "utterances.jsonl", "".join(lines))
+        rows.append(row)
+    write_json_lines(out / "utterances.jsonl", rows)
 
 
 if __name__ == "__main__":

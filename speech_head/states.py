@@ -10,7 +10,6 @@ with `--resume` at the last shard.
 
 # S answer tokens, F Mimi frames (12.5 per second), K codebooks, L Gemma layers, D width of Gemma
 
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -24,7 +23,12 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
 
-from data_manifests.artifact import create_output, write_json, write_text
+from data_manifests.artifact import (
+    create_output,
+    read_json_lines,
+    write_json,
+    write_json_lines,
+)
 from data_manifests.config import InputError, parse_config, run_command
 from data_manifests.manifest import Utterance, read_manifest, read_utterance_audio
 from data_manifests.twi_text import normalize_for_training
@@ -159,9 +163,7 @@ def _print_size(
 def _write_shards(utterances: list[Utterance], models: _Models, config: StatesConfig) -> int:
     """Write what is not yet written, 256 utterances a shard; returns the number of skipped ones."""
     skipped_path = config.out / "skipped.jsonl"
-    skipped = []
-    if skipped_path.exists():
-        skipped = [json.loads(line) for line in skipped_path.read_text("utf-8").splitlines()]
+    skipped = read_json_lines(skipped_path)
     with tqdm(total=len(utterances), desc="states", unit=" utterances") as progress:
         for number, picks in enumerate(iterate_batches(len(utterances), UTTERANCES_PER_SHARD)):
             index_path = config.out / f"shard_{number:05d}.jsonl"
@@ -180,9 +182,7 @@ def _write_shards(utterances: list[Utterance], models: _Models, config: StatesCo
                     aligned.append((utterance, *result))
             for batch in iterate_batches(len(aligned), config.batch_size):
                 rows += _read_states([aligned[i] for i in batch], models)
-            write_text(
-                skipped_path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in skipped)
-            )
+            write_json_lines(skipped_path, skipped)
             _write_shard(index_path, rows)
     if len(skipped) == len(utterances):
         raise InputError(f"none of {len(skipped)} recordings is usable, see {skipped_path}")
@@ -228,13 +228,13 @@ def _read_states(
 
 def _write_shard(index_path: Path, rows: list[_Row]) -> None:
     """Tensors first, index last: a shard with an index is complete."""
-    lines, first_token, first_frame = [], 0, 0
+    index, first_token, first_frame = [], 0, 0
     for row in rows:
         num_tokens, num_frames = len(row.tokens.ids_S), len(row.codes_FK)
         entry = {name: getattr(row.utterance, name) for name in INDEX_KEYS}
         entry |= {"first_token": first_token, "num_tokens": num_tokens}
         entry |= {"first_frame": first_frame, "num_frames": num_frames}
-        lines.append(json.dumps(entry, ensure_ascii=False) + "\n")
+        index.append(entry)
         first_token, first_frame = first_token + num_tokens, first_frame + num_frames
     if rows:
         tensors = {
@@ -247,7 +247,7 @@ def _write_shard(index_path: Path, rows: list[_Row]) -> None:
         aside = tensors_path.with_name(tensors_path.name + ".tmp")
         save_file(tensors, aside)
         os.replace(aside, tensors_path)
-    write_text(index_path, "".join(lines))
+    write_json_lines(index_path, index)
 
 
 def _write_embeddings(out: Path, gemma: Gemma4ForConditionalGeneration) -> None:

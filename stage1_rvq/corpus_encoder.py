@@ -4,7 +4,6 @@ resumed.
 Shared by `embed` (which keeps the embeddings) and `tokenize_corpus` (which keeps their codes).
 """
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from data_manifests.artifact import write_text
+from data_manifests.artifact import read_json_lines, write_json_lines
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from data_manifests.config import InputError
 from data_manifests.manifest import Utterance, read_utterance_audio
@@ -62,11 +61,7 @@ def encode_corpus(
             all.
     """
     skipped_path = out / "skipped.jsonl"
-    skipped: list[dict[str, int | str]] = []
-    if skipped_path.exists():
-        skipped = [
-            json.loads(line) for line in skipped_path.read_text(encoding="utf-8").splitlines()
-        ]
+    skipped = read_json_lines(skipped_path)
     with tqdm(total=len(utterances), desc=f"encode -> {out.name}", unit=" utterances") as progress:
         for number, start in enumerate(range(0, len(utterances), UTTERANCES_PER_SHARD)):
             shard = utterances[start : start + UTTERANCES_PER_SHARD]
@@ -85,9 +80,7 @@ def encode_corpus(
                     skipped.append({"shard": number, "id": utterance.id, "reason": str(result)})
                     continue
                 kept.append((utterance, result))
-            write_text(
-                skipped_path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in skipped)
-            )
+            write_json_lines(skipped_path, skipped)
             write_shard(number, kept)
     if len(skipped) == len(utterances):
         raise InputError(f"all {len(skipped)} recordings are unusable, see {skipped_path}")

@@ -7,16 +7,16 @@ Writes shards as described in `stage1_rvq/data.py`. Killed, it continues with `-
 shard.
 """
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from data_manifests.artifact import create_output, write_text
+from data_manifests.artifact import create_output, write_json_lines
 from data_manifests.config import parse_config, run_command
 from data_manifests.manifest import Utterance, read_manifest
 from stage1_rvq.corpus_encoder import encode_corpus
@@ -95,9 +95,10 @@ def _write_shard(index_path: Path, rows: list[tuple[Utterance, Tensor]]) -> None
     aside = tensors_path.with_name(tensors_path.name + ".tmp")
     save_file({"frames": torch.cat([frames_TD for _, frames_TD in rows])}, aside)
     os.replace(aside, tensors_path)
-    lines, start = [], 0
+    index: list[dict[str, Any]] = []
+    start = 0
     for utterance, frames_TD in rows:
-        row = {
+        entry = {
             "id": utterance.id,
             "text": utterance.text,
             "speaker": utterance.speaker,
@@ -106,9 +107,9 @@ def _write_shard(index_path: Path, rows: list[tuple[Utterance, Tensor]]) -> None
             "start": start,
             "num_frames": len(frames_TD),
         }
-        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+        index.append(entry)
         start += len(frames_TD)
-    write_text(index_path, "".join(lines))
+    write_json_lines(index_path, index)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     AutoTokenizer,
@@ -41,6 +43,12 @@ LEFT_CONTEXT_FRAMES = 192
 PIECE_FRAMES = 750
 # transformers 5.23 refuses the plain string "sdpa" for any Gemma 4 with an audio tower.
 ATTENTION = {"text_config": "sdpa", "vision_config": "sdpa", "audio_config": "eager"}
+
+# What `from_pretrained` raises; the last three of transformers' own libraries are no OSErrors.
+LOADING_ERRORS = (
+    OSError, ValueError, KeyError, RuntimeError, ImportError, HfHubHTTPError, SafetensorError,
+    StrictDataclassError,
+)  # fmt: skip
 
 
 def count_audio_tokens(num_samples: int) -> int:
@@ -163,7 +171,7 @@ def load_audio_encoder(
     Raises:
         InputError: not found, not a Gemma 4 with an audio tower, or tensors are missing.
     """
-    with _one_line_errors("--gemma", name):
+    with one_line_errors("--gemma", name):
         tower, report = Gemma4AudioModel.from_pretrained(
             name, dtype=dtype, output_loading_info=True
         )
@@ -180,7 +188,7 @@ def load_gemma(
     Raises:
         InputError: not found, not a full Gemma 4, tensors are missing, or no chat template.
     """
-    with _one_line_errors("--gemma", name):
+    with one_line_errors("--gemma", name):
         model, report = Gemma4ForConditionalGeneration.from_pretrained(
             name, dtype=dtype, attn_implementation=ATTENTION, output_loading_info=True
         )
@@ -195,7 +203,7 @@ def load_gemma(
 
 def load_feature_extractor(name: str) -> Gemma4AudioFeatureExtractor:
     """Load the mel front end of a checkpoint."""
-    with _one_line_errors("--gemma", name):
+    with one_line_errors("--gemma", name):
         return Gemma4AudioFeatureExtractor.from_pretrained(name)
 
 
@@ -280,14 +288,18 @@ def small_config(
 
 
 @contextlib.contextmanager
-def _one_line_errors(flag: str, name: str) -> Iterator[None]:
-    """Turn the many errors of a failed `from_pretrained` into one line, and keep its chatter
-    away."""
+def one_line_errors(flag: str, name: str) -> Iterator[None]:
+    """Turn the many errors of a failed `from_pretrained` into one `InputError`, and quieten it.
+
+    Args:
+        flag: that named the model, for the message.
+        name: what the user gave: a folder, or a hub name.
+    """
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except LOADING_ERRORS as error:
         where = "" if Path(name).is_dir() else " (no such folder, so looked up as a hub name)"
         reason = str(error).strip().splitlines()[0][:200]
         raise InputError(f"{flag} {name}: cannot be loaded{where}: {reason}") from error

@@ -11,7 +11,6 @@ bfloat16, which changes some codes of the finer codebooks. Writes `codes_00000.p
 codes as strings. Killed, it continues with `--resume`.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from data_manifests.artifact import OutputFolder, create_output, write_text
+from data_manifests.artifact import OutputFolder, create_output, read_json_lines, write_json_lines
 from data_manifests.config import InputError, parse_config, run_command
 from data_manifests.manifest import Utterance, read_manifest
 from stage1_rvq.codes import CodedUtterance, code_format, read_codes, write_codes
@@ -141,9 +140,9 @@ def _tokenize_embeddings(config: TokenizeConfig, folder: Path, rvq: SpeechRVQ) -
                 write_codes(path, coded, code_format(rvq.config))
             progress.update(len(shard))
     # What embed could not use is not among the codes either.
-    skipped = (folder / "skipped.jsonl").read_text(encoding="utf-8")
-    write_text(config.out / "skipped.jsonl", skipped)
-    output.record(num_utterances=len(embeddings.utterances), num_skipped=len(skipped.splitlines()))
+    skipped = read_json_lines(folder / "skipped.jsonl")
+    write_json_lines(config.out / "skipped.jsonl", skipped)
+    output.record(num_utterances=len(embeddings.utterances), num_skipped=len(skipped))
     return output
 
 
@@ -213,16 +212,16 @@ def _codes_path(out: Path, number: int) -> Path:
 
 
 def _write_token_strings(out: Path) -> None:
-    lines = []
-    for path in sorted(out.glob("codes_*.parquet")):
-        for utterance in read_codes(path):
-            row = {
-                "id": utterance.id,
-                "text": utterance.text,
-                "semantic_tokens": as_token_string(utterance.codes_TK),
-            }
-            lines.append(json.dumps(row, ensure_ascii=False) + "\n")
-    write_text(out / "twi_semantic_tokens.jsonl", "".join(lines))
+    rows = [
+        {
+            "id": utterance.id,
+            "text": utterance.text,
+            "semantic_tokens": as_token_string(utterance.codes_TK),
+        }
+        for path in sorted(out.glob("codes_*.parquet"))
+        for utterance in read_codes(path)
+    ]
+    write_json_lines(out / "twi_semantic_tokens.jsonl", rows)
 
 
 if __name__ == "__main__":

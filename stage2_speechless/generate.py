@@ -20,7 +20,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data_manifests.artifact import create_output, write_text
+from data_manifests.artifact import create_output, read_json_lines, write_json_lines
 from data_manifests.config import InputError, nearest_name, parse_config, run_command
 from data_manifests.manifest import DIALECTS
 from data_manifests.score import read_lines
@@ -125,7 +125,8 @@ def main(argv: list[str] | None = None) -> None:
         print(config.out)
         return
     output.record(device=str(device), dtype="float32", quantizer=model.config.quantizer)
-    kept, dropped = _read_rows(config.out / "kept.jsonl"), _read_rows(config.out / "dropped.jsonl")
+    kept_path, dropped_path = config.out / "kept.jsonl", config.out / "dropped.jsonl"
+    kept, dropped = read_json_lines(kept_path), read_json_lines(dropped_path)
     shards = list(iterate_batches(len(sentences), SENTENCES_PER_SHARD))
     for number, positions in enumerate(tqdm(shards, desc="speak", unit=" shards")):
         path = config.out / f"codes_{number:05d}.parquet"
@@ -155,8 +156,8 @@ def main(argv: list[str] | None = None) -> None:
             for s in shard
             if s.id in reasons
         ]
-        _write_rows(config.out / "kept.jsonl", kept)
-        _write_rows(config.out / "dropped.jsonl", dropped)
+        write_json_lines(kept_path, kept)
+        write_json_lines(dropped_path, dropped)
         coded = [
             CodedUtterance(s.id, s.text, SPEAKER, s.dialect, takes[s.id].codes_TK)
             for s in shard
@@ -164,9 +165,7 @@ def main(argv: list[str] | None = None) -> None:
         ]
         write_codes(path, coded, model.config.code_format)
     if not kept:
-        raise InputError(
-            f"all {len(dropped)} sentences were dropped, see {config.out / 'dropped.jsonl'}"
-        )
+        raise InputError(f"all {len(dropped)} sentences were dropped, see {dropped_path}")
     output.record(
         num_utterances=len(kept),
         num_dropped=len(dropped),
@@ -219,17 +218,6 @@ def _parse_row(line: str, origin: str, dialect: str, rate_cps: float | None) -> 
     if row["dialect"] not in DIALECTS:
         raise InputError(f"{origin}: dialect {row['dialect']!r}, known: {', '.join(DIALECTS)}")
     return replace(sentence, dialect=row["dialect"])
-
-
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of a JSON Lines file of ours; none where it is not written yet."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-
-
-def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 if __name__ == "__main__":

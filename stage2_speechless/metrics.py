@@ -44,26 +44,6 @@ class ReadSentence:
     generated_errors: UtteranceErrors
 
 
-def measure_speech(
-    model: Speechless,
-    utterances: Sequence[TrainingUtterance],
-    round_trip: RoundTrip,
-    *,
-    seed: int = 0,
-    temperature: float = DEFAULT_TEMPERATURE,
-    top_k: int = DEFAULT_TOP_K,
-    batch_size: int = 32,
-    max_frames: int = MAX_FRAMES,
-) -> dict[str, float | int]:
-    """`speak_and_read`, then `pool_sentences`: the numbers of a model, by which training judges."""
-    return pool_sentences(
-        speak_and_read(
-            model, utterances, round_trip, seed=seed, temperature=temperature, top_k=top_k,
-            batch_size=batch_size, max_frames=max_frames,
-        )
-    )  # fmt: skip
-
-
 def speak_and_read(
     model: Speechless,
     utterances: Sequence[TrainingUtterance],

@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from data_manifests.config import InputError
-from data_manifests.twi_numbers import Dialect, speak_numbers
+from data_manifests.twi_numbers import NUMBER_DIALECTS, speak_numbers
 from data_manifests.twi_text import normalize_for_scoring, normalize_for_training
 from stage1_rvq.device import derive_seed
 from stage2_speechless.generation import MAX_FRAMES, GeneratedCodes
@@ -175,10 +175,9 @@ def count_takes(numbers: Iterable[int]) -> dict[str, int]:
 def with_numbers_in_words(sentence: Sentence) -> Sentence:
     """The sentence as it is read aloud: "GH¢5" is sidi num. Only in Asante and Akuapem; digits that
     no rule reads (see `speak_numbers`) stay as they are."""
-    if sentence.dialect not in ("asante", "akuapem"):
+    if sentence.dialect not in NUMBER_DIALECTS:
         return sentence
-    dialect: Dialect = "asante" if sentence.dialect == "asante" else "akuapem"
-    text = speak_numbers(normalize_for_training(sentence.text), dialect).text
+    text = speak_numbers(normalize_for_training(sentence.text), sentence.dialect).text
     return replace(sentence, text=text) if text != sentence.text else sentence
 
 
@@ -202,7 +201,7 @@ def why_unspeakable(
 def _unread_digits(sentence: Sentence) -> str | None:
     """The reason not to speak what a reader of this dialect would have put in words."""
     digits = [word for word in sentence.text.split() if any(map(str.isnumeric, word))]
-    if not digits or sentence.dialect not in ("asante", "akuapem"):
+    if not digits or sentence.dialect not in NUMBER_DIALECTS:
         return None
     return f"no rule says how to read {' '.join(digits)}"
 

@@ -36,7 +36,7 @@ from stage2_speechless.data import (
 )
 from stage2_speechless.dev_set import Dev, load_dev
 from stage2_speechless.generation import MAX_FRAMES
-from stage2_speechless.metrics import measure_loss, measure_speech
+from stage2_speechless.metrics import measure_loss, pool_sentences, speak_and_read
 from stage2_speechless.model import Speechless
 from stage2_speechless.vocabulary import Vocabulary
 from stage2_speechless.warm_start import copy_layers, load_base_model, temporal_shape
@@ -230,10 +230,11 @@ def _measure_and_save(
             chosen = dev.utterances[: config.num_dev_sentences]
             # Young models do not end; twice the longest recording is enough to see it.
             longest = max(len(u.codes_TK) for u in chosen)
-            speech = measure_speech(
+            sentences = speak_and_read(
                 model, chosen, dev.round_trip, seed=config.seed, batch_size=config.batch_size,
                 max_frames=min(MAX_FRAMES, 2 * longest),
             )  # fmt: skip
+            speech = pool_sentences(sentences)
             metrics |= {"cer": speech["cer_generated"], "wer": speech["wer_generated"]}
             metrics |= {name: speech[name] for name in ("length_ratio", "never_ended")}
             judged_by = "cer"

@@ -16,13 +16,11 @@ from typing import Any
 
 import torch
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
-from safetensors import SafetensorError
 from transformers import LlamaForCausalLM, LlamaModel
-from transformers.utils import logging as transformers_logging
 
 from data_manifests.artifact import read_json
 from data_manifests.config import InputError
+from stage1_rvq.gemma import one_line_errors
 from stage2_speechless.model import Speechless
 
 # Everything but width, layers and heads that decides what a Llama's layers compute.
@@ -33,11 +31,6 @@ LAYER_SETTINGS = (
 # The others of transformers 5.23, "dynamic" and "longrope", depend on the longest sequence of the
 # batch: an utterance would get other codes alone than in company.
 ROPE_TYPES = ("default", "linear", "llama3", "yarn")
-# InputError, of a folder without config.json, is a ValueError too.
-LOADING_ERRORS = (
-    OSError, ValueError, KeyError, RuntimeError, ImportError, HfHubHTTPError, SafetensorError,
-    StrictDataclassError,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -63,20 +56,12 @@ def load_base_model(name: str) -> BaseModel:
         InputError: not found, of another kind, tensors are missing, or rotary positions that depend
             on the batch.
     """
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    try:
+    with one_line_errors("--init-from", name):
         kind, revision = _read_kind(name)
         if kind == "llama":
             model, report = LlamaForCausalLM.from_pretrained(
                 name, dtype=torch.float32, revision=revision or "main", output_loading_info=True
             )
-    except LOADING_ERRORS as error:
-        where = "" if Path(name).is_dir() else " (no such folder, so looked up as a hub name)"
-        reason = str(error).strip().splitlines()[0][:200]
-        raise InputError(f"--init-from {name} cannot be loaded{where}: {reason}") from error
-    finally:
-        transformers_logging.set_verbosity(verbosity)
     if kind != "llama":
         found = f"is of kind {kind!r}" if kind else "is no model of transformers"
         raise InputError(

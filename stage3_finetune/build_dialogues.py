@@ -7,7 +7,6 @@ Reads JSON, JSONL, CSV and Parquet files, and names of Hugging Face datasets. Wr
 `dialogues.jsonl` in `messages` form, and `dropped.jsonl` with the rows left out and why.
 """
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data_manifests.artifact import create_output, write_text
+from data_manifests.artifact import create_output, write_json_lines
 from data_manifests.config import InputError, nearest_name, parse_config, run_command
 from data_manifests.twi_text import is_speakable, normalize_for_scoring, normalize_for_training
 
@@ -90,9 +89,8 @@ def main(argv: list[str] | None = None) -> None:
     if output.is_done:
         print(config.out)
         return
-    for name, lines in (("dialogues", dialogues), ("dropped", dropped)):
-        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        write_text(config.out / f"{name}.jsonl", text)
+    for name, rows in (("dialogues", dialogues), ("dropped", dropped)):
+        write_json_lines(config.out / f"{name}.jsonl", rows)
     output.finish()
     print(f"{len(dialogues)} dialogues, {len(dropped)} rows left out", file=sys.stderr)
     print(config.out)

@@ -8,7 +8,6 @@ A question counts when its transcript is the text of a recording (both normalise
 Writes `metrics.json` and `answers.jsonl` (every question, reference and answer); prints the table.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from data_manifests.artifact import create_output, read_json, write_json, write_text
+from data_manifests.artifact import create_output, read_json, write_json, write_json_lines
 from data_manifests.config import InputError, parse_config, run_command
 from data_manifests.error_rates import compute_error_rates
 from data_manifests.manifest import Utterance, read_manifest
@@ -231,14 +230,14 @@ def _write_answers(
     answers: dict[str, list[str]],
     transcripts: list[str] | None,
 ) -> None:
-    lines = []
+    rows = []
     for i, question in enumerate(questions):
         row = {"id": question.id, "question": question.question, "reference": question.answer}
         row |= {name: texts[i] for name, texts in answers.items()}
         if transcripts is not None:
             row["transcript"] = transcripts[i]
-        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
-    write_text(path, "".join(lines))
+        rows.append(row)
+    write_json_lines(path, rows)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,11 @@ not understood by the reader, is left out whole, with the reason. With `--dialec
 `akuapem`, numbers are spoken in words.
 """
 
-import json
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from data_manifests.artifact import create_output, write_text
+from data_manifests.artifact import create_output, write_json_lines
 from data_manifests.config import InputError, parse_config, run_command
 from data_manifests.manifest import DIALECTS
 from stage1_rvq.device import pick_device
@@ -145,8 +144,7 @@ def main(argv: list[str] | None = None) -> None:
         ids = [_turn_id(dialogue, i) for i in range(len(dialogue.turns))]
         turns = {str(i): reasons[id_] for i, id_ in enumerate(ids) if id_ in reasons}
         dropped.append({"id": dialogue.id, "turns": turns})
-    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in dropped)
-    write_text(config.out / "dropped.jsonl", lines)
+    write_json_lines(config.out / "dropped.jsonl", dropped)
     if not kept:
         raise InputError(
             f"all {len(dropped)} dialogues were dropped, see {config.out}/dropped.jsonl"

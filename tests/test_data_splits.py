@@ -1,7 +1,7 @@
 """Splits of random mixtures: nothing said and nobody in two of them, and no utterance moves."""
 
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import pytest
 
@@ -9,7 +9,6 @@ from data_manifests.manifest import Utterance
 from data_manifests.splits import (
     MIN_SPEAKERS_TO_SPLIT,
     assign_splits,
-    count_splits,
 )
 from data_manifests.twi_text import normalize_for_scoring
 
@@ -56,6 +55,10 @@ def mixture(seed):
 
 def everything(split):
     return [*split.utterances, *split.seen_prompts, *split.left_out, *split.surplus]
+
+
+def count_splits(utterances):
+    return Counter(u.split for u in utterances)
 
 
 def splits_of(utterances, key):

@@ -13,7 +13,7 @@ from conftest import run
 from transformers import Gemma4ForConditionalGeneration
 
 from demo import evaluate_gemma, train_gemma
-from demo.chat_rows import BALANCE, RowMaker, TypedDialogues
+from demo.chat_rows import RowMaker, TypedDialogues
 from demo.clips import LengthBatches
 from demo.gemma_model import build_gemma, tower_frames
 from demo.gemma_tokenizer import heard_ids, text_ids, train_tokenizer
@@ -53,6 +53,29 @@ def test_transcription_rows_equal_the_projects_own_encoding(tokenizer):
         ours = RowMaker(tokenizer).transcription(question.text, frames_TD)
         theirs = encode_dialogue(dialogue, tokenizer)
         assert ours.input_ids == theirs.input_ids and ours.labels == theirs.labels
+
+
+def test_the_template_renders_what_the_published_one_renders(tokenizer):
+    from trl.chat_template_utils import gemma4_v5_chat_template
+
+    spoken = [{"type": "audio"}, {"type": "text", "text": "Kyerɛw deɛ wote. "}]
+    dialogue = [
+        {"role": "system", "content": " Kasa Twi. "},
+        {"role": "user", "content": " Wo ho te sɛn?\n"},
+        {"role": "assistant", "content": "Me ho yɛ. "},
+        {"role": "user", "content": spoken},
+        {"role": "assistant", "content": "Ama\nMaakye, Ama."},
+    ]
+    for start, end in ((0, 2), (0, 5), (1, 2), (1, 4), (3, 4), (3, 5)):
+        for is_prompt in (False, True):
+            texts = {
+                tokenizer.apply_chat_template(
+                    dialogue[start:end], chat_template=template, tokenize=False,
+                    add_generation_prompt=is_prompt,
+                )
+                for template in (None, gemma4_v5_chat_template)
+            }  # fmt: skip
+            assert len(texts) == 1
 
 
 def test_any_text_can_be_written(tokenizer):
@@ -103,11 +126,17 @@ def test_relations_get_a_fair_share_of_typed_dialogues(tokenizer):
     drawn = typed.draw(50, random.Random(0))
     assert drawn == typed.draw(50, random.Random(0))
     counts = Counter(q.relation for q in train)
-    shares = Counter()
-    for question, weight in zip(train, typed.weights, strict=True):
-        shares[question.relation] += weight
-    unevenness = [max(c.values()) / min(c.values()) for c in (shares, counts)]
-    assert 1 < unevenness[0] == pytest.approx(unevenness[1] ** BALANCE)
+    drawn = Counter(q.relation for q in random.Random(0).choices(train, typed.weights, k=100_000))
+    for relation, count in (max(counts.items(), key=by_count), min(counts.items(), key=by_count)):
+        by_size, evenly = count / len(train), 1 / len(counts)
+        low, high = sorted((by_size, evenly))
+        # Between its share of the questions and an equal one, and nearer to the first.
+        assert low < drawn[relation] / 100_000 < high
+        assert abs(drawn[relation] / 100_000 - by_size) < 0.4 * (high - low)
+
+
+def by_count(item):
+    return item[1]
 
 
 def test_held_out_questions_are_in_no_training_sentence():

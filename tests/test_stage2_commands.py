@@ -139,7 +139,7 @@ def test_model_is_kept_at_the_lowest_error(
             "cer_generated": cer
         }
 
-    monkeypatch.setattr(train, "measure_speech", speech)
+    monkeypatch.setattr(train, "pool_sentences", speech)
     words = (*train_words(world), "--save-every", 2, "--out", tmp_path / "run")
     run(train.main, *words)
     kept = content(tmp_path / "run", "model/model.safetensors")
