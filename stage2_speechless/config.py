@@ -18,8 +18,8 @@ class SpeechlessConfig:
         codebook_size: V, codes per codebook.
         frame_rate_hz: frames a second.
         width, num_layers, num_heads: of the temporal transformer; the width is D.
-        llama: further settings of its `LlamaConfig`, by name, where it was initialised from another
-            model (see `warm_start.py`); empty where not.
+        llama: further settings of its `LlamaConfig`, by name: the base of its rotary positions, or
+            all that a model brings which it starts from (see `warm_start.py`).
         depth_width, depth_layers, depth_heads: of the code-frame decoder.
         dropout: on inputs and on states before the heads, in training.
         rates_cps: what a rate is drawn from where none is given: quantiles of training's speaking

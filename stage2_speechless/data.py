@@ -140,15 +140,24 @@ class BucketedBatches:
 
 
 def collate(
-    utterances: Sequence[TrainingUtterance], model: Speechless, *, dialect_dropout: float = 0.0
+    utterances: Sequence[TrainingUtterance],
+    model: Speechless,
+    *,
+    dialect_dropout: float = 0.0,
+    history_dropout: float = 0.0,
 ) -> Batch:
     """Lay utterances out as sequences.
+
+    What is dropped is drawn from torch's global generator (see `seed_step`).
 
     Args:
         utterances: B of them.
         model: whose numbering is used.
-        dialect_dropout: probability that an utterance's dialect becomes "unknown"; drawn from
-            torch's global generator (see `seed_step`).
+        dialect_dropout: probability that an utterance's dialect becomes "unknown".
+        history_dropout: probability that a frame is hidden from the frames after it; it is still to
+            be predicted itself. What was just said tells most of what comes next, and a model that
+            always sees it learns late to listen to the text (word dropout, Bowman et al., 2016,
+            arXiv:1511.06349).
     """
     is_told_B = (torch.rand(len(utterances)) >= dialect_dropout).tolist()
     tokens, positions, targets = [], [], []
@@ -160,7 +169,8 @@ def collate(
         first = len(prefix)
         tokens_LK = torch.full((first + num_frames, num_codebooks), NOTHING)
         tokens_LK[:first, 0] = torch.tensor(prefix)
-        tokens_LK[first:] = model.frame_tokens(codes_TK)
+        is_hidden_T = torch.rand(num_frames) < history_dropout
+        tokens_LK[first:] = model.frame_tokens(codes_TK).masked_fill(is_hidden_T[:, None], NOTHING)
         targets_LK = torch.full((first + num_frames, num_codebooks), NO_TARGET)
         targets_LK[first - 1 : -1] = codes_TK
         targets_LK[-1, 0] = model.end_of_speech

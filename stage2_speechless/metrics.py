@@ -17,16 +17,21 @@ from stage2_speechless.speak import Sentence, speak
 
 @torch.no_grad()
 def measure_loss(
-    model: Speechless, utterances: list[TrainingUtterance], batch_size: int
+    model: Speechless,
+    utterances: list[TrainingUtterance],
+    batch_size: int,
+    codebook_weights: Sequence[float] = (1.0,),
 ) -> dict[str, float]:
-    """Loss per frame, in all and of each codebook, of utterances whose conditions are all told."""
+    """Loss per frame, in all and of each codebook, of utterances whose conditions and history are
+    all told; weights as `Speechless.forward`."""
     device = model.code0_head.weight.device
     by_length = sorted(utterances, key=lambda u: len(u.codes_TK))
     num_frames = sum(len(u.codes_TK) for u in utterances)
     sums: dict[str, float] = {}
     for positions in iterate_batches(len(by_length), batch_size):
         picks = [by_length[i] for i in positions]
-        loss = model(**vars(move_batch(collate(picks, model), device)))
+        batch = move_batch(collate(picks, model), device)
+        loss = model(**vars(batch), codebook_weights=codebook_weights)
         for name, value in loss.as_numbers().items():
             if name != "end":
                 weight = sum(len(u.codes_TK) for u in picks) / num_frames

@@ -42,7 +42,8 @@ class SpeechlessLoss:
     """Cross-entropies in nats."""
 
     total: Tensor
-    """Of everything, per frame: the sum of `codebooks_K`, and `end` spread over the frames."""
+    """Of everything, per frame: the weighted sum of `codebooks_K`, and `end` spread over the
+    frames."""
     codebooks_K: Tensor
     """Of each codebook, per frame."""
     end: Tensor
@@ -107,6 +108,7 @@ class Speechless(
         positions_BL: Tensor,
         targets_BLK: Tensor,
         depth_fraction: float = 1.0,
+        codebook_weights: Sequence[float] = (1.0,),
     ) -> SpeechlessLoss:
         """Training loss of a batch, as `data.collate` makes it.
 
@@ -120,6 +122,8 @@ class Speechless(
                 K - 1 `NO_TARGET`, or `NO_TARGET` only.
             depth_fraction: share of the frames, drawn at random, on which codebooks 1 to K-1 are
                 learned (CSM trains its decoder on 1/16 of them, Sesame, 2025).
+            codebook_weights: how much each codebook counts in `total`, the coarsest first; the last
+                number is also that of the codebooks after it.
         """
         states_BLD = self.dropout(self.temporal_states(tokens_BLK, positions_BL))
         code0_BL = targets_BLK[..., 0]
@@ -136,7 +140,10 @@ class Speechless(
         logits_NJV = self.frame_decoder(states_ND, codes_NK).float()
         others_NJ = F.cross_entropy(logits_NJV.mT, codes_NK[:, 1:], reduction="none")
         codebooks_K = torch.cat([first[None], others_NJ.mean(dim=0)])
-        total = codebooks_K.sum() + end * is_end_BL.sum() / is_frame_BL.sum()
+        last = len(codebook_weights) - 1
+        total = end * is_end_BL.sum() / is_frame_BL.sum()
+        for k, loss in enumerate(codebooks_K):
+            total = total + codebook_weights[min(k, last)] * loss
         return SpeechlessLoss(total, codebooks_K, end)
 
     def temporal_states(

@@ -11,6 +11,7 @@ language model. Runs unchanged under `accelerate launch`.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -22,7 +23,7 @@ from data_manifests.artifact import create_output, fingerprint
 from data_manifests.config import InputError, parse_config, run_command
 from stage1_rvq.checkpoint import resume_from_latest, save_checkpoint
 from stage1_rvq.codes import read_code_format
-from stage1_rvq.device import pick_device, seed_step
+from stage1_rvq.device import DtypeName, pick_device, pick_dtype, seed_step
 from stage1_rvq.training_log import TrainingLog
 from stage2_speechless.config import SpeechlessConfig, default_num_heads
 from stage2_speechless.data import (
@@ -40,6 +41,10 @@ from stage2_speechless.metrics import measure_loss, pool_sentences, speak_and_re
 from stage2_speechless.model import Speechless
 from stage2_speechless.vocabulary import Vocabulary
 from stage2_speechless.warm_start import copy_layers, load_base_model, temporal_shape
+
+# Positions count characters, of which a text has at most 500: Llama's 10,000 is meant for
+# thousands of tokens, and leaves most of the dimensions still over so short a way.
+ROPE_THETA = 100.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +82,10 @@ class TrainConfig:
     """on inputs and states"""
     dialect_dropout: float = 0.2
     """how often a dialect is not told, so that "unknown" can be spoken"""
+    history_dropout: float = 0.4
+    """how often a frame is hidden from those after it, so that the text is listened to"""
+    codebook_weights: tuple[float, ...] = (4.0, 2.0, 1.0)
+    """how much each codebook counts, coarsest first; the last number counts for all the rest"""
     steps: int = 50_000
     """optimizer steps"""
     batch_size: int = 32
@@ -93,6 +102,8 @@ class TrainConfig:
     """of weights, batches, dropout, and what dev sentences draw"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
+    dtype: DtypeName = "auto"
+    """bfloat16 trains in mixed precision; the weights are float32 either way"""
     resume: bool = False
     """continue from the newest checkpoint"""
 
@@ -103,6 +114,12 @@ class TrainConfig:
             raise InputError(
                 f"--init-from brings its own width, layers and heads: leave out {', '.join(given)}"
             )
+        if not 0 <= self.history_dropout < 1:
+            raise InputError(
+                f"--history-dropout is a probability below 1, got {self.history_dropout:g}"
+            )
+        if not self.codebook_weights or min(self.codebook_weights) <= 0:
+            raise InputError("--codebook-weights takes one or more numbers above 0")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -129,7 +146,10 @@ def main(argv: list[str] | None = None) -> None:
         quantizer=quantizer,
     )
     device = pick_device(config.device)
-    accelerator = Accelerator(cpu=device.type == "cpu")
+    dtype = pick_dtype(config.dtype, device)
+    accelerator = Accelerator(
+        cpu=device.type == "cpu", mixed_precision="bf16" if dtype == torch.bfloat16 else "no"
+    )
     dev = None
     if config.dev_codes:
         dev = load_dev(
@@ -157,7 +177,7 @@ def main(argv: list[str] | None = None) -> None:
     print_left_out(listed, "--codes")
     output.record(
         device=str(device),
-        dtype="float32",
+        dtype=str(dtype),
         quantizer=quantizer,
         num_utterances=len(listed.utterances),
         num_left_out=dict(listed.left_out),
@@ -188,9 +208,12 @@ def main(argv: list[str] | None = None) -> None:
                 [listed.utterances[i] for i in picks.tolist()],
                 speechless,
                 dialect_dropout=config.dialect_dropout,
+                history_dropout=config.history_dropout,
             )
             loss = model(
-                **vars(move_batch(batch, accelerator.device)), depth_fraction=config.depth_fraction
+                **vars(move_batch(batch, accelerator.device)),
+                depth_fraction=config.depth_fraction,
+                codebook_weights=config.codebook_weights,
             )
             accelerator.backward(loss.total)
             clip_grad_norm_(model.parameters(), 1.0)
@@ -209,12 +232,14 @@ def main(argv: list[str] | None = None) -> None:
         print(config.out)
 
 
-def _own_shape(config: TrainConfig) -> dict[str, int]:
+def _own_shape(config: TrainConfig) -> dict[str, Any]:
     """The temporal transformer's, where it starts from random numbers."""
     width = SpeechlessConfig.width if config.width is None else config.width
     layers = SpeechlessConfig.num_layers if config.num_layers is None else config.num_layers
     heads = config.num_heads or default_num_heads(width)
-    return {"width": width, "num_layers": layers, "num_heads": heads}
+    rope = {"rope_type": "default", "rope_theta": ROPE_THETA}
+    llama = {"rope_parameters": rope}
+    return {"width": width, "num_layers": layers, "num_heads": heads, "llama": llama}
 
 
 def _measure_and_save(
@@ -224,7 +249,7 @@ def _measure_and_save(
     step."""
     model.eval()
     if dev:
-        metrics = measure_loss(model, dev.utterances, config.batch_size)
+        metrics = measure_loss(model, dev.utterances, config.batch_size, config.codebook_weights)
         judged_by = "loss"
         if dev.round_trip:
             chosen = dev.utterances[: config.num_dev_sentences]

@@ -15,7 +15,7 @@ from stage2_speechless.generation import pad_in_front
 from stage2_speechless.model import Speechless, load_speechless
 from stage2_speechless.sampling import sample_codes, utterance_uniforms
 from stage2_speechless.speak import Sentence, speak
-from stage2_speechless.vocabulary import CHARACTERS, Vocabulary
+from stage2_speechless.vocabulary import CHARACTERS, NOTHING, Vocabulary
 
 TINY = SpeechlessConfig(
     num_codebooks=3, codebook_size=12, width=32, num_layers=2, num_heads=2, depth_width=16,
@@ -102,6 +102,29 @@ def test_generated_codes_follow_from_teacher_forced_logits(model: Speechless) ->
     drawn_T = sample_codes(logits_TV, uniforms_TK[: num_frames + 1, 0], temperature=0.8, top_k=100)
     assert torch.equal(drawn_T[:num_frames], spoken.codes_TK[:, 0])
     assert (drawn_T[num_frames] == model.end_of_speech) == spoken.ended
+
+
+def test_hidden_history_hides_frames_but_not_what_is_to_be_predicted(model: Speechless) -> None:
+    whole = collate(utterances(), model)
+    torch.manual_seed(0)
+    hidden = collate(utterances(), model, history_dropout=0.5)
+    is_frame_BL = whole.tokens_BLK[..., 0] >= model.vocabulary.size
+    is_hidden_BL = (hidden.tokens_BLK != whole.tokens_BLK).all(dim=-1)
+    assert 0.3 < is_hidden_BL[is_frame_BL].float().mean() < 0.7
+    assert not is_hidden_BL[~is_frame_BL].any()
+    assert (hidden.tokens_BLK[is_hidden_BL] == NOTHING).all()
+    assert torch.equal(hidden.tokens_BLK[~is_hidden_BL], whole.tokens_BLK[~is_hidden_BL])
+    assert torch.equal(hidden.targets_BLK, whole.targets_BLK)
+    assert torch.equal(hidden.positions_BL, whole.positions_BL)
+
+
+def test_the_last_codebook_weight_also_counts_for_those_after_it(model: Speechless) -> None:
+    batch = vars(collate(utterances(), model))
+    plain, weighted = model(**batch), model(**batch, codebook_weights=(4.0, 0.5))
+    torch.testing.assert_close(weighted.codebooks_K, plain.codebooks_K)
+    weights_K = torch.tensor([4.0, 0.5, 0.5])
+    more = ((weights_K - 1) * plain.codebooks_K).sum()
+    torch.testing.assert_close(weighted.total, plain.total + more)
 
 
 def test_batch_equals_single(model: Speechless) -> None:
