@@ -19,17 +19,18 @@ import numpy as np
 from tqdm import tqdm
 
 from data_manifests.artifact import create_output, write_json, write_json_lines
-from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, resample, write_wav
+from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, write_wav
 from data_manifests.config import InputError, parse_config, run_command
 from data_manifests.error_rates import compute_error_rates
 from data_manifests.manifest import Utterance, read_manifest, read_utterance_audio
 from data_manifests.twi_text import normalize_for_training
 from speech_head.answer import SpokenText
 from speech_head.generate import Talker, load_talker, speak_texts, tokenize_within_limit
+from speech_head.listener import Listener
 from speech_head.stream import End, Sampling
 from stage1_rvq.data import iterate_batches
 from stage1_rvq.device import DtypeName, pick_device, pick_dtype
-from stage1_rvq.reader import CTCReader, load_reader
+from stage1_rvq.reader import load_reader
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +109,7 @@ def main(argv: list[str] | None = None) -> None:
     talker = load_talker(
         config.gemma, config.finetune, config.mimi, config.head, device=device, dtype=dtype
     )
+    listener = Listener(talker.conversation.encoder, reader)
     held_out = list_held_out(config, talker)[: config.num_utterances or None]
     output = create_output(
         config.out,
@@ -127,7 +129,7 @@ def main(argv: list[str] | None = None) -> None:
     spoken: list[Spoken] = []
     with tqdm(total=len(held_out), desc="speak", unit=" texts") as progress:
         for picks in iterate_batches(len(held_out), config.batch_size):
-            spoken += speak_and_read([held_out[i] for i in picks], talker, reader, sampling)
+            spoken += speak_and_read([held_out[i] for i in picks], talker, listener, sampling)
             progress.update(len(picks))
     metrics = compute_metrics(spoken)
     _write_speech(config.out, spoken, talker.mimi.sample_rate_hz)
@@ -161,33 +163,30 @@ def list_held_out(config: EvaluateConfig, talker: Talker) -> list[HeldOut]:
 
 
 def speak_and_read(
-    batch: Sequence[HeldOut], talker: Talker, reader: CTCReader, sampling: Sampling
+    batch: Sequence[HeldOut], talker: Talker, listener: Listener, sampling: Sampling
 ) -> list[Spoken]:
     """Speak a batch of texts, and read it and its recordings."""
     mimi = talker.mimi
     rate_hz = mimi.sample_rate_hz
-
-    def read(waveforms: Sequence[np.ndarray], sample_rate_hz: int) -> list[str]:
-        at_16_khz = [resample(w, sample_rate_hz, GEMMA_SAMPLE_RATE_HZ) for w in waveforms]
-        return reader.transcribe(talker.conversation.encoder.encode(at_16_khz))
-
     texts = [held_out.text for held_out in batch]
     codes, ends = zip(
         *speak_texts(talker, texts, [held_out.id for held_out in batch], sampling), strict=True
     )
     samples = [samples_N.cpu().numpy() for samples_N in mimi.decode(list(codes))]
-    heard = read(samples, rate_hz)
+    heard = listener.transcribe(samples, rate_hz)
     recordings = [held_out.recording for held_out in batch if held_out.recording is not None]
     from_recordings: Sequence[str | None] = [None] * len(batch)
     through_mimi = from_recordings
     if recordings:
         waveforms = [read_utterance_audio(u, rate_hz) for u in recordings]
-        from_recordings = read(
+        from_recordings = listener.transcribe(
             [read_utterance_audio(u, GEMMA_SAMPLE_RATE_HZ) for u in recordings],
             GEMMA_SAMPLE_RATE_HZ,
         )
         decoded = mimi.decode(mimi.encode(waveforms), [len(w) for w in waveforms])
-        through_mimi = read([samples_N.cpu().numpy() for samples_N in decoded], rate_hz)
+        through_mimi = listener.transcribe(
+            [samples_N.cpu().numpy() for samples_N in decoded], rate_hz
+        )
     columns = zip(batch, samples, ends, heard, from_recordings, through_mimi, strict=True)
     return [Spoken(*row) for row in columns]
 

@@ -29,9 +29,9 @@ from speech_head.answer import (
     stream_answer,
     tokenize_spoken_text,
 )
-from speech_head.mimi import Mimi, MimiStreamDecoder, load_mimi
+from speech_head.mimi import Mimi, MimiStreamDecoder, load_mimi, refuse_other_codec
 from speech_head.model import SpeechHead, load_head
-from speech_head.stream import End, HeadStream, Sampling
+from speech_head.stream import End, HeadStream, Sampling, speak_answers
 from stage3_finetune.chat import Conversation, load_conversation
 from stage3_finetune.dialogue import Turn
 
@@ -152,24 +152,9 @@ class Speech:
 def speak_texts(
     talker: Talker, texts: Sequence[SpokenText], ids: Sequence[str], sampling: Sampling
 ) -> list[tuple[Tensor, End]]:
-    """Speak known texts, a batch at once: codes `[F, K]` of each, and how it ended.
-
-    A text gets the codes it would get alone, and those `Speech.say` would give, up to the rounding
-    of the logits.
-    """
-    stream = HeadStream(talker.head, ids, sampling)
-    for i, tokens in enumerate(answer_states(talker.conversation.model, texts)):
-        stream.push(i, tokens)
-        stream.close(i)
-    frames: list[list[Tensor]] = [[] for _ in texts]
-    while stream.can_step:
-        for i, codes_K in stream.step().items():
-            frames[i].append(codes_K)
-    spoken = []
-    for codes, end in zip(frames, stream.ends, strict=True):
-        assert codes and end is not None
-        spoken.append((torch.stack(codes), end))
-    return spoken
+    """Speak known texts, a batch at once, as `speak_answers`."""
+    answers = answer_states(talker.conversation.model, texts)
+    return speak_answers(talker.head, answers, ids, sampling)
 
 
 def tokenize_within_limit(text: str, tokenizer: PreTrainedTokenizerBase) -> SpokenText:
@@ -249,7 +234,7 @@ def refuse_misfit(head: SpeechHead, gemma: Gemma4ForConditionalGeneration, mimi:
         raise InputError(
             f"--gemma is {width} wide, --head was trained on a Gemma {head.config.state_width} wide"
         )
-    for name in ("num_codebooks", "codebook_size", "frame_rate_hz"):
-        found, expected = getattr(mimi, name), getattr(head.config, name)
-        if found != expected:
-            raise InputError(f"--mimi has {name} = {found}, --head was trained on {expected}")
+    refuse_other_codec(
+        mimi, expected_by="--head was trained on", num_codebooks=head.config.num_codebooks,
+        codebook_size=head.config.codebook_size, frame_rate_hz=head.config.frame_rate_hz,
+    )  # fmt: skip

@@ -191,6 +191,20 @@ class MimiStreamDecoder:
         return layer(torch.cat([past_BC1, x_BCT], dim=-1))[..., layer.conv.stride[0] :]
 
 
+def refuse_other_codec(mimi: Mimi, *, expected_by: str, **expected: float) -> None:
+    """InputError where a Mimi is not the one that a head, or its states, were made for.
+
+    Args:
+        mimi: the codec.
+        expected_by: what made the expectation, for the message: "--head was trained on".
+        expected: `num_codebooks`, `codebook_size`, `frame_rate_hz`.
+    """
+    for name, value in expected.items():
+        found = getattr(mimi, name)
+        if found != value:
+            raise InputError(f"--mimi has {name} = {found}, {expected_by} {value}")
+
+
 def reset_codebook_caches(model: MimiModel) -> None:
     """Have `model` read its codebooks anew after they were changed, cast or moved.
 

@@ -133,19 +133,26 @@ class SpeechHead(
         """The class of `code0_head` that is no code."""
         return self.config.codebook_size
 
-    def forward(self, batch: HeadBatch, codebook_weights_K: Tensor) -> HeadLoss:
+    def forward(
+        self, batch: HeadBatch, codebook_weights_K: Tensor, history_dropout: float = 0.0
+    ) -> HeadLoss:
         """Training loss of a batch; padding changes nothing.
 
         Args:
             batch: from `data.collate`.
             codebook_weights_K: float, how much each codebook counts.
+            history_dropout: probability that a frame is hidden from the frames after it, drawn from
+                torch's global generator. Without it the head learns to go on from what it just
+                said, and says other words than those under the cursor.
         """
         tokens_BSW = self.read_tokens(batch.states_BSLD, batch.embeddings_BSD)
         tokens_BSW = tokens_BSW * batch.token_mask_BS[..., None]
         text_BFW = self.text_under_cursor(tokens_BSW, batch.cursor_BF)
-        before_BFW = torch.cat(
-            [self.start_of_speech(len(text_BFW))[:, None], self.embed_frames(batch.codes_BFK)], 1
-        )
+        frames_BFW = self.embed_frames(batch.codes_BFK)
+        if history_dropout:
+            is_told_BF = torch.rand_like(frames_BFW[..., 0]) >= history_dropout
+            frames_BFW = frames_BFW * is_told_BF[..., None]
+        before_BFW = torch.cat([self.start_of_speech(len(text_BFW))[:, None], frames_BFW], dim=1)
         # Padding is behind real frames, where a causal model does not see it.
         states_BFW = self.temporal_states(before_BFW + text_BFW)
         frame_mask_BF = batch.frame_mask_BF

@@ -26,6 +26,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
 from speech_head.answer import MAX_ANSWER_TOKENS, AnswerTokens
+from speech_head.data import HeadExample
 from speech_head.model import LOOK_AHEAD, SpeechHead
 from stage2_speechless.sampling import refuse_bad_sampling, sample_codes, utterance_uniforms
 
@@ -98,7 +99,7 @@ class HeadStream:
         self._num_frames = 0
 
     @torch.no_grad()
-    def push(self, utterance: int, tokens: AnswerTokens) -> None:
+    def push(self, utterance: int, tokens: AnswerTokens | HeadExample) -> None:
         """Add the next tokens of an utterance."""
         device = self._before_AW.device
         read_1SW = self.head.read_tokens(
@@ -195,3 +196,29 @@ class HeadStream:
 
     def _speaking(self) -> list[int]:
         return [i for i, end in enumerate(self.ends) if end is None]
+
+
+def speak_answers(
+    head: SpeechHead,
+    answers: Sequence[AnswerTokens | HeadExample],
+    ids: Sequence[str],
+    sampling: Sampling,
+) -> list[tuple[Tensor, End]]:
+    """Speak complete answers, a batch at once: codes `[F, K]` of each, and how it ended.
+
+    An answer gets the codes it would get alone, and those of a stream whose tokens come one by one,
+    up to the rounding of the logits.
+    """
+    stream = HeadStream(head, ids, sampling)
+    for i, tokens in enumerate(answers):
+        stream.push(i, tokens)
+        stream.close(i)
+    frames: list[list[Tensor]] = [[] for _ in answers]
+    while stream.can_step:
+        for i, codes_K in stream.step().items():
+            frames[i].append(codes_K)
+    spoken = []
+    for codes, end in zip(frames, stream.ends, strict=True):
+        assert codes and end is not None
+        spoken.append((torch.stack(codes), end))
+    return spoken

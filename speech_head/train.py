@@ -3,8 +3,9 @@
     python -m speech_head.train --states data/states/train --dev-states data/states/dev \
         --out runs/head
 
-`runs/head/model` (`SpeechHead.from_pretrained`) is the checkpoint with the lowest dev loss (the
-last one, where there is no dev). Runs unchanged under `accelerate launch`.
+`runs/head/model` (`SpeechHead.from_pretrained`) is the checkpoint whose speech the reader
+understands best (lowest CER on dev texts that the head speaks by itself); without a reader the one
+with the lowest dev loss, without dev the last. Runs unchanged under `accelerate launch`.
 """
 
 from dataclasses import dataclass
@@ -19,12 +20,12 @@ from transformers import get_cosine_schedule_with_warmup
 from data_manifests.artifact import create_output
 from data_manifests.config import InputError, parse_config, run_command
 from speech_head.data import StatesFolder, collate, refuse_other_states
+from speech_head.dev_set import Dev, load_judge, measure_loss, measure_speech
 from speech_head.model import SpeechHead, SpeechHeadConfig
 from stage1_rvq.checkpoint import resume_from_latest, save_checkpoint
-from stage1_rvq.data import iterate_batches
 from stage1_rvq.device import DtypeName, pick_device, pick_dtype, seed_step
 from stage1_rvq.training_log import TrainingLog
-from stage2_speechless.data import BucketedBatches
+from stage2_speechless.data import BucketedBatches, refuse_bad_dropout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,15 @@ class TrainConfig:
     """new folder for this run"""
     dev_states: Path | None = None
     """states of the dev split: the checkpoint with the lowest loss on it is kept"""
+    reader: Path | None = None
+    """folder of stage1_rvq.train_reader; needs --dev-states. Dev texts are then spoken and read
+    back, with --mimi and --gemma, and the checkpoint with the lowest CER is kept"""
+    gemma: str = "google/gemma-4-E4B-it"
+    """hub name or folder of the Gemma 4 whose audio tower the reader hears through"""
+    mimi: str = "kyutai/mimi"
+    """hub name or folder of the Mimi that made the codes"""
+    num_dev_sentences: int = 64
+    """dev texts spoken and read back at each measurement"""
     width: int = 1024
     """width of the temporal transformer"""
     num_layers: int = 8
@@ -51,6 +61,8 @@ class TrainConfig:
     """its attention heads"""
     dropout: float = 0.1
     """on inputs and states"""
+    history_dropout: float = 0.2
+    """how often a frame is hidden from those after it, so that the text is listened to"""
     codebook_weights: tuple[float, ...] = (2.0, 1.5, 1.0, 1.0, 0.75, 0.75, 0.5, 0.5)
     """how much each codebook counts (defaults: the published gemma4-audio experiment)"""
     steps: int = 50_000
@@ -72,15 +84,21 @@ class TrainConfig:
     resume: bool = False
     """continue from the newest checkpoint"""
 
+    def __post_init__(self) -> None:
+        refuse_bad_dropout("--history-dropout", self.history_dropout)
+
 
 def main(argv: list[str] | None = None) -> None:
     """Train the head; prints the run's folder."""
     config = parse_config(TrainConfig, argv)
     states = StatesFolder(config.states)
-    dev = config.dev_states and StatesFolder(config.dev_states, flag="--dev-states")
-    if dev:
-        refuse_other_states(dev.format, states.format, flag="--dev-states")
     fmt = states.format
+    dev_states = None
+    if config.dev_states:
+        dev_states = StatesFolder(config.dev_states, flag="--dev-states")
+        refuse_other_states(dev_states.format, fmt, flag="--dev-states")
+    elif config.reader:
+        raise InputError("--reader needs --dev-states: it reads what the head makes of dev texts")
     if len(config.codebook_weights) != fmt.num_codebooks:
         raise InputError(
             f"--codebook-weights has {len(config.codebook_weights)} numbers, the states have "
@@ -96,13 +114,27 @@ def main(argv: list[str] | None = None) -> None:
     accelerator = Accelerator(
         cpu=device.type == "cpu", mixed_precision="bf16" if dtype == torch.bfloat16 else "no"
     )
+    dev = None
+    if dev_states:
+        judge = None
+        if config.reader:
+            judge = load_judge(
+                config.gemma, config.mimi, config.reader, fmt, device=accelerator.device
+            )
+        dev = Dev(dev_states, judge)
     seed_step(config.seed, -1)
     head = SpeechHead(shape).to(accelerator.device)
     output = create_output(
         config.out,
         config,
         command="speech_head.train",
-        inputs={"states": config.states, "dev_states": config.dev_states},
+        inputs={
+            "states": config.states,
+            "dev_states": config.dev_states,
+            "reader": config.reader,
+            "gemma": config.gemma if config.reader else None,
+            "mimi": config.mimi if config.reader else None,
+        },
         resume=config.resume,
     )
     if output.is_done:
@@ -138,7 +170,7 @@ def main(argv: list[str] | None = None) -> None:
             model.train()
             picks = batches.at_step(step)[accelerator.process_index :: accelerator.num_processes]
             batch = collate([states.read(states.utterances[i]) for i in picks.tolist()])
-            loss = model(batch.to(accelerator.device), weights_K)
+            loss = model(batch.to(accelerator.device), weights_K, config.history_dropout)
             accelerator.backward(loss.total)
             clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
@@ -149,41 +181,34 @@ def main(argv: list[str] | None = None) -> None:
             if accelerator.is_main_process:
                 log.log(step + 1, "train", **numbers)
                 if step + 1 == config.steps or (step + 1) % config.save_every == 0:
-                    _measure_and_save(config, step + 1, head, dev or None, log)
+                    _measure_and_save(config, step + 1, head, dev, log)
                     save_checkpoint(config.out, step + 1, head, optimizer, schedule)
     if accelerator.is_main_process:
         output.finish()
         print(config.out)
 
 
-@torch.no_grad()
-def measure_loss(
-    head: SpeechHead, states: StatesFolder, weights_K: torch.Tensor, batch_size: int
-) -> dict[str, float]:
-    """Losses over a folder of states, every frame counted once."""
-    device = weights_K.device
-    totals: dict[str, float] = {}
-    for picks in iterate_batches(len(states.utterances), batch_size):
-        utterances = [states.utterances[i] for i in picks]
-        batch = collate([states.read(utterance) for utterance in utterances])
-        share = sum(utterance.num_frames for utterance in utterances) / states.num_frames
-        for name, value in head(batch.to(device), weights_K).as_numbers().items():
-            totals[name] = totals.get(name, 0.0) + share * value
-    return totals
-
-
 def _measure_and_save(
-    config: TrainConfig, step: int, head: SpeechHead, dev: StatesFolder | None, log: TrainingLog
+    config: TrainConfig, step: int, head: SpeechHead, dev: Dev | None, log: TrainingLog
 ) -> None:
-    """Keep `model/` at the lowest dev loss so far; without dev, at the newest step."""
+    """Keep `model/` at the lowest dev CER (else dev loss) so far; without dev, at the newest
+    step."""
+    head.eval()
     if dev:
-        best_before = log.lowest("dev", "loss")
         weights_K = torch.tensor(config.codebook_weights, device=head.gate.weight.device)
-        metrics = measure_loss(head.eval(), dev, weights_K, config.batch_size)
+        metrics = measure_loss(head, dev.states, weights_K, config.batch_size)
+        judged_by = "loss"
+        if dev.judge:
+            metrics |= measure_speech(
+                head, dev.states, dev.judge, num_sentences=config.num_dev_sentences,
+                batch_size=config.batch_size, seed=config.seed,
+            )  # fmt: skip
+            judged_by = "cer"
+        best_before = log.lowest("dev", judged_by)
         layers_L = head.layer_logits_L.detach().softmax(dim=0)
         shares = {f"layer_{i}": float(share) for i, share in enumerate(layers_L)}
         log.log(step, "dev", **metrics, **shares)
-        if metrics["loss"] >= best_before:
+        if metrics[judged_by] >= best_before:
             return
     head.save_pretrained(config.out / "model")
 

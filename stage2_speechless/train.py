@@ -34,6 +34,7 @@ from stage2_speechless.data import (
     quantizer_of_codes,
     rate_quantiles,
     read_utterances,
+    refuse_bad_dropout,
 )
 from stage2_speechless.dev_set import Dev, load_dev
 from stage2_speechless.generation import MAX_FRAMES
@@ -114,10 +115,7 @@ class TrainConfig:
             raise InputError(
                 f"--init-from brings its own width, layers and heads: leave out {', '.join(given)}"
             )
-        if not 0 <= self.history_dropout < 1:
-            raise InputError(
-                f"--history-dropout is a probability below 1, got {self.history_dropout:g}"
-            )
+        refuse_bad_dropout("--history-dropout", self.history_dropout)
         if not self.codebook_weights or min(self.codebook_weights) <= 0:
             raise InputError("--codebook-weights takes one or more numbers above 0")
 

@@ -31,7 +31,7 @@ ANSWER = "Baako ne baako yɛ mmienu."
 CPU = ("--device", "cpu")
 SMALL = (
     "--width", 32, "--num-layers", 2, "--num-heads", 2, "--depth-width", 32, "--depth-layers", 1,
-    "--depth-heads", 2, "--batch-size", 4, "--save-every", 2, *CPU,
+    "--depth-heads", 2, "--batch-size", 4, "--save-every", 2, "--steps", 2, *CPU,
 )  # fmt: skip
 
 
@@ -172,9 +172,48 @@ def test_a_resumed_run_equals_a_straight_one(world, tmp_path):
 
 
 def test_training_lowers_the_loss(world):
-    entries = [json.loads(line) for line in (world / "head" / "metrics.jsonl").open("rb")]
-    dev = [entry["loss"] for entry in entries if entry["split"] == "dev"]
+    dev = [entry["loss"] for entry in dev_entries(world / "head")]
     assert dev[-1] < 0.8 * dev[0]
+
+
+def test_dev_texts_are_spoken_and_read_back_while_training(world, tmp_path):
+    judge = ("--reader", world / "reader", *models(world)[2:], "--num-dev-sentences", 3)
+    make_head(world, tmp_path / "judged", "--steps", 4, *judge)
+    dev = dev_entries(tmp_path / "judged")
+    assert [entry["step"] for entry in dev] == [2, 4]
+    assert all({"loss", "wer", "cer", "runaway", "cut_short"} <= entry.keys() for entry in dev)
+
+
+def test_the_checkpoint_kept_is_the_one_best_understood(world, tmp_path, monkeypatch):
+    rates = iter([0.5, 0.2, 0.9])
+    monkeypatch.setattr(train, "measure_speech", lambda *a, **b: {"cer": next(rates)})
+    judge = ("--reader", world / "reader", *models(world)[2:])
+    make_head(world, tmp_path / "judged", "--steps", 6, *judge)
+    kept = load_file(tmp_path / "judged" / "model" / "model.safetensors")
+    checkpoint = list_checkpoints(tmp_path / "judged")[-2]
+    assert checkpoint.name == "step_000004"
+    saved = load_file(checkpoint / "model.safetensors")
+    assert kept.keys() == saved.keys() and all(torch.equal(kept[n], saved[n]) for n in kept)
+
+
+def test_a_judge_that_does_not_fit_is_refused(world, tmp_path):
+    judge = ("--reader", world / "reader", *models(world)[2:])
+    with pytest.raises(InputError, match="--reader needs --dev-states"):
+        run(train.main, "--states", world / "states", "--out", tmp_path / "a", *SMALL, *judge)
+    coarse = tmp_path / "coarse"
+    model = tiny_mimi()
+    model.config.codebook_size //= 2
+    type(model)(model.config).save_pretrained(coarse)
+    with pytest.raises(InputError, match="--mimi has codebook_size = .*, --states was made with"):
+        make_head(world, tmp_path / "a", *judge, "--mimi", coarse)
+    with pytest.raises(InputError, match="--history-dropout is a probability below 1, got 1"):
+        make_head(world, tmp_path / "a", "--history-dropout", 1)
+    assert not (tmp_path / "a").exists()
+
+
+def dev_entries(run_folder):
+    entries = [json.loads(line) for line in (run_folder / "metrics.jsonl").open("rb")]
+    return [entry for entry in entries if entry["split"] == "dev"]
 
 
 def test_gemma_and_mimi_stay_as_they_were(world, talker, tiny_models):

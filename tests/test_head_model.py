@@ -1,5 +1,7 @@
 """The speech head: what it learns, what it draws, and that neither padding nor arrival matters."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn.utils import clip_grad_norm_
@@ -76,6 +78,23 @@ def test_padding_changes_nothing_in_the_loss():
         mean = sum(getattr(s, name) * n for s, n in zip(single, (14, 5), strict=True)) / 19
         torch.testing.assert_close(getattr(batched, name), mean, atol=1e-5, rtol=0)
     torch.testing.assert_close(batched.end, (single[0].end + single[1].end) / 2)
+
+
+def test_hidden_history_changes_what_a_frame_hears_but_not_what_it_is_to_say():
+    """Hidden for good, every frame is predicted from its text alone."""
+    head = make_head()
+    example, other = make_example(9, 14, seed=1), make_example(9, 14, seed=2)
+    swapped = replace(example, codes_FK=torch.cat([other.codes_FK[:6], example.codes_FK[6:]]))
+
+    def last_frames(one, history_dropout):
+        seen = []
+        hook = head.code0_head.register_forward_hook(lambda *call: seen.append(call[1][0]))
+        head(collate([one]), WEIGHTS, history_dropout)
+        hook.remove()
+        return seen[0][8:]
+
+    assert not torch.allclose(last_frames(example, 0.0), last_frames(swapped, 0.0), atol=1e-4)
+    torch.testing.assert_close(last_frames(example, 1.0), last_frames(swapped, 1.0))
 
 
 def test_a_few_utterances_are_learned_by_heart_and_spoken():

@@ -303,6 +303,20 @@ def test_refused_settings(settings: dict[str, object], message: str) -> None:
         GenerateConfig(speechless="s", text=Path("t"), out=Path("o"), **settings)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"history_dropout": 1.0}, "--history-dropout is a probability below 1, got 1"),
+        ({"history_dropout": -0.1}, "--history-dropout is a probability"),
+        ({"codebook_weights": (4.0, 0.0)}, "--codebook-weights takes one or more numbers above 0"),
+        ({"codebook_weights": ()}, "--codebook-weights takes one or more numbers above 0"),
+    ],
+)
+def test_refused_training_settings(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        train.TrainConfig(codes=Path("c"), out=Path("o"), **settings)
+
+
 def test_refused_folders(world: Path, speechless: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()

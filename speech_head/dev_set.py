@@ -1,0 +1,105 @@
+"""What training measures on: cached dev states and, where there is one, a listener that judges."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from data_manifests.error_rates import compute_error_rates
+from speech_head.data import StatesFolder, StatesFormat, collate
+from speech_head.listener import Listener, load_listener
+from speech_head.mimi import Mimi, load_mimi, refuse_other_codec
+from speech_head.model import SpeechHead
+from speech_head.stream import Sampling, speak_answers
+from stage1_rvq.data import iterate_batches
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What turns codes into words again: Mimi makes sound of them, the listener reads it."""
+
+    mimi: Mimi
+    listener: Listener
+
+
+def load_judge(
+    gemma: str, mimi: str, reader: Path, fmt: StatesFormat, *, device: torch.device
+) -> Judge:
+    """Load what makes words of a head's codes.
+
+    Args:
+        gemma: hub name or folder; its audio tower is used.
+        mimi: hub name or folder.
+        reader: folder of stage1_rvq.train_reader.
+        fmt: of the states the head is trained on.
+        device: where all of it runs.
+
+    Raises:
+        InputError: one cannot be loaded, or they do not belong together.
+    """
+    codec = load_mimi(mimi, num_codebooks=fmt.num_codebooks, device=device)
+    refuse_other_codec(
+        codec, expected_by="--states was made with", num_codebooks=fmt.num_codebooks,
+        codebook_size=fmt.codebook_size, frame_rate_hz=fmt.frame_rate_hz,
+    )  # fmt: skip
+    return Judge(codec, load_listener(gemma, reader, device=device))
+
+
+@dataclass(frozen=True)
+class Dev:
+    """What is measured while training: loss on all utterances, speech on the first few."""
+
+    states: StatesFolder
+    judge: Judge | None
+
+
+@torch.no_grad()
+def measure_loss(
+    head: SpeechHead, states: StatesFolder, weights_K: Tensor, batch_size: int
+) -> dict[str, float]:
+    """Losses over a folder of states, every frame counted once; the whole history is told."""
+    device = weights_K.device
+    totals: dict[str, float] = {}
+    for picks in iterate_batches(len(states.utterances), batch_size):
+        utterances = [states.utterances[i] for i in picks]
+        batch = collate([states.read(utterance) for utterance in utterances])
+        share = sum(utterance.num_frames for utterance in utterances) / states.num_frames
+        for name, value in head(batch.to(device), weights_K).as_numbers().items():
+            totals[name] = totals.get(name, 0.0) + share * value
+    return totals
+
+
+def measure_speech(
+    head: SpeechHead,
+    states: StatesFolder,
+    judge: Judge,
+    *,
+    num_sentences: int,
+    batch_size: int,
+    seed: int,
+) -> dict[str, float]:
+    """What is understood of the first few texts when the head speaks them by itself.
+
+    Returns:
+        wer, cer: of what is heard against the texts, pooled.
+        runaway, cut_short: fractions that had to be cut off, as `stream.End`.
+    """
+    utterances = states.utterances[:num_sentences]
+    heard: list[str] = []
+    ends: list[str] = []
+    for picks in iterate_batches(len(utterances), batch_size):
+        batch = [utterances[i] for i in picks]
+        answers = [states.read(utterance) for utterance in batch]
+        spoken = speak_answers(head, answers, [u.id for u in batch], Sampling(seed=seed))
+        samples = judge.mimi.decode([codes_FK for codes_FK, _ in spoken])
+        waveforms = [samples_N.cpu().numpy() for samples_N in samples]
+        heard += judge.listener.transcribe(waveforms, judge.mimi.sample_rate_hz)
+        ends += [end for _, end in spoken]
+    rates = compute_error_rates([utterance.text for utterance in utterances], heard)
+    return {
+        "wer": rates.wer,
+        "cer": rates.cer,
+        "runaway": ends.count("runaway") / len(ends),
+        "cut_short": ends.count("cut short") / len(ends),
+    }
