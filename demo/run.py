@@ -35,8 +35,8 @@ class RunConfig:
     out: Path = Path("runs/demo")
     """folder of everything the demo makes"""
     effort: Effort = "demo"
-    """demo: a quarter of an hour; full: all questions and ten times the steps; check: a few steps a
-    stage, proves only that all of it runs"""
+    """demo: a quarter of an hour; full: all questions and up to six times the steps; check: a few
+    steps a stage, proves only that all of it runs"""
     seed: int = 0
     """of every stage"""
 
@@ -55,6 +55,7 @@ class Sizes:
     max_cer: float
     finetune_steps: int
     head_steps: int
+    head_width: int
     save_every: int
 
 
@@ -62,17 +63,17 @@ SIZES: dict[Effort, Sizes] = {
     "check": Sizes(
         num_questions=24, num_held_out=6, codebook_size=16, rvq_steps=4, reader_steps=4,
         speechless_steps=4, speechless_width=64, max_cer=100, finetune_steps=2, head_steps=4,
-        save_every=2,
+        head_width=64, save_every=2,
     ),
     "demo": Sizes(
         num_questions=600, num_held_out=100, codebook_size=256, rvq_steps=200, reader_steps=1000,
         speechless_steps=1200, speechless_width=128, max_cer=0.3, finetune_steps=300,
-        head_steps=700, save_every=200,
+        head_steps=700, head_width=128, save_every=200,
     ),
     "full": Sizes(
         num_questions=0, num_held_out=0, codebook_size=256, rvq_steps=600, reader_steps=4000,
         speechless_steps=7000, speechless_width=192, max_cer=0.3, finetune_steps=1000,
-        head_steps=3000, save_every=500,
+        head_steps=3000, head_width=192, save_every=500,
     ),
 }  # fmt: skip
 
@@ -209,9 +210,10 @@ def plan(out: Path, sizes: Sizes, seed: int) -> Iterator[Step]:
     yield step(
         "speech_head", "speech_head.train", out / "head",
         "--states", out / "states" / "train", "--dev-states", out / "states" / "dev",
-        "--width", 128, "--num-layers", 3, "--num-heads", 4, "--depth-width", 96,
-        "--depth-heads", 4, "--batch-size", 16, "--learning-rate", 3e-3, "--warmup-steps", 30,
-        "--steps", sizes.head_steps, *train,
+        *reader, "--gemma", gemma, "--mimi", mimi, "--num-dev-sentences", 32,
+        "--width", sizes.head_width, "--num-layers", 3, "--num-heads", 4,
+        "--depth-width", sizes.head_width * 3 // 4, "--depth-heads", 4, "--batch-size", 16,
+        "--learning-rate", 3e-3, "--warmup-steps", 30, "--steps", sizes.head_steps, *train,
     )  # fmt: skip
     head = ("--head", out / "head")
     yield step(

@@ -136,6 +136,7 @@ def format_table(metrics: dict[str, Any]) -> str:
         ]
     lines += [
         f"{'length, generated / real':<26}{metrics['length_ratio']:8.3f}",
+        f"{'  at the rates asked for':<26}{metrics['length_ratio_asked']:8.3f}",
         f"{'never ended':<26}{100 * metrics['never_ended']:8.2f} %",
         f"{'sentences':<26}{metrics['num_utterances']:8d}",
         "",

@@ -11,7 +11,7 @@ from stage2_speechless.data import TrainingUtterance, collate, move_batch
 from stage2_speechless.generation import MAX_FRAMES, GeneratedCodes
 from stage2_speechless.model import Speechless
 from stage2_speechless.round_trip import RoundTrip
-from stage2_speechless.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K
+from stage2_speechless.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K, draw_one
 from stage2_speechless.speak import Sentence, speak
 
 
@@ -41,10 +41,14 @@ def measure_loss(
 
 @dataclass(frozen=True)
 class ReadSentence:
-    """A sentence of which real codes exist, spoken anew; both versions read by the reader."""
+    """A sentence of which real codes exist, spoken anew; both versions read by the reader.
+
+    `asked_frames`: how long it would be at exactly the speaking rate that was drawn for it.
+    """
 
     real: TrainingUtterance
     generated: GeneratedCodes
+    asked_frames: float
     real_errors: UtteranceErrors
     generated_errors: UtteranceErrors
 
@@ -65,9 +69,17 @@ def speak_and_read(
     Settings are those of `Speechless.generate`.
     """
     texts = [u.text for u in utterances]
+    rates = [draw_one(model.config.rates_cps, seed, u.id) for u in utterances]
+    asked = [
+        len(model.vocabulary.spoken_characters(text)) * model.config.frame_rate_hz / rate
+        for text, rate in zip(texts, rates, strict=True)
+    ]
     generated = speak(
         model,
-        [Sentence(u.id, u.text, u.dialect) for u in utterances],
+        [
+            Sentence(u.id, u.text, u.dialect, rate)
+            for u, rate in zip(utterances, rates, strict=True)
+        ],
         seed=seed,
         temperature=temperature,
         top_k=top_k,
@@ -76,7 +88,7 @@ def speak_and_read(
     )
     real_errors = round_trip.align([u.codes_TK for u in utterances], texts)
     generated_errors = round_trip.align([g.codes_TK for g in generated], texts)
-    rows = zip(utterances, generated, real_errors, generated_errors, strict=True)
+    rows = zip(utterances, generated, asked, real_errors, generated_errors, strict=True)
     return [ReadSentence(*row) for row in rows]
 
 
@@ -87,6 +99,7 @@ def pool_sentences(sentences: Sequence[ReadSentence]) -> dict[str, float | int]:
         wer_real_codes: reader's pooled WER on the real codes, the ceiling.
         wer_generated, cer_generated: on the generated ones.
         length_ratio: all generated frames over all real ones.
+        length_ratio_asked: what it would be if the drawn speaking rates were kept to exactly.
         never_ended: fraction of sentences that had to be cut off.
         num_utterances: how many.
         cer_real_codes, and wer_..._low and wer_..._high: as `pool_errors`.
@@ -100,6 +113,7 @@ def pool_sentences(sentences: Sequence[ReadSentence]) -> dict[str, float | int]:
         name: errors[name] for name in ("wer_real_codes", "wer_generated", "cer_generated")
     }
     row["length_ratio"] = num_generated_frames / num_real_frames
+    row["length_ratio_asked"] = sum(s.asked_frames for s in sentences) / num_real_frames
     row["never_ended"] = sum(not s.generated.ended for s in sentences) / len(sentences)
     row["num_utterances"] = len(sentences)
     return row | errors

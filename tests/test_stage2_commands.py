@@ -207,9 +207,9 @@ def test_evaluate(world: Path, speechless: Path, tmp_path: Path) -> None:
     words = ("--speechless", speechless, "--codes", world / "dev", *judge(world))
     printed = run(evaluate.main, *words, "--device", "cpu", "--out", tmp_path / "test")
     metrics = read_json(tmp_path / "test" / "metrics.json")
-    assert list(metrics)[:6] == [
-        "wer_real_codes", "wer_generated", "cer_generated", "length_ratio", "never_ended",
-        "num_utterances",
+    assert list(metrics)[:7] == [
+        "wer_real_codes", "wer_generated", "cer_generated", "length_ratio", "length_ratio_asked",
+        "never_ended", "num_utterances",
     ]  # fmt: skip
     assert list(metrics["by_dialect"]) == ["asante"]
     assert list(metrics["by_length"]) == ["up to 25", "26 to 40"]
@@ -221,6 +221,8 @@ def test_evaluate(world: Path, speechless: Path, tmp_path: Path) -> None:
     assert metrics["num_utterances"] == 4
     assert 0 <= metrics["never_ended"] <= 1
     assert metrics["length_ratio"] > 0
+    # All of this corpus is spoken at 12.5 characters a second, and so is what is asked for.
+    assert metrics["length_ratio_asked"] == pytest.approx(1, rel=0.2)
     assert re.search(r"WER, real codes +[\d.]+ %", printed)
 
 

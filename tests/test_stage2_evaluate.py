@@ -66,7 +66,7 @@ def read_sentence(text: str, heard: str, dialect: str = "asante", frames: int = 
     real = TrainingUtterance("u", text, dialect, 9.0, torch.zeros(10, 3, dtype=torch.int16))
     errors = [align_utterances([text], [hypothesis])[0] for hypothesis in (text, heard)]
     generated = GeneratedCodes(torch.zeros(frames, 3, dtype=torch.long), frames < 750)
-    return ReadSentence(real, generated, *errors)
+    return ReadSentence(real, generated, 9.0, *errors)
 
 
 class ScriptedReader:
@@ -150,15 +150,15 @@ def test_pooled_numbers() -> None:
         read_sentence("kofi", "ama kofi", frames=750),
     ]
     numbers = pool_sentences(sentences)
-    assert list(numbers)[:6] == [
-        "wer_real_codes", "wer_generated", "cer_generated", "length_ratio", "never_ended",
-        "num_utterances",
+    assert list(numbers)[:7] == [
+        "wer_real_codes", "wer_generated", "cer_generated", "length_ratio", "length_ratio_asked",
+        "never_ended", "num_utterances",
     ]  # fmt: skip
     assert numbers["wer_real_codes"] == numbers["cer_real_codes"] == 0
     assert numbers["wer_generated"] == pytest.approx(1 / 5)
     assert (numbers["wer_generated_low"], numbers["wer_generated_high"]) == (0, 1)
     assert numbers["cer_generated"] == pytest.approx(4 / 17)
-    assert numbers["length_ratio"] == 770 / 20
+    assert (numbers["length_ratio"], numbers["length_ratio_asked"]) == (770 / 20, 18 / 20)
     assert (numbers["never_ended"], numbers["num_utterances"]) == (0.5, 2)
 
 
