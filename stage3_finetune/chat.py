@@ -25,7 +25,7 @@ from stage1_rvq.device import DtypeName, pick_device, pick_dtype
 from stage1_rvq.gemma import AudioEncoder, load_feature_extractor
 from stage3_finetune.dialogue import Turn, encode_prompt, split_chain
 from stage3_finetune.generate import MAX_NEW_TOKENS, stream_tokens
-from stage3_finetune.model import load_finetuned
+from stage3_finetune.model import TARGET_KEY, load_finetuned
 
 HELP = "/audio FILE  /reset  /save FILE  /quit"
 
@@ -142,7 +142,10 @@ def load_conversation(
     """Load everything a conversation needs; errors as `load_finetuned`."""
     model, tokenizer = load_finetuned(gemma, finetune, device=device, dtype=dtype)
     tower = (model.get_base_model() if finetune else model).model.audio_tower
-    target = read_json(finetune / "config.json")["target"] if finetune else "direct"
+    if finetune:
+        target = read_json(finetune / "config.json")["target"]
+    else:
+        target = getattr(model.config, TARGET_KEY, "direct")  # of a merged checkpoint
     return Conversation(
         model,
         tokenizer,

@@ -24,6 +24,8 @@ LORA_TARGETS = (
     r".*language_model\.layers\.\d+\."
     r"(self_attn\.(q_proj|k_proj|v_proj|o_proj)|mlp\.(gate_proj|up_proj|down_proj))"
 )
+# In `config.json` of a merged checkpoint: the target it was trained with ("chain" or "direct").
+TARGET_KEY = "speech_answer_target"
 
 
 class SpeechGemma4Model(Gemma4Model):

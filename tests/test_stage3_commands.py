@@ -6,15 +6,18 @@ import shutil
 import pytest
 import torch
 from conftest import run
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForImageTextToText, Gemma4ForConditionalGeneration
 
 from data_manifests.config import InputError
 from stage1_rvq.codes import CodedUtterance, CodeFormat, code_format, write_codes
 from stage1_rvq.gemma import load_gemma
 from stage1_rvq.model import RVQConfig, SpeechRVQ
 from stage2_speechless import train as train_speechless
-from stage3_finetune import build_dialogues, chat, evaluate, speak_dialogues, train
+from stage3_finetune import build_dialogues, chat, evaluate, export, speak_dialogues, train
 from stage3_finetune.data import read_spoken_dialogues
+from stage3_finetune.dialogue import Turn, encode_prompt
+from stage3_finetune.generate import prompt_inputs
 
 SHAPE = RVQConfig(dim=64, num_codebooks=4, codebook_size=16)
 TRAIN = ("--batch-size", 2, "--warmup-steps", 1, "--device", "cpu", "--lora-rank", 4)
@@ -188,6 +191,59 @@ def test_a_conversation(tiny_models, corpus, tmp_path, monkeypatch, capsys):
     assert [m["role"] for m in saved["messages"]] == ["user", "assistant"] * 2
     errors = capsys.readouterr().err
     assert "a file is missing" in errors and "unknown command /nonsense" in errors
+
+
+@pytest.fixture(scope="module")
+def exported(finetune, tiny_models, tmp_path_factory):
+    """An adapter that changes what is answered, and the checkpoint it was merged into."""
+    folder = tmp_path_factory.mktemp("exported")
+    adapter = shutil.copytree(finetune, folder / "finetune") / "adapter"
+    generator = torch.Generator().manual_seed(0)
+    weights = {
+        name: 0.3 * torch.randn(value.shape, generator=generator)
+        for name, value in load_file(adapter / "adapter_model.safetensors").items()
+    }
+    save_file(weights, adapter / "adapter_model.safetensors", metadata={"format": "pt"})
+    words = ("--gemma", tiny_models / "gemma", "--finetune", folder / "finetune")
+    out = folder / "repository"
+    assert run(export.main, *words, "--dtype", "float32", "--out", out) == f"{out}\n"
+    with pytest.raises(InputError, match="exists already"):
+        run(export.main, *words, "--out", out)
+    return folder
+
+
+def test_a_merged_checkpoint_answers_as_its_adapter_does(exported, tiny_models, corpus):
+    """Typed and spoken, loaded by stock transformers and by our own chat."""
+    gemma, repository = str(tiny_models / "gemma"), str(exported / "repository")
+    settings = {"device": torch.device("cpu"), "dtype": torch.float32, "max_new_tokens": 12}
+    recording = corpus / "audio" / "train_question_0000.wav"
+    replies = []
+    for name, finetune in ((gemma, None), (gemma, exported / "finetune"), (repository, None)):
+        conversation = chat.load_conversation(name, finetune, **settings)
+        typed = conversation.ask(conversation.typed_turn("Baako?"), on_text=str)
+        conversation.turns.clear()
+        heard = conversation.spoken_turn(recording)
+        replies.append((typed, conversation.ask(heard, on_text=str)))
+        assert conversation.writes_transcripts == (name == repository or finetune is not None)
+    assert replies[1] == replies[2] != replies[0]
+
+    stock = AutoModelForImageTextToText.from_pretrained(repository, dtype=torch.float32)
+    assert type(stock) is Gemma4ForConditionalGeneration
+    rows = [encode_prompt([Turn("user", "Baako?")], conversation.tokenizer)]
+    inputs = prompt_inputs(rows, conversation.tokenizer, stock)
+    written = stock.generate(**inputs, max_new_tokens=12, do_sample=False)
+    new_tokens = written[0, inputs["input_ids"].shape[1] :]
+    text = conversation.tokenizer.decode(new_tokens, skip_special_tokens=True)
+    assert text.strip() == replies[1][0].answer
+
+
+def test_a_merged_checkpoint_says_what_it_was_made_of(exported):
+    card = (exported / "repository" / "README.md").read_text("utf-8")
+    assert "rank 4" in card and "and 0 recorded ones" in card
+    assert "what it heard, a line break, and the answer" in card
+    names = {path.name for path in (exported / "repository").iterdir()}
+    assert {"config.json", "tokenizer.json", "chat_template.jinja", "README.md"} <= names
+    assert "preprocessor_config.json" in names and not list(exported.glob("*.tmp"))
 
 
 def test_base_model_is_untouched_by_training(tiny_models, finetune, base):

@@ -1,0 +1,114 @@
+"""Adapter -> a checkpoint of its own: Gemma 4 with the adapter merged into its weights.
+
+    python -m stage3_finetune.export --gemma google/gemma-4-E4B-it --finetune runs/finetune \
+        --out runs/gemma-twi
+
+Plain transformers loads it (`AutoModelForImageTextToText`, `Gemma4ForConditionalGeneration`), and
+so does every command here that takes `--gemma`, then without `--finetune`. The folder is the
+repository, ready for the Hugging Face hub; it appears when it is complete. `--push NAME` uploads
+it.
+"""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.utils import cached_file
+
+from data_manifests.artifact import read_json, write_text
+from data_manifests.config import InputError, parse_config, run_command
+from stage1_rvq.export import push
+from stage1_rvq.gemma import load_feature_extractor
+from stage3_finetune.model import TARGET_KEY, load_finetuned
+
+# Files of a checkpoint that transformers reads and that neither model, tokenizer nor feature
+# extractor write when they are saved.
+OTHER_FILES = ("processor_config.json",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """Merge an adapter into Gemma 4, as a checkpoint that others can load."""
+
+    finetune: Path
+    """adapter: folder of stage3_finetune.train"""
+    out: Path
+    """new folder: the repository"""
+    gemma: str = "google/gemma-4-E4B-it"
+    """hub name or folder of the Gemma 4 it was trained on"""
+    dtype: str = "bfloat16"
+    """what the weights are merged and stored in: bfloat16, as Gemma 4 is published, or float32
+    (twice the memory and disk)"""
+    push: str | None = None
+    """hub repository to upload to; it is public unless your account says otherwise"""
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ("bfloat16", "float32"):
+            raise ValueError(f"--dtype must be bfloat16 or float32, got {self.dtype!r}")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Write the repository; prints its folder, and the commit where it was pushed."""
+    config = parse_config(ExportConfig, argv)
+    if config.out.exists():
+        raise InputError(f"--out {config.out} exists already; name a new folder")
+    adapted, tokenizer = load_finetuned(
+        config.gemma, config.finetune, device=torch.device("cpu"),
+        dtype=getattr(torch, config.dtype),
+    )  # fmt: skip
+    settings = read_json(config.finetune / "config.json")
+    merged = adapted.merge_and_unload()
+    setattr(merged.config, TARGET_KEY, settings["target"])
+    aside = config.out.with_name(config.out.name + ".tmp")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    merged.save_pretrained(aside)
+    tokenizer.save_pretrained(aside)
+    load_feature_extractor(config.gemma).save_pretrained(aside)
+    for name in OTHER_FILES:
+        if path := cached_file(config.gemma, name, _raise_exceptions_for_missing_entries=False):
+            shutil.copyfile(path, aside / name)
+    provenance = read_json(config.finetune / "provenance.json")
+    write_text(aside / "README.md", model_card(config, settings, provenance))
+    aside.rename(config.out)
+    print(config.out)
+    if config.push:
+        print(push(config.out, config.push))
+
+
+def model_card(config: ExportConfig, settings: dict[str, Any], provenance: dict[str, Any]) -> str:
+    """What the checkpoint is, from the run's own records."""
+    spoken = provenance["spoken_turns"]
+    is_on_hub = not Path(config.gemma).exists()
+    name = config.gemma if is_on_hub else Path(config.gemma).name
+    lines = [
+        "---",
+        *([f"base_model: {config.gemma}"] if is_on_hub else []),
+        "language: tw",
+        "library_name: transformers",
+        "pipeline_tag: any-to-any",
+        "tags: [speech, twi]",
+        "---",
+        "",
+        "# Gemma 4 that answers spoken Twi",
+        "",
+        f"`{name}` with a LoRA adapter of rank {settings['lora_rank']} merged into its decoder "
+        f"({config.dtype}); the audio tower is the base model's.",
+        "",
+        f"Trained for {settings['steps']:,} steps on {provenance['num_dialogues']:,} dialogues "
+        f"with {spoken['generated_codes']:,} questions spoken by a text-to-semantic-tokens model, "
+        f"and {spoken['recordings']:,} recorded ones.",
+        "",
+    ]
+    if settings["target"] == "chain":
+        lines += [
+            "Asked aloud, it writes what it heard, a line break, and the answer.",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    run_command(main)
