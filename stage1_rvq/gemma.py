@@ -192,13 +192,19 @@ def load_gemma(
         model, report = Gemma4ForConditionalGeneration.from_pretrained(
             name, dtype=dtype, attn_implementation=ATTENTION, output_loading_info=True
         )
-        tokenizer = AutoTokenizer.from_pretrained(name)
     refuse_missing_tensors(name, report["missing_keys"])
+    return model.to(device).eval().requires_grad_(False), load_tokenizer(name)
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """Load a checkpoint's tokenizer and chat template; InputError where it has none."""
+    with one_line_errors("--gemma", name):
+        tokenizer = AutoTokenizer.from_pretrained(name)
     if tokenizer.chat_template is None:
         raise InputError(
             f"--gemma {name}: no chat template; name an instruction-tuned checkpoint (-it)"
         )
-    return model.to(device).eval().requires_grad_(False), tokenizer
+    return tokenizer
 
 
 def load_feature_extractor(name: str) -> Gemma4AudioFeatureExtractor:

@@ -22,11 +22,12 @@ from data_manifests.artifact import create_output
 from data_manifests.config import parse_config, run_command
 from stage1_rvq.codes import code_format
 from stage1_rvq.device import DtypeName, pick_device, pick_dtype, seed_step
-from stage1_rvq.gemma import load_gemma
+from stage1_rvq.gemma import load_gemma, load_tokenizer
 from stage1_rvq.model import load_rvq
 from stage1_rvq.training_log import TrainingLog
 from stage3_finetune.data import SpokenDialogues, TaskMixture, collate, read_spoken_dialogues
 from stage3_finetune.dialogue import Target
+from stage3_finetune.memory import GIB, load_gemma_config, peak_memory, plan_memory
 from stage3_finetune.model import accept_embeddings, lora_config
 
 
@@ -94,7 +95,22 @@ def main(argv: list[str] | None = None) -> None:
     dtype = pick_dtype(config.dtype, device)
     rvq = load_rvq(config.rvq, device=torch.device("cpu"))
     dialogues = list(read_spoken_dialogues(config.dialogues, code_format(rvq.config)))
-    base, tokenizer = load_gemma(config.gemma, device=device, dtype=dtype)
+    tokenizer = load_tokenizer(config.gemma)
+    rows = SpokenDialogues(
+        dialogues,
+        tokenizer,
+        rvq.decode,
+        target=config.target,
+        mixture=TaskMixture(config.transcribe_share, config.typed_share),
+        seed=config.seed,
+    )
+    plan = plan_memory(
+        load_gemma_config(config.gemma), rank=config.lora_rank, dtype=dtype,
+        batch_size=config.batch_size, num_tokens=rows.longest(),
+        gradient_checkpointing=config.gradient_checkpointing,
+    )  # fmt: skip
+    print(plan.as_table(), file=sys.stderr)
+    base, _ = load_gemma(config.gemma, device=device, dtype=dtype)
     model = accept_embeddings(base)
     output = create_output(
         config.out,
@@ -111,14 +127,6 @@ def main(argv: list[str] | None = None) -> None:
         device=str(device), dtype=str(dtype), num_dialogues=len(dialogues),
         spoken_turns={"generated_codes": num_spoken, "recordings": 0},
     )  # fmt: skip
-    rows = SpokenDialogues(
-        dialogues,
-        tokenizer,
-        rvq.decode,
-        target=config.target,
-        mixture=TaskMixture(config.transcribe_share, config.typed_share),
-        seed=config.seed,
-    )
     seed_step(config.seed, -1)  # LoRA's random start
     pad_id = tokenizer.pad_token_id
 
@@ -170,8 +178,15 @@ def main(argv: list[str] | None = None) -> None:
         trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.is_world_process_zero():
         trainer.model.save_pretrained(config.out / "adapter")
+        peak = peak_memory(device)
+        output.record(memory_planned_gib=plan.total / GIB, memory_peak_gib=peak / GIB)
         output.finish()
-        print(f"{len(rows)} rows, {_count_trainable(trainer.model):,} weights", file=sys.stderr)
+        of = "tensors" if device.type == "cuda" else "the whole process, libraries included"
+        print(
+            f"{len(rows)} rows, {plan.num_trained:,} weights; memory: {plan.total / GIB:.2f} GiB "
+            f"planned, {peak / GIB:.2f} GiB at most ({of})",
+            file=sys.stderr,
+        )
         print(config.out)
 
 
@@ -199,10 +214,6 @@ class _LogSteps(TrainerCallback):
 def _last_checkpoint(run: Path) -> str | None:
     folder = run / "checkpoints"
     return get_last_checkpoint(str(folder)) if folder.is_dir() else None
-
-
-def _count_trainable(model: torch.nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 if __name__ == "__main__":

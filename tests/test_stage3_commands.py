@@ -129,6 +129,11 @@ def test_training_moves_the_adapter_and_nothing_else(finetune, tiny_models):
     assert steps == [1, 2, 3, 4]
 
 
+def test_memory_is_planned_and_then_measured(finetune):
+    provenance = json.loads((finetune / "provenance.json").read_text("utf-8"))
+    assert 0 < provenance["memory_planned_gib"] < provenance["memory_peak_gib"] < 24
+
+
 def test_resumed_equals_straight(base, finetune, tmp_path):
     cut = shutil.copytree(finetune, tmp_path / "cut")
     shutil.rmtree(cut / "adapter")

@@ -1,0 +1,74 @@
+"""The memory plan: against a model that is there, against E4B's published shape, and as printed."""
+
+import pytest
+import torch
+from peft import get_peft_model
+from transformers import Gemma4AudioConfig, Gemma4Config, Gemma4TextConfig, Gemma4VisionConfig
+
+from data_manifests.config import InputError
+from stage1_rvq.gemma import load_gemma
+from stage3_finetune.memory import GIB, load_gemma_config, plan_memory
+from stage3_finetune.model import accept_embeddings, lora_config
+
+SETTINGS = {"rank": 4, "batch_size": 2, "num_tokens": 40, "gradient_checkpointing": False}
+E4B = Gemma4TextConfig(
+    vocab_size=262144, vocab_size_per_layer_input=262144, hidden_size=2560,
+    intermediate_size=10240, num_hidden_layers=42, num_attention_heads=8, num_key_value_heads=2,
+    head_dim=256, global_head_dim=512, hidden_size_per_layer_input=256, num_kv_shared_layers=18,
+    sliding_window=512, final_logit_softcapping=30.0,
+    layer_types=["full_attention" if i % 6 == 5 else "sliding_attention" for i in range(42)],
+)  # fmt: skip
+
+
+def test_weights_are_those_of_the_loaded_model(tiny_models):
+    name = str(tiny_models / "gemma")
+    plan = plan_memory(load_gemma_config(name), dtype=torch.float32, **SETTINGS)
+    base, _ = load_gemma(name, device=torch.device("cpu"), dtype=torch.float32)
+    frozen = sum(p.numel() for p in base.parameters())
+    model = get_peft_model(accept_embeddings(base), lora_config(4, 4, 0.0))
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert (plan.weights, plan.num_trained) == (4 * frozen, trained)
+    assert (plan.adapter, plan.gradients, plan.optimizer) == (4 * trained, 4 * trained, 8 * trained)
+
+
+def test_activations_are_what_a_forward_pass_keeps(tiny_models):
+    """Counted again on tensors that are there, through peft's layers too."""
+    name = str(tiny_models / "gemma")
+    plan = plan_memory(load_gemma_config(name), dtype=torch.float32, **SETTINGS)
+    base, _ = load_gemma(name, device=torch.device("cpu"), dtype=torch.float32)
+    model = get_peft_model(base, lora_config(4, 4, 0.0)).train()
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept, alive = {}, []
+
+    def count(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+            alive.append(tensor)
+        return tensor
+
+    decoder = model.get_base_model().model.language_model
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        decoder(input_ids=torch.randint(20, 100, (2, 40)), use_cache=False)
+    assert plan.activations == pytest.approx(sum(kept.values()), rel=0.25)
+
+
+def test_e4b_needs_what_its_published_shape_says():
+    config = Gemma4Config(
+        text_config=E4B, audio_config=Gemma4AudioConfig(), vision_config=Gemma4VisionConfig()
+    )
+    settings = {"rank": 16, "dtype": torch.bfloat16, "num_tokens": 600}
+    plan = plan_memory(config, batch_size=2, gradient_checkpointing=True, **settings)
+    assert plan.num_trained == 34_881_536
+    assert plan.weights / GIB == pytest.approx(14.79, abs=0.01)
+    without = plan_memory(config, batch_size=2, gradient_checkpointing=False, **settings)
+    twice = plan_memory(config, batch_size=4, gradient_checkpointing=True, **settings)
+    assert without.activations > 10 * plan.activations
+    assert twice.activations == pytest.approx(2 * plan.activations, rel=0.01)
+    assert plan.total < 0.6 * without.total
+
+
+def test_a_checkpoint_without_a_tower_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}', encoding="utf-8")
+    with pytest.raises(InputError, match="is a llama, not a full Gemma 4"):
+        load_gemma_config(str(tmp_path))
