@@ -123,7 +123,7 @@ def create_output(
         out / "provenance.json",
         {
             "command": command,
-            "command_line": shlex.join([f"python -m {command}", *sys.argv[1:]]),
+            "command_line": shlex.join(["python", "-m", command, *sys.argv[1:]]),
             "git": _git_state(),
             "python": platform.python_version(),
             "packages": _package_versions(),

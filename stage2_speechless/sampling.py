@@ -17,7 +17,7 @@ from stage1_rvq.device import derive_seed
 # Of Speechless. Fine codebooks carry the room and the voice, which text does not decide: drawn from
 # all codes at temperature 1 they would be noise, taken greedily every sentence would sound alike.
 # A demo model of 3,000 steps, WER on dev: 0.36 at temperature 1, 0.30 at 0.8, 0.24 at 0.6, 0.22 at
-# 0.4, 0.20 at 0.
+# 0.4, 0.20 at 0. One of 7,000 steps: 0.119 at 0.5, 0.118 at 0.3, 0.105 at 0.1.
 DEFAULT_TEMPERATURE = 0.5
 DEFAULT_TOP_K = 100
 
