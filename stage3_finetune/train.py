@@ -112,6 +112,10 @@ def main(argv: list[str] | None = None) -> None:
     print(plan.as_table(), file=sys.stderr)
     base, _ = load_gemma(config.gemma, device=device, dtype=dtype)
     model = accept_embeddings(base)
+    # The loss is trl's, which divides by the labels of a whole optimizer step where it is told how
+    # many; Gemma 4's own could not. Untold, it would average over forward passes, and the answers
+    # of a pass with few labels would count more.
+    model.accepts_loss_kwargs = True
     output = create_output(
         config.out,
         config,

@@ -129,6 +129,22 @@ def test_training_moves_the_adapter_and_nothing_else(finetune, tiny_models):
     assert steps == [1, 2, 3, 4]
 
 
+def test_accumulating_four_times_one_row_is_one_time_four_rows(base, tmp_path):
+    """Although rows have different numbers of labels. One step: a random net is chaotic, and AdamW
+    makes steps of equal size from gradients that differ by rounding."""
+    steps = []
+    for batch_size, accumulate in ((1, 4), (4, 1)):
+        out = tmp_path / f"{batch_size}"
+        run(
+            train.main, *base, *TRAIN, "--batch-size", batch_size, "--accumulate", accumulate,
+            "--lora-dropout", 0, "--steps", 1, "--out", out,
+        )  # fmt: skip
+        steps.append([json.loads(line) for line in (out / "metrics.jsonl").open("rb")])
+    for small, large in zip(*steps, strict=True):
+        assert small["loss"] == pytest.approx(large["loss"], rel=1e-5)
+        assert small["grad_norm"] == pytest.approx(large["grad_norm"], rel=1e-3)
+
+
 def test_memory_is_planned_and_then_measured(finetune):
     provenance = json.loads((finetune / "provenance.json").read_text("utf-8"))
     assert 0 < provenance["memory_planned_gib"] < provenance["memory_peak_gib"] < 24
