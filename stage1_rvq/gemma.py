@@ -10,6 +10,7 @@ import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +33,7 @@ from transformers.utils import logging as transformers_logging
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from data_manifests.config import InputError
 from stage1_rvq.audio_tower import fast_cpu_forward, stock_forward
+from stage1_rvq.weight_quantization import QuantizeName, weight_quantization
 
 FRAME_RATE_HZ = 25.0  # 10 ms mel hop, subsampled by 4
 SAMPLES_PER_FRAME = 640
@@ -181,19 +183,31 @@ def load_audio_encoder(
 
 
 def load_gemma(
-    name: str, *, device: torch.device, dtype: torch.dtype
+    name: str, *, device: torch.device, dtype: torch.dtype, quantize: QuantizeName = "none"
 ) -> tuple[Gemma4ForConditionalGeneration, PreTrainedTokenizerBase]:
     """Load a full checkpoint, frozen and in evaluation mode, with its tokenizer and chat template.
+
+    Args:
+        name: hub name or local folder.
+        device: where it runs.
+        dtype: its precision; with `quantize`, of what is not quantised.
+        quantize: bits of the decoder's linear maps (see `weight_quantization`).
 
     Raises:
         InputError: not found, not a full Gemma 4, tensors are missing, or no chat template.
     """
+    settings: dict[str, Any] = {}
+    if quantization := weight_quantization(quantize, dtype):
+        # Quantised as they are loaded, so where they will stay.
+        settings = {"quantization_config": quantization, "device_map": {"": device}}
     with one_line_errors("--gemma", name):
         model, report = Gemma4ForConditionalGeneration.from_pretrained(
-            name, dtype=dtype, attn_implementation=ATTENTION, output_loading_info=True
+            name, dtype=dtype, attn_implementation=ATTENTION, output_loading_info=True, **settings
         )
     refuse_missing_tensors(name, report["missing_keys"])
-    return model.to(device).eval().requires_grad_(False), load_tokenizer(name)
+    if not quantization:
+        model.to(device)
+    return model.eval().requires_grad_(False), load_tokenizer(name)
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:

@@ -23,6 +23,7 @@ from data_manifests.config import InputError, parse_config, run_command
 from data_manifests.twi_text import normalize_for_training
 from stage1_rvq.device import DtypeName, pick_device, pick_dtype
 from stage1_rvq.gemma import AudioEncoder, load_feature_extractor
+from stage1_rvq.weight_quantization import QuantizeName
 from stage3_finetune.dialogue import Turn, encode_prompt, split_chain
 from stage3_finetune.generate import MAX_NEW_TOKENS, stream_tokens
 from stage3_finetune.model import TARGET_KEY, load_finetuned
@@ -50,6 +51,8 @@ class ChatConfig:
     """auto, cpu, cuda, cuda:1, mps"""
     dtype: DtypeName = "auto"
     """bfloat16 on CUDA, float32 elsewhere"""
+    quantize: QuantizeName = "none"
+    """8bit or 4bit: load the decoder so (needs bitsandbytes)"""
 
     def __post_init__(self) -> None:
         if self.prompt is not None and self.audio is not None:
@@ -137,10 +140,13 @@ def load_conversation(
     *,
     device: torch.device,
     dtype: torch.dtype,
+    quantize: QuantizeName = "none",
     max_new_tokens: int = MAX_NEW_TOKENS,
 ) -> Conversation:
     """Load everything a conversation needs; errors as `load_finetuned`."""
-    model, tokenizer = load_finetuned(gemma, finetune, device=device, dtype=dtype)
+    model, tokenizer = load_finetuned(
+        gemma, finetune, device=device, dtype=dtype, quantize=quantize
+    )
     tower = (model.get_base_model() if finetune else model).model.audio_tower
     if finetune:
         target = read_json(finetune / "config.json")["target"]
@@ -164,6 +170,7 @@ def main(argv: list[str] | None = None) -> None:
         config.finetune,
         device=device,
         dtype=pick_dtype(config.dtype, device),
+        quantize=config.quantize,
         max_new_tokens=config.max_new_tokens,
     )
     if config.prompt is None and config.audio is None:

@@ -24,6 +24,7 @@ from stage1_rvq.corpus_encoder import encode_utterances
 from stage1_rvq.device import DtypeName, pick_device, pick_dtype
 from stage1_rvq.gemma import AudioEncoder, load_feature_extractor
 from stage1_rvq.reader import load_reader
+from stage1_rvq.weight_quantization import QuantizeName
 from stage3_finetune.dialogue import Turn, read_dialogues, split_chain
 from stage3_finetune.generate import generate_answers
 from stage3_finetune.model import load_finetuned
@@ -65,6 +66,8 @@ class EvaluateConfig:
     """auto, cpu, cuda, cuda:1, mps"""
     dtype: DtypeName = "auto"
     """bfloat16 on CUDA, float32 elsewhere"""
+    quantize: QuantizeName = "none"
+    """8bit or 4bit: ask the same questions of a decoder loaded so (needs bitsandbytes)"""
     resume: bool = False
     """accept an unfinished folder and write it again"""
 
@@ -85,7 +88,9 @@ def main(argv: list[str] | None = None) -> None:
     device = pick_device(config.device)
     dtype = pick_dtype(config.dtype, device)
     matches = _match_recordings(config.dialogues, config.recordings)
-    base, tokenizer = load_finetuned(config.gemma, None, device=device, dtype=dtype)
+    base, tokenizer = load_finetuned(
+        config.gemma, None, device=device, dtype=dtype, quantize=config.quantize
+    )
     encoder = AudioEncoder(base.model.audio_tower, load_feature_extractor(config.gemma))
     output = create_output(
         config.out,
@@ -104,7 +109,7 @@ def main(argv: list[str] | None = None) -> None:
     if output.is_done:
         print(config.out)
         return
-    output.record(device=str(device), dtype=str(dtype))
+    output.record(device=str(device), dtype=str(dtype), quantize=config.quantize)
     questions = _embed_questions(matches, encoder, config.batch_size)
     typed = [[Turn("user", q.question)] for q in questions]
     spoken = [[Turn("user", q.question, spoken=True, frames_TD=q.frames_TD)] for q in questions]
@@ -133,7 +138,9 @@ def main(argv: list[str] | None = None) -> None:
     ):
         if run is None:
             continue
-        model, _ = load_finetuned(config.gemma, run, device=device, dtype=dtype)
+        model, _ = load_finetuned(
+            config.gemma, run, device=device, dtype=dtype, quantize=config.quantize
+        )
         written = ask(model, spoken, system)
         if read_json(run / "config.json")["target"] == "chain":
             chains = [split_chain(text) for text in written]

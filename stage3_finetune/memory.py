@@ -23,10 +23,14 @@ from torch import Tensor, nn
 from transformers import AutoConfig, Gemma4Config, Gemma4ForConditionalGeneration
 
 from stage1_rvq.gemma import ATTENTION, one_line_errors
+from stage1_rvq.weight_quantization import NOT_QUANTIZED, QuantizeName
 from stage3_finetune.model import lora_config
 
 GIB = 2**30
 FLOAT32_BYTES = 4
+# Of a weight, its share of the scales included: one float32 a row, negligible; one a block of 64,
+# itself in 8 bits.
+QUANTIZED_BYTES = {"8bit": 1.0, "4bit": 0.5 + 1 / 64}
 # trl's fused head makes logits of so many positions at a time (trl 1.16, trainer/utils.py), in
 # float32, with their gradient beside them.
 LOGIT_POSITIONS = 256
@@ -38,7 +42,7 @@ class MemoryPlan:
     """Bytes on one device, of one process.
 
     Attributes:
-        weights: frozen, in the run's precision.
+        weights: frozen, in the run's precision, or quantised.
         adapter: LoRA's weights, float32.
         gradients: of the adapter, float32.
         optimizer: AdamW's two moments of the adapter, float32.
@@ -91,6 +95,7 @@ def plan_memory(
     batch_size: int,
     num_tokens: int,
     gradient_checkpointing: bool,
+    quantize: QuantizeName = "none",
 ) -> MemoryPlan:
     """Count what a run of `stage3_finetune.train` will hold.
 
@@ -102,6 +107,7 @@ def plan_memory(
         num_tokens: positions of the longest row, S, slots of speech included.
         gradient_checkpointing: whether each layer keeps its input alone, and makes the rest again
             when its gradients are due.
+        quantize: bits of the decoder's linear maps.
     """
     with torch.device("meta"):
         base = Gemma4ForConditionalGeneration._from_config(
@@ -109,7 +115,19 @@ def plan_memory(
         )
     model = get_peft_model(base, lora_config(rank, rank, 0.0))
     num_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    frozen = {id(p): p for p in model.parameters() if not p.requires_grad}  # tied ones once
+    quantized = {
+        id(module.weight)
+        for name, module in base.named_modules()
+        if isinstance(module, nn.Linear)
+        and not any(name.startswith(kept) for kept in NOT_QUANTIZED)
+        and not module.weight.requires_grad
+    }
+    weights = 0.0
+    for parameter in model.parameters():  # tied ones once
+        if not parameter.requires_grad:
+            is_quantized = quantize != "none" and id(parameter) in quantized
+            size = QUANTIZED_BYTES[quantize] if is_quantized else parameter.element_size()
+            weights += parameter.numel() * size
     decoder = base.model.language_model
     kept = _kept_by_forward(decoder, batch_size, num_tokens)
     if gradient_checkpointing:
@@ -118,7 +136,7 @@ def plan_memory(
         kept = num_layers * states + kept // num_layers
     positions = min(batch_size * num_tokens, LOGIT_POSITIONS)
     return MemoryPlan(
-        weights=sum(p.numel() * p.element_size() for p in frozen.values()),
+        weights=round(weights),
         adapter=FLOAT32_BYTES * num_trained,
         gradients=FLOAT32_BYTES * num_trained,
         optimizer=2 * FLOAT32_BYTES * num_trained,

@@ -17,6 +17,7 @@ from transformers.models.gemma4.modeling_gemma4 import Gemma4AudioModelOutput, G
 from data_manifests.artifact import open_input
 from data_manifests.config import InputError
 from stage1_rvq.gemma import load_gemma
+from stage1_rvq.weight_quantization import QuantizeName
 
 # Every linear map of the decoder's attention and MLP. Vision and audio towers are left alone: their
 # linear layers are of a class that peft 0.21 cannot wrap.
@@ -72,7 +73,12 @@ def lora_config(rank: int, alpha: int, dropout: float) -> LoraConfig:
 
 
 def load_finetuned(
-    gemma: str, finetune: Path | None, *, device: torch.device, dtype: torch.dtype
+    gemma: str,
+    finetune: Path | None,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    quantize: QuantizeName = "none",
 ) -> tuple[Gemma4ForConditionalGeneration, PreTrainedTokenizerBase]:
     """Load Gemma for answering: the base model, or base and adapter.
 
@@ -82,6 +88,7 @@ def load_finetuned(
             alone.
         device: where it runs.
         dtype: its precision.
+        quantize: bits of the base model's decoder.
 
     Returns:
         The model, frozen, in evaluation mode, taking embeddings as well as mel spectrograms; and
@@ -92,7 +99,7 @@ def load_finetuned(
     """
     if finetune is not None:
         open_input(finetune, made_by="stage3_finetune.train", flag="--finetune")
-    base, tokenizer = load_gemma(gemma, device=device, dtype=dtype)
+    base, tokenizer = load_gemma(gemma, device=device, dtype=dtype, quantize=quantize)
     model = accept_embeddings(base)
     if finetune is not None:
         try:

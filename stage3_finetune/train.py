@@ -25,6 +25,7 @@ from stage1_rvq.device import DtypeName, pick_device, pick_dtype, seed_step
 from stage1_rvq.gemma import load_gemma, load_tokenizer
 from stage1_rvq.model import load_rvq
 from stage1_rvq.training_log import TrainingLog
+from stage1_rvq.weight_quantization import QuantizeName
 from stage3_finetune.data import SpokenDialogues, TaskMixture, collate, read_spoken_dialogues
 from stage3_finetune.dialogue import Target
 from stage3_finetune.memory import GIB, load_gemma_config, peak_memory, plan_memory
@@ -75,6 +76,8 @@ class TrainConfig:
     """auto, cpu, cuda"""
     dtype: DtypeName = "auto"
     """precision of the frozen weights: bfloat16 on CUDA, float32 elsewhere"""
+    quantize: QuantizeName = "none"
+    """8bit or 4bit: train the adapter on a decoder loaded so (QLoRA; needs bitsandbytes)"""
     resume: bool = False
     """continue from the newest checkpoint"""
 
@@ -107,10 +110,10 @@ def main(argv: list[str] | None = None) -> None:
     plan = plan_memory(
         load_gemma_config(config.gemma), rank=config.lora_rank, dtype=dtype,
         batch_size=config.batch_size, num_tokens=rows.longest(),
-        gradient_checkpointing=config.gradient_checkpointing,
+        gradient_checkpointing=config.gradient_checkpointing, quantize=config.quantize,
     )  # fmt: skip
     print(plan.as_table(), file=sys.stderr)
-    base, _ = load_gemma(config.gemma, device=device, dtype=dtype)
+    base, _ = load_gemma(config.gemma, device=device, dtype=dtype, quantize=config.quantize)
     model = accept_embeddings(base)
     # The loss is trl's, which divides by the labels of a whole optimizer step where it is told how
     # many; Gemma 4's own could not. Untold, it would average over forward passes, and the answers
@@ -128,7 +131,8 @@ def main(argv: list[str] | None = None) -> None:
         return
     num_spoken = sum(turn.spoken for dialogue in dialogues for turn in dialogue.turns)
     output.record(
-        device=str(device), dtype=str(dtype), num_dialogues=len(dialogues),
+        device=str(device), dtype=str(dtype), quantize=config.quantize,
+        num_dialogues=len(dialogues),
         spoken_turns={"generated_codes": num_spoken, "recordings": 0},
     )  # fmt: skip
     seed_step(config.seed, -1)  # LoRA's random start

@@ -7,7 +7,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 import contextlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -46,6 +46,16 @@ def real_data() -> Path:
     if not REAL_DATA.is_dir():
         pytest.skip("no real Twi data beside the project (../shared/data)")
     return REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def bitsandbytes() -> Iterator[None]:
+    """Skips where bitsandbytes is not installed. Its kernel for CPUs with AVX512-bf16 refuses
+    layers narrower than 32, of which the tiny Gemma has some, so it does without."""
+    modules = pytest.importorskip("bitsandbytes.nn.modules")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(modules, "has_avx512bf16", lambda: False)
+        yield
 
 
 def run(main: Callable[[list[str]], None], *words: object) -> str:

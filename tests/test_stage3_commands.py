@@ -214,6 +214,18 @@ def test_a_conversation(tiny_models, corpus, tmp_path, monkeypatch, capsys):
     assert "a file is missing" in errors and "unknown command /nonsense" in errors
 
 
+@pytest.mark.usefixtures("bitsandbytes")
+def test_an_adapter_is_trained_and_asked_on_four_bits(base, tiny_models, tmp_path):
+    four_bits = ("--quantize", "4bit")
+    words = (*base, *TRAIN, *four_bits, "--accumulate", 1, "--steps", 2, "--out", tmp_path / "run")
+    run(train.main, *words)
+    adapter = load_file(tmp_path / "run" / "adapter" / "adapter_model.safetensors")
+    assert any(value.abs().max() > 0 for name, value in adapter.items() if "lora_B" in name)
+    gemma = ("--gemma", tiny_models / "gemma", "--finetune", tmp_path / "run", *four_bits)
+    printed = run(chat.main, *gemma, "--prompt", "Baako?", "--json", "--max-new-tokens", 4)
+    assert {"transcript", "answer"} <= json.loads(printed).keys()
+
+
 @pytest.fixture(scope="module")
 def exported(finetune, tiny_models, tmp_path_factory):
     """An adapter that changes what is answered, and the checkpoint it was merged into."""
