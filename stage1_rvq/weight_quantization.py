@@ -37,7 +37,7 @@ def weight_quantization(name: QuantizeName, dtype: torch.dtype) -> BitsAndBytesC
         return None
     if importlib.util.find_spec("bitsandbytes") is None:
         raise InputError(
-            f"--quantize {name} needs bitsandbytes: pip install 'spoken-twi[quantize]'"
+            f"--quantize {name} needs bitsandbytes: pip install bitsandbytes"
         )
     if name == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=NOT_QUANTIZED)
