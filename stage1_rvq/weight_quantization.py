@@ -36,9 +36,7 @@ def weight_quantization(name: QuantizeName, dtype: torch.dtype) -> BitsAndBytesC
     if name == "none":
         return None
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise InputError(
-            f"--quantize {name} needs bitsandbytes: pip install bitsandbytes"
-        )
+        raise InputError(f"--quantize {name} needs bitsandbytes: pip install bitsandbytes")
     if name == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=NOT_QUANTIZED)
     return BitsAndBytesConfig(

@@ -96,6 +96,7 @@ def plan_memory(
     num_tokens: int,
     gradient_checkpointing: bool,
     quantize: QuantizeName = "none",
+    train_embed_audio: bool = False,
 ) -> MemoryPlan:
     """Count what a run of `stage3_finetune.train` will hold.
 
@@ -108,12 +109,13 @@ def plan_memory(
         gradient_checkpointing: whether each layer keeps its input alone, and makes the rest again
             when its gradients are due.
         quantize: bits of the decoder's linear maps.
+        train_embed_audio: as `lora_config`.
     """
     with torch.device("meta"):
         base = Gemma4ForConditionalGeneration._from_config(
             config, dtype=dtype, attn_implementation=ATTENTION
         )
-    model = get_peft_model(base, lora_config(rank, rank, 0.0))
+    model = get_peft_model(base, lora_config(rank, rank, 0.0, train_embed_audio=train_embed_audio))
     num_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     quantized = {
         id(module.weight)

@@ -64,11 +64,14 @@ def accept_embeddings(model: Gemma4ForConditionalGeneration) -> Gemma4ForConditi
     return model
 
 
-def lora_config(rank: int, alpha: int, dropout: float) -> LoraConfig:
-    """LoRA on the decoder's attention and MLP."""
+def lora_config(
+    rank: int, alpha: int, dropout: float, *, train_embed_audio: bool = False
+) -> LoraConfig:
+    """LoRA on the decoder's attention and MLP; where asked, what leads speech into the decoder
+    (`embed_audio`) is trained in full beside it."""
     return LoraConfig(
         r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=LORA_TARGETS,
-        task_type="CAUSAL_LM",
+        modules_to_save=["embed_audio"] if train_embed_audio else None, task_type="CAUSAL_LM",
     )  # fmt: skip
 
 

@@ -56,6 +56,8 @@ class TrainConfig:
     """scale of the LoRA matrices"""
     lora_dropout: float = 0.05
     """dropout before the LoRA matrices"""
+    train_embed_audio: bool = False
+    """also train, in full, the linear map that leads speech into the decoder"""
     steps: int = 2000
     """optimizer steps"""
     batch_size: int = 4
@@ -109,6 +111,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     plan = plan_memory(
         load_gemma_config(config.gemma), rank=config.lora_rank, dtype=dtype,
+        train_embed_audio=config.train_embed_audio,
         batch_size=config.batch_size, num_tokens=rows.longest(),
         gradient_checkpointing=config.gradient_checkpointing, quantize=config.quantize,
     )  # fmt: skip
@@ -176,7 +179,12 @@ def main(argv: list[str] | None = None) -> None:
         train_dataset=Dataset.from_dict({"row": range(len(rows))}),
         data_collator=collate_rows,
         processing_class=tokenizer,
-        peft_config=lora_config(config.lora_rank, config.lora_alpha, config.lora_dropout),
+        peft_config=lora_config(
+            config.lora_rank,
+            config.lora_alpha,
+            config.lora_dropout,
+            train_embed_audio=config.train_embed_audio,
+        ),
     )
     checkpoint = _last_checkpoint(config.out) if config.resume else None
     first_step = int(checkpoint.rsplit("-", 1)[1]) if checkpoint else 0

@@ -214,6 +214,20 @@ def test_a_conversation(tiny_models, corpus, tmp_path, monkeypatch, capsys):
     assert "a file is missing" in errors and "unknown command /nonsense" in errors
 
 
+def test_the_way_into_the_decoder_can_be_trained_too(base, tiny_models, tmp_path):
+    settings = ("--accumulate", 1, "--steps", 2, "--learning-rate", 0.01, "--train-embed-audio")
+    run(train.main, *base, *TRAIN, *settings, "--out", tmp_path / "run")
+    adapter = load_file(tmp_path / "run" / "adapter" / "adapter_model.safetensors")
+    [name] = [name for name in adapter if "embed_audio" in name]
+    before = load_file(tiny_models / "gemma" / "model.safetensors")
+    assert not torch.equal(adapter[name], before["model.embed_audio.embedding_projection.weight"])
+    words = ("--gemma", tiny_models / "gemma", "--finetune", tmp_path / "run")
+    run(export.main, *words, "--dtype", "float32", "--out", tmp_path / "merged")
+    after = load_file(tmp_path / "merged" / "model.safetensors")
+    assert torch.equal(adapter[name], after["model.embed_audio.embedding_projection.weight"])
+    assert after.keys() == before.keys()
+
+
 @pytest.mark.usefixtures("bitsandbytes")
 def test_an_adapter_is_trained_and_asked_on_four_bits(base, tiny_models, tmp_path):
     four_bits = ("--quantize", "4bit")
