@@ -43,6 +43,7 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.rvq
 	$(BIN)/python -m benchmarks.rvq --quality
 	$(BIN)/python -m benchmarks.speechless
+	$(BIN)/python -m benchmarks.finetune
 
 clean:
 	rm -rf runs/demo runs/demo-full

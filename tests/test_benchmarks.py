@@ -5,7 +5,7 @@ import torch
 from conftest import run
 from torch import Tensor, nn
 
-from benchmarks import speechless
+from benchmarks import finetune, speechless
 from benchmarks.equal_size import (
     SHAPES,
     build_model,
@@ -119,3 +119,21 @@ def test_command_prints_a_row_for_each_system() -> None:
         assert text.count(f"\n{system!s:<26}") == 2
     for way in speechless.TRAINING_WAYS:
         assert f"\n{way}" in text
+
+
+def test_finetune_prints_both_recipes() -> None:
+    words = ("--batch-size", 1, "--seconds", 0.5, "--rounds", 1, "--no-memory", "--device", "cpu")
+    text = run(finetune.main, *words)
+    assert [line.split()[0] for line in text.splitlines()] == [
+        "1", "s", "codes", "recordings", "recordings",
+    ]  # fmt: skip
+
+
+def test_a_finetune_step_hears_its_speech_in_both_forms() -> None:
+    config = finetune.BenchmarkConfig(batch_size=1, seconds=0.5, device="cpu")
+    step = finetune.FinetuneStep(config, torch.device("cpu"))
+    num_slots = int((step.labels_BS == finetune.NO_LABEL).sum())
+    assert step.from_codes()[0].shape == (1, num_slots, 256)
+    assert step.from_recordings()[0].shape[-1] == 128
+    losses = [step("codes") for _ in range(4)]
+    assert losses[-1] < losses[0] and step("recordings") > 0
