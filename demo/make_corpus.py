@@ -151,7 +151,7 @@ def _write_dialogues(path: Path, questions: Sequence[Question]) -> None:
             {"role": "user", "content": question.text, "spoken": True},
             {"role": "assistant", "content": question.answer},
         ]
-        rows.append({"id": question.id, "messages": messages})
+        rows.append({"id": question.id, "category": question.relation, "messages": messages})
     write_json_lines(path, rows)
 
 

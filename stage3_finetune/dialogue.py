@@ -52,10 +52,17 @@ class Turn:
 
 @dataclass(frozen=True)
 class Dialogue:
-    """Turns in order, with an id that is unique in its file."""
+    """Turns in order.
+
+    Attributes:
+        id: unique in its file.
+        turns: system, then user and assistant in turn.
+        category: what it is about, to tell results apart by; "" where nothing is said.
+    """
 
     id: str
     turns: tuple[Turn, ...]
+    category: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,7 +121,10 @@ def parse_dialogue(row: dict[str, Any], default_id: str) -> Dialogue:
         raise InputError("turns must alternate, user first")
     if any(turn.spoken and turn.role != "user" for turn in turns):
         raise InputError("only user turns can be spoken")
-    return Dialogue(str(row.get("id", default_id)), tuple(turns))
+    category = row.get("category", "")
+    if not isinstance(category, str):
+        raise InputError(f"'category' must be a string, got {category!r}")
+    return Dialogue(str(row.get("id", default_id)), tuple(turns), category)
 
 
 def with_chain_target(dialogue: Dialogue) -> Dialogue:

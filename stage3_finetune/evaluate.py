@@ -6,13 +6,15 @@
 
 A question counts when its transcript is the text of a recording (both normalised for scoring).
 Writes `metrics.json` and `answers.jsonl` (every question, reference and answer); prints the table.
+Where the dialogues' rows name a "category", results are also told by it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from sacrebleu.metrics import CHRF
 from torch import Tensor
 
 from data_manifests.artifact import create_output, read_json, write_json, write_json_lines
@@ -74,11 +76,13 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class RecordedQuestion:
-    """A held-out question, its reference answer, and a recording's embeddings `[T, D]`."""
+    """A held-out question, its reference answer, what it is about, and a recording's embeddings
+    `[T, D]`."""
 
     id: str
     question: str
     answer: str
+    category: str
     frames_TD: Tensor
 
 
@@ -159,6 +163,10 @@ def main(argv: list[str] | None = None) -> None:
             name: exact_match(references, answers[name]) if name in answers else None
             for name in SYSTEMS
         },
+        "chrf": {
+            name: chrf(references, answers[name]) if name in answers else None for name in SYSTEMS
+        },
+        "by_category": measure_by_category(questions, answers),
         "wer_transcript": None
         if transcripts_after is None
         else compute_error_rates([q.question for q in questions], transcripts_after).wer,
@@ -178,13 +186,50 @@ def exact_match(references: Sequence[str], answers: Sequence[str]) -> float:
     )
 
 
+def chrf(references: Sequence[str], answers: Sequence[str]) -> float:
+    """chrF2 of all answers together (Popović, 2015; sacrebleu's), as a fraction, after Twi scoring
+    normalisation: what is right of longer answers that no one words alike."""
+    score = CHRF().corpus_score(
+        [normalize_for_scoring(answer) for answer in answers],
+        [[normalize_for_scoring(reference) for reference in references]],
+    )
+    return float(score.score) / 100
+
+
+def measure_by_category(
+    questions: Sequence[RecordedQuestion], answers: Mapping[str, Sequence[str]]
+) -> dict[str, dict[str, float | int]]:
+    """Exact match of each system on the questions of each category, and how many those are; empty
+    where the dialogues name none."""
+    rows: dict[str, dict[str, float | int]] = {}
+    for category in sorted({q.category for q in questions} - {""}):
+        chosen = [i for i, question in enumerate(questions) if question.category == category]
+        references = [questions[i].answer for i in chosen]
+        rows[category] = {"num_held_out": len(chosen)} | {
+            name: exact_match(references, [texts[i] for i in chosen])
+            for name, texts in answers.items()
+        }
+    return rows
+
+
 def format_table(metrics: dict) -> str:
     """The numbers as a person reads them."""
-    lines = [f"exact match of answers, {metrics['num_held_out']} held-out recorded questions"]
+    lines = [
+        f"answers to {metrics['num_held_out']} held-out recorded questions",
+        f"{'':<14}{'exact match':>14}{'chrF2':>8}",
+    ]
     for name, meaning in SYSTEMS.items():
-        value = metrics["exact_match"][name]
-        shown = "not measured" if value is None else f"{100 * value:.1f} %"
-        lines.append(f"{name:<14}{shown:>14}  {meaning}")
+        value, overlap = metrics["exact_match"][name], metrics["chrf"][name]
+        shown = f"{'not measured':>14}{'':8}"
+        if value is not None:
+            shown = f"{100 * value:>12.1f} %{100 * overlap:>8.1f}"
+        lines.append(f"{name:<14}{shown}  {meaning}")
+    for category, row in metrics["by_category"].items():
+        typed, after = 100 * row["typed"], 100 * row["spoken_after"]
+        lines.append(
+            f"  {category:<20}typed {typed:5.1f} %, spoken after {after:5.1f} % of "
+            f"{row['num_held_out']}"
+        )
     if metrics["wer_transcript"] is not None:
         lines.append(
             f"WER of the fine-tuned model's own transcript: {metrics['wer_transcript']:.3f}"
@@ -194,9 +239,9 @@ def format_table(metrics: dict) -> str:
 
 @dataclass(frozen=True)
 class _Matches:
-    """(dialogue id, question, answer, recording) of every recorded question."""
+    """(dialogue id, question, answer, category, recording) of every recorded question."""
 
-    rows: list[tuple[str, str, str, Utterance]]
+    rows: list[tuple[str, str, str, str, Utterance]]
     num_without_recording: int
 
 
@@ -212,7 +257,9 @@ def _match_recordings(dialogues: Path, recordings: Path) -> _Matches:
             raise InputError(f"--dialogues {dialogues}: dialogue {dialogue.id!r} has no answer")
         found = by_text.get(normalize_for_scoring(question), [])
         num_without += not found
-        rows += [(dialogue.id, question, answer, utterance) for utterance in found]
+        rows += [
+            (dialogue.id, question, answer, dialogue.category, utterance) for utterance in found
+        ]
     if not rows:
         raise InputError(f"--recordings {recordings}: no recording of any question in {dialogues}")
     return _Matches(rows, num_without)
@@ -224,10 +271,10 @@ def _embed_questions(
     utterances = [utterance for *_, utterance in matches.rows]
     encoded = encode_utterances(utterances, encoder, batch_size=batch_size, num_workers=2)
     questions = []
-    for (id_, question, answer, _), (_, frames) in zip(matches.rows, encoded, strict=True):
+    for (*asked, _), (_, frames) in zip(matches.rows, encoded, strict=True):
         if isinstance(frames, InputError):
             raise frames
-        questions.append(RecordedQuestion(id_, question, answer, frames))
+        questions.append(RecordedQuestion(*asked, frames))
     return questions
 
 
@@ -240,6 +287,7 @@ def _write_answers(
     rows = []
     for i, question in enumerate(questions):
         row = {"id": question.id, "question": question.question, "reference": question.answer}
+        row |= {"category": question.category} if question.category else {}
         row |= {name: texts[i] for name, texts in answers.items()}
         if transcripts is not None:
             row["transcript"] = transcripts[i]

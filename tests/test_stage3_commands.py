@@ -171,6 +171,11 @@ def test_evaluate_compares_the_systems(world, corpus, finetune, tiny_models, tmp
     assert metrics["num_held_out"] == 4 and metrics["num_without_recording"] == 0
     assert metrics["exact_match"]["typed"] is not None
     assert metrics["exact_match"]["cascade"] is None and "not measured" in table
+    assert metrics["chrf"]["cascade"] is None and 0 <= metrics["chrf"]["typed"] < 1
+    by_category = metrics["by_category"]
+    assert sum(row["num_held_out"] for row in by_category.values()) == 4
+    assert all({"typed", "spoken_after"} <= row.keys() for row in by_category.values())
+    assert all(f"\n  {category} " in table for category in by_category)
     rows = [json.loads(line) for line in (tmp_path / "metrics" / "answers.jsonl").open()]
     assert len(rows) == 4 and {"typed", "spoken_after", "transcript"} <= set(rows[0])
     with pytest.raises(InputError, match="no recording of any question"):
@@ -180,6 +185,12 @@ def test_evaluate_compares_the_systems(world, corpus, finetune, tiny_models, tmp
 
 def test_exact_match_ignores_what_scoring_ignores():
     assert evaluate.exact_match(["Ɛyɛ du.", "Dabi."], ["ɛyɛ DU", "aane"]) == 0.5
+
+
+def test_chrf_gives_credit_for_what_is_right_of_an_answer():
+    assert evaluate.chrf(["Ɛyɛ du."], ["ɛyɛ DU"]) == 1
+    assert 0.5 < evaluate.chrf(["Wɔfrɛ no Kofi."], ["Wɔfrɛ no Kofa."]) < 1
+    assert evaluate.chrf(["Wɔfrɛ no Kofi."], ["zzz"]) == 0
 
 
 def test_chat_one_shot(finetune, corpus, tiny_models):
