@@ -3,7 +3,9 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from conftest import run
 from safetensors.torch import load_file, save_file
@@ -203,6 +205,24 @@ def test_chat_one_shot(finetune, corpus, tiny_models):
         run(chat.main, *words, "--prompt", "x", "--audio", audio)
     with pytest.raises(InputError, match="nothing was asked"):
         run(chat.main, *words, "--prompt", " ")
+
+
+def test_a_recording_beyond_thirty_seconds_is_heard_to_its_end(tiny_models, tmp_path):
+    """Gemma's own front end cuts at 30 s and says nothing."""
+    seconds = 75
+    waveform_N = 0.1 * np.random.default_rng(0).standard_normal(16_000 * seconds)
+    soundfile.write(tmp_path / "long.flac", waveform_N, 16_000)
+    gemma = str(tiny_models / "gemma")
+    settings = {"device": torch.device("cpu"), "dtype": torch.float32, "max_new_tokens": 2}
+    conversation = chat.load_conversation(gemma, None, **settings)
+    whole = conversation.spoken_turn(tmp_path / "long.flac")
+    assert len(whole.frames_TD) == 25 * seconds
+    waveform_N[-8_000:] = 0
+    soundfile.write(tmp_path / "other_end.flac", waveform_N, 16_000)
+    other = conversation.spoken_turn(tmp_path / "other_end.flac")
+    assert not torch.allclose(whole.frames_TD[-5:], other.frames_TD[-5:], atol=1e-3)
+    words = ("--gemma", gemma, "--audio", tmp_path / "long.flac", "--max-new-tokens", 2)
+    assert "answer" in json.loads(run(chat.main, *words, "--json", "--device", "cpu"))
 
 
 def test_a_text_file_named_wav_is_refused_in_one_line(tiny_models, tmp_path):
