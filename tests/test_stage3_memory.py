@@ -3,21 +3,14 @@
 import pytest
 import torch
 from peft import get_peft_model
-from transformers import Gemma4AudioConfig, Gemma4Config, Gemma4TextConfig, Gemma4VisionConfig
 
+from benchmarks.finetune import e4b_shape
 from data_manifests.config import InputError
 from stage1_rvq.gemma import load_gemma
 from stage3_finetune.memory import GIB, load_gemma_config, plan_memory
 from stage3_finetune.model import accept_embeddings, lora_config
 
 SETTINGS = {"rank": 4, "batch_size": 2, "num_tokens": 40, "gradient_checkpointing": False}
-E4B = Gemma4TextConfig(
-    vocab_size=262144, vocab_size_per_layer_input=262144, hidden_size=2560,
-    intermediate_size=10240, num_hidden_layers=42, num_attention_heads=8, num_key_value_heads=2,
-    head_dim=256, global_head_dim=512, hidden_size_per_layer_input=256, num_kv_shared_layers=18,
-    sliding_window=512, final_logit_softcapping=30.0,
-    layer_types=["full_attention" if i % 6 == 5 else "sliding_attention" for i in range(42)],
-)  # fmt: skip
 
 
 def test_weights_are_those_of_the_loaded_model(tiny_models):
@@ -54,9 +47,7 @@ def test_activations_are_what_a_forward_pass_keeps(tiny_models):
 
 
 def test_e4b_needs_what_its_published_shape_says():
-    config = Gemma4Config(
-        text_config=E4B, audio_config=Gemma4AudioConfig(), vision_config=Gemma4VisionConfig()
-    )
+    config = e4b_shape()
     settings = {"rank": 16, "dtype": torch.bfloat16, "num_tokens": 600}
     plan = plan_memory(config, batch_size=2, gradient_checkpointing=True, **settings)
     assert plan.num_trained == 34_881_536
