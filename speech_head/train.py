@@ -62,7 +62,7 @@ class TrainConfig:
     dropout: float = 0.1
     """on inputs and states"""
     history_dropout: float = 0.2
-    """how often a frame is hidden from those after it, so that the text is listened to"""
+    """how often a frame is hidden from those after it: overfits later"""
     codebook_weights: tuple[float, ...] = (2.0, 1.5, 1.0, 1.0, 0.75, 0.75, 0.5, 0.5)
     """how much each codebook counts (defaults: the published gemma4-audio experiment)"""
     steps: int = 50_000
