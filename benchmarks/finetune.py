@@ -31,13 +31,14 @@ from transformers import (
     Gemma4VisionConfig,
 )
 
-from benchmarks.peak_memory import measure_peak
+from benchmarks.peak_memory import measure_peak, show_peak
 from benchmarks.timing import take_turns
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from data_manifests.config import parse_config, run_command
 from stage1_rvq.device import pick_device
-from stage1_rvq.gemma import ATTENTION, count_audio_tokens, small_config
+from stage1_rvq.gemma import ATTENTION, count_audio_tokens
 from stage1_rvq.model import RVQConfig, SpeechRVQ
+from stage1_rvq.tiny_gemma import small_config
 from stage3_finetune.dialogue import NO_LABEL
 from stage3_finetune.model import accept_embeddings, lora_config
 
@@ -202,8 +203,7 @@ def _layer_types(num_layers: int) -> list[str]:
 def _peak(config: BenchmarkConfig, recipe: Recipe, device: torch.device) -> str:
     if not config.memory:
         return "-"
-    num_bytes = measure_peak(_step_alone, config, recipe, device=device)
-    return "unknown" if num_bytes is None else f"{num_bytes / 1e6:,.0f} MB"
+    return show_peak(measure_peak(_step_alone, config, recipe, device=device))
 
 
 def _step_alone(config: BenchmarkConfig, recipe: Recipe) -> None:

@@ -32,6 +32,11 @@ def measure_peak(
         return pool.submit(_run, function, arguments, device).result()
 
 
+def show_peak(num_bytes: int | None) -> str:
+    """As a table shows what `measure_peak` found."""
+    return "unknown" if num_bytes is None else f"{num_bytes / 1e6:,.0f} MB"
+
+
 def _run(
     function: Callable[..., object], arguments: tuple[object, ...], device: torch.device
 ) -> int:

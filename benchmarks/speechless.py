@@ -31,7 +31,7 @@ from benchmarks.equal_size import (
     generate_codes,
     prefix_tokens,
 )
-from benchmarks.peak_memory import measure_peak
+from benchmarks.peak_memory import measure_peak, show_peak
 from benchmarks.timing import Ceiling, measure_ceiling, measure_linear, take_turns
 from benchmarks.training_step import TrainingStep, make_utterances
 from data_manifests.config import parse_config, run_command
@@ -217,8 +217,7 @@ def _peak(
 ) -> str:
     if not config.memory:
         return "-"
-    num_bytes = measure_peak(function, config, *arguments, device=device)
-    return "unknown" if num_bytes is None else f"{num_bytes / 1e6:,.0f} MB"
+    return show_peak(measure_peak(function, config, *arguments, device=device))
 
 
 def _show(work: Work, frame_rate_hz: float) -> str:

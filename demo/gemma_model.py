@@ -26,7 +26,7 @@ from transformers.models.gemma4.modeling_gemma4 import (
 
 from demo.gemma_tokenizer import special_token_ids
 from stage1_rvq.audio_tower import stock_forward
-from stage1_rvq.gemma import small_config
+from stage1_rvq.tiny_gemma import small_config
 from stage3_finetune.model import accept_embeddings
 
 LAYER_TYPES = ["sliding_attention", "sliding_attention", "full_attention"] * 2

@@ -16,7 +16,7 @@ from data_manifests.config import parse_config, run_command
 from demo.gemma_tokenizer import special_token_ids, train_tokenizer
 from demo.grammar import all_questions
 from speech_head.mimi import tiny_mimi
-from stage1_rvq.gemma import tiny_gemma
+from stage1_rvq.tiny_gemma import tiny_gemma
 
 
 @dataclass(frozen=True, kw_only=True)

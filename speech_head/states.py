@@ -42,12 +42,12 @@ from speech_head.answer import (
     tokenize_spoken_text,
 )
 from speech_head.data import StatesFormat
+from speech_head.listener import Listener
 from speech_head.mimi import Mimi, load_mimi
 from stage1_rvq.corpus_encoder import UTTERANCES_PER_SHARD, encode_utterances
 from stage1_rvq.data import iterate_batches
 from stage1_rvq.device import DtypeName, pick_device, pick_dtype
-from stage1_rvq.gemma import AudioEncoder
-from stage1_rvq.reader import CTCReader, load_reader
+from stage1_rvq.reader import load_reader
 from stage3_finetune.chat import load_conversation
 
 INDEX_KEYS = ("id", "text", "speaker", "dialect", "duration_s")
@@ -89,9 +89,8 @@ class StatesConfig:
 class _Models:
     gemma: Gemma4ForConditionalGeneration
     tokenizer: PreTrainedTokenizerBase
-    encoder: AudioEncoder
     mimi: Mimi
-    reader: CTCReader
+    listener: Listener
 
 
 @dataclass(frozen=True)
@@ -111,15 +110,10 @@ def main(argv: list[str] | None = None) -> None:
     conversation = load_conversation(config.gemma, config.finetune, device=device, dtype=dtype)
     gemma, tokenizer = conversation.model, conversation.tokenizer
     models = _Models(
-        gemma, tokenizer, conversation.encoder,
+        gemma, tokenizer,
         load_mimi(config.mimi, num_codebooks=config.num_codebooks, device=device),
-        load_reader(config.reader, device=device),
+        Listener(conversation.encoder, load_reader(config.reader, device=device)),
     )  # fmt: skip
-    if models.reader.config.dim != models.encoder.dim:
-        raise InputError(
-            f"--reader takes embeddings {models.reader.config.dim} wide, --gemma has "
-            f"{models.encoder.dim}"
-        )
     fmt = StatesFormat(
         gemma.config.text_config.hidden_size, len(LAYERS), models.mimi.num_codebooks,
         models.mimi.codebook_size, models.mimi.frame_rate_hz,
@@ -196,7 +190,10 @@ def _align(
 ) -> Iterator[tuple[Utterance, tuple[SpokenText, Tensor, Tensor] | InputError]]:
     """Text, Mimi codes and cursor of each utterance, or why its text cannot be found in it."""
     encoded = encode_utterances(
-        utterances, models.encoder, batch_size=config.batch_size, num_workers=config.num_workers
+        utterances,
+        models.listener.encoder,
+        batch_size=config.batch_size,
+        num_workers=config.num_workers,
     )
     for utterance, frames_TD in encoded:
         if isinstance(frames_TD, InputError):
@@ -206,7 +203,7 @@ def _align(
             continue
         try:
             text = tokenize_spoken_text(normalize_for_training(utterance.text), models.tokenizer)
-            spans = models.reader.align(frames_TD, text.text)
+            spans = models.listener.reader.align(frames_TD, text.text)
             waveform_N = read_utterance_audio(utterance, models.mimi.sample_rate_hz)
             [codes_FK] = models.mimi.encode([waveform_N])
             cursor_F = cursor_path(spans, text.text, text.offsets, len(codes_FK))

@@ -6,9 +6,8 @@
 
 Counted on the meta device, where tensors have shapes and no content: weights are those that peft
 leaves frozen or adds; activations are what the decoder's own forward pass keeps for the backward
-pass. So they follow from the checkpoint's configuration, whatever Gemma 4 it is. Measured on a
-decoder of 12 layers, 768 wide, float32, 1,024 and 2,048 positions: activations planned 16 % above
-the peak without gradient checkpointing, 11 % below it with.
+pass. So they follow from the checkpoint's configuration, whatever Gemma 4 it is. `train`
+measures the peak too, and records both.
 """
 
 # B rows, S text positions, L decoder layers, D decoder width

@@ -18,7 +18,7 @@ from speech_head.answer import (
     stream_answer,
     tokenize_spoken_text,
 )
-from stage1_rvq.gemma import tiny_gemma
+from stage1_rvq.tiny_gemma import tiny_gemma
 from stage3_finetune.dialogue import Turn
 from stage3_finetune.model import accept_embeddings, lora_config
 
