@@ -229,19 +229,39 @@ def _sum_counts(counts: Sequence[EditCounts]) -> EditCounts:
     )
 
 
+def difference_interval(
+    first: Sequence[EditCounts], other: Sequence[EditCounts], *, seed: int = 0
+) -> tuple[float, float]:
+    """95 % bootstrap interval of how much higher the pooled rate of `other` is than that of
+    `first`, for two systems on the same utterances, which are drawn in pairs.
+
+    Raises:
+        InputError: unequal numbers of utterances.
+    """
+    if len(first) != len(other):
+        raise InputError(f"{len(first)} utterances of one system but {len(other)} of the other")
+    more = [b.errors - a.errors for a, b in zip(first, other, strict=True)]
+    return _resample_rate(more, [count.reference_length for count in first], seed)
+
+
 def _bootstrap_interval(counts: Sequence[EditCounts], seed: int) -> tuple[float, float]:
-    """Percentile interval of the pooled rate over utterances (Bisani and Ney, ICASSP 2004).
+    lengths = [count.reference_length for count in counts]
+    return _resample_rate([count.errors for count in counts], lengths, seed)
+
+
+def _resample_rate(errors: Sequence[int], lengths: Sequence[int], seed: int) -> tuple[float, float]:
+    """Percentile interval of all errors over all lengths, over utterances (Bisani and Ney, ICASSP
+    2004).
 
     A resample of nothing but empty references has no rate and is left out of the percentiles.
     """
-    errors = np.array([count.errors for count in counts])
-    lengths = np.array([count.reference_length for count in counts])
+    errors_N, lengths_N = np.array(errors), np.array(lengths)
     generator = np.random.default_rng(seed)
     rates = []
     for _ in range(NUM_RESAMPLES):
-        drawn = generator.integers(len(counts), size=len(counts))
-        if (num_units := lengths[drawn].sum()) > 0:
-            rates.append(errors[drawn].sum() / num_units)
+        drawn = generator.integers(len(errors_N), size=len(errors_N))
+        if (num_units := lengths_N[drawn].sum()) > 0:
+            rates.append(errors_N[drawn].sum() / num_units)
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(rates, [tail, 1 - tail])
     return float(low), float(high)

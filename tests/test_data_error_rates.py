@@ -11,7 +11,12 @@ import numpy as np
 import pytest
 
 from data_manifests.config import InputError
-from data_manifests.error_rates import align_utterances, compute_error_rates
+from data_manifests.error_rates import (
+    EditCounts,
+    align_utterances,
+    compute_error_rates,
+    difference_interval,
+)
 from data_manifests.twi_text import NORMALIZATION_VERSION, normalize_for_scoring
 
 WORDS = ["Ɛyɛ", "s3", "ɔbaa", "n'ani", "k)", "fie,", "ɛnnɛ", "de", "mmienu", "Kumase", "paa", "!"]
@@ -146,6 +151,18 @@ def test_interval_has_the_width_of_the_sampling_error() -> None:
 def test_interval_of_one_utterance_is_its_rate() -> None:
     rates = compute_error_rates(["me kɔ fie", ""], ["me kɔ", ""])
     assert rates.wer_low == rates.wer == rates.wer_high == pytest.approx(1 / 3)
+
+
+def test_difference_of_two_systems_is_drawn_in_pairs() -> None:
+    """One system errs once more in every utterance: no resample says anything else."""
+    generator = np.random.default_rng(0)
+    first = [EditCounts(int(n), 0, 0, 10) for n in generator.integers(5, size=50)]
+    other = [EditCounts(count.substitutions + 1, 0, 0, 10) for count in first]
+    assert difference_interval(first, other) == pytest.approx((0.1, 0.1))
+    low, high = difference_interval(first, first[::-1])
+    assert low < 0 < high
+    with pytest.raises(InputError, match="50 utterances of one system but 49"):
+        difference_interval(first, other[1:])
 
 
 def test_order_of_utterances_changes_no_rate() -> None:

@@ -12,6 +12,7 @@ from conftest import run
 from data_manifests.config import InputError
 from data_manifests.manifest import read_manifest
 from stage1_rvq import (
+    compare_codes,
     corpus_encoder,
     embed,
     evaluate,
@@ -182,6 +183,24 @@ def test_cached_embeddings_give_the_codes_of_the_audio(embeddings, rvq, codes, t
     assert content(out, "codes_*", "*.jsonl") == before
     with pytest.raises(InputError, match="one of --manifest and --embeddings"):
         run(tokenize_corpus.main, "--rvq", rvq, "--out", tmp_path / "neither")
+
+
+def test_tokenizations_compared(embeddings, rvq, codes, tmp_path):
+    reader, cached = tmp_path / "reader", tmp_path / "codes"
+    run(train_reader.main, "--embeddings", embeddings, *READER, "--steps", 2, "--out", reader)
+    run(tokenize_corpus.main, "--embeddings", embeddings, "--rvq", rvq, "--out", cached)
+    words = ("--codes", codes, "--rvq", rvq, "--reader", reader, "--device", "cpu", "--json")
+    same = json.loads(run(compare_codes.main, *words, "--other-codes", codes))
+    assert same["agreement"] == [1.0] * 4 and same["num_texts_differing"] == 0
+    assert same["wer"] == same["wer_other"] and same["wer_difference_high"] == 0
+    other = json.loads(run(compare_codes.main, *words, "--other-codes", cached))
+    assert 0.8 < min(other["agreement"]) < 1
+    assert other["wer_difference"] == other["wer_other"] - other["wer"]
+    assert "points, 95 % interval" in run(compare_codes.main, *words[:-1], "--other-codes", cached)
+    rows = list(read_codes(codes))
+    write_codes(tmp_path / "fewer.parquet", rows[1:], read_code_format(codes))
+    with pytest.raises(InputError, match="not of the same utterances"):
+        run(compare_codes.main, *words, "--other-codes", tmp_path / "fewer.parquet")
 
 
 def test_bad_audio_stops_or_is_listed(corpus, gemma, rvq, small_shards, tmp_path):

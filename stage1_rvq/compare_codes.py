@@ -1,0 +1,174 @@
+"""Do two tokenizations of the same speech say the same? How often codes agree, and what is read.
+
+    python -m stage1_rvq.compare_codes --codes data/cv-codes/test \
+        --other-codes data/cv-codes-bfloat16/test --rvq runs/rvq --reader runs/reader
+
+Answers whether a faster way to tokenize (`--dtype bfloat16`, another batch size, a smaller beam) is
+safe for a corpus: codes may differ in many frames and still be read as the same words. Both are
+read on the same utterances, so the difference of their WERs has a far narrower interval than
+either.
+"""
+
+# K codebooks (coarsest first)
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from data_manifests.config import InputError, parse_config, run_command
+from data_manifests.error_rates import align_utterances, difference_interval, pool_error_rates
+from stage1_rvq.codes import (
+    CodedUtterance,
+    code_format,
+    read_code_format,
+    read_codes,
+    refuse_other_format,
+)
+from stage1_rvq.device import pick_device
+from stage1_rvq.model import SpeechRVQ, load_rvq
+from stage1_rvq.reader import CTCReader, load_reader
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """Compare two tokenizations of the same speech."""
+
+    codes: Path
+    """folder of stage1_rvq.tokenize_corpus, with transcripts: the reference"""
+    other_codes: Path
+    """another of the same utterances"""
+    rvq: str
+    """quantiser that made both: folder of stage1_rvq.train, or hub name"""
+    reader: Path
+    """folder of stage1_rvq.train_reader"""
+    tolerance: float = 0.3
+    """percentage points of WER that the other codes may lose"""
+    json: bool = False
+    """print JSON, rates as fractions, instead of a table in percent"""
+    seed: int = 0
+    """of the resampling behind the 95 % intervals"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps"""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Fractions, over the same utterances.
+
+    Attributes:
+        num_utterances: compared.
+        agreement: share of frames with the same code, by codebook.
+        wer: of the reference codes.
+        wer_other: of the other codes.
+        wer_difference: the second less the first.
+        wer_difference_low: lower end of its 95 % interval, utterances resampled in pairs.
+        wer_difference_high: upper end.
+        num_texts_differing: utterances that are not read as the same text.
+    """
+
+    num_utterances: int
+    agreement: list[float]
+    wer: float
+    wer_other: float
+    wer_difference: float
+    wer_difference_low: float
+    wer_difference_high: float
+    num_texts_differing: int
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print the comparison."""
+    config = parse_config(CompareConfig, argv)
+    device = pick_device(config.device)
+    rvq = load_rvq(config.rvq, device=device)
+    for flag, path in (("--codes", config.codes), ("--other-codes", config.other_codes)):
+        refuse_other_format(
+            read_code_format(path, flag=flag),
+            code_format(rvq.config),
+            flag=f"{flag} {path}",
+            expected_by=f"--rvq {config.rvq}",
+        )
+    reader = load_reader(config.reader, device=device)
+    if reader.config.dim != rvq.config.dim:
+        raise InputError(
+            f"--reader takes embeddings {reader.config.dim} wide, --rvq has {rvq.config.dim}"
+        )
+    first = list(read_codes(config.codes))
+    other = list(read_codes(config.other_codes, flag="--other-codes"))
+    compared = compare(first, other, rvq, reader, seed=config.seed)
+    if config.json:
+        print(json.dumps(asdict(compared), indent=2))
+    else:
+        print(format_comparison(compared, config.tolerance))
+
+
+def compare(
+    first: list[CodedUtterance],
+    other: list[CodedUtterance],
+    rvq: SpeechRVQ,
+    reader: CTCReader,
+    *,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two tokenizations.
+
+    Args:
+        first: the reference, with transcripts.
+        other: the same utterances in the same order.
+        rvq: quantiser of both.
+        reader: judges the decoded frames.
+        seed: of the resampling.
+
+    Raises:
+        InputError: other utterances, or other lengths.
+    """
+    if [(u.id, len(u.codes_TK)) for u in first] != [(u.id, len(u.codes_TK)) for u in other]:
+        raise InputError("--codes and --other-codes are not of the same utterances and lengths")
+    same_NK = torch.cat([a.codes_TK == b.codes_TK for a, b in zip(first, other, strict=True)])
+    device = rvq.frame_scale_D.device
+    aligned = []
+    for name, utterances in (("codes", first), ("other codes", other)):
+        frames = [rvq.decode(u.codes_TK.to(device)) for u in tqdm(utterances, desc=name)]
+        aligned.append(align_utterances([u.text for u in first], reader.transcribe(frames)))
+    wer, wer_other = (pool_error_rates(utterances, seed=seed).wer for utterances in aligned)
+    low, high = difference_interval(*([u.words for u in part] for part in aligned), seed=seed)
+    return Comparison(
+        num_utterances=len(first),
+        agreement=same_NK.float().mean(dim=0).tolist(),
+        wer=wer,
+        wer_other=wer_other,
+        wer_difference=wer_other - wer,
+        wer_difference_low=low,
+        wer_difference_high=high,
+        num_texts_differing=sum(
+            a.hypothesis != b.hypothesis for a, b in zip(*aligned, strict=True)
+        ),
+    )
+
+
+def format_comparison(compared: Comparison, tolerance: float) -> str:
+    """The comparison in percent, and whether it stays within `tolerance` points."""
+    agreement = " ".join(f"{100 * share:.2f}" for share in compared.agreement)
+    low, high = 100 * compared.wer_difference_low, 100 * compared.wer_difference_high
+    difference = 100 * compared.wer_difference
+    verdict = "within" if difference <= tolerance else "NOT within"
+    if difference <= tolerance < high:
+        verdict = f"{verdict}, though its interval goes beyond:"
+    return "\n".join(
+        [
+            f"{compared.num_utterances} utterances, {compared.num_texts_differing} of them read "
+            "as other texts",
+            f"codes that agree, % by codebook: {agreement}",
+            f"WER of --codes        {100 * compared.wer:6.2f} %",
+            f"WER of --other-codes  {100 * compared.wer_other:6.2f} %",
+            f"difference            {difference:+6.2f} points, 95 % interval {low:+.2f} to "
+            f"{high:+.2f}: {verdict} {tolerance:g} points",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    run_command(main)
