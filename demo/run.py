@@ -52,6 +52,7 @@ class Sizes:
     reader_steps: int
     speechless_steps: int
     speechless_width: int
+    speechless_depth_width: int
     max_cer: float
     finetune_steps: int
     head_steps: int
@@ -62,18 +63,18 @@ class Sizes:
 SIZES: dict[Effort, Sizes] = {
     "check": Sizes(
         num_questions=24, num_held_out=6, codebook_size=16, rvq_steps=4, reader_steps=4,
-        speechless_steps=4, speechless_width=64, max_cer=100, finetune_steps=2, head_steps=4,
-        head_width=64, save_every=2,
+        speechless_steps=4, speechless_width=64, speechless_depth_width=32, max_cer=100,
+        finetune_steps=2, head_steps=4, head_width=64, save_every=2,
     ),
     "demo": Sizes(
         num_questions=600, num_held_out=100, codebook_size=256, rvq_steps=200, reader_steps=1000,
-        speechless_steps=1200, speechless_width=128, max_cer=0.3, finetune_steps=300,
-        head_steps=700, head_width=128, save_every=200,
+        speechless_steps=1200, speechless_width=128, speechless_depth_width=64, max_cer=0.3,
+        finetune_steps=300, head_steps=700, head_width=128, save_every=200,
     ),
     "full": Sizes(
         num_questions=0, num_held_out=0, codebook_size=256, rvq_steps=600, reader_steps=4000,
-        speechless_steps=7000, speechless_width=192, max_cer=0.3, finetune_steps=1000,
-        head_steps=3000, head_width=192, save_every=500,
+        speechless_steps=6500, speechless_width=192, speechless_depth_width=128, max_cer=0.3,
+        finetune_steps=1000, head_steps=3000, head_width=192, save_every=500,
     ),
 }  # fmt: skip
 
@@ -170,7 +171,7 @@ def plan(out: Path, sizes: Sizes, seed: int) -> Iterator[Step]:
         "stage2", "stage2_speechless.train", out / "speechless",
         "--codes", out / "codes" / "train", "--dev-codes", out / "codes" / "dev", *rvq, *reader,
         "--width", sizes.speechless_width, "--num-layers", 4, "--num-heads", 4,
-        "--depth-width", sizes.speechless_width // 2, "--depth-heads", 4, "--dropout", 0,
+        "--depth-width", sizes.speechless_depth_width, "--depth-heads", 4, "--dropout", 0,
         "--num-dev-sentences", 32,
         "--batch-size", 16, "--learning-rate", 3e-3, "--warmup-steps", 30,
         "--steps", sizes.speechless_steps, *train,

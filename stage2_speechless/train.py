@@ -40,6 +40,7 @@ from stage2_speechless.dev_set import Dev, load_dev
 from stage2_speechless.generation import MAX_FRAMES
 from stage2_speechless.metrics import measure_loss, pool_sentences, speak_and_read
 from stage2_speechless.model import Speechless
+from stage2_speechless.muon import OptimizerName, make_optimizer
 from stage2_speechless.vocabulary import Vocabulary
 from stage2_speechless.warm_start import copy_layers, load_base_model, temporal_shape
 
@@ -91,6 +92,8 @@ class TrainConfig:
     """optimizer steps"""
     batch_size: int = 32
     """utterances per step and process"""
+    optimizer: OptimizerName = "muon"
+    """muon: orthogonal updates for the layers' matrices, AdamW for the rest; adamw: for all"""
     learning_rate: float = 5e-4
     """peak learning rate"""
     warmup_steps: int = 1000
@@ -184,9 +187,7 @@ def main(argv: list[str] | None = None) -> None:
     if base:
         output.record(init_from_revision=base.revision)
         del base
-    optimizer = torch.optim.AdamW(
-        speechless.parameters(), lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=0.1
-    )
+    optimizer = make_optimizer(speechless, config.optimizer, learning_rate=config.learning_rate)
     schedule = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, config.steps)
     first_step = resume_from_latest(config.out, speechless, optimizer, schedule)
     # The schedule stays as it is: prepared, it would step once a process.
