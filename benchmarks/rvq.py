@@ -2,6 +2,7 @@
 
     python -m benchmarks.rvq                                  speed, at 1024-d, 8 x 2048
     python -m benchmarks.rvq --quality                        error and codebook use, 8 x 256
+    python -m benchmarks.rvq --quality --codebook-size 2048   the same at full size
     python -m benchmarks.rvq --quality --embeddings data/cv-embeddings/train --codebook-size 128
 
 Speed is measured against `ResidualVQ` of vector-quantize-pytorch in evaluation mode, with the same
@@ -49,6 +50,8 @@ class BenchmarkConfig:
     """with --quality: codes per codebook, a power of two"""
     frames_per_code: int = 20
     """with --quality: training frames for each code, at most"""
+    num_sets: int = 5
+    """with --quality: sets of synthetic frames to fit and measure on, each with its own seed"""
     steps: int = 20
     """with --quality: training steps of the library; ours is the fit that training starts from"""
     batch_frames: int = 2048
@@ -59,6 +62,8 @@ class BenchmarkConfig:
     def __post_init__(self) -> None:
         if self.codebook_size < 2 or self.codebook_size & (self.codebook_size - 1):
             raise ValueError(f"--codebook-size must be a power of two, got {self.codebook_size}")
+        if self.num_sets < 1:
+            raise ValueError(f"--num-sets must be at least 1, got {self.num_sets}")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -130,45 +135,84 @@ def largest_gap(
     return largest
 
 
+@dataclass(frozen=True)
+class Quality:
+    """Of one set of codebooks on one set of held-out frames.
+
+    Attributes:
+        errors: |x - x'|^2 / |x - mean|^2, found at beam 1 and at beam 5.
+        used: codes that occur / codes, at beam 1; of the codebook where it is lowest.
+        entropy: entropy / log(codes); likewise.
+        seconds: to fit.
+    """
+
+    errors: tuple[float, float]
+    used: float
+    entropy: float
+    seconds: float
+
+
 def compare_quality(config: BenchmarkConfig, device: torch.device) -> None:
-    """Train all on the same frames, measure all on the same others."""
-    train_ND, held_out_ND = (x.to(device) for x in _split_frames(config))
+    """Train all on the same frames, measure all on the same others; on several sets in turn."""
+    sets = [tuple(x.to(device) for x in pair) for pair in _split_frames(config)]
     size = config.codebook_size
     print(
-        f"{len(train_ND):,} training and {len(held_out_ND):,} held-out frames, "
-        f"{NUM_CODEBOOKS} x {size}\n"
+        f"{len(sets)} sets of {len(sets[0][0]):,} training and {len(sets[0][1]):,} held-out "
+        f"frames, {NUM_CODEBOOKS} x {size}\n"
         f"library: {config.steps} steps of {config.batch_frames:,} frames\n"
         "error: |x - x'|^2 / |x - mean|^2 over held-out frames, at beam 1 and 5\n"
         "used, entropy: codes that occur / codes, entropy / log(codes), of held-out frames at "
-        "beam 1; the lowest codebook"
+        "beam 1, of the codebook where it is lowest\n"
+        "means over the sets; in brackets the worst set"
     )
-    print(f"{'':<34}{'beam 1':>9}{f'beam {BEAM_SIZE}':>9}{'used':>8}{'entropy':>9}{'seconds':>9}")
-
-    def report(name: str, fit: Callable[[], Sequence[Tensor]]) -> None:
-        started = time.perf_counter()
-        codebooks = [codebook_CD.to(device) for codebook_CD in fit()]
-        seconds = time.perf_counter() - started
-        errors = []
-        for beam_size in (BEAM_SIZE, 1):
-            codes_NK = search_codes(held_out_ND, codebooks, beam_size=beam_size)
-            decoded_ND = sum(c[codes_N] for c, codes_N in zip(codebooks, codes_NK.T, strict=True))
-            ones_D = torch.ones_like(held_out_ND[0])
-            errors.append(measure_reconstruction(held_out_ND, decoded_ND, ones_D).relative_error)
-        usage = measure_usage(codes_NK.cpu(), size)
+    print(
+        f"{'':<32}{'beam 1':>16}{f'beam {BEAM_SIZE}':>16}{'used':>16}{'entropy':>14}{'seconds':>9}"
+    )
+    ways: dict[str, Callable[[Tensor], Sequence[Tensor]]] = {
+        "ours, fitted": lambda x_ND: _fit_ours(x_ND, size, beam_size=1),
+        "ours, fitted for beam search": lambda x_ND: _fit_ours(x_ND, size, beam_size=2),
+        "library's defaults, trained": lambda x_ND: _train_library(x_ND, config),
+        "faiss, trained at beam 1": lambda x_ND: _train_faiss(x_ND, size, 1),
+        f"faiss, trained at beam {BEAM_SIZE}": lambda x_ND: _train_faiss(x_ND, size, BEAM_SIZE),
+    }
+    for name, fit in ways.items():
+        results = [measure_quality(fit, *pair) for pair in sets]
+        errors = [
+            _mean_and_worst([result.errors[i] for result in results], max, ".4f") for i in (0, 1)
+        ]
+        used = _mean_and_worst([result.used for result in results], min, ".1%")
+        entropy = _mean_and_worst([result.entropy for result in results], min, ".3f")
+        seconds = sum(result.seconds for result in results) / len(results)
         print(
-            f"{name:<34}{errors[1]:>9.4f}{errors[0]:>9.4f}{min(usage.used_fraction):>8.1%}"
-            f"{min(usage.normalized_entropy):>9.3f}{seconds:>9.0f}",
+            f"{name:<32}{errors[0]:>16}{errors[1]:>16}{used:>16}{entropy:>14}{seconds:>9.0f}",
             flush=True,
         )
 
-    report("ours, fitted", lambda: _fit_ours(train_ND, size, beam_size=1))
-    report("ours, fitted for beam search", lambda: _fit_ours(train_ND, size, beam_size=2))
-    report("library's defaults, trained", lambda: _train_library(train_ND, config))
-    for beam_size in (1, BEAM_SIZE):
-        report(
-            f"faiss, trained at beam {beam_size}",
-            lambda beam_size=beam_size: _train_faiss(train_ND, size, beam_size),
-        )
+
+def measure_quality(
+    fit: Callable[[Tensor], Sequence[Tensor]], train_ND: Tensor, held_out_ND: Tensor
+) -> Quality:
+    """Fit codebooks to some frames and measure them on others."""
+    started = time.perf_counter()
+    codebooks = [codebook_CD.to(train_ND.device) for codebook_CD in fit(train_ND)]
+    seconds = time.perf_counter() - started
+    ones_D = torch.ones_like(held_out_ND[0])
+    errors = []
+    for beam_size in (BEAM_SIZE, 1):
+        codes_NK = search_codes(held_out_ND, codebooks, beam_size=beam_size)
+        decoded_ND = sum(c[codes_N] for c, codes_N in zip(codebooks, codes_NK.T, strict=True))
+        errors.append(measure_reconstruction(held_out_ND, decoded_ND, ones_D).relative_error)
+    usage = measure_usage(codes_NK.cpu(), len(codebooks[0]))
+    return Quality(
+        (errors[1], errors[0]), min(usage.used_fraction), min(usage.normalized_entropy), seconds
+    )
+
+
+def _mean_and_worst(
+    values: Sequence[float], worst: Callable[[Sequence[float]], float], form: str
+) -> str:
+    mean = sum(values) / len(values)
+    return f"{mean:{form}}" + (f" ({worst(values):{form}})" if len(values) > 1 else "")
 
 
 def _fit_ours(train_ND: Tensor, codebook_size: int, *, beam_size: int) -> list[Tensor]:
@@ -192,8 +236,10 @@ def _train_faiss(train_ND: Tensor, codebook_size: int, beam_size: int) -> list[T
         import faiss
     except ImportError:
         raise InputError("--quality needs faiss: pip install -e '.[bench]'") from None
-    faiss.omp_set_num_threads(torch.get_num_threads())
     width = train_ND.shape[1]
+    if len(train_ND) < width:
+        raise InputError(f"faiss needs {width} training frames or more, there are {len(train_ND)}")
+    faiss.omp_set_num_threads(torch.get_num_threads())
     quantizer = faiss.ResidualQuantizer(width, NUM_CODEBOOKS, codebook_size.bit_length() - 1)
     quantizer.max_beam_size = beam_size
     quantizer.train(train_ND.cpu().numpy())
@@ -201,11 +247,15 @@ def _train_faiss(train_ND: Tensor, codebook_size: int, beam_size: int) -> list[T
     return list(flat.view(NUM_CODEBOOKS, codebook_size, width))
 
 
-def _split_frames(config: BenchmarkConfig) -> tuple[Tensor, Tensor]:
+def _split_frames(config: BenchmarkConfig) -> list[tuple[Tensor, Tensor]]:
+    """Training and held-out frames; one pair, where they come from a folder."""
     wanted = config.frames_per_code * config.codebook_size
     if config.embeddings is None:
-        held_out_ND = make_frames(HELD_OUT_PER_CODE * config.codebook_size, seed=3)
-        return make_frames(wanted, seed=1), held_out_ND
+        num_held_out = HELD_OUT_PER_CODE * config.codebook_size
+        return [
+            (make_frames(wanted, seed=seed), make_frames(num_held_out, seed=seed + 2))
+            for seed in range(1, 4 * config.num_sets, 4)
+        ]
     folder = EmbeddingFolder(config.embeddings)
     parts = [
         torch.cat([folder.read(u) for i, u in enumerate(folder.utterances) if (i % 5 == 0) == held])
@@ -213,7 +263,7 @@ def _split_frames(config: BenchmarkConfig) -> tuple[Tensor, Tensor]:
     ]
     shuffled = torch.randperm(len(parts[0]), generator=torch.Generator().manual_seed(0))
     train_ND = parts[0][shuffled[:wanted]] / folder.frame_scale_D
-    return train_ND, parts[1] / folder.frame_scale_D
+    return [(train_ND, parts[1] / folder.frame_scale_D)]
 
 
 def _print_speed(num_frames: int, beam_size: int, library_s: float, ours_s: float) -> None:

@@ -5,7 +5,7 @@ import torch
 from conftest import run
 from torch import Tensor, nn
 
-from benchmarks import finetune, speechless
+from benchmarks import finetune, rvq, speechless
 from benchmarks.equal_size import (
     SHAPES,
     build_model,
@@ -16,7 +16,9 @@ from benchmarks.equal_size import (
 )
 from benchmarks.peak_memory import measure_peak
 from benchmarks.speechless import MODELS, SYSTEMS
+from benchmarks.synthetic_frames import make_frames
 from benchmarks.training_step import TrainingStep, flatten_utterances, make_utterances
+from data_manifests.config import InputError
 
 SMALL = SHAPES["small"]
 
@@ -137,3 +139,19 @@ def test_a_finetune_step_hears_its_speech_in_both_forms() -> None:
     assert step.from_recordings()[0].shape[-1] == 128
     losses = [step("codes") for _ in range(4)]
     assert losses[-1] < losses[0] and step("recordings") > 0
+
+
+def test_quality_is_of_frames_that_were_not_trained_on() -> None:
+    """Codebooks that are the training frames themselves fit those exactly, and no others."""
+    train_ND, held_out_ND = make_frames(64, seed=1), make_frames(640, seed=3)
+    ours = rvq.measure_quality(lambda x_ND: [x_ND], train_ND, held_out_ND)
+    assert ours.errors[0] > 0.2 and ours.errors == pytest.approx((ours.errors[0],) * 2)
+    exact = rvq.measure_quality(lambda x_ND: [x_ND], train_ND, train_ND)
+    assert exact.errors[0] < 1e-6 and exact.used == 1 and exact.entropy == pytest.approx(1)
+
+
+def test_quality_of_several_sets_in_one_table(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--quality", "--codebook-size", 16, "--num-sets", 2, "--steps", 1)
+    with pytest.raises(InputError, match="faiss"):  # not installed, or too few frames for it
+        rvq.main([str(word) for word in words])
+    assert "2 sets of 320 training and 640 held-out frames" in capsys.readouterr().out
