@@ -58,7 +58,7 @@ LINES = (
     Line("stage3", "typed_after", "typed, after", "typed chat after fine-tuning"),
     Line("speech_head", "wer_teacher", "WER, recording", "the reader on the recording: ceiling"),
     Line("speech_head", "wer_mimi", "WER, Mimi", "on the recording coded by Mimi: ceiling"),
-    Line("speech_head", "wer_spoken", "WER, spoken answer", "on what the speech head says"),
+    Line("speech_head", "wer_spoken", "WER, spoken answer", "on Gemma's own answers, spoken"),
     Line("speech_head", "wer_parallel", "WER, parallel head", "the published architecture"),
     Line("speech_head", "runaway", "runaway", "answers that had to be cut off"),
     Line("speech_head", "cut_short", "cut short", "answers that ended before their text"),
@@ -189,7 +189,7 @@ def _plot_losses(folder: Path, path: Path) -> None:
     """Training loss of each stage against its step, one panel a run."""
     from matplotlib.figure import Figure
 
-    runs = ("rvq", "reader", "speechless", "finetune", "head")
+    runs = ("rvq", "reader", "speechless", "finetune", "head", "head-parallel")
     figure = Figure(figsize=(12, 2.6), layout="constrained")
     for axes, run in zip(figure.subplots(1, len(runs)), runs, strict=True):
         lines = (folder / run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()

@@ -208,18 +208,25 @@ def plan(out: Path, sizes: Sizes, seed: int) -> Iterator[Step]:
             "speech_head", "speech_head.states", out / "states" / split,
             "--manifest", corpus / f"answers_{split}.jsonl", *ours, *reader,
         )  # fmt: skip
-    yield step(
-        "speech_head", "speech_head.train", out / "head",
+    head_training = (
         "--states", out / "states" / "train", "--dev-states", out / "states" / "dev",
         *reader, "--gemma", gemma, "--mimi", mimi, "--num-dev-sentences", 32,
-        "--width", sizes.head_width, "--num-layers", 3, "--num-heads", 4,
-        "--depth-width", sizes.head_width * 3 // 4, "--depth-heads", 4, "--batch-size", 16,
-        "--learning-rate", 3e-3, "--warmup-steps", 30, "--steps", sizes.head_steps, *train,
+        "--width", sizes.head_width, "--num-heads", 4, "--batch-size", 16, "--warmup-steps", 30,
+        "--steps", sizes.head_steps, *train,
+    )  # fmt: skip
+    yield step(
+        "speech_head", "speech_head.train", out / "head", *head_training, "--num-layers", 3,
+        "--depth-width", sizes.head_width * 3 // 4, "--depth-heads", 4, "--learning-rate", 3e-3,
+    )  # fmt: skip
+    yield step(
+        "speech_head", "speech_head.train", out / "head-parallel", *head_training,
+        "--architecture", "parallel", "--learning-rate", 1e-3,
     )  # fmt: skip
     head = ("--head", out / "head")
     yield step(
         "speech_head", "speech_head.evaluate", out / "head-test",
-        "--manifest", corpus / "answers_test.jsonl", *ours, *head, *reader,
+        "--dialogues", corpus / "dialogues_test.jsonl", "--manifest", corpus / "answers_test.jsonl",
+        *ours, *head, "--parallel-head", out / "head-parallel", *reader,
     )  # fmt: skip
     question = corpus / "audio" / "test_question_0000.wav"
     yield step(

@@ -47,20 +47,29 @@ class AnswerTokens:
     embeddings_SD: Tensor
 
 
-@dataclass(frozen=True)
-class SpokenText:
-    """A text as the assistant's turn of the chat template.
+@dataclass(frozen=True, kw_only=True)
+class WrittenAnswer:
+    """An answer of which every token is known.
 
     Attributes:
-        text: the text, white space unified.
+        text: the answer.
         prompt_P: int64, all tokens before it.
         ids_S: int64, its tokens and the one that closes the turn.
-        offsets: first and last + 1 character of each of its S - 1 tokens.
     """
 
     text: str
     prompt_P: Tensor
     ids_S: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpokenText(WrittenAnswer):
+    """A text, white space unified, as the assistant's turn of the chat template.
+
+    Attributes:
+        offsets: first and last + 1 character of each of its S - 1 tokens.
+    """
+
     offsets: list[tuple[int, int]]
 
 
@@ -87,12 +96,17 @@ def tokenize_spoken_text(text: str, tokenizer: PreTrainedTokenizerBase) -> Spoke
     is_marked = any(token.startswith("<|") or token.endswith("|>") for token in tokens)
     if is_marked or not whole.startswith(prompt + text):
         raise InputError(f"holds marks of the chat template: {text!r}")
-    return SpokenText(text, ids[:first], ids[first : closing + 1], offsets[first:closing])
+    return SpokenText(
+        text=text,
+        prompt_P=ids[:first],
+        ids_S=ids[first : closing + 1],
+        offsets=offsets[first:closing],
+    )
 
 
 @torch.no_grad()
 def answer_states(
-    gemma: Gemma4ForConditionalGeneration, texts: Sequence[SpokenText]
+    gemma: Gemma4ForConditionalGeneration, texts: Sequence[WrittenAnswer]
 ) -> list[AnswerTokens]:
     """States of known answers, all tokens at once; a text gets the same alone or in a batch."""
     sequences = [torch.cat([text.prompt_P, text.ids_S[:-1]]) for text in texts]

@@ -1,5 +1,6 @@
 """What training measures on: cached dev states and, where there is one, a listener that judges."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,12 +8,15 @@ import torch
 from torch import Tensor
 
 from data_manifests.error_rates import compute_error_rates
-from speech_head.data import StatesFolder, StatesFormat, collate
+from speech_head.data import HeadExample, StatesFolder, StatesFormat, collate
 from speech_head.listener import Listener, load_listener
 from speech_head.mimi import Mimi, load_mimi, refuse_other_codec
 from speech_head.model import SpeechHead
-from speech_head.stream import Sampling, speak_answers
+from speech_head.parallel import ParallelHead
+from speech_head.stream import End, Sampling, speak_answers
 from stage1_rvq.data import iterate_batches
+
+AnyHead = SpeechHead | ParallelHead
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Dev:
 
 @torch.no_grad()
 def measure_loss(
-    head: SpeechHead, states: StatesFolder, weights_K: Tensor, batch_size: int
+    head: AnyHead, states: StatesFolder, weights_K: Tensor, batch_size: int
 ) -> dict[str, float]:
     """Losses over a folder of states, every frame counted once; the whole history is told."""
     device = weights_K.device
@@ -71,7 +75,7 @@ def measure_loss(
 
 
 def measure_speech(
-    head: SpeechHead,
+    head: AnyHead,
     states: StatesFolder,
     judge: Judge,
     *,
@@ -91,7 +95,7 @@ def measure_speech(
     for picks in iterate_batches(len(utterances), batch_size):
         batch = [utterances[i] for i in picks]
         answers = [states.read(utterance) for utterance in batch]
-        spoken = speak_answers(head, answers, [u.id for u in batch], Sampling(seed=seed))
+        spoken = _speak(head, answers, [u.id for u in batch], Sampling(seed=seed))
         samples = judge.mimi.decode([codes_FK for codes_FK, _ in spoken])
         waveforms = [samples_N.cpu().numpy() for samples_N in samples]
         heard += judge.listener.transcribe(waveforms, judge.mimi.sample_rate_hz)
@@ -103,3 +107,12 @@ def measure_speech(
         "runaway": ends.count("runaway") / len(ends),
         "cut_short": ends.count("cut short") / len(ends),
     }
+
+
+def _speak(
+    head: AnyHead, answers: Sequence[HeadExample], ids: Sequence[str], sampling: Sampling
+) -> list[tuple[Tensor, End]]:
+    if isinstance(head, SpeechHead):
+        return speak_answers(head, answers, ids, sampling)
+    codes = head.speak(answers, [len(answer.codes_FK) for answer in answers])
+    return [(codes_FK, "ended") for codes_FK in codes]

@@ -25,13 +25,13 @@ from speech_head.answer import (
     MAX_ANSWER_TOKENS,
     AnswerTokens,
     SpokenText,
-    answer_states,
     stream_answer,
     tokenize_spoken_text,
 )
 from speech_head.mimi import Mimi, MimiStreamDecoder, load_mimi, refuse_other_codec
 from speech_head.model import SpeechHead, load_head
-from speech_head.stream import End, HeadStream, Sampling, speak_answers
+from speech_head.parallel import ParallelHead
+from speech_head.stream import End, HeadStream, Sampling
 from stage3_finetune.chat import Conversation, load_conversation
 from stage3_finetune.dialogue import Turn
 
@@ -149,14 +149,6 @@ class Speech:
                 yield self._decoder.decode(codes_K[None, None])[0].cpu().numpy()
 
 
-def speak_texts(
-    talker: Talker, texts: Sequence[SpokenText], ids: Sequence[str], sampling: Sampling
-) -> list[tuple[Tensor, End]]:
-    """Speak known texts, a batch at once, as `speak_answers`."""
-    answers = answer_states(talker.conversation.model, texts)
-    return speak_answers(talker.head, answers, ids, sampling)
-
-
 def tokenize_within_limit(text: str, tokenizer: PreTrainedTokenizerBase) -> SpokenText:
     """`tokenize_spoken_text`, and InputError where the text is longer than the head may speak."""
     spoken = tokenize_spoken_text(text, tokenizer)
@@ -227,14 +219,20 @@ def load_talker(
     return Talker(conversation, speech_head, codec, cut_long_answers)
 
 
-def refuse_misfit(head: SpeechHead, gemma: Gemma4ForConditionalGeneration, mimi: Mimi) -> None:
+def refuse_misfit(
+    head: SpeechHead | ParallelHead,
+    gemma: Gemma4ForConditionalGeneration,
+    mimi: Mimi,
+    *,
+    flag: str = "--head",
+) -> None:
     """InputError where a head was trained for another width of Gemma or another Mimi."""
     width = gemma.config.text_config.hidden_size
     if width != head.config.state_width:
         raise InputError(
-            f"--gemma is {width} wide, --head was trained on a Gemma {head.config.state_width} wide"
+            f"--gemma is {width} wide, {flag} was trained on a Gemma {head.config.state_width} wide"
         )
     refuse_other_codec(
-        mimi, expected_by="--head was trained on", num_codebooks=head.config.num_codebooks,
+        mimi, expected_by=f"{flag} was trained on", num_codebooks=head.config.num_codebooks,
         codebook_size=head.config.codebook_size, frame_rate_hz=head.config.frame_rate_hz,
     )  # fmt: skip

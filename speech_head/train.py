@@ -10,6 +10,7 @@ with the lowest dev loss, without dev the last. Runs unchanged under `accelerate
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
@@ -20,12 +21,15 @@ from transformers import get_cosine_schedule_with_warmup
 from data_manifests.artifact import create_output
 from data_manifests.config import InputError, parse_config, run_command
 from speech_head.data import StatesFolder, collate, refuse_other_states
-from speech_head.dev_set import Dev, load_judge, measure_loss, measure_speech
+from speech_head.dev_set import AnyHead, Dev, load_judge, measure_loss, measure_speech
 from speech_head.model import SpeechHead, SpeechHeadConfig
+from speech_head.parallel import ParallelHead, ParallelHeadConfig
 from stage1_rvq.checkpoint import resume_from_latest, save_checkpoint
 from stage1_rvq.device import DtypeName, pick_device, pick_dtype, seed_step
 from stage1_rvq.training_log import TrainingLog
 from stage2_speechless.data import BucketedBatches, refuse_bad_dropout
+
+Architecture = Literal["cursor", "parallel"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,20 +51,22 @@ class TrainConfig:
     """hub name or folder of the Mimi that made the codes"""
     num_dev_sentences: int = 64
     """dev texts spoken and read back at each measurement"""
-    width: int = 1024
-    """width of the temporal transformer"""
-    num_layers: int = 8
-    """its layers"""
-    num_heads: int = 16
-    """its attention heads"""
+    architecture: Architecture = "cursor"
+    """parallel: the published head, for comparison (see parallel.py); has no code-frame decoder"""
+    width: int | None = None
+    """width of the temporal transformer; where not given 1024 (parallel: 1536)"""
+    num_layers: int | None = None
+    """its layers; where not given 8 (parallel: 4)"""
+    num_heads: int | None = None
+    """its attention heads; where not given 16 (parallel: 8)"""
     depth_width: int = 512
     """width of the code-frame decoder (codebooks 1 to 7)"""
     depth_layers: int = 2
     """its layers"""
     depth_heads: int = 8
     """its attention heads"""
-    dropout: float = 0.1
-    """on inputs and states"""
+    dropout: float | None = None
+    """on inputs and states; where not given 0.1 (parallel: 0.05)"""
     history_dropout: float = 0.2
     """how often a frame is hidden from those after it: overfits later"""
     codebook_weights: tuple[float, ...] = (2.0, 1.5, 1.0, 1.0, 0.75, 0.75, 0.5, 0.5)
@@ -104,11 +110,6 @@ def main(argv: list[str] | None = None) -> None:
             f"--codebook-weights has {len(config.codebook_weights)} numbers, the states have "
             f"{fmt.num_codebooks} codebooks"
         )
-    shape = SpeechHeadConfig(
-        fmt.state_width, fmt.num_state_layers, fmt.num_codebooks, fmt.codebook_size,
-        fmt.frame_rate_hz, config.width, config.num_layers, config.num_heads, config.depth_width,
-        config.depth_layers, config.depth_heads, config.dropout,
-    )  # fmt: skip
     device = pick_device(config.device)
     dtype = pick_dtype(config.dtype, device)
     accelerator = Accelerator(
@@ -123,7 +124,7 @@ def main(argv: list[str] | None = None) -> None:
             )
         dev = Dev(dev_states, judge)
     seed_step(config.seed, -1)
-    head = SpeechHead(shape).to(accelerator.device)
+    head = build_head(config, states).to(accelerator.device)
     output = create_output(
         config.out,
         config,
@@ -155,6 +156,9 @@ def main(argv: list[str] | None = None) -> None:
     # The schedule stays as it is: prepared, it would step once a process.
     model, optimizer = accelerator.prepare(head, optimizer)
     weights_K = torch.tensor(config.codebook_weights, device=accelerator.device)
+    # The parallel head hears no frames before.
+    is_parallel = config.architecture == "parallel"
+    hidden = {} if is_parallel else {"history_dropout": config.history_dropout}
     batches = BucketedBatches(
         [utterance.num_frames for utterance in states.utterances],
         config.batch_size * accelerator.num_processes,
@@ -170,7 +174,7 @@ def main(argv: list[str] | None = None) -> None:
             model.train()
             picks = batches.at_step(step)[accelerator.process_index :: accelerator.num_processes]
             batch = collate([states.read(states.utterances[i]) for i in picks.tolist()])
-            loss = model(batch.to(accelerator.device), weights_K, config.history_dropout)
+            loss = model(batch.to(accelerator.device), weights_K, **hidden)
             accelerator.backward(loss.total)
             clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
@@ -188,14 +192,38 @@ def main(argv: list[str] | None = None) -> None:
         print(config.out)
 
 
+def build_head(config: TrainConfig, states: StatesFolder) -> AnyHead:
+    """A head with random weights that fits some states."""
+    fmt = states.format
+    shape: dict[str, Any] = {
+        "state_width": fmt.state_width, "num_state_layers": fmt.num_state_layers,
+        "num_codebooks": fmt.num_codebooks, "codebook_size": fmt.codebook_size,
+        "frame_rate_hz": fmt.frame_rate_hz,
+    }  # fmt: skip
+    given = {
+        "width": config.width, "num_layers": config.num_layers, "num_heads": config.num_heads,
+        "dropout": config.dropout,
+    }  # fmt: skip
+    shape |= {name: value for name, value in given.items() if value is not None}
+    if config.architecture == "parallel":
+        longest = max(utterance.num_frames for utterance in states.utterances)
+        return ParallelHead(ParallelHeadConfig(**shape, max_frames=longest))
+    return SpeechHead(
+        SpeechHeadConfig(
+            **shape, depth_width=config.depth_width, depth_layers=config.depth_layers,
+            depth_heads=config.depth_heads,
+        )
+    )  # fmt: skip
+
+
 def _measure_and_save(
-    config: TrainConfig, step: int, head: SpeechHead, dev: Dev | None, log: TrainingLog
+    config: TrainConfig, step: int, head: AnyHead, dev: Dev | None, log: TrainingLog
 ) -> None:
     """Keep `model/` at the lowest dev CER (else dev loss) so far; without dev, at the newest
     step."""
     head.eval()
     if dev:
-        weights_K = torch.tensor(config.codebook_weights, device=head.gate.weight.device)
+        weights_K = torch.tensor(config.codebook_weights, device=head.layer_logits_L.device)
         metrics = measure_loss(head, dev.states, weights_K, config.batch_size)
         judged_by = "loss"
         if dev.judge:

@@ -15,7 +15,6 @@ from stage3_finetune.dialogue import EncodedDialogue, Turn, encode_prompt, turn_
 MAX_NEW_TOKENS = 256
 
 
-@torch.no_grad()
 def generate_answers(
     model: Gemma4ForConditionalGeneration,
     tokenizer: PreTrainedTokenizerBase,
@@ -38,9 +37,32 @@ def generate_answers(
     Returns:
         What the model wrote, without special tokens, in order.
     """
-    prompts = [encode_prompt(turns, tokenizer) for turns in conversations]
+    written = generate_tokens(
+        model,
+        tokenizer,
+        [encode_prompt(turns, tokenizer) for turns in conversations],
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        description=description,
+    )
+    return [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in written]
+
+
+@torch.no_grad()
+def generate_tokens(
+    model: Gemma4ForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[EncodedDialogue],
+    *,
+    max_new_tokens: int = MAX_NEW_TOKENS,
+    batch_size: int = 16,
+    description: str = "answer",
+) -> list[list[int]]:
+    """As `generate_answers`, token ids of answers to prompts; the token that ends one is the last,
+    where it ended within `max_new_tokens`."""
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].input_ids))
-    answers = [""] * len(prompts)
+    stops = stop_ids(tokenizer)
+    answers: list[list[int]] = [[] for _ in prompts]
     with tqdm(total=len(prompts), desc=description, unit=" answers") as progress:
         for positions in iterate_batches(len(order), batch_size):
             batch = [order[p] for p in positions]
@@ -49,11 +71,12 @@ def generate_answers(
                 **inputs,
                 do_sample=False,
                 max_new_tokens=max_new_tokens,
-                eos_token_id=stop_ids(tokenizer),
+                eos_token_id=stops,
                 pad_token_id=tokenizer.pad_token_id,
-            )[:, inputs["input_ids"].shape[1] :]
+            )[:, inputs["input_ids"].shape[1] :].tolist()
             for i, ids in zip(batch, written, strict=True):
-                answers[i] = tokenizer.decode(ids, skip_special_tokens=True).strip()
+                ends = [position for position, id_ in enumerate(ids) if id_ in stops]
+                answers[i] = ids[: ends[0] + 1] if ends else ids
             progress.update(len(batch))
     return answers
 

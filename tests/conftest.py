@@ -9,8 +9,12 @@ import contextlib
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from speech_head.generate import Talker
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = ROOT.parent / "shared" / "data"
@@ -38,6 +42,29 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     except InputError as error:
         pytest.skip(str(error))  # no espeak-ng
     return out
+
+
+@pytest.fixture(scope="session")
+def head_world(tiny_models: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of tiny models that belong together, a speech head among them."""
+    from head_world import build_head_world
+
+    folder = tmp_path_factory.mktemp("world")
+    build_head_world(folder, tiny_models, corpus)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def talker(head_world: Path) -> "Talker":
+    """What speaks with the models of `head_world`."""
+    import torch
+
+    from speech_head.generate import load_talker
+
+    return load_talker(
+        str(head_world / "gemma"), None, str(head_world / "mimi"), str(head_world / "head"),
+        device=torch.device("cpu"), dtype=torch.float32,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,117 @@
+"""Speak held-out answers, read them back, and count: the stage-4 row of the report."""
+
+# F Mimi frames (12.5 per second), K codebooks, N samples
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
+from data_manifests.error_rates import compute_error_rates
+from data_manifests.manifest import read_utterance_audio
+from speech_head.answer import answer_states
+from speech_head.generate import Talker
+from speech_head.held_out import HeldOut
+from speech_head.listener import Listener
+from speech_head.mimi import Mimi
+from speech_head.parallel import ParallelHead
+from speech_head.stream import End, Sampling, speak_answers
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """What came of it.
+
+    Attributes:
+        held_out: what was spoken.
+        samples_N: at Mimi's rate.
+        end: how it ended.
+        heard: what the reader heard in it.
+        heard_in_recording, heard_through_mimi: in the recording, and in the recording coded by
+            Mimi; None where there is none.
+        heard_parallel: in what the parallel head said; None where there is none.
+    """
+
+    held_out: HeldOut
+    samples_N: np.ndarray
+    end: End
+    heard: str
+    heard_in_recording: str | None
+    heard_through_mimi: str | None
+    heard_parallel: str | None
+
+
+def speak_and_read(
+    batch: Sequence[HeldOut],
+    talker: Talker,
+    listener: Listener,
+    sampling: Sampling,
+    parallel: ParallelHead | None = None,
+) -> list[Spoken]:
+    """Speak a batch of answers, and read them and their recordings."""
+    mimi = talker.mimi
+    answers = answer_states(talker.conversation.model, [row.answer for row in batch])
+    ids = [row.id for row in batch]
+    codes, ends = zip(*speak_answers(talker.head, answers, ids, sampling), strict=True)
+    samples = [samples_N.cpu().numpy() for samples_N in mimi.decode(list(codes))]
+    heard = listener.transcribe(samples, mimi.sample_rate_hz)
+    is_recorded = [row.recording is not None for row in batch]
+    recordings = [row.recording for row in batch if row.recording is not None]
+    from_recordings, through_mimi, from_parallel = [], [], []
+    if recordings:
+        waveforms = [read_utterance_audio(u, mimi.sample_rate_hz) for u in recordings]
+        from_recordings = listener.transcribe(
+            [read_utterance_audio(u, GEMMA_SAMPLE_RATE_HZ) for u in recordings],
+            GEMMA_SAMPLE_RATE_HZ,
+        )
+        recorded = mimi.encode(waveforms)
+        decoded = mimi.decode(recorded, [len(waveform) for waveform in waveforms])
+        through_mimi = _read(decoded, mimi, listener)
+        if parallel:
+            told = [answer for answer, is_told in zip(answers, is_recorded, strict=True) if is_told]
+            said = parallel.speak(told, [len(codes_FK) for codes_FK in recorded])
+            from_parallel = _read(mimi.decode(said), mimi, listener)
+    columns = zip(
+        batch, samples, ends, heard, _spread(from_recordings, is_recorded),
+        _spread(through_mimi, is_recorded), _spread(from_parallel, is_recorded), strict=True,
+    )  # fmt: skip
+    return [Spoken(*row) for row in columns]
+
+
+def _read(speech: Sequence[Tensor], mimi: Mimi, listener: Listener) -> list[str]:
+    return listener.transcribe(
+        [samples_N.cpu().numpy() for samples_N in speech], mimi.sample_rate_hz
+    )
+
+
+def _spread(texts: Sequence[str], is_there: Sequence[bool]) -> list[str | None]:
+    """Texts of the rows that have one, None at the others; all None where there are no texts."""
+    remaining = iter(texts)
+    return [next(remaining) if here and texts else None for here in is_there]
+
+
+def compute_metrics(spoken: Sequence[Spoken]) -> dict[str, Any]:
+    """The stage-4 row; rates are fractions, null where there is nothing to measure."""
+    texts = [one.held_out.answer.text for one in spoken]
+    rates = compute_error_rates(texts, [one.heard for one in spoken])
+
+    def wer(heard: Sequence[str | None]) -> float | None:
+        known = [(text, of) for text, of in zip(texts, heard, strict=True) if of is not None]
+        return compute_error_rates(*zip(*known, strict=True)).wer if known else None
+
+    return {
+        "wer_teacher": wer([one.heard_in_recording for one in spoken]),
+        "wer_mimi": wer([one.heard_through_mimi for one in spoken]),
+        "wer_spoken": rates.wer,
+        "wer_spoken_low": rates.wer_low,
+        "wer_spoken_high": rates.wer_high,
+        "cer_spoken": rates.cer,
+        "wer_parallel": wer([one.heard_parallel for one in spoken]),
+        "runaway": sum(one.end == "runaway" for one in spoken) / len(spoken),
+        "cut_short": sum(one.end == "cut short" for one in spoken) / len(spoken),
+        "num_held_out": len(spoken),
+        "num_recorded": sum(one.held_out.recording is not None for one in spoken),
+    }

@@ -1,0 +1,204 @@
+"""The published speech head, the baseline of ours: all frames of an answer at once.
+
+    head = load_parallel_head("runs/head-parallel", device=torch.device("cpu"))
+    codes = head.speak([answer], num_frames=[45])
+
+The architecture of gemma4-audio (R. Swamy, "Grafting a Speech Head onto Gemma 4 E4B", 2026): the
+last Gemma layers are mixed, normed and projected; every frame asks with a query of its own, to
+which the answer's states are added, stretched to the speech's length; one cross-attention to the
+states, a transformer in which frames see each other both ways, and one linear output a codebook,
+independent of the others. The most probable codes are taken. It has no sense of duration: how long
+the speech is to be is told from outside.
+
+Changed is only what was broken: padding took part in all of it, so that nearly every code of an
+utterance changed with the length of its neighbours in the batch. Here it is masked.
+"""
+
+# B utterances, S answer tokens, F Mimi frames (12.5 per second), K codebooks, V codes each,
+# L Gemma layers, D width of Gemma, W width of the head
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from speech_head.answer import LAYERS, AnswerTokens
+from speech_head.data import HeadBatch, HeadExample
+from stage1_rvq.checkpoint import find_pretrained, load_config, load_weights
+
+
+@dataclass(frozen=True)
+class ParallelHeadConfig:
+    """Shape of the published head; saved beside its weights. The defaults are its own (152 M).
+
+    Attributes:
+        state_width: D, width of Gemma.
+        num_state_layers: L, Gemma layers that are mixed.
+        num_codebooks: K, of Mimi.
+        codebook_size: V.
+        frame_rate_hz: Mimi frames a second.
+        width: W.
+        num_layers: of the transformer over the frames.
+        num_heads: its attention heads, and those of the cross-attention.
+        dropout: in training.
+        max_frames: queries; later frames ask with the last one.
+    """
+
+    state_width: int = 2560
+    num_state_layers: int = len(LAYERS)
+    num_codebooks: int = 8
+    codebook_size: int = 2048
+    frame_rate_hz: float = 12.5
+    width: int = 1536
+    num_layers: int = 4
+    num_heads: int = 8
+    dropout: float = 0.05
+    max_frames: int = 128
+
+
+@dataclass(frozen=True)
+class ParallelLoss:
+    """Cross-entropies in nats: the weighted mean of `codebooks_K`, and each codebook's, per
+    frame."""
+
+    total: Tensor
+    codebooks_K: Tensor
+
+    def as_numbers(self) -> dict[str, float]:
+        """For the training log."""
+        codebooks = {f"codebook_{k}": float(loss) for k, loss in enumerate(self.codebooks_K)}
+        return {"loss": self.total.item(), **codebooks}
+
+
+class ParallelHead(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="speechless-twi",
+    tags=["speech", "twi", "text-to-speech"],
+):
+    """Mix of Gemma's layers -> cross-attention of frame queries -> frames -> codes."""
+
+    def __init__(self, config: ParallelHeadConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.layer_logits_L = nn.Parameter(torch.zeros(config.num_state_layers))
+        self.norm = nn.LayerNorm(config.state_width)
+        self.read_states = nn.Linear(config.state_width, config.width)
+        self.queries_FW = nn.Parameter(0.02 * torch.randn(config.max_frames, config.width))
+        self.attend = nn.MultiheadAttention(
+            config.width, config.num_heads, config.dropout, batch_first=True
+        )
+        layer = nn.TransformerEncoderLayer(
+            config.width, config.num_heads, 4 * config.width, config.dropout,
+            activation="gelu", batch_first=True, norm_first=True,
+        )  # fmt: skip
+        self.frames = nn.TransformerEncoder(
+            layer, config.num_layers, enable_nested_tensor=False, norm=nn.LayerNorm(config.width)
+        )
+        self.codes = nn.Linear(config.width, config.num_codebooks * config.codebook_size)
+
+    def forward(self, batch: HeadBatch, codebook_weights_K: Tensor) -> ParallelLoss:
+        """Training loss of a batch; padding changes nothing.
+
+        Args:
+            batch: from `data.collate`; the cursor is not looked at.
+            codebook_weights_K: float, how much each codebook counts.
+        """
+        num_frames_B = batch.frame_mask_BF.sum(dim=1)
+        logits_BFKV = self.logits(batch.states_BSLD, batch.token_mask_BS, num_frames_B)
+        logits_NKV = logits_BFKV[batch.frame_mask_BF].float()
+        losses_NK = F.cross_entropy(
+            logits_NKV.mT, batch.codes_BFK[batch.frame_mask_BF], reduction="none"
+        )
+        codebooks_K = losses_NK.mean(dim=0)
+        total = (codebooks_K * codebook_weights_K).sum() / codebook_weights_K.sum()
+        return ParallelLoss(total, codebooks_K.detach())
+
+    def logits(self, states_BSLD: Tensor, token_mask_BS: Tensor, num_frames_B: Tensor) -> Tensor:
+        """Logits `[B, F, K, V]` of all frames; those after an utterance's last mean nothing.
+
+        Args:
+            states_BSLD: Gemma's states, padded behind.
+            token_mask_BS: bool, True at real tokens.
+            num_frames_B: how long each utterance is to be.
+        """
+        mixed_BSD = torch.einsum("bsld,l->bsd", states_BSLD, self.layer_logits_L.softmax(dim=0))
+        text_BSW = self.read_states(self.norm(mixed_BSD))
+        position_F = torch.arange(int(num_frames_B.max()), device=text_BSW.device)
+        stretched_BFW = stretch(text_BSW, token_mask_BS.sum(dim=1), position_F, num_frames_B)
+        query_FW = self.queries_FW[position_F.clamp(max=self.config.max_frames - 1)]
+        attended_BFW, _ = self.attend(
+            query_FW + stretched_BFW, text_BSW, text_BSW,
+            key_padding_mask=~token_mask_BS, need_weights=False,
+        )  # fmt: skip
+        is_padding_BF = position_F >= num_frames_B[:, None]
+        frames_BFW = self.frames(
+            query_FW + stretched_BFW + attended_BFW, src_key_padding_mask=is_padding_BF
+        )
+        shape = (self.config.num_codebooks, self.config.codebook_size)
+        return self.codes(frames_BFW).unflatten(-1, shape)
+
+    @torch.no_grad()
+    def speak(
+        self, answers: Sequence[AnswerTokens | HeadExample], num_frames: Sequence[int]
+    ) -> list[Tensor]:
+        """Speak complete answers.
+
+        Args:
+            answers: B of them.
+            num_frames: how many frames each is to have.
+
+        Returns:
+            int64 codes `[F, K]` of each, on the CPU.
+        """
+        assert not self.training, "call .eval() before generating"
+        device = self.queries_FW.device
+        states = [answer.states_SLD.float().to(device) for answer in answers]
+        lengths_B = torch.tensor([len(states_SLD) for states_SLD in states])
+        token_mask_BS = torch.arange(int(lengths_B.max())) < lengths_B[:, None]
+        logits_BFKV = self.logits(
+            pad_sequence(states, batch_first=True),
+            token_mask_BS.to(device),
+            torch.tensor(num_frames, device=device),
+        )
+        codes_BFK = logits_BFKV.argmax(dim=-1).cpu()
+        return [codes_FK[:num] for codes_FK, num in zip(codes_BFK, num_frames, strict=True)]
+
+
+def stretch(
+    text_BSW: Tensor, lengths_B: Tensor, position_F: Tensor, num_frames_B: Tensor
+) -> Tensor:
+    """Each utterance's states, linearly interpolated to its number of frames: `[B, F, W]`.
+
+    As `torch.nn.functional.interpolate` on the real tokens alone. After an utterance's last frame
+    stands its last state.
+    """
+    centre_BF = (position_F + 0.5) * (lengths_B / num_frames_B)[:, None] - 0.5
+    last_B1 = lengths_B[:, None] - 1
+    centre_BF = centre_BF.clamp(min=0).minimum(last_B1)
+    before_BF = centre_BF.floor().long()
+    after_BF = (before_BF + 1).minimum(last_B1)
+    rows_B1 = torch.arange(len(text_BSW), device=text_BSW.device)[:, None]
+    share_BF1 = (centre_BF - before_BF)[..., None].to(text_BSW.dtype)
+    return torch.lerp(text_BSW[rows_B1, before_BF], text_BSW[rows_B1, after_BF], share_BF1)
+
+
+def load_parallel_head(name: str, *, device: torch.device) -> ParallelHead:
+    """Load a head trained with `--architecture parallel`, in float32.
+
+    Args:
+        name: folder written by `python -m speech_head.train`, a `save_pretrained` folder, or a hub
+            name.
+        device: where it runs.
+
+    Raises:
+        InputError: unfinished or foreign folder, or weights that do not fit.
+    """
+    folder = find_pretrained(name, made_by="speech_head.train", flag="--parallel-head")
+    head = ParallelHead(load_config(folder, ParallelHeadConfig))
+    load_weights(head, folder / "model.safetensors")
+    return head.to(device).eval().requires_grad_(False)

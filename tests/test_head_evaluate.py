@@ -1,0 +1,96 @@
+"""Stage 4 on tiny models: evaluation, beside its ceilings and the published head."""
+
+import json
+
+import pytest
+import soundfile
+import torch
+from conftest import run
+from head_world import ANSWER, QUESTION, make_head, models
+
+from data_manifests.config import InputError
+from data_manifests.manifest import read_manifest, write_manifest
+from speech_head import evaluate
+from speech_head import held_out as held_out_module
+from speech_head.answer import answer_states
+from speech_head.held_out import gemma_answers
+from stage3_finetune.dialogue import Turn
+
+
+def test_evaluation_reports_every_number_with_its_ceilings(head_world, tmp_path):
+    words = (*models(head_world), "--reader", head_world / "reader", "--batch-size", 4)
+    out = tmp_path / "a"
+    run(evaluate.main, *words, "--manifest", head_world / "train.jsonl", "--out", out)
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert set(metrics) == {
+        "wer_teacher", "wer_mimi", "wer_spoken", "wer_spoken_low", "wer_spoken_high", "cer_spoken",
+        "wer_parallel", "runaway", "cut_short", "num_held_out", "num_recorded", "num_left_out",
+    }  # fmt: skip
+    assert metrics["num_held_out"] == 6 and metrics["wer_parallel"] is None
+    assert 0 <= metrics["wer_teacher"] <= 1 and metrics["wer_mimi"] is not None
+    rows = [json.loads(line) for line in (out / "utterances.jsonl").open("rb")]
+    assert all(soundfile.info(out / row["audio"]).samplerate == 24_000 for row in rows)
+    (tmp_path / "texts.txt").write_text(f"{ANSWER}\n\n{QUESTION}\n", encoding="utf-8")
+    run(evaluate.main, *words, "--texts", tmp_path / "texts.txt", "--out", tmp_path / "b")
+    metrics = json.loads((tmp_path / "b" / "metrics.json").read_text())
+    assert metrics["num_held_out"] == 2 and metrics["wer_teacher"] is None
+
+
+def test_what_gemma_answers_is_spoken(head_world, talker, tmp_path, monkeypatch):
+    """With the states it had while writing; recordings of the same words go with it."""
+    recorded = next(iter(read_manifest(head_world / "train.jsonl")))
+    values = {name: getattr(recorded, name) for name in vars(recorded)}
+    write_manifest(tmp_path / "answers.jsonl", [type(recorded)(**{**values, "text": ANSWER})])
+    rows = [
+        {"id": "sum/1", "messages": [{"role": "user", "content": QUESTION, "spoken": True}]},
+        {"id": "hi", "messages": [{"role": "user", "content": "Maakye"}]},
+    ]
+    dialogues = tmp_path / "dialogues.jsonl"
+    dialogues.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    held_out = gemma_answers(
+        dialogues, tmp_path / "answers.jsonl", talker, limit=None, batch_size=2
+    )
+    assert len(held_out.rows) + len(held_out.left_out) == 2
+    first = held_out.rows[0]
+    assert (first.id, first.answer.text) == ("sum/1", ANSWER) and first.recording is not None
+    [known] = answer_states(talker.conversation.model, [first.answer])
+    written = list(talker.answer(Turn("user", QUESTION)))
+    talker.conversation.turns.clear()
+    assert known.ids_S.tolist() == [int(tokens.ids_S) for tokens in written]
+    streamed_SLD = torch.cat([tokens.states_SLD for tokens in written])
+    torch.testing.assert_close(known.states_SLD, streamed_SLD, atol=1e-4, rtol=0)
+    words = (*models(head_world), "--reader", head_world / "reader", "--dialogues", dialogues)
+    run(evaluate.main, *words, "--manifest", tmp_path / "answers.jsonl", "--out", tmp_path / "out")
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["num_held_out"] + metrics["num_left_out"] == 2 and metrics["num_recorded"] == 1
+    assert (tmp_path / "out" / "wav" / "sum_1.wav").exists()
+    monkeypatch.setattr(held_out_module, "MAX_ANSWER_TOKENS", 3)
+    with pytest.raises(InputError, match="no answer that can be spoken"):
+        gemma_answers(dialogues, None, talker, limit=None, batch_size=2)
+
+
+def test_the_published_head_is_measured_beside_ours(head_world, tmp_path):
+    parallel = ("--architecture", "parallel", "--steps", 30, "--learning-rate", 0.01)
+    judge = ("--reader", head_world / "reader", *models(head_world)[2:])
+    make_head(head_world, tmp_path / "parallel", *parallel, "--save-every", 15, *judge)
+    entries = [json.loads(line) for line in (tmp_path / "parallel" / "metrics.jsonl").open("rb")]
+    dev = [entry for entry in entries if entry["split"] == "dev"]
+    assert dev[-1]["loss"] < 0.9 * entries[0]["loss"] and {"wer", "cer"} <= dev[-1].keys()
+    words = (*models(head_world), "--reader", head_world / "reader", "--num-utterances", 3)
+    manifest = ("--manifest", head_world / "train.jsonl")
+    flag = ("--parallel-head", tmp_path / "parallel")
+    run(evaluate.main, *words, *manifest, *flag, "--out", tmp_path / "out")
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["num_held_out"] == 3 and metrics["wer_parallel"] >= 0
+    [row, *_] = [json.loads(line) for line in (tmp_path / "out" / "utterances.jsonl").open("rb")]
+    assert isinstance(row["heard_parallel"], str)
+    with pytest.raises(InputError, match="--parallel-head needs --manifest"):
+        text = tmp_path / "texts.txt"
+        run(evaluate.main, *words, "--texts", text, *flag, "--out", tmp_path / "x")
+    with pytest.raises(InputError, match="not a ParallelHeadConfig"):
+        other = ("--parallel-head", head_world / "head")
+        run(evaluate.main, *words, *manifest, *other, "--out", tmp_path / "x")
+    with pytest.raises(InputError, match="not a SpeechHeadConfig"):
+        other = ("--head", tmp_path / "parallel", *models(head_world)[2:])
+        run(evaluate.main, *other, *words[-4:], *manifest, "--out", tmp_path / "x")
+    assert not (tmp_path / "x").exists()

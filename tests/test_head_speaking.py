@@ -1,0 +1,189 @@
+"""Stage 4 on tiny models: speak, chat, preflight."""
+
+import contextlib
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from conftest import run
+from head_world import ANSWER, CPU, QUESTION, models
+
+from data_manifests.config import InputError
+from speech_head import chat, generate, preflight, speak
+from speech_head.answer import answer_states
+from speech_head.generate import Speech, tokenize_within_limit
+from speech_head.mimi import tiny_mimi
+from speech_head.stream import Sampling, speak_answers
+
+
+def test_a_typed_question_is_answered_aloud(head_world, tmp_path):
+    out = tmp_path / "new" / "answer.wav"
+    printed = run(speak.main, *models(head_world), "--prompt", QUESTION, "--out", out)
+    assert printed.splitlines() == [ANSWER, str(out)]
+    assert soundfile.info(out).samplerate == 24_000 and soundfile.info(out).frames % 1920 == 0
+
+
+def test_a_spoken_question_is_answered_aloud_without_its_transcript(head_world, talker, corpus):
+    conversation = talker.conversation
+    question = conversation.spoken_turn(corpus / "audio" / "train_question_0000.wav")
+    for writes_transcripts, expected in ((True, ANSWER), (False, f"{QUESTION}\n{ANSWER}")):
+        conversation.writes_transcripts = writes_transcripts
+        speech = Speech(talker, Sampling())
+        assert sum(len(samples_N) for samples_N in speech.say(talker.answer(question))) > 0
+        assert speech.text == expected
+        assert [word.word for word in speech.words] == expected.split()[: len(speech.words)]
+        assert conversation.turns[-1].content == f"{QUESTION}\n{ANSWER}"
+        conversation.turns.clear()
+    conversation.writes_transcripts = False
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 100])
+def test_streamed_speech_is_the_speech_of_the_whole_text(talker, chunk):
+    text = tokenize_within_limit(ANSWER, talker.tokenizer)
+    [tokens] = answer_states(talker.conversation.model, [text])
+    [(codes_FK, end)] = speak_answers(talker.head, [tokens], ["answer"], Sampling())
+    pieces = [
+        type(tokens)(*(value[start : start + chunk] for value in vars(tokens).values()))
+        for start in range(0, len(text.ids_S), chunk)
+    ]
+    speech = Speech(talker, Sampling())
+    streamed_N = np.concatenate(list(speech.say(pieces)))
+    assert torch.equal(torch.stack(speech.frames), codes_FK) and speech.end == end
+    offline_N = talker.mimi.decode(codes_FK).numpy()
+    np.testing.assert_allclose(streamed_N, offline_N, rtol=0, atol=1e-4)
+
+
+def test_seed_decides_what_is_heard(head_world, tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        out = tmp_path / f"{name}.wav"
+        run(speak.main, *models(head_world), "--text", ANSWER, "--seed", seed, "--out", out)
+    a, b, c = ((tmp_path / f"{name}.wav").read_bytes() for name in "abc")
+    assert a == b != c
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--text", " "), "empty"),
+        (("--text", "..."), "no letter"),
+        (("--text", "a " * 600), "at most 512 can be spoken"),
+        (("--prompt", ""), "nothing was asked"),
+        (("--audio", "nowhere.wav"), "no such audio file"),
+        (("--text", "Me.", "--prompt", "Wo?"), "give one of"),
+        (("--text", "Me.", "--temperature", -1), "--temperature"),
+    ],
+)
+def test_mistakes_are_named_and_leave_no_wav(head_world, tmp_path, words, reason):
+    with pytest.raises(InputError, match=reason):
+        flags = (*models(head_world), *words, "--out", tmp_path / "answer.wav")
+        speak.main([str(word) for word in flags])
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_endless_or_silent_answer_leaves_no_wav(head_world, tmp_path, monkeypatch):
+    words = (*models(head_world), "--prompt", QUESTION, "--out", tmp_path / "answer.wav")
+    with pytest.raises(InputError, match="did not end within 9 tokens"):
+        run(speak.main, *words, "--max-new-tokens", 9)
+    with pytest.raises(InputError, match="--max-new-tokens must be between 1 and 512, got 2000"):
+        run(speak.main, *words, "--max-new-tokens", 2000)
+    stream = generate.stream_answer
+    monkeypatch.setattr(generate, "stream_answer", lambda *a, **k: list(stream(*a, **k))[-1:])
+    with pytest.raises(InputError, match="no answer"):
+        run(speak.main, *words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_long_answer_is_cut_where_asked(head_world, tmp_path):
+    words = (*models(head_world), "--prompt", QUESTION, "--max-new-tokens", 9, "--cut-long-answers")
+    row = json.loads(run(speak.main, *words, "--json", "--out", tmp_path / "answer.wav"))
+    assert row["answer"] and (tmp_path / "answer.wav").stat().st_size > 1000
+    assert [word["word"] for word in row["words"]] and row["time_to_first_audio_ms"] > 0
+    with pytest.raises(InputError, match="exists already"):
+        run(speak.main, *words, "--out", tmp_path / "answer.wav")
+
+
+def test_models_that_do_not_belong_together_are_refused(head_world, tmp_path):
+    words = dict(zip(*[iter(models(head_world))] * 2, strict=True))
+    flags = ("--text", "Me.", "--out", tmp_path / "answer.wav")
+
+    def speak_with(**changed):
+        given = words | {f"--{name}": value for name, value in changed.items()}
+        run(speak.main, *(word for pair in given.items() for word in pair), *flags)
+
+    config = json.loads((head_world / "mimi" / "config.json").read_text())
+    shutil.copytree(head_world / "mimi", tmp_path / "mimi")
+    tiny = tiny_mimi()
+    tiny.config.num_quantizers = config["num_quantizers"] // 2
+    type(tiny)(tiny.config).save_pretrained(tmp_path / "mimi")
+    with pytest.raises(InputError, match="num_codebooks is 8, Mimi has 4"):
+        speak_with(mimi=tmp_path / "mimi")
+    shutil.copytree(head_world / "head" / "model", tmp_path / "model")
+    head = generate.load_head(str(tmp_path / "model"), device=torch.device("cpu"))
+    wider = type(head.config)(**{**vars(head.config), "state_width": 48})
+    type(head)(wider).save_pretrained(tmp_path / "wider")
+    with pytest.raises(InputError, match="64 wide, --head was trained on a Gemma 48 wide"):
+        speak_with(head=tmp_path / "wider")
+    with pytest.raises(InputError, match=r"written by speech_head\.states"):
+        speak_with(head=head_world / "states")
+    assert not (tmp_path / "answer.wav").exists()
+
+
+def test_chat_answers_turn_after_turn(head_world, corpus, tmp_path, monkeypatch, capsys):
+    lines = [
+        QUESTION,
+        "/what",
+        "/reset",
+        str(corpus / "audio" / "train_question_0000.wav"),
+        "/quit",
+    ]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines)))
+    chat.main([str(word) for word in (*models(head_world), "--out", tmp_path)])
+    captured = capsys.readouterr()
+    assert captured.out.startswith(ANSWER) and captured.out.count("answer_00") == 2
+    assert captured.err.count("first sound after") == 2 and "unknown command /what" in captured.err
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [
+        "answer_001.wav",
+        "answer_002.wav",
+    ]
+
+
+def test_chat_plays_while_it_speaks(head_world, tmp_path, monkeypatch):
+    player = tmp_path / "bin" / "aplay"
+    player.parent.mkdir()
+    player.write_text(f"#!/bin/sh\ncat > {tmp_path}/played\n")
+    player.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{player.parent}:/usr/bin:/bin")
+    run(chat.main, *models(head_world), "--out", tmp_path / "out", "--prompt", QUESTION, "--play")
+    samples = soundfile.info(tmp_path / "out" / "answer_001.wav").frames
+    assert (tmp_path / "played").stat().st_size == 2 * samples
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match="aplay, paplay, play, ffplay"):
+        chat.find_player()
+
+
+def test_preflight_passes_on_models_that_fit_and_fails_on_others(head_world, tmp_path):
+    def check(*words):
+        with pytest.raises(SystemExit) as stopped:
+            run_and_keep(preflight.main, tmp_path / "table", *words)
+        return stopped.value.code, (tmp_path / "table").read_text()
+
+    code, table = check(*models(head_world))
+    assert code == 0 and "9 of 9 checks passed" in table and "FAIL" not in table
+    head = generate.load_head(str(head_world / "head"), device=torch.device("cpu"))
+    wider = type(head.config)(**{**vars(head.config), "state_width": 48})
+    type(head)(wider).save_pretrained(tmp_path / "wider")
+    code, table = check(*models(head_world), "--head", tmp_path / "wider")
+    assert code == 1 and "FAIL  speech head fits" in table and "8 of 9" in table
+    code, table = check("--gemma", tmp_path / "nothing", *CPU)
+    assert code == 1 and "cannot be loaded" in table
+
+
+def run_and_keep(main, path: Path, *words):
+    """`run`, for a command that exits: its stdout goes to a file."""
+    with path.open("w") as file, contextlib.redirect_stdout(file):
+        main([str(word) for word in words])
