@@ -44,6 +44,7 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.rvq --quality
 	$(BIN)/python -m benchmarks.speechless
 	$(BIN)/python -m benchmarks.finetune
+	$(BIN)/python -m benchmarks.speech_head
 
 clean:
 	rm -rf runs/demo runs/demo-full

@@ -1,0 +1,290 @@
+"""Is every frame of speech ready before the one before it has been heard? Stage 4, timed.
+
+    python -m benchmarks.speech_head
+    python -m benchmarks.speech_head --gemma google/gemma-4-E4B-it --mimi kyutai/mimi \
+        --finetune runs/finetune --head runs/head
+
+Four tables, each beside what a user would use instead, in one run:
+
+- an answer, end to end: from the question to the first sound and to the last, with Gemma writing
+  while the head speaks (by default the demo's trained models);
+- frames: a step of the head, its code-frame decoder and Mimi, against the 80 ms that a frame
+  lasts; of those models, and at full size with random weights, which change no timing;
+- Mimi as a stream, against decoding all frames again whenever one is added;
+- the code-frame decoder, against `CsmDepthDecoderForCausalLM.generate` of transformers, of equal
+  shape.
+"""
+
+# B utterances, S answer tokens, F Mimi frames (12.5 per second), K codebooks, D width of Gemma
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import (
+    CsmDepthDecoderConfig,
+    CsmDepthDecoderForCausalLM,
+    MimiConfig,
+    MimiModel,
+)
+
+from benchmarks.timing import take_turns
+from data_manifests.config import parse_config, run_command
+from demo.ship import WEIGHTS
+from speech_head.data import HeadExample
+from speech_head.generate import Speech, Talker, load_talker
+from speech_head.mimi import Mimi, MimiStreamDecoder
+from speech_head.model import SpeechHead, SpeechHeadConfig
+from speech_head.speak import Recording, record
+from speech_head.stream import HeadStream, Sampling
+from stage1_rvq.device import DtypeName, pick_device, pick_dtype
+from stage2_speechless.frame_decoder import FrameDecoder
+
+DEMO_GEMMA = str(WEIGHTS / "gemma")
+NUM_TOKENS = 512  # far more than are said
+NUM_WARM_UP = 5  # frames that do not count
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig:
+    """Time the speech head, Mimi and the code-frame decoder while they speak."""
+
+    gemma: str = DEMO_GEMMA
+    """hub name or folder of the Gemma 4 that answers"""
+    finetune: Path | None = None
+    """adapter, written by stage3_finetune.train; with the demo's Gemma, by default the demo's"""
+    mimi: str = str(WEIGHTS / "mimi")
+    """hub name or folder of Mimi"""
+    head: str = str(WEIGHTS / "head")
+    """folder of speech_head.train, or hub name"""
+    prompt: str = "Benada akyi yɛ da bɛn?"
+    """typed question that is answered"""
+    batch_sizes: tuple[int, ...] = (1, 8)
+    """utterances spoken together"""
+    num_frames: int = 100
+    """frames of each, 12.5 a second"""
+    rounds: int = 3
+    """times each is run, after a first that does not count"""
+    full_size: bool = True
+    """time random weights of full size too (151 M head, 79 M Mimi)"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps"""
+    dtype: DtypeName = "auto"
+    """precision of Gemma; head and Mimi run in float32"""
+
+    def __post_init__(self) -> None:
+        counts = (*self.batch_sizes, self.num_frames, self.rounds)
+        if not self.batch_sizes or min(counts) < 1:
+            raise ValueError("batch sizes, rounds and numbers of frames must be at least 1")
+
+
+@dataclass(frozen=True)
+class FrameTimes:
+    """Of B utterances spoken together.
+
+    Attributes:
+        first_ms: from the tokens to the first frame's samples.
+        frame_ms: of each frame after, its samples included.
+    """
+
+    first_ms: float
+    frame_ms: list[float]
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the comparisons; prints tables."""
+    config = parse_config(BenchmarkConfig, argv)
+    device = pick_device(config.device)
+    adapter = config.finetune
+    if adapter is None and config.gemma == DEMO_GEMMA:
+        adapter = WEIGHTS / "finetune"
+    talker = load_talker(
+        config.gemma, adapter, config.mimi, config.head,
+        device=device, dtype=pick_dtype(config.dtype, device), cut_long_answers=True,
+    )  # fmt: skip
+    print(f"{device}, {torch.get_num_threads()} threads, medians of {config.rounds}")
+    time_answers(config, talker)
+    voices = {"given": (talker.head, talker.mimi)}
+    if config.full_size:
+        voices["full size, random"] = build_full_size(device)
+    time_frames(config, voices)
+    compare_mimi(config, {name: mimi for name, (_, mimi) in voices.items()}, device)
+    compare_frame_decoders(
+        config, {name: head.frame_decoder for name, (head, _) in voices.items()}, device
+    )
+
+
+def time_answers(config: BenchmarkConfig, talker: Talker) -> None:
+    """End to end: Gemma writes, the head speaks."""
+    recordings: list[Recording] = []
+    for round_ in range(config.rounds + 1):
+        speech = Speech(talker, Sampling(seed=round_))
+        recordings.append(
+            record(speech, talker.answer(talker.conversation.typed_turn(config.prompt)))
+        )
+        talker.conversation.turns.clear()
+    counted = recordings[1:]
+    first_ms = 1000 * statistics.median(one.first_sound_s for one in counted)
+    factor = statistics.median(one.total_s / one.duration_s for one in counted)
+    print(
+        f"\n{config.prompt!r} -> {speech.text!r}, {len(speech.ids)} tokens, Gemma included\n"
+        f"first sound after {first_ms:.0f} ms, real-time factor {factor:.3f}"
+    )
+
+
+def build_full_size(device: torch.device) -> tuple[SpeechHead, Mimi]:
+    """Head and Mimi of full size, with random weights."""
+    torch.manual_seed(0)
+    head = SpeechHead(SpeechHeadConfig()).to(device).eval().requires_grad_(False)
+    mimi = Mimi(MimiModel(MimiConfig()), num_codebooks=head.config.num_codebooks, device=device)
+    return head, mimi
+
+
+def time_frames(config: BenchmarkConfig, voices: dict[str, tuple[SpeechHead, Mimi]]) -> None:
+    """Milliseconds of each frame, against the time it lasts."""
+    print(
+        f"\n{config.num_frames} frames of each utterance, ms a frame of all utterances together\n"
+        f"{'':<20}{'batch':>6}{'first':>10}{'p50':>8}{'p95':>8}{'budget':>8}"
+        f"{'real-time factor':>18}"
+    )
+    for name, (head, mimi) in voices.items():
+        budget_ms = 1000 / mimi.frame_rate_hz
+        for batch_size in config.batch_sizes:
+            runs = [
+                time_stream(head, mimi, batch_size, config.num_frames, seed=round_)
+                for round_ in range(config.rounds + 1)
+            ][1:]
+            first_ms = statistics.median(run.first_ms for run in runs)
+            frames_ms = torch.tensor([ms for run in runs for ms in run.frame_ms])
+            p50_ms, p95_ms = frames_ms.quantile(torch.tensor([0.5, 0.95])).tolist()
+            print(
+                f"{name:<20}{batch_size:>6}{first_ms:>10.1f}{p50_ms:>8.1f}{p95_ms:>8.1f}"
+                f"{budget_ms:>8.0f}{frames_ms.mean().item() / budget_ms:>18.3f}",
+                flush=True,
+            )
+
+
+def time_stream(
+    head: SpeechHead, mimi: Mimi, batch_size: int, num_frames: int, *, seed: int
+) -> FrameTimes:
+    """Speak random tokens for so many frames, Mimi included."""
+    generator = torch.Generator().manual_seed(seed)
+    width, num_layers = head.config.state_width, head.config.num_state_layers
+    stream = HeadStream(head, [str(i) for i in range(batch_size)], Sampling(seed=seed))
+    decoder = MimiStreamDecoder(mimi)
+    tokens = HeadExample(
+        states_SLD=torch.randn(NUM_TOKENS, num_layers, width, generator=generator),
+        embeddings_SD=torch.randn(NUM_TOKENS, width, generator=generator),
+        codes_FK=torch.empty(0), cursor_F=torch.empty(0),
+    )  # fmt: skip
+    frame_ms: list[float] = []
+    for position in range(num_frames + NUM_WARM_UP):
+        started = time.perf_counter()
+        if position == 0:
+            for i in range(batch_size):
+                stream.push(i, tokens)
+        codes = stream.step()
+        decoder.decode(torch.stack(list(codes.values()))[:, None]).cpu()
+        frame_ms.append(1000 * (time.perf_counter() - started))
+    return FrameTimes(frame_ms[0], frame_ms[NUM_WARM_UP:])
+
+
+def compare_mimi(config: BenchmarkConfig, codecs: dict[str, Mimi], device: torch.device) -> None:
+    """Decode frame by frame: as a stream, and all of it again for every frame."""
+    print(f"\nMimi, {config.num_frames} frames as they come, ms a frame")
+    print(f"{'':<20}{'stream':>10}{'prefix again':>14}{'ratio':>8}")
+    for name, mimi in codecs.items():
+        codes_FK = random_codes(config.num_frames, mimi.num_codebooks, mimi.codebook_size)
+
+        def stream(mimi: Mimi = mimi, codes_FK: Tensor = codes_FK) -> None:
+            decoder = MimiStreamDecoder(mimi)
+            for codes_K in codes_FK:
+                decoder.decode(codes_K[None, None])
+
+        def prefix_again(mimi: Mimi = mimi, codes_FK: Tensor = codes_FK) -> None:
+            for end in range(1, len(codes_FK) + 1):
+                mimi.decode(codes_FK[:end])[-mimi.frame_size :]
+
+        ways: dict[str, Callable[[], object]] = {"stream": stream, "again": prefix_again}
+        seconds = take_turns(ways, config.rounds, device, f"Mimi, {name}")
+        ms = {way: 1000 * taken / config.num_frames for way, taken in seconds.items()}
+        ratio = ms["again"] / ms["stream"]
+        print(f"{name:<20}{ms['stream']:>10.2f}{ms['again']:>14.2f}{ratio:>7.1f}x", flush=True)
+
+
+def compare_frame_decoders(
+    config: BenchmarkConfig, decoders: dict[str, FrameDecoder], device: torch.device
+) -> None:
+    """Complete frames whose first codes are known: ours, and transformers' of equal shape."""
+    print("\ncode-frame decoder, ms a frame of all utterances together")
+    print(f"{'':<20}{'batch':>6}{'ours':>10}{'CSM':>10}{'ratio':>8}")
+    for name, ours in decoders.items():
+        csm = build_csm_decoder(ours).to(device)
+        num_codebooks, codebook_size = ours.config.num_codebooks, ours.config.codebook_size
+        for batch_size in config.batch_sizes:
+            states_ND = torch.randn(batch_size, ours.config.state_width, device=device)
+            code0_N = random_codes(batch_size, 1, codebook_size)[:, 0].to(device)
+            uniforms_NJ = torch.rand(batch_size, num_codebooks - 1, device=device)
+            top_k = min(Sampling.top_k, codebook_size)
+            settings = {"temperature": Sampling.temperature, "top_k": top_k}
+
+            def run_ours(
+                ours: FrameDecoder = ours, states_ND: Tensor = states_ND,
+                code0_N: Tensor = code0_N, uniforms_NJ: Tensor = uniforms_NJ,
+                settings: dict = settings,
+            ) -> None:  # fmt: skip
+                for _ in range(config.num_frames):
+                    ours.generate(states_ND, code0_N, uniforms_NJ, **settings)
+
+            def run_csm(
+                csm: CsmDepthDecoderForCausalLM = csm, states_ND: Tensor = states_ND,
+                code0_N: Tensor = code0_N, settings: dict = settings,
+                num_codes: int = num_codebooks - 1,
+            ) -> None:  # fmt: skip
+                for _ in range(config.num_frames):
+                    csm.generate(
+                        F.pad(code0_N[:, None], (1, 0)),  # where the state goes
+                        backbone_last_hidden_state=states_ND, do_sample=True,
+                        max_new_tokens=num_codes, **settings,
+                    )  # fmt: skip
+
+            ways: dict[str, Callable[[], object]] = {"ours": run_ours, "CSM": run_csm}
+            seconds = take_turns(ways, config.rounds, device, f"decoder, {name}, {batch_size}")
+            ms = {way: 1000 * taken / config.num_frames for way, taken in seconds.items()}
+            ratio = ms["CSM"] / ms["ours"]
+            print(
+                f"{name:<20}{batch_size:>6}{ms['ours']:>10.2f}{ms['CSM']:>10.2f}{ratio:>7.1f}x",
+                flush=True,
+            )
+
+
+def build_csm_decoder(ours: FrameDecoder) -> CsmDepthDecoderForCausalLM:
+    """transformers' depth decoder of the shape of ours, with random weights."""
+    llama = ours.transformer.config
+    config = CsmDepthDecoderConfig(
+        num_codebooks=ours.config.num_codebooks,
+        backbone_hidden_size=ours.config.state_width,
+        vocab_size=ours.config.codebook_size,
+        hidden_size=llama.hidden_size,
+        intermediate_size=llama.intermediate_size,
+        num_hidden_layers=llama.num_hidden_layers,
+        num_attention_heads=llama.num_attention_heads,
+        num_key_value_heads=llama.num_attention_heads,
+        max_position_embeddings=ours.config.num_codebooks + 1,
+    )
+    return CsmDepthDecoderForCausalLM(config).eval()
+
+
+def random_codes(num_frames: int, num_codebooks: int, codebook_size: int) -> Tensor:
+    """int64 `[F, K]`, the same every time."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(codebook_size, (num_frames, num_codebooks), generator=generator)
+
+
+if __name__ == "__main__":
+    run_command(main)
