@@ -25,7 +25,7 @@ from data_manifests.audio import write_wav
 from data_manifests.config import parse_config, run_command
 from speech_head.generate import load_talker, refuse_misfit
 from speech_head.held_out import gemma_answers, given_texts
-from speech_head.listener import Listener
+from speech_head.listener import AsrListener, Listener
 from speech_head.metrics import Spoken, compute_metrics, speak_and_read
 from speech_head.parallel import load_parallel_head
 from speech_head.stream import Sampling
@@ -40,10 +40,12 @@ class EvaluateConfig:
 
     head: str
     """folder of speech_head.train, or hub name"""
-    reader: Path
-    """folder of stage1_rvq.train_reader"""
     out: Path
     """new folder for metrics.json"""
+    reader: Path | None = None
+    """folder of stage1_rvq.train_reader, which reads the speech back"""
+    asr: str | None = None
+    """instead of --reader: hub name or folder of a speech recogniser of transformers"""
     manifest: Path | None = None
     """held-out recordings with transcripts: the transcripts are spoken; with --dialogues,
     recordings of the answers, where their words are the same"""
@@ -79,6 +81,8 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         if sum(given is not None for given in (self.manifest or self.dialogues, self.texts)) != 1:
             raise ValueError("give --manifest, --dialogues or both, or else --texts")
+        if (self.reader is None) == (self.asr is None):
+            raise ValueError("give one of --reader, --asr: who is to understand the speech")
         if self.parallel_head and not self.manifest:
             raise ValueError("--parallel-head needs --manifest: recordings tell it how long to be")
         if self.num_utterances < 0:
@@ -91,7 +95,8 @@ def main(argv: list[str] | None = None) -> None:
     sampling = Sampling(config.seed, config.temperature, config.top_k)
     device = pick_device(config.device)
     dtype = pick_dtype(config.dtype, device)
-    reader = load_reader(config.reader, device=device)
+    asr = AsrListener(config.asr, device=device) if config.asr else None
+    reader = load_reader(config.reader, device=device) if config.reader else None
     talker = load_talker(
         config.gemma, config.finetune, config.mimi, config.head, device=device, dtype=dtype
     )
@@ -99,15 +104,16 @@ def main(argv: list[str] | None = None) -> None:
     if config.parallel_head:
         parallel = load_parallel_head(config.parallel_head, device=device)
         refuse_misfit(parallel, talker.conversation.model, talker.mimi, flag="--parallel-head")
-    listener = Listener(talker.conversation.encoder, reader)
+    listener = asr or Listener(talker.conversation.encoder, reader)
     output = create_output(
         config.out,
         config,
         command="speech_head.evaluate",
         inputs={
             "head": config.head, "parallel_head": config.parallel_head, "reader": config.reader,
-            "manifest": config.manifest, "texts": config.texts, "dialogues": config.dialogues,
-            "gemma": config.gemma, "finetune": config.finetune, "mimi": config.mimi,
+            "asr": config.asr, "manifest": config.manifest, "texts": config.texts,
+            "dialogues": config.dialogues, "gemma": config.gemma, "finetune": config.finetune,
+            "mimi": config.mimi,
         },
         resume=config.resume,
     )  # fmt: skip

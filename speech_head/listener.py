@@ -1,4 +1,4 @@
-"""What is understood of speech: Gemma's audio tower, then the CTC reader.
+"""What is understood of speech: by Gemma's audio tower and the CTC reader, or by any recogniser.
 
 listener = load_listener("google/gemma-4-E4B-it", Path("runs/reader"), device=torch.device("cpu"))
 [text] = listener.transcribe([samples_N], 24_000)
@@ -7,14 +7,24 @@ listener = load_listener("google/gemma-4-E4B-it", Path("runs/reader"), device=to
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from transformers import pipeline
 
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, resample
 from data_manifests.config import InputError
 from stage1_rvq.gemma import AudioEncoder, load_audio_encoder
 from stage1_rvq.reader import CTCReader, load_reader
+
+
+class Transcriber(Protocol):
+    """Whatever hears."""
+
+    def transcribe(self, waveforms: Sequence[np.ndarray], sample_rate_hz: int) -> list[str]:
+        """What is heard in mono waveforms of a given rate, each at least 40 ms long."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -54,3 +64,32 @@ def load_listener(gemma: str, reader: Path, *, device: torch.device) -> Listener
     """
     encoder = load_audio_encoder(gemma, device=device, dtype=torch.float32)
     return Listener(encoder, load_reader(reader, device=device))
+
+
+class AsrListener:
+    """Any speech recogniser of transformers (CTC, Whisper, ...): an ear that had no part in the
+    training. It hears one recording at a time: to some, wav2vec 2.0 among them, padding matters."""
+
+    def __init__(self, name: str, *, device: torch.device) -> None:
+        """
+        Args:
+            name: hub name or folder.
+            device: where it runs.
+
+        Raises:
+            InputError: not found, or no speech recogniser.
+        """
+        try:
+            self._pipeline: Any = pipeline(
+                "automatic-speech-recognition", model=name, device=device, batch_size=1
+            )
+        except (OSError, ValueError, KeyError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise InputError(f"--asr {name}: no speech recogniser: {reason}") from None
+
+    def transcribe(self, waveforms: Sequence[np.ndarray], sample_rate_hz: int) -> list[str]:
+        """As `Transcriber.transcribe`; no text where the recogniser writes none."""
+        rate_hz = self._pipeline.feature_extractor.sampling_rate
+        resampled = [resample(waveform, sample_rate_hz, rate_hz) for waveform in waveforms]
+        heard = self._pipeline([{"raw": raw, "sampling_rate": rate_hz} for raw in resampled])
+        return [result["text"].strip() for result in heard]

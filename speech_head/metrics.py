@@ -1,4 +1,4 @@
-"""Speak held-out answers, read them back, and count: the stage-4 row of the report."""
+"""Speak held-out answers, have them read back, and count: the stage-4 row of the report."""
 
 # F Mimi frames (12.5 per second), K codebooks, N samples
 
@@ -15,7 +15,7 @@ from data_manifests.manifest import read_utterance_audio
 from speech_head.answer import answer_states
 from speech_head.generate import Talker
 from speech_head.held_out import HeldOut
-from speech_head.listener import Listener
+from speech_head.listener import Transcriber
 from speech_head.mimi import Mimi
 from speech_head.parallel import ParallelHead
 from speech_head.stream import End, Sampling, speak_answers
@@ -47,7 +47,7 @@ class Spoken:
 def speak_and_read(
     batch: Sequence[HeldOut],
     talker: Talker,
-    listener: Listener,
+    listener: Transcriber,
     sampling: Sampling,
     parallel: ParallelHead | None = None,
 ) -> list[Spoken]:
@@ -81,7 +81,7 @@ def speak_and_read(
     return [Spoken(*row) for row in columns]
 
 
-def _read(speech: Sequence[Tensor], mimi: Mimi, listener: Listener) -> list[str]:
+def _read(speech: Sequence[Tensor], mimi: Mimi, listener: Transcriber) -> list[str]:
     return listener.transcribe(
         [samples_N.cpu().numpy() for samples_N in speech], mimi.sample_rate_hz
     )

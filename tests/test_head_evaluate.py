@@ -2,11 +2,19 @@
 
 import json
 
+import numpy as np
 import pytest
 import soundfile
 import torch
 from conftest import run
 from head_world import ANSWER, QUESTION, make_head, models
+from transformers import (
+    Wav2Vec2Config,
+    Wav2Vec2CTCTokenizer,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2ForCTC,
+    Wav2Vec2Processor,
+)
 
 from data_manifests.config import InputError
 from data_manifests.manifest import read_manifest, write_manifest
@@ -14,6 +22,7 @@ from speech_head import evaluate
 from speech_head import held_out as held_out_module
 from speech_head.answer import answer_states
 from speech_head.held_out import gemma_answers
+from speech_head.listener import AsrListener
 from stage3_finetune.dialogue import Turn
 
 
@@ -93,4 +102,40 @@ def test_the_published_head_is_measured_beside_ours(head_world, tmp_path):
     with pytest.raises(InputError, match="not a SpeechHeadConfig"):
         other = ("--head", tmp_path / "parallel", *models(head_world)[2:])
         run(evaluate.main, *other, *words[-4:], *manifest, "--out", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.fixture(scope="module")
+def recogniser(tmp_path_factory):
+    """A tiny wav2vec 2.0 with random weights, saved as recognisers on the hub are."""
+    folder = tmp_path_factory.mktemp("asr")
+    letters = {token: i for i, token in enumerate(["<pad>", "<unk>", "|", *"abdeɛ"])}
+    (folder / "vocab.json").write_text(json.dumps(letters))
+    tokenizer = Wav2Vec2CTCTokenizer(str(folder / "vocab.json"), pad_token="<pad>")
+    extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True)
+    Wav2Vec2Processor(extractor, tokenizer).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = Wav2Vec2Config(
+        vocab_size=len(letters), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=16, conv_dim=(8, 8), conv_stride=(10, 8), conv_kernel=(10, 8),
+        num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2, pad_token_id=0,
+    )  # fmt: skip
+    Wav2Vec2ForCTC(config).save_pretrained(folder)
+    return folder
+
+
+def test_another_recogniser_can_be_the_judge(head_world, recogniser, tmp_path):
+    words = (*models(head_world), "--manifest", head_world / "train.jsonl", "--num-utterances", 2)
+    run(evaluate.main, *words, "--asr", recogniser, "--out", tmp_path / "out")
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["num_held_out"] == 2 and metrics["wer_teacher"] > 0.5
+    listener = AsrListener(str(recogniser), device=torch.device("cpu"))
+    clips = [0.1 * np.random.default_rng(n).standard_normal(n).astype("f4") for n in (9000, 24000)]
+    together = listener.transcribe(clips, 24_000)
+    assert together == [listener.transcribe([clip], 24_000)[0] for clip in clips]
+    assert all(together)
+    with pytest.raises(InputError, match="give one of --reader, --asr"):
+        run(evaluate.main, *words, "--out", tmp_path / "x")
+    with pytest.raises(InputError, match="--asr nothing: no speech recogniser"):
+        run(evaluate.main, *words, "--asr", "nothing", "--out", tmp_path / "x")
     assert not (tmp_path / "x").exists()
