@@ -8,15 +8,13 @@ import torch
 from torch import Tensor
 
 from data_manifests.error_rates import compute_error_rates
+from speech_head.build import AnyHead
 from speech_head.data import HeadExample, StatesFolder, StatesFormat, collate
 from speech_head.listener import Listener, load_listener
 from speech_head.mimi import Mimi, load_mimi, refuse_other_codec
 from speech_head.model import SpeechHead
-from speech_head.parallel import ParallelHead
 from speech_head.stream import End, Sampling, speak_answers
 from stage1_rvq.data import iterate_batches
-
-AnyHead = SpeechHead | ParallelHead
 
 
 @dataclass(frozen=True)

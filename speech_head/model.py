@@ -15,6 +15,7 @@ likewise).
 # L Gemma layers, D width of Gemma, W width of the head, N frames of a batch end to end
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -32,6 +33,8 @@ from stage2_speechless.frame_decoder import (
     FrameDecoderConfig,
     build_transformer,
 )
+
+Reads = Literal["gate", "sum", "states", "embedding"]
 
 LOOK_AHEAD = 2  # tokens after the cursor; as arXiv:2509.08753
 
@@ -53,6 +56,8 @@ class SpeechHeadConfig:
         depth_layers: its layers.
         depth_heads: its attention heads.
         dropout: on inputs and on states before the heads, in training.
+        reads: what of a token is read: its states and its embedding, gated or summed, or only one
+            of the two.
     """
 
     state_width: int = 2560
@@ -67,6 +72,7 @@ class SpeechHeadConfig:
     depth_layers: int = 2
     depth_heads: int = 8
     dropout: float = 0.1
+    reads: Reads = "gate"
 
 
 @dataclass(frozen=True)
@@ -103,11 +109,15 @@ class SpeechHead(
     def __init__(self, config: SpeechHeadConfig) -> None:
         super().__init__()
         self.config = config
-        self.layer_scales_LD = nn.Parameter(torch.ones(config.num_state_layers, config.state_width))
-        self.layer_logits_L = nn.Parameter(torch.zeros(config.num_state_layers))
-        self.read_states = nn.Linear(config.state_width, config.width)
-        self.read_embeddings = nn.Linear(config.state_width, config.width)
-        self.gate = nn.Linear(2 * config.width, config.width)
+        if config.reads != "embedding":
+            shape = (config.num_state_layers, config.state_width)
+            self.layer_scales_LD = nn.Parameter(torch.ones(shape))
+            self.layer_logits_L = nn.Parameter(torch.zeros(config.num_state_layers))
+            self.read_states = nn.Linear(config.state_width, config.width)
+        if config.reads != "states":
+            self.read_embeddings = nn.Linear(config.state_width, config.width)
+        if config.reads == "gate":
+            self.gate = nn.Linear(2 * config.width, config.width)
         self.read_ahead = nn.Linear(LOOK_AHEAD * config.width, config.width, bias=False)
         # Code c of codebook k is token k V + c; one more token stands before the first frame.
         self.temporal = build_transformer(
@@ -127,6 +137,10 @@ class SpeechHead(
                 config.depth_layers, config.depth_heads,
             )
         )  # fmt: skip
+
+    @property
+    def device(self) -> torch.device:
+        return self.code0_head.weight.device
 
     @property
     def end_of_speech(self) -> int:
@@ -185,12 +199,25 @@ class SpeechHead(
             `[B, S, W]`; a token does not depend on the tokens beside it.
         """
         width = (self.config.state_width,)
+        if self.config.reads == "embedding":
+            return self.read_embeddings(F.rms_norm(embeddings_BSD.float(), width))
         scaled_BSLD = F.rms_norm(states_BSLD.float(), width) * self.layer_scales_LD
         mixed_BSD = torch.einsum("bsld,l->bsd", scaled_BSLD, self.layer_logits_L.softmax(dim=0))
         from_states_BSW = self.read_states(mixed_BSD)
+        if self.config.reads == "states":
+            return from_states_BSW
         from_text_BSW = self.read_embeddings(F.rms_norm(embeddings_BSD.float(), width))
+        if self.config.reads == "sum":
+            return from_states_BSW + from_text_BSW
         gate_BSW = self.gate(torch.cat([from_states_BSW, from_text_BSW], dim=-1)).sigmoid()
         return gate_BSW * from_states_BSW + (1 - gate_BSW) * from_text_BSW
+
+    def layer_shares(self) -> dict[str, float]:
+        """For the training log: how much each layer counts in the mix of states."""
+        if self.config.reads == "embedding":
+            return {}
+        shares_L = self.layer_logits_L.detach().softmax(dim=0).tolist()
+        return {f"layer_{i}": share for i, share in enumerate(shares_L)}
 
     def text_under_cursor(self, tokens_BSW: Tensor, cursor_BF: Tensor) -> Tensor:
         """The token at each frame's cursor, and what follows it; `[B, F, W]`. After the last token

@@ -101,6 +101,15 @@ class ParallelHead(
         )
         self.codes = nn.Linear(config.width, config.num_codebooks * config.codebook_size)
 
+    @property
+    def device(self) -> torch.device:
+        return self.queries_FW.device
+
+    def layer_shares(self) -> dict[str, float]:
+        """For the training log: how much each layer counts in the mix of states."""
+        shares_L = self.layer_logits_L.detach().softmax(dim=0).tolist()
+        return {f"layer_{i}": share for i, share in enumerate(shares_L)}
+
     def forward(self, batch: HeadBatch, codebook_weights_K: Tensor) -> ParallelLoss:
         """Training loss of a batch; padding changes nothing.
 
@@ -156,14 +165,13 @@ class ParallelHead(
             int64 codes `[F, K]` of each, on the CPU.
         """
         assert not self.training, "call .eval() before generating"
-        device = self.queries_FW.device
-        states = [answer.states_SLD.float().to(device) for answer in answers]
+        states = [answer.states_SLD.float().to(self.device) for answer in answers]
         lengths_B = torch.tensor([len(states_SLD) for states_SLD in states])
         token_mask_BS = torch.arange(int(lengths_B.max())) < lengths_B[:, None]
         logits_BFKV = self.logits(
             pad_sequence(states, batch_first=True),
-            token_mask_BS.to(device),
-            torch.tensor(num_frames, device=device),
+            token_mask_BS.to(self.device),
+            torch.tensor(num_frames, device=self.device),
         )
         codes_BFK = logits_BFKV.argmax(dim=-1).cpu()
         return [codes_FK[:num] for codes_FK, num in zip(codes_BFK, num_frames, strict=True)]

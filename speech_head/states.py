@@ -71,6 +71,9 @@ class StatesConfig:
     """hub name or folder of Mimi"""
     num_codebooks: int = 8
     """Mimi codebooks to use, coarsest first"""
+    states: bool = True
+    """cache Gemma's states; --no-states caches only which tokens there are, for a head that learns
+    to pronounce (speech_head.train --reads embedding), and is small and quick"""
     skip_bad_audio: bool = False
     """list unusable recordings in skipped.jsonl and go on, instead of stopping at the first"""
     batch_size: int = 8
@@ -115,8 +118,8 @@ def main(argv: list[str] | None = None) -> None:
         Listener(conversation.encoder, load_reader(config.reader, device=device)),
     )  # fmt: skip
     fmt = StatesFormat(
-        gemma.config.text_config.hidden_size, len(LAYERS), models.mimi.num_codebooks,
-        models.mimi.codebook_size, models.mimi.frame_rate_hz,
+        gemma.config.text_config.hidden_size, len(LAYERS) if config.states else 0,
+        models.mimi.num_codebooks, models.mimi.codebook_size, models.mimi.frame_rate_hz,
     )  # fmt: skip
     output = create_output(
         config.out,
@@ -175,7 +178,7 @@ def _write_shards(utterances: list[Utterance], models: _Models, config: StatesCo
                 else:
                     aligned.append((utterance, *result))
             for batch in iterate_batches(len(aligned), config.batch_size):
-                rows += _read_states([aligned[i] for i in batch], models)
+                rows += _read_states([aligned[i] for i in batch], models, config.states)
             write_json_lines(skipped_path, skipped)
             _write_shard(index_path, rows)
     if len(skipped) == len(utterances):
@@ -214,9 +217,17 @@ def _align(
 
 
 def _read_states(
-    aligned: list[tuple[Utterance, SpokenText, Tensor, Tensor]], models: _Models
+    aligned: list[tuple[Utterance, SpokenText, Tensor, Tensor]], models: _Models, with_states: bool
 ) -> list[_Row]:
-    answers = answer_states(models.gemma, [text for _, text, _, _ in aligned])
+    texts = [text for _, text, _, _ in aligned]
+    if with_states:
+        answers = answer_states(models.gemma, texts)
+    else:
+        rows = [embed_tokens(models.gemma, text.ids_S) for text in texts]
+        answers = [
+            AnswerTokens(text.ids_S, rows_SD[:, None][:, :0], rows_SD)
+            for text, rows_SD in zip(texts, rows, strict=True)
+        ]
     return [
         _Row(utterance, tokens, codes_FK, cursor_F)
         for (utterance, _, codes_FK, cursor_F), tokens in zip(aligned, answers, strict=True)

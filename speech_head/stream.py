@@ -93,7 +93,7 @@ class HeadStream:
                 )
                 for id_ in ids
             ]
-        ).to(head.gate.weight.device)
+        ).to(head.device)
         self._cache = DynamicCache(config=head.temporal.config)
         self._before_AW = head.start_of_speech(len(ids))
         self._num_frames = 0

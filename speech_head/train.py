@@ -8,9 +8,9 @@ understands best (lowest CER on dev texts that the head speaks by itself); witho
 with the lowest dev loss, without dev the last. Runs unchanged under `accelerate launch`.
 """
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
@@ -20,16 +20,14 @@ from transformers import get_cosine_schedule_with_warmup
 
 from data_manifests.artifact import create_output
 from data_manifests.config import InputError, parse_config, run_command
+from speech_head.build import AnyHead, Architecture, build_head, start_from
 from speech_head.data import StatesFolder, collate, refuse_other_states
-from speech_head.dev_set import AnyHead, Dev, load_judge, measure_loss, measure_speech
-from speech_head.model import SpeechHead, SpeechHeadConfig
-from speech_head.parallel import ParallelHead, ParallelHeadConfig
+from speech_head.dev_set import Dev, load_judge, measure_loss, measure_speech
+from speech_head.model import Reads
 from stage1_rvq.checkpoint import resume_from_latest, save_checkpoint
 from stage1_rvq.device import DtypeName, pick_device, pick_dtype, seed_step
 from stage1_rvq.training_log import TrainingLog
 from stage2_speechless.data import BucketedBatches, refuse_bad_dropout
-
-Architecture = Literal["cursor", "parallel"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +51,12 @@ class TrainConfig:
     """dev texts spoken and read back at each measurement"""
     architecture: Architecture = "cursor"
     """parallel: the published head, for comparison (see parallel.py); has no code-frame decoder"""
+    init_from: str | None = None
+    """head (folder or hub name) of the same shape whose weights this one starts from; it may have
+    read embeddings only"""
+    reads: Reads = "gate"
+    """what of a token is read: its states and its embedding, gated or summed, or only one of the
+    two (the parallel head reads states)"""
     width: int | None = None
     """width of the temporal transformer; where not given 1024 (parallel: 1536)"""
     num_layers: int | None = None
@@ -124,7 +128,21 @@ def main(argv: list[str] | None = None) -> None:
             )
         dev = Dev(dev_states, judge)
     seed_step(config.seed, -1)
-    head = build_head(config, states).to(accelerator.device)
+    head = build_head(
+        states, config.architecture,
+        shape={
+            "width": config.width, "num_layers": config.num_layers, "num_heads": config.num_heads,
+            "dropout": config.dropout,
+        },
+        cursor_shape={
+            "depth_width": config.depth_width, "depth_layers": config.depth_layers,
+            "depth_heads": config.depth_heads, "reads": config.reads,
+        },
+    )  # fmt: skip
+    if config.init_from:
+        missing = start_from(head, config.init_from)
+        print(f"--init-from: at random stay {', '.join(missing) or 'none'}", file=sys.stderr)
+    head.to(accelerator.device)
     output = create_output(
         config.out,
         config,
@@ -135,6 +153,7 @@ def main(argv: list[str] | None = None) -> None:
             "reader": config.reader,
             "gemma": config.gemma if config.reader else None,
             "mimi": config.mimi if config.reader else None,
+            "init_from": config.init_from,
         },
         resume=config.resume,
     )
@@ -192,30 +211,6 @@ def main(argv: list[str] | None = None) -> None:
         print(config.out)
 
 
-def build_head(config: TrainConfig, states: StatesFolder) -> AnyHead:
-    """A head with random weights that fits some states."""
-    fmt = states.format
-    shape: dict[str, Any] = {
-        "state_width": fmt.state_width, "num_state_layers": fmt.num_state_layers,
-        "num_codebooks": fmt.num_codebooks, "codebook_size": fmt.codebook_size,
-        "frame_rate_hz": fmt.frame_rate_hz,
-    }  # fmt: skip
-    given = {
-        "width": config.width, "num_layers": config.num_layers, "num_heads": config.num_heads,
-        "dropout": config.dropout,
-    }  # fmt: skip
-    shape |= {name: value for name, value in given.items() if value is not None}
-    if config.architecture == "parallel":
-        longest = max(utterance.num_frames for utterance in states.utterances)
-        return ParallelHead(ParallelHeadConfig(**shape, max_frames=longest))
-    return SpeechHead(
-        SpeechHeadConfig(
-            **shape, depth_width=config.depth_width, depth_layers=config.depth_layers,
-            depth_heads=config.depth_heads,
-        )
-    )  # fmt: skip
-
-
 def _measure_and_save(
     config: TrainConfig, step: int, head: AnyHead, dev: Dev | None, log: TrainingLog
 ) -> None:
@@ -223,7 +218,7 @@ def _measure_and_save(
     step."""
     head.eval()
     if dev:
-        weights_K = torch.tensor(config.codebook_weights, device=head.layer_logits_L.device)
+        weights_K = torch.tensor(config.codebook_weights, device=head.device)
         metrics = measure_loss(head, dev.states, weights_K, config.batch_size)
         judged_by = "loss"
         if dev.judge:
@@ -233,9 +228,7 @@ def _measure_and_save(
             )  # fmt: skip
             judged_by = "cer"
         best_before = log.lowest("dev", judged_by)
-        layers_L = head.layer_logits_L.detach().softmax(dim=0)
-        shares = {f"layer_{i}": float(share) for i, share in enumerate(layers_L)}
-        log.log(step, "dev", **metrics, **shares)
+        log.log(step, "dev", **metrics, **head.layer_shares())
         if metrics[judged_by] >= best_before:
             return
     head.save_pretrained(config.out / "model")

@@ -52,6 +52,9 @@ class TrainConfig:
     """codebooks, coarsest first"""
     codebook_size: int = 2048
     """codes per codebook; training needs 20 frames for each"""
+    min_code_usage: float = RVQConfig.min_code_usage
+    """a code that fewer frames of a batch take, on average, is replaced by one of its frames; 0
+    replaces none"""
     steps: int = 20_000
     """optimizer steps"""
     batch_frames: int = 8192
@@ -111,6 +114,7 @@ def main(argv: list[str] | None = None) -> None:
             dim=embeddings.dim,
             num_codebooks=config.num_codebooks,
             codebook_size=config.codebook_size,
+            min_code_usage=config.min_code_usage,
         )
     ).to(accelerator.device)
     # Only the task loss trains the linear maps; codebooks follow by moving average in the forward

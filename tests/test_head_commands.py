@@ -18,6 +18,7 @@ from speech_head.answer import answer_states
 from speech_head.data import StatesFolder
 from speech_head.generate import Speech, tokenize_within_limit
 from speech_head.mimi import load_mimi, tiny_mimi
+from speech_head.model import load_head
 from speech_head.stream import Sampling
 from stage1_rvq.checkpoint import list_checkpoints
 from stage3_finetune.dialogue import Turn
@@ -150,3 +151,32 @@ def test_states_and_settings_that_do_not_fit_are_refused(head_world, tmp_path):
     with pytest.raises(InputError, match="--dev-states has num_codebooks = 4, --states has 8"):
         make_head(head_world, tmp_path / "b", "--dev-states", tmp_path / "four")
     assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
+
+
+def test_a_head_learns_to_pronounce_first_and_to_read_states_later(head_world, tmp_path):
+    make_states(head_world, tmp_path / "texts", "--no-states")
+    texts, states_ = StatesFolder(tmp_path / "texts"), StatesFolder(head_world / "states")
+    cached = texts.read(texts.utterances[0])
+    whole = states_.read(states_.utterances[0])
+    assert cached.states_SLD.shape == (len(whole.states_SLD), 0, 64)
+    assert torch.equal(cached.embeddings_SD, whole.embeddings_SD)
+    assert torch.equal(cached.codes_FK, whole.codes_FK)
+    only_text = ("--states", tmp_path / "texts", "--dev-states", tmp_path / "texts")
+    with pytest.raises(InputError, match="train with --reads embedding"):
+        make_head(head_world, tmp_path / "x", *only_text)
+    make_head(head_world, tmp_path / "first", *only_text, "--reads", "embedding", "--steps", 4)
+    first = ("--init-from", tmp_path / "first", "--steps", 1, "--learning-rate", 0)
+    make_head(head_world, tmp_path / "second", *first)
+    before, after = (
+        load_head(str(tmp_path / name), device=torch.device("cpu")).state_dict()
+        for name in ("first", "second")
+    )
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert {name.split(".")[0] for name in after.keys() - before.keys()} == {
+        "gate", "layer_logits_L", "layer_scales_LD", "read_states",
+    }  # fmt: skip
+    with pytest.raises(InputError, match="--init-from has width = 32, this head has 48"):
+        make_head(head_world, tmp_path / "x", *first, "--width", 48)
+    with pytest.raises(InputError, match="for --architecture cursor"):
+        make_head(head_world, tmp_path / "x", *first, "--architecture", "parallel")
+    assert not (tmp_path / "x").exists()

@@ -80,6 +80,21 @@ def test_padding_changes_nothing_in_the_loss():
     torch.testing.assert_close(batched.end, (single[0].end + single[1].end) / 2)
 
 
+@pytest.mark.parametrize("reads", ["gate", "sum", "states", "embedding"])
+def test_what_is_read_of_a_token_is_what_was_asked_for(reads):
+    torch.manual_seed(0)
+    head = SpeechHead(replace(CONFIG, reads=reads))
+    example, other = make_example(5, 6, seed=1), make_example(5, 6, seed=2)
+    read = head.read_tokens(example.states_SLD[None], example.embeddings_SD[None])
+    other_states = head.read_tokens(other.states_SLD[None], example.embeddings_SD[None])
+    other_text = head.read_tokens(example.states_SLD[None], other.embeddings_SD[None])
+    assert torch.equal(read, other_states) == (reads == "embedding")
+    assert torch.equal(read, other_text) == (reads == "states")
+    head(collate([example]), WEIGHTS).total.backward()
+    assert all(parameter.grad is not None for parameter in head.parameters())
+    assert len(head.layer_shares()) == (0 if reads == "embedding" else 6)
+
+
 def test_hidden_history_changes_what_a_frame_hears_but_not_what_it_is_to_say():
     """Hidden for good, every frame is predicted from its text alone."""
     head = make_head()

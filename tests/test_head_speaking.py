@@ -19,6 +19,7 @@ from speech_head.answer import answer_states
 from speech_head.generate import Speech, tokenize_within_limit
 from speech_head.mimi import tiny_mimi
 from speech_head.stream import Sampling, speak_answers
+from stage3_finetune.dialogue import Turn
 
 
 def test_a_typed_question_is_answered_aloud(head_world, tmp_path):
@@ -56,6 +57,23 @@ def test_streamed_speech_is_the_speech_of_the_whole_text(talker, chunk):
     assert torch.equal(torch.stack(speech.frames), codes_FK) and speech.end == end
     offline_N = talker.mimi.decode(codes_FK).numpy()
     np.testing.assert_allclose(streamed_N, offline_N, rtol=0, atol=1e-4)
+
+
+def test_the_tenth_turn_is_spoken_as_the_first(talker):
+    """The conversation goes on; of the speech before, the head keeps nothing."""
+    text = tokenize_within_limit(ANSWER, talker.tokenizer)
+    spoken = []
+    for turn in range(10):
+        if turn % 9:
+            list(Speech(talker, Sampling(seed=turn)).say(talker.answer(Turn("user", QUESTION))))
+            continue
+        speech = Speech(talker, Sampling())
+        samples = list(speech.say(answer_states(talker.conversation.model, [text])))
+        spoken.append((torch.stack(speech.frames), np.concatenate(samples)))
+    assert len(talker.conversation.turns) == 2 * 8
+    talker.conversation.turns.clear()
+    (first_FK, first_N), (tenth_FK, tenth_N) = spoken
+    assert torch.equal(first_FK, tenth_FK) and np.array_equal(first_N, tenth_N)
 
 
 def test_seed_decides_what_is_heard(head_world, tmp_path):
