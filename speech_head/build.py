@@ -21,7 +21,7 @@ Architecture = Literal["cursor", "parallel"]
 AnyHead = SpeechHead | ParallelHead
 
 # A head that reads states may start from one that does not.
-MAY_DIFFER = {"num_state_layers", "reads", "dropout"}
+MAY_DIFFER = {"num_state_layers", "reads", "dropout", "text_dropout"}
 
 
 def build_head(

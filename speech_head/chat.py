@@ -65,6 +65,8 @@ class ChatConfig:
     """draw codes from the k most probable; 0 draws from all"""
     pace: float = Sampling.pace
     """above 0 speaks faster, below 0 slower; -1 to 1 is a lot"""
+    guidance: float = Sampling.guidance
+    """above 1 keeps closer to the text; for a head trained with --text-dropout"""
     seed: int = 0
     """another seed says the same another way"""
     device: str = "auto"
@@ -110,7 +112,7 @@ def reply(talker: Talker, question: Turn, config: ChatConfig, player: list[str] 
     number = len(list(config.out.glob("answer_*.wav"))) + 1
     # Every turn draws other numbers, and the same ones when the conversation is repeated.
     seed = derive_seed(config.seed, number)
-    sampling = Sampling(seed, config.temperature, config.top_k, config.pace)
+    sampling = Sampling(seed, config.temperature, config.top_k, config.pace, config.guidance)
     speech = Speech(talker, sampling)
     shown = ""
 

@@ -67,6 +67,8 @@ class EvaluateConfig:
     """of sampling; 0 takes the most probable code"""
     top_k: int = Sampling.top_k
     """draw codes from the k most probable; 0 draws from all"""
+    guidance: float = Sampling.guidance
+    """above 1 keeps closer to the text; for a head trained with --text-dropout"""
     batch_size: int = 16
     """texts spoken together; changes nothing but speed"""
     seed: int = 0
@@ -92,7 +94,7 @@ class EvaluateConfig:
 def main(argv: list[str] | None = None) -> None:
     """Measure, write `metrics.json`, print the table."""
     config = parse_config(EvaluateConfig, argv)
-    sampling = Sampling(config.seed, config.temperature, config.top_k)
+    sampling = Sampling(config.seed, config.temperature, config.top_k, guidance=config.guidance)
     device = pick_device(config.device)
     dtype = pick_dtype(config.dtype, device)
     asr = AsrListener(config.asr, device=device) if config.asr else None

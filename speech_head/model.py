@@ -58,6 +58,8 @@ class SpeechHeadConfig:
         dropout: on inputs and on states before the heads, in training.
         reads: what of a token is read: its states and its embedding, gated or summed, or only one
             of the two.
+        text_dropout: how often an utterance was not told its text in training; above 0, what is
+            drawn can be guided (see `Sampling`).
     """
 
     state_width: int = 2560
@@ -73,6 +75,7 @@ class SpeechHeadConfig:
     depth_heads: int = 8
     dropout: float = 0.1
     reads: Reads = "gate"
+    text_dropout: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,9 @@ class SpeechHead(
         tokens_BSW = self.read_tokens(batch.states_BSLD, batch.embeddings_BSD)
         tokens_BSW = tokens_BSW * batch.token_mask_BS[..., None]
         text_BFW = self.text_under_cursor(tokens_BSW, batch.cursor_BF)
+        if self.training and self.config.text_dropout:
+            is_told_B = torch.rand(len(text_BFW), device=self.device) >= self.config.text_dropout
+            text_BFW = text_BFW * is_told_B[:, None, None]
         frames_BFW = self.embed_frames(batch.codes_BFK)
         if history_dropout:
             is_told_BF = torch.rand_like(frames_BFW[..., 0]) >= history_dropout

@@ -59,6 +59,8 @@ class SpeakConfig:
     """draw codes from the k most probable; 0 draws from all"""
     pace: float = Sampling.pace
     """above 0 speaks faster, below 0 slower; -1 to 1 is a lot"""
+    guidance: float = Sampling.guidance
+    """above 1 keeps closer to the text; for a head trained with --text-dropout"""
     seed: int = 0
     """another seed says the same another way"""
     json: bool = False
@@ -95,7 +97,7 @@ class Recording:
 def main(argv: list[str] | None = None) -> None:
     """Speak; prints text and path."""
     config = parse_config(SpeakConfig, argv)
-    sampling = Sampling(config.seed, config.temperature, config.top_k, config.pace)
+    sampling = Sampling(config.seed, config.temperature, config.top_k, config.pace, config.guidance)
     if config.text is not None and not config.text.strip():
         raise InputError("--text is empty: nothing to say")
     device = pick_device(config.device)

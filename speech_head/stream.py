@@ -25,9 +25,11 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
+from data_manifests.config import InputError
 from speech_head.answer import MAX_ANSWER_TOKENS, AnswerTokens
 from speech_head.data import HeadExample
 from speech_head.model import LOOK_AHEAD, SpeechHead
+from stage2_speechless.frame_decoder import guide
 from stage2_speechless.sampling import refuse_bad_sampling, sample_codes, utterance_uniforms
 
 # How an utterance ended: by itself; still sounding though all was said; with text left unsaid.
@@ -43,12 +45,15 @@ class Sampling:
         temperature: as `sample_codes`.
         top_k: as `sample_codes`.
         pace: added to the logits of moving on to the next token; above 0 is faster.
+        guidance: above 1, codes are drawn further towards what the text adds to them; other than 1
+            only for a head trained with text dropout, and at twice the work.
     """
 
     seed: int = 0
     temperature: float = 0.7
     top_k: int = 50
     pace: float = 0.0
+    guidance: float = 1.0
 
     def __post_init__(self) -> None:
         refuse_bad_sampling(self.temperature, self.top_k)
@@ -76,8 +81,13 @@ class HeadStream:
             head: from `load_head`.
             ids: one an utterance; decide, with the seed, what is drawn for it.
             sampling: how.
+
+        Raises:
+            InputError: guidance, of a head that cannot be guided.
         """
         assert not head.training, "call .eval() before generating"
+        if sampling.guidance != 1 and not head.config.text_dropout:
+            raise InputError("--guidance needs a head trained with --text-dropout")
         self.head = head
         self.sampling = sampling
         self.cursors: list[list[int]] = [[] for _ in ids]
@@ -131,9 +141,11 @@ class HeadStream:
         head, sampling = self.head, self.sampling
         speaking = self._speaking()
         cursors = [min(self._next_cursor[i], len(self._tokens[i]) - 1) for i in speaking]
-        states_AW = self._temporal_step(speaking, cursors)
+        states_AW, untold_AW = self._temporal_step(speaking, cursors)
         uniforms_AK = self._uniforms[speaking, self._num_frames]
         logits_AV = head.code0_head(states_AW)
+        if untold_AW is not None:
+            logits_AV = guide(logits_AV, head.code0_head(untold_AW), sampling.guidance)
         # Speech ends on the token that closes the turn, and nowhere before it.
         is_last = [
             self._is_closed[i] and cursor == len(self._tokens[i]) - 1
@@ -151,7 +163,8 @@ class HeadStream:
             return {}
         codes_AK = head.frame_decoder.generate(
             states_AW[kept], code0_A[kept], uniforms_AK[kept, 1:-1],
-            temperature=sampling.temperature, top_k=sampling.top_k,
+            temperature=sampling.temperature, top_k=sampling.top_k, guidance=sampling.guidance,
+            unconditional_ND=None if untold_AW is None else untold_AW[kept],
         )  # fmt: skip
         advance_logits = head.advance_head(states_AW[kept])
         advance_logits[:, 1:] += sampling.pace
@@ -167,7 +180,10 @@ class HeadStream:
         )
         return frames
 
-    def _temporal_step(self, speaking: list[int], cursors: list[int]) -> Tensor:
+    def _temporal_step(
+        self, speaking: list[int], cursors: list[int]
+    ) -> tuple[Tensor, Tensor | None]:
+        """States told the text and, where they are needed, states that were never told any."""
         windows = [
             self._tokens[i][cursor : cursor + LOOK_AHEAD + 1]
             for i, cursor in zip(speaking, cursors, strict=True)
@@ -175,8 +191,12 @@ class HeadStream:
         windows_AXW = pad_sequence(windows, batch_first=True)
         first_A1 = torch.zeros(len(speaking), 1, dtype=torch.long, device=windows_AXW.device)
         text_A1W = self.head.text_under_cursor(windows_AXW, first_A1)
-        inputs_A1W = self._before_AW[:, None] + text_A1W
-        return self.head.temporal_states(inputs_A1W, self._cache)[:, 0]
+        before_A1W = self._before_AW[:, None]
+        if self.sampling.guidance == 1:
+            return self.head.temporal_states(before_A1W + text_A1W, self._cache)[:, 0], None
+        inputs_X1W = torch.cat([before_A1W + text_A1W, before_A1W])
+        states_AW, untold_AW = self.head.temporal_states(inputs_X1W, self._cache)[:, 0].chunk(2)
+        return states_AW, untold_AW
 
     def _move_on(self, utterance: int, cursor: int, advance: int, is_last: bool) -> None:
         self.cursors[utterance].append(cursor)
@@ -189,8 +209,9 @@ class HeadStream:
         """Rows that go on: their keys and values, and the frame just drawn."""
         if not rows:
             return
-        if len(rows) < len(self._before_AW):
-            self._cache.batch_select_indices(torch.tensor(rows, device=kept.device))
+        if (num_before := len(self._before_AW)) > len(rows):
+            both = rows if self.sampling.guidance == 1 else [*rows, *(num_before + r for r in rows)]
+            self._cache.batch_select_indices(torch.tensor(both, device=kept.device))
         is_going_on = torch.isin(kept, torch.tensor(rows, device=kept.device))
         self._before_AW = self.head.embed_frames(codes_AK[is_going_on][:, None])[:, 0]
 

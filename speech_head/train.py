@@ -73,6 +73,9 @@ class TrainConfig:
     """on inputs and states; where not given 0.1 (parallel: 0.05)"""
     history_dropout: float = 0.2
     """how often a frame is hidden from those after it: overfits later"""
+    text_dropout: float = 0.0
+    """how often an utterance is not told its text; above 0, speech can be guided (speak
+    --guidance)"""
     codebook_weights: tuple[float, ...] = (2.0, 1.5, 1.0, 1.0, 0.75, 0.75, 0.5, 0.5)
     """how much each codebook counts (defaults: the published gemma4-audio experiment)"""
     steps: int = 50_000
@@ -96,6 +99,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         refuse_bad_dropout("--history-dropout", self.history_dropout)
+        refuse_bad_dropout("--text-dropout", self.text_dropout)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -137,6 +141,7 @@ def main(argv: list[str] | None = None) -> None:
         cursor_shape={
             "depth_width": config.depth_width, "depth_layers": config.depth_layers,
             "depth_heads": config.depth_heads, "reads": config.reads,
+            "text_dropout": config.text_dropout,
         },
     )  # fmt: skip
     if config.init_from:

@@ -106,6 +106,8 @@ class FrameDecoder(nn.Module):
         *,
         temperature: float = 1.0,
         top_k: int = 0,
+        guidance: float = 1.0,
+        unconditional_ND: Tensor | None = None,
     ) -> Tensor:
         """Complete frames whose first codes are known.
 
@@ -115,17 +117,37 @@ class FrameDecoder(nn.Module):
             uniforms_NJ: float32 in [0, 1), one for each code to draw.
             temperature: as `sample_codes`.
             top_k: as `sample_codes`.
+            guidance: as `guide`; other than 1 only with `unconditional_ND`.
+            unconditional_ND: states of the same frames that were not told the text.
 
         Returns:
             codes_NK: int64, `code0_N` first.
         """
         cache = DynamicCache(config=self.transformer.config)
+        if unconditional_ND is not None:
+            states_ND = torch.cat([states_ND, unconditional_ND])
         projected_NW = self.project(states_ND)
         codes = [code0_N]
         for codebook, uniforms_N in enumerate(uniforms_NJ.unbind(dim=1)):
-            logits_NV = self.step(projected_NW, codes[-1], codebook, cache)
+            if unconditional_ND is None:
+                logits_NV = self.step(projected_NW, codes[-1], codebook, cache)
+            else:
+                both_NV = self.step(projected_NW, codes[-1].repeat(2), codebook, cache)
+                logits_NV = guide(*both_NV.chunk(2), guidance)
             codes.append(sample_codes(logits_NV, uniforms_N, temperature=temperature, top_k=top_k))
         return torch.stack(codes, dim=1)
+
+
+def guide(logits_NV: Tensor, unconditional_NV: Tensor, guidance: float) -> Tensor:
+    """Classifier-free guidance (Ho and Salimans, 2022, arXiv:2207.12598): how much more of what the
+    text adds.
+
+    Args:
+        logits_NV: told the text.
+        unconditional_NV: not told.
+        guidance: 1 gives the former, 0 the latter; above 1 goes beyond.
+    """
+    return torch.lerp(unconditional_NV, logits_NV, guidance)
 
 
 def build_transformer(

@@ -184,6 +184,37 @@ def test_pace_speaks_faster_and_slower():
     assert reached[0] < reached[1] < reached[2]
 
 
+def test_guidance_goes_from_what_is_said_without_the_text_to_beyond_it():
+    torch.manual_seed(0)
+    head = SpeechHead(replace(CONFIG, text_dropout=0.5)).eval()
+    examples = [make_example(6, 5, seed=n) for n in (1, 2, 3)]
+    others = [
+        replace(e, states_SLD=-e.states_SLD, embeddings_SD=-e.embeddings_SD) for e in examples
+    ]
+    told = {}
+    for guidance in (0.0, 1.0, 1.000001, 3.0):
+        codes, _ = speak(head, examples, sampling=Sampling(guidance=guidance))
+        told[guidance] = [codes_FK[:3] for codes_FK in codes]
+        alone, _ = speak(head, examples[1:2], ids=("b",), sampling=Sampling(guidance=guidance))
+        assert torch.equal(alone[0], codes[1])
+    assert all(map(torch.equal, told[1.0], told[1.000001]))
+    assert not all(map(torch.equal, told[1.0], told[3.0]))
+    codes, _ = speak(head, others, sampling=Sampling(guidance=0.0))
+    assert all(torch.equal(a[:3], b) for a, b in zip(codes, told[0.0], strict=True))
+    with pytest.raises(InputError, match="--guidance needs a head trained with --text-dropout"):
+        speak(make_head(), examples, sampling=Sampling(guidance=2.0))
+
+
+def test_text_dropout_hides_the_text_in_training_only():
+    torch.manual_seed(0)
+    head = SpeechHead(replace(CONFIG, text_dropout=0.999999))
+    example, other = make_example(9, 14, seed=1), make_example(9, 14, seed=2)
+    same_speech = replace(other, codes_FK=example.codes_FK, cursor_F=example.cursor_F)
+    for is_training in (True, False):
+        losses = [head.train(is_training)(collate([e]), WEIGHTS) for e in (example, same_speech)]
+        assert torch.equal(losses[0].total, losses[1].total) == is_training
+
+
 def test_layers_are_mixed_whatever_their_size():
     head, example = make_head(), make_example(5, 5, seed=8)
     sizes_L11 = torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0, 0.5])[:, None]
