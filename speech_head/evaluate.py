@@ -107,6 +107,10 @@ def main(argv: list[str] | None = None) -> None:
         parallel = load_parallel_head(config.parallel_head, device=device)
         refuse_misfit(parallel, talker.conversation.model, talker.mimi, flag="--parallel-head")
     listener = asr or Listener(talker.conversation.encoder, reader)
+    limit = config.num_utterances or None
+    held_out = None
+    if not config.dialogues:  # what cannot be spoken is refused before anything is written
+        held_out = given_texts(config.manifest, config.texts, talker, limit=limit)
     output = create_output(
         config.out,
         config,
@@ -123,13 +127,9 @@ def main(argv: list[str] | None = None) -> None:
         print(config.out)
         return
     output.record(device=str(device), dtype=str(dtype))
-    limit = config.num_utterances or None
-    if config.dialogues:
-        held_out = gemma_answers(
-            config.dialogues, config.manifest, talker, limit=limit, batch_size=config.batch_size
-        )
-    else:
-        held_out = given_texts(config.manifest, config.texts, talker, limit=limit)
+    held_out = held_out or gemma_answers(
+        config.dialogues, config.manifest, talker, limit=limit, batch_size=config.batch_size
+    )
     rows = held_out.rows
     spoken: list[Spoken] = []
     with tqdm(total=len(rows), desc="speak", unit=" texts") as progress:
@@ -137,7 +137,7 @@ def main(argv: list[str] | None = None) -> None:
             batch = [rows[i] for i in picks]
             spoken += speak_and_read(batch, talker, listener, sampling, parallel)
             progress.update(len(picks))
-    metrics = compute_metrics(spoken) | {"num_left_out": len(held_out.left_out)}
+    metrics = compute_metrics(spoken) | {"left_out": held_out.left_out}
     _write_speech(config.out, spoken, talker.mimi.sample_rate_hz)
     write_json(config.out / "metrics.json", metrics)
     output.finish()
@@ -158,7 +158,7 @@ def format_table(metrics: dict[str, Any]) -> str:
     }
     lines = [
         f"{metrics['num_held_out']} texts, {metrics['num_recorded']} of them recorded"
-        + (f"; {metrics['num_left_out']} left out" if metrics["num_left_out"] else "")
+        + (f"; {len(metrics['left_out'])} answers left out" if metrics["left_out"] else "")
     ]
     for key, name in names.items():
         value = metrics[key]
