@@ -172,3 +172,24 @@ def ugspeechdata_folder(folder, transcripts, num_untranscribed=2):
     (folder / "Metadata" / "Akan.csv").write_text("\r\n".join(lines) + "\r\n", encoding="utf-8-sig")
     (folder / "Metadata" / "AUDIO_ID.csv").write_text("IMAGE_URL,AUDIO_URL,SPEAKER_ID\na,b,776\n")
     return folder
+
+
+def read_recipe(recipe, *arguments, **settings):
+    """All recordings by id, and the reasons of the rows left out."""
+    dropped = {}
+
+    def report_dropped(row_id, reason):
+        assert row_id not in dropped
+        dropped[row_id] = reason
+
+    recordings = list(recipe(*arguments, report_dropped, **settings))
+    for recording in recordings:  # after the recipe has ended, as build does it
+        if recording.audio_bytes is None:
+            info = soundfile.info(recording.utterance.audio)
+        else:
+            assert "/" not in recording.utterance.audio
+            info = soundfile.info(io.BytesIO(recording.audio_bytes()))
+        assert abs(info.duration - recording.utterance.duration_s) < 0.01
+    by_id = {recording.utterance.id: recording for recording in recordings}
+    assert len(by_id) == len(recordings)
+    return by_id, dropped
