@@ -7,7 +7,8 @@ snippet takes one clip at a time, with a forward hook, and ends with codes in me
 `tokenize_corpus` runs (on a CPU with `--fast-cpu`), from the same files to Parquet. They take
 turns, so that other load on the machine hits all alike, and the best turn of each counts. Nothing
 is compiled: the first clip is as fast as the last. The machine's matrix-multiply ceiling is
-measured beside them.
+measured beside them, and the memory that `tokenize_corpus` takes without `--fast-cpu`, in a process
+of its own.
 """
 
 # N frames, D embedding width, K codebooks (coarsest first), C codes of a codebook
@@ -25,6 +26,7 @@ import torch
 from torch import Tensor
 from transformers import Gemma4AudioConfig, Gemma4AudioFeatureExtractor, Gemma4AudioModel
 
+from benchmarks.peak_memory import measure_peak, show_peak
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, read_audio, write_wav
 from data_manifests.config import parse_config, run_command
 from data_manifests.manifest import Utterance, read_manifest, read_utterance_audio
@@ -59,6 +61,8 @@ class BenchmarkConfig:
     """threads that decode audio ahead, ours"""
     turns: int = 2
     """times each is run"""
+    memory: bool = True
+    """measure peak memory too (on Linux, or on CUDA)"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
 
@@ -79,17 +83,17 @@ def main(argv: list[str] | None = None) -> None:
         clips = _choose_clips(config) if config.manifest else _write_noise(Path(folder), config)
         speech_s = sum(clip.duration_s for clip in clips)
         rvq = _random_rvq(encoders[torch.float32], clips[:CODEBOOK_CLIPS]).to(device)
+        peaks = {}
+        if config.memory:  # before the rest is run, which would share the machine's memory
+            for dtype in DTYPES:
+                arguments = (config, clips, dtype, folder)
+                peaks[dtype] = measure_peak(_tokenize_alone, *arguments, device=device)
 
         def run_snippet(dtype: torch.dtype) -> None:
             _snippet(clips, towers[dtype], extractor, rvq)
 
         def run_ours(dtype: torch.dtype) -> None:
-            out = Path(tempfile.mkdtemp(dir=folder))
-            tokenize_utterances(
-                clips, encoders[dtype], rvq, out, beam_size=1, batch_size=config.batch_size,
-                num_workers=config.num_workers, skip_bad_audio=False,
-            )  # fmt: skip
-            outs[dtype] = out
+            outs[dtype] = _tokenize(config, clips, encoders[dtype], rvq, folder)
 
         outs: dict[torch.dtype, Path] = {}
         ways = {"card's snippet": run_snippet, "tokenize_corpus": run_ours}
@@ -111,6 +115,8 @@ def main(argv: list[str] | None = None) -> None:
             f"{name:<16}{_show(dtype):<10}{speech_s / taken:>7.1f} x real time"
             f"{snippet_s / taken:>7.2f} x the float32 snippet"
         )
+    for dtype, num_bytes in peaks.items():
+        print(f"peak memory of tokenize_corpus, {_show(dtype)}: {show_peak(num_bytes)}")
     flops_per_s = 2 * sum(p.numel() for p in tower.parameters()) * FRAME_RATE_HZ
     for dtype, flops in ceilings.items():
         print(
@@ -120,12 +126,36 @@ def main(argv: list[str] | None = None) -> None:
         )
     shown = " ".join(f"{100 * share:.1f}" for share in agreement_K.tolist())
     print(f"codes that agree between float32 and bfloat16, % by codebook: {shown}")
-    print("(random weights: whether bfloat16 codes read as well, only a trained reader can tell)")
+    print("(random weights: whether other codes read as well, stage1_rvq.compare_codes tells)")
 
 
-def _random_tower(device: torch.device) -> Gemma4AudioModel:
+def _tokenize(
+    config: BenchmarkConfig, clips: list[Utterance], encoder: AudioEncoder, rvq: SpeechRVQ,
+    folder: str,
+) -> Path:  # fmt: skip
+    out = Path(tempfile.mkdtemp(dir=folder))
+    tokenize_utterances(
+        clips, encoder, rvq, out, beam_size=1, batch_size=config.batch_size,
+        num_workers=config.num_workers, skip_bad_audio=False,
+    )  # fmt: skip
+    return out
+
+
+def _tokenize_alone(
+    config: BenchmarkConfig, clips: list[Utterance], dtype: torch.dtype, folder: str
+) -> None:
+    """As a user's process does it: one model, in one precision, transformers' own forward pass."""
+    device = pick_device(config.device)
+    with torch.device(device):
+        rvq = SpeechRVQ(RVQConfig()).eval()
+    tower = _random_tower(device, dtype)
+    _tokenize(config, clips, AudioEncoder(tower, Gemma4AudioFeatureExtractor()), rvq, folder)
+
+
+def _random_tower(device: torch.device, dtype: torch.dtype = torch.float32) -> Gemma4AudioModel:
     torch.manual_seed(0)
-    tower = Gemma4AudioModel._from_config(Gemma4AudioConfig()).eval().requires_grad_(False)
+    tower = Gemma4AudioModel._from_config(Gemma4AudioConfig(), dtype=dtype)
+    tower.eval().requires_grad_(False)
     for name, buffer in tower.named_buffers():
         if name.endswith(("_min", "_max")):
             buffer.fill_(CLIP_BOUND if name.endswith("_max") else -CLIP_BOUND)
