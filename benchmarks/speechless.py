@@ -6,7 +6,9 @@
 `equal_size.py` says what the three are. Generation is measured in frames a second, of all
 utterances of a batch together; the rivals run with both caches that transformers offers. Training
 is one plain step (forward, backward, AdamW) of Speechless and of the flattened model on the same
-utterances; transformers' `Trainer` would run that same step and add only its bookkeeping.
+utterances; transformers' `Trainer` would run that same step and add only its bookkeeping. Beside it
+stands the step that `stage2_speechless.train` takes by default: codebooks 1 to 7 on half of the
+frames, and Muon.
 
 All take turns, so that other load on the machine hits all alike; the median counts. Beside what is
 measured stands what linear layers alone would allow ("at most"): parameters that a frame multiplies
@@ -36,6 +38,7 @@ from benchmarks.timing import Ceiling, measure_ceiling, measure_linear, take_tur
 from benchmarks.training_step import TrainingStep, make_utterances
 from data_manifests.config import parse_config, run_command
 from stage1_rvq.device import pick_device
+from stage2_speechless.muon import OptimizerName
 
 MODELS = ("Speechless", "flattened", "CSM")
 
@@ -87,10 +90,22 @@ SYSTEMS = [
     System("Speechless"),
     *(System(model, is_static) for model in MODELS[1:] for is_static in (False, True)),
 ]
-TRAINING_WAYS = {  # model, share of the frames on which codebooks 1 to K-1 are learned
-    "Speechless, all codes": ("Speechless", 1.0),
-    "Speechless, as trained": ("Speechless", 0.5),
-    "flattened": ("flattened", 1.0),
+
+
+@dataclass(frozen=True)
+class Training:
+    """A way to train: a model, the share of the frames on which codebooks 1 to K-1 are learned, and
+    an optimizer."""
+
+    model: str
+    depth_fraction: float = 1.0
+    optimizer: OptimizerName = "adamw"
+
+
+TRAINING_WAYS = {
+    "Speechless, all codes": Training("Speechless"),
+    "Speechless, as trained": Training("Speechless", 0.5, "muon"),
+    "flattened": Training("flattened"),
 }
 
 
@@ -158,14 +173,10 @@ def compare_training(config: BenchmarkConfig, device: torch.device) -> None:
     """Frames a second and memory of one training step."""
     # Before anything is built here: two processes with such a step each may not fit.
     peaks = {
-        way: _peak(config, device, _train_alone, *arguments)
-        for way, arguments in TRAINING_WAYS.items()
+        way: _peak(config, device, _train_alone, training)
+        for way, training in TRAINING_WAYS.items()
     }
-    steps = {name: _training_step(config, name, device) for name in ("Speechless", "flattened")}
-    ways = {
-        way: lambda name=name, fraction=fraction: steps[name](fraction)
-        for way, (name, fraction) in TRAINING_WAYS.items()
-    }
+    ways = {way: _training(config, each, device) for way, each in TRAINING_WAYS.items()}
     seconds = take_turns(ways, config.rounds, device, "training")
     num_utterances, num_frames = config.training_utterances, config.training_frames
     print(
@@ -195,10 +206,14 @@ def _generation(
     return generate
 
 
-def _training_step(config: BenchmarkConfig, name: str, device: torch.device) -> TrainingStep:
+def _training(
+    config: BenchmarkConfig, training: Training, device: torch.device
+) -> Callable[[], float]:
     shape = SHAPES[config.size]
     utterances = make_utterances(shape, config.training_utterances, config.training_frames)
-    return TrainingStep(build_model(name, shape).to(device), shape, utterances)
+    model = build_model(training.model, shape).to(device)
+    step = TrainingStep(model, shape, utterances, training.optimizer)
+    return lambda: step(training.depth_fraction)
 
 
 def _generate_alone(config: BenchmarkConfig, system: System, batch_size: int) -> None:
@@ -206,10 +221,10 @@ def _generate_alone(config: BenchmarkConfig, system: System, batch_size: int) ->
     _generation(model, system, config, batch_size)()
 
 
-def _train_alone(config: BenchmarkConfig, name: str, depth_fraction: float) -> None:
-    step = _training_step(config, name, pick_device(config.device))
+def _train_alone(config: BenchmarkConfig, training: Training) -> None:
+    step = _training(config, training, pick_device(config.device))
     for _ in range(2):  # from the second step on, the optimizer's state is there all along
-        step(depth_fraction)
+        step()
 
 
 def _peak(

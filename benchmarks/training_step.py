@@ -13,6 +13,7 @@ from benchmarks.equal_size import DIALECT, RATE_CPS, TEXT, Model, prefix_tokens
 from stage2_speechless.config import SpeechlessConfig
 from stage2_speechless.data import TrainingUtterance, collate, move_batch
 from stage2_speechless.model import NO_TARGET, Speechless
+from stage2_speechless.muon import OptimizerName, make_optimizer
 from stage2_speechless.vocabulary import Vocabulary
 
 
@@ -20,10 +21,14 @@ class TrainingStep:
     """A model in training, its optimizer and one batch; a call takes one step."""
 
     def __init__(
-        self, model: Model, shape: SpeechlessConfig, utterances: Sequence[TrainingUtterance]
+        self,
+        model: Model,
+        shape: SpeechlessConfig,
+        utterances: Sequence[TrainingUtterance],
+        optimizer: OptimizerName = "adamw",
     ) -> None:
         self.model = model.train()
-        self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+        self.optimizer = make_optimizer(model, optimizer, learning_rate=1e-4)
         device = next(model.parameters()).device
         if isinstance(model, Speechless):
             self.batch = vars(move_batch(collate(utterances, model), device))
