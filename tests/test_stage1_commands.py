@@ -19,11 +19,13 @@ from stage1_rvq import (
     tokenize_corpus,
     train,
     train_reader,
+    transcribe,
 )
 from stage1_rvq.checkpoint import list_checkpoints
 from stage1_rvq.codes import CodeFormat, read_code_format, read_codes, write_codes
 from stage1_rvq.data import EmbeddingFolder, ShuffledBatches
 from stage1_rvq.gemma import count_audio_tokens
+from stage1_rvq.reader import load_reader
 
 TRAIN = ("--codebook-size", 16, "--num-codebooks", 4, "--batch-frames", 256, "--device", "cpu")
 READER = ("--num-units", 64, "--width", 32, "--batch-size", 8, "--device", "cpu")
@@ -201,6 +203,32 @@ def test_tokenizations_compared(embeddings, rvq, codes, tmp_path):
     write_codes(tmp_path / "fewer.parquet", rows[1:], read_code_format(codes))
     with pytest.raises(InputError, match="not of the same utterances"):
         run(compare_codes.main, *words, "--other-codes", tmp_path / "fewer.parquet")
+
+
+def test_codes_and_embeddings_are_read_back(embeddings, rvq, codes, tmp_path):
+    reader = tmp_path / "reader"
+    run(train_reader.main, "--embeddings", embeddings, *READER, "--steps", 40, "--out", reader)
+    words = ("--reader", reader, "--device", "cpu")
+    for name, source in (
+        ("c", ("--codes", codes, "--rvq", rvq)),
+        ("e", ("--embeddings", embeddings)),
+    ):
+        out = tmp_path / f"{name}.jsonl"
+        table = run(transcribe.main, *words, *source, "--out", out)
+        rows = [json.loads(line) for line in out.open("rb")]
+        assert [row["id"] for row in rows] == [row.id for row in read_codes(codes)]
+        assert all(row.keys() == {"id", "text", "heard", "wer"} for row in rows)
+        assert table.startswith("WER") and table.splitlines()[-1] == str(out)
+        with pytest.raises(InputError, match="exists already"):
+            run(transcribe.main, *words, *source, "--out", out)
+    folder = EmbeddingFolder(embeddings)
+    frames = [folder.read(utterance) for utterance in folder.utterances]
+    heard = load_reader(reader, device=torch.device("cpu")).transcribe(frames)
+    assert [row["heard"] for row in rows] == heard
+    with pytest.raises(InputError, match="--codes and --rvq go together"):
+        run(transcribe.main, *words, "--codes", codes, "--out", tmp_path / "x")
+    with pytest.raises(InputError, match="one of --codes and --embeddings"):
+        run(transcribe.main, *words, "--out", tmp_path / "x")
 
 
 def test_bad_audio_stops_or_is_listed(corpus, gemma, rvq, small_shards, tmp_path):
