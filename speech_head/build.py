@@ -9,13 +9,11 @@ answer (in LLaMA-Omni2, arXiv:2505.02625, the lever: without it 80 % of the word
 from dataclasses import asdict
 from typing import Any, Literal
 
-from safetensors.torch import load_file
-
 from data_manifests.config import InputError
 from speech_head.data import StatesFolder
 from speech_head.model import SpeechHead, SpeechHeadConfig
 from speech_head.parallel import ParallelHead, ParallelHeadConfig
-from stage1_rvq.checkpoint import find_pretrained, load_config
+from stage1_rvq.checkpoint import find_pretrained, load_config, load_weights
 
 Architecture = Literal["cursor", "parallel"]
 AnyHead = SpeechHead | ParallelHead
@@ -64,18 +62,19 @@ def start_from(head: AnyHead, name: str) -> list[str]:
         Names of the weights that were not there.
 
     Raises:
-        InputError: not found, of another shape, or a parallel head.
+        InputError: not found, damaged, of another shape, or a parallel head.
     """
     if not isinstance(head, SpeechHead):
         raise InputError("--init-from is for --architecture cursor")
     folder = find_pretrained(name, made_by="speech_head.train", flag="--init-from")
-    given, wanted = asdict(load_config(folder, SpeechHeadConfig)), asdict(head.config)
-    for field, value in given.items():
+    other = SpeechHead(load_config(folder, SpeechHeadConfig))
+    wanted = asdict(head.config)
+    for field, value in asdict(other.config).items():
         if field not in MAY_DIFFER and value != wanted[field]:
             raise InputError(f"--init-from has {field} = {value}, this head has {wanted[field]}")
-    state = load_file(folder / "model.safetensors")
-    known = head.state_dict()
+    load_weights(other, folder / "model.safetensors")
+    state, given = head.state_dict(), other.state_dict()
     # Of a mix of other layers nothing is kept.
-    fitting = {n: v for n, v in state.items() if n in known and v.shape == known[n].shape}
-    missing, _ = head.load_state_dict(fitting, strict=False)
-    return sorted(missing)
+    kept = {n: v for n, v in given.items() if n in state and v.shape == state[n].shape}
+    head.load_state_dict({**state, **kept})
+    return sorted(state.keys() - kept.keys())

@@ -16,7 +16,7 @@ from data_manifests.manifest import Utterance, read_manifest
 from data_manifests.twi_text import is_speakable, normalize_for_scoring, normalize_for_training
 from speech_head.answer import MAX_ANSWER_TOKENS, WrittenAnswer
 from speech_head.generate import Talker, tokenize_within_limit
-from stage3_finetune.dialogue import Dialogue, encode_prompt, read_dialogues
+from stage3_finetune.dialogue import Dialogue, Turn, encode_prompt, read_dialogues
 from stage3_finetune.generate import generate_tokens, stop_ids
 
 
@@ -82,14 +82,11 @@ def gemma_answers(
     Raises:
         InputError: no dialogues, or none that has a question.
     """
-    asked = [d for d in list(read_dialogues(dialogues))[:limit] if _last_question(d) is not None]
+    asked = [d for d in list(read_dialogues(dialogues))[:limit] if _up_to_last_question(d)]
     if not asked:
         raise InputError(f"--dialogues {dialogues}: no question in it")
     tokenizer = talker.tokenizer
-    prompts = []
-    for dialogue in asked:
-        turns = dialogue.turns[: (_last_question(dialogue) or 0) + 1]
-        prompts.append(encode_prompt([replace(turn, spoken=False) for turn in turns], tokenizer))
+    prompts = [encode_prompt(_up_to_last_question(dialogue), tokenizer) for dialogue in asked]
     written = generate_tokens(
         talker.conversation.model, tokenizer, prompts,
         max_new_tokens=MAX_ANSWER_TOKENS, batch_size=batch_size,
@@ -113,7 +110,9 @@ def gemma_answers(
     return HeldOutSet(rows, left_out)
 
 
-def _last_question(dialogue: Dialogue) -> int | None:
-    """Position of the last user turn."""
-    positions = [i for i, turn in enumerate(dialogue.turns) if turn.role == "user"]
-    return positions[-1] if positions else None
+def _up_to_last_question(dialogue: Dialogue) -> list[Turn]:
+    """The turns up to the last of the user, all typed; none where there is no such turn."""
+    turns = [replace(turn, spoken=False) for turn in dialogue.turns]
+    while turns and turns[-1].role != "user":
+        turns.pop()
+    return turns

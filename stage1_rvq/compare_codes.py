@@ -20,16 +20,9 @@ from tqdm import tqdm
 
 from data_manifests.config import InputError, parse_config, run_command
 from data_manifests.error_rates import align_utterances, difference_interval, pool_error_rates
-from stage1_rvq.codes import (
-    CodedUtterance,
-    code_format,
-    read_code_format,
-    read_codes,
-    refuse_other_format,
-)
+from stage1_rvq.codes import CodedUtterance
+from stage1_rvq.codes_reader import CodesReader, load_codes_reader
 from stage1_rvq.device import pick_device
-from stage1_rvq.model import SpeechRVQ, load_rvq
-from stage1_rvq.reader import CTCReader, load_reader
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,22 +76,10 @@ def main(argv: list[str] | None = None) -> None:
     """Print the comparison."""
     config = parse_config(CompareConfig, argv)
     device = pick_device(config.device)
-    rvq = load_rvq(config.rvq, device=device)
-    for flag, path in (("--codes", config.codes), ("--other-codes", config.other_codes)):
-        refuse_other_format(
-            read_code_format(path, flag=flag),
-            code_format(rvq.config),
-            flag=f"{flag} {path}",
-            expected_by=f"--rvq {config.rvq}",
-        )
-    reader = load_reader(config.reader, device=device)
-    if reader.config.dim != rvq.config.dim:
-        raise InputError(
-            f"--reader takes embeddings {reader.config.dim} wide, --rvq has {rvq.config.dim}"
-        )
-    first = list(read_codes(config.codes))
-    other = list(read_codes(config.other_codes, flag="--other-codes"))
-    compared = compare(first, other, rvq, reader, seed=config.seed)
+    codes_reader = load_codes_reader(config.rvq, config.reader, device=device)
+    first = codes_reader.read_codes(config.codes, flag="--codes")
+    other = codes_reader.read_codes(config.other_codes, flag="--other-codes")
+    compared = compare(first, other, codes_reader, seed=config.seed)
     if config.json:
         print(json.dumps(asdict(compared), indent=2))
     else:
@@ -108,8 +89,7 @@ def main(argv: list[str] | None = None) -> None:
 def compare(
     first: list[CodedUtterance],
     other: list[CodedUtterance],
-    rvq: SpeechRVQ,
-    reader: CTCReader,
+    codes_reader: CodesReader,
     *,
     seed: int = 0,
 ) -> Comparison:
@@ -118,8 +98,7 @@ def compare(
     Args:
         first: the reference, with transcripts.
         other: the same utterances in the same order.
-        rvq: quantiser of both.
-        reader: judges the decoded frames.
+        codes_reader: judges both.
         seed: of the resampling.
 
     Raises:
@@ -128,11 +107,11 @@ def compare(
     if [(u.id, len(u.codes_TK)) for u in first] != [(u.id, len(u.codes_TK)) for u in other]:
         raise InputError("--codes and --other-codes are not of the same utterances and lengths")
     same_NK = torch.cat([a.codes_TK == b.codes_TK for a, b in zip(first, other, strict=True)])
-    device = rvq.frame_scale_D.device
-    aligned = []
-    for name, utterances in (("codes", first), ("other codes", other)):
-        frames = [rvq.decode(u.codes_TK.to(device)) for u in tqdm(utterances, desc=name)]
-        aligned.append(align_utterances([u.text for u in first], reader.transcribe(frames)))
+    texts = [u.text for u in first]
+    aligned = [
+        align_utterances(texts, codes_reader.transcribe([u.codes_TK for u in utterances]))
+        for utterances in tqdm((first, other), desc="read", unit=" folders")
+    ]
     wer, wer_other = (pool_error_rates(utterances, seed=seed).wer for utterances in aligned)
     low, high = difference_interval(*([u.words for u in part] for part in aligned), seed=seed)
     return Comparison(
@@ -154,9 +133,9 @@ def format_comparison(compared: Comparison, tolerance: float) -> str:
     agreement = " ".join(f"{100 * share:.2f}" for share in compared.agreement)
     low, high = 100 * compared.wer_difference_low, 100 * compared.wer_difference_high
     difference = 100 * compared.wer_difference
-    verdict = "within" if difference <= tolerance else "NOT within"
+    verdict = "at most" if difference <= tolerance else "MORE than"
     if difference <= tolerance < high:
-        verdict = f"{verdict}, though its interval goes beyond:"
+        verdict = "at most (the interval says: perhaps not)"
     return "\n".join(
         [
             f"{compared.num_utterances} utterances, {compared.num_texts_differing} of them read "

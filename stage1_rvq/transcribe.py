@@ -9,27 +9,22 @@ Writes one JSON row an utterance (id, text, heard, its own WER); prints the erro
 texts that were to be said.
 """
 
-# T frames (25 per second), D embedding width
-
 import json
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from data_manifests.artifact import write_json_lines
 from data_manifests.config import InputError, parse_config, run_command
 from data_manifests.error_rates import align_utterances, pool_error_rates
-from stage1_rvq.codes import code_format, read_code_format, read_codes, refuse_other_format
-from stage1_rvq.data import EmbeddingFolder
+from stage1_rvq.codes import CodedUtterance
+from stage1_rvq.codes_reader import BATCH_SIZE, load_codes_reader
+from stage1_rvq.data import EmbeddedUtterance, EmbeddingFolder, iterate_batches
 from stage1_rvq.device import pick_device
-from stage1_rvq.model import load_rvq
 from stage1_rvq.reader import load_reader
-
-BATCH_SIZE = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,45 +55,17 @@ class TranscribeConfig:
             raise ValueError(f"--out {self.out} exists already; name a new file")
 
 
-@dataclass(frozen=True)
-class _Speech:
-    id: str
-    text: str
-    frames_TD: Tensor
-
-
 def main(argv: list[str] | None = None) -> None:
     """Write the transcripts; prints the error rates."""
     config = parse_config(TranscribeConfig, argv)
-    device = pick_device(config.device)
-    reader = load_reader(config.reader, device=device)
-    rows, batch = [], []
-
-    def read_batch() -> None:
-        heard = reader.transcribe([speech.frames_TD for speech in batch], batch_size=BATCH_SIZE)
-        rows.extend(zip([s.id for s in batch], [s.text for s in batch], heard, strict=True))
-        batch.clear()
-
-    for speech in tqdm(_read_speech(config, device), desc="read", unit=" utterances"):
-        if speech.frames_TD.shape[-1] != reader.config.dim:
-            raise InputError(
-                f"--reader takes embeddings {reader.config.dim} wide, these are "
-                f"{speech.frames_TD.shape[-1]}"
-            )
-        batch.append(speech)
-        if len(batch) == BATCH_SIZE:
-            read_batch()
-    if batch:
-        read_batch()
-    if not rows:
-        raise InputError("nothing to read: no utterance there")
-    aligned = align_utterances([text for _, text, _ in rows], [heard for _, _, heard in rows])
+    utterances, heard = _read(config, pick_device(config.device))
+    aligned = align_utterances([utterance.text for utterance in utterances], heard)
     config.out.parent.mkdir(parents=True, exist_ok=True)
     write_json_lines(
         config.out,
         [
-            {"id": id_, "text": text, "heard": heard, "wer": errors.words.rate}
-            for (id_, text, heard), errors in zip(rows, aligned, strict=True)
+            {"id": u.id, "text": u.text, "heard": text, "wer": errors.words.rate}
+            for u, text, errors in zip(utterances, heard, aligned, strict=True)
         ],
     )
     rates = pool_error_rates(aligned)
@@ -106,23 +73,27 @@ def main(argv: list[str] | None = None) -> None:
     print(config.out)
 
 
-def _read_speech(config: TranscribeConfig, device: torch.device) -> Iterator[_Speech]:
-    if config.embeddings:
-        embeddings = EmbeddingFolder(config.embeddings)
-        for utterance in embeddings.utterances:
-            yield _Speech(utterance.id, utterance.text, embeddings.read(utterance))
-    elif config.codes and config.rvq:
-        rvq = load_rvq(config.rvq, device=device)
-        refuse_other_format(
-            read_code_format(config.codes),
-            code_format(rvq.config),
-            flag=f"--codes {config.codes}",
-            expected_by=f"--rvq {config.rvq}",
+def _read(
+    config: TranscribeConfig, device: torch.device
+) -> tuple[Sequence[CodedUtterance | EmbeddedUtterance], list[str]]:
+    """The utterances, and what is heard in each."""
+    if config.codes and config.rvq:
+        codes_reader = load_codes_reader(config.rvq, config.reader, device=device)
+        coded = codes_reader.read_codes(config.codes, flag="--codes")
+        batches = tqdm(list(iterate_batches(len(coded), BATCH_SIZE)), desc="read", unit=" batches")
+        texts = [codes_reader.transcribe([coded[i].codes_TK for i in picks]) for picks in batches]
+        return coded, [text for batch in texts for text in batch]
+    assert config.embeddings
+    embeddings = EmbeddingFolder(config.embeddings)
+    reader = load_reader(config.reader, device=device)
+    if embeddings.dim != reader.config.dim:
+        raise InputError(
+            f"--reader takes embeddings {reader.config.dim} wide, --embeddings are {embeddings.dim}"
         )
-        for coded in read_codes(config.codes):
-            if len(coded.codes_TK):
-                frames_TD = rvq.decode(coded.codes_TK.to(device)).cpu()
-                yield _Speech(coded.id, coded.text, frames_TD)
+    embedded = embeddings.utterances
+    batches = tqdm(list(iterate_batches(len(embedded), BATCH_SIZE)), desc="read", unit=" batches")
+    texts = [reader.transcribe([embeddings.read(embedded[i]) for i in picks]) for picks in batches]
+    return embedded, [text for batch in texts for text in batch]
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ The judge of generated speech, in training (which checkpoint to keep), in `gener
 sentences to keep) and in `evaluate`.
 """
 
-# T frames (25 per second), K codebooks, k <= K of them
+# T frames (25 per second), k codebooks
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,31 +17,15 @@ from data_manifests.artifact import fingerprint
 from data_manifests.config import InputError
 from data_manifests.error_rates import UtteranceErrors, align_utterances
 from stage1_rvq.codes import code_format, refuse_other_format
-from stage1_rvq.model import SpeechRVQ, load_rvq
-from stage1_rvq.reader import CTCReader, load_reader
+from stage1_rvq.codes_reader import CodesReader
+from stage1_rvq.model import load_rvq
+from stage1_rvq.reader import load_reader
 from stage2_speechless.config import SpeechlessConfig
-
-BATCH_SIZE = 32
 
 
 @dataclass(frozen=True)
-class RoundTrip:
-    """Quantiser and reader that belong together."""
-
-    rvq: SpeechRVQ
-    reader: CTCReader
-
-    def transcribe(self, codes: Sequence[Tensor]) -> list[str]:
-        """What the reader reads in codes `[T_i, k]`, each with at least one frame; with k < K only
-        the coarsest k codebooks are heard."""
-        device = self.rvq.project_in.weight.device
-        texts = []
-        for start in range(0, len(codes), BATCH_SIZE):
-            frames = [
-                self.rvq.decode(c.to(device)).cpu() for c in codes[start : start + BATCH_SIZE]
-            ]
-            texts += self.reader.transcribe(frames)
-        return texts
+class RoundTrip(CodesReader):
+    """Quantiser and reader that belong together, and to the codes of a Speechless model."""
 
     def align(self, codes: Sequence[Tensor], texts: Sequence[str]) -> list[UtteranceErrors]:
         """What the reader reads, beside the text that each utterance was meant to say."""
@@ -86,9 +70,4 @@ def load_round_trip(
             f"--rvq {rvq_name} is not the quantiser that made the codes of {expected_by}: their "
             "formats are the same, their codes mean other sounds"
         )
-    reader = load_reader(reader_folder, device=device)
-    if reader.config.dim != rvq.config.dim:
-        raise InputError(
-            f"--reader takes embeddings {reader.config.dim} wide, --rvq has {rvq.config.dim}"
-        )
-    return RoundTrip(rvq, reader)
+    return RoundTrip(rvq, load_reader(reader_folder, device=device))

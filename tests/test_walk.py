@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shlex
+from itertools import pairwise
 
 import numpy as np
 import pyarrow.parquet
@@ -36,9 +37,7 @@ def test_the_walk_on_real_recordings(real_data, tiny_models, tmp_path, monkeypat
     assert len(lines) > 15
     for line in lines:
         words = shlex.split(os.path.expandvars(line.removeprefix("python -m ")))
-        command, *words = [
-            SMALLER.get(before, word) for before, word in zip(["", *words], words, strict=False)
-        ]
+        command, *words = [SMALLER.get(before, word) for before, word in pairwise(["", *words])]
         run(importlib.import_module(command).main, *words)
     counts = [
         len(pyarrow.parquet.read_table(path))

@@ -1,0 +1,87 @@
+"""Semantic codes read back as text: dequantised, then heard by the CTC reader.
+
+codes_reader = load_codes_reader("runs/rvq", Path("runs/reader"), device=torch.device("cpu"))
+texts = codes_reader.transcribe([codes_TK, ...])
+"""
+
+# T frames (25 per second), K codebooks, k <= K of them
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from data_manifests.config import InputError
+from stage1_rvq.codes import (
+    CodedUtterance,
+    code_format,
+    read_code_format,
+    read_codes,
+    refuse_other_format,
+)
+from stage1_rvq.model import SpeechRVQ, load_rvq
+from stage1_rvq.reader import CTCReader, load_reader
+
+BATCH_SIZE = 32
+
+
+@dataclass(frozen=True)
+class CodesReader:
+    """Quantiser and reader that belong together.
+
+    Raises:
+        InputError: the reader was trained on embeddings of another width.
+    """
+
+    rvq: SpeechRVQ
+    reader: CTCReader
+
+    def __post_init__(self) -> None:
+        if self.reader.config.dim != self.rvq.config.dim:
+            raise InputError(
+                f"--reader takes embeddings {self.reader.config.dim} wide, --rvq has "
+                f"{self.rvq.config.dim}"
+            )
+
+    def transcribe(self, codes: Sequence[Tensor]) -> list[str]:
+        """What the reader reads in codes `[T_i, k]`, each with at least one frame; with k < K only
+        the coarsest k codebooks are heard."""
+        device = self.rvq.project_in.weight.device
+        texts = []
+        for start in range(0, len(codes), BATCH_SIZE):
+            frames = [
+                self.rvq.decode(c.to(device)).cpu() for c in codes[start : start + BATCH_SIZE]
+            ]
+            texts += self.reader.transcribe(frames)
+        return texts
+
+    def read_codes(self, path: Path, *, flag: str) -> list[CodedUtterance]:
+        """The utterances of a codes folder or file that have a frame.
+
+        Raises:
+            InputError: not finished, none there, or codes of another format.
+        """
+        refuse_other_format(
+            read_code_format(path, flag=flag), code_format(self.rvq.config),
+            flag=f"{flag} {path}", expected_by="--rvq",
+        )  # fmt: skip
+        utterances = [u for u in read_codes(path, flag=flag) if len(u.codes_TK)]
+        if not utterances:
+            raise InputError(f"{flag} {path}: no utterance in it")
+        return utterances
+
+
+def load_codes_reader(rvq: str, reader: Path, *, device: torch.device) -> CodesReader:
+    """Load both.
+
+    Args:
+        rvq: folder of stage1_rvq.train, or hub name.
+        reader: folder of stage1_rvq.train_reader.
+        device: where they run.
+
+    Raises:
+        InputError: unfinished or foreign folders, or they do not belong together.
+    """
+    return CodesReader(load_rvq(rvq, device=device), load_reader(reader, device=device))
