@@ -26,7 +26,7 @@ from transformers import DynamicCache
 from speech_head.alignment import MAX_ADVANCE
 from speech_head.answer import LAYERS
 from speech_head.data import HeadBatch
-from stage1_rvq.checkpoint import find_pretrained, load_config, load_weights
+from stage1_rvq.checkpoint import find_pretrained, load_frozen
 from stage2_speechless.frame_decoder import (
     EMBEDDING_STD,
     FrameDecoder,
@@ -222,8 +222,7 @@ class SpeechHead(
         """For the training log: how much each layer counts in the mix of states."""
         if self.config.reads == "embedding":
             return {}
-        shares_L = self.layer_logits_L.detach().softmax(dim=0).tolist()
-        return {f"layer_{i}": share for i, share in enumerate(shares_L)}
+        return describe_mix(self.layer_logits_L)
 
     def text_under_cursor(self, tokens_BSW: Tensor, cursor_BF: Tensor) -> Tensor:
         """The token at each frame's cursor, and what follows it; `[B, F, W]`. After the last token
@@ -259,6 +258,12 @@ class SpeechHead(
         return self.dropout(output.last_hidden_state)
 
 
+def describe_mix(layer_logits_L: Tensor) -> dict[str, float]:
+    """How much each of Gemma's layers counts in a mix of states, by name, for a training log."""
+    shares_L = layer_logits_L.detach().softmax(dim=0).tolist()
+    return {f"layer_{i}": share for i, share in enumerate(shares_L)}
+
+
 def load_head(name: str, *, device: torch.device) -> SpeechHead:
     """Load a head for speaking, in float32.
 
@@ -271,6 +276,4 @@ def load_head(name: str, *, device: torch.device) -> SpeechHead:
         InputError: unfinished or foreign folder, or weights that do not fit.
     """
     folder = find_pretrained(name, made_by="speech_head.train", flag="--head")
-    head = SpeechHead(load_config(folder, SpeechHeadConfig))
-    load_weights(head, folder / "model.safetensors")
-    return head.to(device).eval().requires_grad_(False)
+    return load_frozen(folder, SpeechHead, SpeechHeadConfig, device=device)

@@ -28,7 +28,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from speech_head.answer import LAYERS, AnswerTokens
 from speech_head.data import HeadBatch, HeadExample
-from stage1_rvq.checkpoint import find_pretrained, load_config, load_weights
+from speech_head.model import describe_mix
+from stage1_rvq.checkpoint import find_pretrained, load_frozen
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,7 @@ class ParallelHead(
 
     def layer_shares(self) -> dict[str, float]:
         """For the training log: how much each layer counts in the mix of states."""
-        shares_L = self.layer_logits_L.detach().softmax(dim=0).tolist()
-        return {f"layer_{i}": share for i, share in enumerate(shares_L)}
+        return describe_mix(self.layer_logits_L)
 
     def forward(self, batch: HeadBatch, codebook_weights_K: Tensor) -> ParallelLoss:
         """Training loss of a batch; padding changes nothing.
@@ -207,6 +207,4 @@ def load_parallel_head(name: str, *, device: torch.device) -> ParallelHead:
         InputError: unfinished or foreign folder, or weights that do not fit.
     """
     folder = find_pretrained(name, made_by="speech_head.train", flag="--parallel-head")
-    head = ParallelHead(load_config(folder, ParallelHeadConfig))
-    load_weights(head, folder / "model.safetensors")
-    return head.to(device).eval().requires_grad_(False)
+    return load_frozen(folder, ParallelHead, ParallelHeadConfig, device=device)

@@ -9,6 +9,7 @@ Written to a folder aside and renamed. Random numbers need no saving: see `devic
 
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +24,7 @@ from data_manifests.artifact import is_output_folder, open_input, read_json, wri
 from data_manifests.config import InputError
 
 Config = TypeVar("Config")
+Model = TypeVar("Model", bound=nn.Module)
 
 
 def save_checkpoint(
@@ -150,6 +152,20 @@ def load_config(folder: Path, config_class: type[Config]) -> Config:
         raise InputError(
             f"{folder / 'config.json'}: not a {config_class.__name__}: {error}"
         ) from None
+
+
+def load_frozen(
+    folder: Path,
+    model_class: Callable[[Config], Model],
+    config_class: type[Config],
+    *,
+    device: torch.device,
+) -> Model:
+    """The model of a `save_pretrained` folder, in float32, in evaluation mode and without
+    gradients; InputError where its config or weights do not fit."""
+    model = model_class(load_config(folder, config_class))
+    load_weights(model, folder / "model.safetensors")
+    return model.to(device).eval().requires_grad_(False)
 
 
 def state_to_save(model: nn.Module) -> dict[str, torch.Tensor]:
