@@ -12,7 +12,10 @@ STATUS = Path("/proc/self/status")
 
 
 def measure_peak(
-    function: Callable[..., object], *arguments: object, device: torch.device
+    function: Callable[..., object],
+    *arguments: object,
+    device: torch.device,
+    with_libraries: bool = False,
 ) -> int | None:
     """Run a function in another process, and say how much memory it took.
 
@@ -20,16 +23,17 @@ def measure_peak(
         function: of a module, so that the other process can import it; what it needs it builds.
         arguments: sent to it.
         device: where it runs.
+        with_libraries: count also what the imported libraries hold.
 
     Returns:
-        Bytes: on CUDA of tensors, else of the process, above what the imported libraries hold; None
-        where neither is known (neither CUDA nor Linux).
+        Bytes: on CUDA of tensors, else of the process, above what the libraries imported by the
+        function's module hold; None where neither is known (neither CUDA nor Linux).
     """
     if device.type != "cuda" and not STATUS.exists():
         return None
     # Forked, it would start with this process's memory and with its threads' locks as they stand.
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_run, function, arguments, device).result()
+        return pool.submit(_run, function, arguments, device, with_libraries).result()
 
 
 def show_peak(num_bytes: int | None) -> str:
@@ -38,9 +42,13 @@ def show_peak(num_bytes: int | None) -> str:
 
 
 def _run(
-    function: Callable[..., object], arguments: tuple[object, ...], device: torch.device
+    function: Callable[..., object],
+    arguments: tuple[object, ...],
+    device: torch.device,
+    with_libraries: bool,
 ) -> int:
-    before = 0 if device.type == "cuda" else _resident_bytes("VmRSS")
+    on_cpu = device.type != "cuda"
+    before = _resident_bytes("VmRSS") if on_cpu and not with_libraries else 0
     function(*arguments)
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)

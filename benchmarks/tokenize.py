@@ -24,9 +24,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import Gemma4AudioConfig, Gemma4AudioFeatureExtractor, Gemma4AudioModel
+from transformers import Gemma4AudioFeatureExtractor, Gemma4AudioModel
 
 from benchmarks.peak_memory import measure_peak, show_peak
+from benchmarks.random_tower import random_tower
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, read_audio, write_wav
 from data_manifests.config import parse_config, run_command
 from data_manifests.manifest import Utterance, read_manifest, read_utterance_audio
@@ -40,8 +41,6 @@ from stage1_rvq.tokenize_corpus import tokenize_utterances
 DTYPES = (torch.float32, torch.bfloat16)
 MATMUL_SIZE = 2048
 MATMUL_REPEATS = 10
-# Real checkpoints carry finite clip bounds, which have to be applied; these clip a few values.
-CLIP_BOUND = 4.0
 CODEBOOK_CLIPS = 16
 
 
@@ -72,7 +71,7 @@ def main(argv: list[str] | None = None) -> None:
     config = parse_config(BenchmarkConfig, argv)
     device = pick_device(config.device)
     extractor = Gemma4AudioFeatureExtractor()
-    tower = _random_tower(device)
+    tower = random_tower(device)
     towers = {torch.float32: tower, torch.bfloat16: deepcopy(tower).to(torch.bfloat16)}
     encoders = {
         dtype: AudioEncoder(towers[dtype], extractor, fast_cpu=device.type == "cpu")
@@ -148,18 +147,8 @@ def _tokenize_alone(
     device = pick_device(config.device)
     with torch.device(device):
         rvq = SpeechRVQ(RVQConfig()).eval()
-    tower = _random_tower(device, dtype)
+    tower = random_tower(device, dtype)
     _tokenize(config, clips, AudioEncoder(tower, Gemma4AudioFeatureExtractor()), rvq, folder)
-
-
-def _random_tower(device: torch.device, dtype: torch.dtype = torch.float32) -> Gemma4AudioModel:
-    torch.manual_seed(0)
-    tower = Gemma4AudioModel._from_config(Gemma4AudioConfig(), dtype=dtype)
-    tower.eval().requires_grad_(False)
-    for name, buffer in tower.named_buffers():
-        if name.endswith(("_min", "_max")):
-            buffer.fill_(CLIP_BOUND if name.endswith("_max") else -CLIP_BOUND)
-    return tower.to(device)
 
 
 @torch.no_grad()

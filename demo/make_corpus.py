@@ -2,11 +2,11 @@
 
     python -m demo.make_corpus --out runs/demo/corpus
 
-    train.jsonl dev.jsonl           sentences by training voices, and those of the answering voice
-    test.jsonl                      held-out questions by held-out voices
-    answers_{train,dev,test}.jsonl  the answering voice alone; what stage 4 learns to sound like
-    dialogues_{train,test}.jsonl    questions with their answers, as text
-    sentences.txt                   the training questions, one a line
+    train.jsonl dev.jsonl             sentences by training voices, and those of the answering voice
+    test.jsonl                        held-out questions by held-out voices
+    answers_{train,dev,test}.jsonl    the answering voice alone; what stage 4 learns to sound like
+    dialogues_{train,dev,test}.jsonl  questions with their answers, as text
+    sentences.txt                     the training questions, one a line
 
 Questions are held out as (fact, phrasing) pairs, in every file and stage; the answers of held-out
 questions are in no training recording.
@@ -86,7 +86,7 @@ def main(argv: list[str] | None = None) -> None:
         heard = [row for line, row in of_split if split == "train" or not line.is_answer]
         write_manifest(config.out / f"{split}.jsonl", heard)
         write_manifest(config.out / f"answers_{split}.jsonl", answers)
-    for split in ("train", "test"):
+    for split in SPLITS:
         _write_dialogues(config.out / f"dialogues_{split}.jsonl", questions[split])
     write_text(config.out / "sentences.txt", "".join(q.text + "\n" for q in questions["train"]))
     output.finish()

@@ -23,12 +23,19 @@ from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
 
 from data_manifests.config import InputError
 from data_manifests.twi_text import is_speakable
-from stage3_finetune.dialogue import Turn, encode_prompt, turn_end_id
+from stage1_rvq.data import pad_frames
+from stage3_finetune.dialogue import (
+    EncodedDialogue,
+    Turn,
+    as_messages,
+    encode_prompt,
+    turn_end_id,
+)
 from stage3_finetune.generate import prompt_inputs, stop_ids
 
 LAYERS = [-6, -5, -4, -3, -2, -1]
 # What the user says before an answer that is given as text: "Speak."
-SPEAK_PROMPT = "Kasa."
+SPEAK = Turn("user", "Kasa.")
 MAX_ANSWER_TOKENS = 512
 
 
@@ -53,12 +60,12 @@ class WrittenAnswer:
 
     Attributes:
         text: the answer.
-        prompt_P: int64, all tokens before it.
+        prompt: all that stands before it, with what is heard in it.
         ids_S: int64, its tokens and the one that closes the turn.
     """
 
     text: str
-    prompt_P: Tensor
+    prompt: EncodedDialogue
     ids_S: Tensor
 
 
@@ -73,8 +80,21 @@ class SpokenText(WrittenAnswer):
     offsets: list[tuple[int, int]]
 
 
-def tokenize_spoken_text(text: str, tokenizer: PreTrainedTokenizerBase) -> SpokenText:
-    """Put a text where Gemma would have written it: in the assistant's turn, after `SPEAK_PROMPT`.
+def tokenize_spoken_text(
+    text: str,
+    tokenizer: PreTrainedTokenizerBase,
+    question: Turn = SPEAK,
+    *,
+    has_transcript: bool = False,
+) -> SpokenText:
+    """Put a text where Gemma would have written it: in the assistant's turn.
+
+    Args:
+        text: what is said.
+        tokenizer: Gemma's.
+        question: the user's turn before it; a spoken one with embeddings.
+        has_transcript: Gemma writes what the question says, and a line break, before it answers
+            (the chain target).
 
     Raises:
         InputError: no letter to pronounce, or the text holds the chat template's own marks.
@@ -82,26 +102,34 @@ def tokenize_spoken_text(text: str, tokenizer: PreTrainedTokenizerBase) -> Spoke
     text = " ".join(text.split())
     if not is_speakable(text):
         raise InputError(f"nothing to say: no letter to pronounce in {text!r}")
-    turns = [{"role": "user", "content": SPEAK_PROMPT}]
-    prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-    turns.append({"role": "assistant", "content": text})
-    whole = tokenizer.apply_chat_template(turns, tokenize=False)
+    prompt = encode_prompt([question], tokenizer)
+    before = f"{question.content}\n" if has_transcript else ""
+    template = _render([question], tokenizer, asks=True)
+    whole = _render([question, Turn("assistant", before + text)], tokenizer, asks=False)
     encoding = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
-    begin = len(prompt)
-    ids = torch.tensor(encoding["input_ids"])
+    ids: list[int] = encoding["input_ids"]
+    begin = len(template) + len(before)
     offsets = [(start - begin, stop - begin) for start, stop in encoding["offset_mapping"]]
+    template_end = sum(start < -len(before) for start, _ in offsets)
     first = sum(start < 0 for start, _ in offsets)
     closing = sum(start < len(text) for start, _ in offsets)
-    tokens = tokenizer.convert_ids_to_tokens(ids[first:closing].tolist())
+    tokens = tokenizer.convert_ids_to_tokens(ids[template_end:closing])
     is_marked = any(token.startswith("<|") or token.endswith("|>") for token in tokens)
-    if is_marked or not whole.startswith(prompt + text):
+    if is_marked or not whole.startswith(template + before + text):
         raise InputError(f"holds marks of the chat template: {text!r}")
     return SpokenText(
         text=text,
-        prompt_P=ids[:first],
-        ids_S=ids[first : closing + 1],
+        prompt=prompt.followed_by(ids[template_end:first]),
+        ids_S=torch.tensor(ids[first : closing + 1]),
         offsets=offsets[first:closing],
     )
+
+
+def _render(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase, *, asks: bool) -> str:
+    text: str = tokenizer.apply_chat_template(
+        as_messages(turns), tokenize=False, add_generation_prompt=asks
+    )
+    return text
 
 
 @torch.no_grad()
@@ -109,19 +137,26 @@ def answer_states(
     gemma: Gemma4ForConditionalGeneration, texts: Sequence[WrittenAnswer]
 ) -> list[AnswerTokens]:
     """States of known answers, all tokens at once; a text gets the same alone or in a batch."""
-    sequences = [torch.cat([text.prompt_P, text.ids_S[:-1]]) for text in texts]
+    sequences = [
+        torch.cat([torch.tensor(text.prompt.input_ids), text.ids_S[:-1]]) for text in texts
+    ]
     ids_BP = pad_sequence(sequences, batch_first=True)
     lengths_B1 = torch.tensor([len(sequence) for sequence in sequences])[:, None]
+    inputs = {
+        "input_ids": ids_BP, "attention_mask": (torch.arange(ids_BP.shape[1]) < lengths_B1).long()
+    }  # fmt: skip
+    frames = [frames_TD for text in texts for frames_TD in text.prompt.frames]
+    if frames:
+        inputs["input_features"], inputs["input_features_mask"] = pad_frames(frames)
     output = gemma(
-        input_ids=ids_BP.to(gemma.device),
-        attention_mask=(torch.arange(ids_BP.shape[1]) < lengths_B1).long().to(gemma.device),
+        **{name: value.to(gemma.device) for name, value in inputs.items()},
         output_hidden_states=LAYERS,
         logits_to_keep=1,
     )
     states_BPLD = _stack_layers(output.hidden_states)
     answers = []
     for text, states_PLD in zip(texts, states_BPLD, strict=True):
-        before = len(text.prompt_P) - 1  # the position that predicted the first token
+        before = len(text.prompt.input_ids) - 1  # the position that predicted the first token
         states_SLD = states_PLD[before : before + len(text.ids_S)]
         answers.append(AnswerTokens(text.ids_S, states_SLD, embed_tokens(gemma, text.ids_S)))
     return answers

@@ -3,13 +3,15 @@
     python -m speech_head.evaluate --head runs/head --manifest data/cv/test.jsonl \
         --reader runs/reader --gemma google/gemma-4-E4B-it --mimi kyutai/mimi --out runs/head-test
     python -m speech_head.evaluate --head runs/head --dialogues data/dialogues/test.jsonl \
-        --finetune runs/finetune --reader runs/reader --out runs/answers-test
+        --questions data/dialogues/test-questions.jsonl --finetune runs/finetune \
+        --reader runs/reader --out runs/answers-test
 
 The first speaks the manifest's transcripts; the second the answers that Gemma itself writes to
-held-out questions. Writes `metrics.json`, `utterances.jsonl` (what was said, what was heard) and
-`wav/`; prints the table. Two ceilings stand beside the head: the recordings, and the recordings
-through Mimi; and where `--parallel-head` is given, the published architecture, which is told how
-long each recording is. Every text counts; one that was cut off is read up to there.
+held-out questions, heard (or, without `--questions`, read). Writes `metrics.json`,
+`utterances.jsonl` (what was said, what was heard) and `wav/`; prints the table. Two ceilings stand
+beside the head: the recordings, and the recordings through Mimi; and where `--parallel-head` is
+given, the published architecture, which is told how long each recording is. Every text counts; one
+that was cut off is read up to there.
 """
 
 import re
@@ -52,7 +54,9 @@ class EvaluateConfig:
     texts: Path | None = None
     """held-out texts, one a line, where there are no recordings"""
     dialogues: Path | None = None
-    """held-out dialogues: what Gemma answers to their last questions, typed, is spoken"""
+    """held-out dialogues: what Gemma answers to their last questions is spoken"""
+    questions: Path | None = None
+    """with --dialogues: recordings of the questions, which are then heard instead of read"""
     parallel_head: str | None = None
     """head trained with --architecture parallel, to compare with; needs recordings"""
     num_utterances: int = 0
@@ -85,6 +89,8 @@ class EvaluateConfig:
             raise ValueError("give --manifest, --dialogues or both, or else --texts")
         if (self.reader is None) == (self.asr is None):
             raise ValueError("give one of --reader, --asr: who is to understand the speech")
+        if self.questions and not self.dialogues:
+            raise ValueError("--questions needs --dialogues: what is asked, and in which words")
         if self.parallel_head and not self.manifest:
             raise ValueError("--parallel-head needs --manifest: recordings tell it how long to be")
         if self.num_utterances < 0:
@@ -118,8 +124,8 @@ def main(argv: list[str] | None = None) -> None:
         inputs={
             "head": config.head, "parallel_head": config.parallel_head, "reader": config.reader,
             "asr": config.asr, "manifest": config.manifest, "texts": config.texts,
-            "dialogues": config.dialogues, "gemma": config.gemma, "finetune": config.finetune,
-            "mimi": config.mimi,
+            "dialogues": config.dialogues, "questions": config.questions, "gemma": config.gemma,
+            "finetune": config.finetune, "mimi": config.mimi,
         },
         resume=config.resume,
     )  # fmt: skip
@@ -128,8 +134,9 @@ def main(argv: list[str] | None = None) -> None:
         return
     output.record(device=str(device), dtype=str(dtype))
     held_out = held_out or gemma_answers(
-        config.dialogues, config.manifest, talker, limit=limit, batch_size=config.batch_size
-    )
+        config.dialogues, config.questions, config.manifest, talker,
+        limit=limit, batch_size=config.batch_size,
+    )  # fmt: skip
     rows = held_out.rows
     spoken: list[Spoken] = []
     with tqdm(total=len(rows), desc="speak", unit=" texts") as progress:

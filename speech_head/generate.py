@@ -70,7 +70,7 @@ class Talker:
             written += tokens.ids_S.tolist()
             if not may_be_transcript:
                 yield tokens
-            elif "\n" in self.tokenizer.decode(tokens.ids_S):
+            elif transcript_length(tokens.ids_S.tolist(), self.tokenizer):
                 may_be_transcript, held_back = False, []
             else:
                 held_back.append(tokens)
@@ -158,6 +158,15 @@ def tokenize_within_limit(text: str, tokenizer: PreTrainedTokenizerBase) -> Spok
             "at once: split it"
         )
     return spoken
+
+
+def transcript_length(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> int:
+    """How many of the tokens written to a spoken question are its transcript and the line break
+    after it (the chain target); 0 where there is no line break: then all is the answer."""
+    for i, id_ in enumerate(ids):
+        if "\n" in tokenizer.decode([id_]):
+            return i + 1
+    return 0
 
 
 def word_times(

@@ -15,7 +15,8 @@ from data_manifests.config import InputError
 from data_manifests.manifest import Utterance, read_manifest
 from data_manifests.twi_text import is_speakable, normalize_for_scoring, normalize_for_training
 from speech_head.answer import MAX_ANSWER_TOKENS, WrittenAnswer
-from speech_head.generate import Talker, tokenize_within_limit
+from speech_head.generate import Talker, tokenize_within_limit, transcript_length
+from stage1_rvq.corpus_encoder import encode_utterances
 from stage3_finetune.dialogue import Dialogue, Turn, encode_prompt, read_dialogues
 from stage3_finetune.generate import generate_tokens, stop_ids
 
@@ -68,43 +69,57 @@ def given_texts(
 
 
 def gemma_answers(
-    dialogues: Path, manifest: Path | None, talker: Talker, *, limit: int | None, batch_size: int
+    dialogues: Path,
+    questions: Path | None,
+    manifest: Path | None,
+    talker: Talker,
+    *,
+    limit: int | None,
+    batch_size: int,
 ) -> HeldOutSet:
-    """What Gemma answers to the last question of each dialogue, all turns typed.
+    """What Gemma answers to the last question of each dialogue.
 
     Args:
         dialogues: `messages` JSONL; its own last answers are not looked at.
+        questions: recordings of the questions, which are then heard; dialogues whose question was
+            not recorded are passed over. None types all questions.
         manifest: recordings; one of the same words, if any, goes with an answer.
         talker: whose Gemma answers, greedily, with its adapter.
         limit: the first so many dialogues.
         batch_size: questions answered together.
 
     Raises:
-        InputError: no dialogues, or none that has a question.
+        InputError: no dialogues, or none that has a question (that was recorded).
     """
-    asked = [d for d in list(read_dialogues(dialogues))[:limit] if _up_to_last_question(d)]
+    asked = {d.id: turns for d in read_dialogues(dialogues) if (turns := _up_to_last_question(d))}
     if not asked:
         raise InputError(f"--dialogues {dialogues}: no question in it")
+    if questions is not None:
+        asked = _recorded(asked, questions)
+        if not asked:
+            raise InputError(f"--questions {questions}: none is a question of {dialogues}")
+    ids = list(asked)[:limit]
+    if questions is not None:
+        asked = _heard({id_: asked[id_] for id_ in ids}, questions, talker, batch_size)
     tokenizer = talker.tokenizer
-    prompts = [encode_prompt(_up_to_last_question(dialogue), tokenizer) for dialogue in asked]
+    prompts = [encode_prompt(asked[id_], tokenizer) for id_ in ids]
     written = generate_tokens(
         talker.conversation.model, tokenizer, prompts,
         max_new_tokens=MAX_ANSWER_TOKENS, batch_size=batch_size,
     )  # fmt: skip
-    recordings = {}
-    for utterance in read_manifest(manifest) if manifest else ():
-        recordings[normalize_for_scoring(utterance.text)] = utterance
-    stops = stop_ids(tokenizer)
+    recordings = _by_words(manifest) if manifest else {}
+    has_transcripts = questions is not None and talker.conversation.writes_transcripts
     rows, left_out = [], []
-    for dialogue, prompt, ids in zip(asked, prompts, written, strict=True):
-        text = tokenizer.decode(ids, skip_special_tokens=True).strip()
-        if ids[-1] not in stops or not is_speakable(text):
-            left_out.append(dialogue.id)
+    for id_, prompt, tokens in zip(ids, prompts, written, strict=True):
+        begin = transcript_length(tokens, tokenizer) if has_transcripts else 0
+        text = tokenizer.decode(tokens[begin:], skip_special_tokens=True).strip()
+        if tokens[-1] not in stop_ids(tokenizer) or not is_speakable(text):
+            left_out.append(id_)
             continue
         answer = WrittenAnswer(
-            text=text, prompt_P=torch.tensor(prompt.input_ids), ids_S=torch.tensor(ids)
+            text=text, prompt=prompt.followed_by(tokens[:begin]), ids_S=torch.tensor(tokens[begin:])
         )
-        rows.append(HeldOut(dialogue.id, answer, recordings.get(normalize_for_scoring(text))))
+        rows.append(HeldOut(id_, answer, recordings.get(normalize_for_scoring(text))))
     if not rows:
         raise InputError(f"--dialogues {dialogues}: no answer that can be spoken")
     return HeldOutSet(rows, left_out)
@@ -116,3 +131,34 @@ def _up_to_last_question(dialogue: Dialogue) -> list[Turn]:
     while turns and turns[-1].role != "user":
         turns.pop()
     return turns
+
+
+def _by_words(manifest: Path) -> dict[str, Utterance]:
+    """One recording of each text."""
+    return {normalize_for_scoring(u.text): u for u in read_manifest(manifest)}
+
+
+def _recorded(asked: dict[str, list[Turn]], questions: Path) -> dict[str, list[Turn]]:
+    recordings = _by_words(questions)
+    return {
+        id_: turns
+        for id_, turns in asked.items()
+        if normalize_for_scoring(turns[-1].content) in recordings
+    }
+
+
+def _heard(
+    asked: dict[str, list[Turn]], questions: Path, talker: Talker, batch_size: int
+) -> dict[str, list[Turn]]:
+    """The last turns heard instead of read."""
+    recordings = _by_words(questions)
+    utterances = [recordings[normalize_for_scoring(turns[-1].content)] for turns in asked.values()]
+    encoded = encode_utterances(
+        utterances, talker.conversation.encoder, batch_size=batch_size, num_workers=2
+    )
+    heard = {}
+    for (id_, turns), (_, frames_TD) in zip(asked.items(), encoded, strict=True):
+        if isinstance(frames_TD, InputError):
+            raise frames_TD
+        heard[id_] = [*turns[:-1], replace(turns[-1], spoken=True, frames_TD=frames_TD)]
+    return heard

@@ -4,8 +4,9 @@
         --mimi kyutai/mimi --reader runs/reader --out data/states/train
 
 Every transcript is put where Gemma would have written it, so that states in training are those of
-generation (`answer.py`). Writes shards as described in `speech_head/data.py`. Killed, it continues
-with `--resume` at the last shard.
+generation (`answer.py`): after "Kasa." ("Speak."), or with `--dialogues` after questions
+(`questions.py`). Writes shards as described in `speech_head/data.py`. Killed, it continues with
+`--resume` at the last shard.
 """
 
 # S answer tokens, F Mimi frames (12.5 per second), K codebooks, L Gemma layers, D width of Gemma
@@ -35,6 +36,7 @@ from data_manifests.twi_text import normalize_for_training
 from speech_head.alignment import cursor_path
 from speech_head.answer import (
     LAYERS,
+    SPEAK,
     AnswerTokens,
     SpokenText,
     answer_states,
@@ -44,6 +46,7 @@ from speech_head.answer import (
 from speech_head.data import StatesFormat
 from speech_head.listener import Listener
 from speech_head.mimi import Mimi, load_mimi
+from speech_head.questions import Questions, load_questions
 from stage1_rvq.corpus_encoder import UTTERANCES_PER_SHARD, encode_utterances
 from stage1_rvq.data import iterate_batches
 from stage1_rvq.device import DtypeName, pick_device, pick_dtype
@@ -69,6 +72,11 @@ class StatesConfig:
     """adapter, written by stage3_finetune.train, where the head is to speak for that model"""
     mimi: str = "kyutai/mimi"
     """hub name or folder of Mimi"""
+    dialogues: Path | None = None
+    """messages file, or folder of stage3_finetune.speak_dialogues (then with --rvq): transcripts
+    are put after its questions, instead of all after "Kasa." ("Speak.")"""
+    rvq: str | None = None
+    """folder of stage1_rvq.train, or hub name, which decodes the spoken questions of --dialogues"""
     num_codebooks: int = 8
     """Mimi codebooks to use, coarsest first"""
     states: bool = True
@@ -80,6 +88,8 @@ class StatesConfig:
     """utterances per forward pass"""
     num_workers: int = 2
     """threads that decode audio ahead"""
+    seed: int = 0
+    """of which question a transcript is put after"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     dtype: DtypeName = "auto"
@@ -94,6 +104,8 @@ class _Models:
     tokenizer: PreTrainedTokenizerBase
     mimi: Mimi
     listener: Listener
+    questions: Questions | None
+    has_transcripts: bool
 
 
 @dataclass(frozen=True)
@@ -112,10 +124,14 @@ def main(argv: list[str] | None = None) -> None:
     dtype = pick_dtype(config.dtype, device)
     conversation = load_conversation(config.gemma, config.finetune, device=device, dtype=dtype)
     gemma, tokenizer = conversation.model, conversation.tokenizer
+    questions = None
+    if config.dialogues:
+        questions = load_questions(config.dialogues, config.rvq, seed=config.seed)
     models = _Models(
         gemma, tokenizer,
         load_mimi(config.mimi, num_codebooks=config.num_codebooks, device=device),
         Listener(conversation.encoder, load_reader(config.reader, device=device)),
+        questions, conversation.writes_transcripts,
     )  # fmt: skip
     fmt = StatesFormat(
         gemma.config.text_config.hidden_size, len(LAYERS) if config.states else 0,
@@ -127,7 +143,8 @@ def main(argv: list[str] | None = None) -> None:
         command="speech_head.states",
         inputs={
             "manifest": config.manifest, "gemma": config.gemma, "finetune": config.finetune,
-            "mimi": config.mimi, "reader": config.reader,
+            "mimi": config.mimi, "reader": config.reader, "dialogues": config.dialogues,
+            "rvq": config.rvq,
         },
         resume=config.resume,
     )  # fmt: skip
@@ -205,7 +222,7 @@ def _align(
             yield utterance, frames_TD
             continue
         try:
-            text = tokenize_spoken_text(normalize_for_training(utterance.text), models.tokenizer)
+            text = _in_its_place(utterance, models)
             spans = models.listener.reader.align(frames_TD, text.text)
             waveform_N = read_utterance_audio(utterance, models.mimi.sample_rate_hz)
             [codes_FK] = models.mimi.encode([waveform_N])
@@ -214,6 +231,16 @@ def _align(
             yield utterance, error
         else:
             yield utterance, (text, codes_FK, cursor_F)
+
+
+def _in_its_place(utterance: Utterance, models: _Models) -> SpokenText:
+    """The transcript after a question, as Gemma would have written it there."""
+    text = normalize_for_training(utterance.text)
+    question = models.questions.before(text, utterance.id) if models.questions else SPEAK
+    return tokenize_spoken_text(
+        text, models.tokenizer, question,
+        has_transcript=question.spoken and models.has_transcripts,
+    )  # fmt: skip
 
 
 def _read_states(

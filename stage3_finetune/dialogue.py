@@ -79,6 +79,12 @@ class EncodedDialogue:
     labels: list[int]
     frames: tuple[Tensor, ...]
 
+    def followed_by(self, ids: Sequence[int]) -> "EncodedDialogue":
+        """With further tokens behind, nothing of which is learned."""
+        return replace(
+            self, input_ids=[*self.input_ids, *ids], labels=[*self.labels, *[NO_LABEL] * len(ids)]
+        )
+
 
 def read_dialogues(path: Path, *, flag: str = "--dialogues") -> Iterator[Dialogue]:
     """Stream a `messages` JSONL file.
@@ -147,7 +153,7 @@ def split_chain(text: str) -> tuple[str, str]:
 def encode_prompt(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> EncodedDialogue:
     """Turns so far -> ids that end where the assistant begins to write."""
     text = tokenizer.apply_chat_template(
-        _messages(turns), tokenize=False, add_generation_prompt=True
+        as_messages(turns), tokenize=False, add_generation_prompt=True
     )
     ids = _expand_audio(_ids(text, tokenizer), turns, tokenizer)
     return EncodedDialogue(ids, [NO_LABEL] * len(ids), _frames(turns))
@@ -168,7 +174,7 @@ def encode_dialogue(dialogue: Dialogue, tokenizer: PreTrainedTokenizerBase) -> E
         if turn.role != "assistant":
             continue
         prompt = encode_prompt(turns[:i], tokenizer).input_ids
-        text = tokenizer.apply_chat_template(_messages(turns[: i + 1]), tokenize=False)
+        text = tokenizer.apply_chat_template(as_messages(turns[: i + 1]), tokenize=False)
         upto = _expand_audio(_ids(text, tokenizer), turns[: i + 1], tokenizer)
         # The template renders a prompt as an exact prefix of prompt and answer.
         assert upto[: len(prompt)] == prompt and prompt[: len(ids)] == ids
@@ -189,7 +195,8 @@ def turn_end_id(tokenizer: PreTrainedTokenizerBase) -> int:
     return int(token_id)
 
 
-def _messages(turns: Sequence[Turn]) -> list[dict[str, Any]]:
+def as_messages(turns: Sequence[Turn]) -> list[dict[str, Any]]:
+    """Turns as chat templates take them."""
     messages: list[dict[str, Any]] = []
     for turn in turns:
         content: str | list[dict[str, str]] = turn.content

@@ -1,11 +1,15 @@
 """Benchmarks run, and compare what they say they compare; how fast is for a quiet machine."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 from conftest import run
 from torch import Tensor, nn
 
-from benchmarks import finetune, rvq, speechless
+from benchmarks import finetune, rvq, speechless, stage1
 from benchmarks.equal_size import (
     SHAPES,
     build_model,
@@ -19,6 +23,7 @@ from benchmarks.speechless import MODELS, SYSTEMS
 from benchmarks.synthetic_frames import make_frames
 from benchmarks.training_step import TrainingStep, flatten_utterances, make_utterances
 from data_manifests.config import InputError
+from data_manifests.manifest import SPLITS, read_manifest, write_manifest
 
 SMALL = SHAPES["small"]
 
@@ -155,3 +160,27 @@ def test_quality_of_several_sets_in_one_table(capsys: pytest.CaptureFixture[str]
     with pytest.raises(InputError, match="faiss"):  # not installed, or too few frames for it
         rvq.main([str(word) for word in words])
     assert "2 sets of 320 training and 640 held-out frames" in capsys.readouterr().out
+
+
+def test_stage1_prints_memory_and_time_of_every_command(
+    tiny_models: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def here(function: Callable[..., object], *arguments: object, **_: object) -> int:
+        function(*arguments)
+        return 123_000_000
+
+    monkeypatch.setattr(stage1, "measure_peak", here)
+    for split in SPLITS:
+        rows = [
+            replace(row, audio=str(corpus / row.audio))
+            for row in read_manifest(corpus / f"{split}.jsonl")
+        ]
+        write_manifest(tmp_path / f"{split}.jsonl", rows[:6])
+    text = run(
+        stage1.main, "--data", tmp_path, "--gemma", tiny_models / "gemma", "--steps", 1,
+        "--dtypes", "float32",
+    )  # fmt: skip
+    commands = ["embed"] * 3 + ["train_reader", "train", "evaluate"] + ["tokenize_corpus"] * 3
+    rows = [line.split() for line in text.splitlines() if "stage1_rvq." in line]
+    assert [row[0] for row in rows] == [f"stage1_rvq.{command}" for command in commands]
+    assert all(row[3:] == ["123", "MB"] for row in rows)

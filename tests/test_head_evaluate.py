@@ -1,6 +1,7 @@
 """Stage 4 on tiny models: evaluation, beside its ceilings and the published head."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def test_what_gemma_answers_is_spoken(head_world, talker, tmp_path, monkeypatch)
     dialogues = tmp_path / "dialogues.jsonl"
     dialogues.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     held_out = gemma_answers(
-        dialogues, tmp_path / "answers.jsonl", talker, limit=None, batch_size=2
+        dialogues, None, tmp_path / "answers.jsonl", talker, limit=None, batch_size=2
     )
     assert len(held_out.rows) + len(held_out.left_out) == 2
     first = held_out.rows[0]
@@ -75,7 +76,43 @@ def test_what_gemma_answers_is_spoken(head_world, talker, tmp_path, monkeypatch)
     assert (tmp_path / "out" / "wav" / "sum_1.wav").exists()
     monkeypatch.setattr(held_out_module, "MAX_ANSWER_TOKENS", 3)
     with pytest.raises(InputError, match="no answer that can be spoken"):
-        gemma_answers(dialogues, None, talker, limit=None, batch_size=2)
+        gemma_answers(dialogues, None, None, talker, limit=None, batch_size=2)
+
+
+def test_what_gemma_answers_to_heard_questions_is_spoken(
+    head_world, talker, corpus, tmp_path, monkeypatch
+):
+    """Without the transcript it writes first, but with the states it had after that."""
+    question = next(u for u in read_manifest(corpus / "train.jsonl") if "question_0000" in u.audio)
+    audio = corpus / question.audio
+    write_manifest(tmp_path / "asked.jsonl", [replace(question, text=QUESTION, audio=str(audio))])
+    messages = [{"role": "user", "content": QUESTION}]
+    rows = [{"id": "a", "messages": messages}, {"id": "never recorded", "messages": [
+        {"role": "user", "content": "Maakye"}
+    ]}]  # fmt: skip
+    dialogues = tmp_path / "dialogues.jsonl"
+    dialogues.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    monkeypatch.setattr(talker.conversation, "writes_transcripts", True)
+    asked = {"limit": None, "batch_size": 2}
+    held_out = gemma_answers(dialogues, tmp_path / "asked.jsonl", None, talker, **asked)
+    [row] = held_out.rows
+    assert (row.id, row.answer.text) == ("a", ANSWER)
+    assert talker.tokenizer.decode(row.answer.prompt.input_ids).endswith(f"model\n{QUESTION}\n")
+    written = list(talker.answer(talker.conversation.spoken_turn(audio)))
+    talker.conversation.turns.clear()
+    [known] = answer_states(talker.conversation.model, [row.answer])
+    streamed_SLD = torch.cat([tokens.states_SLD for tokens in written])
+    torch.testing.assert_close(known.states_SLD, streamed_SLD, atol=1e-4, rtol=0)
+    words = (*models(head_world), "--reader", head_world / "reader", "--dialogues", dialogues)
+    questions = ("--questions", tmp_path / "asked.jsonl")
+    run(evaluate.main, *words, *questions, "--out", tmp_path / "out")
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["num_held_out"] == 1 and metrics["num_recorded"] == 0
+    with pytest.raises(InputError, match="none is a question of"):
+        gemma_answers(dialogues, head_world / "train.jsonl", None, talker, **asked)
+    with pytest.raises(InputError, match="--questions needs --dialogues"):
+        manifest = ("--manifest", head_world / "train.jsonl")
+        run(evaluate.main, *words[:-2], *manifest, *questions, "--out", tmp_path / "x")
 
 
 def test_the_published_head_is_measured_beside_ours(head_world, tmp_path):

@@ -13,13 +13,13 @@ from demo.gemma_tokenizer import special_token_ids, train_tokenizer
 from demo.grammar import all_questions
 from speech_head.answer import (
     LAYERS,
-    SPEAK_PROMPT,
+    SPEAK,
     answer_states,
     stream_answer,
     tokenize_spoken_text,
 )
 from stage1_rvq.tiny_gemma import tiny_gemma
-from stage3_finetune.dialogue import Turn
+from stage3_finetune.dialogue import Dialogue, Turn, encode_dialogue, with_chain_target
 from stage3_finetune.model import accept_embeddings, lora_config
 
 TEXTS = ["Baako ne mmienu yɛ mmiɛnsa.", "Ɛyɛ.", "Me din de Ama, na wo nso ɛ?"]
@@ -38,12 +38,27 @@ def gemma(tokenizer):
 
 def test_a_text_stands_in_the_assistants_turn(tokenizer):
     spoken = tokenize_spoken_text(TEXTS[0], tokenizer)
-    assert tokenizer.decode(spoken.prompt_P) == (
-        f"<bos><|turn>user\n{SPEAK_PROMPT}<turn|>\n<|turn>model\n"
+    assert tokenizer.decode(spoken.prompt.input_ids) == (
+        f"<bos><|turn>user\n{SPEAK.content}<turn|>\n<|turn>model\n"
     )
     assert tokenizer.decode(spoken.ids_S) == TEXTS[0] + "<turn|>"
     pieces = [TEXTS[0][start:end] for start, end in spoken.offsets]
     assert "".join(pieces) == TEXTS[0] and len(pieces) == len(spoken.ids_S) - 1
+
+
+def test_a_text_after_a_question_stands_where_stage_3_taught_it(tokenizer):
+    """Typed, and heard with its transcript before the answer."""
+    typed = Turn("user", "Baako ne mmienu yɛ sɛn?")
+    heard = replace(typed, spoken=True, frames_TD=torch.randn(7, 64))
+    for question in (typed, heard):
+        spoken = tokenize_spoken_text(TEXTS[0], tokenizer, question, has_transcript=question.spoken)
+        dialogue = Dialogue("a", (question, Turn("assistant", TEXTS[0])))
+        row = encode_dialogue(with_chain_target(dialogue), tokenizer)
+        ids = [*spoken.prompt.input_ids, *spoken.ids_S.tolist()]
+        assert ids == row.input_ids[: len(ids)] and len(row.frames) == len(spoken.prompt.frames)
+        pieces = [TEXTS[0][start:end] for start, end in spoken.offsets]
+        assert "".join(pieces) == TEXTS[0] and len(pieces) == len(spoken.ids_S) - 1
+        assert tokenizer.decode(spoken.ids_S) == TEXTS[0] + "<turn|>"
 
 
 @pytest.mark.parametrize(
@@ -59,9 +74,7 @@ def test_states_while_writing_equal_states_afterwards(gemma, tokenizer, dtype):
     # In float32 random weights amplify rounding; in float64 nothing is left but the convention.
     gemma = copy.deepcopy(gemma).to(dtype)
     tolerance = 1e-4 if dtype == torch.float32 else 1e-9
-    streamed = list(
-        itertools.islice(stream_answer(gemma, tokenizer, [Turn("user", SPEAK_PROMPT)]), 12)
-    )
+    streamed = list(itertools.islice(stream_answer(gemma, tokenizer, [SPEAK]), 12))
     ids_S = torch.cat([tokens.ids_S for tokens in streamed])
     text = replace(tokenize_spoken_text("Ɛyɛ.", tokenizer), ids_S=ids_S)
     [known] = answer_states(gemma, [text])
@@ -81,9 +94,7 @@ def test_states_are_those_of_the_adapter_where_there_is_one(gemma, tokenizer):
         for name, value in adapted.named_parameters():
             if "lora_B" in name:
                 value.normal_(std=0.2)
-    streamed = list(
-        itertools.islice(stream_answer(adapted, tokenizer, [Turn("user", SPEAK_PROMPT)]), 5)
-    )
+    streamed = list(itertools.islice(stream_answer(adapted, tokenizer, [SPEAK]), 5))
     text = replace(text, ids_S=torch.cat([tokens.ids_S for tokens in streamed]))
     [known] = answer_states(adapted, [text])
     states_SLD = torch.cat([tokens.states_SLD for tokens in streamed])
@@ -95,9 +106,9 @@ def test_a_tokens_states_are_those_that_predicted_it(gemma, tokenizer):
     text = tokenize_spoken_text(TEXTS[0], tokenizer)
     [tokens] = answer_states(gemma, [text])
     with torch.no_grad():
-        whole_P = torch.cat([text.prompt_P, text.ids_S])
+        whole_P = torch.cat([torch.tensor(text.prompt.input_ids), text.ids_S])
         output = gemma(input_ids=whole_P[None], output_hidden_states=True)
-    first = len(text.prompt_P) - 1
+    first = len(text.prompt.input_ids) - 1
     for i, layer in enumerate(LAYERS):
         expected_SD = output.hidden_states[layer][0, first : first + len(text.ids_S)]
         torch.testing.assert_close(tokens.states_SLD[:, i], expected_SD, atol=1e-4, rtol=0)
@@ -109,7 +120,13 @@ def test_a_tokens_states_are_those_that_predicted_it(gemma, tokenizer):
 
 
 def test_a_text_gives_the_same_states_alone_or_in_a_batch(gemma, tokenizer):
-    texts = [tokenize_spoken_text(text, tokenizer) for text in TEXTS]
+    heard = Turn("user", "Ɛhe?", spoken=True, frames_TD=torch.randn(7, 64))
+    longer = replace(heard, frames_TD=torch.randn(12, 64))
+    questions = [SPEAK, heard, longer]
+    texts = [
+        tokenize_spoken_text(text, tokenizer, question, has_transcript=question.spoken)
+        for text, question in zip(TEXTS, questions, strict=True)
+    ]
     for text, batched in zip(texts, answer_states(gemma, texts), strict=True):
         [alone] = answer_states(gemma, [text])
         torch.testing.assert_close(batched.states_SLD, alone.states_SLD, atol=1e-4, rtol=0)
