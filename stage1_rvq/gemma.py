@@ -111,9 +111,9 @@ class AudioEncoder:
         for waveform in waveforms:
             self.refuse_too_short(waveform)
         if max(map(len, waveforms)) <= PIECE_FRAMES * SAMPLES_PER_FRAME:
-            return self._encode_batch(list(waveforms))
+            return self.encode_at_once(waveforms)
         return [
-            torch.cat([self._encode_batch([piece])[0][skip:keep] for piece, skip, keep in pieces])
+            torch.cat([self.encode_at_once([piece])[0][skip:keep] for piece, skip, keep in pieces])
             for pieces in map(_cut_into_pieces, waveforms)
         ]
 
@@ -125,12 +125,14 @@ class AudioEncoder:
                 f"too short for one frame: {len(waveform)} samples at 16 kHz, {MIN_SAMPLES} needed"
             )
 
-    def _encode_batch(self, waveforms: list[np.ndarray]) -> list[Tensor]:
+    @torch.no_grad()
+    def encode_at_once(self, waveforms: Sequence[np.ndarray]) -> list[Tensor]:
+        """As `encode`, long recordings too in one forward pass: memory grows with their length."""
         # Always a list: a bare array crashes the extractor. No truncation: its default drops what
         # is beyond 30 s without a word.
         features = self.extractor(
-            waveforms, sampling_rate=GEMMA_SAMPLE_RATE_HZ, return_tensors="pt", truncation=False,
-            max_length=None,
+            list(waveforms), sampling_rate=GEMMA_SAMPLE_RATE_HZ, return_tensors="pt",
+            truncation=False, max_length=None,
         )  # fmt: skip
         weight = self.tower.output_proj.weight
         forward = fast_cpu_forward if self.fast_cpu else stock_forward
@@ -189,6 +191,10 @@ def load_gemma(
         dtype: its precision; with `quantize`, of what is not quantised.
         quantize: bits of the decoder's linear maps (see `weight_quantization`).
 
+    Returns:
+        The model; its `left_over_tensors` names those of the checkpoint that have no place in it.
+        And its tokenizer.
+
     Raises:
         InputError: not found, not a full Gemma 4, tensors are missing, or no chat template.
     """
@@ -201,6 +207,7 @@ def load_gemma(
             name, dtype=dtype, attn_implementation=ATTENTION, output_loading_info=True, **settings
         )
     refuse_missing_tensors(name, report["missing_keys"])
+    model.left_over_tensors = sorted(report["unexpected_keys"])
     if not quantization:
         model.to(device)
     return model.eval().requires_grad_(False), load_tokenizer(name)

@@ -195,6 +195,19 @@ def turn_end_id(tokenizer: PreTrainedTokenizerBase) -> int:
     return int(token_id)
 
 
+def render_example(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A dialogue of every kind of turn as the chat template renders it: kept with a training run,
+    so that another template is noticed."""
+    turns = [
+        Turn("system", "S"), Turn("user", "A", spoken=True), Turn("assistant", "B"),
+        Turn("user", "C"),
+    ]  # fmt: skip
+    text: str = tokenizer.apply_chat_template(
+        as_messages(turns), tokenize=False, add_generation_prompt=True
+    )
+    return text
+
+
 def as_messages(turns: Sequence[Turn]) -> list[dict[str, Any]]:
     """Turns as chat templates take them."""
     messages: list[dict[str, Any]] = []

@@ -27,7 +27,7 @@ from stage1_rvq.model import load_rvq
 from stage1_rvq.training_log import TrainingLog
 from stage1_rvq.weight_quantization import QuantizeName
 from stage3_finetune.data import SpokenDialogues, TaskMixture, collate, read_spoken_dialogues
-from stage3_finetune.dialogue import Target
+from stage3_finetune.dialogue import Target, render_example
 from stage3_finetune.memory import GIB, load_gemma_config, peak_memory, plan_memory
 from stage3_finetune.model import accept_embeddings, lora_config
 
@@ -137,6 +137,7 @@ def main(argv: list[str] | None = None) -> None:
         device=str(device), dtype=str(dtype), quantize=config.quantize,
         num_dialogues=len(dialogues),
         spoken_turns={"generated_codes": num_spoken, "recordings": 0},
+        chat_template_example=render_example(tokenizer),
     )  # fmt: skip
     seed_step(config.seed, -1)  # LoRA's random start
     pad_id = tokenizer.pad_token_id

@@ -1,20 +1,18 @@
-"""Stage 4 on tiny models: speak, chat, preflight."""
+"""Stage 4 on tiny models: speak, chat."""
 
-import contextlib
 import io
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 from conftest import run
-from head_world import ANSWER, CPU, QUESTION, models
+from head_world import ANSWER, QUESTION, models
 
 from data_manifests.config import InputError
-from speech_head import chat, generate, preflight, speak
+from speech_head import chat, generate, speak
 from speech_head.answer import answer_states
 from speech_head.generate import Speech, tokenize_within_limit
 from speech_head.mimi import tiny_mimi
@@ -182,26 +180,3 @@ def test_chat_plays_while_it_speaks(head_world, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InputError, match="aplay, paplay, play, ffplay"):
         chat.find_player()
-
-
-def test_preflight_passes_on_models_that_fit_and_fails_on_others(head_world, tmp_path):
-    def check(*words):
-        with pytest.raises(SystemExit) as stopped:
-            run_and_keep(preflight.main, tmp_path / "table", *words)
-        return stopped.value.code, (tmp_path / "table").read_text()
-
-    code, table = check(*models(head_world))
-    assert code == 0 and "9 of 9 checks passed" in table and "FAIL" not in table
-    head = generate.load_head(str(head_world / "head"), device=torch.device("cpu"))
-    wider = type(head.config)(**{**vars(head.config), "state_width": 48})
-    type(head)(wider).save_pretrained(tmp_path / "wider")
-    code, table = check(*models(head_world), "--head", tmp_path / "wider")
-    assert code == 1 and "FAIL  speech head fits" in table and "8 of 9" in table
-    code, table = check("--gemma", tmp_path / "nothing", *CPU)
-    assert code == 1 and "cannot be loaded" in table
-
-
-def run_and_keep(main, path: Path, *words):
-    """`run`, for a command that exits: its stdout goes to a file."""
-    with path.open("w") as file, contextlib.redirect_stdout(file):
-        main([str(word) for word in words])

@@ -112,7 +112,7 @@ def test_long_audio_in_pieces_equals_one_shot(encoder):
     waveform = noise((2 * PIECE_FRAMES + 61) * SAMPLES_PER_FRAME + 123)
     assert LEFT_CONTEXT_FRAMES < PIECE_FRAMES
     [in_pieces_TD] = encoder.encode([waveform])
-    [at_once_TD] = encoder._encode_batch([waveform])
+    [at_once_TD] = encoder.encode_at_once([waveform])
     assert len(in_pieces_TD) == count_audio_tokens(len(waveform))
     torch.testing.assert_close(in_pieces_TD, at_once_TD, atol=1e-5, rtol=0)
 

@@ -1,0 +1,168 @@
+"""Preflight: every line passes on models that fit, and fails where what it is about does."""
+
+import contextlib
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from head_world import CPU, models
+
+from data_manifests.config import InputError
+from speech_head import generate, preflight, preflight_checks
+from speech_head.preflight_checks import (
+    gemma_checks,
+    load_sounds,
+    memory_check,
+    mimi_checks,
+    stage_checks,
+)
+from stage1_rvq.model import RVQConfig, SpeechRVQ
+from stage3_finetune.dialogue import render_example
+
+SOUNDS = load_sounds(None)
+
+
+@pytest.fixture(scope="module")
+def finetune(head_world, tmp_path_factory):
+    """Where an adapter's provenance lies, as stage3_finetune.train writes it."""
+    folder = tmp_path_factory.mktemp("finetune")
+    conversation = generate.load_conversation(
+        str(head_world / "gemma"), None, device=torch.device("cpu"), dtype=torch.float32
+    )
+    example = {"chat_template_example": render_example(conversation.tokenizer)}
+    (folder / "provenance.json").write_text(json.dumps(example))
+    return folder
+
+
+def checks_of(talker, head_world, finetune, rvq):
+    device = torch.device("cpu")
+    checks = [
+        *gemma_checks(talker.conversation, SOUNDS, 1e-4), *mimi_checks(talker.mimi, SOUNDS),
+        *stage_checks(
+            talker.conversation, talker.mimi, str(rvq), finetune, str(head_world / "head"), device
+        ),
+        memory_check(str(head_world / "gemma"), device, torch.float32),
+    ]  # fmt: skip
+    return {check.name: check for check in checks}
+
+
+@pytest.fixture(scope="module")
+def rvq(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rvq")
+    SpeechRVQ(RVQConfig(dim=64, num_codebooks=2, codebook_size=4)).save_pretrained(folder)
+    return folder
+
+
+def wrong_sum(encode):
+    """An encoder whose frames depend on how many recordings it is given."""
+    return lambda sounds: [frames_TD * (1 + 0.01 * len(sounds)) for frames_TD in encode(sounds)]
+
+
+BREAKS = {
+    "every tensor of Gemma has its place": lambda patch, talker: patch.setattr(
+        talker.conversation.model, "left_over_tensors", ["a.weight"]
+    ),
+    "configuration is the one relied on": lambda patch, talker: patch.setattr(
+        talker.conversation.encoder.extractor, "hop_length", 200
+    ),
+    "audio embeddings are as many as slots": lambda patch, talker: patch.setattr(
+        preflight_checks, "count_audio_tokens", lambda num_samples: num_samples // 640
+    ),
+    "a batch gives what single clips give": lambda patch, talker: patch.setattr(
+        talker.conversation.encoder, "encode", wrong_sum(talker.conversation.encoder.encode)
+    ),
+    "long speech in pieces = at once": lambda patch, talker: patch.setattr(
+        talker.conversation.encoder, "encode",
+        lambda sounds: talker.conversation.encoder.encode_at_once([0.5 * sounds[0]]),
+    ),
+    "embeddings have unit size after the norm": lambda patch, talker: patch.setattr(
+        talker.conversation.encoder, "frame_scale_D",
+        1.1 * talker.conversation.encoder.frame_scale_D,
+    ),
+    "injected speech = real speech": lambda patch, talker: patch.setattr(
+        talker.conversation.encoder, "encode",
+        lambda sounds: talker.conversation.encoder.encode_at_once([s[::-1].copy() for s in sounds]),
+    ),
+    "chat template closes its turns": lambda patch, talker: patch.setattr(
+        preflight_checks, "stop_ids", lambda tokenizer: [tokenizer.eos_token_id]
+    ),
+    "states while writing = afterwards": lambda patch, talker: patch.setattr(
+        preflight_checks, "answer_states", changed_states(lambda states: states + 1)
+    ),
+    "layers that the head reads": lambda patch, talker: patch.setattr(
+        preflight_checks, "answer_states", changed_states(lambda states: states * torch.nan)
+    ),
+    "Mimi's rates": lambda patch, talker: patch.setattr(talker.mimi, "frame_rate_hz", 25.0),
+    "Mimi as a stream = Mimi at once": lambda patch, talker: patch.setattr(
+        preflight_checks.MimiStreamDecoder, "decode", lambda self, codes: torch.zeros(1, 1920)
+    ),
+    "RVQ fits Gemma": lambda patch, talker: patch.setattr(talker.conversation.encoder, "dim", 96),
+    "chat template of the adapter": lambda patch, talker: patch.setattr(
+        preflight_checks, "render_example", lambda tokenizer: "<start_of_turn>user"
+    ),
+    "speech head fits Gemma and Mimi": lambda patch, talker: patch.setattr(
+        talker.conversation.model.config.text_config, "hidden_size", 48
+    ),
+    "memory to fine-tune, with the defaults": lambda patch, talker: patch.setattr(
+        preflight_checks, "memory_there", lambda device: 1000
+    ),
+}  # fmt: skip
+
+
+def changed_states(change):
+    known = preflight_checks.answer_states
+
+    def states(model, texts):
+        return [replace(t, states_SLD=change(t.states_SLD)) for t in known(model, texts)]
+
+    return states
+
+
+def test_every_check_passes_on_models_that_fit(talker, head_world, finetune, rvq):
+    checks = checks_of(talker, head_world, finetune, rvq)
+    assert checks.keys() == BREAKS.keys()
+    for check in checks.values():
+        assert check.measure() and check.remedy
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_every_check_fails_where_it_should(name, talker, head_world, finetune, rvq, monkeypatch):
+    BREAKS[name](monkeypatch, talker)
+    check = checks_of(talker, head_world, finetune, rvq)[name]
+    with pytest.raises(InputError):
+        check.measure()
+
+
+def test_the_command_prints_a_line_for_each_and_what_to_do(head_world, tmp_path):
+    def check(*words):
+        table = io.StringIO()
+        with pytest.raises(SystemExit) as stopped, contextlib.redirect_stdout(table):
+            preflight.main([str(word) for word in words])
+        return stopped.value.code, table.getvalue()
+
+    recording = next(
+        Path(json.loads(line)["audio"]) for line in (head_world / "train.jsonl").open()
+    )
+    words = models(head_world)
+    code, table = check(*words, "--recording", recording)
+    assert code == 0 and "14 of 14 checks passed" in table and "FAIL" not in table
+    head = generate.load_head(str(head_world / "head"), device=torch.device("cpu"))
+    wider = type(head.config)(**{**vars(head.config), "state_width": 48})
+    type(head)(wider).save_pretrained(tmp_path / "wider")
+    code, table = check(*words, "--head", tmp_path / "wider")
+    assert code == 1 and "FAIL  speech head fits" in table and "13 of 14" in table
+    assert "\n      -> name the checkpoint it was trained on" in table
+    code, table = check("--gemma", tmp_path / "nothing", *CPU)
+    assert code == 1 and "cannot be loaded" in table
+
+
+def test_a_recording_is_heard_for_ten_seconds(tmp_path):
+
+    soundfile.write(tmp_path / "long.wav", np.full(12 * 24_000, 0.1, np.float32), 24_000)
+    sounds = load_sounds(tmp_path / "long.wav")
+    assert (len(sounds.gemma_N), len(sounds.mimi_N)) == (160_000, 240_000)
