@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from vector_quantize_pytorch import ResidualVQ
 
-from benchmarks.synthetic_frames import DIM, make_frames
+from benchmarks.synthetic_frames import DIM, FRAMES_PER_UTTERANCE, make_frames
 from data_manifests.config import InputError, parse_config, run_command
 from stage1_rvq.codebook_metrics import measure_reconstruction, measure_usage
 from stage1_rvq.codebooks import search_codes
@@ -36,7 +36,9 @@ SPEED_CODEBOOK_SIZE = 2048
 SPEED_FRAMES = (250, 2000, 8192)  # one clip of 10 s, a batch of 8 clips, a batch of training
 LIBRARY_BEAM_FRAMES = 250  # its beam search holds a one-hot row for every candidate
 BEAM_SIZE = 5
-HELD_OUT_PER_CODE = 40
+# One utterance, and so one voice, for each code. Codes are shared by few voices; among fewer voices
+# than codes some go unused for want of the voice alone.
+HELD_OUT_PER_CODE = FRAMES_PER_UTTERANCE
 
 
 @dataclass(frozen=True, kw_only=True)

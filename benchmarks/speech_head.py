@@ -174,7 +174,7 @@ def time_stream(
 ) -> FrameTimes:
     """Speak random tokens for so many frames, Mimi included."""
     generator = torch.Generator().manual_seed(seed)
-    width, num_layers = head.config.state_width, head.config.num_state_layers
+    width, num_layers = head.config.state_width, len(head.config.layers)
     stream = HeadStream(head, [str(i) for i in range(batch_size)], Sampling(seed=seed))
     decoder = MimiStreamDecoder(mimi)
     tokens = HeadExample(

@@ -6,8 +6,8 @@ So a token and its states are there at the same moment, and the last row is the 
 the turn. `answer_states` (an answer that is known) and `stream_answer` (one being written) keep to
 it, and give the same states up to rounding.
 
-States are those of the last six decoder layers; the last is the one after Gemma's final norm, which
-transformers puts in place of the layer's own output.
+States are those of the last six decoder layers, unless a head reads others; the last is the one
+after Gemma's final norm, which transformers puts in place of the layer's own output.
 """
 
 # B utterances, P prompt tokens, S answer tokens (the one that closes the turn included), L layers,
@@ -33,6 +33,8 @@ from stage3_finetune.dialogue import (
 )
 from stage3_finetune.generate import prompt_inputs, stop_ids
 
+# Positions in transformers' `hidden_states`, from the end: -1 is the last layer, the embeddings are
+# the first.
 LAYERS = [-6, -5, -4, -3, -2, -1]
 # What the user says before an answer that is given as text: "Speak."
 SPEAK = Turn("user", "Kasa.")
@@ -132,11 +134,24 @@ def _render(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase, *, asks: 
     return text
 
 
+def two_thirds_layer(num_layers: int) -> int:
+    """The layer at two thirds of a decoder's depth, as `LAYERS` counts."""
+    return round(2 / 3 * num_layers) - num_layers - 1
+
+
 @torch.no_grad()
 def answer_states(
-    gemma: Gemma4ForConditionalGeneration, texts: Sequence[WrittenAnswer]
+    gemma: Gemma4ForConditionalGeneration,
+    texts: Sequence[WrittenAnswer],
+    layers: Sequence[int] = LAYERS,
 ) -> list[AnswerTokens]:
-    """States of known answers, all tokens at once; a text gets the same alone or in a batch."""
+    """States of known answers, all tokens at once; a text gets the same alone or in a batch.
+
+    Args:
+        gemma: the model, with or without an adapter.
+        texts: the answers.
+        layers: whose states, counted as in `LAYERS`; there may be none.
+    """
     sequences = [
         torch.cat([torch.tensor(text.prompt.input_ids), text.ids_S[:-1]]) for text in texts
     ]
@@ -150,10 +165,10 @@ def answer_states(
         inputs["input_features"], inputs["input_features_mask"] = pad_frames(frames)
     output = gemma(
         **{name: value.to(gemma.device) for name, value in inputs.items()},
-        output_hidden_states=LAYERS,
+        output_hidden_states=_wanted(layers),
         logits_to_keep=1,
     )
-    states_BPLD = _stack_layers(output.hidden_states)
+    states_BPLD = _stack_layers(output.hidden_states, layers)
     answers = []
     for text, states_PLD in zip(texts, states_BPLD, strict=True):
         before = len(text.prompt.input_ids) - 1  # the position that predicted the first token
@@ -168,6 +183,7 @@ def stream_answer(
     tokenizer: PreTrainedTokenizerBase,
     turns: Sequence[Turn],
     *,
+    layers: Sequence[int] = LAYERS,
     max_tokens: int = MAX_ANSWER_TOKENS,
     cut_long_answers: bool = False,
 ) -> Iterator[AnswerTokens]:
@@ -177,6 +193,7 @@ def stream_answer(
         gemma: the model, with or without an adapter.
         tokenizer: its tokenizer.
         turns: the conversation, a user's turn last; spoken ones with embeddings.
+        layers: as `answer_states`.
         max_tokens: longest answer, the token that closes the turn included.
         cut_long_answers: close the turn there, instead of raising.
 
@@ -194,7 +211,7 @@ def stream_answer(
             **inputs,
             past_key_values=past_key_values,
             use_cache=True,
-            output_hidden_states=LAYERS,
+            output_hidden_states=_wanted(layers),
             logits_to_keep=1,
         )
         past_key_values = output.past_key_values
@@ -203,7 +220,7 @@ def stream_answer(
             if not cut_long_answers:
                 raise InputError(f"Gemma's answer did not end within {max_tokens} tokens")
             ids_11 = torch.full_like(ids_11, turn_end_id(tokenizer))
-        states_1LD = _stack_layers(output.hidden_states)[0, -1:]
+        states_1LD = _stack_layers(output.hidden_states, layers)[0, -1:]
         yield AnswerTokens(ids_11[0].cpu(), states_1LD, embed_tokens(gemma, ids_11[0]))
         if int(ids_11) in stops:
             return
@@ -216,6 +233,12 @@ def embed_tokens(gemma: Gemma4ForConditionalGeneration, ids_S: Tensor) -> Tensor
     return gemma.get_input_embeddings()(ids_S.to(gemma.device))
 
 
-def _stack_layers(hidden_states: Sequence[Tensor | None]) -> Tensor:
+def _wanted(layers: Sequence[int]) -> list[int]:
+    """What transformers is asked for: one layer at least, or it would keep none of the outputs."""
+    return list(layers) or LAYERS[-1:]
+
+
+def _stack_layers(hidden_states: Sequence[Tensor | None], layers: Sequence[int]) -> Tensor:
     """`[B, P, L, D]` of the layers kept; transformers leaves None in place of the others."""
-    return torch.stack([hidden_states[layer] for layer in LAYERS], dim=2)
+    stacked = torch.stack([hidden_states[layer] for layer in _wanted(layers)], dim=2)
+    return stacked[:, :, : len(layers)]

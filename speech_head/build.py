@@ -19,7 +19,7 @@ Architecture = Literal["cursor", "parallel"]
 AnyHead = SpeechHead | ParallelHead
 
 # A head that reads states may start from one that does not.
-MAY_DIFFER = {"num_state_layers", "reads", "dropout", "text_dropout"}
+MAY_DIFFER = {"layers", "reads", "dropout", "text_dropout"}
 
 
 def build_head(
@@ -42,7 +42,7 @@ def build_head(
     """
     fmt = states.format
     reads = "states" if architecture == "parallel" else cursor_shape.get("reads")
-    if fmt.num_state_layers == 0 and reads != "embedding":
+    if not fmt.layers and reads != "embedding":
         raise InputError("--states has no states (--no-states): train with --reads embedding")
     given = {name: value for name, value in shape.items() if value is not None}
     if architecture == "parallel":

@@ -34,14 +34,14 @@ class StatesFormat:
 
     Attributes:
         state_width: D.
-        num_state_layers: L.
+        layers: the L layers of Gemma whose states there are, as in `answer.LAYERS`.
         num_codebooks: K.
         codebook_size: codes per codebook.
         frame_rate_hz: Mimi frames a second.
     """
 
     state_width: int
-    num_state_layers: int
+    layers: list[int]
     num_codebooks: int
     codebook_size: int
     frame_rate_hz: float

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from data_manifests.artifact import create_output, write_json, write_json_lines
 from data_manifests.audio import write_wav
-from data_manifests.config import parse_config, run_command
+from data_manifests.config import InputError, parse_config, run_command
 from speech_head.generate import load_talker, refuse_misfit
 from speech_head.held_out import gemma_answers, given_texts
 from speech_head.listener import AsrListener, Listener
@@ -112,6 +112,8 @@ def main(argv: list[str] | None = None) -> None:
     if config.parallel_head:
         parallel = load_parallel_head(config.parallel_head, device=device)
         refuse_misfit(parallel, talker.conversation.model, talker.mimi, flag="--parallel-head")
+        if parallel.config.layers != talker.head.config.layers:
+            raise InputError("--parallel-head and --head read different layers of Gemma")
     listener = asr or Listener(talker.conversation.encoder, reader)
     limit = config.num_utterances or None
     held_out = None

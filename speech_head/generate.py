@@ -64,6 +64,7 @@ class Talker:
             conversation.model,
             conversation.tokenizer,
             [*conversation.turns, question],
+            layers=self.head.config.layers,
             max_tokens=conversation.max_new_tokens,
             cut_long_answers=self.cut_long_answers,
         ):

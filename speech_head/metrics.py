@@ -53,7 +53,8 @@ def speak_and_read(
 ) -> list[Spoken]:
     """Speak a batch of answers, and read them and their recordings."""
     mimi = talker.mimi
-    answers = answer_states(talker.conversation.model, [row.answer for row in batch])
+    texts = [row.answer for row in batch]
+    answers = answer_states(talker.conversation.model, texts, talker.head.config.layers)
     ids = [row.id for row in batch]
     codes, ends = zip(*speak_answers(talker.head, answers, ids, sampling), strict=True)
     samples = [samples_N.cpu().numpy() for samples_N in mimi.decode(list(codes))]

@@ -14,7 +14,8 @@ likewise).
 # B utterances, S answer tokens, F Mimi frames (12.5 per second), K codebooks (coarsest first),
 # L Gemma layers, D width of Gemma, W width of the head, N frames of a batch end to end
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -45,7 +46,7 @@ class SpeechHeadConfig:
 
     Attributes:
         state_width: D, width of Gemma.
-        num_state_layers: L, Gemma layers that are mixed.
+        layers: the L layers of Gemma whose states are mixed, as in `answer.LAYERS`.
         num_codebooks: K, of Mimi.
         codebook_size: codes per codebook.
         frame_rate_hz: Mimi frames a second.
@@ -63,7 +64,7 @@ class SpeechHeadConfig:
     """
 
     state_width: int = 2560
-    num_state_layers: int = len(LAYERS)
+    layers: list[int] = field(default_factory=LAYERS.copy)
     num_codebooks: int = 8
     codebook_size: int = 2048
     frame_rate_hz: float = 12.5
@@ -87,16 +88,21 @@ class HeadLoss:
         codebooks_K: of each codebook, per frame.
         advance: of the cursor's step, per frame.
         end: of the end of speech, per utterance.
+        gate: no loss: how much of what is read comes from Gemma's states, mean over tokens and
+            channels; None where there is no gate.
     """
 
     total: Tensor
     codebooks_K: Tensor
     advance: Tensor
     end: Tensor
+    gate: Tensor | None
 
     def as_numbers(self) -> dict[str, float]:
         """For the training log."""
         parts = {"loss": self.total, "advance": self.advance, "end": self.end}
+        if self.gate is not None:
+            parts["gate"] = self.gate
         codebooks = {f"codebook_{k}": float(loss) for k, loss in enumerate(self.codebooks_K)}
         return {name: value.item() for name, value in parts.items()} | codebooks
 
@@ -113,9 +119,9 @@ class SpeechHead(
         super().__init__()
         self.config = config
         if config.reads != "embedding":
-            shape = (config.num_state_layers, config.state_width)
+            shape = (len(config.layers), config.state_width)
             self.layer_scales_LD = nn.Parameter(torch.ones(shape))
-            self.layer_logits_L = nn.Parameter(torch.zeros(config.num_state_layers))
+            self.layer_logits_L = nn.Parameter(torch.zeros(len(config.layers)))
             self.read_states = nn.Linear(config.state_width, config.width)
         if config.reads != "states":
             self.read_embeddings = nn.Linear(config.state_width, config.width)
@@ -163,7 +169,8 @@ class SpeechHead(
                 demo's 700 steps: 3.48 at 0.2, 3.60 without); what is understood is as good
                 without, the cursor already says which word it is.
         """
-        tokens_BSW = self.read_tokens(batch.states_BSLD, batch.embeddings_BSD)
+        tokens_BSW, gate_BSW = self._read(batch.states_BSLD, batch.embeddings_BSD)
+        gate = None if gate_BSW is None else gate_BSW.detach()[batch.token_mask_BS].mean()
         tokens_BSW = tokens_BSW * batch.token_mask_BS[..., None]
         text_BFW = self.text_under_cursor(tokens_BSW, batch.cursor_BF)
         if self.training and self.config.text_dropout:
@@ -192,7 +199,7 @@ class SpeechHead(
         advance = F.cross_entropy(self.advance_head(states_NW).float(), advance_N)
         weighted = (codebooks_K * codebook_weights_K).sum() / codebook_weights_K.sum()
         total = weighted + advance + end * len(end_B) / len(codes_NK)
-        return HeadLoss(total, codebooks_K.detach(), advance.detach(), end.detach())
+        return HeadLoss(total, codebooks_K.detach(), advance.detach(), end.detach(), gate)
 
     def read_tokens(self, states_BSLD: Tensor, embeddings_BSD: Tensor) -> Tensor:
         """What the head reads of each token: mixed states and embedding, gated.
@@ -204,25 +211,29 @@ class SpeechHead(
         Returns:
             `[B, S, W]`; a token does not depend on the tokens beside it.
         """
+        return self._read(states_BSLD, embeddings_BSD)[0]
+
+    def _read(self, states_BSLD: Tensor, embeddings_BSD: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What is read, and the gate `[B, S, W]` where there is one: 1 reads only states."""
         width = (self.config.state_width,)
         if self.config.reads == "embedding":
-            return self.read_embeddings(F.rms_norm(embeddings_BSD.float(), width))
+            return self.read_embeddings(F.rms_norm(embeddings_BSD.float(), width)), None
         scaled_BSLD = F.rms_norm(states_BSLD.float(), width) * self.layer_scales_LD
         mixed_BSD = torch.einsum("bsld,l->bsd", scaled_BSLD, self.layer_logits_L.softmax(dim=0))
         from_states_BSW = self.read_states(mixed_BSD)
         if self.config.reads == "states":
-            return from_states_BSW
+            return from_states_BSW, None
         from_text_BSW = self.read_embeddings(F.rms_norm(embeddings_BSD.float(), width))
         if self.config.reads == "sum":
-            return from_states_BSW + from_text_BSW
+            return from_states_BSW + from_text_BSW, None
         gate_BSW = self.gate(torch.cat([from_states_BSW, from_text_BSW], dim=-1)).sigmoid()
-        return gate_BSW * from_states_BSW + (1 - gate_BSW) * from_text_BSW
+        return gate_BSW * from_states_BSW + (1 - gate_BSW) * from_text_BSW, gate_BSW
 
     def layer_shares(self) -> dict[str, float]:
         """For the training log: how much each layer counts in the mix of states."""
         if self.config.reads == "embedding":
             return {}
-        return describe_mix(self.layer_logits_L)
+        return describe_mix(self.layer_logits_L, self.config.layers)
 
     def text_under_cursor(self, tokens_BSW: Tensor, cursor_BF: Tensor) -> Tensor:
         """The token at each frame's cursor, and what follows it; `[B, F, W]`. After the last token
@@ -258,10 +269,10 @@ class SpeechHead(
         return self.dropout(output.last_hidden_state)
 
 
-def describe_mix(layer_logits_L: Tensor) -> dict[str, float]:
+def describe_mix(layer_logits_L: Tensor, layers: Sequence[int]) -> dict[str, float]:
     """How much each of Gemma's layers counts in a mix of states, by name, for a training log."""
     shares_L = layer_logits_L.detach().softmax(dim=0).tolist()
-    return {f"layer_{i}": share for i, share in enumerate(shares_L)}
+    return {f"layer_{layer}": share for layer, share in zip(layers, shares_L, strict=True)}
 
 
 def load_head(name: str, *, device: torch.device) -> SpeechHead:

@@ -18,7 +18,7 @@ utterance changed with the length of its neighbours in the batch. Here it is mas
 # L Gemma layers, D width of Gemma, W width of the head
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -38,7 +38,7 @@ class ParallelHeadConfig:
 
     Attributes:
         state_width: D, width of Gemma.
-        num_state_layers: L, Gemma layers that are mixed.
+        layers: the L layers of Gemma whose states are mixed, as in `answer.LAYERS`.
         num_codebooks: K, of Mimi.
         codebook_size: V.
         frame_rate_hz: Mimi frames a second.
@@ -50,7 +50,7 @@ class ParallelHeadConfig:
     """
 
     state_width: int = 2560
-    num_state_layers: int = len(LAYERS)
+    layers: list[int] = field(default_factory=LAYERS.copy)
     num_codebooks: int = 8
     codebook_size: int = 2048
     frame_rate_hz: float = 12.5
@@ -86,7 +86,7 @@ class ParallelHead(
     def __init__(self, config: ParallelHeadConfig) -> None:
         super().__init__()
         self.config = config
-        self.layer_logits_L = nn.Parameter(torch.zeros(config.num_state_layers))
+        self.layer_logits_L = nn.Parameter(torch.zeros(len(config.layers)))
         self.norm = nn.LayerNorm(config.state_width)
         self.read_states = nn.Linear(config.state_width, config.width)
         self.queries_FW = nn.Parameter(0.02 * torch.randn(config.max_frames, config.width))
@@ -108,7 +108,7 @@ class ParallelHead(
 
     def layer_shares(self) -> dict[str, float]:
         """For the training log: how much each layer counts in the mix of states."""
-        return describe_mix(self.layer_logits_L)
+        return describe_mix(self.layer_logits_L, self.config.layers)
 
     def forward(self, batch: HeadBatch, codebook_weights_K: Tensor) -> ParallelLoss:
         """Training loss of a batch; padding changes nothing.

@@ -166,7 +166,7 @@ def _what_to_say(config: SpeakConfig, talker: Talker) -> Iterator[AnswerTokens]:
     conversation = talker.conversation
     if config.text is not None:
         text = tokenize_within_limit(normalize_for_training(config.text), talker.tokenizer)
-        return iter(answer_states(conversation.model, [text]))
+        return iter(answer_states(conversation.model, [text], talker.head.config.layers))
     if config.audio is not None:
         return talker.answer(conversation.spoken_turn(config.audio))
     return talker.answer(conversation.typed_turn(config.prompt or ""))

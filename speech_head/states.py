@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors import safe_open
@@ -42,6 +43,7 @@ from speech_head.answer import (
     answer_states,
     embed_tokens,
     tokenize_spoken_text,
+    two_thirds_layer,
 )
 from speech_head.data import StatesFormat
 from speech_head.listener import Listener
@@ -82,6 +84,8 @@ class StatesConfig:
     states: bool = True
     """cache Gemma's states; --no-states caches only which tokens there are, for a head that learns
     to pronounce (speech_head.train --reads embedding), and is small and quick"""
+    layers: Literal["last_six", "two_thirds"] = "last_six"
+    """of Gemma, to mix; or only the one at two thirds of its depth"""
     skip_bad_audio: bool = False
     """list unusable recordings in skipped.jsonl and go on, instead of stopping at the first"""
     batch_size: int = 8
@@ -134,7 +138,7 @@ def main(argv: list[str] | None = None) -> None:
         questions, conversation.writes_transcripts,
     )  # fmt: skip
     fmt = StatesFormat(
-        gemma.config.text_config.hidden_size, len(LAYERS) if config.states else 0,
+        gemma.config.text_config.hidden_size, _pick_layers(config, gemma),
         models.mimi.num_codebooks, models.mimi.codebook_size, models.mimi.frame_rate_hz,
     )  # fmt: skip
     output = create_output(
@@ -154,11 +158,19 @@ def main(argv: list[str] | None = None) -> None:
     output.record(device=str(device), dtype=str(dtype))
     _print_size(utterances, tokenizer, fmt)
     write_json(config.out / "format.json", asdict(fmt))
-    num_skipped = _write_shards(utterances, models, config)
+    num_skipped = _write_shards(utterances, models, config, fmt.layers)
     _write_embeddings(config.out, gemma)
     output.record(num_utterances=len(utterances) - num_skipped, num_skipped=num_skipped)
     output.finish()
     print(config.out)
+
+
+def _pick_layers(config: StatesConfig, gemma: Gemma4ForConditionalGeneration) -> list[int]:
+    if not config.states:
+        return []
+    if config.layers == "two_thirds":
+        return [two_thirds_layer(gemma.config.text_config.num_hidden_layers)]
+    return LAYERS
 
 
 def _print_size(
@@ -166,7 +178,7 @@ def _print_size(
 ) -> None:
     texts = [normalize_for_training(utterance.text) for utterance in utterances]
     num_tokens = sum(len(ids) + 1 for ids in tokenizer(texts, add_special_tokens=False).input_ids)
-    token_bytes = 2 * fmt.num_state_layers * fmt.state_width
+    token_bytes = 2 * len(fmt.layers) * fmt.state_width
     print(
         f"states of {num_tokens:,} tokens, {token_bytes / 1000:.1f} kB each: "
         f"{num_tokens * token_bytes / 1e9:.2f} GB",
@@ -174,7 +186,9 @@ def _print_size(
     )
 
 
-def _write_shards(utterances: list[Utterance], models: _Models, config: StatesConfig) -> int:
+def _write_shards(
+    utterances: list[Utterance], models: _Models, config: StatesConfig, layers: list[int]
+) -> int:
     """Write what is not yet written, 256 utterances a shard; returns the number of skipped ones."""
     skipped_path = config.out / "skipped.jsonl"
     skipped = read_json_lines(skipped_path)
@@ -195,7 +209,7 @@ def _write_shards(utterances: list[Utterance], models: _Models, config: StatesCo
                 else:
                     aligned.append((utterance, *result))
             for batch in iterate_batches(len(aligned), config.batch_size):
-                rows += _read_states([aligned[i] for i in batch], models, config.states)
+                rows += _read_states([aligned[i] for i in batch], models, layers)
             write_json_lines(skipped_path, skipped)
             _write_shard(index_path, rows)
     if len(skipped) == len(utterances):
@@ -244,12 +258,12 @@ def _in_its_place(utterance: Utterance, models: _Models) -> SpokenText:
 
 
 def _read_states(
-    aligned: list[tuple[Utterance, SpokenText, Tensor, Tensor]], models: _Models, with_states: bool
+    aligned: list[tuple[Utterance, SpokenText, Tensor, Tensor]], models: _Models, layers: list[int]
 ) -> list[_Row]:
     texts = [text for _, text, _, _ in aligned]
-    if with_states:
-        answers = answer_states(models.gemma, texts)
-    else:
+    if layers:
+        answers = answer_states(models.gemma, texts, layers)
+    else:  # without running the decoder
         rows = [embed_tokens(models.gemma, text.ids_S) for text in texts]
         answers = [
             AnswerTokens(text.ids_S, rows_SD[:, None][:, :0], rows_SD)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from data_manifests.config import InputError
 from data_manifests.manifest import read_manifest, write_manifest
-from speech_head import states, train
+from speech_head import evaluate, speak, states, train
 from speech_head.answer import answer_states
 from speech_head.data import StatesFolder
 from speech_head.generate import Speech, tokenize_within_limit
@@ -89,6 +89,34 @@ def test_a_resumed_run_equals_a_straight_one(head_world, tmp_path):
 def test_training_lowers_the_loss(head_world):
     dev = [entry["loss"] for entry in dev_entries(head_world / "head")]
     assert dev[-1] < 0.8 * dev[0]
+
+
+def test_the_log_tells_what_is_read(head_world):
+    """How much each layer counts in the mix, and how much of a token is Gemma's states."""
+    for entry in dev_entries(head_world / "head"):
+        shares = [value for name, value in entry.items() if name.startswith("layer_")]
+        assert len(shares) == 6 and sum(shares) == pytest.approx(1)
+        assert 0 < entry["gate"] < 1
+
+
+def test_one_layer_at_two_thirds_of_the_depth(head_world, tmp_path):
+    """Cached, trained on and spoken from; a head that reads other layers is not compared with."""
+    words = make_states(head_world, tmp_path / "states", "--layers", "two_thirds")
+    assert StatesFolder(tmp_path / "states").format.layers == [-4], words
+    states_of = ("--states", tmp_path / "states", "--dev-states", tmp_path / "states")
+    make_head(head_world, tmp_path / "head", *states_of)
+    assert [name for name in dev_entries(tmp_path / "head")[0] if "layer" in name] == ["layer_-4"]
+    words = ("--head", tmp_path / "head", *models(head_world)[2:])
+    run(speak.main, *words, "--prompt", QUESTION, "--out", tmp_path / "answer.wav")
+    assert (tmp_path / "answer.wav").exists()
+    with pytest.raises(InputError, match="--dev-states has layers"):
+        make_head(head_world, tmp_path / "x", *states_of[:3], head_world / "states")
+    make_head(head_world, tmp_path / "parallel", "--architecture", "parallel")
+    other = ("--parallel-head", tmp_path / "parallel", "--manifest", head_world / "train.jsonl")
+    with pytest.raises(InputError, match="read different layers"):
+        reader = ("--reader", head_world / "reader")
+        run(evaluate.main, *words, *other, *reader, "--out", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
 
 
 def test_dev_texts_are_spoken_and_read_back_while_training(head_world, tmp_path):

@@ -17,6 +17,7 @@ from speech_head.answer import (
     answer_states,
     stream_answer,
     tokenize_spoken_text,
+    two_thirds_layer,
 )
 from stage1_rvq.tiny_gemma import tiny_gemma
 from stage3_finetune.dialogue import Dialogue, Turn, encode_dialogue, with_chain_target
@@ -83,6 +84,24 @@ def test_states_while_writing_equal_states_afterwards(gemma, tokenizer, dtype):
         afterwards = getattr(known, name)
         largest = float(afterwards.abs().max())
         torch.testing.assert_close(piecewise, afterwards, atol=tolerance * largest, rtol=0)
+
+
+@pytest.mark.parametrize("layers", [[two_thirds_layer(8)], []])
+def test_other_layers_can_be_read(gemma, tokenizer, layers):
+    """One, or none at all: then only the tokens and their embeddings."""
+    streamed = list(itertools.islice(stream_answer(gemma, tokenizer, [SPEAK], layers=layers), 4))
+    ids_S = torch.cat([tokens.ids_S for tokens in streamed])
+    text = replace(tokenize_spoken_text("Ɛyɛ.", tokenizer), ids_S=ids_S)
+    [known] = answer_states(gemma, [text], layers)
+    [default] = answer_states(gemma, [text])
+    assert known.states_SLD.shape == (4, len(layers), 64)
+    states_SLD = torch.cat([tokens.states_SLD for tokens in streamed])
+    torch.testing.assert_close(states_SLD, known.states_SLD, atol=1e-4, rtol=0)
+    # Of 8 layers the fifth: the last but three, and so the third of the last six.
+    for i, layer in enumerate(layers):
+        expected_SD = default.states_SLD[:, LAYERS.index(layer)]
+        torch.testing.assert_close(known.states_SLD[:, i], expected_SD, atol=1e-5, rtol=0)
+    assert torch.equal(known.ids_S, default.ids_S)
 
 
 def test_states_are_those_of_the_adapter_where_there_is_one(gemma, tokenizer):
