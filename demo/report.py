@@ -58,7 +58,7 @@ LINES = (
     Line("stage3", "typed_after", "typed, after", "typed chat after fine-tuning"),
     Line("speech_head", "wer_teacher", "WER, recording", "the reader on the recording: ceiling"),
     Line("speech_head", "wer_mimi", "WER, Mimi", "on the recording coded by Mimi: ceiling"),
-    Line("speech_head", "wer_spoken", "WER, spoken answer", "on Gemma's own answers, spoken"),
+    Line("speech_head", "wer_spoken", "WER, spoken answer", "on what Gemma answers to speech"),
     Line("speech_head", "wer_parallel", "WER, parallel head", "the published architecture"),
     Line("speech_head", "runaway", "runaway", "answers that had to be cut off"),
     Line("speech_head", "cut_short", "cut short", "answers that ended before their text"),

@@ -57,6 +57,7 @@ class Sizes:
     finetune_steps: int
     head_steps: int
     head_width: int
+    head_dev_sentences: int
     save_every: int
 
 
@@ -64,17 +65,20 @@ SIZES: dict[Effort, Sizes] = {
     "check": Sizes(
         num_questions=24, num_held_out=6, codebook_size=16, rvq_steps=4, reader_steps=4,
         speechless_steps=4, speechless_width=64, speechless_depth_width=32, max_cer=100,
-        finetune_steps=2, head_steps=4, head_width=64, save_every=2,
+        finetune_steps=2, head_steps=4, head_width=64, head_dev_sentences=2,
+        save_every=2,
     ),
     "demo": Sizes(
         num_questions=600, num_held_out=100, codebook_size=256, rvq_steps=200, reader_steps=1000,
         speechless_steps=1200, speechless_width=128, speechless_depth_width=64, max_cer=0.3,
-        finetune_steps=300, head_steps=700, head_width=128, save_every=200,
+        finetune_steps=300, head_steps=700, head_width=128, head_dev_sentences=32,
+        save_every=200,
     ),
     "full": Sizes(
         num_questions=0, num_held_out=0, codebook_size=256, rvq_steps=600, reader_steps=4000,
         speechless_steps=6500, speechless_width=192, speechless_depth_width=128, max_cer=0.3,
-        finetune_steps=1000, head_steps=3000, head_width=192, save_every=500,
+        finetune_steps=1000, head_steps=3000, head_width=192, head_dev_sentences=96,
+        save_every=500,
     ),
 }  # fmt: skip
 
@@ -207,10 +211,11 @@ def plan(out: Path, sizes: Sizes, seed: int) -> Iterator[Step]:
         yield step(
             "speech_head", "speech_head.states", out / "states" / split,
             "--manifest", corpus / f"answers_{split}.jsonl", *ours, *reader,
+            "--dialogues", out / "spoken-dialogues", *rvq,
         )  # fmt: skip
     head_training = (
         "--states", out / "states" / "train", "--dev-states", out / "states" / "dev",
-        *reader, "--gemma", gemma, "--mimi", mimi, "--num-dev-sentences", 32,
+        *reader, "--gemma", gemma, "--mimi", mimi, "--num-dev-sentences", sizes.head_dev_sentences,
         "--width", sizes.head_width, "--num-heads", 4, "--batch-size", 16, "--warmup-steps", 30,
         "--steps", sizes.head_steps, *train,
     )  # fmt: skip
@@ -225,8 +230,9 @@ def plan(out: Path, sizes: Sizes, seed: int) -> Iterator[Step]:
     head = ("--head", out / "head")
     yield step(
         "speech_head", "speech_head.evaluate", out / "head-test",
-        "--dialogues", corpus / "dialogues_test.jsonl", "--manifest", corpus / "answers_test.jsonl",
-        *ours, *head, "--parallel-head", out / "head-parallel", *reader,
+        "--dialogues", corpus / "dialogues_test.jsonl", "--questions", corpus / "test.jsonl",
+        "--manifest", corpus / "answers_test.jsonl", *ours, *head,
+        "--parallel-head", out / "head-parallel", *reader,
     )  # fmt: skip
     question = corpus / "audio" / "test_question_0000.wav"
     yield step(

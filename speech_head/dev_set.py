@@ -13,7 +13,7 @@ from speech_head.data import HeadExample, StatesFolder, StatesFormat, collate
 from speech_head.listener import Listener, load_listener
 from speech_head.mimi import Mimi, load_mimi, refuse_other_codec
 from speech_head.model import SpeechHead
-from speech_head.stream import End, Sampling, speak_answers
+from speech_head.stream import Sampling, SpokenFrames, speak_answers
 from stage1_rvq.data import iterate_batches
 
 
@@ -94,10 +94,10 @@ def measure_speech(
         batch = [utterances[i] for i in picks]
         answers = [states.read(utterance) for utterance in batch]
         spoken = _speak(head, answers, [u.id for u in batch], Sampling(seed=seed))
-        samples = judge.mimi.decode([codes_FK for codes_FK, _ in spoken])
+        samples = judge.mimi.decode([one.codes_FK for one in spoken])
         waveforms = [samples_N.cpu().numpy() for samples_N in samples]
         heard += judge.listener.transcribe(waveforms, judge.mimi.sample_rate_hz)
-        ends += [end for _, end in spoken]
+        ends += [one.end for one in spoken]
     rates = compute_error_rates([utterance.text for utterance in utterances], heard)
     return {
         "wer": rates.wer,
@@ -109,8 +109,8 @@ def measure_speech(
 
 def _speak(
     head: AnyHead, answers: Sequence[HeadExample], ids: Sequence[str], sampling: Sampling
-) -> list[tuple[Tensor, End]]:
+) -> list[SpokenFrames]:
     if isinstance(head, SpeechHead):
         return speak_answers(head, answers, ids, sampling)
     codes = head.speak(answers, [len(answer.codes_FK) for answer in answers])
-    return [(codes_FK, "ended") for codes_FK in codes]
+    return [SpokenFrames(codes_FK, "ended", 0) for codes_FK in codes]

@@ -28,7 +28,8 @@ from data_manifests.config import InputError, parse_config, run_command
 from speech_head.generate import load_talker, refuse_misfit
 from speech_head.held_out import gemma_answers, given_texts
 from speech_head.listener import AsrListener, Listener
-from speech_head.metrics import Spoken, compute_metrics, speak_and_read
+from speech_head.metrics import Spoken, compute_metrics, rate_speech, speak_and_read
+from speech_head.naturalness import Dnsmos, Rater, SpeakerSimilarity
 from speech_head.parallel import load_parallel_head
 from speech_head.stream import Sampling
 from stage1_rvq.data import iterate_batches
@@ -59,6 +60,11 @@ class EvaluateConfig:
     """with --dialogues: recordings of the questions, which are then heard instead of read"""
     parallel_head: str | None = None
     """head trained with --architecture parallel, to compare with; needs recordings"""
+    dnsmos: bool = False
+    """rate how the speech sounds (extra "mos"); needs recordings"""
+    speaker_model: str | None = None
+    """hub name or folder of a speaker-verification model of transformers, e.g.
+    microsoft/wavlm-base-plus-sv: how like the recorded voice the speech is; needs recordings"""
     num_utterances: int = 0
     """measure on the first so many; 0 takes all"""
     gemma: str = "google/gemma-4-E4B-it"
@@ -93,6 +99,8 @@ class EvaluateConfig:
             raise ValueError("--questions needs --dialogues: what is asked, and in which words")
         if self.parallel_head and not self.manifest:
             raise ValueError("--parallel-head needs --manifest: recordings tell it how long to be")
+        if (self.dnsmos or self.speaker_model) and not self.manifest:
+            raise ValueError("--dnsmos and --speaker-model need --manifest: recordings beside them")
         if self.num_utterances < 0:
             raise ValueError(f"--num-utterances must not be negative, got {self.num_utterances}")
 
@@ -105,6 +113,9 @@ def main(argv: list[str] | None = None) -> None:
     dtype = pick_dtype(config.dtype, device)
     asr = AsrListener(config.asr, device=device) if config.asr else None
     reader = load_reader(config.reader, device=device) if config.reader else None
+    raters: list[Rater] = [Dnsmos()] if config.dnsmos else []
+    if config.speaker_model:
+        raters.append(SpeakerSimilarity(config.speaker_model, device=device))
     talker = load_talker(
         config.gemma, config.finetune, config.mimi, config.head, device=device, dtype=dtype
     )
@@ -125,9 +136,9 @@ def main(argv: list[str] | None = None) -> None:
         command="speech_head.evaluate",
         inputs={
             "head": config.head, "parallel_head": config.parallel_head, "reader": config.reader,
-            "asr": config.asr, "manifest": config.manifest, "texts": config.texts,
-            "dialogues": config.dialogues, "questions": config.questions, "gemma": config.gemma,
-            "finetune": config.finetune, "mimi": config.mimi,
+            "asr": config.asr, "speaker_model": config.speaker_model, "manifest": config.manifest,
+            "texts": config.texts, "dialogues": config.dialogues, "questions": config.questions,
+            "gemma": config.gemma, "finetune": config.finetune, "mimi": config.mimi,
         },
         resume=config.resume,
     )  # fmt: skip
@@ -147,6 +158,8 @@ def main(argv: list[str] | None = None) -> None:
             spoken += speak_and_read(batch, talker, listener, sampling, parallel)
             progress.update(len(picks))
     metrics = compute_metrics(spoken) | {"left_out": held_out.left_out}
+    if raters and metrics["num_recorded"]:
+        metrics["sound"] = rate_speech(spoken, talker.mimi, raters)
     _write_speech(config.out, spoken, talker.mimi.sample_rate_hz)
     write_json(config.out / "metrics.json", metrics)
     output.finish()
@@ -164,6 +177,7 @@ def format_table(metrics: dict[str, Any]) -> str:
         "wer_parallel": "WER, parallel head",
         "runaway": "runaway",
         "cut_short": "cut short",
+        "pushed_on": "stuck on a token, and pushed on",
     }
     lines = [
         f"{metrics['num_held_out']} texts, {metrics['num_recorded']} of them recorded"
@@ -171,7 +185,13 @@ def format_table(metrics: dict[str, Any]) -> str:
     ]
     for key, name in names.items():
         value = metrics[key]
-        lines.append(f"{name:<30}" + ("not measured" if value is None else f"{100 * value:8.2f} %"))
+        lines.append(f"{name:<32}" + ("not measured" if value is None else f"{100 * value:8.2f} %"))
+    for key, rated in metrics.get("sound", {}).items():
+        name = {"dnsmos": "DNSMOS", "speaker_similarity": "voice"}[key]
+        lines.append(
+            f"{name:<12}recordings {rated['teacher']:.2f}, through Mimi {rated['mimi']:.2f}, "
+            f"spoken {rated['spoken']:.2f}"
+        )
     return "\n".join(lines)
 
 
@@ -185,7 +205,7 @@ def _write_speech(out: Path, spoken: Sequence[Spoken], sample_rate_hz: int) -> N
             "id": one.held_out.id, "text": one.held_out.answer.text, "heard": one.heard,
             "heard_in_recording": one.heard_in_recording,
             "heard_through_mimi": one.heard_through_mimi, "heard_parallel": one.heard_parallel,
-            "end": one.end, "audio": str(path),
+            "end": one.end, "num_pushed": one.num_pushed, "audio": str(path),
         }  # fmt: skip
         rows.append(row)
     write_json_lines(out / "utterances.jsonl", rows)

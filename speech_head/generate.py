@@ -137,6 +137,11 @@ class Speech:
         return self._stream.ends[0]
 
     @property
+    def num_pushed(self) -> int:
+        """Tokens that the head did not leave by itself."""
+        return self._stream.nums_pushed[0]
+
+    @property
     def words(self) -> list[WordTime]:
         """Words of which something was spoken, with their times."""
         return word_times(

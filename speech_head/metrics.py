@@ -17,6 +17,7 @@ from speech_head.generate import Talker
 from speech_head.held_out import HeldOut
 from speech_head.listener import Transcriber
 from speech_head.mimi import Mimi
+from speech_head.naturalness import Rater, Versions
 from speech_head.parallel import ParallelHead
 from speech_head.stream import End, Sampling, speak_answers
 
@@ -29,6 +30,7 @@ class Spoken:
         held_out: what was spoken.
         samples_N: at Mimi's rate.
         end: how it ended.
+        num_pushed: tokens that it did not leave by itself.
         heard: what the reader heard in it.
         heard_in_recording, heard_through_mimi: in the recording, and in the recording coded by
             Mimi; None where there is none.
@@ -38,6 +40,7 @@ class Spoken:
     held_out: HeldOut
     samples_N: np.ndarray
     end: End
+    num_pushed: int
     heard: str
     heard_in_recording: str | None
     heard_through_mimi: str | None
@@ -56,8 +59,8 @@ def speak_and_read(
     texts = [row.answer for row in batch]
     answers = answer_states(talker.conversation.model, texts, talker.head.config.layers)
     ids = [row.id for row in batch]
-    codes, ends = zip(*speak_answers(talker.head, answers, ids, sampling), strict=True)
-    samples = [samples_N.cpu().numpy() for samples_N in mimi.decode(list(codes))]
+    spoken = speak_answers(talker.head, answers, ids, sampling)
+    samples = [x_N.cpu().numpy() for x_N in mimi.decode([one.codes_FK for one in spoken])]
     heard = listener.transcribe(samples, mimi.sample_rate_hz)
     is_recorded = [row.recording is not None for row in batch]
     recordings = [row.recording for row in batch if row.recording is not None]
@@ -76,7 +79,8 @@ def speak_and_read(
             said = parallel.speak(told, [len(codes_FK) for codes_FK in recorded])
             from_parallel = _read(mimi.decode(said), mimi, listener)
     columns = zip(
-        batch, samples, ends, heard, _spread(from_recordings, is_recorded),
+        batch, samples, [one.end for one in spoken], [one.num_pushed for one in spoken], heard,
+        _spread(from_recordings, is_recorded),
         _spread(through_mimi, is_recorded), _spread(from_parallel, is_recorded), strict=True,
     )  # fmt: skip
     return [Spoken(*row) for row in columns]
@@ -92,6 +96,24 @@ def _spread(texts: Sequence[str], is_there: Sequence[bool]) -> list[str | None]:
     """Texts of the rows that have one, None at the others; all None where there are no texts."""
     remaining = iter(texts)
     return [next(remaining) if here and texts else None for here in is_there]
+
+
+def rate_speech(
+    spoken: Sequence[Spoken], mimi: Mimi, raters: Sequence[Rater]
+) -> dict[str, dict[str, float]]:
+    """How what was spoken sounds, beside recordings of the same words; by the rater's name."""
+    recorded = [one for one in spoken if one.held_out.recording is not None]
+    waveforms = [
+        read_utterance_audio(one.held_out.recording, mimi.sample_rate_hz) for one in recorded
+    ]
+    through_mimi = []
+    for waveform in waveforms:
+        [codes_FK] = mimi.encode([waveform])
+        through_mimi.append(mimi.decode(codes_FK, len(waveform)).cpu().numpy())
+    versions = Versions(
+        waveforms, through_mimi, [one.samples_N for one in recorded], mimi.sample_rate_hz
+    )
+    return {rater.name: rater.rate(versions) for rater in raters}
 
 
 def compute_metrics(spoken: Sequence[Spoken]) -> dict[str, Any]:
@@ -113,6 +135,7 @@ def compute_metrics(spoken: Sequence[Spoken]) -> dict[str, Any]:
         "wer_parallel": wer([one.heard_parallel for one in spoken]),
         "runaway": sum(one.end == "runaway" for one in spoken) / len(spoken),
         "cut_short": sum(one.end == "cut short" for one in spoken) / len(spoken),
+        "pushed_on": sum(one.num_pushed > 0 for one in spoken) / len(spoken),
         "num_held_out": len(spoken),
         "num_recorded": sum(one.held_out.recording is not None for one in spoken),
     }

@@ -155,6 +155,7 @@ def _as_row(speech: Speech, recording: Recording, wav: Path) -> dict[str, Any]:
         "answer": speech.text,
         "wav": str(wav),
         "end": speech.end,
+        "num_pushed": speech.num_pushed,
         "duration_s": round(recording.duration_s, 3),
         "time_to_first_audio_ms": round(1000 * recording.first_sound_s, 1),
         "real_time_factor": round(recording.total_s / recording.duration_s, 4),

@@ -34,6 +34,8 @@ from stage2_speechless.sampling import refuse_bad_sampling, sample_codes, uttera
 
 # How an utterance ended: by itself; still sounding though all was said; with text left unsaid.
 End = Literal["ended", "runaway", "cut short"]
+# Two seconds: no token takes as long; a head that stays on one says its sounds again and again.
+MAX_FRAMES_PER_TOKEN = 25
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,29 @@ def frame_budget(num_tokens: int) -> int:
     return math.ceil((num_tokens / 3 + 2) * 12.5)
 
 
+@dataclass(frozen=True)
+class SpokenFrames:
+    """An utterance, spoken to its end.
+
+    Attributes:
+        codes_FK: int64, Mimi codes.
+        end: how it ended.
+        num_pushed: tokens that it did not leave by itself (see `HeadStream.nums_pushed`).
+    """
+
+    codes_FK: Tensor
+    end: End
+    num_pushed: int
+
+
 class HeadStream:
     """B utterances being spoken; those that end leave the loop.
 
     Attributes:
         cursors: token under the cursor at each frame so far, one list an utterance.
         ends: how each utterance ended; None while it speaks.
+        nums_pushed: for each utterance, tokens on which the cursor stood for
+            `MAX_FRAMES_PER_TOKEN` and was moved on: the guard against repetition.
     """
 
     def __init__(self, head: SpeechHead, ids: Sequence[str], sampling: Sampling) -> None:
@@ -92,6 +111,7 @@ class HeadStream:
         self.sampling = sampling
         self.cursors: list[list[int]] = [[] for _ in ids]
         self.ends: list[End | None] = [None for _ in ids]
+        self.nums_pushed = [0 for _ in ids]
         self._tokens = [head.start_of_speech(0) for _ in ids]  # [S, W] each, S growing
         self._is_closed = [False for _ in ids]
         self._next_cursor = [0 for _ in ids]
@@ -200,6 +220,11 @@ class HeadStream:
 
     def _move_on(self, utterance: int, cursor: int, advance: int, is_last: bool) -> None:
         self.cursors[utterance].append(cursor)
+        stood = self.cursors[utterance][-MAX_FRAMES_PER_TOKEN:]
+        is_stuck = len(stood) == MAX_FRAMES_PER_TOKEN and stood[0] == cursor
+        if advance == 0 and is_stuck and not is_last:
+            advance = 1
+            self.nums_pushed[utterance] += 1
         self._next_cursor[utterance] = cursor + advance
         # Judged by the cursor, not by the tokens there are, which depend on how fast Gemma writes.
         if self._num_frames >= frame_budget(cursor + 1):
@@ -224,8 +249,8 @@ def speak_answers(
     answers: Sequence[AnswerTokens | HeadExample],
     ids: Sequence[str],
     sampling: Sampling,
-) -> list[tuple[Tensor, End]]:
-    """Speak complete answers, a batch at once: codes `[F, K]` of each, and how it ended.
+) -> list[SpokenFrames]:
+    """Speak complete answers, a batch at once.
 
     An answer gets the codes it would get alone, and those of a stream whose tokens come one by one,
     up to the rounding of the logits.
@@ -239,7 +264,7 @@ def speak_answers(
         for i, codes_K in stream.step().items():
             frames[i].append(codes_K)
     spoken = []
-    for codes, end in zip(frames, stream.ends, strict=True):
+    for codes, end, num_pushed in zip(frames, stream.ends, stream.nums_pushed, strict=True):
         assert codes and end is not None
-        spoken.append((torch.stack(codes), end))
+        spoken.append(SpokenFrames(torch.stack(codes), end, num_pushed))
     return spoken

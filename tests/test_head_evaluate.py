@@ -15,6 +15,8 @@ from transformers import (
     Wav2Vec2FeatureExtractor,
     Wav2Vec2ForCTC,
     Wav2Vec2Processor,
+    WavLMConfig,
+    WavLMForXVector,
 )
 
 from data_manifests.config import InputError
@@ -24,6 +26,7 @@ from speech_head import held_out as held_out_module
 from speech_head.answer import answer_states
 from speech_head.held_out import gemma_answers
 from speech_head.listener import AsrListener
+from speech_head.naturalness import SpeakerSimilarity, Versions
 from stage3_finetune.dialogue import Turn
 
 
@@ -34,7 +37,8 @@ def test_evaluation_reports_every_number_with_its_ceilings(head_world, tmp_path)
     metrics = json.loads((out / "metrics.json").read_text())
     assert set(metrics) == {
         "wer_teacher", "wer_mimi", "wer_spoken", "wer_spoken_low", "wer_spoken_high", "cer_spoken",
-        "wer_parallel", "runaway", "cut_short", "num_held_out", "num_recorded", "left_out",
+        "wer_parallel", "runaway", "cut_short", "pushed_on",
+        "num_held_out", "num_recorded", "left_out",
     }  # fmt: skip
     assert metrics["num_held_out"] == 6 and metrics["wer_parallel"] is None
     assert 0 <= metrics["wer_teacher"] <= 1 and metrics["wer_mimi"] is not None
@@ -140,6 +144,46 @@ def test_the_published_head_is_measured_beside_ours(head_world, tmp_path):
         other = ("--head", tmp_path / "parallel", *models(head_world)[2:])
         run(evaluate.main, *other, *words[-4:], *manifest, "--out", tmp_path / "x")
     assert not (tmp_path / "x").exists()
+
+
+def test_how_speech_sounds_is_measured_beside_recordings(head_world, tmp_path):
+    pytest.importorskip("speechmos")
+    config = WavLMConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        conv_dim=(8, 8), conv_stride=(10, 8), conv_kernel=(10, 8), num_conv_pos_embeddings=4,
+        num_conv_pos_embedding_groups=2, tdnn_dim=(8, 8), tdnn_kernel=(3, 1), tdnn_dilation=(1, 1),
+        xvector_output_dim=8,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    WavLMForXVector(config).save_pretrained(tmp_path / "voices")
+    Wav2Vec2FeatureExtractor().save_pretrained(tmp_path / "voices")
+    words = (*models(head_world), "--reader", head_world / "reader", "--num-utterances", 2)
+    raters = ("--dnsmos", "--speaker-model", tmp_path / "voices")
+    manifest = ("--manifest", head_world / "train.jsonl")
+    table = run(evaluate.main, *words, *manifest, *raters, "--out", tmp_path / "out")
+    sound = json.loads((tmp_path / "out" / "metrics.json").read_text())["sound"]
+    assert sound.keys() == {"dnsmos", "speaker_similarity"}
+    assert all(1 <= value <= 5 for value in sound["dnsmos"].values())
+    assert all(-1 <= value <= 1 for value in sound["speaker_similarity"].values())
+    assert table.count("recordings ") == 2 and "spoken" in table
+    with pytest.raises(InputError, match="need --manifest"):
+        text = tmp_path / "texts.txt"
+        run(evaluate.main, *words, "--texts", text, *raters, "--out", tmp_path / "x")
+    with pytest.raises(InputError, match="--speaker-model .* cannot be loaded"):
+        other = ("--speaker-model", tmp_path / "nothing")
+        run(evaluate.main, *words, *manifest, *other, "--out", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_voice_is_most_like_itself():
+    """Of recordings that are all alike, and speech that is not."""
+    rater = object.__new__(SpeakerSimilarity)
+    rater._embed = lambda waveform, rate_hz: torch.tensor([waveform[0], waveform[1]])
+    same, other = np.float32([1, 0]), np.float32([0.6, 0.8])
+    rated = rater.rate(Versions([same, same], [same], [other], 16_000))
+    assert rated == pytest.approx({"teacher": 1, "mimi": 1, "spoken": 0.6})
+    with pytest.raises(InputError, match="two recordings"):
+        rater.rate(Versions([same], [same], [same], 16_000))
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from speech_head.answer import AnswerTokens
 from speech_head.data import HeadExample, collate
 from speech_head.generate import word_times
 from speech_head.model import SpeechHead, SpeechHeadConfig
-from speech_head.stream import HeadStream, Sampling, frame_budget
+from speech_head.stream import MAX_FRAMES_PER_TOKEN, HeadStream, Sampling, frame_budget
 
 CONFIG = SpeechHeadConfig(
     state_width=24, num_codebooks=4, codebook_size=16, width=32, num_layers=2, num_heads=2,
@@ -172,7 +172,9 @@ def test_speech_that_never_ends_is_stopped_and_named():
     with torch.no_grad():
         head.advance_head.bias[0] = 1e5  # a cursor that never moves
     [codes_FK], stream = speak(head, [example])
-    assert stream.ends == ["cut short"] and len(codes_FK) == frame_budget(1)
+    assert stream.ends == ["cut short"] and len(codes_FK) == frame_budget(2)
+    assert stream.cursors == [[0] * MAX_FRAMES_PER_TOKEN + [1] * (frame_budget(2) - 25)]
+    assert stream.nums_pushed == [1]
 
 
 def test_pace_speaks_faster_and_slower():

@@ -45,15 +45,16 @@ def test_a_spoken_question_is_answered_aloud_without_its_transcript(head_world, 
 def test_streamed_speech_is_the_speech_of_the_whole_text(talker, chunk):
     text = tokenize_within_limit(ANSWER, talker.tokenizer)
     [tokens] = answer_states(talker.conversation.model, [text])
-    [(codes_FK, end)] = speak_answers(talker.head, [tokens], ["answer"], Sampling())
+    [spoken] = speak_answers(talker.head, [tokens], ["answer"], Sampling())
     pieces = [
         type(tokens)(*(value[start : start + chunk] for value in vars(tokens).values()))
         for start in range(0, len(text.ids_S), chunk)
     ]
     speech = Speech(talker, Sampling())
     streamed_N = np.concatenate(list(speech.say(pieces)))
-    assert torch.equal(torch.stack(speech.frames), codes_FK) and speech.end == end
-    offline_N = talker.mimi.decode(codes_FK).numpy()
+    assert torch.equal(torch.stack(speech.frames), spoken.codes_FK)
+    assert speech.end == spoken.end and speech.num_pushed == spoken.num_pushed
+    offline_N = talker.mimi.decode(spoken.codes_FK).numpy()
     np.testing.assert_allclose(streamed_N, offline_N, rtol=0, atol=1e-4)
 
 

@@ -1,0 +1,132 @@
+"""How speech sounds, as far as models can tell: DNSMOS, and likeness to the voice of recordings.
+
+Word errors say whether speech is understood, not whether one would want to listen. Neither number
+was made for Twi: they compare systems with each other and with their ceilings, no more.
+"""
+
+# N samples, E width of a voice embedding
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import AutoFeatureExtractor, AutoModelForAudioXVector
+
+from data_manifests.audio import resample
+from data_manifests.config import InputError
+
+DNSMOS_RATE_HZ = 16_000
+
+
+@dataclass(frozen=True)
+class Versions:
+    """The same answers as recorded, as Mimi codes the recordings, and as the head speaks.
+
+    Attributes:
+        recorded, through_mimi, spoken: mono float32 waveforms `[N]`.
+        sample_rate_hz: of all.
+    """
+
+    recorded: Sequence[np.ndarray]
+    through_mimi: Sequence[np.ndarray]
+    spoken: Sequence[np.ndarray]
+    sample_rate_hz: int
+
+
+class Rater(Protocol):
+    """Whatever rates speech."""
+
+    name: str  # of the metric
+
+    def rate(self, versions: Versions) -> dict[str, float]:
+        """Means: "teacher" of the recordings, "mimi", "spoken"."""
+        ...
+
+
+class Dnsmos:
+    """DNSMOS P.835, overall quality from 1 to 5, without a reference (arXiv:2110.01763)."""
+
+    name = "dnsmos"
+
+    def __init__(self) -> None:
+        """InputError where speechmos, which holds the model, is not installed."""
+        try:
+            from speechmos import dnsmos
+        except ImportError:
+            raise InputError("--dnsmos needs speechmos: pip install -e '.[mos]'") from None
+        self._run = dnsmos.run
+
+    def rate(self, versions: Versions) -> dict[str, float]:
+        """As `Rater.rate`."""
+
+        def mean(waveforms: Sequence[np.ndarray]) -> float:
+            ratings = []
+            for waveform in waveforms:
+                heard = resample(waveform, versions.sample_rate_hz, DNSMOS_RATE_HZ)
+                # Louder than full scale it refuses; resampling may go beyond by a little.
+                ratings.append(self._run(heard.clip(-1, 1), sr=DNSMOS_RATE_HZ)["ovrl_mos"])
+            return float(np.mean(ratings))
+
+        return {
+            "teacher": mean(versions.recorded), "mimi": mean(versions.through_mimi),
+            "spoken": mean(versions.spoken),
+        }  # fmt: skip
+
+
+class SpeakerSimilarity:
+    """Cosine of voice embeddings with their mean over the recordings, -1 to 1.
+
+    A recording is compared with the mean of the others: what one voice reaches with itself.
+    """
+
+    name = "speaker_similarity"
+
+    def __init__(self, name: str, *, device: torch.device) -> None:
+        """
+        Args:
+            name: hub name or folder of a speaker-verification model of transformers, such as
+                microsoft/wavlm-base-plus-sv.
+            device: where it runs.
+
+        Raises:
+            InputError: not found, or no such model.
+        """
+        try:
+            self._extractor: Any = AutoFeatureExtractor.from_pretrained(name)
+            self._model: Any = AutoModelForAudioXVector.from_pretrained(name).to(device).eval()
+        except (OSError, ValueError, KeyError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise InputError(f"--speaker-model {name}: cannot be loaded: {reason}") from None
+        self._device = device
+
+    def rate(self, versions: Versions) -> dict[str, float]:
+        """As `Rater.rate`; InputError for a single recording."""
+        if len(versions.recorded) < 2:
+            raise InputError("--speaker-model needs two recordings or more of the voice")
+        recorded, through_mimi, spoken = (
+            torch.stack([self._embed(waveform, versions.sample_rate_hz) for waveform in waveforms])
+            for waveforms in (versions.recorded, versions.through_mimi, versions.spoken)
+        )
+        whole_E = recorded.sum(dim=0)
+        return {
+            "teacher": _cosine(recorded, whole_E - recorded),
+            "mimi": _cosine(through_mimi, whole_E.expand_as(through_mimi)),
+            "spoken": _cosine(spoken, whole_E.expand_as(spoken)),
+        }
+
+    @torch.no_grad()
+    def _embed(self, waveform: np.ndarray, sample_rate_hz: int) -> Tensor:
+        """Embedding `[E]` of unit length; one at a time, since padding would be heard."""
+        rate_hz = self._extractor.sampling_rate
+        heard = resample(waveform, sample_rate_hz, rate_hz)
+        inputs = self._extractor(heard, sampling_rate=rate_hz, return_tensors="pt")
+        embedding_E = self._model(**inputs.to(self._device)).embeddings[0].float().cpu()
+        return F.normalize(embedding_E, dim=0)
+
+
+def _cosine(first: Tensor, second: Tensor) -> float:
+    return float(F.cosine_similarity(first, second, dim=1).mean())
