@@ -102,17 +102,15 @@ def rate_speech(
     spoken: Sequence[Spoken], mimi: Mimi, raters: Sequence[Rater]
 ) -> dict[str, dict[str, float]]:
     """How what was spoken sounds, beside recordings of the same words; by the rater's name."""
-    recorded = [one for one in spoken if one.held_out.recording is not None]
-    waveforms = [
-        read_utterance_audio(one.held_out.recording, mimi.sample_rate_hz) for one in recorded
-    ]
-    through_mimi = []
-    for waveform in waveforms:
-        [codes_FK] = mimi.encode([waveform])
-        through_mimi.append(mimi.decode(codes_FK, len(waveform)).cpu().numpy())
-    versions = Versions(
-        waveforms, through_mimi, [one.samples_N for one in recorded], mimi.sample_rate_hz
-    )
+    recorded, through_mimi, samples = [], [], []
+    for one in spoken:
+        if one.held_out.recording is not None:
+            waveform = read_utterance_audio(one.held_out.recording, mimi.sample_rate_hz)
+            [codes_FK] = mimi.encode([waveform])
+            recorded.append(waveform)
+            through_mimi.append(mimi.decode(codes_FK, len(waveform)).cpu().numpy())
+            samples.append(one.samples_N)
+    versions = Versions(recorded, through_mimi, samples, mimi.sample_rate_hz)
     return {rater.name: rater.rate(versions) for rater in raters}
 
 

@@ -195,13 +195,15 @@ def test_guidance_goes_from_what_is_said_without_the_text_to_beyond_it():
     ]
     told = {}
     for guidance in (0.0, 1.0, 1.000001, 3.0):
-        codes, _ = speak(head, examples, sampling=Sampling(guidance=guidance))
+        codes, _ = speak(head, examples, sampling=Sampling(temperature=0.7, guidance=guidance))
         told[guidance] = [codes_FK[:3] for codes_FK in codes]
-        alone, _ = speak(head, examples[1:2], ids=("b",), sampling=Sampling(guidance=guidance))
+        alone, _ = speak(
+            head, examples[1:2], ids=("b",), sampling=Sampling(temperature=0.7, guidance=guidance)
+        )
         assert torch.equal(alone[0], codes[1])
     assert all(map(torch.equal, told[1.0], told[1.000001]))
     assert not all(map(torch.equal, told[1.0], told[3.0]))
-    codes, _ = speak(head, others, sampling=Sampling(guidance=0.0))
+    codes, _ = speak(head, others, sampling=Sampling(temperature=0.7, guidance=0.0))
     assert all(torch.equal(a[:3], b) for a, b in zip(codes, told[0.0], strict=True))
     with pytest.raises(InputError, match="--guidance needs a head trained with --text-dropout"):
         speak(make_head(), examples, sampling=Sampling(guidance=2.0))
