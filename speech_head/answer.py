@@ -15,6 +15,7 @@ after Gemma's final norm, which transformers puts in place of the layer's own ou
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -36,6 +37,7 @@ from stage3_finetune.generate import prompt_inputs, stop_ids
 # Positions in transformers' `hidden_states`, from the end: -1 is the last layer, the embeddings are
 # the first.
 LAYERS = [-6, -5, -4, -3, -2, -1]
+LayersName = Literal["last_six", "two_thirds"]
 # What the user says before an answer that is given as text: "Speak."
 SPEAK = Turn("user", "Kasa.")
 MAX_ANSWER_TOKENS = 512
@@ -134,9 +136,12 @@ def _render(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase, *, asks: 
     return text
 
 
-def two_thirds_layer(num_layers: int) -> int:
-    """The layer at two thirds of a decoder's depth, as `LAYERS` counts."""
-    return round(2 / 3 * num_layers) - num_layers - 1
+def pick_layers(name: LayersName, gemma: Gemma4ForConditionalGeneration) -> list[int]:
+    """The last six, or the one at two thirds of the decoder's depth, as `LAYERS` counts."""
+    if name == "last_six":
+        return LAYERS
+    num_layers = gemma.config.text_config.num_hidden_layers
+    return [round(2 / 3 * num_layers) - num_layers - 1]
 
 
 @torch.no_grad()

@@ -128,8 +128,12 @@ class StatesFolder:
         ]
         self.num_frames = sum(u.num_frames for u in self.utterances)
 
+    def read_all(self, utterances: Sequence[CachedUtterance]) -> list[HeadExample]:
+        """Utterances in the order they are asked for; states and embeddings as float32."""
+        return [self.read(utterance) for utterance in utterances]
+
     def read(self, utterance: CachedUtterance) -> HeadExample:
-        """One utterance; states and embeddings as float32."""
+        """One utterance, as it is on disk."""
         shard = self._shards[utterance.shard]
         tokens = slice(utterance.first_token, utterance.first_token + utterance.num_tokens)
         frames = slice(utterance.first_frame, utterance.first_frame + utterance.num_frames)

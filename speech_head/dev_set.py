@@ -65,7 +65,7 @@ def measure_loss(
     totals: dict[str, float] = {}
     for picks in iterate_batches(len(states.utterances), batch_size):
         utterances = [states.utterances[i] for i in picks]
-        batch = collate([states.read(utterance) for utterance in utterances])
+        batch = collate(states.read_all(utterances))
         share = sum(utterance.num_frames for utterance in utterances) / states.num_frames
         for name, value in head(batch.to(device), weights_K).as_numbers().items():
             totals[name] = totals.get(name, 0.0) + share * value
@@ -92,7 +92,7 @@ def measure_speech(
     ends: list[str] = []
     for picks in iterate_batches(len(utterances), batch_size):
         batch = [utterances[i] for i in picks]
-        answers = [states.read(utterance) for utterance in batch]
+        answers = states.read_all(batch)
         spoken = _speak(head, answers, [u.id for u in batch], Sampling(seed=seed))
         samples = judge.mimi.decode([one.codes_FK for one in spoken])
         waveforms = [samples_N.cpu().numpy() for samples_N in samples]

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from data_manifests.config import InputError
-from data_manifests.twi_text import normalize_for_scoring
-from speech_head.answer import SPEAK
+from data_manifests.twi_text import normalize_for_scoring, normalize_for_training
+from speech_head.answer import SPEAK, SpokenText, tokenize_spoken_text
 from stage1_rvq.codes import code_format
 from stage1_rvq.device import derive_seed
 from stage1_rvq.model import load_rvq
@@ -76,6 +77,33 @@ class Questions:
             return replace(question, spoken=False)
         assert question.codes_TK is not None and self._decode is not None
         return replace(question, frames_TD=self._decode(question.codes_TK))
+
+
+def put_after_question(
+    text: str,
+    id_: str,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Questions | None,
+    *,
+    has_transcripts: bool,
+) -> SpokenText:
+    """A transcript where Gemma would have written it.
+
+    Args:
+        text: of a manifest.
+        id_: of the utterance.
+        tokenizer: Gemma's.
+        questions: what to put it after; None puts all after "Kasa." ("Speak.").
+        has_transcripts: Gemma writes the transcript of a question it hears before its answer.
+
+    Raises:
+        InputError: as `tokenize_spoken_text`.
+    """
+    text = normalize_for_training(text)
+    question = questions.before(text, id_) if questions else SPEAK
+    return tokenize_spoken_text(
+        text, tokenizer, question, has_transcript=question.spoken and has_transcripts
+    )
 
 
 def load_questions(dialogues: Path, rvq: str | None, *, seed: int) -> Questions:

@@ -16,7 +16,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from safetensors import safe_open
@@ -36,19 +35,17 @@ from data_manifests.manifest import Utterance, read_manifest, read_utterance_aud
 from data_manifests.twi_text import normalize_for_training
 from speech_head.alignment import cursor_path
 from speech_head.answer import (
-    LAYERS,
-    SPEAK,
     AnswerTokens,
+    LayersName,
     SpokenText,
     answer_states,
     embed_tokens,
-    tokenize_spoken_text,
-    two_thirds_layer,
+    pick_layers,
 )
 from speech_head.data import StatesFormat
 from speech_head.listener import Listener
 from speech_head.mimi import Mimi, load_mimi
-from speech_head.questions import Questions, load_questions
+from speech_head.questions import Questions, load_questions, put_after_question
 from stage1_rvq.corpus_encoder import UTTERANCES_PER_SHARD, encode_utterances
 from stage1_rvq.data import iterate_batches
 from stage1_rvq.device import DtypeName, pick_device, pick_dtype
@@ -82,9 +79,10 @@ class StatesConfig:
     num_codebooks: int = 8
     """Mimi codebooks to use, coarsest first"""
     states: bool = True
-    """cache Gemma's states; --no-states caches only which tokens there are, for a head that learns
-    to pronounce (speech_head.train --reads embedding), and is small and quick"""
-    layers: Literal["last_six", "two_thirds"] = "last_six"
+    """cache Gemma's states; --no-states caches only which tokens there are, and is small and quick:
+    for a head that learns to pronounce (speech_head.train --reads embedding), or whose states are
+    computed as it is trained (--on-the-fly)"""
+    layers: LayersName = "last_six"
     """of Gemma, to mix; or only the one at two thirds of its depth"""
     skip_bad_audio: bool = False
     """list unusable recordings in skipped.jsonl and go on, instead of stopping at the first"""
@@ -138,7 +136,8 @@ def main(argv: list[str] | None = None) -> None:
         questions, conversation.writes_transcripts,
     )  # fmt: skip
     fmt = StatesFormat(
-        gemma.config.text_config.hidden_size, _pick_layers(config, gemma),
+        gemma.config.text_config.hidden_size,
+        pick_layers(config.layers, gemma) if config.states else [],
         models.mimi.num_codebooks, models.mimi.codebook_size, models.mimi.frame_rate_hz,
     )  # fmt: skip
     output = create_output(
@@ -163,14 +162,6 @@ def main(argv: list[str] | None = None) -> None:
     output.record(num_utterances=len(utterances) - num_skipped, num_skipped=num_skipped)
     output.finish()
     print(config.out)
-
-
-def _pick_layers(config: StatesConfig, gemma: Gemma4ForConditionalGeneration) -> list[int]:
-    if not config.states:
-        return []
-    if config.layers == "two_thirds":
-        return [two_thirds_layer(gemma.config.text_config.num_hidden_layers)]
-    return LAYERS
 
 
 def _print_size(
@@ -236,7 +227,10 @@ def _align(
             yield utterance, frames_TD
             continue
         try:
-            text = _in_its_place(utterance, models)
+            text = put_after_question(
+                utterance.text, utterance.id, models.tokenizer, models.questions,
+                has_transcripts=models.has_transcripts,
+            )  # fmt: skip
             spans = models.listener.reader.align(frames_TD, text.text)
             waveform_N = read_utterance_audio(utterance, models.mimi.sample_rate_hz)
             [codes_FK] = models.mimi.encode([waveform_N])
@@ -245,16 +239,6 @@ def _align(
             yield utterance, error
         else:
             yield utterance, (text, codes_FK, cursor_F)
-
-
-def _in_its_place(utterance: Utterance, models: _Models) -> SpokenText:
-    """The transcript after a question, as Gemma would have written it there."""
-    text = normalize_for_training(utterance.text)
-    question = models.questions.before(text, utterance.id) if models.questions else SPEAK
-    return tokenize_spoken_text(
-        text, models.tokenizer, question,
-        has_transcript=question.spoken and models.has_transcripts,
-    )  # fmt: skip
 
 
 def _read_states(

@@ -9,7 +9,9 @@ with the lowest dev loss, without dev the last. Runs unchanged under `accelerate
 """
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,14 +22,18 @@ from transformers import get_cosine_schedule_with_warmup
 
 from data_manifests.artifact import create_output
 from data_manifests.config import InputError, parse_config, run_command
+from speech_head.answer import LayersName
 from speech_head.build import AnyHead, Architecture, build_head, start_from
 from speech_head.data import StatesFolder, collate, refuse_other_states
 from speech_head.dev_set import Dev, load_judge, measure_loss, measure_speech
+from speech_head.live_states import LiveStates
 from speech_head.model import Reads
+from speech_head.questions import load_questions
 from stage1_rvq.checkpoint import resume_from_latest, save_checkpoint
 from stage1_rvq.device import DtypeName, pick_device, pick_dtype, seed_step
 from stage1_rvq.training_log import TrainingLog
 from stage2_speechless.data import BucketedBatches, refuse_bad_dropout
+from stage3_finetune.chat import load_conversation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +50,21 @@ class TrainConfig:
     """folder of stage1_rvq.train_reader; needs --dev-states. Dev texts are then spoken and read
     back, with --mimi and --gemma, and the checkpoint with the lowest CER is kept"""
     gemma: str = "google/gemma-4-E4B-it"
-    """hub name or folder of the Gemma 4 whose audio tower the reader hears through"""
+    """hub name or folder of the Gemma 4 whose audio tower the reader hears through, and which
+    computes states --on-the-fly"""
     mimi: str = "kyutai/mimi"
     """hub name or folder of the Mimi that made the codes"""
+    on_the_fly: bool = False
+    """compute states as they are needed, with --gemma, from folders of speech_head.states
+    --no-states: takes no disk, but Gemma's memory and time at every step"""
+    finetune: Path | None = None
+    """with --on-the-fly: adapter, as in speech_head.states; likewise the next three"""
+    dialogues: Path | None = None
+    """with --on-the-fly: what the texts are put after"""
+    rvq: str | None = None
+    """with --on-the-fly: decodes spoken questions"""
+    layers: LayersName = "last_six"
+    """with --on-the-fly: of Gemma, to mix"""
     num_dev_sentences: int = 64
     """dev texts spoken and read back at each measurement"""
     architecture: Architecture = "cursor"
@@ -98,6 +116,8 @@ class TrainConfig:
     """continue from the newest checkpoint"""
 
     def __post_init__(self) -> None:
+        if not self.on_the_fly and (self.finetune or self.dialogues or self.rvq):
+            raise ValueError("--finetune, --dialogues and --rvq are for --on-the-fly")
         refuse_bad_dropout("--history-dropout", self.history_dropout)
         refuse_bad_dropout("--text-dropout", self.text_dropout)
 
@@ -105,21 +125,17 @@ class TrainConfig:
 def main(argv: list[str] | None = None) -> None:
     """Train the head; prints the run's folder."""
     config = parse_config(TrainConfig, argv)
-    states = StatesFolder(config.states)
-    fmt = states.format
-    dev_states = None
-    if config.dev_states:
-        dev_states = StatesFolder(config.dev_states, flag="--dev-states")
-        refuse_other_states(dev_states.format, fmt, flag="--dev-states")
-    elif config.reader:
+    if config.reader and not config.dev_states:
         raise InputError("--reader needs --dev-states: it reads what the head makes of dev texts")
+    device = pick_device(config.device)
+    dtype = pick_dtype(config.dtype, device)
+    states, dev_states = _open_states(config, device, dtype)
+    fmt = states.format
     if len(config.codebook_weights) != fmt.num_codebooks:
         raise InputError(
             f"--codebook-weights has {len(config.codebook_weights)} numbers, the states have "
             f"{fmt.num_codebooks} codebooks"
         )
-    device = pick_device(config.device)
-    dtype = pick_dtype(config.dtype, device)
     accelerator = Accelerator(
         cpu=device.type == "cpu", mixed_precision="bf16" if dtype == torch.bfloat16 else "no"
     )
@@ -156,9 +172,12 @@ def main(argv: list[str] | None = None) -> None:
             "states": config.states,
             "dev_states": config.dev_states,
             "reader": config.reader,
-            "gemma": config.gemma if config.reader else None,
+            "gemma": config.gemma if config.reader or config.on_the_fly else None,
             "mimi": config.mimi if config.reader else None,
             "init_from": config.init_from,
+            "finetune": config.finetune,
+            "dialogues": config.dialogues,
+            "rvq": config.rvq,
         },
         resume=config.resume,
     )
@@ -197,7 +216,7 @@ def main(argv: list[str] | None = None) -> None:
             seed_step(config.seed, step, accelerator.process_index)
             model.train()
             picks = batches.at_step(step)[accelerator.process_index :: accelerator.num_processes]
-            batch = collate([states.read(states.utterances[i]) for i in picks.tolist()])
+            batch = collate(states.read_all([states.utterances[i] for i in picks.tolist()]))
             loss = model(batch.to(accelerator.device), weights_K, **hidden)
             accelerator.backward(loss.total)
             clip_grad_norm_(model.parameters(), 1.0)
@@ -214,6 +233,27 @@ def main(argv: list[str] | None = None) -> None:
     if accelerator.is_main_process:
         output.finish()
         print(config.out)
+
+
+def _open_states(
+    config: TrainConfig, device: torch.device, dtype: torch.dtype
+) -> tuple[StatesFolder, StatesFolder | None]:
+    """States to train on and of dev, from disk or computed as they are needed."""
+    open_folder: Callable[..., StatesFolder] = StatesFolder
+    if config.on_the_fly:
+        conversation = load_conversation(config.gemma, config.finetune, device=device, dtype=dtype)
+        questions = None
+        if config.dialogues:
+            questions = load_questions(config.dialogues, config.rvq, seed=config.seed)
+        open_folder = partial(
+            LiveStates, conversation=conversation, layers=config.layers, questions=questions
+        )
+    states = open_folder(config.states)
+    if config.dev_states is None:
+        return states, None
+    dev_states = open_folder(config.dev_states, flag="--dev-states")
+    refuse_other_states(dev_states.format, states.format, flag="--dev-states")
+    return states, dev_states
 
 
 def _measure_and_save(

@@ -99,6 +99,28 @@ def test_the_log_tells_what_is_read(head_world):
         assert 0 < entry["gate"] < 1
 
 
+def test_states_computed_on_the_fly_are_those_of_the_cache(head_world, tmp_path):
+    """So a run on either learns the same."""
+    asked = '{"messages": [{"role": "user", "content": "Ɛhe?"}]}\n'
+    (tmp_path / "dialogues.jsonl").write_text(asked, encoding="utf-8")
+    put = ("--dialogues", tmp_path / "dialogues.jsonl", "--layers", "two_thirds")
+    make_states(head_world, tmp_path / "cached", *put)
+    make_states(head_world, tmp_path / "texts", "--no-states")
+    live = ("--on-the-fly", "--gemma", head_world / "gemma", *put)
+    for name, words in (("cached", ()), ("texts", live)):
+        folder = tmp_path / name
+        states_of = ("--states", folder, "--dev-states", folder)
+        make_head(head_world, tmp_path / f"on-{name}", *states_of, *words)
+    [cached], [computed] = (dev_entries(tmp_path / f"on-{name}") for name in ("cached", "texts"))
+    assert cached.pop("split") == computed.pop("split")
+    assert computed == pytest.approx(cached, rel=1e-3)
+    with pytest.raises(InputError, match="has states: leave --on-the-fly away"):
+        make_head(head_world, tmp_path / "x", *live)
+    with pytest.raises(InputError, match="are for --on-the-fly"):
+        make_head(head_world, tmp_path / "x", *put[:2])
+    assert not (tmp_path / "x").exists()
+
+
 def test_one_layer_at_two_thirds_of_the_depth(head_world, tmp_path):
     """Cached, trained on and spoken from; a head that reads other layers is not compared with."""
     words = make_states(head_world, tmp_path / "states", "--layers", "two_thirds")
