@@ -20,11 +20,10 @@ import numpy as np
 
 from data_manifests.audio import MIMI_SAMPLE_RATE_HZ, write_wav
 from data_manifests.config import InputError, parse_config, run_command
-from speech_head.answer import MAX_ANSWER_TOKENS
-from speech_head.generate import Speech, Talker, load_talker
+from speech_head.generate import Speech, Talker
+from speech_head.settings import TalkerConfig
 from speech_head.speak import describe, record
-from speech_head.stream import Sampling
-from stage1_rvq.device import DtypeName, derive_seed, pick_device, pick_dtype
+from stage1_rvq.device import derive_seed
 from stage3_finetune.dialogue import Turn
 
 HELP = "type a question, or the path of a recording; /reset  /quit"
@@ -38,53 +37,22 @@ PLAYERS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChatConfig:
+class ChatConfig(TalkerConfig):
     """Talk with Gemma in Twi: it answers aloud."""
 
-    head: str
-    """folder of speech_head.train, or hub name"""
     out: Path = Path("runs/chat")
     """folder for the answers' WAV files; more are added to those in it"""
     prompt: str | None = None
     """ask this one typed question and end"""
     play: bool = False
     """play answers while they are being spoken (aplay, paplay, play or ffplay)"""
-    gemma: str = "google/gemma-4-E4B-it"
-    """hub name or folder of the Gemma 4 the head was trained on"""
-    finetune: Path | None = None
-    """adapter, written by stage3_finetune.train"""
-    mimi: str = "kyutai/mimi"
-    """hub name or folder of Mimi"""
-    max_new_tokens: int = MAX_ANSWER_TOKENS
-    """longest answer, in tokens"""
-    cut_long_answers: bool = False
-    """speak the first --max-new-tokens of a longer answer, instead of none of it"""
-    temperature: float = Sampling.temperature
-    """of sampling frames; 0 takes the most probable code"""
-    top_k: int = Sampling.top_k
-    """draw codes from the k most probable; 0 draws from all"""
-    pace: float = Sampling.pace
-    """above 0 speaks faster, below 0 slower; -1 to 1 is a lot"""
-    guidance: float = Sampling.guidance
-    """above 1 keeps closer to the text; for a head trained with --text-dropout"""
-    seed: int = 0
-    """another seed says the same another way"""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
-    dtype: DtypeName = "auto"
-    """precision of Gemma; head and Mimi run in float32"""
 
 
 def main(argv: list[str] | None = None) -> None:
     """Chat until the input ends, or answer one question."""
     config = parse_config(ChatConfig, argv)
     player = find_player() if config.play else None
-    device = pick_device(config.device)
-    talker = load_talker(
-        config.gemma, config.finetune, config.mimi, config.head,
-        device=device, dtype=pick_dtype(config.dtype, device),
-        max_new_tokens=config.max_new_tokens, cut_long_answers=config.cut_long_answers,
-    )  # fmt: skip
+    talker = config.load()
     if config.prompt is not None:
         reply(talker, talker.conversation.typed_turn(config.prompt), config, player)
         return
@@ -111,9 +79,7 @@ def reply(talker: Talker, question: Turn, config: ChatConfig, player: list[str] 
     """
     number = len(list(config.out.glob("answer_*.wav"))) + 1
     # Every turn draws other numbers, and the same ones when the conversation is repeated.
-    seed = derive_seed(config.seed, number)
-    sampling = Sampling(seed, config.temperature, config.top_k, config.pace, config.guidance)
-    speech = Speech(talker, sampling)
+    speech = Speech(talker, config.sampling(derive_seed(config.seed, number)))
     shown = ""
 
     def show_new_text() -> None:

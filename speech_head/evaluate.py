@@ -77,8 +77,9 @@ class EvaluateConfig:
     """of sampling; 0 takes the most probable code"""
     top_k: int = Sampling.top_k
     """draw codes from the k most probable; 0 draws from all"""
-    guidance: float = Sampling.guidance
-    """above 1 keeps closer to the text; for a head trained with --text-dropout"""
+    guidance: float | None = None
+    """above 1 keeps closer to the text; for a head trained with --text-dropout, of which 1.5 is the
+    default"""
     batch_size: int = 16
     """texts spoken together; changes nothing but speed"""
     seed: int = 0

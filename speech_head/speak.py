@@ -23,18 +23,15 @@ import numpy as np
 from data_manifests.audio import write_wav
 from data_manifests.config import InputError, parse_config, run_command
 from data_manifests.twi_text import normalize_for_training
-from speech_head.answer import MAX_ANSWER_TOKENS, AnswerTokens, answer_states
-from speech_head.generate import Speech, Talker, load_talker, tokenize_within_limit
-from speech_head.stream import Sampling
-from stage1_rvq.device import DtypeName, pick_device, pick_dtype
+from speech_head.answer import AnswerTokens, answer_states
+from speech_head.generate import Speech, Talker, tokenize_within_limit
+from speech_head.settings import TalkerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpeakConfig:
+class SpeakConfig(TalkerConfig):
     """Say a text, or the answer to a typed or spoken question."""
 
-    head: str
-    """folder of speech_head.train, or hub name"""
     out: Path
     """WAV file to write, 24 kHz"""
     text: str | None = None
@@ -43,32 +40,8 @@ class SpeakConfig:
     """ask this typed question, and say the answer"""
     audio: Path | None = None
     """ask with this recording, and say the answer"""
-    gemma: str = "google/gemma-4-E4B-it"
-    """hub name or folder of the Gemma 4 the head was trained on"""
-    finetune: Path | None = None
-    """adapter, written by stage3_finetune.train"""
-    mimi: str = "kyutai/mimi"
-    """hub name or folder of Mimi"""
-    max_new_tokens: int = MAX_ANSWER_TOKENS
-    """longest answer, in tokens"""
-    cut_long_answers: bool = False
-    """speak the first --max-new-tokens of a longer answer, instead of none of it"""
-    temperature: float = Sampling.temperature
-    """of sampling frames; 0 takes the most probable code"""
-    top_k: int = Sampling.top_k
-    """draw codes from the k most probable; 0 draws from all"""
-    pace: float = Sampling.pace
-    """above 0 speaks faster, below 0 slower; -1 to 1 is a lot"""
-    guidance: float = Sampling.guidance
-    """above 1 keeps closer to the text; for a head trained with --text-dropout"""
-    seed: int = 0
-    """another seed says the same another way"""
     json: bool = False
     """print one JSON object: answer, wav, words with their times, time to first sound"""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
-    dtype: DtypeName = "auto"
-    """precision of Gemma; head and Mimi run in float32"""
 
     def __post_init__(self) -> None:
         if sum(given is not None for given in (self.text, self.prompt, self.audio)) != 1:
@@ -97,15 +70,10 @@ class Recording:
 def main(argv: list[str] | None = None) -> None:
     """Speak; prints text and path."""
     config = parse_config(SpeakConfig, argv)
-    sampling = Sampling(config.seed, config.temperature, config.top_k, config.pace, config.guidance)
+    sampling = config.sampling(config.seed)
     if config.text is not None and not config.text.strip():
         raise InputError("--text is empty: nothing to say")
-    device = pick_device(config.device)
-    talker = load_talker(
-        config.gemma, config.finetune, config.mimi, config.head,
-        device=device, dtype=pick_dtype(config.dtype, device),
-        max_new_tokens=config.max_new_tokens, cut_long_answers=config.cut_long_answers,
-    )  # fmt: skip
+    talker = config.load()
     speech = Speech(talker, sampling)
     recording = record(speech, _what_to_say(config, talker))
     write_wav(config.out, recording.samples_N, talker.mimi.sample_rate_hz)

@@ -34,6 +34,7 @@ from stage2_speechless.sampling import refuse_bad_sampling, sample_codes, uttera
 
 # How an utterance ended: by itself; still sounding though all was said; with text left unsaid.
 End = Literal["ended", "runaway", "cut short"]
+DEFAULT_GUIDANCE = 1.5
 # Two seconds: no token takes as long; a head that stays on one says its sounds again and again.
 MAX_FRAMES_PER_TOKEN = 25
 
@@ -49,14 +50,16 @@ class Sampling:
         top_k: as `sample_codes`.
         pace: added to the logits of moving on to the next token; above 0 is faster.
         guidance: above 1, codes are drawn further towards what the text adds to them; other than 1
-            only for a head trained with text dropout, and at twice the work.
+            only for a head trained with text dropout, and at twice the work. None is 1.5 for such a
+            head, 1 for any other. On the demo's dev answers (WER, two seeds): 0.085 without text
+            dropout; with it 0.117 at 1, 0.070 at 1.5, 0.083 at 2, 0.127 at 2.5.
     """
 
     seed: int = 0
     temperature: float = 0.3
     top_k: int = 50
     pace: float = 0.0
-    guidance: float = 1.0
+    guidance: float | None = None
 
     def __post_init__(self) -> None:
         refuse_bad_sampling(self.temperature, self.top_k)
@@ -91,6 +94,7 @@ class HeadStream:
     Attributes:
         cursors: token under the cursor at each frame so far, one list an utterance.
         ends: how each utterance ended; None while it speaks.
+        guidance: that is used.
         nums_pushed: for each utterance, tokens on which the cursor stood for
             `MAX_FRAMES_PER_TOKEN` and was moved on: the guard against repetition.
     """
@@ -106,9 +110,13 @@ class HeadStream:
             InputError: guidance, of a head that cannot be guided.
         """
         assert not head.training, "call .eval() before generating"
-        if sampling.guidance != 1 and not head.config.text_dropout:
+        can_be_guided = head.config.text_dropout > 0
+        if sampling.guidance not in (None, 1) and not can_be_guided:
             raise InputError("--guidance needs a head trained with --text-dropout")
         self.head = head
+        self.guidance = sampling.guidance
+        if self.guidance is None:
+            self.guidance = DEFAULT_GUIDANCE if can_be_guided else 1.0
         self.sampling = sampling
         self.cursors: list[list[int]] = [[] for _ in ids]
         self.ends: list[End | None] = [None for _ in ids]
@@ -166,7 +174,7 @@ class HeadStream:
         uniforms_AK = self._uniforms[speaking, self._num_frames]
         logits_AV = head.code0_head(states_AW)
         if untold_AW is not None:
-            logits_AV = guide(logits_AV, head.code0_head(untold_AW), sampling.guidance)
+            logits_AV = guide(logits_AV, head.code0_head(untold_AW), self.guidance)
         # Speech ends on the token that closes the turn, and nowhere before it.
         is_last = [
             self._is_closed[i] and cursor == len(self._tokens[i]) - 1
@@ -184,7 +192,7 @@ class HeadStream:
             return {}
         codes_AK = head.frame_decoder.generate(
             states_AW[kept], code0_A[kept], uniforms_AK[kept, 1:-1],
-            temperature=sampling.temperature, top_k=sampling.top_k, guidance=sampling.guidance,
+            temperature=sampling.temperature, top_k=sampling.top_k, guidance=self.guidance,
             unconditional_ND=None if untold_AW is None else untold_AW[kept],
         )  # fmt: skip
         advance_logits = head.advance_head(states_AW[kept])
@@ -213,7 +221,7 @@ class HeadStream:
         first_A1 = torch.zeros(len(speaking), 1, dtype=torch.long, device=windows_AXW.device)
         text_A1W = self.head.text_under_cursor(windows_AXW, first_A1)
         before_A1W = self._before_AW[:, None]
-        if self.sampling.guidance == 1:
+        if self.guidance == 1:
             return self.head.temporal_states(before_A1W + text_A1W, self._cache)[:, 0], None
         inputs_X1W = torch.cat([before_A1W + text_A1W, before_A1W])
         states_AW, untold_AW = self.head.temporal_states(inputs_X1W, self._cache)[:, 0].chunk(2)
@@ -236,7 +244,7 @@ class HeadStream:
         if not rows:
             return
         if (num_before := len(self._before_AW)) > len(rows):
-            both = rows if self.sampling.guidance == 1 else [*rows, *(num_before + r for r in rows)]
+            both = rows if self.guidance == 1 else [*rows, *(num_before + r for r in rows)]
             self._cache.batch_select_indices(torch.tensor(both, device=kept.device))
         is_going_on = torch.isin(kept, torch.tensor(rows, device=kept.device))
         self._before_AW = self.head.embed_frames(codes_AK[is_going_on][:, None])[:, 0]

@@ -91,9 +91,9 @@ class TrainConfig:
     """on inputs and states; where not given 0.1 (parallel: 0.05)"""
     history_dropout: float = 0.2
     """how often a frame is hidden from those after it: overfits later"""
-    text_dropout: float = 0.0
-    """how often an utterance is not told its text; above 0, speech can be guided (speak
-    --guidance)"""
+    text_dropout: float = 0.1
+    """how often an utterance is not told its text; above 0, speech is guided towards its text
+    (speak --guidance)"""
     codebook_weights: tuple[float, ...] = (2.0, 1.5, 1.0, 1.0, 0.75, 0.75, 0.5, 0.5)
     """how much each codebook counts (defaults: the published gemma4-audio experiment)"""
     steps: int = 50_000

@@ -207,6 +207,8 @@ def test_guidance_goes_from_what_is_said_without_the_text_to_beyond_it():
     assert all(torch.equal(a[:3], b) for a, b in zip(codes, told[0.0], strict=True))
     with pytest.raises(InputError, match="--guidance needs a head trained with --text-dropout"):
         speak(make_head(), examples, sampling=Sampling(guidance=2.0))
+    streams = [HeadStream(one, ["a"], Sampling()) for one in (head, make_head())]
+    assert [stream.guidance for stream in streams] == [1.5, 1.0]
 
 
 def test_text_dropout_hides_the_text_in_training_only():

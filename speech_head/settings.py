@@ -1,0 +1,55 @@
+"""Settings that every command has which lets a head speak."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from speech_head.answer import MAX_ANSWER_TOKENS
+from speech_head.generate import Talker, load_talker
+from speech_head.stream import Sampling
+from stage1_rvq.device import DtypeName, pick_device, pick_dtype
+
+
+@dataclass(frozen=True, kw_only=True)
+class TalkerConfig:
+    """Which models speak, and how."""
+
+    head: str
+    """folder of speech_head.train, or hub name"""
+    gemma: str = "google/gemma-4-E4B-it"
+    """hub name or folder of the Gemma 4 the head was trained on"""
+    finetune: Path | None = None
+    """adapter, written by stage3_finetune.train"""
+    mimi: str = "kyutai/mimi"
+    """hub name or folder of Mimi"""
+    max_new_tokens: int = MAX_ANSWER_TOKENS
+    """longest answer, in tokens"""
+    cut_long_answers: bool = False
+    """speak the first --max-new-tokens of a longer answer, instead of none of it"""
+    temperature: float = Sampling.temperature
+    """of sampling frames; 0 takes the most probable code"""
+    top_k: int = Sampling.top_k
+    """draw codes from the k most probable; 0 draws from all"""
+    pace: float = Sampling.pace
+    """above 0 speaks faster, below 0 slower; -1 to 1 is a lot"""
+    guidance: float | None = None
+    """above 1 keeps closer to the text; for a head trained with --text-dropout, of which 1.5 is the
+    default"""
+    seed: int = 0
+    """another seed says the same another way"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps"""
+    dtype: DtypeName = "auto"
+    """precision of Gemma; head and Mimi run in float32"""
+
+    def sampling(self, seed: int) -> Sampling:
+        """How frames are drawn; InputError where nothing could be."""
+        return Sampling(seed, self.temperature, self.top_k, self.pace, self.guidance)
+
+    def load(self) -> Talker:
+        """Load what speaks; errors as `load_talker`."""
+        device = pick_device(self.device)
+        return load_talker(
+            self.gemma, self.finetune, self.mimi, self.head,
+            device=device, dtype=pick_dtype(self.dtype, device),
+            max_new_tokens=self.max_new_tokens, cut_long_answers=self.cut_long_answers,
+        )  # fmt: skip
