@@ -42,6 +42,7 @@ from speech_head.mimi import Mimi, MimiStreamDecoder
 from speech_head.model import SpeechHead, SpeechHeadConfig
 from speech_head.speak import Recording, record
 from speech_head.stream import HeadStream, Sampling
+from speech_head.train import TrainConfig
 from stage1_rvq.device import DtypeName, pick_device, pick_dtype
 from stage2_speechless.frame_decoder import FrameDecoder
 
@@ -138,9 +139,15 @@ def time_answers(config: BenchmarkConfig, talker: Talker) -> None:
 
 
 def build_full_size(device: torch.device) -> tuple[SpeechHead, Mimi]:
-    """Head and Mimi of full size, with random weights."""
+    """Head and Mimi of full size, with random weights; the head guided, as one trained with the
+    defaults is."""
     torch.manual_seed(0)
-    head = SpeechHead(SpeechHeadConfig()).to(device).eval().requires_grad_(False)
+    head = (
+        SpeechHead(SpeechHeadConfig(text_dropout=TrainConfig.text_dropout))
+        .to(device)
+        .eval()
+        .requires_grad_(False)
+    )
     mimi = Mimi(MimiModel(MimiConfig()), num_codebooks=head.config.num_codebooks, device=device)
     return head, mimi
 

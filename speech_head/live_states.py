@@ -2,7 +2,8 @@
 
 A cache holds 30.7 kB a token of E4B: 30 GB for the hundred hours of a large corpus, read once an
 epoch. Computed as training goes, states take no disk, but Gemma's memory and time at every step.
-They are the ones that `speech_head.states` would have written, rounded alike.
+They are the ones that `speech_head.states` would have written, rounded alike: a folder made with
+`--no-states` remembers which Gemma, which adapter, which layers and which questions it is of.
 """
 
 # S answer tokens, L Gemma layers, D width of Gemma
@@ -11,42 +12,40 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
+from data_manifests.artifact import read_json
 from data_manifests.config import InputError
-from speech_head.answer import LayersName, answer_states, pick_layers
+from speech_head.answer import answer_states, pick_layers
 from speech_head.data import CachedUtterance, HeadExample, StatesFolder
-from speech_head.questions import Questions, put_after_question
-from stage3_finetune.chat import Conversation
+from speech_head.questions import load_questions, put_after_question
+from stage3_finetune.chat import Conversation, load_conversation
 
 
 class LiveStates(StatesFolder):
     """A folder of `speech_head.states --no-states`, read as if its states were there."""
 
-    def __init__(
-        self,
-        folder: Path,
-        conversation: Conversation,
-        *,
-        layers: LayersName = "last_six",
-        questions: Questions | None = None,
-        flag: str = "--states",
-    ) -> None:
+    def __init__(self, folder: Path, conversation: Conversation, *, flag: str = "--states") -> None:
         """
         Args:
             folder: tokens, codes and alignment, without states.
             conversation: the Gemma they are of, with its adapter where there is one.
-            layers: as `pick_layers`.
-            questions: what the texts are put after; None puts all after "Kasa." ("Speak.").
             flag: that named the folder, for messages.
 
         Raises:
-            InputError: as `StatesFolder`; or the folder has states already.
+            InputError: as `StatesFolder`; the folder has states already; its questions are gone.
         """
         super().__init__(folder, flag=flag)
         if self.format.layers:
             raise InputError(f"{flag} {folder} has states: leave --on-the-fly away")
-        self.format = replace(self.format, layers=pick_layers(layers, conversation.model))
+        made_with = read_json(folder / "config.json")
+        layers = pick_layers(made_with["layers"], conversation.model)
+        self.format = replace(self.format, layers=layers)
         self._conversation = conversation
-        self._questions = questions
+        self._questions = None
+        if made_with["dialogues"]:
+            dialogues = Path(made_with["dialogues"])
+            self._questions = load_questions(dialogues, made_with["rvq"], seed=made_with["seed"])
 
     def read_all(self, utterances: Sequence[CachedUtterance]) -> list[HeadExample]:
         """As `StatesFolder.read_all`, in one forward pass of Gemma; InputError where its tokenizer
@@ -71,3 +70,34 @@ class LiveStates(StatesFolder):
             replace(example, states_SLD=answer.states_SLD.bfloat16().float().cpu())
             for example, answer in zip(examples, answers, strict=True)
         ]
+
+
+def load_live_states(
+    folder: Path, dev_folder: Path | None, *, device: torch.device, dtype: torch.dtype
+) -> tuple[LiveStates, LiveStates | None]:
+    """Load the Gemma that a folder is of, and open the folder, and that of dev, with it.
+
+    Args:
+        folder: made by `speech_head.states --no-states`.
+        dev_folder: likewise, with the same Gemma and adapter.
+        device: where Gemma runs.
+        dtype: its precision.
+
+    Raises:
+        InputError: as `LiveStates`; or the two folders are of different Gemmas.
+    """
+    StatesFolder(folder)  # refuses what is no such folder, before Gemma is loaded
+    made_with = read_json(folder / "config.json")
+    finetune = Path(made_with["finetune"]) if made_with["finetune"] else None
+    conversation = load_conversation(made_with["gemma"], finetune, device=device, dtype=dtype)
+    states = LiveStates(folder, conversation)
+    if dev_folder is None:
+        return states, None
+    dev_states = LiveStates(dev_folder, conversation, flag="--dev-states")
+    dev_made_with = read_json(dev_folder / "config.json")
+    for name in ("gemma", "finetune"):
+        if dev_made_with[name] != made_with[name]:
+            raise InputError(
+                f"--dev-states has {name} = {dev_made_with[name]}, --states has {made_with[name]}"
+            )
+    return states, dev_states

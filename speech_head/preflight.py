@@ -4,7 +4,7 @@
         --rvq runs/rvq --finetune runs/finetune --head runs/head --recording question.wav
 
 One line per check, with the figure measured; where a line fails, what to do, and exit code 1. The
-checks themselves are in `preflight_checks.py`.
+checks themselves are in `preflight_gemma.py` and `preflight_checks.py`.
 """
 
 import sys
@@ -18,12 +18,12 @@ from speech_head.mimi import load_mimi
 from speech_head.preflight_checks import (
     Check,
     Sounds,
-    gemma_checks,
     load_sounds,
     memory_check,
     mimi_checks,
     stage_checks,
 )
+from speech_head.preflight_gemma import gemma_checks
 from stage1_rvq.device import DtypeName, pick_device, pick_dtype
 from stage3_finetune.chat import load_conversation
 

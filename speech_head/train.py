@@ -9,9 +9,7 @@ with the lowest dev loss, without dev the last. Runs unchanged under `accelerate
 """
 
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,18 +20,15 @@ from transformers import get_cosine_schedule_with_warmup
 
 from data_manifests.artifact import create_output
 from data_manifests.config import InputError, parse_config, run_command
-from speech_head.answer import LayersName
 from speech_head.build import AnyHead, Architecture, build_head, start_from
 from speech_head.data import StatesFolder, collate, refuse_other_states
 from speech_head.dev_set import Dev, load_judge, measure_loss, measure_speech
-from speech_head.live_states import LiveStates
+from speech_head.live_states import load_live_states
 from speech_head.model import Reads
-from speech_head.questions import load_questions
 from stage1_rvq.checkpoint import resume_from_latest, save_checkpoint
 from stage1_rvq.device import DtypeName, pick_device, pick_dtype, seed_step
 from stage1_rvq.training_log import TrainingLog
 from stage2_speechless.data import BucketedBatches, refuse_bad_dropout
-from stage3_finetune.chat import load_conversation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,21 +45,12 @@ class TrainConfig:
     """folder of stage1_rvq.train_reader; needs --dev-states. Dev texts are then spoken and read
     back, with --mimi and --gemma, and the checkpoint with the lowest CER is kept"""
     gemma: str = "google/gemma-4-E4B-it"
-    """hub name or folder of the Gemma 4 whose audio tower the reader hears through, and which
-    computes states --on-the-fly"""
+    """hub name or folder of the Gemma 4 whose audio tower the reader hears through"""
     mimi: str = "kyutai/mimi"
     """hub name or folder of the Mimi that made the codes"""
     on_the_fly: bool = False
-    """compute states as they are needed, with --gemma, from folders of speech_head.states
-    --no-states: takes no disk, but Gemma's memory and time at every step"""
-    finetune: Path | None = None
-    """with --on-the-fly: adapter, as in speech_head.states; likewise the next three"""
-    dialogues: Path | None = None
-    """with --on-the-fly: what the texts are put after"""
-    rvq: str | None = None
-    """with --on-the-fly: decodes spoken questions"""
-    layers: LayersName = "last_six"
-    """with --on-the-fly: of Gemma, to mix"""
+    """compute states as they are needed, from folders of speech_head.states --no-states: takes no
+    disk, but Gemma's memory and time at every step"""
     num_dev_sentences: int = 64
     """dev texts spoken and read back at each measurement"""
     architecture: Architecture = "cursor"
@@ -116,8 +102,6 @@ class TrainConfig:
     """continue from the newest checkpoint"""
 
     def __post_init__(self) -> None:
-        if not self.on_the_fly and (self.finetune or self.dialogues or self.rvq):
-            raise ValueError("--finetune, --dialogues and --rvq are for --on-the-fly")
         refuse_bad_dropout("--history-dropout", self.history_dropout)
         refuse_bad_dropout("--text-dropout", self.text_dropout)
 
@@ -172,12 +156,9 @@ def main(argv: list[str] | None = None) -> None:
             "states": config.states,
             "dev_states": config.dev_states,
             "reader": config.reader,
-            "gemma": config.gemma if config.reader or config.on_the_fly else None,
+            "gemma": config.gemma if config.reader else None,
             "mimi": config.mimi if config.reader else None,
             "init_from": config.init_from,
-            "finetune": config.finetune,
-            "dialogues": config.dialogues,
-            "rvq": config.rvq,
         },
         resume=config.resume,
     )
@@ -239,20 +220,17 @@ def _open_states(
     config: TrainConfig, device: torch.device, dtype: torch.dtype
 ) -> tuple[StatesFolder, StatesFolder | None]:
     """States to train on and of dev, from disk or computed as they are needed."""
-    open_folder: Callable[..., StatesFolder] = StatesFolder
     if config.on_the_fly:
-        conversation = load_conversation(config.gemma, config.finetune, device=device, dtype=dtype)
-        questions = None
-        if config.dialogues:
-            questions = load_questions(config.dialogues, config.rvq, seed=config.seed)
-        open_folder = partial(
-            LiveStates, conversation=conversation, layers=config.layers, questions=questions
+        states, dev_states = load_live_states(
+            config.states, config.dev_states, device=device, dtype=dtype
         )
-    states = open_folder(config.states)
-    if config.dev_states is None:
-        return states, None
-    dev_states = open_folder(config.dev_states, flag="--dev-states")
-    refuse_other_states(dev_states.format, states.format, flag="--dev-states")
+    else:
+        states = StatesFolder(config.states)
+        dev_states = None
+        if config.dev_states:
+            dev_states = StatesFolder(config.dev_states, flag="--dev-states")
+    if dev_states:
+        refuse_other_states(dev_states.format, states.format, flag="--dev-states")
     return states, dev_states
 
 

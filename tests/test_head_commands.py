@@ -105,8 +105,8 @@ def test_states_computed_on_the_fly_are_those_of_the_cache(head_world, tmp_path)
     (tmp_path / "dialogues.jsonl").write_text(asked, encoding="utf-8")
     put = ("--dialogues", tmp_path / "dialogues.jsonl", "--layers", "two_thirds")
     make_states(head_world, tmp_path / "cached", *put)
-    make_states(head_world, tmp_path / "texts", "--no-states")
-    live = ("--on-the-fly", "--gemma", head_world / "gemma", *put)
+    make_states(head_world, tmp_path / "texts", "--no-states", *put)
+    live = ("--on-the-fly",)
     for name, words in (("cached", ()), ("texts", live)):
         folder = tmp_path / name
         states_of = ("--states", folder, "--dev-states", folder)
@@ -116,8 +116,9 @@ def test_states_computed_on_the_fly_are_those_of_the_cache(head_world, tmp_path)
     assert computed == pytest.approx(cached, rel=1e-3)
     with pytest.raises(InputError, match="has states: leave --on-the-fly away"):
         make_head(head_world, tmp_path / "x", *live)
-    with pytest.raises(InputError, match="are for --on-the-fly"):
-        make_head(head_world, tmp_path / "x", *put[:2])
+    other = ("--states", tmp_path / "texts", "--dev-states", tmp_path / "cached")
+    with pytest.raises(InputError, match="cached has states: leave"):
+        make_head(head_world, tmp_path / "x", *other, *live)
     assert not (tmp_path / "x").exists()
 
 

@@ -13,14 +13,14 @@ import torch
 from head_world import CPU, models
 
 from data_manifests.config import InputError
-from speech_head import generate, preflight, preflight_checks
+from speech_head import generate, preflight, preflight_checks, preflight_gemma
 from speech_head.preflight_checks import (
-    gemma_checks,
     load_sounds,
     memory_check,
     mimi_checks,
     stage_checks,
 )
+from speech_head.preflight_gemma import gemma_checks
 from stage1_rvq.model import RVQConfig, SpeechRVQ
 from stage3_finetune.dialogue import render_example
 
@@ -71,7 +71,7 @@ BREAKS = {
         talker.conversation.encoder.extractor, "hop_length", 200
     ),
     "audio embeddings are as many as slots": lambda patch, talker: patch.setattr(
-        preflight_checks, "count_audio_tokens", lambda num_samples: num_samples // 640
+        preflight_gemma, "count_audio_tokens", lambda num_samples: num_samples // 640
     ),
     "a batch gives what single clips give": lambda patch, talker: patch.setattr(
         talker.conversation.encoder, "encode", wrong_sum(talker.conversation.encoder.encode)
@@ -89,13 +89,13 @@ BREAKS = {
         lambda sounds: talker.conversation.encoder.encode_at_once([s[::-1].copy() for s in sounds]),
     ),
     "chat template closes its turns": lambda patch, talker: patch.setattr(
-        preflight_checks, "stop_ids", lambda tokenizer: [tokenizer.eos_token_id]
+        preflight_gemma, "stop_ids", lambda tokenizer: [tokenizer.eos_token_id]
     ),
     "states while writing = afterwards": lambda patch, talker: patch.setattr(
-        preflight_checks, "answer_states", changed_states(lambda states: states + 1)
+        preflight_gemma, "answer_states", changed_states(lambda states: states + 1)
     ),
     "layers that the head reads": lambda patch, talker: patch.setattr(
-        preflight_checks, "answer_states", changed_states(lambda states: states * torch.nan)
+        preflight_gemma, "answer_states", changed_states(lambda states: states * torch.nan)
     ),
     "Mimi's rates": lambda patch, talker: patch.setattr(talker.mimi, "frame_rate_hz", 25.0),
     "Mimi as a stream = Mimi at once": lambda patch, talker: patch.setattr(
@@ -115,7 +115,7 @@ BREAKS = {
 
 
 def changed_states(change):
-    known = preflight_checks.answer_states
+    known = preflight_gemma.answer_states
 
     def states(model, texts):
         return [replace(t, states_SLD=change(t.states_SLD)) for t in known(model, texts)]
