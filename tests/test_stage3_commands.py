@@ -16,7 +16,7 @@ from stage1_rvq.codes import CodedUtterance, CodeFormat, code_format, write_code
 from stage1_rvq.gemma import load_gemma
 from stage1_rvq.model import RVQConfig, SpeechRVQ
 from stage2_speechless import train as train_speechless
-from stage3_finetune import build_dialogues, chat, evaluate, export, speak_dialogues, train
+from stage3_finetune import chat, evaluate, export, speak_dialogues, train
 from stage3_finetune.data import read_spoken_dialogues
 from stage3_finetune.dialogue import Turn, encode_prompt
 from stage3_finetune.generate import prompt_inputs
@@ -73,36 +73,6 @@ def finetune(base, tmp_path_factory):
     words = (*base, *TRAIN, "--accumulate", 2, "--steps", 4, "--save-every", 2, "--out", out)
     run(train.main, *words)
     return out
-
-
-def test_any_table_becomes_dialogues(tmp_path):
-    rows = [
-        {"instruction": "Kyerɛ ase", "input": "ansu", "output": "Ɛkyerɛ nsuo."},
-        {"instruction": "Kyerɛ ase", "input": "ansu", "output": "Bio."},
-        {"instruction": "Wo ho te s3n?", "input": None, "output": "Me ho yɛ."},
-        {"instruction": "...", "input": "", "output": "x"},
-        {"instruction": "Kasa " * 200, "input": "", "output": "x"},
-        {"instruction": "Me ma wo akwaaba", "input": "", "output": ""},
-    ]
-    path = tmp_path / "table.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    run(build_dialogues.main, "--table", path, "--out", tmp_path / "out")
-    lines = (tmp_path / "out" / "dialogues.jsonl").read_text(encoding="utf-8").splitlines()
-    messages = [json.loads(line)["messages"] for line in lines]
-    assert [m[0]["content"] for m in messages] == ["Kyerɛ ase ansu", "Wo ho te sɛn?"]
-    assert messages[0] == [
-        {"role": "user", "content": "Kyerɛ ase ansu", "spoken": True},
-        {"role": "assistant", "content": "Ɛkyerɛ nsuo."},
-    ]
-    dropped = [json.loads(line) for line in (tmp_path / "out" / "dropped.jsonl").open()]
-    assert [row["row"] for row in dropped] == [1, 3, 4, 5]
-    assert "asked before" in dropped[0]["reason"] and "characters" in dropped[2]["reason"]
-    words = ("--table", path, "--user", "instructions", "--out", tmp_path / "b")
-    with pytest.raises(InputError, match="no column 'instructions': did you mean 'instruction'"):
-        run(build_dialogues.main, *words)
-    (tmp_path / "broken.jsonl").write_text("{no\n")
-    with pytest.raises(InputError, match="cannot be read"):
-        run(build_dialogues.main, "--table", tmp_path / "broken.jsonl", "--out", tmp_path / "b")
 
 
 def test_spoken_dialogues_have_codes_on_spoken_turns_only(world, corpus):
@@ -183,16 +153,6 @@ def test_evaluate_compares_the_systems(world, corpus, finetune, tiny_models, tmp
     with pytest.raises(InputError, match="no recording of any question"):
         words = [*words[:-4], "--recordings", corpus / "dev.jsonl"]
         run(evaluate.main, *words, "--out", tmp_path / "none")
-
-
-def test_exact_match_ignores_what_scoring_ignores():
-    assert evaluate.exact_match(["Ɛyɛ du.", "Dabi."], ["ɛyɛ DU", "aane"]) == 0.5
-
-
-def test_chrf_gives_credit_for_what_is_right_of_an_answer():
-    assert evaluate.chrf(["Ɛyɛ du."], ["ɛyɛ DU"]) == 1
-    assert 0.5 < evaluate.chrf(["Wɔfrɛ no Kofi."], ["Wɔfrɛ no Kofa."]) < 1
-    assert evaluate.chrf(["Wɔfrɛ no Kofi."], ["zzz"]) == 0
 
 
 def test_chat_one_shot(finetune, corpus, tiny_models):

@@ -1,0 +1,116 @@
+"""What stage 2 reads, and which settings and files it refuses."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from data_manifests.config import InputError
+from stage1_rvq.codes import (
+    CodedUtterance,
+    code_format,
+    write_codes,
+)
+from stage1_rvq.model import RVQConfig
+from stage2_speechless import train
+from stage2_speechless.data import BucketedBatches, read_utterances
+from stage2_speechless.generate import GenerateConfig, read_sentences
+from stage2_speechless.speak import Sentence, speak_and_select, with_numbers_in_words
+from stage2_speechless.vocabulary import Vocabulary
+
+RVQ = RVQConfig(dim=8, num_codebooks=3, codebook_size=12)
+FORMAT = code_format(RVQ)
+
+
+def test_numbers_are_read_in_words() -> None:
+    spoken = with_numbers_in_words(Sentence("a", "Ɛyɛ GH¢5.", "asante"))
+    assert spoken == Sentence("a", "Ɛyɛ sidi num.", "asante")
+    for dialect in ("fante", "unknown"):
+        sentence = Sentence("a", "Ɛyɛ GH¢5.", dialect)
+        assert with_numbers_in_words(sentence) is sentence
+    unread = with_numbers_in_words(Sentence("a", "Bra 10:30, yɛn 2.", "akuapem"))
+    assert unread.text == "Bra 10:30, yɛn abien."
+    model = SimpleNamespace(vocabulary=Vocabulary())
+    codes, reasons = speak_and_select(model, [unread], None, takes=1, max_cer=1.0)
+    assert not codes and reasons == {"a": "no rule says how to read 10:30,"}
+
+
+def test_batches_hold_similar_lengths_and_every_utterance_once() -> None:
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.randint(20, 750, (1000,), generator=generator).tolist()
+    batches = BucketedBatches(lengths, 8, seed=0)
+    epoch = [batches.at_step(step) for step in range(125)]
+    assert torch.cat(epoch).sort().values.tolist() == list(range(1000))
+    lengths_N = torch.tensor(lengths, dtype=torch.float)
+    padded = sum(float(lengths_N[b].max()) * 8 for b in epoch)
+    assert padded < 1.03 * float(lengths_N.sum())
+    again = BucketedBatches(lengths, 8, seed=0)
+    assert torch.equal(again.at_step(130), batches.at_step(130))
+    assert not torch.equal(batches.at_step(125), epoch[0])
+
+
+def test_unusable_utterances_are_counted(tmp_path: Path) -> None:
+    rows = [
+        CodedUtterance(id_, text, "s", "asante", torch.zeros(num_frames, 3, dtype=torch.long))
+        for id_, text, num_frames in [
+            ("a", "kofi", 9), ("b", "...", 9), ("c", "kofi", 751), ("d", "Ж", 9),
+        ]
+    ]  # fmt: skip
+    path = tmp_path / "codes.parquet"
+    write_codes(path, rows, FORMAT)
+    listed = read_utterances(path, Vocabulary())
+    assert [u.id for u in listed.utterances] == ["a"]
+    assert listed.utterances[0].rate_cps == pytest.approx(4 * 25 / 9)
+    assert dict(listed.left_out) == {"text that cannot be spoken": 2, "over 750 frames": 1}
+    write_codes(path, rows[1:], FORMAT)
+    with pytest.raises(InputError, match="no usable utterance"):
+        read_utterances(path, Vocabulary())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "empty"),
+        ("\n \n", "no sentence in it"),
+        ('{"id": "a", "text": "Kofi"}\n{"id": "a", "text": "Ama"}', r":2: id 'a' a second time"),
+        ('{"id": "a"}', r":1: needs a string 'text'"),
+        ('{"id": "a", "text": "Kofi", "dialect": "ga"}', r":1: dialect 'ga'"),
+        ("Kofi", r":1: not valid JSON"),
+    ],
+)
+def test_refused_text_files(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "sentences.jsonl"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=message):
+        read_sentences(path, dialect="unknown", rate_cps=None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rvq": "runs/rvq"}, "go together"),
+        ({"takes": 0}, "--takes must be at least 1"),
+        ({"rate": 0.0}, "--rate must be positive"),
+        ({"dialect": "asant"}, "did you mean 'asante'"),
+        ({"temperature": -1.0}, "--temperature must not be negative"),
+        ({"top_k": -1}, "--top-k must not be negative"),
+    ],
+)
+def test_refused_settings(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        GenerateConfig(speechless="s", text=Path("t"), out=Path("o"), **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"history_dropout": 1.0}, "--history-dropout is a probability below 1, got 1"),
+        ({"history_dropout": -0.1}, "--history-dropout is a probability"),
+        ({"codebook_weights": (4.0, 0.0)}, "--codebook-weights takes one or more numbers above 0"),
+        ({"codebook_weights": ()}, "--codebook-weights takes one or more numbers above 0"),
+    ],
+)
+def test_refused_training_settings(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        train.TrainConfig(codes=Path("c"), out=Path("o"), **settings)
