@@ -21,12 +21,6 @@ def row(**changes):
     return {**values, **changes}
 
 
-def write_rows(path, *rows):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
-    return path
-
-
 def test_hash_set_is_a_set():
     rng = np.random.default_rng(0)
     values = [0, 1, 2**64 - 1, *rng.integers(0, 5_000, 10_000).tolist()]
