@@ -175,7 +175,7 @@ def compare_quality(config: BenchmarkConfig, device: torch.device) -> None:
         "means over the sets; in brackets the worst set"
     )
     print(
-        f"{'':<30}{'beam 1':>16}{f'beam {BEAM_SIZE}':>16}{'used':>16}{'entropy':>14}{'fewest':>12}"
+        f"{'':<30}{'beam 1':>16}{f'beam {BEAM_SIZE}':>16}{'used':>16}{'entropy':>16}{'fewest':>12}"
         f"{'seconds':>8}"
     )
     ways: dict[str, Callable[[Tensor], Sequence[Tensor]]] = {
@@ -197,7 +197,7 @@ def compare_quality(config: BenchmarkConfig, device: torch.device) -> None:
         fewest = _mean_and_worst([result.fewest for result in results], min, ".0f")
         seconds = sum(result.seconds for result in results) / len(results)
         print(
-            f"{name:<30}{errors[0]:>16}{errors[1]:>16}{used:>16}{entropy:>14}{fewest:>12}"
+            f"{name:<30}{errors[0]:>16}{errors[1]:>16}{used:>16}{entropy:>16}{fewest:>12}"
             f"{seconds:>8.0f}",
             flush=True,
         )

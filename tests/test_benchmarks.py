@@ -159,7 +159,7 @@ def test_quality_of_several_sets_in_one_table(capsys: pytest.CaptureFixture[str]
     words = ("--quality", "--codebook-size", 16, "--num-sets", 2, "--steps", 1)
     with pytest.raises(InputError, match="faiss"):  # not installed, or too few frames for it
         rvq.main([str(word) for word in words])
-    assert "2 sets of 320 training and 640 held-out frames" in capsys.readouterr().out
+    assert "2 sets of 320 training and 1,600 held-out frames" in capsys.readouterr().out
 
 
 def test_stage1_prints_memory_and_time_of_every_command(
