@@ -4,13 +4,14 @@
 # make test      every test
 # make lint      ruff and mypy
 # make chat      talk at once, with the small trained models that come along
+# make web       the same in the browser, with the microphone: http://127.0.0.1:7860
 # make bench     speed, side by side with what a user would use instead
 
 PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: install demo demo-full test lint chat bench clean
+.PHONY: install demo demo-full test lint chat web bench clean
 
 install: .venv/installed
 
@@ -33,10 +34,14 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+SHIPPED := --gemma demo/weights/gemma --mimi demo/weights/mimi --finetune demo/weights/finetune \
+	--head demo/weights/head --max-new-tokens 64 --cut-long-answers
+
 chat: .venv/installed
-	$(BIN)/python -m speech_head.chat --gemma demo/weights/gemma --mimi demo/weights/mimi \
-		--finetune demo/weights/finetune --head demo/weights/head --out runs/chat \
-		--max-new-tokens 64 --cut-long-answers
+	$(BIN)/python -m speech_head.chat $(SHIPPED) --out runs/chat
+
+web: .venv/installed
+	$(BIN)/python -m speech_head.web $(SHIPPED) --out runs/web
 
 bench: .venv/installed
 	$(BIN)/python -m benchmarks.tokenize

@@ -54,30 +54,39 @@ class Talker:
 
         A transcript of the question, which an adapter trained with the chain target writes first,
         is left out; where it wrote none, all of it is the answer, known only at its end. Question
-        and answer join the conversation once the answer is complete.
+        and answer join the conversation once the answer is complete, or as far as it was written
+        where the generator is closed before: who interrupts has heard that much.
         """
         conversation = self.conversation
         may_be_transcript = question.spoken and conversation.writes_transcripts
         written: list[int] = []
         held_back: list[AnswerTokens] = []
-        for tokens in stream_answer(
-            conversation.model,
-            conversation.tokenizer,
-            [*conversation.turns, question],
-            layers=self.head.config.layers,
-            max_tokens=conversation.max_new_tokens,
-            cut_long_answers=self.cut_long_answers,
-        ):
-            written += tokens.ids_S.tolist()
-            if not may_be_transcript:
-                yield tokens
-            elif transcript_length(tokens.ids_S.tolist(), self.tokenizer):
-                may_be_transcript, held_back = False, []
-            else:
-                held_back.append(tokens)
-        yield from held_back
-        text = self.tokenizer.decode(written, skip_special_tokens=True).strip()
-        conversation.turns += [question, Turn("assistant", text)]
+
+        def remember() -> None:
+            text = self.tokenizer.decode(written, skip_special_tokens=True).strip()
+            conversation.turns += [question, Turn("assistant", text)]
+
+        try:
+            for tokens in stream_answer(
+                conversation.model,
+                conversation.tokenizer,
+                [*conversation.turns, question],
+                layers=self.head.config.layers,
+                max_tokens=conversation.max_new_tokens,
+                cut_long_answers=self.cut_long_answers,
+            ):
+                written += tokens.ids_S.tolist()
+                if not may_be_transcript:
+                    yield tokens
+                elif transcript_length(tokens.ids_S.tolist(), self.tokenizer):
+                    may_be_transcript, held_back = False, []
+                else:
+                    held_back.append(tokens)
+            yield from held_back
+        except GeneratorExit:
+            remember()
+            raise
+        remember()
 
 
 @dataclass(frozen=True)

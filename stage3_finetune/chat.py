@@ -8,6 +8,7 @@ In the conversation: `/audio FILE` asks with a recording, `/reset` forgets what 
 FILE` writes it as a `messages` row, `/quit` ends.
 """
 
+import copy
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -96,6 +97,12 @@ class Conversation:
         self.writes_transcripts = writes_transcripts
         self.max_new_tokens = max_new_tokens
         self.turns: list[Turn] = []
+
+    def continuing(self, turns: list[Turn]) -> "Conversation":
+        """Another conversation with the same model; `turns` is what was said, and grows with it."""
+        other = copy.copy(self)
+        other.turns = turns
+        return other
 
     def typed_turn(self, text: str) -> Turn:
         """A typed question; InputError where there is none."""

@@ -44,7 +44,7 @@ def test_the_commands_users_need_are_there():
         "stage3_finetune.speak_dialogues", "stage3_finetune.train", "stage3_finetune.evaluate",
         "stage3_finetune.chat", "stage3_finetune.export", "speech_head.states",
         "speech_head.train", "speech_head.speak", "speech_head.evaluate",
-        "speech_head.chat", "speech_head.preflight", "demo.run",
+        "speech_head.chat", "speech_head.web", "speech_head.preflight", "demo.run",
     }  # fmt: skip
     assert expected <= set(COMMANDS)
 
