@@ -84,11 +84,8 @@ def reply(talker: Talker, question: Turn, config: ChatConfig, player: list[str] 
 
     def show_new_text() -> None:
         nonlocal shown
-        text = speech.text
-        # A letter split over several tokens decodes to a placeholder until its last one.
-        if text.startswith(shown) and not text.endswith("\N{REPLACEMENT CHARACTER}"):
-            print(text[len(shown) :], end="", flush=True)
-            shown = text
+        print(speech.text[len(shown) :], end="", flush=True)
+        shown = speech.text
 
     playing = player and subprocess.Popen(player, stdin=subprocess.PIPE)
 

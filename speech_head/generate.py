@@ -137,9 +137,9 @@ class Speech:
 
     @property
     def text(self) -> str:
-        """The answer so far."""
+        """The answer so far; a letter split over several tokens joins it with the last of them."""
         text: str = self.talker.tokenizer.decode(self.ids, skip_special_tokens=True)
-        return text.strip()
+        return text.rstrip("\N{REPLACEMENT CHARACTER}").strip()
 
     @property
     def end(self) -> End | None:

@@ -118,10 +118,8 @@ class VoiceChat:
                         break
                     pieces.append(samples_N)
                     sound.add(samples_N)
-                    # A letter split over several tokens shows as a placeholder until its last one.
-                    text = speech.text.rstrip("\N{REPLACEMENT CHARACTER}")
-                    if text != shown.answer:
-                        shown = replace(shown, answer=text)
+                    if speech.text != shown.answer:
+                        shown = replace(shown, answer=speech.text)
                         yield shown
         finally:
             sound.end()
