@@ -97,12 +97,13 @@ def read_spoken_dialogues(folder: Path, expected: CodeFormat) -> Iterator[Dialog
         InputError: unfinished folder, or codes of another format.
     """
     open_input(folder, made_by="stage3_finetune.speak_dialogues", flag="--dialogues")
-    table = pyarrow.parquet.ParquetFile(folder / "dialogues.parquet")
-    found = CodeFormat(**json.loads(table.schema_arrow.metadata[METADATA_KEY]))
-    refuse_other_format(found, expected, flag=f"--dialogues {folder}", expected_by="--rvq")
-    for batch in table.iter_batches(batch_size=64):
-        for row in batch.to_pylist():
-            yield Dialogue(row["id"], tuple(_turn(message) for message in row["messages"]))
+    for path in sorted(folder.glob("dialogues_*.parquet")):
+        table = pyarrow.parquet.ParquetFile(path)
+        found = CodeFormat(**json.loads(table.schema_arrow.metadata[METADATA_KEY]))
+        refuse_other_format(found, expected, flag=f"--dialogues {folder}", expected_by="--rvq")
+        for batch in table.iter_batches(batch_size=64):
+            for row in batch.to_pylist():
+                yield Dialogue(row["id"], tuple(_turn(message) for message in row["messages"]))
 
 
 class SpokenDialogues:

@@ -3,19 +3,24 @@
     python -m stage3_finetune.speak_dialogues --dialogues data/dialogues/dialogues.jsonl \
         --speechless runs/speechless --rvq runs/rvq --reader runs/reader --out data/spoken-dialogues
 
-Every user turn marked `"spoken": true` gets semantic codes. Writes `dialogues.parquet` (see
-`stage3_finetune/data.py`) and `dropped.jsonl`: a dialogue with a turn that could not be spoken, or
-not understood by the reader, is left out whole, with the reason. With `--dialect asante` or
-`akuapem`, numbers are spoken in words.
+Every user turn marked `"spoken": true` gets semantic codes. Writes `dialogues_*.parquet` (see
+`stage3_finetune/data.py`), shard by shard, so that `--resume` continues where a run was killed; in
+`kept.jsonl` every spoken turn with its take and CER, in `dropped.jsonl` the dialogues with a turn
+that could not be spoken, or not understood by the reader: they are left out whole, with the reason.
+With `--dialect asante` or `akuapem`, numbers are spoken in words.
 """
 
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from data_manifests.artifact import create_output, write_json_lines
+from tqdm import tqdm
+
+from data_manifests.artifact import create_output, read_json_lines, write_json_lines
 from data_manifests.config import InputError, parse_config, run_command
 from data_manifests.manifest import DIALECTS
+from stage1_rvq.data import iterate_batches
 from stage1_rvq.device import pick_device
 from stage2_speechless.model import load_speechless
 from stage2_speechless.round_trip import load_round_trip
@@ -30,6 +35,9 @@ from stage2_speechless.speak import (
 from stage3_finetune.data import write_spoken_dialogues
 from stage3_finetune.dialogue import Dialogue, read_dialogues
 
+# A killed run loses at most the shard it was at.
+DIALOGUES_PER_SHARD = 1024
+
 
 @dataclass(frozen=True, kw_only=True)
 class SpeakDialoguesConfig:
@@ -40,7 +48,7 @@ class SpeakDialoguesConfig:
     speechless: str
     """model that speaks: folder of stage2_speechless.train, or hub name"""
     out: Path
-    """new folder for dialogues.parquet"""
+    """new folder for dialogues_*.parquet"""
     rvq: str | None = None
     """quantiser, to read the codes back; needs --reader"""
     reader: Path | None = None
@@ -66,7 +74,7 @@ class SpeakDialoguesConfig:
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     resume: bool = False
-    """accept an unfinished folder and write it again"""
+    """continue an unfinished folder"""
 
     def __post_init__(self) -> None:
         refuse_bad_sampling(self.temperature, self.top_k)
@@ -116,44 +124,53 @@ def main(argv: list[str] | None = None) -> None:
         for variant in range(config.variants)
         for dialogue in dialogues
     ]
-    sentences = {
-        _turn_id(dialogue, i): Sentence(_turn_id(dialogue, i), turn.content, config.dialect)
-        for dialogue in copies
-        for i, turn in enumerate(dialogue.turns)
-        if turn.spoken
-    }
-    if not sentences:
+    if not any(turn.spoken for dialogue in copies for turn in dialogue.turns):
         raise InputError(f'--dialogues {config.dialogues}: no user turn is marked "spoken": true')
-    takes, reasons = speak_and_select(
-        model,
-        [with_numbers_in_words(sentence) for sentence in sentences.values()],
-        round_trip,
-        takes=config.takes,
-        max_cer=config.max_cer,
-        seed=config.seed,
-        temperature=config.temperature,
-        top_k=config.top_k,
-        batch_size=config.batch_size,
-    )
-    kept, dropped = [], []
-    for dialogue in copies:
-        spoken = _with_codes(dialogue, takes)
-        if spoken is not None:
-            kept.append(spoken)
+    output.record(device=str(device), quantizer=model.config.quantizer)
+    kept_path, dropped_path = config.out / "kept.jsonl", config.out / "dropped.jsonl"
+    kept, dropped = read_json_lines(kept_path), read_json_lines(dropped_path)
+    shards = list(iterate_batches(len(copies), DIALOGUES_PER_SHARD))
+    for number, positions in enumerate(tqdm(shards, desc="speak", unit=" shards")):
+        path = config.out / f"dialogues_{number:05d}.parquet"
+        if path.exists():
             continue
-        ids = [_turn_id(dialogue, i) for i in range(len(dialogue.turns))]
-        turns = {str(i): reasons[id_] for i, id_ in enumerate(ids) if id_ in reasons}
-        dropped.append({"id": dialogue.id, "turns": turns})
-    write_json_lines(config.out / "dropped.jsonl", dropped)
-    if not kept:
-        raise InputError(
-            f"all {len(dropped)} dialogues were dropped, see {config.out}/dropped.jsonl"
+        shard = [copies[i] for i in positions]
+        takes, reasons = speak_and_select(
+            model,
+            [
+                with_numbers_in_words(Sentence(_turn_id(dialogue, i), turn.content, config.dialect))
+                for dialogue in shard
+                for i, turn in enumerate(dialogue.turns)
+                if turn.spoken
+            ],
+            round_trip,
+            takes=config.takes,
+            max_cer=config.max_cer,
+            seed=config.seed,
+            temperature=config.temperature,
+            top_k=config.top_k,
+            batch_size=config.batch_size,
         )
-    write_spoken_dialogues(config.out / "dialogues.parquet", kept, model.config.code_format)
+        spoken = [one for dialogue in shard if (one := _with_codes(dialogue, takes))]
+        # Where a killed run left rows of a shard, but not its codes, they are made again.
+        kept = [row for row in kept if row["shard"] != number] + [
+            {"shard": number, "id": dialogue.id, "turns": _described(dialogue, takes)}
+            for dialogue in spoken
+        ]
+        spoken_ids = {dialogue.id for dialogue in spoken}
+        dropped = [row for row in dropped if row["shard"] != number] + [
+            {"shard": number, "id": dialogue.id, "turns": _reasons(dialogue, reasons)}
+            for dialogue in shard
+            if dialogue.id not in spoken_ids
+        ]
+        write_json_lines(kept_path, kept)
+        write_json_lines(dropped_path, dropped)
+        write_spoken_dialogues(path, spoken, model.config.code_format)
+    if not kept:
+        raise InputError(f"all {len(dropped)} dialogues were dropped, see {dropped_path}")
     output.record(
-        device=str(device), quantizer=model.config.quantizer,
         num_dialogues=len(kept), num_dropped=len(dropped),
-        kept_takes=count_takes(take.number for take in takes.values()),
+        kept_takes=count_takes(turn["take"] for row in kept for turn in row["turns"].values()),
     )  # fmt: skip
     output.finish()
     print(f"{len(kept)} dialogues spoken, {len(dropped)} dropped", file=sys.stderr)
@@ -162,6 +179,18 @@ def main(argv: list[str] | None = None) -> None:
 
 def _turn_id(dialogue: Dialogue, position: int) -> str:
     return f"{dialogue.id}#{position}"
+
+
+def _described(dialogue: Dialogue, takes: dict[str, Take]) -> dict[str, dict[str, Any]]:
+    """Which take of each spoken turn was kept, by the turn's position."""
+    kept = {i: takes.get(_turn_id(dialogue, i)) for i in range(len(dialogue.turns))}
+    return {str(i): {"take": take.number, "cer": take.cer} for i, take in kept.items() if take}
+
+
+def _reasons(dialogue: Dialogue, reasons: dict[str, str]) -> dict[str, str]:
+    """Why turns are not spoken, by their position."""
+    why = {i: reasons.get(_turn_id(dialogue, i)) for i in range(len(dialogue.turns))}
+    return {str(i): reason for i, reason in why.items() if reason}
 
 
 def _with_codes(dialogue: Dialogue, takes: dict[str, Take]) -> Dialogue | None:

@@ -11,6 +11,7 @@ from conftest import run
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, Gemma4ForConditionalGeneration
 
+from data_manifests.artifact import read_json_lines
 from data_manifests.config import InputError
 from stage1_rvq.codes import CodedUtterance, CodeFormat, code_format, write_codes
 from stage1_rvq.gemma import load_gemma
@@ -49,10 +50,21 @@ def world(tiny_models, corpus, tmp_path_factory):
         "--depth-layers", 1, "--depth-heads", 2, "--steps", 2, "--batch-size", 4,
         "--device", "cpu",
     )  # fmt: skip
-    words = ("--dialogues", corpus / "dialogues_train.jsonl", "--dialect", "asante")
-    words = (*words, "--speechless", folder / "speechless", "--out", folder / "spoken")
-    run(speak_dialogues.main, *words)
+    run(speak_dialogues.main, *speaking(corpus, folder), "--out", folder / "spoken")
     return folder
+
+
+def spoken_codes(folder):
+    """Codes of every turn, by dialogue."""
+    return [
+        (dialogue.id, [turn.codes_TK.tolist() for turn in dialogue.turns if turn.spoken])
+        for dialogue in read_spoken_dialogues(folder, code_format(SHAPE))
+    ]
+
+
+def speaking(corpus, world):
+    dialogues = corpus / "dialogues_train.jsonl"
+    return ("--dialogues", dialogues, "--dialect", "asante", "--speechless", world / "speechless")
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +85,34 @@ def finetune(base, tmp_path_factory):
     words = (*base, *TRAIN, "--accumulate", 2, "--steps", 4, "--save-every", 2, "--out", out)
     run(train.main, *words)
     return out
+
+
+def test_dialogues_are_spoken_on_where_a_run_was_killed(world, corpus, tmp_path, monkeypatch):
+    words = (*speaking(corpus, world), "--out", tmp_path / "run")
+    monkeypatch.setattr(speak_dialogues, "DIALOGUES_PER_SHARD", 4)
+    speak, shards = speak_dialogues.speak_and_select, []
+
+    def speak_or_die(*args, **settings):
+        shards.append(args)
+        if len(shards) == 3:
+            raise KeyboardInterrupt
+        return speak(*args, **settings)
+
+    monkeypatch.setattr(speak_dialogues, "speak_and_select", speak_or_die)
+    with pytest.raises(KeyboardInterrupt):
+        run(speak_dialogues.main, *words)
+    with pytest.raises(InputError, match="unfinished"):
+        list(read_spoken_dialogues(tmp_path / "run", code_format(SHAPE)))
+    run(speak_dialogues.main, *words, "--resume")
+    written = sorted((tmp_path / "run").glob("dialogues_*.parquet"))
+    assert len(shards) == len(written) + 1 and len(written) > 2  # only the third was begun twice
+    assert spoken_codes(tmp_path / "run") == spoken_codes(world / "spoken")
+    for name in ("kept.jsonl", "dropped.jsonl"):
+        resumed, straight = (
+            [(row["id"], row["turns"]) for row in read_json_lines(folder / name)]
+            for folder in (tmp_path / "run", world / "spoken")
+        )
+        assert resumed == straight
 
 
 def test_spoken_dialogues_have_codes_on_spoken_turns_only(world, corpus):
