@@ -1,6 +1,6 @@
 # make install   make .venv and install the project with what its tests need
 # make demo      all four stages on a laptop, offline: runs/demo/report.html, runs/demo/answer.wav
-# make demo-full the same, with all of the demo's world and up to six times the steps: runs/demo-full
+# make demo-full the same, with all of the demo's world and about four times the steps: runs/demo-full
 # make test      every test
 # make lint      ruff and mypy
 # make chat      talk at once, with the small trained models that come along

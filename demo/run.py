@@ -35,7 +35,7 @@ class RunConfig:
     out: Path = Path("runs/demo")
     """folder of everything the demo makes"""
     effort: Effort = "demo"
-    """demo: a quarter of an hour; full: all questions and up to six times the steps; check: a few
+    """demo: a quarter of an hour; full: all questions and about four times the steps; check: a few
     steps a stage, proves only that all of it runs"""
     seed: int = 0
     """of every stage"""
@@ -69,10 +69,10 @@ SIZES: dict[Effort, Sizes] = {
         save_every=2,
     ),
     "demo": Sizes(
-        num_questions=600, num_held_out=100, codebook_size=256, rvq_steps=200, reader_steps=1000,
-        speechless_steps=1200, speechless_width=128, speechless_depth_width=64, max_cer=0.3,
+        num_questions=900, num_held_out=100, codebook_size=256, rvq_steps=200, reader_steps=1000,
+        speechless_steps=1500, speechless_width=128, speechless_depth_width=64, max_cer=0.3,
         finetune_steps=300, head_steps=700, head_width=128, head_dev_sentences=32,
-        save_every=200,
+        save_every=250,
     ),
     "full": Sizes(
         num_questions=0, num_held_out=0, codebook_size=256, rvq_steps=600, reader_steps=4000,
