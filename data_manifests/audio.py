@@ -184,6 +184,11 @@ def write_wav(path: Path, samples: np.ndarray, sample_rate_hz: int) -> None:
     aside.replace(path)
 
 
+def to_pcm16(samples: np.ndarray) -> bytes:
+    """Float samples -> raw 16-bit little-endian ones, as players take them; beyond +-1 is cut."""
+    return (samples.clip(-1, 1) * 32767).astype("<i2").tobytes()
+
+
 def _info_of(file: str | io.BytesIO, name: str) -> AudioInfo:
     try:
         info = soundfile.info(file)

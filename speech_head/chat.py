@@ -18,12 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data_manifests.audio import MIMI_SAMPLE_RATE_HZ, write_wav
+from data_manifests.audio import MIMI_SAMPLE_RATE_HZ, to_pcm16, write_wav
 from data_manifests.config import InputError, parse_config, run_command
 from speech_head.generate import Speech, Talker
 from speech_head.settings import TalkerConfig
-from speech_head.speak import describe, record
-from stage1_rvq.device import derive_seed
+from speech_head.speak import describe, next_answer_path, record
 from stage3_finetune.dialogue import Turn
 
 HELP = "type a question, or the path of a recording; /reset  /quit"
@@ -77,9 +76,7 @@ def reply(talker: Talker, question: Turn, config: ChatConfig, player: list[str] 
     Raises:
         InputError: no answer, or one too long; nothing is written then.
     """
-    number = len(list(config.out.glob("answer_*.wav"))) + 1
-    # Every turn draws other numbers, and the same ones when the conversation is repeated.
-    speech = Speech(talker, config.sampling(derive_seed(config.seed, number)))
+    speech = Speech(talker, config.sampling_of_turn(talker.conversation.turns))
     shown = ""
 
     def show_new_text() -> None:
@@ -92,7 +89,7 @@ def reply(talker: Talker, question: Turn, config: ChatConfig, player: list[str] 
     def on_samples(samples_N: np.ndarray) -> None:
         show_new_text()
         if playing:
-            playing.stdin.write((samples_N.clip(-1, 1) * 32767).astype("<i2").tobytes())
+            playing.stdin.write(to_pcm16(samples_N))
             playing.stdin.flush()
 
     try:
@@ -102,7 +99,7 @@ def reply(talker: Talker, question: Turn, config: ChatConfig, player: list[str] 
             playing.communicate()
     show_new_text()
     print()
-    path = config.out / f"answer_{number:03d}.wav"
+    path = next_answer_path(config.out)
     write_wav(path, recording.samples_N, talker.mimi.sample_rate_hz)
     print(describe(speech, recording), file=sys.stderr)
     print(path)

@@ -33,7 +33,7 @@ from speech_head.model import SpeechHead, load_head
 from speech_head.parallel import ParallelHead
 from speech_head.stream import End, HeadStream, Sampling
 from stage3_finetune.chat import Conversation, load_conversation
-from stage3_finetune.dialogue import Turn
+from stage3_finetune.dialogue import Turn, split_chain
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ class Talker:
         A transcript of the question, which an adapter trained with the chain target writes first,
         is left out; where it wrote none, all of it is the answer, known only at its end. Question
         and answer join the conversation once the answer is complete, or as far as it was written
-        where the generator is closed before: who interrupts has heard that much.
+        where the generator is closed before: who interrupts has heard that much. One that cannot be
+        pronounced joins nothing.
         """
         conversation = self.conversation
         may_be_transcript = question.spoken and conversation.writes_transcripts
@@ -64,7 +65,10 @@ class Talker:
 
         def remember() -> None:
             text = self.tokenizer.decode(written, skip_special_tokens=True).strip()
-            conversation.turns += [question, Turn("assistant", text)]
+            has_transcript = question.spoken and conversation.writes_transcripts
+            answer = split_chain(text)[1] if has_transcript else text
+            if is_speakable(answer):
+                conversation.turns += [question, Turn("assistant", text)]
 
         try:
             for tokens in stream_answer(

@@ -1,12 +1,14 @@
 """Settings that every command has which lets a head speak."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from speech_head.answer import MAX_ANSWER_TOKENS
 from speech_head.generate import Talker, load_talker
 from speech_head.stream import Sampling
-from stage1_rvq.device import DtypeName, pick_device, pick_dtype
+from stage1_rvq.device import DtypeName, derive_seed, pick_device, pick_dtype
+from stage3_finetune.dialogue import Turn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,11 @@ class TalkerConfig:
     def sampling(self, seed: int) -> Sampling:
         """How frames are drawn; InputError where nothing could be."""
         return Sampling(seed, self.temperature, self.top_k, self.pace, self.guidance)
+
+    def sampling_of_turn(self, turns: Sequence[Turn]) -> Sampling:
+        """As `sampling`, for what follows these turns: every turn draws other numbers, and the same
+        ones when the conversation is repeated."""
+        return self.sampling(derive_seed(self.seed, len(turns) // 2 + 1))
 
     def load(self) -> Talker:
         """Load what speaks; errors as `load_talker`."""

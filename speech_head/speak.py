@@ -108,6 +108,12 @@ def record(
     return Recording(samples_N, duration_s, first_sound_s, time.perf_counter() - began)
 
 
+def next_answer_path(folder: Path) -> Path:
+    """`answer_001.wav`, or the number after the highest one there."""
+    numbers = [int(path.stem.partition("_")[2]) for path in folder.glob("answer_[0-9]*.wav")]
+    return folder / f"answer_{max(numbers, default=0) + 1:03d}.wav"
+
+
 def describe(speech: Speech, recording: Recording) -> str:
     """Times, and how the speech ended where it did not end by itself, in one line."""
     factor = recording.total_s / recording.duration_s

@@ -25,12 +25,12 @@ from typing import Any
 
 import numpy as np
 
-from data_manifests.audio import write_wav
+from data_manifests.audio import to_pcm16, write_wav
 from data_manifests.config import InputError, parse_config, run_command
 from speech_head.generate import Speech, Talker
 from speech_head.live_sound import LiveSound
 from speech_head.settings import TalkerConfig
-from stage1_rvq.device import derive_seed
+from speech_head.speak import next_answer_path
 from stage3_finetune.dialogue import Turn, split_chain
 
 PLAYER_JS = Path(__file__).with_name("player.js")
@@ -103,9 +103,7 @@ class VoiceChat:
             turn = talker.conversation.spoken_turn(question)
         else:
             turn = talker.conversation.typed_turn(question)
-        # Every turn draws other numbers, and the same ones when the conversation is repeated.
-        seed = derive_seed(self.config.seed, len(turns) // 2 + 1)
-        speech = Speech(talker, self.config.sampling(seed))
+        speech = Speech(talker, self.config.sampling_of_turn(turns))
         self.interrupt(visitor)
         shown = Shown(f"{visitor}/{next(self._numbers)}", "" if turn.spoken else turn.content)
         sound = self._sounds[shown.sound] = LiveSound()
@@ -127,7 +125,9 @@ class VoiceChat:
         if turn.spoken and talker.conversation.writes_transcripts and pieces:
             shown = replace(shown, question=split_chain(turns[-1].content)[0])
         if pieces:
-            shown = replace(shown, wav=self._write(np.concatenate(pieces)))
+            wav = next_answer_path(self.config.out)
+            write_wav(wav, np.concatenate(pieces), talker.mimi.sample_rate_hz)
+            shown = replace(shown, wav=wav)
         yield shown
 
     def next_sound(self, name: str) -> str | None:
@@ -141,7 +141,7 @@ class VoiceChat:
         if samples_N is None:
             self._sounds.pop(name, None)
             return None
-        return base64.b64encode((samples_N.clip(-1, 1) * 32767).astype("<i2").tobytes()).decode()
+        return base64.b64encode(to_pcm16(samples_N)).decode()
 
     def interrupt(self, visitor: str) -> None:
         """The visitor wants to hear no more of what they are told."""
@@ -149,16 +149,15 @@ class VoiceChat:
             if name.startswith(f"{visitor}/"):
                 self._sounds.pop(name).interrupt()
 
-    def _write(self, samples_N: np.ndarray) -> Path:
-        number = len(list(self.config.out.glob("answer_*.wav"))) + 1
-        path = self.config.out / f"answer_{number:03d}.wav"
-        write_wav(path, samples_N, self.talker.mimi.sample_rate_hz)
-        return path
-
 
 @dataclass
 class Visit:
-    """One visitor's conversation: as the page shows it, and as Gemma is told it."""
+    """One visitor's conversation.
+
+    Attributes:
+        messages: as the page shows it.
+        turns: as Gemma is told it.
+    """
 
     messages: list[Message] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)

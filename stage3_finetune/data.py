@@ -94,10 +94,13 @@ def read_spoken_dialogues(folder: Path, expected: CodeFormat) -> Iterator[Dialog
         expected: format of the quantiser that will decode them.
 
     Raises:
-        InputError: unfinished folder, or codes of another format.
+        InputError: unfinished folder, nothing in it, or codes of another format.
     """
     open_input(folder, made_by="stage3_finetune.speak_dialogues", flag="--dialogues")
-    for path in sorted(folder.glob("dialogues_*.parquet")):
+    paths = sorted(folder.glob("dialogues_*.parquet"))
+    if not paths:
+        raise InputError(f"--dialogues {folder}: no dialogues_*.parquet in it; make it again")
+    for path in paths:
         table = pyarrow.parquet.ParquetFile(path)
         found = CodeFormat(**json.loads(table.schema_arrow.metadata[METADATA_KEY]))
         refuse_other_format(found, expected, flag=f"--dialogues {folder}", expected_by="--rvq")

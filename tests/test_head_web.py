@@ -4,6 +4,7 @@ import base64
 import socket
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import gradio
@@ -16,9 +17,10 @@ from conftest import run
 from head_world import ANSWER, QUESTION, models
 
 from data_manifests.config import InputError
-from speech_head import web
+from speech_head import generate, web
 from speech_head.generate import Speech
 from speech_head.live_sound import LiveSound
+from speech_head.speak import next_answer_path
 from stage1_rvq.device import derive_seed
 
 
@@ -39,7 +41,7 @@ def fetch_samples(fetch, name):
 
 
 def expected_samples(talker, config, turns=()):
-    alone = web.replace(talker, conversation=talker.conversation.continuing(list(turns)))
+    alone = replace(talker, conversation=talker.conversation.continuing(list(turns)))
     speech = Speech(alone, config.sampling(derive_seed(config.seed, len(turns) // 2 + 1)))
     question = alone.conversation.typed_turn(QUESTION)
     return np.concatenate(list(speech.say(alone.answer(question))))
@@ -129,6 +131,22 @@ def test_a_question_that_cannot_be_asked_changes_nothing(voice_chat, config, tmp
         with pytest.raises(InputError):
             list(voice_chat.ask("ama", question, turns))
         assert turns == [] and not config.out.exists()
+
+
+def test_an_answer_without_a_word_leaves_nothing(voice_chat, config, monkeypatch):
+    stream = generate.stream_answer
+    monkeypatch.setattr(generate, "stream_answer", lambda *a, **k: list(stream(*a, **k))[-1:])
+    turns = []
+    with pytest.raises(InputError, match="no answer"):
+        list(voice_chat.ask("ama", QUESTION, turns))
+    assert turns == [] and not config.out.exists()
+
+
+def test_no_answer_is_written_over(tmp_path):
+    for name in ("answer_002.wav", "answer_010.wav"):
+        (tmp_path / name).touch()
+    assert next_answer_path(tmp_path).name == "answer_011.wav"
+    assert next_answer_path(tmp_path / "new").name == "answer_001.wav"
 
 
 def test_the_page_answers_over_http(voice_chat):

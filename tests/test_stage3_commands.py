@@ -102,7 +102,7 @@ def test_dialogues_are_spoken_on_where_a_run_was_killed(world, corpus, tmp_path,
     with pytest.raises(KeyboardInterrupt):
         run(speak_dialogues.main, *words)
     with pytest.raises(InputError, match="unfinished"):
-        list(read_spoken_dialogues(tmp_path / "run", code_format(SHAPE)))
+        spoken_codes(tmp_path / "run")
     run(speak_dialogues.main, *words, "--resume")
     written = sorted((tmp_path / "run").glob("dialogues_*.parquet"))
     assert len(shards) == len(written) + 1 and len(written) > 2  # only the third was begun twice
@@ -113,6 +113,10 @@ def test_dialogues_are_spoken_on_where_a_run_was_killed(world, corpus, tmp_path,
             for folder in (tmp_path / "run", world / "spoken")
         )
         assert resumed == straight
+    for path in written:
+        path.unlink()
+    with pytest.raises(InputError, match="no dialogues_"):
+        spoken_codes(tmp_path / "run")
 
 
 def test_spoken_dialogues_have_codes_on_spoken_turns_only(world, corpus):
