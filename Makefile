@@ -10,6 +10,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
+# Threads that wait sleep; see data_manifests/waiting_threads.py.
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: install demo demo-full test lint chat web bench clean
 

@@ -35,6 +35,7 @@ from benchmarks.peak_memory import measure_peak, show_peak
 from benchmarks.timing import take_turns
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from data_manifests.config import parse_config, run_command
+from data_manifests.setting_types import PositiveFloat, PositiveInt
 from stage1_rvq.device import pick_device
 from stage1_rvq.gemma import ATTENTION, count_audio_tokens
 from stage1_rvq.model import RVQConfig, SpeechRVQ
@@ -54,13 +55,13 @@ class BenchmarkConfig:
 
     size: Size = "auto"
     """e4b: Gemma 4 E4B's shapes; small: about a quarter as wide; auto: e4b on CUDA, else small"""
-    batch_size: int = 4
+    batch_size: PositiveInt = 4
     """rows of a step"""
-    seconds: float = 5.0
+    seconds: PositiveFloat = 5.0
     """of speech in each row"""
     gradient_checkpointing: bool = True
     """as in stage3_finetune.train"""
-    rounds: int = 3
+    rounds: PositiveInt = 3
     """times each is run, after a first that does not count"""
     memory: bool = True
     """measure peak memory too, of each in a process of its own (on Linux, or on CUDA)"""

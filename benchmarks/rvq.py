@@ -24,7 +24,9 @@ from torch import Tensor
 from vector_quantize_pytorch import ResidualVQ
 
 from benchmarks.synthetic_frames import DIM, FRAMES_PER_UTTERANCE, make_frames
-from data_manifests.config import InputError, parse_config, run_command
+from data_manifests.config import parse_config, run_command
+from data_manifests.errors import InputError
+from data_manifests.setting_types import CodebookSize, PositiveInt
 from stage1_rvq.codebook_metrics import measure_reconstruction, measure_usage
 from stage1_rvq.codebooks import search_codes
 from stage1_rvq.data import EmbeddingFolder
@@ -50,17 +52,17 @@ class BenchmarkConfig:
     embeddings: Path | None = None
     """with --quality: folder of stage1_rvq.embed, every fifth utterance held out; default:
     synthetic frames"""
-    codebook_size: int = 256
+    codebook_size: CodebookSize = 256
     """with --quality: codes per codebook, a power of two"""
-    frames_per_code: int = 20
+    frames_per_code: PositiveInt = 20
     """with --quality: training frames for each code, at most"""
-    num_sets: int = 5
+    num_sets: PositiveInt = 5
     """with --quality: sets of synthetic frames to fit and measure on, each with its own seed"""
     against: tuple[Literal["library", "faiss"], ...] = ("library", "faiss")
     """with --quality: what ours is compared with; faiss takes by far the longest"""
-    steps: int = 20
+    steps: PositiveInt = 20
     """with --quality: training steps of the library; ours is the fit that training starts from"""
-    batch_frames: int = 2048
+    batch_frames: PositiveInt = 2048
     """with --quality: frames per step of the library"""
     device: str = "cpu"
     """auto, cpu, cuda, cuda:1, mps; faiss always runs on the CPU"""

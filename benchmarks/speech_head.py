@@ -35,6 +35,7 @@ from transformers import (
 
 from benchmarks.timing import take_turns
 from data_manifests.config import parse_config, run_command
+from data_manifests.setting_types import ModelName, PositiveInt
 from demo.ship import WEIGHTS
 from speech_head.data import HeadExample
 from speech_head.generate import Speech, Talker, load_talker
@@ -55,21 +56,21 @@ NUM_WARM_UP = 5  # frames that do not count
 class BenchmarkConfig:
     """Time the speech head, Mimi and the code-frame decoder while they speak."""
 
-    gemma: str = DEMO_GEMMA
+    gemma: ModelName = DEMO_GEMMA
     """hub name or folder of the Gemma 4 that answers"""
     finetune: Path | None = None
     """adapter, written by stage3_finetune.train; with the demo's Gemma, by default the demo's"""
-    mimi: str = str(WEIGHTS / "mimi")
+    mimi: ModelName = str(WEIGHTS / "mimi")
     """hub name or folder of Mimi"""
-    head: str = str(WEIGHTS / "head")
+    head: ModelName = str(WEIGHTS / "head")
     """folder of speech_head.train, or hub name"""
     prompt: str = "Benada akyi yɛ da bɛn?"
     """typed question that is answered"""
-    batch_sizes: tuple[int, ...] = (1, 8)
+    batch_sizes: tuple[PositiveInt, ...] = (1, 8)
     """utterances spoken together"""
-    num_frames: int = 100
+    num_frames: PositiveInt = 100
     """frames of each, 12.5 a second"""
-    rounds: int = 3
+    rounds: PositiveInt = 3
     """times each is run, after a first that does not count"""
     full_size: bool = True
     """time random weights of full size too (151 M head, 79 M Mimi)"""

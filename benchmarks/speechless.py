@@ -37,6 +37,7 @@ from benchmarks.peak_memory import measure_peak, show_peak
 from benchmarks.timing import Ceiling, measure_ceiling, measure_linear, take_turns
 from benchmarks.training_step import TrainingStep, make_utterances
 from data_manifests.config import parse_config, run_command
+from data_manifests.setting_types import PositiveInt
 from stage1_rvq.device import pick_device
 from stage2_speechless.muon import OptimizerName
 
@@ -49,18 +50,18 @@ class BenchmarkConfig:
 
     size: Literal["reference", "small"] = "reference"
     """reference: 107 M parameters, 8 x 2048 codes; small: to see that it runs"""
-    batch_sizes: tuple[int, ...] = (1, 8, 64)
+    batch_sizes: tuple[PositiveInt, ...] = (1, 8, 64)
     """utterances generated together"""
-    num_frames: int = 50
+    num_frames: PositiveInt = 50
     """frames of each, 25 a second"""
-    rounds: int = 3
+    rounds: PositiveInt = 3
     """times each is run, after a first that does not count"""
     training: bool = True
     """measure training too"""
-    training_utterances: int = 8
+    training_utterances: PositiveInt = 8
     """utterances of a training step; at reference size the flattened model takes about 750 MB
     for each"""
-    training_frames: int = 100
+    training_frames: PositiveInt = 100
     """frames of each"""
     memory: bool = True
     """measure peak memory too, of each in a process of its own (on Linux, or on CUDA)"""

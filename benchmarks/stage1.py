@@ -24,8 +24,10 @@ import torch
 
 from benchmarks.peak_memory import measure_peak, show_peak
 from benchmarks.random_tower import save_random_encoder
-from data_manifests.config import InputError, parse_config, run_command
+from data_manifests.config import parse_config, run_command
+from data_manifests.errors import InputError
 from data_manifests.manifest import SPLITS, read_manifest
+from data_manifests.setting_types import ModelName, PositiveInt
 from stage1_rvq.device import pick_device
 from stage1_rvq.gemma import FRAME_RATE_HZ
 from stage1_rvq.model import MIN_FRAMES_PER_CODE
@@ -41,11 +43,11 @@ class BenchmarkConfig:
     """folder of data_manifests.build: train.jsonl, dev.jsonl, test.jsonl"""
     dtypes: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
     """precisions of the tower"""
-    gemma: str | None = None
+    gemma: ModelName | None = None
     """hub name or folder of an audio encoder; default: a random one of the true shape"""
-    steps: int = 20
+    steps: PositiveInt = 20
     """training steps of the reader and of the quantiser"""
-    batch_size: int = 8
+    batch_size: PositiveInt = 8
     """utterances per forward pass of the tower"""
     device: str = "cpu"
     """auto, cpu, cuda, cuda:1, mps"""

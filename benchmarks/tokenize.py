@@ -31,6 +31,7 @@ from benchmarks.random_tower import random_tower
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, read_audio, write_wav
 from data_manifests.config import parse_config, run_command
 from data_manifests.manifest import Utterance, read_manifest, read_utterance_audio
+from data_manifests.setting_types import NumWorkers, PositiveFloat, PositiveInt
 from stage1_rvq.codes import read_codes
 from stage1_rvq.device import pick_device
 from stage1_rvq.gemma import FRAME_RATE_HZ, AudioEncoder
@@ -50,15 +51,15 @@ class BenchmarkConfig:
 
     manifest: Path | None = None
     """manifest of real recordings; without one, clips of noise"""
-    seconds: float = 120.0
+    seconds: PositiveFloat = 120.0
     """speech to tokenize; the manifest's first utterances that fit"""
-    clip_s: float = 10.0
+    clip_s: PositiveFloat = 10.0
     """length of a clip of noise"""
-    batch_size: int = 8
+    batch_size: PositiveInt = 8
     """clips per forward pass, ours"""
-    num_workers: int = 2
+    num_workers: NumWorkers = 2
     """threads that decode audio ahead, ours"""
-    turns: int = 2
+    turns: PositiveInt = 2
     """times each is run"""
     memory: bool = True
     """measure peak memory too (on Linux, or on CUDA)"""

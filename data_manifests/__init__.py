@@ -5,3 +5,5 @@ it:
 
     data_manifests <- stage1_rvq <- stage2_speechless <- stage3_finetune <- speech_head <- demo
 """
+
+import data_manifests.waiting_threads  # noqa: F401 - before torch is loaded

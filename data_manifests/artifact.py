@@ -6,26 +6,37 @@
       ...               what the command makes
       done              written last: every file with its size and sha256
 
-A folder without `done` is refused by readers. An existing folder is refused by writers, unless they
-resume: then its settings must be the same ones. Files are written aside and renamed, so that a
-killed command leaves no half-written file under its final name.
+A folder without `done` is refused by readers, and so is one that is no longer what `done` lists. An
+existing folder is refused by writers, unless they resume: then its settings must be the same ones.
+Files are written aside and renamed, so that a killed command leaves no half-written file under its
+final name; one command at a time writes to a folder.
+
+A command killed at any moment and resumed ends with the bytes of one that was left alone. "The same
+bytes" means: on the same processor, with the same number of threads, with the same versions. Sums
+are rounded differently elsewhere, so a run that is resumed under other conditions says so in one
+line (`OutputFolder.record`), and is as good a run, but another one in its last digits.
 """
 
+import fcntl
 import hashlib
-import json
 import os
 import platform
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from data_manifests.config import InputError, config_as_dict
+from data_manifests.atomic_write import ASIDE_SUFFIX, remove, write_json
+from data_manifests.config import config_as_dict
+from data_manifests.errors import InputError, describe_os_error
+from data_manifests.json_files import read_json, read_json_as
+from data_manifests.setting_types import NonNegativeInt
 
 RECORDED_PACKAGES = (
     "torch", "transformers", "vector-quantize-pytorch", "peft", "trl", "accelerate", "datasets",
@@ -33,7 +44,25 @@ RECORDED_PACKAGES = (
 )  # fmt: skip
 # Settings that may differ between a run and its resumption: none of them changes what is learned.
 FREE_ON_RESUME = ("resume", "device", "out")
+# Facts on which the last bits of a result depend.
+MACHINE_FACTS = ("device", "cpu", "num_threads")
 LARGE_FILE_BYTES = 64 * 2**20
+BEGINNING = {"config.json", "provenance.json"}  # what a folder holds before its command begins
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What `done` says of one file."""
+
+    bytes: NonNegativeInt
+    sha256: str
+
+
+@dataclass(frozen=True)
+class FinishedFiles:
+    """The content of `done`: every file of the folder, by its path in it."""
+
+    files: dict[str, FileFacts]
 
 
 @dataclass(frozen=True)
@@ -49,10 +78,26 @@ class OutputFolder:
 
     def record(self, **facts: Any) -> None:
         """Add facts known only once the command runs (device, dtype, counts) to
-        `provenance.json`."""
+        `provenance.json`.
+
+        The facts of the machine are those of the process that began the folder. Where a resumed one
+        runs on another, it says so on stderr, and the change is kept under "resumed_on".
+        """
         if not self.is_writer:
             return
         provenance = read_json(self.path / "provenance.json")
+        now = {name: facts[name] for name in MACHINE_FACTS if name in facts}
+        begun = {name: provenance.get(name, value) for name, value in now.items()}
+        if begun != now:
+            change = ", ".join(
+                f"{name} {begun[name]!r} then, {now[name]!r} now"
+                for name in now
+                if begun[name] != now[name]
+            )
+            print(f"resumed under other conditions ({change}): the last digits may differ",
+                  file=sys.stderr)  # fmt: skip
+            resumed_on = [*provenance.get("resumed_on", []), now]
+            facts = {**facts, **begun, "resumed_on": resumed_on}
         write_json(self.path / "provenance.json", {**provenance, **facts})
 
     def finish(self) -> None:
@@ -65,15 +110,16 @@ class OutputFolder:
                 "sha256": sha256_of_file(path),
             }
             for path in sorted(self.path.rglob("*"))
-            if path.is_file() and path.name != "done" and ".tmp" not in path.name
+            if path.is_file() and path.name != "done" and ASIDE_SUFFIX not in path.name
         }
         write_json(self.path / "done", {"files": files})
+        _unlock(self.path)
 
     def remove_if_unused(self) -> None:
         """Remove the folder again where nothing was made yet: a command that turns out to be
         mistaken leaves no folder behind that only `--resume` would accept."""
-        settings = {"config.json", "provenance.json"}
-        if self.is_writer and {path.name for path in self.path.iterdir()} == settings:
+        if self.is_writer and {path.name for path in self.path.iterdir()} == BEGINNING:
+            _unlock(self.path)
             shutil.rmtree(self.path)
 
 
@@ -100,46 +146,21 @@ def create_output(
         The folder; `is_done` when there is nothing left to do.
 
     Raises:
-        InputError: the folder exists and `resume` is off, or it was made with other settings.
+        InputError: the folder exists and `resume` is off, it was made with other settings, it is
+            finished and no longer whole, another command is writing to it, or it cannot be written.
     """
     # Set by torchrun and accelerate launch for each of several processes.
     if os.environ.get("RANK", "0") != "0":
         return OutputFolder(out, is_done=(out / "done").exists(), is_writer=False)
-    settings = config_as_dict(config)
-    if (out / "config.json").exists():
-        if not resume:
-            state = (
-                "is finished" if (out / "done").exists() else "is unfinished: --resume continues it"
-            )
-            raise InputError(f"--out {out} exists already and {state}; name a new folder")
-        _refuse_other_settings(out, settings)
-        return OutputFolder(out, is_done=(out / "done").exists())
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(
-            f"--out {out} exists already and was not made by this command; name a new one"
-        )
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(
-        out / "provenance.json",
-        {
-            "command": command,
-            "command_line": shlex.join(["python", "-m", command, *sys.argv[1:]]),
-            "git": _git_state(),
-            "python": platform.python_version(),
-            "packages": _package_versions(),
-            "inputs": {
-                name: {"path": str(value), **fingerprint(value)}
-                for name, value in inputs.items()
-                if value is not None
-            },
-        },
-    )
-    write_json(out / "config.json", settings)
-    return OutputFolder(out, is_done=False)
+    try:
+        return _begin(out, config_as_dict(config), command, inputs, resume=resume)
+    except OSError as error:
+        raise InputError(f"--out {out} cannot be written: {describe_os_error(error)}") from None
 
 
 def open_input(folder: Path, *, made_by: str, flag: str) -> dict[str, Any]:
-    """Check that a folder is a finished output of the expected command, and read its settings.
+    """Check that a folder is a finished output of the expected command, and whole, and read its
+    settings.
 
     Args:
         folder: the folder a user named.
@@ -150,21 +171,66 @@ def open_input(folder: Path, *, made_by: str, flag: str) -> dict[str, Any]:
         Its `config.json`.
 
     Raises:
-        InputError: missing, unfinished, or written by another command.
+        InputError: missing, unfinished, written by another command, or not what `done` lists.
     """
     if not folder.is_dir():
         raise InputError(f"{flag} {folder}: no such folder")
     if not (folder / "provenance.json").exists():
         raise InputError(f"{flag} {folder} was not written by python -m {made_by}")
-    writer = read_json(folder / "provenance.json")["command"]
+    writer = read_json(folder / "provenance.json").get("command")
     if writer != made_by:
         raise InputError(f"{flag} {folder} was written by {writer}, expected a folder of {made_by}")
+    refuse_unfinished(folder, flag=flag, made_by=made_by)
+    return read_json(folder / "config.json")
+
+
+def refuse_unfinished(folder: Path, *, flag: str, made_by: str = "its command") -> FinishedFiles:
+    """InputError where a folder is not finished, or its files are not those that `done` lists.
+
+    Sizes are compared of all files, contents of those up to 64 MiB. A file that `done` does not
+    list is no error here: notes may lie in the folder (`list_files` refuses one that would be
+    read).
+    """
     if not (folder / "done").exists():
         raise InputError(
             f"{flag} {folder} is unfinished (no 'done' in it): run {made_by} again with --resume"
         )
-    settings: dict[str, Any] = read_json(folder / "config.json")
-    return settings
+    finished = read_json_as(folder / "done", FinishedFiles)
+    for name, facts in finished.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise InputError(f"{flag} {folder} is incomplete: {name}, which 'done' lists, is gone")
+        size = path.stat().st_size
+        is_changed = size != facts.bytes or (
+            size <= LARGE_FILE_BYTES and sha256_of_file(path) != facts.sha256
+        )
+        if is_changed:
+            raise InputError(
+                f"{flag} {folder}: {name} is not what was written (its size or content differs from"
+                " 'done'); copy the folder again, or make it again"
+            )
+    return finished
+
+
+def list_files(folder: Path, pattern: str, *, flag: str) -> list[Path]:
+    """The files of a finished folder whose path in it fits a pattern, sorted by name.
+
+    Args:
+        folder: opened by `open_input`.
+        pattern: as `fnmatch`: "shard_*.jsonl".
+        flag: the flag it was given with.
+
+    Raises:
+        InputError: there is none, or one that `done` does not list.
+    """
+    finished = read_json_as(folder / "done", FinishedFiles)
+    listed = sorted(name for name in finished.files if fnmatchcase(name, pattern))
+    foreign = {path.name for path in folder.glob(pattern)} - set(listed)
+    if foreign:
+        raise InputError(f"{flag} {folder}: {min(foreign)} was not written with the rest of it")
+    if not listed:
+        raise InputError(f"{flag} {folder}: no {pattern} in it; make it again")
+    return [folder / name for name in listed]
 
 
 def is_output_folder(path: Path) -> bool:
@@ -203,38 +269,83 @@ def sha256_of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file; InputError names the file where it is missing or broken."""
+def _begin(
+    out: Path,
+    settings: Mapping[str, Any],
+    command: str,
+    inputs: Mapping[str, Path | str | None],
+    *,
+    resume: bool,
+) -> OutputFolder:
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file; name a folder")
+    out.mkdir(parents=True, exist_ok=True)
+    _lock(out)
+    names = {path.name for path in out.iterdir()}
+    if "config.json" in names:
+        is_done = (out / "done").exists()
+        if not resume:
+            state = "is finished" if is_done else "is unfinished: --resume continues it"
+            raise InputError(f"--out {out} exists already and {state}; name a new folder")
+        _refuse_other_settings(out, settings)
+        if is_done:
+            refuse_unfinished(out, flag="--out", made_by=command)
+        return OutputFolder(out, is_done)
+    if names - BEGINNING - {name + ASIDE_SUFFIX for name in BEGINNING}:
+        raise InputError(
+            f"--out {out} exists already and was not made by this command; name a new one"
+        )
+    # Empty, or of a command that was killed before it had written its settings: begin it (again).
+    for name in names:
+        remove(out / name)
+    write_json(
+        out / "provenance.json",
+        {
+            "command": command,
+            "command_line": shlex.join(["python", "-m", command, *sys.argv[1:]]),
+            "git": _git_state(),
+            "python": platform.python_version(),
+            "packages": _package_versions(),
+            "inputs": {
+                name: {"path": str(value), **fingerprint(value)}
+                for name, value in inputs.items()
+                if value is not None
+            },
+        },
+    )
+    write_json(out / "config.json", settings)
+    return OutputFolder(out, is_done=False)
+
+
+# Folders this process has locked: the device and inode of each, and its descriptor.
+_locked: dict[tuple[int, int], int] = {}
+
+
+def _lock(out: Path) -> None:
+    """Lock a folder against other processes until it is finished, or this process ends."""
+    status = out.stat()
+    key = (status.st_dev, status.st_ino)
+    if key in _locked:
+        return
+    descriptor = os.open(out, os.O_RDONLY)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from None
-    except ValueError as error:
-        raise InputError(f"{path}: not valid JSON: {error}") from None
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise InputError(f"--out {out}: another command is writing to it now") from None
+    except OSError as error:  # some network file systems have no locks
+        os.close(descriptor)
+        print(f"--out {out} cannot be locked ({error.strerror}): let one command alone write there",
+              file=sys.stderr)  # fmt: skip
+        return
+    _locked[key] = descriptor
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON aside and rename it into place."""
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
-
-
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Rows of a JSON Lines file of ours; none where it is not written yet."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows as JSON Lines, aside, and rename the file into place."""
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file aside and rename it into place."""
-    aside = path.with_name(path.name + ".tmp")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
+def _unlock(out: Path) -> None:
+    status = out.stat()
+    descriptor = _locked.pop((status.st_dev, status.st_ino), None)
+    if descriptor is not None:
+        os.close(descriptor)
 
 
 def _refuse_other_settings(out: Path, settings: Mapping[str, Any]) -> None:

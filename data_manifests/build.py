@@ -18,8 +18,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_manifests.artifact import OutputFolder, create_output, write_json_lines
-from data_manifests.config import InputError, parse_config, run_command
+from data_manifests.artifact import OutputFolder, create_output
+from data_manifests.atomic_write import write_json_lines
+from data_manifests.config import parse_config, run_command
 from data_manifests.corpora.audio_dataset import audio_dataset
 from data_manifests.corpora.bibletts import bibletts
 from data_manifests.corpora.collect import collect_recordings, write_audio
@@ -28,7 +29,9 @@ from data_manifests.corpora.fisd import fisd
 from data_manifests.corpora.recording import Recording, ReportDropped
 from data_manifests.corpora.ugspeechdata import ugspeechdata
 from data_manifests.corpora.waxal import waxal
+from data_manifests.errors import InputError
 from data_manifests.manifest import SPLITS, Utterance, write_manifest
+from data_manifests.setting_types import Probability, Seed
 from data_manifests.split_summary import summarize_splits
 from data_manifests.splits import (
     HeldOut,
@@ -85,11 +88,11 @@ class BuildConfig:
     hold_out: HeldOut = "speaker"
     """speaker: no speaker and no sentence in two splits; sentence: sentences only, for corpora of
     one voice"""
-    dev_fraction: float = 0.1
+    dev_fraction: Probability = 0.1
     """share of speakers or sentences held out for choosing checkpoints"""
-    test_fraction: float = 0.1
+    test_fraction: Probability = 0.1
     """share held out for the numbers that are reported"""
-    seed: int = 0
+    seed: Seed = 0
     """another seed gives another split"""
     resume: bool = False
     """accept an existing unfinished folder and go on with it"""

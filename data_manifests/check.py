@@ -21,15 +21,19 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data_manifests.artifact import create_output, read_json, write_json
+from data_manifests.artifact import create_output
+from data_manifests.atomic_write import write_json
 from data_manifests.cleaned_manifest import REMOVED_NAME, CleanedManifest
-from data_manifests.config import InputError, parse_config, run_command
+from data_manifests.config import parse_config, run_command
 from data_manifests.corpus_plots import plot_durations, plot_speaking_rates
 from data_manifests.corpus_statistics import format_table
 from data_manifests.defects import examine
+from data_manifests.errors import InputError
+from data_manifests.json_files import read_json
 from data_manifests.manifest import read_manifest
 from data_manifests.manifest_totals import ManifestTotals
 from data_manifests.ordered_map import map_in_order
+from data_manifests.setting_types import NumWorkers
 
 NUM_CHARACTERS_SHOWN = 8
 
@@ -47,7 +51,7 @@ class CheckConfig:
     """also write, into --out, the manifest without its problem rows, and removed.jsonl"""
     decode: bool = True
     """decode the audio (off: rows only, in seconds instead of minutes)"""
-    num_workers: int = 0
+    num_workers: NumWorkers = 0
     """processes that decode; 0 decodes in the command's own. The result is the same"""
     resume: bool = False
     """accept an existing unfinished folder and write it again"""
@@ -121,7 +125,7 @@ def check_manifest(config: CheckConfig) -> ManifestTotals:
         rows = tqdm(
             map_in_order(
                 partial(examine, decode=config.decode),
-                read_manifest(config.manifest),
+                read_manifest(config.manifest, unique_ids=False),
                 num_workers=config.num_workers,
             ),
             total=_count_lines(config.manifest),

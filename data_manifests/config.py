@@ -9,25 +9,29 @@ tyro's; what is added here is the TOML file and errors that fit on one line.
 
 import contextlib
 import dataclasses
-import difflib
 import io
 import itertools
 import os
 import re
+import signal
 import sys
-import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar
+
+from data_manifests.errors import (
+    MACHINE_ERRORS,
+    InputError,
+    Terminated,
+    WriteError,
+    describe_os_error,
+    nearest_name,
+)
 
 Config = TypeVar("Config")
 
 CONFIG_FLAG = "--config"
-
-
-class InputError(ValueError):
-    """A user's mistake. Shown at the command line as one line, with exit code 2 and no
-    traceback."""
 
 
 def parse_config(config_class: type[Config], argv: Sequence[str] | None = None) -> Config:
@@ -42,44 +46,76 @@ def parse_config(config_class: type[Config], argv: Sequence[str] | None = None) 
         An instance of `config_class`.
 
     Raises:
-        InputError: unknown flag or key (the nearest is named), a missing or malformed value, a TOML
-            file that cannot be read, or a `ValueError` from the dataclass's own `__post_init__`.
+        InputError: unknown flag or key (the nearest is named), a missing or malformed value, one
+            that its annotation excludes (`setting_types.py`), a TOML file that cannot be read, or a
+            `ValueError` from the dataclass's own `__post_init__`.
         SystemExit: code 0, after `--help`.
     """
+    # Not before they are needed: a module that only wants InputError should not load them.
     import tyro
+
+    from data_manifests.setting_checks import flags_from_toml, refuse_excluded_values
 
     words = list(sys.argv[1:] if argv is None else argv)
     names = [field.name for field in dataclasses.fields(config_class)]  # type: ignore[arg-type]
     toml_path, words = _take_config_flag(words)
     _refuse_unknown_flags(words, names)
     if toml_path is not None:
-        words = _flags_from_toml(toml_path, names, given=_flag_names(words)) + words
+        words = flags_from_toml(toml_path, config_class, given=_flag_names(words)) + words
     message = io.StringIO()
     # tyro folds its errors to the terminal's width, in the middle of long paths.
     width = None if {"-h", "--help"} & set(words) else "10000"
     try:
         with contextlib.redirect_stderr(message), _terminal_width(width):
-            return tyro.cli(config_class, prog=_command_name(config_class), args=words)
+            config = tyro.cli(config_class, prog=_command_name(config_class), args=words)
     except SystemExit as exit_:
         if exit_.code in (0, None):
             raise
         line = _one_line(message.getvalue())
         raise InputError(line.removeprefix(f"Error parsing {config_class.__name__}: ")) from None
+    refuse_excluded_values(config)
+    return config
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Run a command's `main`, turning a user's mistake into one line on stderr and exit code 2.
+    """Run a command's `main`, and end the process as a user expects.
 
-    Anything else that goes wrong keeps its traceback and exits 1; Ctrl-C exits 130 without one.
+    A user's mistake is one line on stderr and exit code 2; a machine's refusal (disk full,
+    permission denied) one line and 1; Ctrl-C and SIGTERM one line, and 130 or 143. Anything else
+    that goes wrong keeps its traceback and exits 1.
     """
+    signal.signal(signal.SIGTERM, _raise_terminated)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that has no ɛ must not end a command.
+            stream.reconfigure(errors="backslashreplace")
     try:
         main()
+        sys.stdout.flush()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _end(f"error: {error}", 2)
+    except WriteError as error:
+        _end(f"error: {error}", 1)
+    except BrokenPipeError:  # who read our stdout has gone, as in `... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in MACHINE_ERRORS:
+            raise
+        _end(f"error: {describe_os_error(error)}", 1)
+    except Terminated:
+        _end("terminated", 128 + signal.SIGTERM)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        _end("interrupted", 128 + signal.SIGINT)
+
+
+def _end(line: str, code: int) -> None:
+    print(" ".join(line.split("\n")), file=sys.stderr)
+    sys.exit(code)
+
+
+def _raise_terminated(number: int, frame: FrameType | None) -> None:
+    raise Terminated
 
 
 def config_as_dict(config: Any) -> dict[str, Any]:
@@ -87,12 +123,6 @@ def config_as_dict(config: Any) -> dict[str, Any]:
     return {
         field.name: _jsonable(getattr(config, field.name)) for field in dataclasses.fields(config)
     }
-
-
-def nearest_name(name: str, known: Sequence[str]) -> str:
-    """A hint to append to an 'unknown name' error: the closest known name, or all of them."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
 
 
 def _jsonable(value: Any) -> Any:
@@ -136,29 +166,6 @@ def _refuse_unknown_flags(words: Sequence[str], names: Sequence[str]) -> None:
             flags = ["--" + name.replace("_", "-") for name in names]
             shown = "--" + flag.replace("_", "-")
             raise InputError(f"unknown flag {shown}: {nearest_name(shown, flags)}")
-
-
-def _flags_from_toml(path: Path, names: Sequence[str], given: Sequence[str]) -> list[str]:
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid TOML: {error}") from None
-    words = []
-    for key, value in table.items():
-        name = key.replace("-", "_")
-        if name not in names:
-            raise InputError(f"{path}: unknown key {key!r}: {nearest_name(name, names)}")
-        if name in given or f"no_{name}" in given:
-            continue
-        flag = name.replace("_", "-")
-        if isinstance(value, bool):
-            words.append(f"--{flag}" if value else f"--no-{flag}")
-        else:
-            values = value if isinstance(value, list) else [value]
-            words += [f"--{flag}", *(str(item) for item in values)]
-    return words
 
 
 @contextlib.contextmanager

@@ -10,15 +10,14 @@ slice of the file, `duration_s` long), `sample_rate_hz` (checked against the fil
 """
 
 import json
-import math
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from data_manifests.artifact import is_output_folder, write_text
+from data_manifests.artifact import is_output_folder, refuse_unfinished
+from data_manifests.atomic_write import write_text
 from data_manifests.audio import (
     MISSING_TOLERANCE_S,
     AudioDefect,
@@ -26,7 +25,16 @@ from data_manifests.audio import (
     decode_audio,
     resample,
 )
-from data_manifests.config import InputError, nearest_name
+from data_manifests.errors import InputError
+from data_manifests.hash_set import HashSet, hash_text
+from data_manifests.json_files import read_lines
+from data_manifests.schema import check_json
+from data_manifests.setting_types import (
+    NonNegativeFloat,
+    PositiveFloat,
+    SampleRate,
+    refuse_impossible_path,
+)
 
 DIALECTS = ("asante", "akuapem", "fante", "unknown")
 SPLITS = ("train", "dev", "test")
@@ -39,14 +47,14 @@ class Utterance:
     id: str
     audio: str
     text: str
-    duration_s: float
+    duration_s: PositiveFloat
     speaker: str
     dialect: str
     corpus: str
     split: str
     license: str
-    start_s: float | None = None
-    sample_rate_hz: int | None = None
+    start_s: NonNegativeFloat | None = None
+    sample_rate_hz: SampleRate | None = None
     dialect_guess: str | None = None
     # Where the row was read, e.g. "data/train.jsonl:12"; for messages only, never written.
     origin: str = field(default="", compare=False)
@@ -55,8 +63,10 @@ class Utterance:
         for name in ("id", "audio", "text", "speaker", "corpus"):
             if not getattr(self, name).strip():
                 raise InputError(f"{name!r} is empty")
-        if not (math.isfinite(self.duration_s) and self.duration_s > 0):
-            raise InputError(f"'duration_s' must be a positive number, got {self.duration_s}")
+        try:
+            refuse_impossible_path(Path(self.audio))
+        except ValueError as error:
+            raise InputError(f"'audio' {error}") from None
         if self.dialect not in DIALECTS:
             raise InputError(
                 f"'dialect' must be one of {', '.join(DIALECTS)}, got {self.dialect!r}"
@@ -67,8 +77,6 @@ class Utterance:
             )
         if self.split not in SPLITS:
             raise InputError(f"'split' must be one of {', '.join(SPLITS)}, got {self.split!r}")
-        if self.start_s is not None and self.start_s < 0:
-            raise InputError(f"'start_s' must not be negative, got {self.start_s}")
 
 
 class WrongSampleRate(AudioDefect):
@@ -83,36 +91,32 @@ class WrongDuration(AudioDefect):
     kind = "wrong duration"
 
 
-OPTIONAL_KEYS = ("start_s", "sample_rate_hz", "dialect_guess")
-REQUIRED_KEYS = tuple(f.name for f in fields(Utterance) if f.name not in (*OPTIONAL_KEYS, "origin"))
-KEY_TYPES: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(REQUIRED_KEYS, (str,)),
-    "duration_s": (int, float),
-    "start_s": (int, float),
-    "sample_rate_hz": (int,),
-    "dialect_guess": (str,),
-}
-
-
-def read_manifest(path: Path) -> Iterator[Utterance]:
+def read_manifest(path: Path, *, unique_ids: bool = True) -> Iterator[Utterance]:
     """Stream a manifest's utterances; relative audio paths are resolved against its folder.
 
+    Args:
+        path: the manifest.
+        unique_ids: refuse an id that an earlier row has; codes and dialogues are joined by id.
+
     Raises:
-        InputError: no such file, its folder is an unfinished output, a row that is not JSON, lacks
-            a key or has a wrong value (file and line are named), or no row at all.
+        InputError: it cannot be read, its folder is an unfinished or changed output, a row is not
+            JSON, lacks a key or has a wrong value, or an id is used twice (file and line are
+            named), or it has no row at all.
     """
-    if is_output_folder(path.parent) and not (path.parent / "done").exists():
-        raise InputError(f"{path}: its folder is unfinished (no 'done' in it)")
-    try:
-        file = path.open(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from None
+    if is_output_folder(path.parent):
+        refuse_unfinished(path.parent, flag=f"{path}: its folder")
+    ids = HashSet()
     num_rows = 0
-    with file:
-        for line_number, line in enumerate(file, start=1):
-            if line.strip():
-                num_rows += 1
-                yield _parse_row(line, path, f"{path}:{line_number}")
+    for where, line in read_lines(path):
+        utterance = check_json(line, Utterance, where=where)
+        if utterance.origin:
+            raise InputError(f"{where}: unknown key 'origin'")
+        hashed = hash_text(utterance.id)
+        if unique_ids and hashed in ids:
+            raise InputError(f"{where}: id {utterance.id!r} is used twice")
+        ids.add(hashed)
+        num_rows += 1
+        yield replace(utterance, audio=str(path.parent / utterance.audio), origin=where)
     if num_rows == 0:
         raise InputError(f"{path}: no utterances in it")
 
@@ -175,34 +179,3 @@ def decode_utterance(utterance: Utterance) -> DecodedAudio:
             f"{utterance.duration_s:.2f} s"
         )
     return decoded
-
-
-def _parse_row(line: str, path: Path, origin: str) -> Utterance:
-    try:
-        row: Any = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{origin}: not valid JSON: {error}") from None
-    if not isinstance(row, dict):
-        raise InputError(f"{origin}: expected a JSON object, got {type(row).__name__}")
-    for key in REQUIRED_KEYS:
-        if key not in row:
-            raise InputError(f"{origin}: has no {key!r}")
-    for key, value in row.items():
-        if key not in KEY_TYPES:
-            raise InputError(f"{origin}: unknown key {key!r}: {nearest_name(key, list(KEY_TYPES))}")
-        if value is not None and (not isinstance(value, KEY_TYPES[key]) or isinstance(value, bool)):
-            kinds = " or ".join(kind.__name__ for kind in KEY_TYPES[key])
-            raise InputError(f"{origin}: {key!r} must be {kinds}, got {value!r}")
-    for key in REQUIRED_KEYS:
-        if row[key] is None:
-            raise InputError(f"{origin}: {key!r} is null")
-    try:
-        utterance = Utterance(**row, origin=origin)
-    except InputError as error:
-        raise InputError(f"{origin}: {error}") from None
-    return _with_resolved_audio(utterance, path.parent)
-
-
-def _with_resolved_audio(utterance: Utterance, folder: Path) -> Utterance:
-    values = {f.name: getattr(utterance, f.name) for f in fields(utterance)}
-    return Utterance(**{**values, "audio": str(folder / utterance.audio)})

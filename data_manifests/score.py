@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_manifests.config import InputError, parse_config, run_command
+from data_manifests.config import parse_config, run_command
 from data_manifests.error_rates import UtteranceErrors, align_utterances, pool_error_rates
+from data_manifests.errors import InputError
+from data_manifests.setting_types import Seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,7 @@ class ScoreConfig:
     """Print JSON, rates as fractions, instead of a table in percent."""
     per_utterance: Path | None = None
     """Also write each utterance's WER, CER, word errors and texts as compared here (JSON Lines)."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the resampling behind the 95 % interval."""
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import Gemma4AudioFeatureExtractor
 
-from data_manifests.artifact import write_text
+from data_manifests.atomic_write import write_text
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from demo.synthesizer import Synthesizer
 from demo.voices import draw_take, record

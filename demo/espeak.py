@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_manifests.config import InputError, nearest_name
+from data_manifests.errors import InputError, nearest_name
 from demo.voice_variants import VARIANTS
 
 # speak_lib.h of espeak-ng 1.52

@@ -14,17 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from data_manifests.artifact import create_output, write_json, write_json_lines
+from data_manifests.artifact import create_output
+from data_manifests.atomic_write import write_json, write_json_lines
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, MIMI_SAMPLE_RATE_HZ, resample
 from data_manifests.config import parse_config, run_command
 from data_manifests.error_rates import compute_error_rates
+from data_manifests.setting_types import ModelName, NonNegativeInt, PositiveInt, Seed
 from demo.clips import INT16_PEAK, record_clips
 from demo.grammar import Question, Split
 from demo.make_corpus import choose_questions
 from demo.mimi_speech import speak_texts
 from speech_head.mimi import Mimi, load_mimi
 from stage1_rvq.data import iterate_batches
-from stage1_rvq.device import DtypeName, derive_seed, pick_device, pick_dtype
+from stage1_rvq.device import DtypeName, derive_seed, describe_machine, pick_device, pick_dtype
 from stage1_rvq.gemma import AudioEncoder, load_feature_extractor
 from stage3_finetune.data import TRANSCRIBE_PROMPT
 from stage3_finetune.dialogue import Turn
@@ -49,17 +51,17 @@ class EvaluateGemmaConfig:
 
     out: Path
     """new folder for recordings, metrics.json and answers.jsonl"""
-    gemma: str = "demo/weights/gemma"
+    gemma: ModelName = "demo/weights/gemma"
     """folder of the checkpoint"""
-    mimi: str = "demo/weights/mimi"
+    mimi: ModelName = "demo/weights/mimi"
     """Mimi, to hear its own two voices before and after coding"""
     split: Split = "test"
     """questions to ask; test only to report, dev to choose"""
-    num_questions: int = 0
+    num_questions: NonNegativeInt = 0
     """ask only so many, spread over all relations; 0 for all"""
-    batch_size: int = 32
+    batch_size: PositiveInt = 32
     """questions at a time"""
-    seed: int = 100
+    seed: Seed = 100
     """of the recordings"""
     device: str = "cpu"
     """cpu, cuda, ..."""
@@ -83,7 +85,7 @@ def main(argv: list[str] | None = None) -> None:
     if output.is_done:
         print(config.out)
         return
-    output.record(device=str(device), dtype=str(dtype))
+    output.record(**describe_machine(device, dtype))
     questions = choose_questions(config.split, config.num_questions)
     texts = [q.text for q in questions]
 

@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from data_manifests.artifact import write_json
-from data_manifests.config import InputError, parse_config, run_command
+from data_manifests.atomic_write import write_json
+from data_manifests.config import parse_config, run_command
+from data_manifests.errors import InputError
+from data_manifests.setting_types import ModelName, NonNegativeInt, PositiveInt, Seed
 from demo.mimi_losses import SAMPLE_RATE_HZ, log, mel_filters
 from demo.mimi_speech import Clip, held_out_texts, speak_texts
 from speech_head.mimi import Mimi, MimiStreamDecoder, load_mimi
@@ -35,15 +37,15 @@ STREAM_CHUNKS = (1, 2, 5, 1, 3)  # frames given to the stream decoder at a time,
 class EvaluateMimiConfig:
     """Measure the demo's Mimi on held-out sentences."""
 
-    mimi: str
+    mimi: ModelName
     """folder written by demo.train_mimi (its model/) or by save_pretrained"""
     split: Literal["dev", "test"] = "test"
     """whose questions and answers are spoken"""
-    num_utterances: int = 200
+    num_utterances: NonNegativeInt = 200
     """at most so many"""
-    num_streamed: int = 10
+    num_streamed: PositiveInt = 10
     """of them are decoded as a stream too"""
-    seed: int = 1
+    seed: Seed = 1
     """of takes and silences"""
     out: Path | None = None
     """JSON file for the figures"""

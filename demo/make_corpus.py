@@ -19,10 +19,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data_manifests.artifact import create_output, write_json_lines, write_text
+from data_manifests.artifact import create_output
+from data_manifests.atomic_write import write_json_lines, write_text
 from data_manifests.audio import MIMI_SAMPLE_RATE_HZ, write_wav
 from data_manifests.config import parse_config, run_command
 from data_manifests.manifest import SPLITS, Utterance, write_manifest
+from data_manifests.setting_types import NonNegativeInt, Seed
 from demo.grammar import Question, Split, all_questions, listening_sentences
 from demo.synthesizer import Synthesizer
 from demo.voices import MONOTONE_VOICES, draw_take, monotone_take, record
@@ -37,11 +39,11 @@ class MakeCorpusConfig:
 
     out: Path
     """new folder"""
-    num_questions: int = 1000
+    num_questions: NonNegativeInt = 1000
     """training questions, spread over all relations; 0 for all"""
-    num_held_out: int = 0
+    num_held_out: NonNegativeInt = 0
     """dev and test questions, of each at most so many; 0 for all"""
-    seed: int = 0
+    seed: Seed = 0
     """of voices, rates, noise"""
     resume: bool = False
     """accept an unfinished folder and write it again"""

@@ -12,7 +12,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from data_manifests.artifact import read_json, write_text
+from data_manifests.atomic_write import write_text
+from data_manifests.json_files import read_json
 from data_manifests.manifest import read_manifest
 
 CAVEAT = (

@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from data_manifests.artifact import write_json, write_text
+from data_manifests.atomic_write import write_json, write_text
 from data_manifests.config import parse_config, run_command
+from data_manifests.setting_types import Seed
 from demo.report import build_report, write_html
 
 Effort = Literal["check", "demo", "full"]
@@ -37,7 +38,7 @@ class RunConfig:
     effort: Effort = "demo"
     """demo: a quarter of an hour; full: all questions and about four times the steps; check: a few
     steps a stage, proves only that all of it runs"""
-    seed: int = 0
+    seed: Seed = 0
     """of every stage"""
 
 

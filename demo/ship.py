@@ -12,14 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_manifests.artifact import (
-    OutputFolder,
-    open_input,
-    read_json,
-    write_json,
-    write_text,
-)
+from data_manifests.artifact import OutputFolder, open_input
+from data_manifests.atomic_write import write_json, write_text
 from data_manifests.config import parse_config, run_command
+from data_manifests.json_files import read_json
 
 WEIGHTS = Path(__file__).parent / "weights"
 # Lines of a training log that are kept, besides every measurement on dev.

@@ -19,7 +19,9 @@ import numpy as np
 import soxr
 
 from data_manifests.audio import MIMI_SAMPLE_RATE_HZ, write_wav
-from data_manifests.config import InputError, parse_config, run_command
+from data_manifests.config import parse_config, run_command
+from data_manifests.errors import InputError
+from data_manifests.setting_types import NonNegativeInt, PositiveInt
 from demo.espeak import PITCH, PITCH_RANGE, RATE, start_espeak
 from demo.twi_phonemes import IPA_OF, Clause, phonemize
 from demo.voice_variants import FLAT_PITCH_HZ, MEASURED_PITCH_HZ
@@ -201,9 +203,9 @@ class SpeakConfig:
     """WAV file to write"""
     voice: str = "hi"
     """hi, or hi+ and a variant: m1 ... m8, f1 ... f5, or one of demo/voice_variants.py"""
-    rate_wpm: int = 180
+    rate_wpm: PositiveInt = 180
     """words a minute"""
-    pitch: int = 50
+    pitch: NonNegativeInt = 50
     """0 to 100"""
 
 

@@ -13,6 +13,7 @@ from transformers import Gemma4AudioFeatureExtractor
 
 from data_manifests.artifact import create_output
 from data_manifests.config import parse_config, run_command
+from data_manifests.setting_types import PositiveInt, Seed
 from demo.gemma_tokenizer import special_token_ids, train_tokenizer
 from demo.grammar import all_questions
 from speech_head.mimi import tiny_mimi
@@ -25,9 +26,9 @@ class TinyModelsConfig:
 
     out: Path
     """new folder"""
-    vocabulary_size: int = 640
+    vocabulary_size: PositiveInt = 640
     """tokens of the tiny Gemma, 256 bytes among them"""
-    seed: int = 0
+    seed: Seed = 0
     """of the random weights"""
     resume: bool = False
     """accept an unfinished folder and write it again"""

@@ -22,7 +22,9 @@ from torch import nn
 from transformers import Gemma4AudioFeatureExtractor
 
 from data_manifests.artifact import create_output
-from data_manifests.config import InputError, parse_config, run_command
+from data_manifests.config import parse_config, run_command
+from data_manifests.errors import InputError
+from data_manifests.setting_types import PositiveInt, Seed
 from demo.chat_rows import RowMaker, TypedDialogues
 from demo.clips import record_clips
 from demo.decoder import SpeechAlignment, align_speech, hear, train_decoder
@@ -30,7 +32,7 @@ from demo.ear import train_ear
 from demo.gemma_model import build_gemma
 from demo.gemma_tokenizer import train_tokenizer
 from demo.grammar import Question, all_questions, listening_sentences
-from stage1_rvq.device import derive_seed
+from stage1_rvq.device import derive_seed, describe_machine
 from stage3_finetune.data import TRANSCRIBE_PROMPT
 
 # Of all steps; the joint phase takes the rest.
@@ -46,17 +48,17 @@ class TrainGemmaConfig:
 
     out: Path
     """new folder for this run"""
-    steps: int = 8_400
+    steps: PositiveInt = 8_400
     """optimizer steps of all phases together"""
-    num_clips: int = 32_000
+    num_clips: PositiveInt = 32_000
     """recordings to train on, half of them sentences without sense"""
-    processes: int = 2
+    processes: PositiveInt = 2
     """2: one process listens while the other chats; 1: one after the other, same steps"""
-    num_dev: int = 200
+    num_dev: PositiveInt = 200
     """dev questions to measure on, typed and spoken"""
-    save_every: int = 500
+    save_every: PositiveInt = 500
     """steps between checkpoints, and between measurements on dev"""
-    seed: int = 0
+    seed: Seed = 0
     """of weights, recordings and batches"""
     resume: bool = False
     """continue from the newest checkpoints"""
@@ -73,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
         config.out, config, command="demo.train_gemma", inputs={}, resume=config.resume
     )
     if not output.is_done:
-        output.record(device="cpu", dtype="float32, bfloat16 autocast")
+        output.record(**describe_machine(torch.device("cpu"), "float32, bfloat16 autocast"))
         with tempfile.TemporaryDirectory() as meeting_place:
             arguments = (config, f"file://{meeting_place}/meet")
             if config.processes == 1:

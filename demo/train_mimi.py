@@ -19,8 +19,17 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
-from data_manifests.artifact import create_output, read_json
-from data_manifests.config import InputError, parse_config, run_command
+from data_manifests.artifact import create_output
+from data_manifests.config import parse_config, run_command
+from data_manifests.errors import InputError
+from data_manifests.json_files import read_json
+from data_manifests.setting_types import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    Probability,
+    Seed,
+)
 from demo.evaluate_mimi import import_stoi, measure_codec
 from demo.mimi_losses import LatentProbes, SpectralLoss
 from demo.mimi_model import build_mimi, copy_mimi, save_mimi
@@ -43,43 +52,43 @@ class TrainMimiConfig:
 
     out: Path
     """new folder for this run"""
-    steps: int = 12_000
+    steps: PositiveInt = 12_000
     """optimizer steps of all phases together"""
-    autoencoder_share: float = 0.2
+    autoencoder_share: Probability = 0.2
     """of the steps, without codebooks"""
-    codebook_share: float = 0.55
+    codebook_share: Probability = 0.55
     """of the steps, with codebooks; the rest trains the decoder alone"""
-    num_sentences: int = 5000
+    num_sentences: PositiveInt = 5000
     """Twi sentences to learn from"""
-    batch_size: int = 4
+    batch_size: PositiveInt = 4
     """segments per step"""
-    segment_frames: int = 16
+    segment_frames: PositiveInt = 16
     """frames of 80 ms per segment"""
-    learning_rate: float = 2e-3
+    learning_rate: NonNegativeFloat = 2e-3
     """peak learning rate"""
-    warmup_steps: int = 100
+    warmup_steps: NonNegativeInt = 100
     """steps of linear warm-up, at the start and where the decoder goes on alone"""
-    phoneme_weight: float = 0.3
+    phoneme_weight: NonNegativeFloat = 0.3
     """of the phoneme probe's loss"""
-    band_weight: float = 1.0
+    band_weight: NonNegativeFloat = 1.0
     """of the log-mel probe's loss"""
-    commitment_weight: float = 0.25
+    commitment_weight: NonNegativeFloat = 0.25
     """of the encoder's distance to its codes"""
-    codebook_decay: float = 0.995
+    codebook_decay: Probability = 0.995
     """of the codebooks' moving averages, per step"""
-    dead_share: float = 0.03
+    dead_share: Probability = 0.03
     """of the mean usage: codes below begin again elsewhere"""
-    codebook_dropout: float = 0.1
+    codebook_dropout: Probability = 0.1
     """share of segments that get only the first few codebooks"""
-    kmeans_latents: int = 12_288
+    kmeans_latents: PositiveInt = 12_288
     """frames that the codebooks begin from"""
-    num_dev: int = 24
+    num_dev: PositiveInt = 24
     """utterances of the dev split to measure"""
-    eval_every: int = 1000
+    eval_every: PositiveInt = 1000
     """steps between measurements"""
-    save_every: int = 500
+    save_every: PositiveInt = 500
     """steps between checkpoints"""
-    seed: int = 0
+    seed: Seed = 0
     """of weights, speech and segments"""
     resume: bool = False
     """continue from the newest checkpoint"""

@@ -3,3 +3,5 @@
 Gemma's states at the answer's tokens -> Mimi codes, 12.5 frames a second -> 24 kHz speech. Gemma
 and Mimi stay as they are; only the head between them is trained.
 """
+
+import data_manifests.waiting_threads  # noqa: F401 - before torch is loaded

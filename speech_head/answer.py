@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
 
-from data_manifests.config import InputError
+from data_manifests.errors import InputError
 from data_manifests.twi_text import is_speakable
 from stage1_rvq.data import pad_frames
 from stage3_finetune.dialogue import (

@@ -9,11 +9,13 @@ answer (in LLaMA-Omni2, arXiv:2505.02625, the lever: without it 80 % of the word
 from dataclasses import asdict
 from typing import Any, Literal
 
-from data_manifests.config import InputError
+import torch
+
+from data_manifests.errors import InputError
 from speech_head.data import StatesFolder
 from speech_head.model import SpeechHead, SpeechHeadConfig
 from speech_head.parallel import ParallelHead, ParallelHeadConfig
-from stage1_rvq.checkpoint import find_pretrained, load_config, load_weights
+from stage1_rvq.checkpoint import find_pretrained, load_frozen
 
 Architecture = Literal["cursor", "parallel"]
 AnyHead = SpeechHead | ParallelHead
@@ -67,12 +69,11 @@ def start_from(head: AnyHead, name: str) -> list[str]:
     if not isinstance(head, SpeechHead):
         raise InputError("--init-from is for --architecture cursor")
     folder = find_pretrained(name, made_by="speech_head.train", flag="--init-from")
-    other = SpeechHead(load_config(folder, SpeechHeadConfig))
+    other = load_frozen(folder, SpeechHead, SpeechHeadConfig, device=torch.device("cpu"))
     wanted = asdict(head.config)
     for field, value in asdict(other.config).items():
         if field not in MAY_DIFFER and value != wanted[field]:
             raise InputError(f"--init-from has {field} = {value}, this head has {wanted[field]}")
-    load_weights(other, folder / "model.safetensors")
     state, given = head.state_dict(), other.state_dict()
     # Of a mix of other layers nothing is kept.
     kept = {n: v for n, v in given.items() if n in state and v.shape == state[n].shape}

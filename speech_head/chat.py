@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from data_manifests.audio import MIMI_SAMPLE_RATE_HZ, to_pcm16, write_wav
-from data_manifests.config import InputError, parse_config, run_command
+from data_manifests.config import parse_config, run_command
+from data_manifests.errors import InputError
 from speech_head.generate import Speech, Talker
 from speech_head.settings import TalkerConfig
 from speech_head.speak import describe, next_answer_path, record

@@ -12,20 +12,29 @@ states/shard_00000.safetensors   "states" bfloat16 [N, L, D], "token_ids" int32 
 # B utterances, S answer tokens, F Mimi frames (12.5 per second), K codebooks, L Gemma layers,
 # D width of Gemma
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from data_manifests.artifact import open_input, read_json
-from data_manifests.config import InputError
+from data_manifests.artifact import list_files, open_input
+from data_manifests.errors import InputError
+from data_manifests.json_files import read_json_as, read_rows
+from data_manifests.setting_types import (
+    CodebookSize,
+    LayerPosition,
+    LayerWidth,
+    NonNegativeInt,
+    NumCodebooks,
+    PositiveFloat,
+    PositiveInt,
+)
+from stage1_rvq.data import refuse_repeated_ids
+from stage1_rvq.tensor_files import TensorKind, read_tensors
 
 
 @dataclass(frozen=True)
@@ -40,28 +49,35 @@ class StatesFormat:
         frame_rate_hz: Mimi frames a second.
     """
 
-    state_width: int
-    layers: list[int]
-    num_codebooks: int
-    codebook_size: int
-    frame_rate_hz: float
+    state_width: LayerWidth
+    layers: list[LayerPosition]
+    num_codebooks: NumCodebooks
+    codebook_size: CodebookSize
+    frame_rate_hz: PositiveFloat
 
 
-@dataclass(frozen=True)
-class CachedUtterance:
-    """Index row of one cached utterance."""
+@dataclass(frozen=True, kw_only=True)
+class IndexRow:
+    """One utterance in the index of its shard; its tokens and frames begin where those of the row
+    before end."""
 
     id: str
     text: str
     speaker: str
     dialect: str
-    duration_s: float
-    shard: int
-    position: int
-    first_token: int
-    num_tokens: int
-    first_frame: int
-    num_frames: int
+    duration_s: PositiveFloat
+    first_token: NonNegativeInt
+    num_tokens: PositiveInt
+    first_frame: NonNegativeInt
+    num_frames: PositiveInt
+
+
+@dataclass(frozen=True, kw_only=True)
+class CachedUtterance(IndexRow):
+    """One cached utterance, and its place: shard, and row in its index."""
+
+    shard: NonNegativeInt
+    position: NonNegativeInt
 
 
 @dataclass(frozen=True)
@@ -114,18 +130,23 @@ class StatesFolder:
         num_frames: Mimi frames in all.
 
     Raises:
-        InputError: unfinished, not a states folder, or without a single utterance.
+        InputError: unfinished or no longer whole, not a states folder, an index or tensors that do
+            not fit each other, or an id that is used twice.
     """
 
     def __init__(self, folder: Path, *, flag: str = "--states") -> None:
         open_input(folder, made_by="speech_head.states", flag=flag)
         self.folder = folder
-        self.format = StatesFormat(**read_json(folder / "format.json"))
+        self.format = read_json_as(folder / "format.json", StatesFormat)
+        # As they are on disk; states that are computed as they are needed may be of other layers.
+        self._num_cached_layers = len(self.format.layers)
+        self._index_paths = list_files(folder, "shard_*.jsonl", flag=flag)
         self.utterances = [
-            CachedUtterance(shard=shard, position=position, **json.loads(line))
-            for shard, index in enumerate(sorted(folder.glob("shard_*.jsonl")))
-            for position, line in enumerate(index.read_text(encoding="utf-8").splitlines())
+            CachedUtterance(shard=shard, position=position, **vars(row))
+            for shard, path in enumerate(self._index_paths)
+            for position, row in enumerate(_read_index(path))
         ]
+        refuse_repeated_ids((u.id for u in self.utterances), where=f"{flag} {folder}")
         self.num_frames = sum(u.num_frames for u in self.utterances)
 
     def read_all(self, utterances: Sequence[CachedUtterance]) -> list[HeadExample]:
@@ -151,15 +172,38 @@ class StatesFolder:
     @cached_property
     def _shards(self) -> dict[int, dict[str, Tensor]]:
         shards = {}
-        for number in sorted({utterance.shard for utterance in self.utterances}):
-            with safe_open(self.folder / f"shard_{number:05d}.safetensors", framework="pt") as file:
-                names = list(file.keys())
-                shards[number] = {name: file.get_tensor(name) for name in names}
+        for shard, index_path in enumerate(self._index_paths):
+            rows = [u for u in self.utterances if u.shard == shard]
+            if rows:  # of a shard without a usable recording there are no tensors
+                shards[shard] = self._read_shard(index_path.with_suffix(".safetensors"), rows)
         return shards
+
+    def _read_shard(self, path: Path, rows: Sequence[CachedUtterance]) -> dict[str, Tensor]:
+        fmt = self.format
+        num_tokens, num_frames = sum(u.num_tokens for u in rows), sum(u.num_frames for u in rows)
+        states = (num_tokens, self._num_cached_layers, fmt.state_width)
+        shard = read_tensors(
+            path,
+            {
+                "states": TensorKind(torch.bfloat16, states),
+                "token_ids": TensorKind(torch.int32, (num_tokens,)),
+                "codes": TensorKind(torch.int16, (num_frames, fmt.num_codebooks)),
+                "cursor": TensorKind(torch.int32, (num_frames + len(rows),)),
+            },
+        )
+        for name, limit in (("codes", fmt.codebook_size), ("cursor", num_tokens)):
+            low, high = int(shard[name].min()), int(shard[name].max())
+            if low < 0 or high >= limit:
+                raise InputError(f"{path}: {name!r} has {low} to {high}, expected 0 to {limit - 1}")
+        return shard
 
     @cached_property
     def _embeddings(self) -> tuple[Tensor, Tensor]:
-        table = load_file(self.folder / "embeddings.safetensors")
+        path = self.folder / "embeddings.safetensors"
+        rows = TensorKind(torch.bfloat16, (None, self.format.state_width))
+        table = read_tensors(path, {"token_ids": TensorKind(torch.int64, (None,)), "rows": rows})
+        if len(table["token_ids"]) != len(table["rows"]):
+            raise InputError(f"{path}: not as many rows as token ids")
         return table["token_ids"], table["rows"]
 
 
@@ -185,6 +229,20 @@ def collate(examples: Sequence[HeadExample]) -> HeadBatch:
         ),
         frame_mask_BF=frame_mask_BF,
     )  # fmt: skip
+
+
+def _read_index(path: Path) -> list[IndexRow]:
+    """The rows of a shard's index; InputError where their tokens or frames are not end to end."""
+    rows = list(read_rows(path, IndexRow))
+    token, frame = 0, 0
+    for number, row in enumerate(rows, start=1):
+        if (row.first_token, row.first_frame) != (token, frame):
+            raise InputError(
+                f"{path}:{number}: begins at token {row.first_token} and frame {row.first_frame}, "
+                f"expected {token} and {frame}"
+            )
+        token, frame = token + row.num_tokens, frame + row.num_frames
+    return rows
 
 
 def _mask(lengths: list[int]) -> Tensor:

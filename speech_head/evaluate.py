@@ -22,9 +22,18 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data_manifests.artifact import create_output, write_json, write_json_lines
+from data_manifests.artifact import create_output
+from data_manifests.atomic_write import write_json, write_json_lines
 from data_manifests.audio import write_wav
-from data_manifests.config import InputError, parse_config, run_command
+from data_manifests.config import parse_config, run_command
+from data_manifests.errors import InputError
+from data_manifests.setting_types import (
+    ModelName,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    Seed,
+)
 from speech_head.generate import load_talker, refuse_misfit
 from speech_head.held_out import gemma_answers, given_texts
 from speech_head.listener import AsrListener, Listener
@@ -33,7 +42,7 @@ from speech_head.naturalness import Dnsmos, Rater, SpeakerSimilarity
 from speech_head.parallel import load_parallel_head
 from speech_head.stream import Sampling
 from stage1_rvq.data import iterate_batches
-from stage1_rvq.device import DtypeName, pick_device, pick_dtype
+from stage1_rvq.device import DtypeName, describe_machine, pick_device, pick_dtype
 from stage1_rvq.reader import load_reader
 
 
@@ -41,13 +50,13 @@ from stage1_rvq.reader import load_reader
 class EvaluateConfig:
     """Measure how well a speech head is understood, on texts it was not trained on."""
 
-    head: str
+    head: ModelName
     """folder of speech_head.train, or hub name"""
     out: Path
     """new folder for metrics.json"""
     reader: Path | None = None
     """folder of stage1_rvq.train_reader, which reads the speech back"""
-    asr: str | None = None
+    asr: ModelName | None = None
     """instead of --reader: hub name or folder of a speech recogniser of transformers"""
     manifest: Path | None = None
     """held-out recordings with transcripts: the transcripts are spoken; with --dialogues,
@@ -58,31 +67,31 @@ class EvaluateConfig:
     """held-out dialogues: what Gemma answers to their last questions is spoken"""
     questions: Path | None = None
     """with --dialogues: recordings of the questions, which are then heard instead of read"""
-    parallel_head: str | None = None
+    parallel_head: ModelName | None = None
     """head trained with --architecture parallel, to compare with; needs recordings"""
     dnsmos: bool = False
     """rate how the speech sounds (extra "mos"); needs recordings"""
-    speaker_model: str | None = None
+    speaker_model: ModelName | None = None
     """hub name or folder of a speaker-verification model of transformers, e.g.
     microsoft/wavlm-base-plus-sv: how like the recorded voice the speech is; needs recordings"""
-    num_utterances: int = 0
+    num_utterances: NonNegativeInt = 0
     """measure on the first so many; 0 takes all"""
-    gemma: str = "google/gemma-4-E4B-it"
+    gemma: ModelName = "google/gemma-4-E4B-it"
     """hub name or folder of the Gemma 4 the head was trained on"""
     finetune: Path | None = None
     """adapter, written by stage3_finetune.train"""
-    mimi: str = "kyutai/mimi"
+    mimi: ModelName = "kyutai/mimi"
     """hub name or folder of Mimi"""
-    temperature: float = Sampling.temperature
+    temperature: NonNegativeFloat = Sampling.temperature
     """of sampling; 0 takes the most probable code"""
-    top_k: int = Sampling.top_k
+    top_k: NonNegativeInt = Sampling.top_k
     """draw codes from the k most probable; 0 draws from all"""
-    guidance: float | None = None
+    guidance: NonNegativeFloat | None = None
     """above 1 keeps closer to the text; for a head trained with --text-dropout, of which 1.5 is the
     default"""
-    batch_size: int = 16
+    batch_size: PositiveInt = 16
     """texts spoken together; changes nothing but speed"""
-    seed: int = 0
+    seed: Seed = 0
     """another seed says the same texts another way"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
@@ -146,7 +155,7 @@ def main(argv: list[str] | None = None) -> None:
     if output.is_done:
         print(config.out)
         return
-    output.record(device=str(device), dtype=str(dtype))
+    output.record(**describe_machine(device, dtype))
     held_out = held_out or gemma_answers(
         config.dialogues, config.questions, config.manifest, talker,
         limit=limit, batch_size=config.batch_size,

@@ -14,7 +14,7 @@ import torch
 from transformers import pipeline
 
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, resample
-from data_manifests.config import InputError
+from data_manifests.errors import InputError
 from stage1_rvq.gemma import AudioEncoder, load_audio_encoder
 from stage1_rvq.reader import CTCReader, load_reader
 

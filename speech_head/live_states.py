@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
-from data_manifests.artifact import read_json
-from data_manifests.config import InputError
+from data_manifests.errors import InputError
+from data_manifests.json_files import read_json
 from speech_head.answer import answer_states, pick_layers
 from speech_head.data import CachedUtterance, HeadExample, StatesFolder
 from speech_head.questions import load_questions, put_after_question

@@ -23,7 +23,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import MimiConfig, MimiModel
 from transformers.models.mimi import modeling_mimi as layers
 
-from data_manifests.config import InputError
+from data_manifests.errors import InputError
 
 # B utterances, F Mimi frames (12.5 per second), K codebooks (coarsest first), N samples (24,000 per
 # second); inside Mimi: C channels, T steps at the layer's own rate

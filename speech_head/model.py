@@ -24,6 +24,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import DynamicCache
 
+from data_manifests.setting_types import (
+    CodebookSize,
+    LayerPosition,
+    LayerWidth,
+    NumCodebooks,
+    NumLayers,
+    PositiveFloat,
+    Probability,
+)
 from speech_head.alignment import MAX_ADVANCE
 from speech_head.answer import LAYERS
 from speech_head.data import HeadBatch
@@ -63,20 +72,20 @@ class SpeechHeadConfig:
             drawn can be guided (see `Sampling`).
     """
 
-    state_width: int = 2560
-    layers: list[int] = field(default_factory=LAYERS.copy)
-    num_codebooks: int = 8
-    codebook_size: int = 2048
-    frame_rate_hz: float = 12.5
-    width: int = 1024
-    num_layers: int = 8
-    num_heads: int = 16
-    depth_width: int = 512
-    depth_layers: int = 2
-    depth_heads: int = 8
-    dropout: float = 0.1
+    state_width: LayerWidth = 2560
+    layers: list[LayerPosition] = field(default_factory=LAYERS.copy)
+    num_codebooks: NumCodebooks = 8
+    codebook_size: CodebookSize = 2048
+    frame_rate_hz: PositiveFloat = 12.5
+    width: LayerWidth = 1024
+    num_layers: NumLayers = 8
+    num_heads: NumLayers = 16
+    depth_width: LayerWidth = 512
+    depth_layers: NumLayers = 2
+    depth_heads: NumLayers = 8
+    dropout: Probability = 0.1
     reads: Reads = "gate"
-    text_dropout: float = 0.0
+    text_dropout: Probability = 0.0
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from transformers import AutoFeatureExtractor, AutoModelForAudioXVector
 
 from data_manifests.audio import resample
-from data_manifests.config import InputError
+from data_manifests.errors import InputError
 
 DNSMOS_RATE_HZ = 16_000
 

@@ -26,6 +26,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
+from data_manifests.setting_types import (
+    CodebookSize,
+    LayerPosition,
+    LayerWidth,
+    NumCodebooks,
+    NumLayers,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+)
 from speech_head.answer import LAYERS, AnswerTokens
 from speech_head.data import HeadBatch, HeadExample
 from speech_head.model import describe_mix
@@ -49,16 +59,16 @@ class ParallelHeadConfig:
         max_frames: queries; later frames ask with the last one.
     """
 
-    state_width: int = 2560
-    layers: list[int] = field(default_factory=LAYERS.copy)
-    num_codebooks: int = 8
-    codebook_size: int = 2048
-    frame_rate_hz: float = 12.5
-    width: int = 1536
-    num_layers: int = 4
-    num_heads: int = 8
-    dropout: float = 0.05
-    max_frames: int = 128
+    state_width: LayerWidth = 2560
+    layers: list[LayerPosition] = field(default_factory=LAYERS.copy)
+    num_codebooks: NumCodebooks = 8
+    codebook_size: CodebookSize = 2048
+    frame_rate_hz: PositiveFloat = 12.5
+    width: LayerWidth = 1536
+    num_layers: NumLayers = 4
+    num_heads: NumLayers = 8
+    dropout: Probability = 0.05
+    max_frames: PositiveInt = 128
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import torch
 
-from data_manifests.config import InputError, parse_config, run_command
+from data_manifests.config import parse_config, run_command
+from data_manifests.errors import InputError
+from data_manifests.setting_types import ModelName, NumCodebooks
 from speech_head.mimi import load_mimi
 from speech_head.preflight_checks import (
     Check,
@@ -35,17 +37,17 @@ TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
 class PreflightConfig:
     """Check Gemma, Mimi and your trained stages against each other before you rely on them."""
 
-    gemma: str = "google/gemma-4-E4B-it"
+    gemma: ModelName = "google/gemma-4-E4B-it"
     """hub name or folder of Gemma 4"""
-    mimi: str = "kyutai/mimi"
+    mimi: ModelName = "kyutai/mimi"
     """hub name or folder of Mimi"""
-    num_codebooks: int = 8
+    num_codebooks: NumCodebooks = 8
     """Mimi codebooks to use"""
-    rvq: str | None = None
+    rvq: ModelName | None = None
     """quantiser of stage 1"""
     finetune: Path | None = None
     """adapter of stage 3"""
-    head: str | None = None
+    head: ModelName | None = None
     """speech head of stage 4"""
     recording: Path | None = None
     """speech to check with, its first 10 s; default: a synthetic sound"""

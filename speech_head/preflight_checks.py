@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_manifests.artifact import read_json
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, MIMI_SAMPLE_RATE_HZ, read_audio
-from data_manifests.config import InputError
+from data_manifests.errors import InputError
+from data_manifests.json_files import read_json
 from speech_head.generate import refuse_misfit
 from speech_head.mimi import Mimi, MimiStreamDecoder
 from speech_head.model import load_head

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
-from data_manifests.config import InputError
+from data_manifests.errors import InputError
 from speech_head.answer import SPEAK, answer_states, stream_answer, tokenize_spoken_text
 from speech_head.preflight_checks import UNTESTED, Check, Sounds, make_sound, refuse_difference
 from stage1_rvq.gemma import PIECE_FRAMES, SAMPLES_PER_FRAME, count_audio_tokens

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from data_manifests.config import InputError
+from data_manifests.errors import InputError
 from data_manifests.twi_text import normalize_for_scoring, normalize_for_training
 from speech_head.answer import SPEAK, SpokenText, tokenize_spoken_text
 from stage1_rvq.codes import code_format

@@ -4,6 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_manifests.setting_types import (
+    FiniteFloat,
+    ModelName,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    Seed,
+)
 from speech_head.answer import MAX_ANSWER_TOKENS
 from speech_head.generate import Talker, load_talker
 from speech_head.stream import Sampling
@@ -15,28 +23,28 @@ from stage3_finetune.dialogue import Turn
 class TalkerConfig:
     """Which models speak, and how."""
 
-    head: str
+    head: ModelName
     """folder of speech_head.train, or hub name"""
-    gemma: str = "google/gemma-4-E4B-it"
+    gemma: ModelName = "google/gemma-4-E4B-it"
     """hub name or folder of the Gemma 4 the head was trained on"""
     finetune: Path | None = None
     """adapter, written by stage3_finetune.train"""
-    mimi: str = "kyutai/mimi"
+    mimi: ModelName = "kyutai/mimi"
     """hub name or folder of Mimi"""
-    max_new_tokens: int = MAX_ANSWER_TOKENS
+    max_new_tokens: PositiveInt = MAX_ANSWER_TOKENS
     """longest answer, in tokens"""
     cut_long_answers: bool = False
     """speak the first --max-new-tokens of a longer answer, instead of none of it"""
-    temperature: float = Sampling.temperature
+    temperature: NonNegativeFloat = Sampling.temperature
     """of sampling frames; 0 takes the most probable code"""
-    top_k: int = Sampling.top_k
+    top_k: NonNegativeInt = Sampling.top_k
     """draw codes from the k most probable; 0 draws from all"""
-    pace: float = Sampling.pace
+    pace: FiniteFloat = Sampling.pace
     """above 0 speaks faster, below 0 slower; -1 to 1 is a lot"""
-    guidance: float | None = None
+    guidance: NonNegativeFloat | None = None
     """above 1 keeps closer to the text; for a head trained with --text-dropout, of which 1.5 is the
     default"""
-    seed: int = 0
+    seed: Seed = 0
     """another seed says the same another way"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from data_manifests.audio import write_wav
-from data_manifests.config import InputError, parse_config, run_command
+from data_manifests.config import parse_config, run_command
+from data_manifests.errors import InputError
 from data_manifests.twi_text import normalize_for_training
 from speech_head.answer import AnswerTokens, answer_states
 from speech_head.generate import Speech, Talker, tokenize_within_limit

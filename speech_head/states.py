@@ -11,27 +11,23 @@ generation (`answer.py`): after "Kasa." ("Speak."), or with `--dialogues` after 
 
 # S answer tokens, F Mimi frames (12.5 per second), K codebooks, L Gemma layers, D width of Gemma
 
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
 
-from data_manifests.artifact import (
-    create_output,
-    read_json_lines,
-    write_json,
-    write_json_lines,
-)
-from data_manifests.config import InputError, parse_config, run_command
+from data_manifests.artifact import create_output
+from data_manifests.atomic_write import write_json, write_json_lines
+from data_manifests.config import parse_config, run_command
+from data_manifests.errors import InputError
+from data_manifests.json_files import read_json_lines
 from data_manifests.manifest import Utterance, read_manifest, read_utterance_audio
+from data_manifests.setting_types import ModelName, NumCodebooks, NumWorkers, PositiveInt, Seed
 from data_manifests.twi_text import normalize_for_training
 from speech_head.alignment import cursor_path
 from speech_head.answer import (
@@ -48,8 +44,9 @@ from speech_head.mimi import Mimi, load_mimi
 from speech_head.questions import Questions, load_questions, put_after_question
 from stage1_rvq.corpus_encoder import UTTERANCES_PER_SHARD, encode_utterances
 from stage1_rvq.data import iterate_batches
-from stage1_rvq.device import DtypeName, pick_device, pick_dtype
+from stage1_rvq.device import DtypeName, describe_machine, pick_device, pick_dtype
 from stage1_rvq.reader import load_reader
+from stage1_rvq.tensor_files import read_tensors, save_tensors
 from stage3_finetune.chat import load_conversation
 
 INDEX_KEYS = ("id", "text", "speaker", "dialect", "duration_s")
@@ -65,18 +62,18 @@ class StatesConfig:
     """CTC reader, written by stage1_rvq.train_reader: tells when each token is said"""
     out: Path
     """new folder"""
-    gemma: str = "google/gemma-4-E4B-it"
+    gemma: ModelName = "google/gemma-4-E4B-it"
     """hub name or folder of Gemma 4 (E2B, E4B)"""
     finetune: Path | None = None
     """adapter, written by stage3_finetune.train, where the head is to speak for that model"""
-    mimi: str = "kyutai/mimi"
+    mimi: ModelName = "kyutai/mimi"
     """hub name or folder of Mimi"""
     dialogues: Path | None = None
     """messages file, or folder of stage3_finetune.speak_dialogues (then with --rvq): transcripts
     are put after its questions, instead of all after "Kasa." ("Speak.")"""
-    rvq: str | None = None
+    rvq: ModelName | None = None
     """folder of stage1_rvq.train, or hub name, which decodes the spoken questions of --dialogues"""
-    num_codebooks: int = 8
+    num_codebooks: NumCodebooks = 8
     """Mimi codebooks to use, coarsest first"""
     states: bool = True
     """cache Gemma's states; --no-states caches only which tokens there are, and is small and quick:
@@ -86,11 +83,11 @@ class StatesConfig:
     """of Gemma, to mix; or only the one at two thirds of its depth"""
     skip_bad_audio: bool = False
     """list unusable recordings in skipped.jsonl and go on, instead of stopping at the first"""
-    batch_size: int = 8
+    batch_size: PositiveInt = 8
     """utterances per forward pass"""
-    num_workers: int = 2
+    num_workers: NumWorkers = 2
     """threads that decode audio ahead"""
-    seed: int = 0
+    seed: Seed = 0
     """of which question a transcript is put after"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
@@ -154,7 +151,7 @@ def main(argv: list[str] | None = None) -> None:
     if output.is_done:
         print(config.out)
         return
-    output.record(device=str(device), dtype=str(dtype))
+    output.record(**describe_machine(device, dtype))
     _print_size(utterances, tokenizer, fmt)
     write_json(config.out / "format.json", asdict(fmt))
     num_skipped = _write_shards(utterances, models, config, fmt.layers)
@@ -277,9 +274,7 @@ def _write_shard(index_path: Path, rows: list[_Row]) -> None:
             "cursor": torch.cat([row.cursor_F.int() for row in rows]),
         }
         tensors_path = index_path.with_suffix(".safetensors")
-        aside = tensors_path.with_name(tensors_path.name + ".tmp")
-        save_file(tensors, aside)
-        os.replace(aside, tensors_path)
+        save_tensors(tensors_path, tensors)
     write_json_lines(index_path, index)
 
 
@@ -287,11 +282,10 @@ def _write_embeddings(out: Path, gemma: Gemma4ForConditionalGeneration) -> None:
     """Gemma's embeddings of every token that occurs, once each."""
     token_ids = []
     for path in sorted(out.glob("shard_*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            token_ids.append(file.get_tensor("token_ids"))
+        token_ids.append(read_tensors(path)["token_ids"])
     ids_U = torch.cat(token_ids).unique().long()
     rows_UD = embed_tokens(gemma, ids_U).bfloat16().cpu()
-    save_file({"token_ids": ids_U, "rows": rows_UD}, out / "embeddings.safetensors")
+    save_tensors(out / "embeddings.safetensors", {"token_ids": ids_U, "rows": rows_UD})
 
 
 if __name__ == "__main__":

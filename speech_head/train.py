@@ -19,15 +19,27 @@ from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
 from data_manifests.artifact import create_output
-from data_manifests.config import InputError, parse_config, run_command
+from data_manifests.config import parse_config, run_command
+from data_manifests.errors import InputError
+from data_manifests.setting_types import (
+    LayerWidth,
+    ModelName,
+    NonNegativeFloat,
+    NonNegativeInt,
+    NumLayers,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    Seed,
+)
 from speech_head.build import AnyHead, Architecture, build_head, start_from
 from speech_head.data import StatesFolder, collate, refuse_other_states
 from speech_head.dev_set import Dev, load_judge, measure_loss, measure_speech
 from speech_head.live_states import load_live_states
 from speech_head.model import Reads
 from stage1_rvq.checkpoint import resume_from_latest, save_checkpoint
-from stage1_rvq.device import DtypeName, pick_device, pick_dtype, seed_step
-from stage1_rvq.training_log import TrainingLog
+from stage1_rvq.device import DtypeName, describe_machine, pick_device, pick_dtype, seed_step
+from stage1_rvq.training_log import TrainingLog, refuse_non_finite
 from stage2_speechless.data import BucketedBatches, refuse_bad_dropout
 
 
@@ -44,55 +56,55 @@ class TrainConfig:
     reader: Path | None = None
     """folder of stage1_rvq.train_reader; needs --dev-states. Dev texts are then spoken and read
     back, with --mimi and --gemma, and the checkpoint with the lowest CER is kept"""
-    gemma: str = "google/gemma-4-E4B-it"
+    gemma: ModelName = "google/gemma-4-E4B-it"
     """hub name or folder of the Gemma 4 whose audio tower the reader hears through"""
-    mimi: str = "kyutai/mimi"
+    mimi: ModelName = "kyutai/mimi"
     """hub name or folder of the Mimi that made the codes"""
     on_the_fly: bool = False
     """compute states as they are needed, from folders of speech_head.states --no-states: takes no
     disk, but Gemma's memory and time at every step"""
-    num_dev_sentences: int = 64
+    num_dev_sentences: PositiveInt = 64
     """dev texts spoken and read back at each measurement"""
     architecture: Architecture = "cursor"
     """parallel: the published head, for comparison (see parallel.py); has no code-frame decoder"""
-    init_from: str | None = None
+    init_from: ModelName | None = None
     """head (folder or hub name) of the same shape whose weights this one starts from; it may have
     read embeddings only"""
     reads: Reads = "gate"
     """what of a token is read: its states and its embedding, gated or summed, or only one of the
     two (the parallel head reads states)"""
-    width: int | None = None
+    width: LayerWidth | None = None
     """width of the temporal transformer; where not given 1024 (parallel: 1536)"""
-    num_layers: int | None = None
+    num_layers: NumLayers | None = None
     """its layers; where not given 8 (parallel: 4)"""
-    num_heads: int | None = None
+    num_heads: NumLayers | None = None
     """its attention heads; where not given 16 (parallel: 8)"""
-    depth_width: int = 512
+    depth_width: LayerWidth = 512
     """width of the code-frame decoder (codebooks 1 to 7)"""
-    depth_layers: int = 2
+    depth_layers: NumLayers = 2
     """its layers"""
-    depth_heads: int = 8
+    depth_heads: NumLayers = 8
     """its attention heads"""
-    dropout: float | None = None
+    dropout: Probability | None = None
     """on inputs and states; where not given 0.1 (parallel: 0.05)"""
-    history_dropout: float = 0.2
+    history_dropout: Probability = 0.2
     """how often a frame is hidden from those after it: overfits later"""
-    text_dropout: float = 0.1
+    text_dropout: Probability = 0.1
     """how often an utterance is not told its text; above 0, speech is guided towards its text
     (speak --guidance)"""
-    codebook_weights: tuple[float, ...] = (2.0, 1.5, 1.0, 1.0, 0.75, 0.75, 0.5, 0.5)
+    codebook_weights: tuple[PositiveFloat, ...] = (2.0, 1.5, 1.0, 1.0, 0.75, 0.75, 0.5, 0.5)
     """how much each codebook counts (defaults: the published gemma4-audio experiment)"""
-    steps: int = 50_000
+    steps: PositiveInt = 50_000
     """optimizer steps"""
-    batch_size: int = 32
+    batch_size: PositiveInt = 32
     """utterances per step and process"""
-    learning_rate: float = 2e-4
+    learning_rate: NonNegativeFloat = 2e-4
     """peak learning rate"""
-    warmup_steps: int = 1000
+    warmup_steps: NonNegativeInt = 1000
     """steps of linear warm-up"""
-    save_every: int = 1000
+    save_every: PositiveInt = 1000
     """steps between checkpoints, and between measurements on dev"""
-    seed: int = 0
+    seed: Seed = 0
     """of weights, batches and dropout"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
@@ -166,8 +178,7 @@ def main(argv: list[str] | None = None) -> None:
         print(config.out)
         return
     output.record(
-        device=str(device),
-        dtype=str(dtype),
+        **describe_machine(device, dtype),
         num_utterances=len(states.utterances),
         num_frames=states.num_frames,
         num_parameters=sum(p.numel() for p in head.parameters()),
@@ -197,14 +208,18 @@ def main(argv: list[str] | None = None) -> None:
             seed_step(config.seed, step, accelerator.process_index)
             model.train()
             picks = batches.at_step(step)[accelerator.process_index :: accelerator.num_processes]
-            batch = collate(states.read_all([states.utterances[i] for i in picks.tolist()]))
+            chosen = [states.utterances[i] for i in picks.tolist()]
+            batch = collate(states.read_all(chosen))
             loss = model(batch.to(accelerator.device), weights_K, **hidden)
             accelerator.backward(loss.total)
-            clip_grad_norm_(model.parameters(), 1.0)
+            norm = clip_grad_norm_(model.parameters(), 1.0)
+            numbers = loss.as_numbers()
+            refuse_non_finite(
+                step + 1, [u.id for u in chosen], **numbers, gradient_norm=norm.item()
+            )
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
-            numbers = loss.as_numbers()
             progress.set_postfix(loss=f"{numbers['loss']:.3f}")
             if accelerator.is_main_process:
                 log.log(step + 1, "train", **numbers)

@@ -26,7 +26,9 @@ from typing import Any
 import numpy as np
 
 from data_manifests.audio import to_pcm16, write_wav
-from data_manifests.config import InputError, parse_config, run_command
+from data_manifests.config import parse_config, run_command
+from data_manifests.errors import InputError
+from data_manifests.setting_types import Port
 from speech_head.generate import Speech, Talker
 from speech_head.live_sound import LiveSound
 from speech_head.settings import TalkerConfig
@@ -53,7 +55,7 @@ class WebConfig(TalkerConfig):
     """folder for the answers' WAV files; more are added to those in it"""
     host: str = "127.0.0.1"
     """address to listen on; 0.0.0.0 lets other machines in"""
-    port: int = 7860
+    port: Port = 7860
     """TCP port to listen on"""
 
 

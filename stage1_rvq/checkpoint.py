@@ -8,23 +8,39 @@ Written to a folder aside and renamed. Random numbers need no saving: see `devic
 """
 
 import re
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
-from data_manifests.artifact import is_output_folder, open_input, read_json, write_json
-from data_manifests.config import InputError
+from data_manifests.artifact import is_output_folder, open_input
+from data_manifests.atomic_write import ASIDE_SUFFIX, remove, write_json, written_aside
+from data_manifests.errors import InputError
+from data_manifests.json_files import read_json_as
+from data_manifests.setting_types import NonNegativeInt
+from stage1_rvq.tensor_files import (
+    read_pickled_tensors,
+    read_tensors,
+    refuse_non_finite_weights,
+)
 
 Config = TypeVar("Config")
 Model = TypeVar("Model", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class StepFacts:
+    """The content of a checkpoint's `step.json`."""
+
+    step: NonNegativeInt
+    metrics: dict[str, float]
 
 
 def save_checkpoint(
@@ -52,19 +68,17 @@ def save_checkpoint(
         The checkpoint's folder.
     """
     folder = run / "checkpoints" / f"step_{step:06d}"
-    aside = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    save_file(state_to_save(model), aside / "model.safetensors")
-    torch.save(
-        {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()},
-        aside / "trainer.pt",
-    )
-    write_json(aside / "step.json", {"step": step, "metrics": metrics or {}})
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
+    folder.parent.mkdir(exist_ok=True)
+    state = {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
+    with written_aside(folder, raised_by_writer=(SafetensorError, RuntimeError)) as aside:
+        aside.mkdir()
+        save_file(state_to_save(model), aside / "model.safetensors")
+        torch.save(state, aside / "trainer.pt")
+        write_json(aside / "step.json", {"step": step, "metrics": metrics or {}})
+        # Already there only where a run of other code left it.
+        _take_away(folder)
     for old in list_checkpoints(run)[:-keep]:
-        shutil.rmtree(old)
+        _take_away(old)
     return folder
 
 
@@ -86,36 +100,33 @@ def resume_from_latest(
 
     Returns:
         Number of steps done; 0 where the run has no checkpoint yet.
+
+    Raises:
+        InputError: the checkpoint is damaged, or of another model.
     """
+    for leftover in sorted((run / "checkpoints").glob(f"*{ASIDE_SUFFIX}")):
+        remove(leftover)  # of a process that was killed
     checkpoints = list_checkpoints(run)
     if not checkpoints:
         return 0
     newest = checkpoints[-1]
     load_weights(model, newest / "model.safetensors")
-    state: dict[str, Any] = torch.load(newest / "trainer.pt", weights_only=True)
-    optimizer.load_state_dict(state["optimizer"])
-    schedule.load_state_dict(state["schedule"])
-    step: int = read_json(newest / "step.json")["step"]
-    return step
+    state = read_pickled_tensors(newest / "trainer.pt")
+    try:
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError, IndexError) as error:
+        raise InputError(f"{newest / 'trainer.pt'}: not of this run: {error!r}") from None
+    return read_json_as(newest / "step.json", StepFacts).step
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Load a safetensors file strictly; InputError says what is missing, left over or misshapen."""
-    try:
-        state = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
-    wanted = state_to_save(model)
-    problems = [f"missing {name}" for name in wanted.keys() - state.keys()]
-    problems += [f"unknown {name}" for name in state.keys() - wanted.keys()]
-    problems += [
-        f"{name} is {tuple(state[name].shape)}, expected {tuple(wanted[name].shape)}"
-        for name in wanted.keys() & state.keys()
-        if state[name].shape != wanted[name].shape
-    ]
-    if problems:
-        raise InputError(f"{path}: does not fit this model: {'; '.join(sorted(problems)[:3])}")
+    """Load a safetensors file strictly; InputError says what is missing, left over or misshapen, or
+    that a weight is not finite."""
+    state = read_tensors(path)
+    _refuse_misfits(state, model, path)
     model.load_state_dict(state)
+    refuse_non_finite_weights(model, where=str(path))
 
 
 def find_pretrained(name: str, *, made_by: str, flag: str) -> Path:
@@ -128,11 +139,13 @@ def find_pretrained(name: str, *, made_by: str, flag: str) -> Path:
         flag: the flag it was given with.
 
     Raises:
-        InputError: unfinished or foreign folder, or not found.
+        InputError: unfinished or foreign folder, one without a model, or not found.
     """
     path = Path(name)
     if is_output_folder(path):
         open_input(path, made_by=made_by, flag=flag)
+        if not (path / "model").is_dir():
+            raise InputError(f"{flag} {name}: no model in it: its training kept none")
         return path / "model"
     if path.is_dir():
         return path
@@ -145,13 +158,7 @@ def find_pretrained(name: str, *, made_by: str, flag: str) -> Path:
 
 def load_config(folder: Path, config_class: type[Config]) -> Config:
     """Read a model's `config.json` into its dataclass; InputError where the two do not agree."""
-    values = read_json(folder / "config.json")
-    try:
-        return config_class(**values)
-    except TypeError as error:
-        raise InputError(
-            f"{folder / 'config.json'}: not a {config_class.__name__}: {error}"
-        ) from None
+    return read_json_as(folder / "config.json", config_class)
 
 
 def load_frozen(
@@ -162,10 +169,55 @@ def load_frozen(
     device: torch.device,
 ) -> Model:
     """The model of a `save_pretrained` folder, in float32, in evaluation mode and without
-    gradients; InputError where its config or weights do not fit."""
-    model = model_class(load_config(folder, config_class))
-    load_weights(model, folder / "model.safetensors")
+    gradients.
+
+    Raises:
+        InputError: its config cannot be built, or its weights do not fit or are not finite.
+    """
+    config, path = load_config(folder, config_class), folder / "model.safetensors"
+    try:
+        # Without memory first: a config that claims a thousand layers is found out by its weights.
+        with torch.device("meta"):
+            outline = model_class(config)
+        _refuse_misfits(read_tensors(path), outline, path)
+        model = model_class(config)
+    except InputError:
+        raise
+    # What layers of torch and transformers raise for sizes that do not go together.
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        RuntimeError,
+        ArithmeticError,
+        AssertionError,
+    ) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise InputError(f"{folder / 'config.json'}: cannot be built: {reason}") from None
+    load_weights(model, path)
     return model.to(device).eval().requires_grad_(False)
+
+
+def _refuse_misfits(state: Mapping[str, torch.Tensor], model: nn.Module, path: Path) -> None:
+    wanted = model.state_dict()
+    problems = [f"missing {name}" for name in wanted.keys() - state.keys()]
+    problems += [f"unknown {name}" for name in state.keys() - wanted.keys()]
+    problems += [
+        f"{name} is {tuple(state[name].shape)}, expected {tuple(wanted[name].shape)}"
+        for name in wanted.keys() & state.keys()
+        if state[name].shape != wanted[name].shape
+    ]
+    if problems:
+        raise InputError(f"{path}: does not fit this model: {'; '.join(sorted(problems)[:3])}")
+
+
+def _take_away(folder: Path) -> None:
+    """Remove a folder, which is never seen half removed under its name."""
+    if folder.exists():
+        aside = folder.with_name(f"{folder.name}.old{ASIDE_SUFFIX}")
+        remove(aside)
+        folder.rename(aside)
+        remove(aside)
 
 
 def state_to_save(model: nn.Module) -> dict[str, torch.Tensor]:

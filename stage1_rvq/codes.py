@@ -8,37 +8,24 @@ large, and at what rate stands in the file's schema metadata, so that no reader 
 
 # T frames (25 per second), K codebooks (coarsest first)
 
-import json
-import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow
-import pyarrow.parquet
-import torch
 from torch import Tensor
 
-from data_manifests.artifact import is_output_folder
-from data_manifests.config import InputError
+from data_manifests.artifact import is_output_folder, list_files, refuse_unfinished
+from data_manifests.errors import InputError
+from data_manifests.hash_set import HashSet, hash_text
 from stage1_rvq.model import RVQConfig
-
-METADATA_KEY = b"semantic_codes"
-
-
-@dataclass(frozen=True)
-class CodeFormat:
-    """What the codes of a file are.
-
-    Attributes:
-        num_codebooks: K.
-        codebook_size: codes per codebook.
-        frame_rate_hz: frames a second.
-    """
-
-    num_codebooks: int
-    codebook_size: int
-    frame_rate_hz: float
+from stage1_rvq.parquet_files import (
+    CodeFormat,
+    read_batches,
+    read_codes_column,
+    read_parquet_format,
+    write_parquet,
+)
 
 
 @dataclass(frozen=True)
@@ -57,20 +44,23 @@ def code_format(config: RVQConfig) -> CodeFormat:
     return CodeFormat(config.num_codebooks, config.codebook_size, config.frame_rate_hz)
 
 
+def code_schema(fmt: CodeFormat) -> pyarrow.Schema:
+    """Columns of a file of codes."""
+    small = pyarrow.int16() if fmt.codebook_size <= 2**15 else pyarrow.int32()
+    columns = {
+        "id": pyarrow.string(),
+        "text": pyarrow.string(),
+        "speaker": pyarrow.string(),
+        "dialect": pyarrow.string(),
+        "num_frames": pyarrow.int32(),
+        "codes": pyarrow.list_(pyarrow.list_(small)),
+    }
+    fields = [pyarrow.field(name, type_, nullable=False) for name, type_ in columns.items()]
+    return pyarrow.schema(fields, metadata=fmt.as_metadata())
+
+
 def write_codes(path: Path, utterances: Sequence[CodedUtterance], fmt: CodeFormat) -> None:
     """Write one Parquet file (aside, then renamed)."""
-    small = pyarrow.int16() if fmt.codebook_size <= 2**15 else pyarrow.int32()
-    schema = pyarrow.schema(
-        {
-            "id": pyarrow.string(),
-            "text": pyarrow.string(),
-            "speaker": pyarrow.string(),
-            "dialect": pyarrow.string(),
-            "num_frames": pyarrow.int32(),
-            "codes": pyarrow.list_(pyarrow.list_(small)),
-        },
-        metadata={METADATA_KEY: json.dumps(asdict(fmt))},
-    )
     columns = {
         "id": [u.id for u in utterances],
         "text": [u.text for u in utterances],
@@ -79,19 +69,18 @@ def write_codes(path: Path, utterances: Sequence[CodedUtterance], fmt: CodeForma
         "num_frames": [len(u.codes_TK) for u in utterances],
         "codes": [u.codes_TK.tolist() for u in utterances],
     }
-    aside = path.with_name(path.name + ".tmp")
-    pyarrow.parquet.write_table(pyarrow.table(columns, schema=schema), aside)
-    os.replace(aside, path)
+    write_parquet(path, pyarrow.table(columns, schema=code_schema(fmt)))
 
 
 def find_code_files(path: Path, *, flag: str = "--codes") -> list[Path]:
     """The Parquet files of a codes folder, or the one file named.
 
     Raises:
-        InputError: nothing there, or the folder is unfinished.
+        InputError: nothing there, or the folder is unfinished or no longer whole.
     """
-    if is_output_folder(path) and not (path / "done").exists():
-        raise InputError(f"{flag} {path} is unfinished (no 'done' in it)")
+    if is_output_folder(path):
+        refuse_unfinished(path, flag=flag)
+        return list_files(path, "codes_*.parquet", flag=flag)
     files = [path] if path.is_file() else sorted(path.glob("*.parquet"))
     if not files:
         raise InputError(f"{flag} {path}: no Parquet file of codes there")
@@ -101,17 +90,7 @@ def find_code_files(path: Path, *, flag: str = "--codes") -> list[Path]:
 def read_code_format(path: Path, *, flag: str = "--codes") -> CodeFormat:
     """The format shared by all files of a codes folder; InputError where they differ or have
     none."""
-    formats = set()
-    for file in find_code_files(path, flag=flag):
-        try:
-            metadata = pyarrow.parquet.read_schema(file).metadata or {}
-        except (OSError, pyarrow.ArrowInvalid) as error:
-            raise InputError(f"{flag} {file}: not readable as Parquet: {error}") from None
-        if METADATA_KEY not in metadata:
-            raise InputError(
-                f"{flag} {file}: no semantic codes (not made by tokenize_corpus or generate)"
-            )
-        formats.add(CodeFormat(**json.loads(metadata[METADATA_KEY])))
+    formats = {read_parquet_format(file, flag=flag) for file in find_code_files(path, flag=flag)}
     if len(formats) > 1:
         raise InputError(
             f"{flag} {path}: files of different code formats: {sorted(map(str, formats))}"
@@ -120,17 +99,25 @@ def read_code_format(path: Path, *, flag: str = "--codes") -> CodeFormat:
 
 
 def read_codes(path: Path, *, flag: str = "--codes") -> Iterator[CodedUtterance]:
-    """Stream the utterances of a codes folder or file, in order."""
+    """Stream the utterances of a codes folder or file, in order.
+
+    Raises:
+        InputError: as `find_code_files`; a damaged file, codes that are not those of the format, or
+            an id that is used twice.
+    """
+    ids = HashSet()
     for file in find_code_files(path, flag=flag):
-        for batch in pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=256):
-            for row in batch.to_pylist():
-                yield CodedUtterance(
-                    id=row["id"],
-                    text=row["text"],
-                    speaker=row["speaker"],
-                    dialect=row["dialect"],
-                    codes_TK=torch.tensor(row["codes"], dtype=torch.long),
-                )
+        fmt = read_parquet_format(file, flag=flag)
+        for batch in read_batches(file, code_schema(fmt), flag=flag):
+            codes = read_codes_column(batch.column("codes"), fmt, where=f"{flag} {file}")
+            names = batch.select(["id", "text", "speaker", "dialect", "num_frames"]).to_pylist()
+            for row, codes_TK in zip(names, codes, strict=True):
+                if row.pop("num_frames") != len(codes_TK):
+                    raise InputError(f"{flag} {file}: {row['id']!r} has not num_frames frames")
+                if (hashed := hash_text(row["id"])) in ids:
+                    raise InputError(f"{flag} {file}: id {row['id']!r} is used twice")
+                ids.add(hashed)
+                yield CodedUtterance(**row, codes_TK=codes_TK)
 
 
 def refuse_other_format(

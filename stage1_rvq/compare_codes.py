@@ -18,8 +18,10 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from data_manifests.config import InputError, parse_config, run_command
+from data_manifests.config import parse_config, run_command
 from data_manifests.error_rates import align_utterances, difference_interval, pool_error_rates
+from data_manifests.errors import InputError
+from data_manifests.setting_types import ModelName, NonNegativeFloat, Seed
 from stage1_rvq.codes import CodedUtterance
 from stage1_rvq.codes_reader import CodesReader, load_codes_reader
 from stage1_rvq.device import pick_device
@@ -33,15 +35,15 @@ class CompareConfig:
     """folder of stage1_rvq.tokenize_corpus, with transcripts: the reference"""
     other_codes: Path
     """another of the same utterances"""
-    rvq: str
+    rvq: ModelName
     """quantiser that made both: folder of stage1_rvq.train, or hub name"""
     reader: Path
     """folder of stage1_rvq.train_reader"""
-    tolerance: float = 0.3
+    tolerance: NonNegativeFloat = 0.3
     """percentage points of WER that the other codes may lose"""
     json: bool = False
     """print JSON, rates as fractions, instead of a table in percent"""
-    seed: int = 0
+    seed: Seed = 0
     """of the resampling behind the 95 % intervals"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""

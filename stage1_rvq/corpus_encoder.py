@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from data_manifests.artifact import read_json_lines, write_json_lines
+from data_manifests.atomic_write import write_json_lines
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
-from data_manifests.config import InputError
+from data_manifests.errors import InputError
+from data_manifests.json_files import read_json_lines
 from data_manifests.manifest import Utterance, read_utterance_audio
 from stage1_rvq.gemma import AudioEncoder
 

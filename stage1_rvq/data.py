@@ -10,34 +10,42 @@ used are ever read.
 
 # B utterances, T frames (25 per second), D embedding width, N frames
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
-from data_manifests.artifact import open_input
-from data_manifests.config import InputError
+from data_manifests.artifact import list_files, open_input
+from data_manifests.errors import InputError
+from data_manifests.hash_set import HashSet, hash_text
+from data_manifests.json_files import read_rows
+from data_manifests.setting_types import NonNegativeInt, PositiveFloat
 from stage1_rvq.device import derive_seed
+from stage1_rvq.tensor_files import TensorKind, read_tensors, refuse_non_finite_weights
 
 
-@dataclass(frozen=True)
-class EmbeddedUtterance:
-    """Index row of one cached utterance."""
+@dataclass(frozen=True, kw_only=True)
+class IndexRow:
+    """One utterance in the index of its shard; its frames begin where those of the row before
+    end."""
 
     id: str
     text: str
     speaker: str
     dialect: str
-    duration_s: float
-    shard: int
-    start: int
-    num_frames: int
+    duration_s: PositiveFloat
+    start: NonNegativeInt
+    num_frames: NonNegativeInt
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedUtterance(IndexRow):
+    """One cached utterance, and the shard it is in."""
+
+    shard: NonNegativeInt
 
 
 class EmbeddingFolder:
@@ -50,19 +58,26 @@ class EmbeddingFolder:
         frame_scale_D: float32, weight of the tower's last norm.
 
     Raises:
-        InputError: unfinished, or not an embeddings folder.
+        InputError: unfinished or no longer whole, not an embeddings folder, an index that does not
+            fit its frames, or an id that is used twice.
     """
 
     def __init__(self, folder: Path, *, flag: str = "--embeddings") -> None:
         open_input(folder, made_by="stage1_rvq.embed", flag=flag)
         self.folder = folder
-        self.frame_scale_D = load_file(folder / "encoder.safetensors")["frame_scale"]
+        encoder = read_tensors(
+            folder / "encoder.safetensors", {"frame_scale": TensorKind(torch.float32, (None,))}
+        )
+        self.frame_scale_D = encoder["frame_scale"]
+        refuse_non_finite_weights(encoder.items(), where=str(folder / "encoder.safetensors"))
         self.dim = len(self.frame_scale_D)
+        self._index_paths = list_files(folder, "shard_*.jsonl", flag=flag)
         self.utterances = [
-            EmbeddedUtterance(shard=shard, **json.loads(line))
-            for shard, index in enumerate(sorted(folder.glob("shard_*.jsonl")))
-            for line in index.read_text(encoding="utf-8").splitlines()
+            EmbeddedUtterance(shard=shard, **vars(row))
+            for shard, path in enumerate(self._index_paths)
+            for row in _read_index(path)
         ]
+        refuse_repeated_ids((u.id for u in self.utterances), where=f"{flag} {folder}")
         self.num_frames = sum(u.num_frames for u in self.utterances)
 
     def read(self, utterance: EmbeddedUtterance) -> Tensor:
@@ -89,14 +104,25 @@ class EmbeddingFolder:
     @cached_property
     def _shards(self) -> list[Tensor]:
         shards = []
-        for path in sorted(self.folder.glob("shard_*.safetensors")):
-            with safe_open(path, framework="pt") as file:
-                shards.append(file.get_tensor("frames"))
+        for shard, index_path in enumerate(self._index_paths):
+            num_frames = sum(u.num_frames for u in self.utterances if u.shard == shard)
+            kind = TensorKind(torch.bfloat16, (num_frames, self.dim))
+            path = index_path.with_suffix(".safetensors")
+            shards.append(read_tensors(path, {"frames": kind})["frames"])
         return shards
 
     @cached_property
     def _shard_ends(self) -> Tensor:
         return torch.tensor([len(shard) for shard in self._shards]).cumsum(0)
+
+
+def refuse_repeated_ids(ids: Iterable[str], *, where: str) -> None:
+    """InputError where an id comes a second time: what is joined by id would be mixed up."""
+    seen = HashSet()
+    for id_ in ids:
+        if (hashed := hash_text(id_)) in seen:
+            raise InputError(f"{where}: id {id_!r} is used twice")
+        seen.add(hashed)
 
 
 class ShuffledBatches:
@@ -139,3 +165,14 @@ def iterate_batches(num_items: int, batch_size: int) -> Iterator[range]:
     """Consecutive ranges of at most `batch_size` items."""
     for start in range(0, num_items, batch_size):
         yield range(start, min(start + batch_size, num_items))
+
+
+def _read_index(path: Path) -> list[IndexRow]:
+    """The rows of a shard's index, in order; InputError where their frames are not end to end."""
+    rows = list(read_rows(path, IndexRow))
+    start = 0
+    for number, row in enumerate(rows, start=1):
+        if row.start != start:
+            raise InputError(f"{path}:{number}: 'start' is {row.start}, expected {start}")
+        start += row.num_frames
+    return rows

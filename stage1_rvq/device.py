@@ -1,11 +1,14 @@
 """Which device, which precision, which random numbers."""
 
 import hashlib
-from typing import Literal
+import os
+import platform
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 
-from data_manifests.config import InputError
+from data_manifests.errors import InputError
 
 DtypeName = Literal["auto", "float32", "bfloat16"]
 
@@ -40,6 +43,34 @@ def pick_dtype(name: DtypeName, device: torch.device) -> torch.dtype:
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     return torch.bfloat16 if name == "bfloat16" else torch.float32
+
+
+def describe_machine(device: torch.device, dtype: torch.dtype | str) -> dict[str, Any]:
+    """What the last bits of a result depend on, for `OutputFolder.record`.
+
+    Args:
+        device: where the command computes.
+        dtype: its precision, as torch names it.
+    """
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA")
+    cpu = f"{_processor_name()}, {torch.backends.cpu.get_cpu_capability()}"
+    return {
+        "device": str(device),
+        "dtype": str(dtype),
+        "cpu": f"{cpu}, ONEDNN_MAX_CPU_ISA={limit}" if limit else cpu,
+        "num_threads": torch.get_num_threads(),
+    }
+
+
+def _processor_name() -> str:
+    """As the system calls it; Linux says it in a file, others through Python."""
+    facts = Path("/proc/cpuinfo")
+    if facts.is_file():
+        for line in facts.read_text(encoding="utf-8", errors="replace").split("\n"):
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
 
 
 def seed_step(seed: int, step: int, rank: int = 0) -> None:

@@ -7,21 +7,22 @@ Writes shards as described in `stage1_rvq/data.py`. Killed, it continues with `-
 shard.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
-from data_manifests.artifact import create_output, write_json_lines
+from data_manifests.artifact import create_output
+from data_manifests.atomic_write import write_json_lines
 from data_manifests.config import parse_config, run_command
 from data_manifests.manifest import Utterance, read_manifest
+from data_manifests.setting_types import ModelName, NumWorkers, PositiveInt
 from stage1_rvq.corpus_encoder import encode_corpus
-from stage1_rvq.device import DtypeName, pick_device, pick_dtype
+from stage1_rvq.device import DtypeName, describe_machine, pick_device, pick_dtype
 from stage1_rvq.gemma import load_audio_encoder
+from stage1_rvq.tensor_files import save_tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,13 +33,13 @@ class EmbedConfig:
     """manifest of utterances"""
     out: Path
     """new folder for the embeddings (about 180 MB an hour of speech)"""
-    gemma: str = "google/gemma-4-E4B-it"
+    gemma: ModelName = "google/gemma-4-E4B-it"
     """hub name or folder of Gemma 4 (E2B, E4B) or of an extracted audio encoder"""
     skip_bad_audio: bool = False
     """list unusable recordings in skipped.jsonl and go on, instead of stopping at the first"""
-    batch_size: int = 8
+    batch_size: PositiveInt = 8
     """utterances per forward pass"""
-    num_workers: int = 2
+    num_workers: NumWorkers = 2
     """threads that decode audio ahead"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
@@ -67,14 +68,16 @@ def main(argv: list[str] | None = None) -> None:
     if output.is_done:
         print(config.out)
         return
-    output.record(device=str(device), dtype=str(dtype))
-    save_file({"frame_scale": encoder.frame_scale_D}, config.out / "encoder.safetensors")
+    output.record(**describe_machine(device, dtype))
+    save_tensors(config.out / "encoder.safetensors", {"frame_scale": encoder.frame_scale_D})
     num_skipped = encode_corpus(
         utterances,
         encoder,
         config.out,
         convert=lambda frames_ND: frames_ND.to(torch.bfloat16),
-        write_shard=lambda number, rows: _write_shard(_index_path(config.out, number), rows),
+        write_shard=lambda number, rows: _write_shard(
+            _index_path(config.out, number), rows, encoder.dim
+        ),
         is_written=lambda number: _index_path(config.out, number).exists(),
         batch_size=config.batch_size,
         num_workers=config.num_workers,
@@ -89,12 +92,12 @@ def _index_path(out: Path, number: int) -> Path:
     return out / f"shard_{number:05d}.jsonl"
 
 
-def _write_shard(index_path: Path, rows: list[tuple[Utterance, Tensor]]) -> None:
+def _write_shard(index_path: Path, rows: list[tuple[Utterance, Tensor]], dim: int) -> None:
     """Tensors first, index last: a shard with an index is complete."""
     tensors_path = index_path.with_suffix(".safetensors")
-    aside = tensors_path.with_name(tensors_path.name + ".tmp")
-    save_file({"frames": torch.cat([frames_TD for _, frames_TD in rows])}, aside)
-    os.replace(aside, tensors_path)
+    # A shard may have lost all its recordings.
+    frames = [torch.empty(0, dim, dtype=torch.bfloat16), *(frames_TD for _, frames_TD in rows)]
+    save_tensors(tensors_path, {"frames": torch.cat(frames)})
     index: list[dict[str, Any]] = []
     start = 0
     for utterance, frames_TD in rows:

@@ -15,13 +15,16 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from data_manifests.artifact import create_output, write_json
-from data_manifests.config import InputError, parse_config, run_command
+from data_manifests.artifact import create_output
+from data_manifests.atomic_write import write_json
+from data_manifests.config import parse_config, run_command
 from data_manifests.error_rates import compute_error_rates
+from data_manifests.errors import InputError
 from data_manifests.manifest import read_manifest
+from data_manifests.setting_types import ModelName, PositiveInt
 from stage1_rvq.codebook_metrics import measure_reconstruction, measure_usage
 from stage1_rvq.data import EmbeddingFolder
-from stage1_rvq.device import pick_device
+from stage1_rvq.device import describe_machine, pick_device
 from stage1_rvq.gemma import load_audio_encoder
 from stage1_rvq.model import MIN_FRAMES_PER_CODE, SpeechRVQ, load_rvq
 from stage1_rvq.noise_robustness import measure_noise_robustness
@@ -32,7 +35,7 @@ from stage1_rvq.reader import CTCReader, load_reader
 class EvaluateConfig:
     """Measure a quantiser on held-out embeddings."""
 
-    rvq: str
+    rvq: ModelName
     """quantiser: folder of stage1_rvq.train, or hub name"""
     embeddings: Path
     """held-out folder written by stage1_rvq.embed"""
@@ -42,9 +45,9 @@ class EvaluateConfig:
     """CTC reader: adds word and character error rates before and after quantisation"""
     manifest: Path | None = None
     """recordings: adds how much codes change under noise (30 and 20 dB); needs --gemma"""
-    gemma: str | None = None
+    gemma: ModelName | None = None
     """with --manifest: hub name or folder of the audio tower that made the embeddings"""
-    beam_size: int = 1
+    beam_size: PositiveInt = 1
     """candidates kept per codebook while encoding"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
@@ -85,7 +88,7 @@ def main(argv: list[str] | None = None) -> None:
     if output.is_done:
         print(config.out)
         return
-    output.record(device=str(device), dtype="float32")
+    output.record(**describe_machine(device, "float32"))
     metrics = measure(rvq, embeddings, reader or None, beam_size=config.beam_size)
     if encoder:
         metrics["unit_edit_distance"] = measure_noise_robustness(utterances, encoder, rvq)

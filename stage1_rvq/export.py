@@ -17,8 +17,11 @@ import torch
 from huggingface_hub import HfApi
 from safetensors.torch import load_file
 
-from data_manifests.artifact import fingerprint, is_output_folder, open_input, read_json
-from data_manifests.config import InputError, parse_config, run_command
+from data_manifests.artifact import fingerprint, is_output_folder, open_input
+from data_manifests.config import parse_config, run_command
+from data_manifests.errors import InputError
+from data_manifests.json_files import read_json
+from data_manifests.setting_types import ModelName
 from stage1_rvq.checkpoint import list_checkpoints, load_weights
 from stage1_rvq.data import EmbeddingFolder
 from stage1_rvq.model import RVQConfig, SpeechRVQ, load_rvq
@@ -30,7 +33,7 @@ from stage1_rvq.train import measure_on_dev
 class ExportConfig:
     """Write a quantiser as a repository that others can load, with a true model card."""
 
-    rvq: str
+    rvq: ModelName
     """quantiser: folder of stage1_rvq.train, or hub name"""
     out: Path
     """new folder: the repository"""

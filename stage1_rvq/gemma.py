@@ -27,7 +27,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
-from data_manifests.config import InputError
+from data_manifests.errors import InputError
 from stage1_rvq.audio_tower import fast_cpu_forward, stock_forward
 from stage1_rvq.weight_quantization import QuantizeName, weight_quantization
 

@@ -21,8 +21,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from vector_quantize_pytorch import ResidualVQ
 
-from data_manifests.config import InputError
-from stage1_rvq.checkpoint import find_pretrained, load_config, load_weights
+from data_manifests.errors import InputError
+from data_manifests.setting_types import (
+    CodebookSize,
+    LayerWidth,
+    NonNegativeFloat,
+    NumCodebooks,
+    PositiveFloat,
+    Probability,
+)
+from stage1_rvq.checkpoint import find_pretrained, load_frozen
 from stage1_rvq.codebooks import fit_codebooks, search_codes
 from stage1_rvq.gemma import FRAME_RATE_HZ
 from stage1_rvq.model_card import make_model_card
@@ -44,12 +52,12 @@ class RVQConfig:
             by a frame of the batch.
     """
 
-    dim: int = 1024
-    num_codebooks: int = 8
-    codebook_size: int = 2048
-    frame_rate_hz: float = FRAME_RATE_HZ
-    decay: float = 0.99
-    min_code_usage: float = 0.05
+    dim: LayerWidth = 1024
+    num_codebooks: NumCodebooks = 8
+    codebook_size: CodebookSize = 2048
+    frame_rate_hz: PositiveFloat = FRAME_RATE_HZ
+    decay: Probability = 0.99
+    min_code_usage: NonNegativeFloat = 0.05
 
 
 @dataclass(frozen=True)
@@ -171,7 +179,7 @@ class SpeechRVQ(nn.Module, PyTorchModelHubMixin):
             codes_TK: int64 `[..., T, K]` in [0, codebook_size).
 
         Raises:
-            InputError: D is not the quantiser's.
+            InputError: D is not the quantiser's, or an embedding holds NaN or infinity.
             AssertionError: the module is in training mode, where encoding would change the
                 codebooks.
         """
@@ -180,6 +188,8 @@ class SpeechRVQ(nn.Module, PyTorchModelHubMixin):
             raise InputError(
                 f"embeddings are {frames_TD.shape[-1]} wide, this RVQ takes {self.config.dim}"
             )
+        if not frames_TD.isfinite().all():
+            raise InputError("embeddings hold NaN or infinity: no code stands for that")
         with torch.autocast(frames_TD.device.type, enabled=False):
             scaled = frames_TD.float() / self.frame_scale_D
             flat_ND = self.project_in(scaled).reshape(-1, self.config.dim)
@@ -241,6 +251,4 @@ def load_rvq(name: str, *, device: torch.device) -> SpeechRVQ:
     folder = find_pretrained(name, made_by="stage1_rvq.train", flag="--rvq")
     if is_published(folder):
         return read_published(folder).to(device)
-    rvq = SpeechRVQ(load_config(folder, RVQConfig))
-    load_weights(rvq, folder / "model.safetensors")
-    return rvq.to(device).eval().requires_grad_(False)
+    return load_frozen(folder, SpeechRVQ, RVQConfig, device=device)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
-from data_manifests.artifact import read_json
+from data_manifests.json_files import read_json
 from stage1_rvq.training_data import TrainingData
 
 if TYPE_CHECKING:

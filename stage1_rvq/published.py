@@ -14,18 +14,23 @@ would change codes is refused. The layout has no `frame_scale_D`: it is folded i
 
 # D embedding width, K codebooks (coarsest first)
 
-import pickle
+import json
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from data_manifests.artifact import read_json, write_json
-from data_manifests.config import InputError
+from data_manifests.atomic_write import write_json
+from data_manifests.errors import InputError
+from data_manifests.json_files import read_json
+from data_manifests.schema import check_json
+from data_manifests.setting_types import CodebookSize, LayerWidth, NumCodebooks
 from stage1_rvq.checkpoint import state_to_save
 from stage1_rvq.model import RVQConfig, SpeechRVQ
+from stage1_rvq.tensor_files import read_pickled_tensors, refuse_non_finite_weights
 
 CONFIG_FILE = "config_stage1.json"
 BEST_FILE, FINAL_FILE, AVERAGED_FILE = "rvq_best.pt", "rvq_final.pt", "rvq_averaged.pt"
@@ -35,6 +40,17 @@ CONFIG_KEYS = {
     "rvq_num_quantizers": "num_codebooks",
     "rvq_codebook_size": "codebook_size",
 }
+
+
+@dataclass(frozen=True)
+class PublishedSizes:
+    """What of `config_stage1.json` is used here."""
+
+    rvq_dim: LayerWidth
+    rvq_num_quantizers: NumCodebooks
+    rvq_codebook_size: CodebookSize
+
+
 # Buffers of vector-quantize-pytorch's codebooks, whatever the modules around them are called.
 CODEBOOK_TENSOR = re.compile(
     r"(?:^|\.)layers\.(\d+)\.(?:\w+\.)?(embed|embed_avg|cluster_size|initted)$"
@@ -94,6 +110,7 @@ def read_published(folder: Path, *, file: str | None = None) -> SpeechRVQ:
     for absent in _fill_absent(state, sources, config, path):
         print(f"{path}: absent: {absent}", file=sys.stderr)
     rvq.load_state_dict(state)
+    refuse_non_finite_weights(state.items(), where=str(path))
     print(f"{path}: {len(sources)} of {len(tensors)} tensors used", file=sys.stderr)
     return rvq.eval().requires_grad_(False)
 
@@ -120,29 +137,15 @@ def write_published(
 
 
 def _read_config(path: Path) -> RVQConfig:
-    values = read_json(path)
-    sizes = {}
-    for key, field in CONFIG_KEYS.items():
-        value = values.get(key) if isinstance(values, dict) else None
-        if type(value) is not int or value < 1:
-            raise InputError(f"{path}: {key!r} must be a positive integer, got {value!r}")
-        sizes[field] = value
-    return RVQConfig(**sizes)
+    values = read_json(path)  # with other keys, of training
+    sizes = {key: values.get(key) for key in CONFIG_KEYS}
+    checked = check_json(json.dumps(sizes), PublishedSizes, where=str(path))
+    return RVQConfig(**{ours: getattr(checked, key) for key, ours in CONFIG_KEYS.items()})
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     """`ckpt["rvq"]` of a checkpoint that holds tensors and nothing else."""
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # torch's message advises, over many lines, to switch the check off.
-        named = re.search(r"GLOBAL (\S+)", str(error))
-        reason = f"its pickle wants to run {named[1]}" if named else "not a checkpoint of tensors"
-        raise InputError(f"{path}: refused: {reason}") from None
-    except (OSError, EOFError, RuntimeError) as error:
-        reason = (str(error).strip().splitlines() or ["empty file"])[0].split(". ")[0]
-        raise InputError(f"{path}: cannot be read, cut short? ({reason})") from None
-    tensors = checkpoint.get("rvq") if isinstance(checkpoint, dict) else None
+    tensors = read_pickled_tensors(path).get("rvq")
     if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
         raise InputError(f"{path}: no state dict under 'rvq' in it")
     return tensors

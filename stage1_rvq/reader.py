@@ -23,9 +23,10 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from data_manifests.artifact import open_input
-from data_manifests.config import InputError
+from data_manifests.errors import InputError
+from data_manifests.setting_types import LayerWidth, NumLayers, PositiveInt, Probability
 from data_manifests.twi_text import normalize_for_scoring
-from stage1_rvq.checkpoint import load_config, load_weights
+from stage1_rvq.checkpoint import load_frozen
 from stage1_rvq.data import pad_frames
 
 BLANK_ID = 0
@@ -43,11 +44,11 @@ class ReaderConfig:
         dropout: between layers, in training.
     """
 
-    dim: int = 1024
-    num_units: int = 512
-    width: int = 512
-    num_layers: int = 2
-    dropout: float = 0.1
+    dim: LayerWidth = 1024
+    num_units: PositiveInt = 512
+    width: LayerWidth = 512
+    num_layers: NumLayers = 2
+    dropout: Probability = 0.1
 
 
 @dataclass(frozen=True)
@@ -239,7 +240,19 @@ def load_reader(folder: Path, *, device: torch.device) -> CTCReader:
         InputError: missing, unfinished, or another command's folder.
     """
     open_input(folder, made_by="stage1_rvq.train_reader", flag="--reader")
-    reader = CTCReader(load_config(folder / "model", ReaderConfig))
-    load_weights(reader, folder / "model" / "model.safetensors")
-    reader.units = Tokenizer.from_file(str(folder / "units.json"))
-    return reader.to(device).eval().requires_grad_(False)
+    reader = load_frozen(folder / "model", CTCReader, ReaderConfig, device=device)
+    reader.units = _load_units(folder / "units.json")
+    if reader.units.get_vocab_size() != reader.config.num_units:
+        raise InputError(
+            f"--reader {folder}: units.json has {reader.units.get_vocab_size()} units, the model "
+            f"{reader.config.num_units}"
+        )
+    return reader
+
+
+def _load_units(path: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises a bare Exception for anything it cannot read
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"{path}: not a tokenizer's file: {reason}") from None

@@ -18,13 +18,17 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from data_manifests.artifact import OutputFolder, create_output, read_json_lines, write_json_lines
-from data_manifests.config import InputError, parse_config, run_command
+from data_manifests.artifact import OutputFolder, create_output
+from data_manifests.atomic_write import write_json_lines
+from data_manifests.config import parse_config, run_command
+from data_manifests.errors import InputError
+from data_manifests.json_files import read_json_lines
 from data_manifests.manifest import Utterance, read_manifest
+from data_manifests.setting_types import ModelName, NumWorkers, PositiveInt
 from stage1_rvq.codes import CodedUtterance, code_format, read_codes, write_codes
 from stage1_rvq.corpus_encoder import encode_corpus
 from stage1_rvq.data import EmbeddedUtterance, EmbeddingFolder
-from stage1_rvq.device import DtypeName, pick_device, pick_dtype
+from stage1_rvq.device import DtypeName, describe_machine, pick_device, pick_dtype
 from stage1_rvq.gemma import AudioEncoder, load_audio_encoder
 from stage1_rvq.model import SpeechRVQ, load_rvq
 
@@ -33,7 +37,7 @@ from stage1_rvq.model import SpeechRVQ, load_rvq
 class TokenizeConfig:
     """Turn every utterance of a manifest, or of cached embeddings, into semantic codes."""
 
-    rvq: str
+    rvq: ModelName
     """quantiser: folder of stage1_rvq.train, or hub name"""
     out: Path
     """new folder for the codes"""
@@ -41,17 +45,17 @@ class TokenizeConfig:
     """manifest of utterances"""
     embeddings: Path | None = None
     """instead of --manifest: folder of stage1_rvq.embed; nothing is encoded again"""
-    gemma: str = "google/gemma-4-E4B-it"
+    gemma: ModelName = "google/gemma-4-E4B-it"
     """hub name or folder of Gemma 4 (E2B, E4B) or of an extracted audio encoder"""
     skip_bad_audio: bool = False
     """list unusable recordings in skipped.jsonl and go on, instead of stopping at the first"""
     jsonl: bool = False
     """also write twi_semantic_tokens.jsonl, the codes as strings of tokens"""
-    beam_size: int = 1
+    beam_size: PositiveInt = 1
     """candidates kept per codebook while encoding; more costs time and lowers the error"""
-    batch_size: int = 8
+    batch_size: PositiveInt = 8
     """utterances per forward pass"""
-    num_workers: int = 2
+    num_workers: NumWorkers = 2
     """threads that decode audio ahead"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
@@ -96,7 +100,7 @@ def _tokenize_manifest(
     output = _create_output(config, manifest=manifest, gemma=config.gemma)
     if output.is_done:
         return output
-    output.record(device=str(device), dtype=str(dtype))
+    output.record(**describe_machine(device, dtype))
     num_skipped = tokenize_utterances(
         utterances,
         encoder,
@@ -121,7 +125,7 @@ def _tokenize_embeddings(config: TokenizeConfig, folder: Path, rvq: SpeechRVQ) -
     if output.is_done:
         return output
     device = rvq.frame_scale_D.device
-    output.record(device=str(device), dtype="bfloat16, cached")
+    output.record(**describe_machine(device, "bfloat16, cached"))
     shards: dict[int, list[EmbeddedUtterance]] = {}
     for utterance in embeddings.utterances:
         shards.setdefault(utterance.shard, []).append(utterance)

@@ -18,16 +18,25 @@ from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
 from data_manifests.artifact import create_output
-from data_manifests.config import InputError, parse_config, run_command
+from data_manifests.config import parse_config, run_command
 from data_manifests.error_rates import compute_error_rates
+from data_manifests.errors import InputError
+from data_manifests.setting_types import (
+    CodebookSize,
+    NonNegativeFloat,
+    NonNegativeInt,
+    NumCodebooks,
+    PositiveInt,
+    Seed,
+)
 from stage1_rvq.checkpoint import resume_from_latest, save_checkpoint
 from stage1_rvq.codebook_metrics import measure_reconstruction
 from stage1_rvq.data import EmbeddingFolder, ShuffledBatches
-from stage1_rvq.device import derive_seed, pick_device, seed_step
+from stage1_rvq.device import derive_seed, describe_machine, pick_device, seed_step
 from stage1_rvq.model import MIN_FRAMES_PER_CODE, RVQConfig, SpeechRVQ
 from stage1_rvq.task_loss import TaskLoss
 from stage1_rvq.training_data import describe_training_data
-from stage1_rvq.training_log import TrainingLog
+from stage1_rvq.training_log import TrainingLog, refuse_non_finite
 
 MAX_DEV_FRAMES = 100_000
 
@@ -44,28 +53,28 @@ class TrainConfig:
     """embeddings of the dev split, to measure on while training"""
     reader: Path | None = None
     """folder of stage1_rvq.train_reader: adds its loss on quantised speech to the training loss"""
-    task_weight: float = 0.1
+    task_weight: NonNegativeFloat = 0.1
     """with --reader: weight of that loss"""
-    task_utterances: int = 16
+    task_utterances: PositiveInt = 16
     """with --reader: transcribed utterances per step and process"""
-    num_codebooks: int = 8
+    num_codebooks: NumCodebooks = 8
     """codebooks, coarsest first"""
-    codebook_size: int = 2048
+    codebook_size: CodebookSize = 2048
     """codes per codebook; training needs 20 frames for each"""
-    min_code_usage: float = RVQConfig.min_code_usage
+    min_code_usage: NonNegativeFloat = RVQConfig.min_code_usage
     """a code that fewer frames of a batch take, on average, is replaced by one of its frames; 0
     replaces none"""
-    steps: int = 20_000
+    steps: PositiveInt = 20_000
     """optimizer steps"""
-    batch_frames: int = 8192
+    batch_frames: PositiveInt = 8192
     """frames per step and process (one frame = 40 ms)"""
-    learning_rate: float = 1e-4
+    learning_rate: NonNegativeFloat = 1e-4
     """with --reader: peak learning rate of the linear maps; codebooks follow by moving average"""
-    warmup_steps: int = 200
+    warmup_steps: NonNegativeInt = 200
     """steps of linear warm-up"""
-    save_every: int = 1000
+    save_every: PositiveInt = 1000
     """steps between checkpoints, and between measurements on dev"""
-    seed: int = 0
+    seed: Seed = 0
     """of k-means, batches and dropout"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
@@ -105,8 +114,7 @@ def main(argv: list[str] | None = None) -> None:
         print(config.out)
         return
     output.record(
-        device=str(device),
-        dtype="float32",
+        **describe_machine(device, "float32"),
         training_data=asdict(describe_training_data(embeddings)),
     )
     rvq = SpeechRVQ(
@@ -163,7 +171,11 @@ def main(argv: list[str] | None = None) -> None:
                 total = total + config.task_weight * read
                 numbers = {**numbers, "loss": total.item(), "task": read.item()}
                 accelerator.backward(total)
-                clip_grad_norm_(model.parameters(), 1.0)
+                norm = clip_grad_norm_(model.parameters(), 1.0)
+                refuse_non_finite(
+                    step + 1, [u.id for u in utterances],
+                    loss=numbers["loss"], gradient_norm=norm.item(),
+                )  # fmt: skip
                 optimizer.step()
                 schedule.step()
                 optimizer.zero_grad()

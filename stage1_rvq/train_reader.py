@@ -20,14 +20,23 @@ from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
 from data_manifests.artifact import create_output
-from data_manifests.config import InputError, parse_config, run_command
+from data_manifests.config import parse_config, run_command
 from data_manifests.error_rates import ErrorRates, compute_error_rates
+from data_manifests.errors import InputError
+from data_manifests.setting_types import (
+    LayerWidth,
+    NonNegativeFloat,
+    NonNegativeInt,
+    NumLayers,
+    PositiveInt,
+    Seed,
+)
 from stage1_rvq.checkpoint import resume_from_latest, save_checkpoint
 from stage1_rvq.data import EmbeddedUtterance, EmbeddingFolder, ShuffledBatches, pad_frames
-from stage1_rvq.device import pick_device, seed_step
+from stage1_rvq.device import describe_machine, pick_device, seed_step
 from stage1_rvq.reader import CTCReader, ReaderConfig, ctc_loss, fits_ctc
 from stage1_rvq.text_units import train_units
-from stage1_rvq.training_log import TrainingLog
+from stage1_rvq.training_log import TrainingLog, refuse_non_finite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,23 +49,23 @@ class TrainReaderConfig:
     """new folder for this run"""
     dev_embeddings: Path | None = None
     """embeddings of the dev split: the checkpoint with the lowest CER on it is kept"""
-    num_units: int = 512
+    num_units: PositiveInt = 512
     """pieces of words, none longer than a syllable"""
-    width: int = 512
+    width: LayerWidth = 512
     """width of each LSTM direction"""
-    num_layers: int = 2
+    num_layers: NumLayers = 2
     """LSTM layers"""
-    steps: int = 20_000
+    steps: PositiveInt = 20_000
     """optimizer steps"""
-    batch_size: int = 32
+    batch_size: PositiveInt = 32
     """utterances per step and process"""
-    learning_rate: float = 1e-3
+    learning_rate: NonNegativeFloat = 1e-3
     """peak learning rate"""
-    warmup_steps: int = 500
+    warmup_steps: NonNegativeInt = 500
     """steps of linear warm-up"""
-    save_every: int = 1000
+    save_every: PositiveInt = 1000
     """steps between checkpoints, and between measurements on dev"""
-    seed: int = 0
+    seed: Seed = 0
     """of weights, batches and dropout"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
@@ -88,7 +97,7 @@ def main(argv: list[str] | None = None) -> None:
         print(config.out)
         return
     output.record(
-        device=str(device), dtype="float32", num_utterances=len(usable), num_left_out=dropped
+        **describe_machine(device, "float32"), num_utterances=len(usable), num_left_out=dropped
     )
     seed_step(config.seed, -1)
     reader = CTCReader(
@@ -114,9 +123,13 @@ def main(argv: list[str] | None = None) -> None:
             seed_step(config.seed, step, accelerator.process_index)
             model.train()
             picks = batches.at_step(step)[accelerator.process_index :: accelerator.num_processes]
-            loss = _loss(model, [usable[i] for i in picks.tolist()], embeddings, units)
+            batch = [usable[i] for i in picks.tolist()]
+            loss = _loss(model, batch, embeddings, units)
             accelerator.backward(loss)
-            clip_grad_norm_(model.parameters(), 1.0)
+            norm = clip_grad_norm_(model.parameters(), 1.0)
+            refuse_non_finite(
+                step + 1, [u.id for u in batch], loss=loss.item(), gradient_norm=norm.item()
+            )
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()

@@ -3,12 +3,37 @@ it."""
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
 from torch.utils.tensorboard import SummaryWriter
 
-from data_manifests.artifact import write_text
+from data_manifests.atomic_write import write_text
+from data_manifests.errors import InputError
+
+MAX_IDS_SHOWN = 8
+
+
+def refuse_non_finite(step: int, ids: Sequence[str] = (), **numbers: float) -> None:
+    """End training where a number is NaN or infinite, before it spoils weights or is kept as best.
+
+    Args:
+        step: steps done, this one included.
+        ids: what the batch is made of, for the message.
+        numbers: by what they are: loss, gradient norm.
+
+    Raises:
+        InputError: one is not finite; checkpoints and the best model so far stay.
+    """
+    for name, value in numbers.items():
+        if not math.isfinite(value):
+            batch = f" (batch: {', '.join(ids[:MAX_IDS_SHOWN])}, ...)" if ids else ""
+            raise InputError(
+                f"step {step}: {name.replace('_', ' ')} is {value}{batch}: training has diverged. "
+                "Start again in a new --out with a lower --learning-rate or more --warmup-steps; "
+                "the last checkpoint is from before that"
+            )
 
 
 class TrainingLog:
@@ -30,17 +55,20 @@ class TrainingLog:
         if not is_writer:
             return
         if self.path.exists():
-            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [
-                line
-                for line in lines
-                if line.endswith("\n") and json.loads(line)["step"] <= first_step
-            ]
+            # The last line may have been cut off in the middle.
+            lines = self.path.read_text(encoding="utf-8").split("\n")[:-1]
+            kept = [line + "\n" for line in lines if json.loads(line)["step"] <= first_step]
             write_text(self.path, "".join(kept))
         self.events = SummaryWriter(str(run), purge_step=first_step + 1)
 
     def log(self, step: int, split: str, **numbers: float) -> None:
-        """Record numbers of one step under a split's name ("train", "dev")."""
+        """Record numbers of one step under a split's name ("train", "dev").
+
+        Raises:
+            InputError: a number is NaN or infinite. Training ends with that; the checkpoints and
+                the best model before it stay.
+        """
+        refuse_non_finite(step, **{f"{split} {name}": value for name, value in numbers.items()})
         if self.events is None:
             return
         with self.path.open("a", encoding="utf-8") as file:
@@ -53,7 +81,7 @@ class TrainingLog:
         none."""
         if not self.path.exists():
             return math.inf
-        entries = map(json.loads, self.path.read_text(encoding="utf-8").splitlines())
+        entries = map(json.loads, self.path.read_text(encoding="utf-8").split("\n")[:-1])
         return min(
             (e[name] for e in entries if e["split"] == split and name in e), default=math.inf
         )

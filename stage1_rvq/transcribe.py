@@ -17,9 +17,11 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from data_manifests.artifact import write_json_lines
-from data_manifests.config import InputError, parse_config, run_command
+from data_manifests.atomic_write import write_json_lines
+from data_manifests.config import parse_config, run_command
 from data_manifests.error_rates import align_utterances, pool_error_rates
+from data_manifests.errors import InputError
+from data_manifests.setting_types import ModelName
 from stage1_rvq.codes import CodedUtterance
 from stage1_rvq.codes_reader import BATCH_SIZE, load_codes_reader
 from stage1_rvq.data import EmbeddedUtterance, EmbeddingFolder, iterate_batches
@@ -37,7 +39,7 @@ class TranscribeConfig:
     """JSON Lines file to write"""
     codes: Path | None = None
     """folder of stage1_rvq.tokenize_corpus or stage2_speechless.generate, or one Parquet file"""
-    rvq: str | None = None
+    rvq: ModelName | None = None
     """with --codes: the quantiser they belong to: folder of stage1_rvq.train, or hub name"""
     embeddings: Path | None = None
     """instead of --codes: folder of stage1_rvq.embed"""

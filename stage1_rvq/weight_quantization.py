@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from transformers import BitsAndBytesConfig
 
-from data_manifests.config import InputError
+from data_manifests.errors import InputError
 
 QuantizeName = Literal["none", "8bit", "4bit"]
 

@@ -4,8 +4,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data_manifests.manifest import DIALECTS
+from data_manifests.setting_types import (
+    CodebookSize,
+    LayerWidth,
+    NumCodebooks,
+    NumLayers,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+)
 from data_manifests.twi_text import NORMALIZATION_VERSION
-from stage1_rvq.codes import CodeFormat
+from stage1_rvq.parquet_files import CodeFormat
 from stage2_speechless.vocabulary import CHARACTERS, NUM_RATES
 
 
@@ -31,21 +40,21 @@ class SpeechlessConfig:
         normalization: version of the text normalisation.
     """
 
-    num_codebooks: int = 8
-    codebook_size: int = 2048
-    frame_rate_hz: float = 25.0
-    width: int = 768
-    num_layers: int = 10
-    num_heads: int = 12
-    depth_width: int = 512
-    depth_layers: int = 2
-    depth_heads: int = 8
-    dropout: float = 0.1
-    rates_cps: tuple[float, ...] = (14.0,)
+    num_codebooks: NumCodebooks = 8
+    codebook_size: CodebookSize = 2048
+    frame_rate_hz: PositiveFloat = 25.0
+    width: LayerWidth = 768
+    num_layers: NumLayers = 10
+    num_heads: NumLayers = 12
+    depth_width: LayerWidth = 512
+    depth_layers: NumLayers = 2
+    depth_heads: NumLayers = 8
+    dropout: Probability = 0.1
+    rates_cps: tuple[PositiveFloat, ...] = (14.0,)
     quantizer: str = ""
     characters: str = CHARACTERS
     dialects: tuple[str, ...] = DIALECTS
-    num_rates: int = NUM_RATES
+    num_rates: PositiveInt = NUM_RATES
     normalization: str = NORMALIZATION_VERSION
     llama: dict[str, Any] = field(default_factory=dict)
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from data_manifests.artifact import read_json
-from data_manifests.config import InputError
+from data_manifests.errors import InputError
+from data_manifests.json_files import read_json
 from stage1_rvq.codes import read_code_format, read_codes
 from stage1_rvq.device import derive_seed
 from stage2_speechless.generation import MAX_FRAMES

@@ -13,10 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_manifests.artifact import create_output, write_json
-from data_manifests.config import InputError, parse_config, run_command
+from data_manifests.artifact import create_output
+from data_manifests.atomic_write import write_json
+from data_manifests.config import parse_config, run_command
+from data_manifests.errors import InputError
+from data_manifests.setting_types import (
+    ModelName,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    Seed,
+)
 from stage1_rvq.codes import read_code_format, refuse_other_format
-from stage1_rvq.device import pick_device
+from stage1_rvq.device import describe_machine, pick_device
 from stage2_speechless.breakdown import (
     measure_by_codebooks,
     measure_by_dialect,
@@ -35,25 +44,25 @@ from stage2_speechless.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K, refus
 class EvaluateConfig:
     """Measure Speechless on sentences of which real codes exist."""
 
-    speechless: str
+    speechless: ModelName
     """model: folder of stage2_speechless.train, or hub name"""
     codes: Path
     """held-out codes with transcripts, of stage1_rvq.tokenize_corpus"""
-    rvq: str
+    rvq: ModelName
     """quantiser that made the codes: folder of stage1_rvq.train, or hub name"""
     reader: Path
     """folder of stage1_rvq.train_reader"""
     out: Path
     """new folder for metrics.json and plots"""
-    num_utterances: int = 0
+    num_utterances: NonNegativeInt = 0
     """measure on the first so many; 0 takes all"""
-    temperature: float = DEFAULT_TEMPERATURE
+    temperature: NonNegativeFloat = DEFAULT_TEMPERATURE
     """of sampling; 0 takes the most probable code"""
-    top_k: int = DEFAULT_TOP_K
+    top_k: NonNegativeInt = DEFAULT_TOP_K
     """draw from the k most probable codes; 0 draws from all"""
-    batch_size: int = 32
+    batch_size: PositiveInt = 32
     """sentences generated together"""
-    seed: int = 0
+    seed: Seed = 0
     """another seed speaks the same sentences another way"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
@@ -100,7 +109,7 @@ def main(argv: list[str] | None = None) -> None:
     if output.is_done:
         print(config.out)
         return
-    output.record(device=str(device), dtype="float32", num_left_out=dict(listed.left_out))
+    output.record(**describe_machine(device, "float32"), num_left_out=dict(listed.left_out))
     sentences = speak_and_read(
         model,
         listed.utterances[: config.num_utterances or None],

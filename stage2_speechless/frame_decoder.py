@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, LlamaConfig, LlamaModel
 
-from data_manifests.config import InputError
+from data_manifests.errors import InputError
+from data_manifests.setting_types import CodebookSize, LayerWidth, NumCodebooks, NumLayers
 from stage2_speechless.sampling import sample_codes
 
 # As large as the projected state beside them: at Llama's 0.02 codes would start at 3 % of the sum,
@@ -42,12 +43,12 @@ class FrameDecoderConfig:
         num_heads: attention heads.
     """
 
-    num_codebooks: int
-    codebook_size: int
-    state_width: int
-    width: int = 512
-    num_layers: int = 2
-    num_heads: int = 8
+    num_codebooks: NumCodebooks
+    codebook_size: CodebookSize
+    state_width: LayerWidth
+    width: LayerWidth = 512
+    num_layers: NumLayers = 2
+    num_heads: NumLayers = 8
 
 
 class FrameDecoder(nn.Module):

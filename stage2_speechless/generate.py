@@ -20,13 +20,24 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data_manifests.artifact import create_output, read_json_lines, write_json_lines
-from data_manifests.config import InputError, nearest_name, parse_config, run_command
+from data_manifests.artifact import create_output
+from data_manifests.atomic_write import write_json_lines
+from data_manifests.config import parse_config, run_command
+from data_manifests.errors import InputError, nearest_name
+from data_manifests.json_files import read_json_lines
 from data_manifests.manifest import DIALECTS
 from data_manifests.score import read_lines
+from data_manifests.setting_types import (
+    ModelName,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Seed,
+)
 from stage1_rvq.codes import CodedUtterance, write_codes
 from stage1_rvq.data import iterate_batches
-from stage1_rvq.device import pick_device
+from stage1_rvq.device import describe_machine, pick_device
 from stage2_speechless.model import load_speechless
 from stage2_speechless.round_trip import load_round_trip
 from stage2_speechless.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K, refuse_bad_sampling
@@ -47,35 +58,35 @@ SPEAKER = "speechless"
 class GenerateConfig:
     """Speak every sentence of a text file as semantic codes."""
 
-    speechless: str
+    speechless: ModelName
     """model: folder of stage2_speechless.train, or hub name"""
     text: Path
     """one sentence a line; or .jsonl with id and text, and dialect where it is known"""
     out: Path
     """new folder for the codes"""
-    rvq: str | None = None
+    rvq: ModelName | None = None
     """quantiser, to read the codes back; needs --reader"""
     reader: Path | None = None
     """folder of stage1_rvq.train_reader: picks the best take, drops what it cannot read
     (--max-cer); needs --rvq"""
-    max_cer: float = 0.3
+    max_cer: NonNegativeFloat = 0.3
     """with --reader: the highest CER of a sentence that is kept (0.3 = 30 %)"""
-    takes: int = 1
+    takes: PositiveInt = 1
     """times each sentence is spoken; the take that the reader reads best is kept (one without an
     error ends the search), without --reader the first that ended"""
     dialect: str = UNKNOWN_DIALECT
     """asante, akuapem, fante, unknown; of sentences whose row does not say"""
-    rate: float | None = None
+    rate: PositiveFloat | None = None
     """speaking rate in characters per second; drawn from those of training where not given"""
-    max_characters: int = MAX_CHARACTERS
+    max_characters: PositiveInt = MAX_CHARACTERS
     """longer sentences are dropped: Gemma hears 30 s"""
-    temperature: float = DEFAULT_TEMPERATURE
+    temperature: NonNegativeFloat = DEFAULT_TEMPERATURE
     """of sampling; 0 takes the most probable code"""
-    top_k: int = DEFAULT_TOP_K
+    top_k: NonNegativeInt = DEFAULT_TOP_K
     """draw from the k most probable codes; 0 draws from all"""
-    batch_size: int = 32
+    batch_size: PositiveInt = 32
     """sentences generated together"""
-    seed: int = 0
+    seed: Seed = 0
     """another seed speaks the same sentences another way"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
@@ -124,7 +135,7 @@ def main(argv: list[str] | None = None) -> None:
     if output.is_done:
         print(config.out)
         return
-    output.record(device=str(device), dtype="float32", quantizer=model.config.quantizer)
+    output.record(**describe_machine(device, "float32"), quantizer=model.config.quantizer)
     kept_path, dropped_path = config.out / "kept.jsonl", config.out / "dropped.jsonl"
     kept, dropped = read_json_lines(kept_path), read_json_lines(dropped_path)
     shards = list(iterate_batches(len(sentences), SENTENCES_PER_SHARD))

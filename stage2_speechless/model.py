@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import DynamicCache
 
-from data_manifests.config import InputError
+from data_manifests.errors import InputError
 from data_manifests.twi_text import NORMALIZATION_VERSION
-from stage1_rvq.checkpoint import find_pretrained, load_config, load_weights
+from stage1_rvq.checkpoint import find_pretrained, load_frozen
 from stage2_speechless.config import SpeechlessConfig
 from stage2_speechless.frame_decoder import FrameDecoder, FrameDecoderConfig, build_transformer
 from stage2_speechless.generation import MAX_FRAMES, GeneratedCodes, generate_batch
@@ -237,11 +237,10 @@ def load_speechless(name: str, *, device: torch.device) -> Speechless:
             text normalisation.
     """
     folder = find_pretrained(name, made_by="stage2_speechless.train", flag="--speechless")
-    model = Speechless(load_config(folder, SpeechlessConfig))
-    load_weights(model, folder / "model.safetensors")
+    model = load_frozen(folder, Speechless, SpeechlessConfig, device=device)
     if model.config.normalization != NORMALIZATION_VERSION:
         raise InputError(
             f"--speechless {name} reads texts normalised by {model.config.normalization}, this is "
             f"{NORMALIZATION_VERSION}; train it again"
         )
-    return model.to(device).eval().requires_grad_(False)
+    return model

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from data_manifests.config import InputError
+from data_manifests.errors import InputError
 from stage1_rvq.device import derive_seed
 
 # Of Speechless. Fine codebooks carry the room and the voice, which text does not decide: drawn from

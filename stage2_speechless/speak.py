@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 from tqdm import tqdm
 
-from data_manifests.config import InputError
+from data_manifests.errors import InputError
 from data_manifests.twi_numbers import NUMBER_DIALECTS, speak_numbers
 from data_manifests.twi_text import normalize_for_scoring, normalize_for_training
 from stage1_rvq.device import derive_seed

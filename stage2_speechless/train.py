@@ -20,11 +20,24 @@ from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
 from data_manifests.artifact import create_output, fingerprint
-from data_manifests.config import InputError, parse_config, run_command
+from data_manifests.config import parse_config, run_command
+from data_manifests.errors import InputError
+from data_manifests.setting_types import (
+    LayerWidth,
+    ModelName,
+    NonNegativeFloat,
+    NonNegativeInt,
+    NumLayers,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    Seed,
+    Share,
+)
 from stage1_rvq.checkpoint import resume_from_latest, save_checkpoint
 from stage1_rvq.codes import read_code_format
-from stage1_rvq.device import DtypeName, pick_device, pick_dtype, seed_step
-from stage1_rvq.training_log import TrainingLog
+from stage1_rvq.device import DtypeName, describe_machine, pick_device, pick_dtype, seed_step
+from stage1_rvq.training_log import TrainingLog, refuse_non_finite
 from stage2_speechless.config import SpeechlessConfig, default_num_heads
 from stage2_speechless.data import (
     BucketedBatches,
@@ -59,50 +72,50 @@ class TrainConfig:
     """new folder for this run"""
     dev_codes: Path | None = None
     """codes of the dev split, to measure on while training"""
-    rvq: str | None = None
+    rvq: ModelName | None = None
     """quantiser that made the codes: with --reader, generated dev sentences are read back"""
     reader: Path | None = None
     """folder of stage1_rvq.train_reader; needs --dev-codes and --rvq"""
-    init_from: str | None = None
+    init_from: ModelName | None = None
     """small language model of Llama's kind (local folder or hub name) whose layers the temporal
     transformer starts from; it brings its own width, layers and heads"""
-    width: int | None = None
+    width: LayerWidth | None = None
     """width of the temporal transformer; where not given 768"""
-    num_layers: int | None = None
+    num_layers: NumLayers | None = None
     """its layers; where not given 10"""
-    num_heads: int | None = None
+    num_heads: NumLayers | None = None
     """its attention heads; where not given one for every 64 of width, at least 4"""
-    depth_width: int = 512
+    depth_width: LayerWidth = 512
     """width of the code-frame decoder (codebooks 1 to 7)"""
-    depth_layers: int = 2
+    depth_layers: NumLayers = 2
     """its layers"""
-    depth_heads: int | None = None
+    depth_heads: NumLayers | None = None
     """its attention heads; as --num-heads"""
-    depth_fraction: float = 0.5
+    depth_fraction: Share = 0.5
     """share of each batch's frames on which it is trained; more costs time"""
-    dropout: float = 0.1
+    dropout: Probability = 0.1
     """on inputs and states"""
-    dialect_dropout: float = 0.2
+    dialect_dropout: Probability = 0.2
     """how often a dialect is not told, so that "unknown" can be spoken"""
-    history_dropout: float = 0.4
+    history_dropout: Probability = 0.4
     """how often a frame is hidden from those after it, so that the text is listened to"""
-    codebook_weights: tuple[float, ...] = (4.0, 2.0, 1.0)
+    codebook_weights: tuple[PositiveFloat, ...] = (4.0, 2.0, 1.0)
     """how much each codebook counts, coarsest first; the last number counts for all the rest"""
-    steps: int = 50_000
+    steps: PositiveInt = 50_000
     """optimizer steps"""
-    batch_size: int = 32
+    batch_size: PositiveInt = 32
     """utterances per step and process"""
     optimizer: OptimizerName = "muon"
     """muon: orthogonal updates for the layers' matrices, AdamW for the rest; adamw: for all"""
-    learning_rate: float = 5e-4
+    learning_rate: NonNegativeFloat = 5e-4
     """peak learning rate"""
-    warmup_steps: int = 1000
+    warmup_steps: NonNegativeInt = 1000
     """steps of linear warm-up"""
-    num_dev_sentences: int = 64
+    num_dev_sentences: PositiveInt = 64
     """dev sentences generated and read back at each measurement"""
-    save_every: int = 1000
+    save_every: PositiveInt = 1000
     """steps between checkpoints, and between measurements on dev"""
-    seed: int = 0
+    seed: Seed = 0
     """of weights, batches, dropout, and what dev sentences draw"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
@@ -177,8 +190,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     print_left_out(listed, "--codes")
     output.record(
-        device=str(device),
-        dtype=str(dtype),
+        **describe_machine(device, dtype),
         quantizer=quantizer,
         num_utterances=len(listed.utterances),
         num_left_out=dict(listed.left_out),
@@ -203,8 +215,9 @@ def main(argv: list[str] | None = None) -> None:
             seed_step(config.seed, step, accelerator.process_index)
             model.train()
             picks = batches.at_step(step)[accelerator.process_index :: accelerator.num_processes]
+            chosen = [listed.utterances[i] for i in picks.tolist()]
             batch = collate(
-                [listed.utterances[i] for i in picks.tolist()],
+                chosen,
                 speechless,
                 dialect_dropout=config.dialect_dropout,
                 history_dropout=config.history_dropout,
@@ -215,11 +228,14 @@ def main(argv: list[str] | None = None) -> None:
                 codebook_weights=config.codebook_weights,
             )
             accelerator.backward(loss.total)
-            clip_grad_norm_(model.parameters(), 1.0)
+            norm = clip_grad_norm_(model.parameters(), 1.0)
+            numbers = loss.as_numbers()
+            refuse_non_finite(
+                step + 1, [u.id for u in chosen], **numbers, gradient_norm=norm.item()
+            )
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
-            numbers = loss.as_numbers()
             progress.set_postfix(loss=f"{numbers['loss']:.3f}")
             if accelerator.is_main_process:
                 log.log(step + 1, "train", **numbers)

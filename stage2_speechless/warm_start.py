@@ -18,8 +18,8 @@ import torch
 from huggingface_hub import hf_hub_download
 from transformers import LlamaForCausalLM, LlamaModel
 
-from data_manifests.artifact import read_json
-from data_manifests.config import InputError
+from data_manifests.errors import InputError
+from data_manifests.json_files import read_json
 from stage1_rvq.gemma import one_line_errors
 from stage2_speechless.model import Speechless
 

@@ -3,3 +3,5 @@
 Real recordings and generated codes enter Gemma through the same door (`model.py`), before its own
 `output_proj`, so that what is learned on the second holds for the first.
 """
+
+import data_manifests.waiting_threads  # noqa: F401 - before torch is loaded

@@ -14,8 +14,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data_manifests.artifact import create_output, write_json_lines
-from data_manifests.config import InputError, nearest_name, parse_config, run_command
+from data_manifests.artifact import create_output
+from data_manifests.atomic_write import write_json_lines
+from data_manifests.config import parse_config, run_command
+from data_manifests.errors import InputError, nearest_name
+from data_manifests.setting_types import PositiveInt
 from data_manifests.twi_text import is_speakable, normalize_for_scoring, normalize_for_training
 
 FILE_FORMATS = {
@@ -41,7 +44,7 @@ class BuildDialoguesConfig:
     """column with the answer"""
     split: str = "train"
     """split of a Hugging Face dataset"""
-    max_characters: int = 400
+    max_characters: PositiveInt = 400
     """longer questions are left out: read aloud they would pass the 30 s Gemma hears"""
 
     resume: bool = False

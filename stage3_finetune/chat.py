@@ -18,9 +18,12 @@ from pathlib import Path
 import torch
 from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
 
-from data_manifests.artifact import read_json, write_text
+from data_manifests.atomic_write import write_text
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, read_audio
-from data_manifests.config import InputError, parse_config, run_command
+from data_manifests.config import parse_config, run_command
+from data_manifests.errors import InputError
+from data_manifests.json_files import read_json
+from data_manifests.setting_types import ModelName, PositiveInt
 from data_manifests.twi_text import normalize_for_training
 from stage1_rvq.device import DtypeName, pick_device, pick_dtype
 from stage1_rvq.gemma import AudioEncoder, load_feature_extractor
@@ -36,7 +39,7 @@ HELP = "/audio FILE  /reset  /save FILE  /quit"
 class ChatConfig:
     """Chat with Gemma in Twi, typed or with recordings."""
 
-    gemma: str = "google/gemma-4-E4B-it"
+    gemma: ModelName = "google/gemma-4-E4B-it"
     """hub name or folder of an instruction-tuned Gemma 4 (E2B, E4B)"""
     finetune: Path | None = None
     """folder of stage3_finetune.train; without it the base model answers"""
@@ -46,7 +49,7 @@ class ChatConfig:
     """ask with this one recording, of any length and format, and end"""
     json: bool = False
     """with --prompt or --audio: print one JSON object with transcript and answer"""
-    max_new_tokens: int = MAX_NEW_TOKENS
+    max_new_tokens: PositiveInt = MAX_NEW_TOKENS
     """longest answer, in tokens"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""

@@ -7,24 +7,29 @@ become embeddings when a row is used, by the quantiser they were made for.
 # B rows, S text positions, T frames (25 per second), D embedding width
 
 import heapq
-import json
-import os
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow
-import pyarrow.parquet
+import pyarrow.compute
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from data_manifests.artifact import open_input
-from data_manifests.config import InputError
-from stage1_rvq.codes import METADATA_KEY, CodeFormat, refuse_other_format
+from data_manifests.artifact import list_files, open_input
+from data_manifests.errors import InputError
+from stage1_rvq.codes import refuse_other_format
 from stage1_rvq.data import pad_frames
+from stage1_rvq.parquet_files import (
+    CodeFormat,
+    read_batches,
+    read_codes_column,
+    read_parquet_format,
+    write_parquet,
+)
 from stage3_finetune.dialogue import (
     NO_LABEL,
     Dialogue,
@@ -32,6 +37,7 @@ from stage3_finetune.dialogue import (
     Target,
     Turn,
     encode_dialogue,
+    parse_dialogue,
     with_chain_target,
 )
 
@@ -52,8 +58,8 @@ class TaskMixture:
     typed: float
 
 
-def write_spoken_dialogues(path: Path, dialogues: Sequence[Dialogue], fmt: CodeFormat) -> None:
-    """Write spoken dialogues as one Parquet file (aside, then renamed)."""
+def dialogue_schema(fmt: CodeFormat) -> pyarrow.Schema:
+    """Columns of a file of spoken dialogues."""
     message = pyarrow.struct(
         {
             "role": pyarrow.string(),
@@ -62,10 +68,13 @@ def write_spoken_dialogues(path: Path, dialogues: Sequence[Dialogue], fmt: CodeF
             "codes": pyarrow.list_(pyarrow.list_(pyarrow.int32())),
         }
     )
-    schema = pyarrow.schema(
-        {"id": pyarrow.string(), "messages": pyarrow.list_(message)},
-        metadata={METADATA_KEY: json.dumps(asdict(fmt))},
-    )
+    columns = {"id": pyarrow.string(), "messages": pyarrow.list_(message)}
+    fields = [pyarrow.field(name, type_, nullable=False) for name, type_ in columns.items()]
+    return pyarrow.schema(fields, metadata=fmt.as_metadata())
+
+
+def write_spoken_dialogues(path: Path, dialogues: Sequence[Dialogue], fmt: CodeFormat) -> None:
+    """Write spoken dialogues as one Parquet file (aside, then renamed)."""
     rows = [
         {
             "id": dialogue.id,
@@ -81,9 +90,7 @@ def write_spoken_dialogues(path: Path, dialogues: Sequence[Dialogue], fmt: CodeF
         }
         for dialogue in dialogues
     ]
-    aside = path.with_name(path.name + ".tmp")
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), aside)
-    os.replace(aside, path)
+    write_parquet(path, pyarrow.Table.from_pylist(rows, schema=dialogue_schema(fmt)))
 
 
 def read_spoken_dialogues(folder: Path, expected: CodeFormat) -> Iterator[Dialogue]:
@@ -94,19 +101,22 @@ def read_spoken_dialogues(folder: Path, expected: CodeFormat) -> Iterator[Dialog
         expected: format of the quantiser that will decode them.
 
     Raises:
-        InputError: unfinished folder, nothing in it, or codes of another format.
+        InputError: unfinished or changed folder, nothing in it, codes of another format, a row that
+            is no dialogue, a spoken turn without codes, or an id that is used twice.
     """
     open_input(folder, made_by="stage3_finetune.speak_dialogues", flag="--dialogues")
-    paths = sorted(folder.glob("dialogues_*.parquet"))
-    if not paths:
-        raise InputError(f"--dialogues {folder}: no dialogues_*.parquet in it; make it again")
-    for path in paths:
-        table = pyarrow.parquet.ParquetFile(path)
-        found = CodeFormat(**json.loads(table.schema_arrow.metadata[METADATA_KEY]))
+    ids: set[str] = set()
+    for path in list_files(folder, "dialogues_*.parquet", flag="--dialogues"):
+        found = read_parquet_format(path, flag="--dialogues")
         refuse_other_format(found, expected, flag=f"--dialogues {folder}", expected_by="--rvq")
-        for batch in table.iter_batches(batch_size=64):
+        for batch in read_batches(path, dialogue_schema(expected), flag="--dialogues"):
+            codes = _read_codes_of_turns(batch.column("messages"), expected, where=str(path))
             for row in batch.to_pylist():
-                yield Dialogue(row["id"], tuple(_turn(message) for message in row["messages"]))
+                where = f"--dialogues {path}: {row['id']!r}"
+                if row["id"] in ids:
+                    raise InputError(f"{where} is the id of an earlier dialogue too")
+                ids.add(row["id"])
+                yield _with_codes(row, codes, where=where)
 
 
 class SpokenDialogues:
@@ -214,11 +224,22 @@ def collate(rows: Sequence[EncodedDialogue], pad_id: int) -> dict[str, Tensor]:
     return batch
 
 
-def _turn(message: dict) -> Turn:
-    codes = message["codes"]
-    return Turn(
-        message["role"],
-        message["content"],
-        spoken=message["spoken"],
-        codes_TK=None if codes is None else torch.tensor(codes, dtype=torch.long),
-    )
+def _read_codes_of_turns(
+    messages: pyarrow.ListArray, fmt: CodeFormat, *, where: str
+) -> Iterator[Tensor | None]:
+    """Codes of the turns of a batch of dialogues, one after another; None where there are none."""
+    codes = pyarrow.compute.struct_field(messages.flatten(), "codes")
+    present = iter(read_codes_column(codes.drop_null(), fmt, where=f"--dialogues {where}"))
+    return (next(present) if is_there else None for is_there in codes.is_valid().to_pylist())
+
+
+def _with_codes(row: dict[str, Any], codes: Iterator[Tensor | None], *, where: str) -> Dialogue:
+    messages = [{k: v for k, v in (m or {}).items() if k != "codes"} for m in row["messages"]]
+    try:
+        dialogue = parse_dialogue({"id": row["id"], "messages": messages}, default_id="")
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    turns = tuple(replace(turn, codes_TK=next(codes)) for turn in dialogue.turns)
+    if any(turn.spoken and (turn.codes_TK is None or not len(turn.codes_TK)) for turn in turns):
+        raise InputError(f"{where} has a spoken turn without codes")
+    return replace(dialogue, turns=turns)

@@ -11,7 +11,6 @@ so that the typed skill is reused instead of relearned.
 
 # S text positions, T frames (25 per second), D embedding width
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -21,7 +20,9 @@ from typing import Any, Literal
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from data_manifests.config import InputError
+from data_manifests.errors import InputError
+from data_manifests.json_files import parse_json, read_lines
+from data_manifests.schema import shorten
 
 Target = Literal["chain", "direct"]
 ROLES = ("system", "user", "assistant")
@@ -90,38 +91,34 @@ def read_dialogues(path: Path, *, flag: str = "--dialogues") -> Iterator[Dialogu
     """Stream a `messages` JSONL file.
 
     Raises:
-        InputError: missing, empty, or a row that is no dialogue (file and line are named).
+        InputError: missing, empty, a row that is no dialogue, or an id that an earlier row has:
+            by its id a dialogue finds its codes. File and line are named.
     """
-    try:
-        file = path.open(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{flag} {path}: {error.strerror or error}") from None
-    num_rows = 0
-    with file:
-        for line_number, line in enumerate(file, start=1):
-            if line.strip():
-                num_rows += 1
-                try:
-                    yield parse_dialogue(json.loads(line), default_id=str(line_number))
-                except (ValueError, TypeError, AttributeError) as error:
-                    raise InputError(f"{path}:{line_number}: {error}") from None
-    if num_rows == 0:
+    seen: dict[str, str] = {}
+    for where, line in read_lines(path, flag=flag):
+        try:
+            dialogue = parse_dialogue(
+                parse_json(line, where=where), default_id=where.rpartition(":")[2]
+            )
+        except InputError as error:
+            said = str(error)
+            raise InputError(said if said.startswith(where) else f"{where}: {said}") from None
+        if dialogue.id in seen:
+            raise InputError(f"{where}: id {dialogue.id!r} is that of {seen[dialogue.id]} too")
+        seen[dialogue.id] = where
+        yield dialogue
+    if not seen:
         raise InputError(f"{flag} {path}: no dialogues in it")
 
 
-def parse_dialogue(row: dict[str, Any], default_id: str) -> Dialogue:
+def parse_dialogue(row: Any, default_id: str) -> Dialogue:
     """A JSON row -> `Dialogue`; InputError says what is wrong with it."""
+    if not isinstance(row, dict):
+        raise InputError(f"expected a JSON object, got {type(row).__name__}")
     messages = row.get("messages")
     if not isinstance(messages, list) or not messages:
         raise InputError("has no 'messages'")
-    turns = []
-    for message in messages:
-        role, content = message.get("role"), message.get("content")
-        if role not in ROLES:
-            raise InputError(f"'role' must be one of {', '.join(ROLES)}, got {role!r}")
-        if not isinstance(content, str) or not content.strip():
-            raise InputError(f"a {role} turn without text")
-        turns.append(Turn(role, content.strip(), spoken=bool(message.get("spoken", False))))
+    turns = [_parse_turn(message) for message in messages]
     conversation = [turn for turn in turns if turn.role != "system"]
     if any(turn.role != ("user", "assistant")[i % 2] for i, turn in enumerate(conversation)):
         raise InputError("turns must alternate, user first")
@@ -129,8 +126,24 @@ def parse_dialogue(row: dict[str, Any], default_id: str) -> Dialogue:
         raise InputError("only user turns can be spoken")
     category = row.get("category", "")
     if not isinstance(category, str):
-        raise InputError(f"'category' must be a string, got {category!r}")
-    return Dialogue(str(row.get("id", default_id)), tuple(turns), category)
+        raise InputError(f"'category' must be a string, got {shorten(category)}")
+    id_ = row.get("id", default_id)
+    if isinstance(id_, bool) or not isinstance(id_, str | int) or not str(id_).strip():
+        raise InputError(f"'id' must be a string or an integer, got {shorten(id_)}")
+    return Dialogue(str(id_), tuple(turns), category)
+
+
+def _parse_turn(message: Any) -> Turn:
+    if not isinstance(message, dict):
+        raise InputError(f"a message must be a JSON object, got {shorten(message)}")
+    role, content, spoken = message.get("role"), message.get("content"), message.get("spoken")
+    if not isinstance(role, str) or role not in ROLES:
+        raise InputError(f"'role' must be one of {', '.join(ROLES)}, got {shorten(role)}")
+    if not isinstance(content, str) or not content.strip():
+        raise InputError(f"a {role} turn without text")
+    if spoken is not None and not isinstance(spoken, bool):
+        raise InputError(f"'spoken' must be true or false, got {shorten(spoken)}")
+    return Turn(role, content.strip(), spoken=bool(spoken))
 
 
 def with_chain_target(dialogue: Dialogue) -> Dialogue:

@@ -17,13 +17,17 @@ import torch
 from sacrebleu.metrics import CHRF
 from torch import Tensor
 
-from data_manifests.artifact import create_output, read_json, write_json, write_json_lines
-from data_manifests.config import InputError, parse_config, run_command
+from data_manifests.artifact import create_output
+from data_manifests.atomic_write import write_json, write_json_lines
+from data_manifests.config import parse_config, run_command
 from data_manifests.error_rates import compute_error_rates
+from data_manifests.errors import InputError
+from data_manifests.json_files import read_json
 from data_manifests.manifest import Utterance, read_manifest
+from data_manifests.setting_types import ModelName, PositiveInt
 from data_manifests.twi_text import normalize_for_scoring
 from stage1_rvq.corpus_encoder import encode_utterances
-from stage1_rvq.device import DtypeName, pick_device, pick_dtype
+from stage1_rvq.device import DtypeName, describe_machine, pick_device, pick_dtype
 from stage1_rvq.gemma import AudioEncoder, load_feature_extractor
 from stage1_rvq.reader import load_reader
 from stage1_rvq.weight_quantization import QuantizeName
@@ -58,11 +62,11 @@ class EvaluateConfig:
     """a second run, trained with --target direct, reported beside it"""
     reader: Path | None = None
     """folder of stage1_rvq.train_reader: adds the cascade"""
-    gemma: str = "google/gemma-4-E4B-it"
+    gemma: ModelName = "google/gemma-4-E4B-it"
     """hub name or folder of the base model"""
-    max_new_tokens: int = 128
+    max_new_tokens: PositiveInt = 128
     """longest answer, in tokens"""
-    batch_size: int = 16
+    batch_size: PositiveInt = 16
     """questions at a time"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
@@ -113,7 +117,7 @@ def main(argv: list[str] | None = None) -> None:
     if output.is_done:
         print(config.out)
         return
-    output.record(device=str(device), dtype=str(dtype), quantize=config.quantize)
+    output.record(**describe_machine(device, dtype), quantize=config.quantize)
     questions = _embed_questions(matches, encoder, config.batch_size)
     typed = [[Turn("user", q.question)] for q in questions]
     spoken = [[Turn("user", q.question, spoken=True, frames_TD=q.frames_TD)] for q in questions]

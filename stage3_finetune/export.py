@@ -17,8 +17,11 @@ from typing import Any
 import torch
 from transformers.utils import cached_file
 
-from data_manifests.artifact import read_json, write_text
-from data_manifests.config import InputError, parse_config, run_command
+from data_manifests.atomic_write import write_text
+from data_manifests.config import parse_config, run_command
+from data_manifests.errors import InputError
+from data_manifests.json_files import read_json
+from data_manifests.setting_types import ModelName
 from stage1_rvq.export import push
 from stage1_rvq.gemma import load_feature_extractor
 from stage3_finetune.model import TARGET_KEY, load_finetuned
@@ -36,7 +39,7 @@ class ExportConfig:
     """adapter: folder of stage3_finetune.train"""
     out: Path
     """new folder: the repository"""
-    gemma: str = "google/gemma-4-E4B-it"
+    gemma: ModelName = "google/gemma-4-E4B-it"
     """hub name or folder of the Gemma 4 it was trained on"""
     dtype: str = "bfloat16"
     """what the weights are merged and stored in: bfloat16, as Gemma 4 is published, or float32

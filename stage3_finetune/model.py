@@ -15,7 +15,7 @@ from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
 from transformers.models.gemma4.modeling_gemma4 import Gemma4AudioModelOutput, Gemma4Model
 
 from data_manifests.artifact import open_input
-from data_manifests.config import InputError
+from data_manifests.errors import InputError
 from stage1_rvq.gemma import load_gemma
 from stage1_rvq.weight_quantization import QuantizeName
 

@@ -17,11 +17,21 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data_manifests.artifact import create_output, read_json_lines, write_json_lines
-from data_manifests.config import InputError, parse_config, run_command
+from data_manifests.artifact import create_output
+from data_manifests.atomic_write import write_json_lines
+from data_manifests.config import parse_config, run_command
+from data_manifests.errors import InputError
+from data_manifests.json_files import read_json_lines
 from data_manifests.manifest import DIALECTS
+from data_manifests.setting_types import (
+    ModelName,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    Seed,
+)
 from stage1_rvq.data import iterate_batches
-from stage1_rvq.device import pick_device
+from stage1_rvq.device import describe_machine, pick_device
 from stage2_speechless.model import load_speechless
 from stage2_speechless.round_trip import load_round_trip
 from stage2_speechless.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K, refuse_bad_sampling
@@ -45,31 +55,31 @@ class SpeakDialoguesConfig:
 
     dialogues: Path
     """`messages` JSONL with user turns marked "spoken": true"""
-    speechless: str
+    speechless: ModelName
     """model that speaks: folder of stage2_speechless.train, or hub name"""
     out: Path
     """new folder for dialogues_*.parquet"""
-    rvq: str | None = None
+    rvq: ModelName | None = None
     """quantiser, to read the codes back; needs --reader"""
     reader: Path | None = None
     """folder of stage1_rvq.train_reader: picks the best take, drops what it cannot read
     (--max-cer); needs --rvq"""
-    max_cer: float = 0.3
+    max_cer: NonNegativeFloat = 0.3
     """with --reader: the highest CER of a turn that is kept (0.3 = 30 %)"""
-    takes: int = 1
+    takes: PositiveInt = 1
     """times each turn is spoken; the take that the reader reads best is kept (one without an error
     ends the search), without --reader the first that ended"""
-    variants: int = 1
+    variants: PositiveInt = 1
     """times each dialogue is spoken, each time differently"""
     dialect: str = "unknown"
     """asante, akuapem, fante, unknown: how the turns are spoken"""
-    temperature: float = DEFAULT_TEMPERATURE
+    temperature: NonNegativeFloat = DEFAULT_TEMPERATURE
     """of sampling; 0 takes the most probable code"""
-    top_k: int = DEFAULT_TOP_K
+    top_k: NonNegativeInt = DEFAULT_TOP_K
     """draw from the k most probable codes; 0 draws from all"""
-    batch_size: int = 32
+    batch_size: PositiveInt = 32
     """turns generated together"""
-    seed: int = 0
+    seed: Seed = 0
     """another seed speaks the same dialogues another way"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
@@ -126,7 +136,7 @@ def main(argv: list[str] | None = None) -> None:
     ]
     if not any(turn.spoken for dialogue in copies for turn in dialogue.turns):
         raise InputError(f'--dialogues {config.dialogues}: no user turn is marked "spoken": true')
-    output.record(device=str(device), quantizer=model.config.quantizer)
+    output.record(**describe_machine(device, "float32"), quantizer=model.config.quantizer)
     kept_path, dropped_path = config.out / "kept.jsonl", config.out / "dropped.jsonl"
     kept, dropped = read_json_lines(kept_path), read_json_lines(dropped_path)
     shards = list(iterate_batches(len(copies), DIALOGUES_PER_SHARD))

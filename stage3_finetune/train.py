@@ -20,8 +20,16 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from data_manifests.artifact import create_output
 from data_manifests.config import parse_config, run_command
+from data_manifests.setting_types import (
+    ModelName,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    Probability,
+    Seed,
+)
 from stage1_rvq.codes import code_format
-from stage1_rvq.device import DtypeName, pick_device, pick_dtype, seed_step
+from stage1_rvq.device import DtypeName, describe_machine, pick_device, pick_dtype, seed_step
 from stage1_rvq.gemma import load_gemma, load_tokenizer
 from stage1_rvq.model import load_rvq
 from stage1_rvq.training_log import TrainingLog
@@ -38,41 +46,41 @@ class TrainConfig:
 
     dialogues: Path
     """folder written by stage3_finetune.speak_dialogues"""
-    rvq: str
+    rvq: ModelName
     """quantiser the dialogues' codes were made for: folder of stage1_rvq.train, or hub name"""
     out: Path
     """new folder for this run"""
-    gemma: str = "google/gemma-4-E4B-it"
+    gemma: ModelName = "google/gemma-4-E4B-it"
     """hub name or folder of an instruction-tuned Gemma 4 (E2B, E4B)"""
     target: Target = "chain"
     """chain: write the transcript, a line break, the answer; direct: the answer alone"""
-    transcribe_share: float = 0.2
+    transcribe_share: NonNegativeFloat = 0.2
     """transcription rows for every answering row"""
-    typed_share: float = 0.2
+    typed_share: NonNegativeFloat = 0.2
     """typed rows for every answering row, so that typed chat is not unlearned"""
-    lora_rank: int = 32
+    lora_rank: PositiveInt = 32
     """rank of the LoRA matrices"""
-    lora_alpha: int = 64
+    lora_alpha: PositiveInt = 64
     """scale of the LoRA matrices"""
-    lora_dropout: float = 0.05
+    lora_dropout: Probability = 0.05
     """dropout before the LoRA matrices"""
     train_embed_audio: bool = False
     """also train, in full, the linear map that leads speech into the decoder"""
-    steps: int = 2000
+    steps: PositiveInt = 2000
     """optimizer steps"""
-    batch_size: int = 4
+    batch_size: PositiveInt = 4
     """rows per forward pass and process"""
-    accumulate: int = 4
+    accumulate: PositiveInt = 4
     """forward passes per optimizer step"""
-    learning_rate: float = 2e-4
+    learning_rate: NonNegativeFloat = 2e-4
     """peak learning rate"""
-    warmup_steps: int = 50
+    warmup_steps: NonNegativeInt = 50
     """steps of linear warm-up"""
     gradient_checkpointing: bool = True
     """recompute activations in the backward pass: slower, and far less memory"""
-    save_every: int = 250
+    save_every: PositiveInt = 250
     """steps between checkpoints"""
-    seed: int = 0
+    seed: Seed = 0
     """of LoRA's start, the mixture, batches and dropout"""
     device: str = "auto"
     """auto, cpu, cuda"""
@@ -134,7 +142,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     num_spoken = sum(turn.spoken for dialogue in dialogues for turn in dialogue.turns)
     output.record(
-        device=str(device), dtype=str(dtype), quantize=config.quantize,
+        **describe_machine(device, dtype), quantize=config.quantize,
         num_dialogues=len(dialogues),
         spoken_turns={"generated_codes": num_spoken, "recordings": 0},
         chat_template_example=render_example(tokenizer),

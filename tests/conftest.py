@@ -33,7 +33,7 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's corpus, a little of it: manifests, dialogues and recordings."""
-    from data_manifests.config import InputError
+    from data_manifests.errors import InputError
     from demo import make_corpus as command
 
     out = tmp_path_factory.mktemp("corpus") / "corpus"

@@ -9,7 +9,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from data_manifests.config import InputError
+from data_manifests.errors import InputError
 
 PACKAGES = (
     "data_manifests",

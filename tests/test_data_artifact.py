@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from data_manifests.artifact import create_output, fingerprint, open_input, sha256_of_file
-from data_manifests.config import InputError
+from data_manifests.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from typing import Literal
 
 import pytest
 
-from data_manifests.config import InputError, config_as_dict, parse_config, run_command
+from data_manifests.config import config_as_dict, parse_config, run_command
+from data_manifests.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)

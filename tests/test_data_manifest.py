@@ -9,7 +9,7 @@ from miniature_corpora import common_voice_folder, tone
 
 from data_manifests import build, check
 from data_manifests.audio import audio_info, read_audio, write_wav
-from data_manifests.config import InputError
+from data_manifests.errors import InputError
 from data_manifests.manifest import Utterance, read_manifest, read_utterance_audio, write_manifest
 
 
@@ -39,8 +39,8 @@ def test_round_trip(tmp_path):
     ("changes", "message"),
     [
         ({"text": "  "}, "'text' is empty"),
-        ({"duration_s": -1}, "'duration_s' must be a positive number"),
-        ({"duration_s": "long"}, "'duration_s' must be int or float, got 'long'"),
+        ({"duration_s": -1}, "'duration_s' must be greater than 0, got -1"),
+        ({"duration_s": "long"}, "'duration_s' must be a valid number, got 'long'"),
         ({"dialect": "twi"}, "'dialect' must be one of"),
         ({"split": "valid"}, "'split' must be one of"),
         ({"speker": "x"}, "did you mean 'speaker'"),

@@ -13,7 +13,7 @@ from transformers import MimiModel
 pytest.importorskip("espeakng_loader", reason="the demo speaks through espeak-ng")
 pytest.importorskip("pystoi", reason="the codec is judged by STOI")
 
-from data_manifests.config import InputError
+from data_manifests.errors import InputError
 from demo import evaluate_mimi, mimi_speech, train_mimi
 from demo.mimi_losses import LatentProbes, SpectralLoss
 from demo.mimi_model import build_mimi, copy_mimi, save_mimi

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, run
 
-from data_manifests.config import InputError
+from data_manifests.errors import InputError
 from demo import synthesizer as command
 from demo.synthesizer import PhonemesDroppedError, Synthesizer, check_echo, to_espeak_input
 from demo.twi_phonemes import IPA_OF, phonemize, to_phonemes

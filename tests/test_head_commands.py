@@ -11,7 +11,7 @@ from conftest import run
 from head_world import QUESTION, SMALL, make_head, make_states, models
 from safetensors.torch import load_file
 
-from data_manifests.config import InputError
+from data_manifests.errors import InputError
 from data_manifests.manifest import read_manifest, write_manifest
 from speech_head import evaluate, speak, states, train
 from speech_head.answer import answer_states

@@ -12,7 +12,7 @@ import soundfile
 import torch
 from head_world import CPU, models
 
-from data_manifests.config import InputError
+from data_manifests.errors import InputError
 from speech_head import generate, preflight, preflight_checks, preflight_gemma
 from speech_head.preflight_checks import (
     load_sounds,

@@ -11,7 +11,7 @@ import torch
 from conftest import run
 from head_world import ANSWER, QUESTION, models
 
-from data_manifests.config import InputError
+from data_manifests.errors import InputError
 from speech_head import chat, generate, speak
 from speech_head.answer import answer_states
 from speech_head.generate import Speech, tokenize_within_limit

@@ -8,7 +8,7 @@ import pytest
 import torch
 from peft import get_peft_model
 
-from data_manifests.config import InputError
+from data_manifests.errors import InputError
 from demo.gemma_tokenizer import special_token_ids, train_tokenizer
 from demo.grammar import all_questions
 from speech_head.answer import (

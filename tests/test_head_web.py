@@ -16,7 +16,7 @@ import soundfile
 from conftest import run
 from head_world import ANSWER, QUESTION, models
 
-from data_manifests.config import InputError
+from data_manifests.errors import InputError
 from speech_head import generate, web
 from speech_head.generate import Speech
 from speech_head.live_sound import LiveSound

@@ -9,7 +9,7 @@ import soundfile
 import torch
 from conftest import run
 
-from data_manifests.config import InputError
+from data_manifests.errors import InputError
 from data_manifests.manifest import read_manifest
 from stage1_rvq import (
     compare_codes,
@@ -22,9 +22,10 @@ from stage1_rvq import (
     transcribe,
 )
 from stage1_rvq.checkpoint import list_checkpoints
-from stage1_rvq.codes import CodeFormat, read_code_format, read_codes, write_codes
+from stage1_rvq.codes import read_code_format, read_codes, write_codes
 from stage1_rvq.data import EmbeddingFolder, ShuffledBatches
 from stage1_rvq.gemma import count_audio_tokens
+from stage1_rvq.parquet_files import CodeFormat
 from stage1_rvq.reader import load_reader
 
 TRAIN = ("--codebook-size", 16, "--num-codebooks", 4, "--batch-frames", 256, "--device", "cpu")

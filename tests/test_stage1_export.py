@@ -12,8 +12,10 @@ from huggingface_hub import HfApi, ModelCard
 from safetensors.torch import save_file
 from test_stage1_published import CPU, draw_frames, make_rvq
 
-from data_manifests.artifact import create_output, read_json, write_json
-from data_manifests.config import InputError
+from data_manifests.artifact import OutputFolder, create_output
+from data_manifests.atomic_write import write_json
+from data_manifests.errors import InputError
+from data_manifests.json_files import read_json
 from data_manifests.manifest import Utterance, write_manifest
 from stage1_rvq import checkpoint, embed, evaluate, export, train
 from stage1_rvq.data import EmbeddingFolder
@@ -54,7 +56,7 @@ def write_embeddings(out, frames_ND):
     )
     save_file({"frame_scale": torch.linspace(0.5, 2.0, 24)}, config.out / "encoder.safetensors")
     rows = list(zip(utterances, frames_ND.bfloat16().split(40), strict=True))
-    embed._write_shard(config.out / "shard_00000.jsonl", rows)
+    embed._write_shard(config.out / "shard_00000.jsonl", rows, rows[0][1].shape[1])
     output.finish()
     return config.out
 
@@ -87,6 +89,7 @@ def test_a_changed_manifest_is_not_taken_for_the_one_trained_on(embeddings, tmp_
     settings = read_json(copy / "config.json")
     (tmp_path / "other.jsonl").write_text("{}\n")
     write_json(copy / "config.json", {**settings, "manifest": str(tmp_path / "other.jsonl")})
+    OutputFolder(copy, is_done=True).finish()  # lists its files anew
     assert describe_training_data(EmbeddingFolder(copy)).corpus_hours == {}
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from data_manifests.config import InputError
+from data_manifests.errors import InputError
 from stage1_rvq.audio_tower import fast_cpu_forward, stock_forward
 from stage1_rvq.device import pick_device, pick_dtype
 from stage1_rvq.gemma import (

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from data_manifests.artifact import write_json
-from data_manifests.config import InputError
+from data_manifests.atomic_write import write_json
+from data_manifests.errors import InputError
 from stage1_rvq import checkpoint
 from stage1_rvq.model import RVQConfig, SpeechRVQ, load_rvq
 from stage1_rvq.published import read_published, write_published
@@ -173,9 +173,13 @@ def test_files_that_are_no_checkpoint(published):
         with pytest.raises(InputError, match=message) as caught:
             load_rvq(str(published), device=CPU)
         assert "\n" not in str(caught.value)
-    for checkpoint_ in ({"model": {}}, {"rvq": {"lr": 1.0}}, [torch.zeros(2)]):
+    for checkpoint_, message in (
+        ({"model": {}}, "no state dict under 'rvq'"),
+        ({"rvq": {"lr": 1.0}}, "no state dict under 'rvq'"),
+        ([torch.zeros(2)], "expected a dict, got list"),
+    ):
         torch.save(checkpoint_, path)
-        with pytest.raises(InputError, match="no state dict under 'rvq'"):
+        with pytest.raises(InputError, match=message):
             load_rvq(str(published), device=CPU)
 
 
@@ -190,7 +194,7 @@ def test_checkpoints_that_do_not_fit(rvq, tmp_path, capsys):
             (state, {"rvq_num_quantizers": 4}, "codebook 3 of 4 is missing"),
             (state, {"rvq_dim": 32}, r"embed\S* is \[1, 16, 24\], .* says \[1, 16, 32\]"),
             (state, {"rvq_codebook_size": 8}, r"cluster_size is \[1, 16\], .* says \[1, 8\]"),
-            (state, {"rvq_dim": "24"}, "'rvq_dim' must be a positive integer, got '24'"),
+            (state, {"rvq_dim": "24"}, "'rvq_dim' must be a valid integer, got '24'"),
             ({**state, "mix.weight": square}, {}, r"mix\.weight \[24, 24\] would change codes"),
             ({**state, "norm.bias": square[0]}, {}, r"norm\.bias \[24\] would change codes"),
             ({**state, "a.in.weight": square, "b.in.weight": square}, {}, "both a.in.weight and"),

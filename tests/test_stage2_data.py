@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from data_manifests.config import InputError
+from data_manifests.errors import InputError
 from stage1_rvq.codes import (
     CodedUtterance,
     code_format,

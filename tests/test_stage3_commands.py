@@ -11,11 +11,13 @@ from conftest import run
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, Gemma4ForConditionalGeneration
 
-from data_manifests.artifact import read_json_lines
-from data_manifests.config import InputError
-from stage1_rvq.codes import CodedUtterance, CodeFormat, code_format, write_codes
+from data_manifests.artifact import OutputFolder
+from data_manifests.errors import InputError
+from data_manifests.json_files import read_json_lines
+from stage1_rvq.codes import CodedUtterance, code_format, write_codes
 from stage1_rvq.gemma import load_gemma
 from stage1_rvq.model import RVQConfig, SpeechRVQ
+from stage1_rvq.parquet_files import CodeFormat
 from stage2_speechless import train as train_speechless
 from stage3_finetune import chat, evaluate, export, speak_dialogues, train
 from stage3_finetune.data import read_spoken_dialogues
@@ -115,7 +117,7 @@ def test_dialogues_are_spoken_on_where_a_run_was_killed(world, corpus, tmp_path,
         assert resumed == straight
     for path in written:
         path.unlink()
-    with pytest.raises(InputError, match="no dialogues_"):
+    with pytest.raises(InputError, match="which 'done' lists, is gone"):
         spoken_codes(tmp_path / "run")
 
 
@@ -286,6 +288,7 @@ def exported(finetune, tiny_models, tmp_path_factory):
         for name, value in load_file(adapter / "adapter_model.safetensors").items()
     }
     save_file(weights, adapter / "adapter_model.safetensors", metadata={"format": "pt"})
+    OutputFolder(folder / "finetune", is_done=True).finish()  # lists its files anew
     words = ("--gemma", tiny_models / "gemma", "--finetune", folder / "finetune")
     out = folder / "repository"
     assert run(export.main, *words, "--dtype", "float32", "--out", out) == f"{out}\n"

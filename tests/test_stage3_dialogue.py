@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from data_manifests.config import InputError
+from data_manifests.errors import InputError
 from stage3_finetune.data import TRANSCRIBE_PROMPT, as_task, collate
 from stage3_finetune.dialogue import (
     NO_LABEL,

@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 import torch
 
-from data_manifests.config import InputError
+from data_manifests.errors import InputError
 from stage1_rvq import weight_quantization as module
 from stage1_rvq.gemma import load_gemma
 from stage3_finetune.memory import load_gemma_config, plan_memory

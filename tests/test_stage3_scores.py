@@ -5,7 +5,7 @@ import json
 import pytest
 from conftest import run
 
-from data_manifests.config import InputError
+from data_manifests.errors import InputError
 from stage3_finetune import build_dialogues, evaluate
 
 

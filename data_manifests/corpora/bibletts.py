@@ -8,9 +8,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data_manifests.audio import audio_info
-from data_manifests.config import InputError
 from data_manifests.corpora.dialect_names import find_dialects
 from data_manifests.corpora.recording import Recording, ReportDropped
+from data_manifests.errors import InputError
 from data_manifests.manifest import Utterance
 from data_manifests.twi_text import is_speakable, normalize_for_training
 

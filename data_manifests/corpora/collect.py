@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data_manifests.config import InputError
 from data_manifests.corpora.recording import Recording
+from data_manifests.errors import InputError
 from data_manifests.manifest import Utterance
 from data_manifests.twi_dialects import guess_dialect
 

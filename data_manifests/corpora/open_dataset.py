@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from data_manifests.config import InputError
+from data_manifests.errors import InputError
 
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
 

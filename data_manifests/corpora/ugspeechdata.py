@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from data_manifests.audio import audio_info
-from data_manifests.config import InputError
 from data_manifests.corpora.delimited_table import read_delimited_table
 from data_manifests.corpora.recording import Recording, ReportDropped
+from data_manifests.errors import InputError
 from data_manifests.manifest import Utterance
 from data_manifests.twi_text import is_speakable, normalize_for_training
 

@@ -1,0 +1,73 @@
+"""Types of settings and of values in files: what is a sound number, name or path.
+
+    steps: PositiveInt = 20_000
+    gemma: ModelName = "google/gemma-4-E4B-it"
+
+Pydantic reads these annotations: `config.parse_config` checks every flag against them, and
+`schema.check` every value of a file. A static type checker sees plain `int`, `float` and `str`.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+MAX_NAME_BYTES = 255  # of one file or folder name: NAME_MAX of Linux and macOS
+MAX_PATH_BYTES = 4095  # PATH_MAX of Linux, without its closing zero
+
+
+def refuse_impossible_path(path: Path) -> Path:
+    """The path, unless no file system can hold it.
+
+    Raises:
+        ValueError: it holds a NUL or text that is not Unicode, or is too long.
+    """
+    try:
+        encoded = str(path).encode()
+    except UnicodeEncodeError:
+        raise ValueError("must be a path in UTF-8") from None
+    if b"\0" in encoded:
+        raise ValueError("must be a path, and holds a NUL character")
+    if len(encoded) > MAX_PATH_BYTES or max(map(len, encoded.split(b"/"))) > MAX_NAME_BYTES:
+        raise ValueError(f"must be a path, and is too long ({len(encoded)} bytes)")
+    return path
+
+
+def _refuse_impossible_name(name: str) -> str:
+    if not name.strip():
+        raise ValueError("must be a folder or a hub name, and is empty")
+    refuse_impossible_path(Path(name))
+    return name
+
+
+def _refuse_surrogates(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must be Unicode text, and holds half of a surrogate pair") from None
+    return text
+
+
+# Counts and sizes. The upper limits are far beyond any use: they stop a slip of the keyboard before
+# it asks for a terabyte.
+PositiveInt = Annotated[int, Field(ge=1, le=10**9)]
+NonNegativeInt = Annotated[int, Field(ge=0, le=10**9)]
+LayerWidth = Annotated[int, Field(ge=1, le=2**16)]
+NumLayers = Annotated[int, Field(ge=1, le=1000)]
+LayerPosition = Annotated[int, Field(ge=-1000, le=-1)]  # -1 is the last layer
+NumCodebooks = Annotated[int, Field(ge=1, le=64)]
+CodebookSize = Annotated[int, Field(ge=2, le=2**20)]
+NumWorkers = Annotated[int, Field(ge=0, le=256)]
+Port = Annotated[int, Field(ge=1, le=65_535)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+SampleRate = Annotated[int, Field(ge=1, le=1_000_000)]  # hertz
+
+FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]  # of something, in (0, 1]
+Probability = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]  # below 1: never of all
+
+UnicodeText = Annotated[str, AfterValidator(_refuse_surrogates)]
+# A local folder or file, or a name on the Hugging Face hub.
+ModelName = Annotated[str, AfterValidator(_refuse_impossible_name)]

@@ -1,0 +1,122 @@
+"""Tensors on disk: safetensors, written aside and renamed, read only as what they should be.
+
+save_tensors(path, {"frames": frames_ND})
+tensors = read_tensors(path, {"frames": TensorKind(torch.bfloat16, (None, 1024))})
+"""
+
+import pickle
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from data_manifests.atomic_write import written_aside
+from data_manifests.errors import InputError
+from data_manifests.schema import as_mapping
+
+
+@dataclass(frozen=True)
+class TensorKind:
+    """What a tensor must be.
+
+    Attributes:
+        dtype: its type.
+        shape: its lengths; None where any will do.
+    """
+
+    dtype: torch.dtype
+    shape: tuple[int | None, ...]
+
+    def fits(self, tensor: Tensor) -> bool:
+        """Whether a tensor is of this kind."""
+        return (
+            tensor.dtype == self.dtype
+            and tensor.ndim == len(self.shape)
+            and all(
+                wanted in (None, found)
+                for wanted, found in zip(self.shape, tensor.shape, strict=True)
+            )
+        )
+
+    def __str__(self) -> str:
+        lengths = ", ".join("any" if length is None else str(length) for length in self.shape)
+        return f"{self.dtype} [{lengths}]"
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file; WriteError where the machine refuses."""
+    with written_aside(path, raised_by_writer=(SafetensorError,)) as aside:
+        save_file(dict(tensors), aside)
+
+
+def read_tensors(path: Path, kinds: Mapping[str, TensorKind] | None = None) -> dict[str, Tensor]:
+    """Read a safetensors file; tensors are mapped into memory, not copied.
+
+    Args:
+        path: the file.
+        kinds: the tensors it must hold, and no other; None takes what there is.
+
+    Raises:
+        InputError: it cannot be read, or holds other tensors.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
+    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+        raise InputError(f"{path}: cannot be read: {_first_line(error)}") from None
+    if kinds is None:
+        return tensors
+    if tensors.keys() != kinds.keys():
+        raise InputError(f"{path}: holds {sorted(tensors)}, expected {sorted(kinds)}")
+    for name, kind in kinds.items():
+        if not kind.fits(tensors[name]):
+            found = f"{tensors[name].dtype} {list(tensors[name].shape)}"
+            raise InputError(f"{path}: {name!r} is {found}, expected {kind}")
+    return tensors
+
+
+def read_pickled_tensors(path: Path) -> dict[str, Any]:
+    """Read a file of `torch.save` that holds tensors and plain values: nothing in it is run.
+
+    Raises:
+        InputError: it cannot be read, or its pickle wants to run something.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # torch's message advises, over many lines, to switch the check off.
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f"its pickle wants to run {named[1]}" if named else "not a checkpoint of tensors"
+        raise InputError(f"{path}: refused: {reason}") from None
+    except EOFError:
+        raise InputError(f"{path}: cannot be read: empty file") from None
+    except Exception as error:  # a damaged pickle makes torch's reader stumble in any way
+        raise InputError(f"{path}: cannot be read, cut short? ({_first_line(error)})") from None
+    return dict(as_mapping(state, where=str(path)))
+
+
+def refuse_non_finite_weights(
+    weights: nn.Module | Iterable[tuple[str, Tensor]], *, where: str
+) -> None:
+    """InputError where a parameter holds NaN or infinity: whoever loads such weights hears noise.
+
+    Args:
+        weights: a module, of which parameters are looked at (buffers may hold an infinite limit),
+            or names and tensors.
+        where: the file or folder, for the message.
+    """
+    named = weights.named_parameters() if isinstance(weights, nn.Module) else weights
+    for name, tensor in named:
+        # One number a tensor: a sum is finite only where every element is (or float64 overflows).
+        if tensor.is_floating_point() and not tensor.detach().double().sum().isfinite():
+            raise InputError(f"{where}: {name} holds NaN or infinity; the weights are spoilt")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].split(". ")[0]
