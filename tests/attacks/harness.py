@@ -170,9 +170,9 @@ class _Process:
         os.dup2(reader, 0)
         for stream, name in ((1, "stdout"), (2, "stderr")):
             os.dup2(os.open(self.folder / name, os.O_CREAT | os.O_WRONLY, 0o644), stream)
-        sys.stdin = open(0, encoding="utf-8", closefd=False)
-        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
-        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)
+        sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
         sys.argv = [self.case.command, *self.case.words]
         code = 1
         try:
