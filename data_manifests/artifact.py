@@ -184,12 +184,20 @@ def open_input(folder: Path, *, made_by: str, flag: str) -> dict[str, Any]:
     return read_json(folder / "config.json")
 
 
-def refuse_unfinished(folder: Path, *, flag: str, made_by: str = "its command") -> FinishedFiles:
+def refuse_unfinished(
+    folder: Path, *, flag: str, made_by: str = "its command", only: str | None = None
+) -> None:
     """InputError where a folder is not finished, or its files are not those that `done` lists.
 
     Sizes are compared of all files, contents of those up to 64 MiB. A file that `done` does not
     list is no error here: notes may lie in the folder (`list_files` refuses one that would be
     read).
+
+    Args:
+        folder: written by one of our commands.
+        flag: that named it, for the message.
+        made_by: dotted name of that command, for the message.
+        only: the one file that will be read, where the folder holds others by the thousand.
     """
     if not (folder / "done").exists():
         raise InputError(
@@ -197,6 +205,8 @@ def refuse_unfinished(folder: Path, *, flag: str, made_by: str = "its command") 
         )
     finished = read_json_as(folder / "done", FinishedFiles)
     for name, facts in finished.files.items():
+        if only not in (None, name):
+            continue
         path = folder / name
         if not path.is_file():
             raise InputError(f"{flag} {folder} is incomplete: {name}, which 'done' lists, is gone")
@@ -209,7 +219,6 @@ def refuse_unfinished(folder: Path, *, flag: str, made_by: str = "its command") 
                 f"{flag} {folder}: {name} is not what was written (its size or content differs from"
                 " 'done'); copy the folder again, or make it again"
             )
-    return finished
 
 
 def list_files(folder: Path, pattern: str, *, flag: str) -> list[Path]:
