@@ -30,9 +30,9 @@ from data_manifests.corpus_statistics import format_table
 from data_manifests.defects import examine
 from data_manifests.errors import InputError
 from data_manifests.json_files import read_json
-from data_manifests.manifest import read_manifest
+from data_manifests.manifest import Utterance, read_manifest
 from data_manifests.manifest_totals import ManifestTotals
-from data_manifests.ordered_map import map_in_order
+from data_manifests.ordered_map import WorkerDied, map_in_order
 from data_manifests.setting_types import NumWorkers
 
 NUM_CHARACTERS_SHOWN = 8
@@ -132,10 +132,18 @@ def check_manifest(config: CheckConfig) -> ManifestTotals:
             desc="check",
             unit=" utterances",
         )
-        for utterance, examination in rows:
-            problem = totals.add(utterance, examination)
-            if cleaned is not None:
-                cleaned.add(utterance, problem)
+        try:
+            for utterance, examination in rows:
+                problem = totals.add(utterance, examination)
+                if cleaned is not None:
+                    cleaned.add(utterance, problem)
+        except WorkerDied as error:
+            utterances = [item for item in error.items if isinstance(item, Utterance)]
+            raise InputError(
+                f"a process that decodes audio died (killed, or libsndfile crashed) between "
+                f"{utterances[0].origin} and {utterances[-1].origin}; take out the recording that "
+                "it cannot read, or give the command more memory"
+            ) from None
     return totals
 
 

@@ -13,8 +13,10 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from data_manifests.artifact import is_output_folder, refuse_unfinished
 from data_manifests.atomic_write import write_text
@@ -29,12 +31,12 @@ from data_manifests.errors import InputError
 from data_manifests.hash_set import HashSet, hash_text
 from data_manifests.json_files import read_lines
 from data_manifests.schema import check_json
-from data_manifests.setting_types import (
-    NonNegativeFloat,
-    PositiveFloat,
-    SampleRate,
-    refuse_impossible_path,
-)
+from data_manifests.setting_types import SampleRate, refuse_impossible_path
+
+# No file of speech is as long as a day; `audio.MAX_DURATION_S` limits what is decoded.
+MAX_FILE_S = 86_400.0
+DurationSeconds = Annotated[float, Field(gt=0, le=MAX_FILE_S)]
+StartSeconds = Annotated[float, Field(ge=0, le=MAX_FILE_S)]
 
 DIALECTS = ("asante", "akuapem", "fante", "unknown")
 SPLITS = ("train", "dev", "test")
@@ -47,13 +49,13 @@ class Utterance:
     id: str
     audio: str
     text: str
-    duration_s: PositiveFloat
+    duration_s: DurationSeconds
     speaker: str
     dialect: str
     corpus: str
     split: str
     license: str
-    start_s: NonNegativeFloat | None = None
+    start_s: StartSeconds | None = None
     sample_rate_hz: SampleRate | None = None
     dialect_guess: str | None = None
     # Where the row was read, e.g. "data/train.jsonl:12"; for messages only, never written.
@@ -63,6 +65,8 @@ class Utterance:
         for name in ("id", "audio", "text", "speaker", "corpus"):
             if not getattr(self, name).strip():
                 raise InputError(f"{name!r} is empty")
+        if not 0 < self.duration_s <= MAX_FILE_S:
+            raise InputError(f"'duration_s' must be in (0, {MAX_FILE_S:.0f}], got {self.duration_s}")
         try:
             refuse_impossible_path(Path(self.audio))
         except ValueError as error:
