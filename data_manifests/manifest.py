@@ -33,6 +33,7 @@ from data_manifests.json_files import read_lines
 from data_manifests.schema import check_json
 from data_manifests.setting_types import SampleRate, refuse_impossible_path
 
+MIN_FILE_S = 0.001
 # No file of speech is as long as a day; `audio.MAX_DURATION_S` limits what is decoded.
 MAX_FILE_S = 86_400.0
 DurationSeconds = Annotated[float, Field(gt=0, le=MAX_FILE_S)]
@@ -65,8 +66,10 @@ class Utterance:
         for name in ("id", "audio", "text", "speaker", "corpus"):
             if not getattr(self, name).strip():
                 raise InputError(f"{name!r} is empty")
-        if not 0 < self.duration_s <= MAX_FILE_S:
-            raise InputError(f"'duration_s' must be in (0, {MAX_FILE_S:.0f}], got {self.duration_s}")
+        if not MIN_FILE_S <= self.duration_s <= MAX_FILE_S:
+            raise InputError(
+                f"'duration_s' must be in [{MIN_FILE_S}, {MAX_FILE_S:.0f}], got {self.duration_s}"
+            )
         try:
             refuse_impossible_path(Path(self.audio))
         except ValueError as error:

@@ -15,6 +15,7 @@ key may stand in an object twice.
 import dataclasses
 import functools
 import json
+from collections import Counter
 from collections.abc import Hashable, Mapping
 from typing import Any, TypeVar, cast
 
@@ -79,8 +80,7 @@ def parse_json(text: str | bytes, *, where: str) -> Any:
 def _refuse_equal_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)
         raise ValueError(f"the key {shorten(twice)} is there twice")
     return values
 
