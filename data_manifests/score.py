@@ -20,6 +20,9 @@ from data_manifests.json_files import MAX_FILE_BYTES, refuse_other_encoding
 from data_manifests.regular_files import read_regular
 from data_manifests.setting_types import Seed
 
+# Several hours of speech. The time to align two lines grows with the square of their length.
+MAX_LINE_BYTES = 200_000
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreConfig:
@@ -74,7 +77,8 @@ def read_lines(path: Path, *, flag: str = "") -> list[str]:
         flag: that named it, for the message where it cannot be read.
 
     Raises:
-        InputError: the file is missing, unreadable, over 1 GiB, empty, compressed or not UTF-8.
+        InputError: the file is missing, unreadable, over 1 GiB, empty, compressed or not UTF-8, or
+            has a line of over 200,000 bytes.
     """
     content = read_regular(path, max_bytes=MAX_FILE_BYTES, flag=flag)
     refuse_other_encoding(content[:4], path)
@@ -83,6 +87,8 @@ def read_lines(path: Path, *, flag: str = "") -> list[str]:
         raise InputError(f"{path}: empty; expected one utterance a line")
     lines = []
     for number, line in enumerate(content.removesuffix(b"\n").split(b"\n"), start=1):
+        if len(line) > MAX_LINE_BYTES:
+            raise InputError(f"{path}: line {number} has {len(line)} bytes, one utterance is less")
         try:
             lines.append(line.removesuffix(b"\r").decode("utf-8"))
         except UnicodeDecodeError as error:
