@@ -38,6 +38,8 @@ MIN_FILE_S = 0.001
 MAX_FILE_S = 86_400.0
 DurationSeconds = Annotated[float, Field(gt=0, le=MAX_FILE_S)]
 StartSeconds = Annotated[float, Field(ge=0, le=MAX_FILE_S)]
+# Names stand in tables, plots and messages; a text is what is said in one recording.
+MAX_CHARACTERS = {"id": 1000, "speaker": 1000, "corpus": 200, "license": 200, "text": 100_000}
 
 DIALECTS = ("asante", "akuapem", "fante", "unknown")
 SPLITS = ("train", "dev", "test")
@@ -66,6 +68,11 @@ class Utterance:
         for name in ("id", "audio", "text", "speaker", "corpus"):
             if not getattr(self, name).strip():
                 raise InputError(f"{name!r} is empty")
+        for name, most in MAX_CHARACTERS.items():
+            if len(getattr(self, name)) > most:
+                raise InputError(
+                    f"{name!r} has {len(getattr(self, name))} characters, at most {most}"
+                )
         if not MIN_FILE_S <= self.duration_s <= MAX_FILE_S:
             raise InputError(
                 f"'duration_s' must be in [{MIN_FILE_S}, {MAX_FILE_S:.0f}], got {self.duration_s}"

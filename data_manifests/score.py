@@ -15,7 +15,7 @@ from pathlib import Path
 from data_manifests.atomic_write import write_json_lines
 from data_manifests.config import parse_config, run_command
 from data_manifests.error_rates import UtteranceErrors, align_utterances, pool_error_rates
-from data_manifests.errors import InputError
+from data_manifests.errors import InputError, describe_os_error
 from data_manifests.json_files import MAX_FILE_BYTES, refuse_other_encoding
 from data_manifests.regular_files import read_regular
 from data_manifests.setting_types import Seed
@@ -59,7 +59,11 @@ def main(argv: list[str] | None = None) -> None:
     utterances = align_utterances(references, hypotheses, normalize=config.normalize)
     rates = pool_error_rates(utterances, normalize=config.normalize, seed=config.seed)
     if config.per_utterance is not None:
-        write_per_utterance(config.per_utterance, utterances)
+        try:
+            write_per_utterance(config.per_utterance, utterances)
+        except OSError as error:
+            reason = describe_os_error(error)
+            raise InputError(f"--per-utterance cannot be written: {reason}") from None
         print(f"wrote {config.per_utterance}", file=sys.stderr)
     if config.json:
         print(json.dumps(rates.as_dict(), indent=2, ensure_ascii=False))
