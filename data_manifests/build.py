@@ -168,6 +168,8 @@ def main(argv: list[str] | None = None) -> None:
         with_own_splits=CORPORA_WITH_OWN_SPLITS,
         max_hours=hours_of(config.max_hours),
     )
+    if not corpus.utterances:
+        raise InputError("nothing is left to put into a manifest: --max-hours is too low")
     dropped += _rows_left_out(corpus)
     chosen = [*corpus.utterances, *corpus.seen_prompts]
     written = {u.id: u for u in write_audio(config.out, chosen, recordings)}

@@ -3,8 +3,6 @@
 Every case is a manifest of four recordings, one of which is bad.
 """
 
-import functools
-import io
 import json
 import os
 import random
@@ -16,19 +14,20 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from tests.attacks.audio_files import (
+    FORMATS,
+    LIARS,
+    ODD_SAMPLES,
+    RATE_HZ,
+    SECONDS,
+    as_file,
+    encoded,
+)
 from tests.attacks.harness import Case
 from tests.attacks.mutations import draw, mutate, rows_there
 
 KIND = "audio"
-RATE_HZ = 16_000
-SECONDS = 2.0
 TEXTS = ("Me din de Ama.", "Wo ho te sɛn?", "Medaase paa.", "Kofi kɔ sukuu.")
-FORMATS = {
-    "wav": ("WAV", "PCM_16"), "float.wav": ("WAV", "FLOAT"), "flac": ("FLAC", "PCM_16"),
-    "ogg": ("OGG", "VORBIS"), "opus": ("OGG", "OPUS"), "mp3": ("MP3", "MPEG_LAYER_III"),
-    "aiff": ("AIFF", "PCM_16"), "w64": ("W64", "PCM_16"), "au": ("AU", "PCM_16"),
-    "caf": ("CAF", "PCM_16"), "adpcm.wav": ("WAV", "IMA_ADPCM"), "rf64": ("RF64", "PCM_24"),
-}  # fmt: skip
 COMMANDS = (
     ("data_manifests.check", ("--out", "out")),
     ("data_manifests.check", ("--out", "out", "--fix")),
@@ -82,7 +81,7 @@ def _write_manifest(make: MakeBad, folder: Path, rng: random.Random) -> None:
         if number == bad:
             audio = make(folder, rng)
         else:
-            (folder / audio).write_bytes(_encoded("wav", number))
+            (folder / audio).write_bytes(encoded("wav", number))
         row = {
             "id": f"u{number}", "audio": audio, "text": text, "duration_s": SECONDS,
             "speaker": "s", "dialect": "asante", "corpus": "noise", "split": "train",
@@ -95,7 +94,7 @@ def _write_manifest(make: MakeBad, folder: Path, rng: random.Random) -> None:
 def write_recordings(folder: Path) -> None:
     """Four sound recordings: 0.wav, 1.wav, ..."""
     for number in range(len(TEXTS)):
-        (folder / f"{number}.wav").write_bytes(_encoded("wav", number))
+        (folder / f"{number}.wav").write_bytes(encoded("wav", number))
 
 
 def _check_report(folder: Path) -> str:
@@ -154,26 +153,9 @@ def _check_embeddings(folder: Path) -> str:
     return "NaN among the embeddings" if ((frames & 0x7F80) == 0x7F80).any() else ""
 
 
-@functools.cache
-def _encoded(extension: str, number: int = 9, rate_hz: int = RATE_HZ) -> bytes:
-    """Two seconds of noise; another for every number."""
-    if extension == "opus":
-        rate_hz = 48_000
-    rng = np.random.default_rng(number)
-    samples = (0.1 * rng.standard_normal(round(SECONDS * rate_hz))).clip(-0.9, 0.9)
-    return _as_file(samples.astype(np.float32), extension, rate_hz)
-
-
-def _as_file(samples: np.ndarray, extension: str, rate_hz: int = RATE_HZ) -> bytes:
-    file = io.BytesIO()
-    container, subtype = FORMATS[extension]
-    soundfile.write(file, samples, rate_hz, format=container, subtype=subtype)
-    return file.getvalue()
-
-
 def _damaged(extension: str, folder: Path, rng: random.Random) -> str:
     name = f"bad.{extension}"
-    (folder / name).write_bytes(mutate(_encoded(extension), rng))
+    (folder / name).write_bytes(mutate(encoded(extension), rng))
     return name
 
 
@@ -226,33 +208,12 @@ ODD_NAMES = (
 
 def _named(name: str, folder: Path, rng: random.Random) -> str:
     if name not in (".", "..") and len(name.encode()) <= 255:
-        (folder / name).write_bytes(_encoded("wav"))
+        (folder / name).write_bytes(encoded("wav"))
     return name
 
 
-def _noise(num_samples: int = 32_000) -> np.ndarray:
-    return (0.1 * np.random.default_rng(9).standard_normal(num_samples)).astype(np.float32)
-
-
-def _with(value: float, *, everywhere: bool = False) -> np.ndarray:
-    samples = _noise()
-    samples[slice(None) if everywhere else 100] = value
-    return samples
-
-
-ODD_SAMPLES = {
-    "one sample": _noise(1), "no sample": _noise(0), "160 samples": _noise(160),
-    "a NaN": _with(np.nan), "all NaN": _with(np.nan, everywhere=True), "infinity": _with(np.inf),
-    "minus infinity": _with(-np.inf), "huge": _with(3e38), "all huge": _with(3e38, everywhere=True),
-    "1e30": _with(1e30), "integers as floats": 32_768 * _noise(), "silent": 0 * _noise(),
-    "denormal": 1e-40 * _noise(), "constant": _with(0.5, everywhere=True),
-    "64 channels": np.repeat(_noise()[:, None], 64, axis=1),
-    "1024 channels": np.repeat(_noise(4_000)[:, None], 1024, axis=1),
-}  # fmt: skip
-
-
 def _sampled(samples: np.ndarray, folder: Path, rng: random.Random) -> str:
-    (folder / "bad.wav").write_bytes(_as_file(samples, "float.wav"))
+    (folder / "bad.wav").write_bytes(as_file(samples, "float.wav"))
     return "bad.wav"
 
 
@@ -262,108 +223,11 @@ def _content(make: Callable[[], bytes], folder: Path, rng: random.Random) -> str
 
 
 def _misnamed(extension: str, other: str, folder: Path, rng: random.Random) -> str:
-    (folder / f"bad.{other}").write_bytes(_encoded(extension))
+    (folder / f"bad.{other}").write_bytes(encoded(extension))
     return f"bad.{other}"
 
 
 def _cut(extension: str, folder: Path, rng: random.Random) -> str:
-    content = _encoded(extension)
+    content = encoded(extension)
     (folder / f"bad.{extension}").write_bytes(content[: rng.randrange(len(content))])
     return f"bad.{extension}"
-
-
-def _patched(extension: str, find: bytes, offset: int, value: bytes) -> bytes:
-    """A file with some bytes of its header replaced, at an offset behind a mark."""
-    content = bytearray(_encoded(extension))
-    place = content.index(find) + offset
-    content[place : place + len(value)] = value
-    return bytes(content)
-
-
-def _flac_claiming(
-    *, rate_hz: int = RATE_HZ, num_samples: int = 32_000, channels: int = 1
-) -> bytes:
-    # STREAMINFO: 20 bits of rate, 3 of channels, 5 of bits a sample, 36 of length.
-    fields = rate_hz << 44 | (channels - 1) << 41 | 15 << 36 | num_samples
-    return _patched("flac", b"fLaC", 18, fields.to_bytes(8, "big"))
-
-
-def _ogg_claiming(extension: str, num_samples: int) -> bytes:
-    """The last page says that so many samples came before its end; its checksum is right."""
-    content = bytearray(_encoded(extension))
-    last = content.rindex(b"OggS")
-    content[last + 6 : last + 14] = struct.pack("<q", num_samples)
-    content[last + 22 : last + 26] = bytes(4)
-    content[last + 22 : last + 26] = struct.pack("<I", _ogg_checksum(content[last:]))
-    return bytes(content)
-
-
-def _ogg_checksum(page: bytes) -> int:
-    checksum = 0
-    for byte in page:
-        checksum ^= byte << 24
-        for _ in range(8):
-            checksum = (checksum << 1 ^ (0x04C11DB7 if checksum & 0x80000000 else 0)) & 0xFFFFFFFF
-    return checksum
-
-
-def _u32(number: int) -> bytes:
-    return struct.pack("<I", number)
-
-
-LIARS: dict[str, Callable[[], bytes]] = {
-    **{
-        f"flac of {number} samples": partial(_flac_claiming, num_samples=number)
-        for number in (0, 1, 2**16, 2**31, 2**35, 2**36 - 1)
-    },
-    **{
-        f"flac of {rate_hz} Hz": partial(_flac_claiming, rate_hz=rate_hz)
-        for rate_hz in (0, 1, 100, 8_000, 655_350, 2**20 - 1)
-    },
-    "flac of 8 channels": partial(_flac_claiming, channels=8),
-    "flac of 1 Hz and 2^35 samples": partial(_flac_claiming, rate_hz=1, num_samples=2**35),
-    **{
-        f"{extension} of {number} samples": partial(_ogg_claiming, extension, number)
-        for extension in ("ogg", "opus")
-        for number in (0, -1, 1000, 2**35, 2**62, 2**63 - 1)
-    },
-    "opus of 255 channels": partial(_patched, "opus", b"OpusHead", 9, b"\xff"),
-    "opus that skips everything": partial(_patched, "opus", b"OpusHead", 10, b"\xff\xff"),
-    "opus at +128 dB": partial(_patched, "opus", b"OpusHead", 16, b"\xff\x7f"),
-    **{
-        f"wav of {number} bytes": partial(_patched, "wav", b"data", 4, _u32(number))
-        for number in (0, 1, 3, 32_000, 64_001, 80_000, 2**31 - 1, 2**31, 2**32 - 1)
-    },
-    **{
-        f"wav of {number} Hz": partial(_patched, "wav", b"fmt ", 12, _u32(number))
-        for number in (0, 1, 100, 8_000, 96_000, 2**31 - 1, 2**31, 2**32 - 1)
-    },
-    **{
-        f"wav of {number} channels": partial(
-            _patched, "wav", b"fmt ", 10, struct.pack("<H", number)
-        )
-        for number in (0, 2, 64, 1024, 1025, 65_535)
-    },
-    **{
-        f"wav of {number} bits": partial(_patched, "wav", b"fmt ", 22, struct.pack("<H", number))
-        for number in (0, 1, 8, 24, 32, 64, 65_535)
-    },
-    **{
-        f"wav of format {number:#x}": partial(
-            _patched, "wav", b"fmt ", 8, struct.pack("<H", number)
-        )
-        for number in (0, 2, 3, 6, 0x11, 0x31, 0x55, 0xFFFE)
-    },
-    "wav of blocks of 0": partial(_patched, "wav", b"fmt ", 20, b"\0\0"),
-    "wav of a RIFF of 0": partial(_patched, "wav", b"RIFF", 4, bytes(4)),
-    "wav of a huge fmt": partial(_patched, "wav", b"fmt ", 4, _u32(2**31)),
-    "aiff of 2^31 samples": partial(_patched, "aiff", b"COMM", 10, struct.pack(">I", 2**31)),
-    "96 kHz": lambda: _encoded("wav", rate_hz=96_000),
-    "384 kHz": lambda: _encoded("wav", rate_hz=384_000),
-    "mp3 behind a huge tag": lambda: b"ID3\x04\0\0\x7f\x7f\x7f\x7f" + _encoded("mp3"),
-    "mp3 twice": lambda: 2 * _encoded("mp3"),
-    "flac twice": lambda: 2 * _encoded("flac"),
-    "ogg twice": lambda: 2 * _encoded("ogg"),
-    "wav and noise": lambda: _encoded("wav") + random.Random(0).randbytes(5000),
-    "an hour and more": lambda: _as_file(np.tile([0.1, -0.1], 3_700 * 2_000), "flac", 4_000),
-}

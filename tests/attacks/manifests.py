@@ -14,7 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.attacks.audio import SECONDS, TEXTS, write_recordings
+from tests.attacks.audio import TEXTS, write_recordings
+from tests.attacks.audio_files import SECONDS
 from tests.attacks.harness import Case
 from tests.attacks.mutations import NASTY_JSON, draw, mutate, row_text, rows_there
 
