@@ -3,24 +3,49 @@
 Gemma 4 hears 16 kHz and Mimi speaks 24 kHz; `read_audio` resamples to whichever is asked for. Every
 defect that would silently spoil a training run (empty, cut short, silent, NaN) is an `AudioDefect`,
 a subclass of `InputError` whose `kind` says which.
+
+A header is not believed: rates and lengths have limits, samples are read in blocks and counted, and
+no memory is asked for because a header says so. What a file is, its content says, not its name.
 """
 
+import contextlib
+import errno
 import io
+import os
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
+from data_manifests.atomic_write import written_aside
 from data_manifests.errors import InputError
+from data_manifests.regular_files import open_regular
 
 GEMMA_SAMPLE_RATE_HZ = 16_000  # google/gemma-4-E4B-it processor_config.json
 MIMI_SAMPLE_RATE_HZ = 24_000  # kyutai/mimi config.json
 # Below this peak a 16-bit file holds nothing but rounding noise (-80 dBFS).
 SILENCE_PEAK = 1e-4
+# Above it (+40 dBFS) samples are no levels: 16-bit integers stored as floats, or damage.
+IMPOSSIBLE_PEAK = 100.0
 # MP3 headers announce up to two 1152-sample frames more than decode; anything beyond this is a cut
 # file.
 MISSING_TOLERANCE_S = 0.15
+# The longest recording, or slice of a file, that is decoded at a time.
+MAX_DURATION_S = 3600.0
+# Telephones record at 8 kHz, studios at up to 384 kHz; another rate is a damaged header.
+MIN_SAMPLE_RATE_HZ = 4_000
+MAX_SAMPLE_RATE_HZ = 384_000
+MAX_CHANNELS = 64
+BLOCK_SAMPLES = 2**20  # decoded at a time, of all channels together
+# What writers put where the length of a WAV file should be while they do not know it yet.
+UNKNOWN_LENGTH_BYTES = 2**31 - 2**16
+# libsndfile's log, where a chunk claims more bytes than the file holds.
+_CLAIMED_BYTES = re.compile(r"(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)")
+# A machine's refusal, no defect of the recording.
+_NOT_THE_FILES_FAULT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)
 
 
 class AudioDefect(InputError):
@@ -72,13 +97,11 @@ def audio_info(path: Path) -> AudioInfo:
     """Read a file's header.
 
     Raises:
-        AudioDefect: missing, empty, or not audio that libsndfile reads.
+        AudioDefect: missing, no file, empty, not audio that libsndfile reads, a rate or length that
+            no recording has, or a file that is cut short.
     """
-    if not path.is_file():
-        raise MissingAudio(f"{path}: no such audio file")
-    if path.stat().st_size == 0:
-        raise AudioDefect(f"{path}: empty file (0 bytes)")
-    return _info_of(str(path), str(path))
+    with _opened(path) as sound:
+        return _info_of(sound, str(path))
 
 
 def audio_info_of_bytes(encoded: bytes, name: str) -> AudioInfo:
@@ -89,11 +112,12 @@ def audio_info_of_bytes(encoded: bytes, name: str) -> AudioInfo:
         name: what to call it in messages.
 
     Raises:
-        AudioDefect: empty, or not audio that libsndfile reads.
+        AudioDefect: as `audio_info`.
     """
     if not encoded:
         raise AudioDefect(f"{name}: empty file (0 bytes)")
-    return _info_of(io.BytesIO(encoded), name)
+    with _sound_file(io.BytesIO(encoded), name) as sound:
+        return _info_of(sound, name)
 
 
 def read_audio(
@@ -134,30 +158,30 @@ def decode_audio(
         duration_s: length of the slice; None reads to the end.
 
     Raises:
-        AudioDefect: unreadable, cut short (fewer samples than the header or the slice promises),
-            silent, or holding NaN or infinity.
+        AudioDefect: as `audio_info`; or cut short (fewer samples than the header or the slice
+            promises), silent, louder than any recording, or holding NaN or infinity.
     """
-    info = audio_info(path)
-    start = round(start_s * info.sample_rate_hz)
-    num_wanted = -1 if duration_s is None else round(duration_s * info.sample_rate_hz)
-    try:
-        samples, _ = soundfile.read(
-            str(path), start=start, frames=num_wanted, dtype="float32", always_2d=True
-        )
-    except (soundfile.SoundFileError, ValueError) as error:
-        raise AudioDefect(f"{path}: cannot be decoded ({_reason(error)})") from None
-    available_s = len(samples) / info.sample_rate_hz
-    expected_s = info.duration_s - start_s if duration_s is None else duration_s
+    with _opened(path) as sound:
+        rate_hz = sound.samplerate
+        if duration_s is None:
+            expected_s = _info_of(sound, str(path)).duration_s - start_s
+        else:
+            expected_s = duration_s
+            _refuse_too_long(duration_s, f"{path}: the slice")
+        samples = _decode(sound, str(path), start_s=start_s, duration_s=expected_s)
+    available_s = len(samples) / rate_hz
     if available_s < expected_s - MISSING_TOLERANCE_S:
         raise CutShort(
             f"{path}: cut short, {available_s:.2f} s decode where {expected_s:.2f} s were expected"
         )
-    mono = samples.mean(axis=1)
-    if not np.isfinite(mono).all():
+    if not np.isfinite(samples).all():
         raise AudioDefect(f"{path}: holds NaN or infinite samples")
-    if np.abs(mono).max(initial=0.0) < SILENCE_PEAK:
+    peak = np.abs(samples).max(initial=0.0)
+    if peak < SILENCE_PEAK:
         raise SilentAudio(f"{path}: silent (peak below {SILENCE_PEAK})")
-    return DecodedAudio(mono, info.sample_rate_hz)
+    if peak > IMPOSSIBLE_PEAK:
+        raise AudioDefect(f"{path}: holds samples of up to {peak:.3g}, where 1 is full scale")
+    return DecodedAudio(samples, rate_hz)
 
 
 def resample(samples: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
@@ -176,12 +200,12 @@ def write_wav(path: Path, samples: np.ndarray, sample_rate_hz: int) -> None:
     """Write mono float32 audio as 16-bit WAV; written aside and renamed, peaks above 1 are scaled
     down."""
     peak = float(np.abs(samples).max(initial=0.0))
-    aside = path.with_name(path.name + ".tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(
-        str(aside), samples / max(1.0, peak), sample_rate_hz, format="WAV", subtype="PCM_16"
-    )
-    aside.replace(path)
+    # libsndfile names no reason where the machine refuses.
+    with written_aside(path, raised_by_writer=(soundfile.LibsndfileError,)) as aside:
+        soundfile.write(
+            str(aside), samples / max(1.0, peak), sample_rate_hz, format="WAV", subtype="PCM_16"
+        )
 
 
 def to_pcm16(samples: np.ndarray) -> bytes:
@@ -189,14 +213,84 @@ def to_pcm16(samples: np.ndarray) -> bytes:
     return (samples.clip(-1, 1) * 32767).astype("<i2").tobytes()
 
 
-def _info_of(file: str | io.BytesIO, name: str) -> AudioInfo:
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
+    """A file that libsndfile has opened: the same file from its header to its last sample."""
     try:
-        info = soundfile.info(file)
+        with open_regular(path) as file:
+            if os.fstat(file.fileno()).st_size == 0:
+                raise AudioDefect(f"{path}: empty file (0 bytes)")
+            # By descriptor: by name, libsndfile takes any "x.au", "x.gsm" or "x.vox" for audio.
+            with _sound_file(file.fileno(), str(path)) as sound:
+                yield sound
+    except OSError as error:
+        if error.errno in _NOT_THE_FILES_FAULT:
+            raise
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            raise MissingAudio(f"{path}: no such audio file") from None
+        raise AudioDefect(f"{path}: {error.strerror or error}") from None
+
+
+@contextlib.contextmanager
+def _sound_file(file: int | io.BytesIO, name: str) -> Iterator[soundfile.SoundFile]:
+    """Raises AudioDefect where it is no audio, or a header says what no recording is."""
+    try:
+        sound = soundfile.SoundFile(file, closefd=False)
     except soundfile.SoundFileError as error:
         raise AudioDefect(f"{name}: not readable as audio ({_reason(error)})") from None
-    if info.frames == 0:
-        raise AudioDefect(f"{name}: empty audio (0 samples)")
-    return AudioInfo(info.frames / info.samplerate, info.samplerate)
+    with sound:
+        if not MIN_SAMPLE_RATE_HZ <= sound.samplerate <= MAX_SAMPLE_RATE_HZ:
+            raise AudioDefect(
+                f"{name}: its header says {sound.samplerate} Hz, recordings have "
+                f"{MIN_SAMPLE_RATE_HZ} to {MAX_SAMPLE_RATE_HZ}"
+            )
+        if not 1 <= sound.channels <= MAX_CHANNELS:
+            raise AudioDefect(f"{name}: its header says {sound.channels} channels")
+        if sound.frames == 0:
+            raise AudioDefect(f"{name}: empty audio (0 samples)")
+        yield sound
+
+
+def _info_of(sound: soundfile.SoundFile, name: str) -> AudioInfo:
+    """What a header says of a whole recording."""
+    duration_s = sound.frames / sound.samplerate
+    _refuse_too_long(duration_s, f"{name}: its header says that it")
+    for claimed, found in _CLAIMED_BYTES.findall(sound.extra_info):
+        claimed_s = duration_s * int(claimed) / max(1, int(found))
+        if int(claimed) < UNKNOWN_LENGTH_BYTES and claimed_s > duration_s + MISSING_TOLERANCE_S:
+            raise CutShort(
+                f"{name}: cut short, its header promises {claimed_s:.2f} s and {duration_s:.2f} s "
+                "are there"
+            )
+    return AudioInfo(duration_s, sound.samplerate)
+
+
+def _decode(
+    sound: soundfile.SoundFile, name: str, *, start_s: float, duration_s: float
+) -> np.ndarray:
+    """Samples of a slice, float32 `[num_samples]`; fewer where the file ends before it."""
+    rate_hz = sound.samplerate
+    start = round(min(start_s * rate_hz, sound.frames))
+    num_wanted = max(0, round(duration_s * rate_hz))
+    blocks: list[np.ndarray] = []
+    try:
+        if start:
+            sound.seek(start)
+        while num_wanted > 0:
+            num_frames = min(num_wanted, BLOCK_SAMPLES // sound.channels)
+            block = sound.read(num_frames, dtype="float32", always_2d=True).mean(axis=1)
+            if len(block) == 0:
+                break
+            blocks.append(block)
+            num_wanted -= len(block)
+    except (soundfile.SoundFileError, ValueError) as error:
+        raise AudioDefect(f"{name}: cannot be decoded ({_reason(error)})") from None
+    return np.concatenate(blocks) if blocks else np.zeros(0, dtype=np.float32)
+
+
+def _refuse_too_long(duration_s: float, what: str) -> None:
+    if not duration_s <= MAX_DURATION_S:
+        raise AudioDefect(f"{what} lasts {duration_s:.0f} s; at most {MAX_DURATION_S:.0f} can be")
 
 
 def _reason(error: Exception) -> str:

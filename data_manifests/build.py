@@ -12,6 +12,8 @@ seed: see `data_manifests/splits.py`.
 """
 
 import hashlib
+import math
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,9 +31,9 @@ from data_manifests.corpora.fisd import fisd
 from data_manifests.corpora.recording import Recording, ReportDropped
 from data_manifests.corpora.ugspeechdata import ugspeechdata
 from data_manifests.corpora.waxal import waxal
-from data_manifests.errors import InputError
-from data_manifests.manifest import SPLITS, Utterance, write_manifest
-from data_manifests.setting_types import Probability, Seed
+from data_manifests.errors import InputError, nearest_name
+from data_manifests.manifest import DIALECTS, SPLITS, Utterance, write_manifest
+from data_manifests.setting_types import Probability, Seed, refuse_impossible_path
 from data_manifests.split_summary import summarize_splits
 from data_manifests.splits import (
     HeldOut,
@@ -110,6 +112,21 @@ class BuildConfig:
                 raise ValueError(
                     f"--common-voice-tables: {table!r} is none of {', '.join(COMMON_VOICE_TABLES)}"
                 )
+        if not re.fullmatch(r"\w[\w.-]{0,99}", self.dataset_name):
+            raise ValueError(
+                "--dataset-name must be letters, digits, '_', '-' and '.', at most 100: it names a "
+                f"folder; got {self.dataset_name!r}"
+            )
+        if self.dataset_dialect not in DIALECTS:
+            raise ValueError(
+                f"--dataset-dialect {self.dataset_dialect}: "
+                f"{nearest_name(self.dataset_dialect, DIALECTS)}"
+            )
+        for name in ("dataset", "waxal_aka_asr", "waxal_twi_tts", "waxal_fat_tts"):
+            try:
+                refuse_impossible_path(Path(getattr(self, name)))
+            except ValueError as error:
+                raise ValueError(f"--{name.replace('_', '-')} {error}") from None
         hours_of(self.max_hours)
         if self.ugspeechdata and self.waxal_aka_asr:
             raise ValueError(
@@ -151,6 +168,8 @@ def main(argv: list[str] | None = None) -> None:
         with_own_splits=CORPORA_WITH_OWN_SPLITS,
         max_hours=hours_of(config.max_hours),
     )
+    if not corpus.utterances:
+        raise InputError("nothing is left to put into a manifest: --max-hours is too low")
     dropped += _rows_left_out(corpus)
     chosen = [*corpus.utterances, *corpus.seen_prompts]
     written = {u.id: u for u in write_audio(config.out, chosen, recordings)}
@@ -185,12 +204,16 @@ def hours_of(settings: Sequence[str]) -> dict[str, float]:
     hours = {}
     for setting in settings:
         name, _, number = setting.partition("=")
+        if name in hours:
+            raise InputError(f"--max-hours: {name!r} is there twice")
         try:
             hours[name] = float(number)
         except ValueError:
             raise InputError(f"--max-hours: {setting!r} is not like fisd_asante=30") from None
-        if not hours[name] > 0:
-            raise InputError(f"--max-hours: {setting!r}: hours must be above 0")
+        if not 0 < hours[name] < math.inf:
+            raise InputError(
+                f"--max-hours: {setting!r}: hours must be above 0, and not without end"
+            )
     return hours
 
 
@@ -200,7 +223,10 @@ def _recipes(
     """Name of the corpus, and its recordings, of every corpus asked for; none is read yet."""
 
     def report_for(corpus: str) -> ReportDropped:
-        return lambda row, reason: dropped.append({"corpus": corpus, "id": row, "reason": reason})
+        def report(row: str, reason: str) -> None:
+            dropped.append({"corpus": corpus, "id": as_unicode(row), "reason": as_unicode(reason)})
+
+        return report
 
     for dialect in ("asante", "akuapem", "fante"):
         name = f"fisd_{dialect}"
@@ -208,8 +234,14 @@ def _recipes(
             yield name, fisd(path, report_for(name), dialect=dialect)
     for dialect in ("asante", "akuapem"):
         name = f"bibletts_{dialect}"
+        folders: set[Path] = set()
         for path in getattr(config, name):
-            into = config.out / "audio" / name / path.name.partition(".")[0]
+            into = config.out / "audio" / name / (path.name.partition(".")[0][:100] or "archive")
+            if into in folders:
+                raise InputError(
+                    f"--{name.replace('_', '-')}: two archives named {into.name}; rename one"
+                )
+            folders.add(into)
             yield name, bibletts(path, report_for(name), dialect=dialect, unpack_into=into)
     for part in ("aka_asr", "twi_tts", "fat_tts"):
         name = f"waxal_{part}"
@@ -260,6 +292,11 @@ def _record_what_was_read(output: OutputFolder, utterances: Sequence[Utterance])
     output.record(
         corpora={c: {"rows": rows[c], "sha256": d.hexdigest()} for c, d in digests.items()}
     )
+
+
+def as_unicode(text: str) -> str:
+    """A text that can be written: bytes of file names that are not UTF-8 become escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _rows_left_out(corpus: SplitCorpus) -> Iterator[dict[str, str]]:

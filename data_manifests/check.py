@@ -22,20 +22,25 @@ from typing import Any
 from tqdm import tqdm
 
 from data_manifests.artifact import create_output
-from data_manifests.atomic_write import write_json
-from data_manifests.cleaned_manifest import REMOVED_NAME, CleanedManifest
+from data_manifests.atomic_write import ASIDE_SUFFIX, write_json
+from data_manifests.cleaned_manifest import REMOVED_NAME, cleaned_manifest
 from data_manifests.config import parse_config, run_command
 from data_manifests.corpus_plots import plot_durations, plot_speaking_rates
 from data_manifests.corpus_statistics import format_table
 from data_manifests.defects import examine
 from data_manifests.errors import InputError
-from data_manifests.json_files import read_json
-from data_manifests.manifest import read_manifest
+from data_manifests.json_files import read_json, read_lines
+from data_manifests.manifest import Utterance, read_manifest
 from data_manifests.manifest_totals import ManifestTotals
-from data_manifests.ordered_map import map_in_order
-from data_manifests.setting_types import NumWorkers
+from data_manifests.ordered_map import WorkerDied, map_in_order
+from data_manifests.setting_types import MAX_NAME_BYTES, NumWorkers
 
 NUM_CHARACTERS_SHOWN = 8
+# In the folder of a check, beside the cleaned manifest.
+OWN_FILES = (
+    *("config.json", "provenance.json", "done", "report.json", REMOVED_NAME),
+    *("durations.png", "speaking_rates.png"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +64,11 @@ class CheckConfig:
     def __post_init__(self) -> None:
         if self.fix and self.out is None:
             raise ValueError("--fix needs --out: the folder for the cleaned manifest")
-        if self.fix and self.manifest.name == REMOVED_NAME:
-            raise ValueError(f"--fix writes a {REMOVED_NAME} itself: rename --manifest first")
+        name = self.manifest.name
+        if self.fix and (name in OWN_FILES or name.endswith(ASIDE_SUFFIX)):
+            raise ValueError(f"--fix writes a {name} itself: rename --manifest first")
+        if self.fix and len(name.encode(errors="replace")) > MAX_NAME_BYTES - len(ASIDE_SUFFIX):
+            raise ValueError("--fix writes a file of the name of --manifest, which is too long")
         if self.num_workers < 0:
             raise ValueError(f"--num-workers must not be negative, got {self.num_workers}")
 
@@ -68,6 +76,7 @@ class CheckConfig:
 def main(argv: list[str] | None = None) -> None:
     """Check a manifest: report on stdout, problems counted in one `InputError`."""
     config = parse_config(CheckConfig, argv)
+    next(read_lines(config.manifest, flag="--manifest"), None)  # before a folder is made
     if config.out is None:
         totals = check_manifest(config)
         print(format_report(totals.report()))
@@ -121,7 +130,7 @@ def check_manifest(config: CheckConfig) -> ManifestTotals:
     with ExitStack() as stack:
         cleaned = None
         if config.fix and config.out is not None:
-            cleaned = stack.enter_context(CleanedManifest(config.out, config.manifest.name))
+            cleaned = stack.enter_context(cleaned_manifest(config.out, config.manifest.name))
         rows = tqdm(
             map_in_order(
                 partial(examine, decode=config.decode),
@@ -132,10 +141,18 @@ def check_manifest(config: CheckConfig) -> ManifestTotals:
             desc="check",
             unit=" utterances",
         )
-        for utterance, examination in rows:
-            problem = totals.add(utterance, examination)
-            if cleaned is not None:
-                cleaned.add(utterance, problem)
+        try:
+            for utterance, examination in rows:
+                problem = totals.add(utterance, examination)
+                if cleaned is not None:
+                    cleaned.add(utterance, problem)
+        except WorkerDied as error:
+            utterances = [item for item in error.items if isinstance(item, Utterance)]
+            raise InputError(
+                f"a process that decodes audio died (killed, or libsndfile crashed) between "
+                f"{utterances[0].origin} and {utterances[-1].origin}; take out the recording that "
+                "it cannot read, or give the command more memory"
+            ) from None
     return totals
 
 

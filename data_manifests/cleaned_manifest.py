@@ -1,65 +1,43 @@
 """The output of `data_manifests.check --fix`: the sound rows, and beside them what was removed."""
 
+import contextlib
 import json
-from contextlib import ExitStack
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
+from typing import TextIO
 
+from data_manifests.atomic_write import written_aside
 from data_manifests.defects import Finding
 from data_manifests.manifest import Utterance, format_row
 
 REMOVED_NAME = "removed.jsonl"
 
 
+@dataclass
 class CleanedManifest:
     """A manifest that is written while another is read; nothing of it is held in memory.
 
-    A context manager. Rows are written aside; on leaving, the files get their names, unless an
-    exception is under way: then they are removed. A manifest without a row would be none, so where
-    nothing was kept only the list of what was removed stays.
+    Its rows and their order are those of the old one; `audio` is absolute, since it was relative to
+    another folder. Of what was removed there is one line a row: id, audio (absolute), kind, reason,
+    and its place in the old manifest ("row").
 
     Attributes:
-        path: of the cleaned manifest. Its rows and their order are those of the old one; `audio` is
-            absolute, since it was relative to another folder.
-        removed_path: one line a removed row: id, audio (absolute), kind, reason, and its place in
-            the old manifest ("row").
+        kept: where sound rows go.
+        removed: where the others are listed.
         num_kept: rows kept so far.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self.path = folder / name
-        self.removed_path = folder / REMOVED_NAME
-        self.num_kept = 0
-
-    def __enter__(self) -> "CleanedManifest":
-        with ExitStack() as files:
-            self._kept = files.enter_context(_aside(self.path).open("w", encoding="utf-8"))
-            self._removed = files.enter_context(
-                _aside(self.removed_path).open("w", encoding="utf-8")
-            )
-            self._files = files.pop_all()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._files.close()
-        for path, is_wanted in ((self.path, self.num_kept > 0), (self.removed_path, True)):
-            if error is None and is_wanted:
-                _aside(path).replace(path)
-            else:
-                _aside(path).unlink()
+    kept: TextIO
+    removed: TextIO
+    num_kept: int = 0
 
     def add(self, utterance: Utterance, problem: Finding | None) -> None:
         """Keep a row, or list it as removed if it has a problem."""
         # Not resolved: where the recordings are links, the links are what the user named.
         audio = str(Path(utterance.audio).absolute())
         if problem is None:
-            self._kept.write(format_row(replace(utterance, audio=audio)))
+            self.kept.write(format_row(replace(utterance, audio=audio)))
             self.num_kept += 1
             return
         row = {
@@ -69,8 +47,24 @@ class CleanedManifest:
             "reason": problem.reason,
             "row": utterance.origin,
         }
-        self._removed.write(json.dumps(row, ensure_ascii=False) + "\n")
+        self.removed.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def _aside(path: Path) -> Path:
-    return path.with_name(path.name + ".tmp")
+@contextlib.contextmanager
+def cleaned_manifest(folder: Path, name: str) -> Iterator[CleanedManifest]:
+    """Write a cleaned manifest of this name, and `removed.jsonl`, into a folder.
+
+    The files get their names when the block ends without an error. A manifest without a row would
+    be none, so where nothing was kept only the list of what was removed stays.
+    """
+    path = folder / name
+    with (
+        written_aside(folder / REMOVED_NAME) as removed_aside,
+        written_aside(path) as kept_aside,
+        kept_aside.open("w", encoding="utf-8", newline="\n") as kept,
+        removed_aside.open("w", encoding="utf-8", newline="\n") as removed,
+    ):
+        cleaned = CleanedManifest(kept, removed)
+        yield cleaned
+    if cleaned.num_kept == 0:
+        path.unlink()

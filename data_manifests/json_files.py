@@ -5,17 +5,18 @@ Python's `str.splitlines` would break it.
 """
 
 import codecs
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 from data_manifests.errors import InputError
-from data_manifests.schema import as_mapping, check_json
+from data_manifests.regular_files import open_regular, read_regular
+from data_manifests.schema import as_mapping, check_json, parse_json
 
 Row = TypeVar("Row")
 
 MAX_LINE_BYTES = 2**24  # 16 MiB: no row of ours comes near
+MAX_FILE_BYTES = 2**30  # of a file that is read at once
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -24,18 +25,15 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         InputError: missing, not UTF-8, not valid JSON, nested too deeply, or no object.
     """
-    try:
-        value = json.loads(_read_bytes(path).removeprefix(codecs.BOM_UTF8).decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not valid JSON: {error}") from None
+    content = read_regular(path, max_bytes=MAX_FILE_BYTES)
+    refuse_other_encoding(content[:4], path)
+    value = parse_json(content.removeprefix(codecs.BOM_UTF8), where=str(path))
     return dict(as_mapping(value, where=str(path)))
 
 
 def read_json_as(path: Path, type_: type[Row]) -> Row:
     """Read a JSON file as the dataclass it holds; InputError as `read_json` and `check_json`."""
-    return check_json(_read_bytes(path), type_, where=str(path))
+    return check_json(read_regular(path, max_bytes=MAX_FILE_BYTES), type_, where=str(path))
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
@@ -65,9 +63,9 @@ def read_lines(path: Path, *, flag: str = "") -> Iterator[tuple[str, bytes]]:
         InputError: it cannot be read, is compressed or in UTF-16, or has a line over 16 MiB.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             start = file.read(4)
-            _refuse_other_encoding(start, path)
+            refuse_other_encoding(start, path)
             file.seek(len(codecs.BOM_UTF8) if start.startswith(codecs.BOM_UTF8) else 0)
             number = 0
             while line := file.readline(MAX_LINE_BYTES):
@@ -81,28 +79,8 @@ def read_lines(path: Path, *, flag: str = "") -> Iterator[tuple[str, bytes]]:
         raise InputError(f"{named}: {error.strerror or error}") from None
 
 
-def parse_json(line: bytes, *, where: str) -> Any:
-    """One line of JSON whose keys the caller looks up; InputError where it is none."""
-    try:
-        value = json.loads(line.decode("utf-8"))
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{where}: not UTF-8 ({error.reason} at byte {error.start})") from None
-    except UnicodeEncodeError:
-        raise InputError(f"{where}: holds half of a surrogate pair, which is no text") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: not valid JSON: {error}") from None
-    return value
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from None
-
-
-def _refuse_other_encoding(start: bytes, path: Path) -> None:
+def refuse_other_encoding(start: bytes, path: Path) -> None:
+    """InputError where the first bytes of a text file say that it is UTF-16, or compressed."""
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in start:
         raise InputError(f"{path}: not UTF-8 (UTF-16 or binary); save it as UTF-8")
     if start.startswith((b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd")):

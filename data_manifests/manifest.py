@@ -13,8 +13,10 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from data_manifests.artifact import is_output_folder, refuse_unfinished
 from data_manifests.atomic_write import write_text
@@ -29,12 +31,15 @@ from data_manifests.errors import InputError
 from data_manifests.hash_set import HashSet, hash_text
 from data_manifests.json_files import read_lines
 from data_manifests.schema import check_json
-from data_manifests.setting_types import (
-    NonNegativeFloat,
-    PositiveFloat,
-    SampleRate,
-    refuse_impossible_path,
-)
+from data_manifests.setting_types import SampleRate, refuse_impossible_path
+
+MIN_FILE_S = 0.001
+# No file of speech is as long as a day; `audio.MAX_DURATION_S` limits what is decoded.
+MAX_FILE_S = 86_400.0
+DurationSeconds = Annotated[float, Field(gt=0, le=MAX_FILE_S)]
+StartSeconds = Annotated[float, Field(ge=0, le=MAX_FILE_S)]
+# Names stand in tables, plots and messages; a text is what is said in one recording.
+MAX_CHARACTERS = {"id": 1000, "speaker": 1000, "corpus": 200, "license": 200, "text": 100_000}
 
 DIALECTS = ("asante", "akuapem", "fante", "unknown")
 SPLITS = ("train", "dev", "test")
@@ -47,13 +52,13 @@ class Utterance:
     id: str
     audio: str
     text: str
-    duration_s: PositiveFloat
+    duration_s: DurationSeconds
     speaker: str
     dialect: str
     corpus: str
     split: str
     license: str
-    start_s: NonNegativeFloat | None = None
+    start_s: StartSeconds | None = None
     sample_rate_hz: SampleRate | None = None
     dialect_guess: str | None = None
     # Where the row was read, e.g. "data/train.jsonl:12"; for messages only, never written.
@@ -63,6 +68,15 @@ class Utterance:
         for name in ("id", "audio", "text", "speaker", "corpus"):
             if not getattr(self, name).strip():
                 raise InputError(f"{name!r} is empty")
+        for name, most in MAX_CHARACTERS.items():
+            if len(getattr(self, name)) > most:
+                raise InputError(
+                    f"{name!r} has {len(getattr(self, name))} characters, at most {most}"
+                )
+        if not MIN_FILE_S <= self.duration_s <= MAX_FILE_S:
+            raise InputError(
+                f"'duration_s' must be in [{MIN_FILE_S}, {MAX_FILE_S:.0f}], got {self.duration_s}"
+            )
         try:
             refuse_impossible_path(Path(self.audio))
         except ValueError as error:

@@ -3,8 +3,9 @@ memory."""
 
 import multiprocessing
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import TypeVar
 
@@ -16,6 +17,18 @@ CHUNK_ITEMS = 32
 # Chunks under way for each process: one at work, one waiting, so that none idles while this process
 # deals with results.
 CHUNKS_PER_WORKER = 2
+
+
+class WorkerDied(Exception):
+    """A process ended before its work was done: killed for its memory, or by a library's fault.
+
+    Attributes:
+        items: among which is the one it was at.
+    """
+
+    def __init__(self, items: Sequence[object]) -> None:
+        super().__init__(f"a process died over one of {len(items)} items")
+        self.items = items
 
 
 def map_in_order(
@@ -31,6 +44,7 @@ def map_in_order(
         num_workers: processes; 0 works in this one, on one item at a time.
 
     Raises:
+        WorkerDied: a process ended before its work was done.
         Exception: what `items` or `function` raise, here and unchanged; what was under way is
             dropped.
     """
@@ -48,13 +62,29 @@ def map_in_order(
                 chunk = list(islice(source, CHUNK_ITEMS))
                 if not chunk:
                     break
-                under_way.append((chunk, pool.submit(_apply_to_all, function, chunk)))
+                under_way.append((chunk, _submit(pool, function, chunk)))
             if not under_way:
                 return
             chunk, future = under_way.popleft()
-            yield from zip(chunk, future.result(), strict=True)
+            try:
+                results = future.result()
+            except BrokenProcessPool:
+                raise WorkerDied(chunk) from None
+            yield from zip(chunk, results, strict=True)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _submit(
+    pool: ProcessPoolExecutor, function: Callable[[Item], Result], chunk: list[Item]
+) -> Future[list[Result]]:
+    """A future, also where a process has died already: its chunk's turn to say so comes first."""
+    try:
+        return pool.submit(_apply_to_all, function, chunk)
+    except BrokenProcessPool as error:
+        broken: Future[list[Result]] = Future()
+        broken.set_exception(error)
+        return broken
 
 
 def _apply_to_all(function: Callable[[Item], Result], chunk: list[Item]) -> list[Result]:

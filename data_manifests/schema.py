@@ -8,11 +8,14 @@
     entry = check_json(line, Entry, where="data/x.jsonl:3")
 
 Pydantic does the checking, strictly: "3" is not 3, "false" is not false, an unknown key or a number
-that is not finite is an error. What is added here is one-line messages that say where.
+that is not finite is an error. What is added here is one-line messages that say where, and that no
+key may stand in an object twice.
 """
 
 import dataclasses
 import functools
+import json
+from collections import Counter
 from collections.abc import Hashable, Mapping
 from typing import Any, TypeVar, cast
 
@@ -37,14 +40,49 @@ def check_json(text: str | bytes, type_: type[Value], *, where: str) -> Value:
         The value; of a dataclass, an instance.
 
     Raises:
-        InputError: not valid JSON, a key is missing or unknown, or a value is of another type or
-            out of range.
+        InputError: not valid JSON, a key is missing, unknown or there twice, or a value is of
+            another type or out of range.
     """
     try:
         value = _adapter(cast(Hashable, type_)).validate_json(text, strict=True, extra="forbid")
     except ValidationError as error:
         raise InputError(f"{where}: {describe(error, type_)}") from None
+    parse_json(text, where=where)  # pydantic takes the last of two equal keys
     return cast(Value, value)
+
+
+def parse_json(text: str | bytes, *, where: str) -> Any:
+    """JSON text as Python has it, of keys the caller looks up.
+
+    Args:
+        text: one JSON value; as bytes, UTF-8.
+        where: file, and line, for the message.
+
+    Raises:
+        InputError: not UTF-8, not valid JSON, nested too deeply, half of a surrogate pair, or a key
+            that an object has twice.
+    """
+    try:
+        if isinstance(text, bytes):
+            text = text.decode("utf-8")
+        value = json.loads(text, object_pairs_hook=_refuse_equal_keys)
+        if "\\u" in text:  # only an escape can be half of a pair
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where}: not UTF-8 ({error.reason} at byte {error.start})") from None
+    except UnicodeEncodeError:
+        raise InputError(f"{where}: holds half of a surrogate pair, which is no text") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: not valid JSON: {error}") from None
+    return value
+
+
+def _refuse_equal_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"the key {shorten(twice)} is there twice")
+    return values
 
 
 def describe(error: ValidationError, type_: object = None) -> str:

@@ -12,10 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_manifests.atomic_write import write_json_lines
 from data_manifests.config import parse_config, run_command
 from data_manifests.error_rates import UtteranceErrors, align_utterances, pool_error_rates
-from data_manifests.errors import InputError
+from data_manifests.errors import InputError, describe_os_error
+from data_manifests.json_files import MAX_FILE_BYTES, refuse_other_encoding
+from data_manifests.regular_files import read_regular
 from data_manifests.setting_types import Seed
+
+# Several hours of speech. The time to align two lines grows with the square of their length.
+MAX_LINE_BYTES = 200_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +59,11 @@ def main(argv: list[str] | None = None) -> None:
     utterances = align_utterances(references, hypotheses, normalize=config.normalize)
     rates = pool_error_rates(utterances, normalize=config.normalize, seed=config.seed)
     if config.per_utterance is not None:
-        write_per_utterance(config.per_utterance, utterances)
+        try:
+            write_per_utterance(config.per_utterance, utterances)
+        except OSError as error:
+            reason = describe_os_error(error)
+            raise InputError(f"--per-utterance cannot be written: {reason}") from None
         print(f"wrote {config.per_utterance}", file=sys.stderr)
     if config.json:
         print(json.dumps(rates.as_dict(), indent=2, ensure_ascii=False))
@@ -61,25 +71,28 @@ def main(argv: list[str] | None = None) -> None:
         print(rates.format_table())
 
 
-def read_lines(path: Path) -> list[str]:
+def read_lines(path: Path, *, flag: str = "") -> list[str]:
     """Read a text file of one utterance a line; a byte order mark and CRLF line ends are tolerated.
 
     Only line feeds end a line, so a stray U+2028 or form feed inside a transcript shifts nothing.
 
+    Args:
+        path: the file.
+        flag: that named it, for the message where it cannot be read.
+
     Raises:
-        InputError: the file is missing, unreadable, empty or not UTF-8.
+        InputError: the file is missing, unreadable, over 1 GiB, empty, compressed or not UTF-8, or
+            has a line of over 200,000 bytes.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from None
+    content = read_regular(path, max_bytes=MAX_FILE_BYTES, flag=flag)
+    refuse_other_encoding(content[:4], path)
     content = content.removeprefix(codecs.BOM_UTF8)
     if not content:
         raise InputError(f"{path}: empty; expected one utterance a line")
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise InputError(f"{path}: UTF-16; save the file as UTF-8")
     lines = []
     for number, line in enumerate(content.removesuffix(b"\n").split(b"\n"), start=1):
+        if len(line) > MAX_LINE_BYTES:
+            raise InputError(f"{path}: line {number} has {len(line)} bytes, one utterance is less")
         try:
             lines.append(line.removesuffix(b"\r").decode("utf-8"))
         except UnicodeDecodeError as error:
@@ -90,23 +103,24 @@ def read_lines(path: Path) -> list[str]:
 
 def write_per_utterance(path: Path, utterances: Sequence[UtteranceErrors]) -> None:
     """Write one JSON object a line: line number, rates (fractions), word errors, texts."""
-    with path.open("x", encoding="utf-8") as file:
-        for number, utterance in enumerate(utterances, start=1):
-            row = {
-                "line": number,
-                "wer": utterance.words.rate,
-                "cer": utterance.characters.rate,
-                "substitutions": utterance.words.substitutions,
-                "deletions": utterance.words.deletions,
-                "insertions": utterance.words.insertions,
-                "reference": utterance.reference,
-                "hypothesis": utterance.hypothesis,
-            }
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    rows = (
+        {
+            "line": number,
+            "wer": utterance.words.rate,
+            "cer": utterance.characters.rate,
+            "substitutions": utterance.words.substitutions,
+            "deletions": utterance.words.deletions,
+            "insertions": utterance.words.insertions,
+            "reference": utterance.reference,
+            "hypothesis": utterance.hypothesis,
+        }
+        for number, utterance in enumerate(utterances, start=1)
+    )
+    write_json_lines(path, rows)
 
 
 def _refuse_unwritable(path: Path) -> None:
-    if path.exists():
+    if path.exists() or path.is_symlink():
         raise InputError(f"--per-utterance {path}: already exists; remove it or name a new file")
     if not path.parent.is_dir():
         raise InputError(f"--per-utterance {path}: no folder {path.parent}; create it first")

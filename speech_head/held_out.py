@@ -13,6 +13,7 @@ import torch
 
 from data_manifests.errors import InputError
 from data_manifests.manifest import Utterance, read_manifest
+from data_manifests.score import read_lines
 from data_manifests.twi_text import is_speakable, normalize_for_scoring, normalize_for_training
 from speech_head.answer import MAX_ANSWER_TOKENS, WrittenAnswer
 from speech_head.generate import Talker, tokenize_within_limit, transcript_length
@@ -51,10 +52,7 @@ def given_texts(
     if manifest is not None:
         rows = [(u.id, u.text, u) for u in read_manifest(manifest)]
     elif texts is not None:
-        try:
-            lines = texts.read_text(encoding="utf-8").splitlines()
-        except OSError as error:
-            raise InputError(f"--texts {texts}: {error.strerror or error}") from None
+        lines = read_lines(texts, flag="--texts")
         rows = [(f"line_{i:05d}", line, None) for i, line in enumerate(lines, 1) if line.strip()]
     if not rows:
         raise InputError(f"--texts {texts}: no text in it")

@@ -12,11 +12,9 @@ the codes, which take it is and its CER) and `dropped.jsonl` (every other senten
 reason). Killed, it continues with `--resume`.
 """
 
-import json
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -26,6 +24,7 @@ from data_manifests.config import parse_config, run_command
 from data_manifests.errors import InputError, nearest_name
 from data_manifests.json_files import read_json_lines
 from data_manifests.manifest import DIALECTS
+from data_manifests.schema import as_mapping, parse_json, shorten
 from data_manifests.score import read_lines
 from data_manifests.setting_types import (
     ModelName,
@@ -214,20 +213,18 @@ def read_sentences(path: Path, *, dialect: str, rate_cps: float | None) -> list[
 
 
 def _parse_row(line: str, origin: str, dialect: str, rate_cps: float | None) -> Sentence:
-    try:
-        row: Any = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{origin}: not valid JSON: {error}") from None
-    if not isinstance(row, dict):
-        raise InputError(f"{origin}: expected a JSON object, got {type(row).__name__}")
+    row = as_mapping(parse_json(line, where=origin), where=origin)
     for key in ("id", "text"):
         if not isinstance(row.get(key), str):
             raise InputError(f"{origin}: needs a string {key!r}")
+    if not row["id"].strip():
+        raise InputError(f"{origin}: 'id' is empty")
     sentence = Sentence(row["id"], row["text"], dialect, rate_cps)
     if "dialect" not in row:
         return sentence
     if row["dialect"] not in DIALECTS:
-        raise InputError(f"{origin}: dialect {row['dialect']!r}, known: {', '.join(DIALECTS)}")
+        shown = shorten(row["dialect"])
+        raise InputError(f"{origin}: dialect {shown}, known: {', '.join(DIALECTS)}")
     return replace(sentence, dialect=row["dialect"])
 
 

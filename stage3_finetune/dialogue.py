@@ -21,8 +21,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from data_manifests.errors import InputError
-from data_manifests.json_files import parse_json, read_lines
-from data_manifests.schema import shorten
+from data_manifests.json_files import read_lines
+from data_manifests.schema import parse_json, shorten
 
 Target = Literal["chain", "direct"]
 ROLES = ("system", "user", "assistant")

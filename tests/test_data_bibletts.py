@@ -43,10 +43,10 @@ def test_bibletts_unpacking_goes_on_where_it_was_killed(tmp_path):
     path = bibletts_tgz(tmp_path / "asante-twi.tgz", "asante", BOOKS)
     into = tmp_path / "unpacked"
     whole, _ = read_recipe(bibletts, path, dialect="asante", unpack_into=into)
-    marker = into / ".asante-twi.tgz.unpacked"
+    marker = tmp_path / "unpacked.unpacked.json"
     files = sorted(Path(r.utterance.audio) for r in whole.values())
     kept, cut, absent = files[:3]
-    marker.unlink()
+    marker.write_text(marker.read_text().replace("true", "false"))
     contents = [file.read_bytes() for file in files]
     cut.write_bytes(contents[1][:100])
     absent.unlink()
@@ -106,6 +106,6 @@ def test_bibletts_refuses_what_is_not_it(tmp_path):
         read_recipe(bibletts, path, **settings)
     with tarfile.open(tmp_path / "evil.tar", "w") as archive:
         archive.add(folder / "akuapem-twi" / "test" / "RUT" / "RUT_001_001.txt", "../evil.txt")
-    with pytest.raises(InputError, match=r"evil.tar: cannot be unpacked"):
+    with pytest.raises(InputError, match=r"evil.tar: '../evil.txt' leads out of its"):
         read_recipe(bibletts, tmp_path / "evil.tar", **settings)
     assert not (tmp_path / "evil.txt").exists()

@@ -93,7 +93,9 @@ def test_file_of_blank_lines_is_a_model_that_never_answered(
             r"line 2 is not UTF-8 \(byte 0xe9\); save the file as UTF-8",
             id="latin-1",
         ),
-        pytest.param("a\nb\nc\n".encode("utf-16"), r"UTF-16; save the file as UTF-8", id="utf-16"),
+        pytest.param(
+            "a\nb\nc\n".encode("utf-16"), r"not UTF-8 \(UTF-16 or binary\); save it as", id="utf-16"
+        ),
     ],
 )
 def test_error_lines(files: tuple[Path, Path], hypotheses: bytes | None, message: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from data_manifests.audio import audio_info, audio_info_of_bytes
 from data_manifests.corpora.dialect_names import find_dialects
-from data_manifests.corpora.open_dataset import open_dataset
+from data_manifests.corpora.open_dataset import describe_dataset_error, open_dataset
 from data_manifests.corpora.recording import Recording, ReportDropped
 from data_manifests.errors import InputError
 from data_manifests.manifest import Utterance
@@ -107,10 +107,11 @@ def read_rows(
     ids: set[str] = set()
     for split, dataset in undecoded.items():
         for i in range(len(dataset)):
-            row = dataset[i]
-            name = str(row[columns.id]) if columns.id else f"{corpus}-{split}-{i:06d}"
-            row_id = _NOT_IN_FILE_NAMES.sub("_", name)
+            row_id = f"{corpus}-{split}-{i:06d}"
             try:
+                row = _read_row(dataset, i)
+                if columns.id:
+                    row_id = _NOT_IN_FILE_NAMES.sub("_", str(row[columns.id]))
                 if row_id in ids:
                     raise InputError("its id is that of an earlier row")
                 utterance = _utterance(
@@ -126,6 +127,14 @@ def read_rows(
             yield Recording(utterance, read)
 
 
+def _read_row(dataset: Any, i: int) -> dict[str, Any]:
+    try:
+        row: dict[str, Any] = dataset[i]
+    except Exception as error:  # of damaged tables pyarrow and datasets raise any kind
+        raise InputError(f"row cannot be read ({describe_dataset_error(error)})") from None
+    return row
+
+
 def _without_decoding(source: str, split: str, dataset: Any, columns: Columns) -> Any:
     import datasets
 
@@ -138,7 +147,7 @@ def _without_decoding(source: str, split: str, dataset: Any, columns: Columns) -
     try:
         # Decoding would need torchcodec.
         return dataset.cast_column(columns.audio, datasets.Audio(decode=False))
-    except (TypeError, ValueError, NotImplementedError):
+    except Exception:  # pyarrow and datasets raise many kinds, of a column of another type
         kind = dataset.features[columns.audio]
         raise InputError(
             f"{source}: column {columns.audio!r} does not hold audio: {kind}"
@@ -150,7 +159,9 @@ def _utterance(
     *, corpus: str, dialect: str, license: str, split: str,
 ) -> Utterance:  # fmt: skip
     """Raises InputError with the reason to leave the row out."""
-    text = normalize_for_training(str(row[columns.text] or ""))
+    if not isinstance(row[columns.text] or "", str):
+        raise InputError(f"its text is no text, but {type(row[columns.text]).__name__}")
+    text = normalize_for_training(row[columns.text] or "")
     if not is_speakable(text):
         raise InputError(f"nothing to say in {text!r}")
     audio = row[columns.audio]
@@ -180,7 +191,7 @@ def _utterance(
 
 
 def _read_bytes(dataset: Any, i: int, column: str) -> bytes:
-    encoded: bytes = dataset[i][column]["bytes"]
+    encoded: bytes = _read_row(dataset, i)[column]["bytes"]
     return encoded
 
 

@@ -1,17 +1,15 @@
 """BibleTTS: the Bible in studio quality, one voice each for Asante and Akuapem."""
 
-import tarfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from tqdm import tqdm
-
 from data_manifests.audio import audio_info
 from data_manifests.corpora.dialect_names import find_dialects
-from data_manifests.corpora.recording import Recording, ReportDropped
+from data_manifests.corpora.recording import MAX_TRANSCRIPT_BYTES, Recording, ReportDropped
+from data_manifests.corpora.tar_archive import unpack_tar_once
 from data_manifests.errors import InputError
 from data_manifests.manifest import Utterance
+from data_manifests.regular_files import read_regular
 from data_manifests.twi_text import is_speakable, normalize_for_training
 
 
@@ -38,12 +36,13 @@ def bibletts(
             a folder of its own. Not used where `path` is a folder.
 
     Raises:
-        InputError: no such path, an archive that is broken or reaches outside its folder, no .flac,
-            or a folder that names the other dialect.
+        InputError: no such path, an archive that is broken or suspicious (`unpack_tar_once`), no
+            .flac, or a folder that names the other dialect.
+        WriteError: the disk is too full for what an archive holds.
     """
     _refuse_other_dialect(path, path.name, dialect)
     if path.is_file():
-        _unpack_once(path, unpack_into)
+        unpack_tar_once(path, unpack_into)
     elif not path.is_dir():
         raise InputError(f"{path}: no such file or folder")
     folder = unpack_into if path.is_file() else path
@@ -75,18 +74,20 @@ def _utterance(file: Path, dialect: str) -> Utterance:
     if not transcript.is_file():
         raise InputError("no .txt beside it")
     try:
-        text = normalize_for_training(transcript.read_text(encoding="utf-8-sig"))
+        content = read_regular(transcript, max_bytes=MAX_TRANSCRIPT_BYTES)
+        text = normalize_for_training(content.decode("utf-8-sig"))
     except UnicodeDecodeError:
         raise InputError("its .txt is not UTF-8") from None
     if not is_speakable(text):
         raise InputError(f"nothing to say in {text!r}")
+    duration_s = round(audio_info(file).duration_s, 3)
     # The same verse number may occur in every book.
     book, verse = file.parent.name, file.stem
     return Utterance(
         id=f"bibletts_{dialect}_{verse if verse.startswith(book) else f'{book}_{verse}'}",
         audio=str(file.resolve()),
         text=text,
-        duration_s=round(audio_info(file).duration_s, 3),
+        duration_s=duration_s,
         speaker=f"bibletts_{dialect}",
         dialect=dialect,
         corpus=f"bibletts_{dialect}",
@@ -99,23 +100,3 @@ def _refuse_other_dialect(path: Path, name: str, dialect: str) -> None:
     found = find_dialects(name)
     if found and dialect not in found:
         raise InputError(f"{path}: {name} says {min(found)}, expected {dialect}")
-
-
-def _unpack_once(archive: Path, folder: Path) -> None:
-    """Unpack a tar, going on where an earlier attempt was killed; its marker is written last."""
-    marker = folder / f".{archive.name}.unpacked"
-    size = str(archive.stat().st_size)
-    if marker.is_file() and marker.read_text() == size:
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with tarfile.open(archive, "r:*") as tar:
-            for member in tqdm(tar, desc=f"unpack {archive.name}", unit=" files"):
-                target = folder / member.name
-                if member.isfile() and target.is_file() and target.stat().st_size == member.size:
-                    continue
-                # "data" refuses devices, and paths and links that lead out of the folder.
-                tar.extract(member, folder, filter="data")
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        raise InputError(f"{archive}: cannot be unpacked into {folder} ({error})") from None
-    marker.write_text(size)

@@ -1,16 +1,22 @@
 """Recordings of all corpora asked for: read once, with their audio as files."""
 
+import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
+from data_manifests.atomic_write import ASIDE_SUFFIX, written_aside
 from data_manifests.corpora.recording import Recording
 from data_manifests.errors import InputError
 from data_manifests.manifest import Utterance
 from data_manifests.twi_dialects import guess_dialect
+
+_PLAIN_NAME = re.compile(r"(?![.-])[^/\\:*?\"<>|\x00-\x1f\x7f]+")
+MAX_PLAIN_BYTES = 200  # file systems take 255, and what is being written has a longer name
 
 
 def collect_recordings(
@@ -66,19 +72,41 @@ def write_audio(
     Yields:
         The utterances, `audio` relative to `out` where it lies below it, else absolute.
     """
+    taken: set[tuple[str, str]] = set()
     for utterance in tqdm(chosen, desc="audio", unit=" recordings"):
         audio_bytes = recordings[utterance.id].audio_bytes
         if audio_bytes is None:
             yield replace(utterance, audio=_as_seen_from(out, utterance.audio))
             continue
-        relative = Path("audio", utterance.corpus, utterance.audio)
+        name = _safe_name(utterance)
+        if (utterance.corpus, name.casefold()) in taken:
+            name = _made_name(utterance)
+        taken.add((utterance.corpus, name.casefold()))
+        relative = Path("audio", utterance.corpus, name)
         path = out / relative
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            aside = path.with_name(path.name + ".tmp")
-            aside.write_bytes(audio_bytes())
-            aside.replace(path)
+            with written_aside(path) as aside:
+                aside.write_bytes(audio_bytes())
         yield replace(utterance, audio=str(relative))
+
+
+def _safe_name(utterance: Utterance) -> str:
+    """The file name that a corpus gives a recording, or one made of its id where that could lead
+    elsewhere, be too long, or look like a file that is being written."""
+    name = utterance.audio
+    is_plain = (
+        _PLAIN_NAME.fullmatch(name)
+        and len(name.encode()) <= MAX_PLAIN_BYTES
+        and not name.endswith(ASIDE_SUFFIX)
+    )
+    return name if is_plain else _made_name(utterance)
+
+
+def _made_name(utterance: Utterance) -> str:
+    suffix = PurePosixPath(utterance.audio).suffix
+    made = hashlib.sha256(utterance.id.encode()).hexdigest()[:32]
+    return made + (suffix if re.fullmatch(r"\.[a-z0-9]{1,8}", suffix) else "")
 
 
 def _as_seen_from(folder: Path, audio: str) -> str:

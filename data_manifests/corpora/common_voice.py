@@ -1,14 +1,17 @@
 """Common Voice Twi: a small crowd-sourced corpus, in Mozilla's own layout."""
 
-import csv
+import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from data_manifests.audio import audio_info
+from data_manifests.corpora.delimited_table import DelimitedTable, read_delimited_table
 from data_manifests.corpora.dialect_names import find_dialects
-from data_manifests.corpora.recording import Recording, ReportDropped
+from data_manifests.corpora.recording import MAX_TABLE_BYTES, Recording, ReportDropped
 from data_manifests.errors import InputError
 from data_manifests.manifest import Utterance
+from data_manifests.regular_files import read_regular
 from data_manifests.twi_text import is_speakable, normalize_for_training
 
 COMMON_VOICE_TABLES = ("validated", "other", "invalidated")
@@ -38,38 +41,51 @@ def common_voice(
         tables: of "validated", "other" (not yet voted on), "invalidated" (voted down, or a tie).
 
     Raises:
-        InputError: a file of the layout is missing, or a table lacks a column.
+        InputError: a file of the layout is missing, or a table cannot be read or lacks a column.
     """
     if not (folder / "clips").is_dir():
         raise InputError(f"{folder}: not a Common Voice folder (no clips/ in it)")
     durations_s = _read_clip_durations(folder / "clip_durations.tsv")
-    for table in tables:
-        for row in _read_tsv(folder / f"{table}.tsv", ("client_id", "path", "sentence")):
-            clip = folder / "clips" / row["path"]
-            if not clip.is_file():
-                report_dropped(row["path"], f"{table}.tsv names it, clips/ does not have it")
-                continue
-            text = normalize_for_training(row["sentence"])
-            if not is_speakable(text):
-                report_dropped(row["path"], f"nothing to say in {row['sentence']!r}")
+    for name in tables:
+        table = _read_tsv(folder / f"{name}.tsv", ("client_id", "path", "sentence"))
+        for row in table.rows:
+            if row.cells is None:
+                report_dropped(f"{table.name}:{row.line_number}", "not as many cells as the header")
                 continue
             try:
-                duration_s = durations_s.get(row["path"]) or round(audio_info(clip).duration_s, 3)
+                utterance = _utterance(folder / "clips", row.cells, durations_s, table=name)
             except InputError as error:
-                report_dropped(row["path"], str(error))
+                clip = row.cells["path"] or f"{table.name}:{row.line_number}"
+                report_dropped(clip, str(error))
                 continue
-            utterance = Utterance(
-                id=clip.stem,
-                audio=str(clip.resolve()),
-                text=text,
-                duration_s=duration_s,
-                speaker=row["client_id"],
-                dialect=_dialect_of(row),
-                corpus="common_voice",
-                split="train",
-                license="CC0-1.0",
-            )
             yield Recording(utterance)
+
+
+def _utterance(
+    clips: Path, cells: dict[str, str], durations_s: dict[str, float], *, table: str
+) -> Utterance:
+    """Raises InputError with the reason to leave it out."""
+    name = cells["path"]
+    if not name or Path(name).name != name:
+        raise InputError("its path is not the name of a file")
+    clip = clips / name
+    if not os.path.isfile(clip):  # False as well where no file can have the name
+        raise InputError(f"{table}.tsv names it, clips/ does not have it")
+    text = normalize_for_training(cells["sentence"])
+    if not is_speakable(text):
+        raise InputError(f"nothing to say in {cells['sentence']!r}")
+    duration_s = durations_s.get(name) or round(audio_info(clip).duration_s, 3)
+    return Utterance(
+        id=clip.stem,
+        audio=str(clip.resolve()),
+        text=text,
+        duration_s=duration_s,
+        speaker=cells["client_id"],
+        dialect=_dialect_of(cells),
+        corpus="common_voice",
+        split="train",
+        license="CC0-1.0",
+    )
 
 
 def _dialect_of(row: dict[str, str]) -> str:
@@ -80,19 +96,24 @@ def _dialect_of(row: dict[str, str]) -> str:
 def _read_clip_durations(path: Path) -> dict[str, float]:
     if not path.is_file():
         return {}
-    rows = _read_tsv(path, ("clip", "duration[ms]"))
-    return {row["clip"]: int(row["duration[ms]"]) / 1000 for row in rows}
+    durations_s = {}
+    table = _read_tsv(path, ("clip", "duration[ms]"))
+    for row in table.rows:
+        cells = row.cells or {"clip": "", "duration[ms]": ""}
+        # At most an hour or so: eight digits are a day.
+        if re.fullmatch("[0-9]{1,8}", cells["duration[ms]"]) is None:
+            raise InputError(
+                f"{path}:{row.line_number}: expected a clip and its milliseconds, got "
+                f"{cells['duration[ms]'][:40]!r}"
+            )
+        durations_s[cells["clip"]] = int(cells["duration[ms]"]) / 1000
+    return durations_s
 
 
-def _read_tsv(path: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
+def _read_tsv(path: Path, columns: tuple[str, ...]) -> DelimitedTable:
     if not path.is_file():
         raise InputError(f"{path}: no such file; is the corpus complete?")
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        missing = [column for column in columns if column not in (reader.fieldnames or [])]
-        if missing:
-            raise InputError(f"{path}:1: no column {missing[0]!r}")
-        for row in reader:
-            if any(row[column] is None for column in columns):
-                raise InputError(f"{path}:{reader.line_num}: fewer columns than the header")
-            yield row
+    content = read_regular(path, max_bytes=MAX_TABLE_BYTES)
+    table = read_delimited_table(content, str(path), row_per_line=True, quoted=False)
+    table.require(columns)
+    return table

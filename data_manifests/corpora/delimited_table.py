@@ -35,7 +35,9 @@ class DelimitedTable:
             )
 
 
-def read_delimited_table(content: bytes, name: str, *, row_per_line: bool) -> DelimitedTable:
+def read_delimited_table(
+    content: bytes, name: str, *, row_per_line: bool, quoted: bool = True
+) -> DelimitedTable:
     """Read a table with a header row; the delimiter is the one the header has most of.
 
     Args:
@@ -43,9 +45,11 @@ def read_delimited_table(content: bytes, name: str, *, row_per_line: bool) -> De
         name: what to call it in messages.
         row_per_line: every line is a row, so that a stray quotation mark spoils its own line and no
             more. Off, a quoted cell may hold line breaks, as spreadsheets export them.
+        quoted: quotation marks may enclose cells. Off, they are part of them.
 
     Raises:
-        InputError: not UTF-8, empty, a header of one column, or a cell of over 128 KiB.
+        InputError: not UTF-8, empty, a header of one column, or with a column twice, a cell of over
+            128 KiB, or, unless every line is a row, one whose quotation marks do not fit.
     """
     try:
         text = content.decode("utf-8-sig")
@@ -55,12 +59,19 @@ def read_delimited_table(content: bytes, name: str, *, row_per_line: bool) -> De
     delimiter = max(DELIMITERS, key=header.count)
     if delimiter not in header:
         raise InputError(f"{name}:1: expected a header of several columns, got {header.strip()!r}")
-    lines = _read_lines(text, delimiter) if row_per_line else _read_cells(text, delimiter)
+    lines = _read_lines(text, delimiter, quoted) if row_per_line else _read_cells(text, delimiter)
+    rows: list[tuple[int, list[str]]] = []
     try:
-        rows = [(n, [cell.strip() for cell in cells]) for n, cells in lines if any(cells)]
+        rows += ((n, [cell.strip() for cell in cells]) for n, cells in lines if any(cells))
     except csv.Error as error:
-        raise InputError(f"{name}: {error}") from None
+        after = f" after line {rows[-1][0]}" if rows else ""
+        raise InputError(f"{name}: {error}{after}") from None
+    if not rows:
+        raise InputError(f"{name}:1: expected a header of several columns, got none")
     columns = tuple(rows[0][1])
+    for column in columns:
+        if columns.count(column) > 1 and column:
+            raise InputError(f"{name}:1: the column {column[:100]!r} is there twice")
     return DelimitedTable(
         name,
         columns,
@@ -73,14 +84,16 @@ def read_delimited_table(content: bytes, name: str, *, row_per_line: bool) -> De
     )
 
 
-def _read_lines(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _read_lines(text: str, delimiter: str, quoted: bool) -> Iterator[tuple[int, list[str]]]:
     # Not str.splitlines: it also breaks at characters such as U+2028 inside a sentence.
     for line_number, line in enumerate(text.split("\n"), start=1):
-        for cells in csv.reader([line.rstrip("\r")], delimiter=delimiter):
+        line = line.rstrip("\r")
+        for cells in csv.reader([line], delimiter=delimiter) if quoted else [line.split(delimiter)]:
             yield line_number, cells
 
 
 def _read_cells(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    # Strict: a cell that is opened and not closed would swallow every row that follows it.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     for cells in reader:
         yield reader.line_num, cells

@@ -2,8 +2,6 @@
 
 import re
 import unicodedata
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,12 +11,15 @@ from pathlib import Path, PurePosixPath
 from data_manifests.audio import audio_info, audio_info_of_bytes
 from data_manifests.corpora.delimited_table import DelimitedTable, read_delimited_table
 from data_manifests.corpora.dialect_names import find_dialects
-from data_manifests.corpora.recording import Recording, ReportDropped
+from data_manifests.corpora.recording import MAX_TABLE_BYTES, Recording, ReportDropped
+from data_manifests.corpora.zip_archive import open_zip, read_member
 from data_manifests.errors import InputError
 from data_manifests.manifest import Utterance
+from data_manifests.regular_files import read_regular
 from data_manifests.twi_text import is_speakable, normalize_for_training
 
 AUDIO_COLUMN, TEXT_COLUMN = "Audio Filepath", "Transcription"
+MAX_PROMPT_CHARACTERS = 1000  # the longest is a few words; notes are looked for again and again
 
 _FILE_NAME = re.compile(
     r"(?P<language>[a-z]+?)(?:Fm|Ma)\d*-(?P<speaker>[^-]+)-Tmp\d+-.+\.ogg", re.IGNORECASE
@@ -110,35 +111,23 @@ def _list_folder(path: Path) -> _Files:
     for file in sorted(path.rglob("*")):
         kind = _kind_of(str(file.relative_to(path)))
         if kind == "table":
-            files.tables.append((str(file), file.read_bytes))
+            read = partial(read_regular, file, max_bytes=MAX_TABLE_BYTES)
+            files.tables.append((str(file), read))
         elif kind == "audio":
             files.audio.setdefault(file.name, file)
     return files
 
 
 def _list_zip(path: Path) -> _Files:
-    try:
-        archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise InputError(f"{path}: not a readable zip ({error})") from None
+    archive, names = open_zip(path)
     files = _Files([], {})
-    for member in sorted(archive.namelist()):
-        kind = _kind_of(member)
+    for name in names:
+        kind = _kind_of(name)
         if kind == "table":
-            files.tables.append((f"{path}:{member}", partial(_read_member, archive, member)))
+            files.tables.append((f"{path}:{name}", partial(read_member, archive, name)))
         elif kind == "audio":
-            files.audio.setdefault(
-                PurePosixPath(member).name, partial(_read_member, archive, member)
-            )
+            files.audio.setdefault(PurePosixPath(name).name, partial(read_member, archive, name))
     return files
-
-
-def _read_member(archive: zipfile.ZipFile, member: str) -> bytes:
-    try:
-        return archive.read(member)
-    # RuntimeError: it has a password.
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:
-        raise InputError(f"{archive.filename}: {member} is damaged ({error})") from None
 
 
 def _kind_of(relative: str) -> str | None:
@@ -187,6 +176,8 @@ def _recording(
         raise InputError(f"file name says {_language_of(name)}, not {dialect}")
     if audio is None:
         raise InputError("data.csv names it, audios/ does not have it")
+    if len(original) > MAX_PROMPT_CHARACTERS:
+        raise InputError(f"a prompt of {len(original)} characters")
     text = clean_fisd_prompt(original)
     if not text:
         raise InputError(f"nothing to say in {original!r}")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from data_manifests.errors import InputError
+from data_manifests.regular_files import open_regular
 
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
 
@@ -30,6 +31,7 @@ def open_dataset(
     import datasets  # one second to import, and only here
 
     path = Path(source)
+    _refuse_special_file(path)
     try:
         if parquet_files is not None:
             opened = datasets.load_dataset("parquet", data_files=dict(parquet_files))
@@ -46,11 +48,29 @@ def open_dataset(
             opened = datasets.load_dataset(source, config)
     except InputError:
         raise
-    # RuntimeError: it consists of code. Connection and file errors are OSErrors.
-    except (datasets.exceptions.DatasetsError, OSError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error.__cause__ or error).split())
+    # What is damaged makes datasets, pyarrow, pandas and fsspec stumble in any way; what is not
+    # there, or consists of code, is an OSError or a RuntimeError of datasets.
+    except Exception as error:
+        reason = describe_dataset_error(error.__cause__ or error)
         raise InputError(f"{source}: cannot be opened as a dataset: {reason}") from None
-    return {"train": opened} if isinstance(opened, datasets.Dataset) else dict(opened)
+    splits = {"train": opened} if isinstance(opened, datasets.Dataset) else dict(opened)
+    if not splits:
+        raise InputError(f"{source}: a dataset without a split")
+    return splits
+
+
+def describe_dataset_error(error: BaseException) -> str:
+    """What a library says, on one line, and not all of a long story."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def _refuse_special_file(path: Path) -> None:
+    """InputError for a pipe or a device, which would be read for ever."""
+    if path.exists() and not path.is_dir():
+        try:
+            open_regular(path).close()
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror or error}") from None
 
 
 def _open_audio_folder(metadata: Path) -> Any:
@@ -63,5 +83,5 @@ def _open_audio_folder(metadata: Path) -> Any:
     if "file_name" not in table.column_names:
         columns = ", ".join(table.column_names)
         raise InputError(f"{metadata}: no column 'file_name'; its columns: {columns}")
-    files = [str(metadata.parent / name) for name in table["file_name"]]
+    files = [str(metadata.parent / str(name)) for name in table["file_name"]]
     return table.remove_columns("file_name").add_column("audio", files)

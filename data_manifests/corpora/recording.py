@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from data_manifests.manifest import Utterance
 
+MAX_TRANSCRIPT_BYTES = 2**16  # of a file that holds the words of one recording
+MAX_TABLE_BYTES = 2**28  # of a file that holds those of all
+
 # Called with (row id, reason) for every row a recipe leaves out.
 ReportDropped = Callable[[str, str], None]
 

@@ -6,9 +6,15 @@ from pathlib import Path, PurePosixPath
 
 from data_manifests.audio import audio_info
 from data_manifests.corpora.delimited_table import read_delimited_table
-from data_manifests.corpora.recording import Recording, ReportDropped
+from data_manifests.corpora.recording import (
+    MAX_TABLE_BYTES,
+    MAX_TRANSCRIPT_BYTES,
+    Recording,
+    ReportDropped,
+)
 from data_manifests.errors import InputError
 from data_manifests.manifest import Utterance
+from data_manifests.regular_files import read_regular
 from data_manifests.twi_text import is_speakable, normalize_for_training
 
 AUDIO_SUFFIXES = (".flac", ".mp3", ".ogg", ".wav")
@@ -79,7 +85,8 @@ def _read_transcripts(
     for file in files:
         if file.suffix.lower() not in TABLE_SUFFIXES:
             continue
-        table = read_delimited_table(file.read_bytes(), str(file), row_per_line=False)
+        content = read_regular(file, max_bytes=MAX_TABLE_BYTES)
+        table = read_delimited_table(content, str(file), row_per_line=False)
         name_column = _find_column(table.columns, FILE_NAME_COLUMNS)
         others = [column for column in table.columns if column != name_column]
         text_column = _find_column(others, TEXT_COLUMNS)
@@ -96,7 +103,8 @@ def _read_transcripts(
     for file in files:
         if file.suffix.lower() == ".txt" and file.stem in audio:
             has_transcripts = True
-            yield file.stem, file.read_text(encoding="utf-8-sig", errors="replace")
+            content = read_regular(file, max_bytes=MAX_TRANSCRIPT_BYTES)
+            yield file.stem, content.decode("utf-8-sig", errors="replace")
     if not has_transcripts:
         workbooks = [file for file in files if file.suffix.lower() == ".xlsx"]
         hint = f"; export the transcripts of {workbooks[0]} as CSV (UTF-8)" if workbooks else ""
@@ -128,11 +136,12 @@ def _utterance(stem: str, original: str, file: Path | None) -> Utterance:
     text = normalize_for_training(original)
     if not is_speakable(text):
         raise InputError(f"nothing to say in {original!r}")
+    duration_s = round(audio_info(file).duration_s, 3)
     return Utterance(
         id=stem,
         audio=str(file.resolve()),
         text=text,
-        duration_s=round(audio_info(file).duration_s, 3),
+        duration_s=duration_s,
         speaker=f"ugspeech/u{match['user']}",
         dialect="unknown",
         corpus="ugspeechdata",

@@ -1,0 +1,66 @@
+"""Zips read as if an enemy had made them: a member at a time, none larger than it may be."""
+
+import lzma
+import struct
+import zipfile
+import zlib
+from collections import Counter
+from pathlib import Path
+
+from data_manifests.corpora.archive_limits import (
+    MAX_MEMBER_BYTES,
+    MAX_MEMBERS,
+    max_unpacked_bytes,
+)
+from data_manifests.errors import InputError
+
+# What zipfile and the decompressors raise for a file that is damaged. RuntimeError: it has a
+# password; NotImplementedError, one of them: it is packed in a way that Python does not know.
+ZIP_ERRORS = (
+    zipfile.BadZipFile, OSError, EOFError, ValueError, OverflowError, RuntimeError, struct.error,
+    IndexError, zlib.error, lzma.LZMAError,
+)  # fmt: skip
+
+
+def open_zip(path: Path) -> tuple[zipfile.ZipFile, list[str]]:
+    """Open a zip.
+
+    Returns:
+        The archive, and the names of its files, sorted.
+
+    Raises:
+        InputError: no zip, two members of one name, or one that claims to be larger than
+            `archive_limits` allows.
+    """
+    try:
+        archive = zipfile.ZipFile(path)
+        members = archive.infolist()
+    except ZIP_ERRORS as error:
+        raise InputError(f"{path}: not a readable zip ({_reason(error)})") from None
+    names = [member.filename for member in members if not member.is_dir()]
+    if len(names) > MAX_MEMBERS:
+        raise InputError(f"{path}: over {MAX_MEMBERS} files")
+    for twice, count in Counter(names).most_common(1):
+        if count > 1:
+            raise InputError(f"{path}: {twice[:100]!r} is in it twice")
+    largest = max(members, key=lambda member: member.file_size, default=None)
+    if largest is not None and largest.file_size > MAX_MEMBER_BYTES:
+        raise InputError(
+            f"{path}: {largest.filename!r} claims to have {largest.file_size} bytes, at most "
+            f"{MAX_MEMBER_BYTES} are read"
+        )
+    if sum(member.file_size for member in members) > max_unpacked_bytes(path.stat().st_size):
+        raise InputError(f"{path}: claims to unpack to far more than an archive of its size holds")
+    return archive, sorted(names)
+
+
+def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """The bytes of a file in a zip; InputError where it is damaged."""
+    try:
+        return archive.read(name)
+    except ZIP_ERRORS as error:
+        raise InputError(f"{archive.filename}: {name} is damaged ({_reason(error)})") from None
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
