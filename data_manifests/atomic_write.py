@@ -25,8 +25,8 @@ def written_aside(
     """A path to write to, which becomes `path` when the block ends without an error.
 
     Args:
-        path: final name of a file or folder. A file there is replaced at once; a folder there must
-            not be.
+        path: final name of a file or folder. A file there is replaced at once; a folder there is
+            taken away when the new one is complete.
         raised_by_writer: what the writer in the block raises where the machine refuses, apart from
             `OSError`: torch's RuntimeError, safetensors' SafetensorError.
 
@@ -38,6 +38,8 @@ def written_aside(
     remove(aside)
     try:
         yield aside
+        if path.is_dir():
+            take_away(path)
         os.replace(aside, path)
     except OSError as error:
         remove(aside)
@@ -69,6 +71,21 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file, UTF-8, with line feeds whatever the system."""
     with written_aside(path) as aside:
         aside.write_text(text, encoding="utf-8", newline="\n")
+
+
+def take_away(folder: Path) -> None:
+    """Remove a folder, if it is there; under its own name it is never seen half removed."""
+    aside = folder.with_name(f"{folder.name}.old{ASIDE_SUFFIX}")
+    remove(aside)
+    if folder.exists():
+        folder.rename(aside)
+        remove(aside)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed process left unfinished, in a folder and those in it."""
+    for path in sorted(folder.rglob(f"*{ASIDE_SUFFIX}")):
+        remove(path)
 
 
 def remove(path: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
+from data_manifests.atomic_write import written_aside
 from data_manifests.defects import Finding
 from data_manifests.manifest import Utterance, format_row
 
@@ -16,8 +17,9 @@ class CleanedManifest:
     """A manifest that is written while another is read; nothing of it is held in memory.
 
     A context manager. Rows are written aside; on leaving, the files get their names, unless an
-    exception is under way: then they are removed. A manifest without a row would be none, so where
-    nothing was kept only the list of what was removed stays.
+    exception is under way: then they are removed (`WriteError` where the machine refuses a row). A
+    manifest without a row would be none, so where nothing was kept only the list of what was
+    removed stays.
 
     Attributes:
         path: of the cleaned manifest. Its rows and their order are those of the old one; `audio` is
@@ -34,9 +36,13 @@ class CleanedManifest:
 
     def __enter__(self) -> "CleanedManifest":
         with ExitStack() as files:
-            self._kept = files.enter_context(_aside(self.path).open("w", encoding="utf-8"))
-            self._removed = files.enter_context(
-                _aside(self.removed_path).open("w", encoding="utf-8")
+            self._kept, self._removed = (
+                files.enter_context(
+                    files.enter_context(written_aside(path)).open(
+                        "w", encoding="utf-8", newline="\n"
+                    )
+                )
+                for path in (self.path, self.removed_path)
             )
             self._files = files.pop_all()
         return self
@@ -47,12 +53,9 @@ class CleanedManifest:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._files.close()
-        for path, is_wanted in ((self.path, self.num_kept > 0), (self.removed_path, True)):
-            if error is None and is_wanted:
-                _aside(path).replace(path)
-            else:
-                _aside(path).unlink()
+        self._files.__exit__(kind, error, traceback)
+        if error is None and self.num_kept == 0:
+            self.path.unlink()
 
     def add(self, utterance: Utterance, problem: Finding | None) -> None:
         """Keep a row, or list it as removed if it has a problem."""
@@ -70,7 +73,3 @@ class CleanedManifest:
             "row": utterance.origin,
         }
         self._removed.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-
-def _aside(path: Path) -> Path:
-    return path.with_name(path.name + ".tmp")

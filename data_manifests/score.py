@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_manifests.atomic_write import write_json_lines
 from data_manifests.config import parse_config, run_command
 from data_manifests.error_rates import UtteranceErrors, align_utterances, pool_error_rates
 from data_manifests.errors import InputError
@@ -90,19 +91,20 @@ def read_lines(path: Path) -> list[str]:
 
 def write_per_utterance(path: Path, utterances: Sequence[UtteranceErrors]) -> None:
     """Write one JSON object a line: line number, rates (fractions), word errors, texts."""
-    with path.open("x", encoding="utf-8") as file:
-        for number, utterance in enumerate(utterances, start=1):
-            row = {
-                "line": number,
-                "wer": utterance.words.rate,
-                "cer": utterance.characters.rate,
-                "substitutions": utterance.words.substitutions,
-                "deletions": utterance.words.deletions,
-                "insertions": utterance.words.insertions,
-                "reference": utterance.reference,
-                "hypothesis": utterance.hypothesis,
-            }
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    rows = [
+        {
+            "line": number,
+            "wer": utterance.words.rate,
+            "cer": utterance.characters.rate,
+            "substitutions": utterance.words.substitutions,
+            "deletions": utterance.words.deletions,
+            "insertions": utterance.words.insertions,
+            "reference": utterance.reference,
+            "hypothesis": utterance.hypothesis,
+        }
+        for number, utterance in enumerate(utterances, start=1)
+    ]
+    write_json_lines(path, rows)
 
 
 def _refuse_unwritable(path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from data_manifests.atomic_write import written_aside
 from data_manifests.corpora.recording import Recording
 from data_manifests.errors import InputError
 from data_manifests.manifest import Utterance
@@ -75,9 +76,8 @@ def write_audio(
         path = out / relative
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            aside = path.with_name(path.name + ".tmp")
-            aside.write_bytes(audio_bytes())
-            aside.replace(path)
+            with written_aside(path) as aside:
+                aside.write_bytes(audio_bytes())
         yield replace(utterance, audio=str(relative))
 
 
