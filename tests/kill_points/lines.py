@@ -13,7 +13,7 @@ import soundfile
 RUN = "run"  # the folder a line writes, in its case
 CPU = ("--device", "cpu")
 TRAIN = ("--warmup-steps", "1", "--batch-size", "4", "--steps", "4", "--save-every", "2", *CPU)
-SHARD = 4
+SHARD = 2
 # Modules and their constants: so many rows a shard, so that a tiny corpus has several.
 SHARD_SIZES = (
     ("stage1_rvq.corpus_encoder", "UTTERANCES_PER_SHARD"),
@@ -86,7 +86,7 @@ TINY_HEAD = (
 
 LINES = (
     _line("models", "demo.tiny_models"),
-    _line("corpus", "demo.make_corpus", "--num-questions", "6", "--num-held-out", "2"),
+    _line("corpus", "demo.make_corpus", "--num-questions", "3", "--num-held-out", "1"),
     _line("build", "data_manifests.build", "--fisd-asante", "{made}/fisd.zip", "--dev-fraction",
           "0.3", "--test-fraction", "0.3"),
     _line("check", "data_manifests.check", "--manifest", "{corpus}/train.jsonl", "--fix"),
@@ -95,7 +95,7 @@ LINES = (
     _line("reader", "stage1_rvq.train_reader", *EMBEDDED, "--num-units", "64", "--width", "32",
           *TRAIN),
     _line("rvq", "stage1_rvq.train", *EMBEDDED, "--reader", "{reader}", "--task-utterances", "2",
-          "--codebook-size", "16", "--num-codebooks", "2", "--batch-frames", "256",
+          "--codebook-size", "8", "--num-codebooks", "2", "--batch-frames", "128",
           "--warmup-steps", "1", "--steps", "4", "--save-every", "2", *CPU),
     _line("rvq_test", "stage1_rvq.evaluate", *JUDGED, "--embeddings", "{embed_dev}", *CPU),
     _line("codes", "stage1_rvq.tokenize_corpus", "--embeddings", "{embed}", "--rvq", "{rvq}",
@@ -146,7 +146,7 @@ LINES = (
         why_not_by_default="one run takes about 15 s, and it has over 100 points",
     ),
     _line("gemma_test", "demo.evaluate_gemma", *GEMMA, "--mimi", "{models}/mimi",
-          "--num-questions", "2"),
+          "--num-questions", "1"),
     _line("shipped", "demo.ship", "--mimi", "{train_mimi}", can_resume=False),
 )  # fmt: skip
 
