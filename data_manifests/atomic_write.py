@@ -35,26 +35,38 @@ def written_aside(
             aside is removed.
     """
     aside = path.with_name(path.name + ASIDE_SUFFIX)
-    remove(aside)
-    try:
-        yield aside
-        if path.is_dir():
-            take_away(path)
-        os.replace(aside, path)
-    except OSError as error:
+    with write_errors(path, raised_by_writer):
         remove(aside)
+        try:
+            yield aside
+            if path.is_dir():
+                take_away(path)
+            os.replace(aside, path)
+        except BaseException:
+            remove(aside)
+            raise
+
+
+@contextlib.contextmanager
+def write_errors(path: Path, raised_by_writer: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """In place of what a writer raises where the machine refuses, `WriteError` with the file's
+    name.
+
+    Args:
+        path: what is written.
+        raised_by_writer: as in `written_aside`.
+    """
+    try:
+        yield
+    except OSError as error:
         if error.errno not in MACHINE_ERRORS:
             raise
         # Some writers, pyarrow among them, name no file.
         where = "" if error.filename else f"{path}: "
         raise WriteError(f"cannot write {where}{describe_os_error(error)}") from error
     except raised_by_writer as error:
-        remove(aside)
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise WriteError(f"cannot write {path}: {reason}") from error
-    except BaseException:
-        remove(aside)
-        raise
 
 
 def write_json(path: Path, value: Any) -> None:
