@@ -8,6 +8,7 @@ change. Nothing may have computed with torch in the process that forks.
 """
 
 import contextlib
+import importlib
 import os
 import re
 import signal
@@ -83,6 +84,12 @@ class Child:
     folder: Path
     began: float
 
+    def import_the_same(self) -> None:
+        """Import what it has imported, so that later children need not."""
+        for module in (self.folder / "imported").read_text().splitlines():
+            with contextlib.suppress(ImportError):  # some put modules there that have no file
+                importlib.import_module(module)
+
     def wait(self) -> Ended:
         """Wait for its end."""
         _, status = os.waitpid(self.pid, 0)
@@ -151,7 +158,7 @@ def _become_command(
     prepare: Callable[[], None],
 ) -> None:
     """In the child: never returns."""
-    code = 1
+    code, imported = 1, set(sys.modules)
     try:
         os.chdir(case)
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -177,6 +184,7 @@ def _become_command(
         with contextlib.suppress(OSError):
             sys.stdout.flush()
             sys.stderr.flush()
+            (outputs / "imported").write_text("\n".join(sorted(set(sys.modules) - imported)))
         os._exit(code)
 
 

@@ -19,14 +19,15 @@ from .children import Act, Change, Ended, run_child, start_child, stderr_lines
 from .points import Reference, forked_pool, judge
 
 Kind = Literal[
-    "full disk", "file limit", "SIGTERM", "SIGINT", "below a file", "read-only", "not mine",
-    "two runs", "two threads",
+    "any moment", "full disk", "file limit", "SIGTERM", "SIGINT", "below a file", "read-only",
+    "not mine", "two runs", "two threads",
 ]  # fmt: skip
 KINDS: tuple[Kind, ...] = Kind.__args__  # type: ignore[attr-defined]
 Verdict = Literal["one line", "unclear", "wrong exit code", "cannot resume", "differs"]
 FAILURES: tuple[Verdict, ...] = ("unclear", "wrong exit code", "cannot resume", "differs")
 # How a command ends, and 0 where the fault meets nothing: no file is that long.
 CODES: dict[Kind, set[int]] = {
+    "any moment": {0, -signal.SIGALRM},
     "full disk": {1},
     "file limit": {0, 1},
     "SIGTERM": {128 + signal.SIGTERM},
@@ -47,7 +48,8 @@ class Fault:
     Attributes:
         kind: what goes wrong.
         reference: the line, left alone.
-        number: the change at which it does; for a file limit, the bytes a file may have.
+        number: the change at which it does; for a file limit, the bytes a file may have; for any
+            moment, the milliseconds after which it does.
         folder: where to try it.
     """
 
@@ -76,6 +78,8 @@ def faults_of(
         if kind == "file limit":
             sizes = sorted({path.stat().st_size for path in reference.case.rglob("*")} - {0})
             numbers = [size // 2 for size in rng.sample(sizes, min(num_each, len(sizes)))]
+        elif kind == "any moment":
+            numbers = rng.sample(range(1, round(1000 * reference.seconds) + num_each), num_each)
         elif kind in ("below a file", "read-only"):
             numbers = [1]
         elif kind in ("not mine", "two runs", "two threads"):
@@ -132,6 +136,21 @@ def _refused_then_resumed(fault: Fault) -> tuple[Verdict, str]:
         prepare=_limit_files(fault.number) if fault.kind == "file limit" else lambda: None,
     )  # fmt: skip
     return _judge_refusal(fault, ended) or _resume(fault, is_begun=ended.code != 0)
+
+
+def _any_moment(fault: Fault) -> tuple[Verdict, str]:
+    """Killed by a clock, wherever it is: in the middle of a write, or of a step."""
+    line, inputs = fault.reference.line, fault.reference.inputs
+
+    def wind_clock() -> None:
+        signal.setitimer(signal.ITIMER_REAL, fault.number / 1000)
+
+    ended = run_child(
+        fault.folder, line.command, line.begin(inputs), prepare=wind_clock, name="killed"
+    )
+    if ended.code not in CODES[fault.kind]:
+        return "wrong exit code", f"{ended.code}: {ended.stderr[-500:]}"
+    return _resume(fault, is_begun=line.can_resume or ended.code != 0)
 
 
 def _below_a_file(fault: Fault) -> tuple[Verdict, str]:
@@ -203,6 +222,7 @@ def _two_threads(fault: Fault) -> tuple[Verdict, str]:
 
 
 _ATTEMPTS: dict[Kind, Callable[[Fault], tuple[Verdict, str]]] = {
+    "any moment": _any_moment,
     "full disk": _refused_then_resumed,
     "file limit": _refused_then_resumed,
     "SIGTERM": _refused_then_resumed,

@@ -9,6 +9,9 @@ from typing import Any
 EXCLUDED_FILES = {
     # TensorBoard's: host, process and time are in their names, times in their content.
     "events.out.tfevents.*",
+    # demo.run's, which say how long it took, and hold nothing that report.json does not.
+    "report.txt",
+    "report.html",
 }
 # Keys of JSON files that are not compared.
 EXCLUDED_KEYS = {

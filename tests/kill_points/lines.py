@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
 RUN = "run"  # the folder a line writes, in its case
 CPU = ("--device", "cpu")
@@ -21,14 +22,6 @@ SHARD_SIZES = (
     ("stage2_speechless.generate", "SENTENCES_PER_SHARD"),
     ("stage3_finetune.speak_dialogues", "DIALOGUES_PER_SHARD"),
 )
-# What commands import when they run: imported once, before anything is forked.
-IMPORTED_LATE = (
-    "trl", "peft", "datasets", "librosa", "soxr", "matplotlib.figure",
-    "matplotlib.backends.backend_agg",
-    "pystoi", "tyro", "sklearn", "evaluate", "jiwer", "pandas",
-    "transformers.models.gemma4.modeling_gemma4", "transformers.models.mimi.modeling_mimi",
-    "data_manifests.setting_checks", "encodings.cp437", "encodings.idna",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -145,6 +138,10 @@ LINES = (
          "--save-every", "8"),
         why_not_by_default="one run takes about 15 s, and it has over 100 points",
     ),
+    Line(
+        "demo", "demo.run", ("--effort", "check"), can_resume=False,
+        why_not_by_default="each of its commands is tried by itself, and one run takes 20 s",
+    ),
     _line("gemma_test", "demo.evaluate_gemma", *GEMMA, "--mimi", "{models}/mimi",
           "--num-questions", "1"),
     _line("shipped", "demo.ship", "--mimi", "{train_mimi}", can_resume=False),
@@ -167,8 +164,10 @@ def lines_for(commands: Sequence[str]) -> list[Line]:
 
 def import_commands(lines: Sequence[Line]) -> None:
     """Import what lines run, and make shards small."""
-    for module in (*IMPORTED_LATE, *dict.fromkeys(line.command for line in lines)):
-        importlib.import_module(module)
+    for command in dict.fromkeys(line.command for line in lines):
+        importlib.import_module(command)
+    # A thousand regular expressions, which every command that loads a Gemma would compile again.
+    get_checkpoint_conversion_mapping("gemma4")  # type: ignore[no-untyped-call]
     for module, constant in SHARD_SIZES:
         setattr(importlib.import_module(module), constant, SHARD)
 

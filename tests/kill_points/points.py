@@ -12,7 +12,7 @@ from typing import Literal
 
 from tqdm import tqdm
 
-from .children import Act, Change, Ended, run_child, stderr_lines
+from .children import Act, Change, Ended, run_child, start_child, stderr_lines
 from .folders import first_difference
 from .lines import Line, write_made
 
@@ -83,9 +83,12 @@ def make_references(lines: Sequence[Line], folder: Path) -> Iterator[Reference]:
             continue
         log = place / "changes"
         shutil.rmtree(place, ignore_errors=True)
-        ended = run_child(place, line.command, line.begin(inputs), act=_list_changes(log, place))
+        act = _list_changes(log, place)
+        child = start_child(place, line.command, line.begin(inputs), act=act)
+        ended = child.wait()
         if ended.code != 0:
             raise BrokenLine(f"{line.name}: exit code {ended.code}\n{ended.stderr[-2000:]}")
+        child.import_the_same()
         changes = log.read_text(encoding="utf-8").splitlines()
         yield Reference(line, place / "case", dict(inputs), changes, ended.seconds)
 
