@@ -11,7 +11,9 @@ from kill_points.folders import first_difference
 from kill_points.lines import LINES
 from test_commands import FOLDER_COMMANDS
 
-SAMPLED = ("demo.tiny_models", "stage1_rvq.embed", "stage1_rvq.train_reader", "stage1_rvq.train")
+SAMPLED = (
+    "data_manifests.build", "data_manifests.check", "stage1_rvq.embed", "stage1_rvq.train_reader",
+)  # fmt: skip
 
 
 def test_every_command_that_writes_a_folder_can_be_killed():
@@ -38,13 +40,13 @@ def test_a_sample_of_points_and_faults(tiny_models, corpus, tmp_path):
     for name, folder in (("models", tiny_models), ("corpus", corpus)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "given").symlink_to(folder)
-    words = ["--every", "23", "--faults", "1", "--out", str(tmp_path), "--commands", *SAMPLED]
+    words = ["--every", "40", "--faults", "1", "--kinds", "any moment", "full disk", "two runs"]
+    words += ["--commands", *SAMPLED, "--out", str(tmp_path)]
     tool = subprocess.run(
         [sys.executable, "-m", "tests.kill_points", *words],
         cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert tool.returncode == 0, tool.stdout + tool.stderr[-2000:]
-    tried = [
-        int(number) for number in re.findall(r"^(\d+) (?:points|faults) in", tool.stdout, re.M)
-    ]
-    assert len(tried) == 2 and min(tried) >= 8
+    tried = re.findall(r"^(\d+) (points|faults) in", tool.stdout, re.MULTILINE)
+    assert [kind for _, kind in tried] == ["points", "faults"]
+    assert all(int(number) >= len(SAMPLED) for number, _ in tried)
