@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from data_manifests.artifact import prepare_parent
 from data_manifests.atomic_write import write_json
 from data_manifests.config import parse_config, run_command
 from data_manifests.errors import InputError
@@ -84,6 +85,8 @@ def main(argv: list[str] | None = None) -> None:
     """Measure; prints the table."""
     config = parse_config(EvaluateMimiConfig, argv)
     import_stoi()  # missing, it is missed before anything is spoken
+    if config.out is not None:
+        prepare_parent(config.out, flag="--out")
     mimi = load_mimi(config.mimi)
     clips = speak_texts(held_out_texts(config.split, config.num_utterances), config.seed)
     figures = measure_codec(mimi, clips)

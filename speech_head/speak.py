@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from data_manifests.artifact import prepare_new_path
 from data_manifests.audio import write_wav
 from data_manifests.config import parse_config, run_command
 from data_manifests.errors import InputError
@@ -47,8 +48,6 @@ class SpeakConfig(TalkerConfig):
     def __post_init__(self) -> None:
         if sum(given is not None for given in (self.text, self.prompt, self.audio)) != 1:
             raise ValueError("give one of --text, --prompt, --audio")
-        if self.out.exists():
-            raise ValueError(f"--out {self.out} exists already; name a new file")
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,7 @@ def main(argv: list[str] | None = None) -> None:
     sampling = config.sampling(config.seed)
     if config.text is not None and not config.text.strip():
         raise InputError("--text is empty: nothing to say")
+    prepare_new_path(config.out, flag="--out")
     talker = config.load()
     speech = Speech(talker, sampling)
     recording = record(speech, _what_to_say(config, talker))

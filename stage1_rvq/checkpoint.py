@@ -7,8 +7,9 @@
 Written to a folder aside and renamed. Random numbers need no saving: see `device.seed_step`.
 """
 
+import contextlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -21,7 +22,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from data_manifests.artifact import is_output_folder, open_input
-from data_manifests.atomic_write import ASIDE_SUFFIX, remove, write_json, written_aside
+from data_manifests.atomic_write import take_away, write_json, written_aside
 from data_manifests.errors import InputError
 from data_manifests.json_files import read_json_as
 from data_manifests.setting_types import NonNegativeInt
@@ -75,11 +76,22 @@ def save_checkpoint(
         save_file(state_to_save(model), aside / "model.safetensors")
         torch.save(state, aside / "trainer.pt")
         write_json(aside / "step.json", {"step": step, "metrics": metrics or {}})
-        # Already there only where a run of other code left it.
-        _take_away(folder)
     for old in list_checkpoints(run)[:-keep]:
-        _take_away(old)
+        take_away(old)
     return folder
+
+
+@contextlib.contextmanager
+def model_written_aside(folder: Path) -> Iterator[Path]:
+    """A folder to `save_pretrained` to, which becomes `folder` when the block ends; one that is
+    there is replaced.
+
+    Raises:
+        WriteError: the machine refuses.
+    """
+    # Both write tensors in Rust; torch raises RuntimeError.
+    with written_aside(folder, raised_by_writer=(SafetensorError, RuntimeError)) as aside:
+        yield aside
 
 
 def list_checkpoints(run: Path) -> list[Path]:
@@ -104,8 +116,6 @@ def resume_from_latest(
     Raises:
         InputError: the checkpoint is damaged, or of another model.
     """
-    for leftover in sorted((run / "checkpoints").glob(f"*{ASIDE_SUFFIX}")):
-        remove(leftover)  # of a process that was killed
     checkpoints = list_checkpoints(run)
     if not checkpoints:
         return 0
@@ -209,15 +219,6 @@ def _refuse_misfits(state: Mapping[str, torch.Tensor], model: nn.Module, path: P
     ]
     if problems:
         raise InputError(f"{path}: does not fit this model: {'; '.join(sorted(problems)[:3])}")
-
-
-def _take_away(folder: Path) -> None:
-    """Remove a folder, which is never seen half removed under its name."""
-    if folder.exists():
-        aside = folder.with_name(f"{folder.name}.old{ASIDE_SUFFIX}")
-        remove(aside)
-        folder.rename(aside)
-        remove(aside)
 
 
 def state_to_save(model: nn.Module) -> dict[str, torch.Tensor]:

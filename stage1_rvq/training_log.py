@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from torch.utils.tensorboard import SummaryWriter
-
-from data_manifests.atomic_write import write_text
+from data_manifests.atomic_write import write_errors, write_text
 from data_manifests.errors import InputError
+from stage1_rvq.event_file import EventFile
 
 MAX_IDS_SHOWN = 8
 
@@ -51,7 +50,7 @@ class TrainingLog:
             is_writer: off in all but the first of several processes: nothing is then written.
         """
         self.path = run / "metrics.jsonl"
-        self.events: SummaryWriter | None = None
+        self.events: EventFile | None = None
         if not is_writer:
             return
         if self.path.exists():
@@ -59,7 +58,7 @@ class TrainingLog:
             lines = self.path.read_text(encoding="utf-8").split("\n")[:-1]
             kept = [line + "\n" for line in lines if json.loads(line)["step"] <= first_step]
             write_text(self.path, "".join(kept))
-        self.events = SummaryWriter(str(run), purge_step=first_step + 1)
+        self.events = EventFile(run, first_step=first_step + 1)
 
     def log(self, step: int, split: str, **numbers: float) -> None:
         """Record numbers of one step under a split's name ("train", "dev").
@@ -67,14 +66,15 @@ class TrainingLog:
         Raises:
             InputError: a number is NaN or infinite. Training ends with that; the checkpoints and
                 the best model before it stay.
+            WriteError: the machine refuses.
         """
         refuse_non_finite(step, **{f"{split} {name}": value for name, value in numbers.items()})
         if self.events is None:
             return
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, "split": split, **numbers}) + "\n")
-        for name, value in numbers.items():
-            self.events.add_scalar(f"{split}/{name}", value, step)
+        line = json.dumps({"step": step, "split": split, **numbers}) + "\n"
+        with write_errors(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.write(line)
+        self.events.write(step, {f"{split}/{name}": value for name, value in numbers.items()})
 
     def lowest(self, split: str, name: str) -> float:
         """The lowest value of a number logged so far under a split; infinity where there is
@@ -96,4 +96,4 @@ class TrainingLog:
         traceback: TracebackType | None,
     ) -> None:
         if self.events is not None:
-            self.events.close()
+            self.events.__exit__(kind, error, traceback)

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from data_manifests.artifact import prepare_new_path
 from data_manifests.atomic_write import write_json_lines
 from data_manifests.config import parse_config, run_command
 from data_manifests.error_rates import align_utterances, pool_error_rates
@@ -53,16 +54,14 @@ class TranscribeConfig:
             raise ValueError("one of --codes and --embeddings is needed, and not both")
         if (self.codes is None) != (self.rvq is None):
             raise ValueError("--codes and --rvq go together: codes, and what they mean")
-        if self.out.exists():
-            raise ValueError(f"--out {self.out} exists already; name a new file")
 
 
 def main(argv: list[str] | None = None) -> None:
     """Write the transcripts; prints the error rates."""
     config = parse_config(TranscribeConfig, argv)
+    prepare_new_path(config.out, flag="--out")
     utterances, heard = _read(config, pick_device(config.device))
     aligned = align_utterances([utterance.text for utterance in utterances], heard)
-    config.out.parent.mkdir(parents=True, exist_ok=True)
     write_json_lines(
         config.out,
         [
