@@ -24,8 +24,9 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         InputError: missing, not UTF-8, not valid JSON, nested too deeply, or no object.
     """
+    content = _read_bytes(path).removeprefix(codecs.BOM_UTF8)
     try:
-        value = json.loads(_read_bytes(path).removeprefix(codecs.BOM_UTF8).decode("utf-8"))
+        value = json.loads(content.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
     except (ValueError, RecursionError) as error:
@@ -35,7 +36,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def read_json_as(path: Path, type_: type[Row]) -> Row:
     """Read a JSON file as the dataclass it holds; InputError as `read_json` and `check_json`."""
-    return check_json(_read_bytes(path), type_, where=str(path))
+    content = _read_bytes(path).removeprefix(codecs.BOM_UTF8)
+    return check_json(content, type_, where=str(path))
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:

@@ -11,12 +11,22 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from transformers import pipeline
+from transformers import (
+    MODEL_FOR_CTC_MAPPING,
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoModelForCTC,
+    AutoModelForSpeechSeq2Seq,
+    AutoTokenizer,
+    pipeline,
+)
 
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, resample
 from data_manifests.errors import InputError
 from stage1_rvq.gemma import AudioEncoder, load_audio_encoder
+from stage1_rvq.pretrained import one_line_errors, refuse_missing_tensors
 from stage1_rvq.reader import CTCReader, load_reader
+from stage1_rvq.tensor_files import refuse_non_finite_weights
 
 
 class Transcriber(Protocol):
@@ -79,13 +89,23 @@ class AsrListener:
         Raises:
             InputError: not found, or no speech recogniser.
         """
-        try:
-            self._pipeline: Any = pipeline(
-                "automatic-speech-recognition", model=name, device=device, batch_size=1
+        with one_line_errors("--asr", name):
+            config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+            is_ctc = type(config) in MODEL_FOR_CTC_MAPPING
+            model_class = AutoModelForCTC if is_ctc else AutoModelForSpeechSeq2Seq
+            model, report = model_class.from_pretrained(
+                name, trust_remote_code=False, use_safetensors=True, output_loading_info=True
             )
-        except (OSError, ValueError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise InputError(f"--asr {name}: no speech recogniser: {reason}") from None
+            self._pipeline: Any = pipeline(
+                "automatic-speech-recognition", model=model, device=device, batch_size=1,
+                tokenizer=AutoTokenizer.from_pretrained(name, trust_remote_code=False),
+                feature_extractor=AutoFeatureExtractor.from_pretrained(
+                    name, trust_remote_code=False
+                ),
+                trust_remote_code=False,
+            )  # fmt: skip
+        refuse_missing_tensors("--asr", name, report)
+        refuse_non_finite_weights(model, where=f"--asr {name}")
 
     def transcribe(self, waveforms: Sequence[np.ndarray], sample_rate_hz: int) -> list[str]:
         """As `Transcriber.transcribe`; no text where the recogniser writes none."""

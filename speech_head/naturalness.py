@@ -18,6 +18,8 @@ from transformers import AutoFeatureExtractor, AutoModelForAudioXVector
 
 from data_manifests.audio import resample
 from data_manifests.errors import InputError
+from stage1_rvq.pretrained import one_line_errors, refuse_missing_tensors
+from stage1_rvq.tensor_files import refuse_non_finite_weights
 
 DNSMOS_RATE_HZ = 16_000
 
@@ -95,12 +97,16 @@ class SpeakerSimilarity:
         Raises:
             InputError: not found, or no such model.
         """
-        try:
-            self._extractor: Any = AutoFeatureExtractor.from_pretrained(name)
-            self._model: Any = AutoModelForAudioXVector.from_pretrained(name).to(device).eval()
-        except (OSError, ValueError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise InputError(f"--speaker-model {name}: cannot be loaded: {reason}") from None
+        with one_line_errors("--speaker-model", name):
+            self._extractor: Any = AutoFeatureExtractor.from_pretrained(
+                name, trust_remote_code=False
+            )
+            model, report = AutoModelForAudioXVector.from_pretrained(
+                name, trust_remote_code=False, use_safetensors=True, output_loading_info=True
+            )
+        refuse_missing_tensors("--speaker-model", name, report)
+        refuse_non_finite_weights(model, where=f"--speaker-model {name}")
+        self._model: Any = model.to(device).eval()
         self._device = device
 
     def rate(self, versions: Versions) -> dict[str, float]:

@@ -125,8 +125,8 @@ def load_weights(model: nn.Module, path: Path) -> None:
     that a weight is not finite."""
     state = read_tensors(path)
     _refuse_misfits(state, model, path)
+    refuse_non_finite_weights(state.items(), where=str(path))
     model.load_state_dict(state)
-    refuse_non_finite_weights(model, where=str(path))
 
 
 def find_pretrained(name: str, *, made_by: str, flag: str) -> Path:
@@ -206,6 +206,12 @@ def _refuse_misfits(state: Mapping[str, torch.Tensor], model: nn.Module, path: P
         f"{name} is {tuple(state[name].shape)}, expected {tuple(wanted[name].shape)}"
         for name in wanted.keys() & state.keys()
         if state[name].shape != wanted[name].shape
+    ]
+    # Other floats are cast; whole numbers where floats belong are no weights.
+    problems += [
+        f"{name} is {state[name].dtype}, expected {wanted[name].dtype}"
+        for name in wanted.keys() & state.keys()
+        if state[name].is_floating_point() != wanted[name].is_floating_point()
     ]
     if problems:
         raise InputError(f"{path}: does not fit this model: {'; '.join(sorted(problems)[:3])}")

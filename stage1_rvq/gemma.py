@@ -6,16 +6,12 @@ unchanged; an extracted audio encoder ("rnagabh/gemma4-audio-encoder") is enough
 
 # B utterances, T frames (25 per second), D embedding width (1024)
 
-import contextlib
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     AutoTokenizer,
@@ -24,11 +20,13 @@ from transformers import (
     Gemma4ForConditionalGeneration,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging as transformers_logging
 
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from data_manifests.errors import InputError
 from stage1_rvq.audio_tower import fast_cpu_forward, stock_forward
+from stage1_rvq.chat_template import refuse_unusable_template
+from stage1_rvq.pretrained import one_line_errors, refuse_missing_tensors
+from stage1_rvq.tensor_files import refuse_non_finite_weights
 from stage1_rvq.weight_quantization import QuantizeName, weight_quantization
 
 FRAME_RATE_HZ = 25.0  # 10 ms mel hop, subsampled by 4
@@ -41,12 +39,6 @@ LEFT_CONTEXT_FRAMES = 192
 PIECE_FRAMES = 750
 # transformers 5.23 refuses the plain string "sdpa" for any Gemma 4 with an audio tower.
 ATTENTION = {"text_config": "sdpa", "vision_config": "sdpa", "audio_config": "eager"}
-
-# What `from_pretrained` raises; the last three of transformers' own libraries are no OSErrors.
-LOADING_ERRORS = (
-    OSError, ValueError, KeyError, RuntimeError, ImportError, HfHubHTTPError, SafetensorError,
-    StrictDataclassError,
-)  # fmt: skip
 
 
 def count_audio_tokens(num_samples: int) -> int:
@@ -173,11 +165,14 @@ def load_audio_encoder(
     """
     with one_line_errors("--gemma", name):
         tower, report = Gemma4AudioModel.from_pretrained(
-            name, dtype=dtype, output_loading_info=True
-        )
-        extractor = Gemma4AudioFeatureExtractor.from_pretrained(name)
-    refuse_missing_tensors(name, report["missing_keys"])
-    return AudioEncoder(tower.to(device), extractor, fast_cpu=fast_cpu)
+            name, dtype=dtype, attn_implementation="eager", trust_remote_code=False,
+            use_safetensors=True, output_loading_info=True,
+        )  # fmt: skip
+        extractor = load_feature_extractor(name)
+    refuse_missing_tensors("--gemma", name, report)
+    tower.to(device)
+    refuse_non_finite_weights(tower, where=f"--gemma {name}")
+    return AudioEncoder(tower, extractor, fast_cpu=fast_cpu)
 
 
 def load_gemma(
@@ -204,54 +199,26 @@ def load_gemma(
         settings = {"quantization_config": quantization, "device_map": {"": device}}
     with one_line_errors("--gemma", name):
         model, report = Gemma4ForConditionalGeneration.from_pretrained(
-            name, dtype=dtype, attn_implementation=ATTENTION, output_loading_info=True, **settings
-        )
-    refuse_missing_tensors(name, report["missing_keys"])
+            name, dtype=dtype, attn_implementation=ATTENTION, trust_remote_code=False,
+            use_safetensors=True, output_loading_info=True, **settings,
+        )  # fmt: skip
+    refuse_missing_tensors("--gemma", name, report)
     model.left_over_tensors = sorted(report["unexpected_keys"])
     if not quantization:
         model.to(device)
+    refuse_non_finite_weights(model, where=f"--gemma {name}")
     return model.eval().requires_grad_(False), load_tokenizer(name)
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """Load a checkpoint's tokenizer and chat template; InputError where it has none."""
+    """Load a checkpoint's tokenizer; InputError where its chat template is missing or unusable."""
     with one_line_errors("--gemma", name):
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    if tokenizer.chat_template is None:
-        raise InputError(
-            f"--gemma {name}: no chat template; name an instruction-tuned checkpoint (-it)"
-        )
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    refuse_unusable_template(tokenizer, flag="--gemma", name=name)
     return tokenizer
 
 
 def load_feature_extractor(name: str) -> Gemma4AudioFeatureExtractor:
     """Load the mel front end of a checkpoint."""
     with one_line_errors("--gemma", name):
-        return Gemma4AudioFeatureExtractor.from_pretrained(name)
-
-
-def refuse_missing_tensors(name: str, missing_keys: Sequence[str]) -> None:
-    """InputError where transformers filled absent tensors with random numbers."""
-    if missing_keys:
-        examples = ", ".join(sorted(missing_keys)[:3])
-        raise InputError(f"--gemma {name}: {len(missing_keys)} tensor(s) missing, e.g. {examples}")
-
-
-@contextlib.contextmanager
-def one_line_errors(flag: str, name: str) -> Iterator[None]:
-    """Turn the many errors of a failed `from_pretrained` into one `InputError`, and quieten it.
-
-    Args:
-        flag: that named the model, for the message.
-        name: what the user gave: a folder, or a hub name.
-    """
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    try:
-        yield
-    except LOADING_ERRORS as error:
-        where = "" if Path(name).is_dir() else " (no such folder, so looked up as a hub name)"
-        reason = str(error).strip().splitlines()[0][:200]
-        raise InputError(f"{flag} {name}: cannot be loaded{where}: {reason}") from error
-    finally:
-        transformers_logging.set_verbosity(verbosity)
+        return Gemma4AudioFeatureExtractor.from_pretrained(name, trust_remote_code=False)
