@@ -26,7 +26,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     content = _read_bytes(path).removeprefix(codecs.BOM_UTF8)
     try:
-        value = json.loads(content.decode("utf-8"))
+        value = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
     except (ValueError, RecursionError) as error:
@@ -95,6 +95,10 @@ def parse_json(line: bytes, *, where: str) -> Any:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: not valid JSON: {error}") from None
     return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number in JSON")
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -24,7 +24,12 @@ from transformers import MimiConfig, MimiModel
 from transformers.models.mimi import modeling_mimi as layers
 
 from data_manifests.errors import InputError
-from stage1_rvq.pretrained import one_line_errors, refuse_missing_tensors
+from stage1_rvq.pretrained import (
+    one_line_errors,
+    refuse_missing_tensors,
+    refuse_other_kind,
+    refuse_other_size,
+)
 from stage1_rvq.tensor_files import refuse_non_finite_weights
 
 # B utterances, F Mimi frames (12.5 per second), K codebooks (coarsest first), N samples (24,000 per
@@ -49,8 +54,9 @@ def load_mimi(
     """
     name = str(name_or_folder)
     with one_line_errors("--mimi", name):
-        if (model_type := MimiConfig.get_config_dict(name)[0].get("model_type")) != "mimi":
-            raise InputError(f"{name}: model_type in config.json is {model_type}, expected mimi")
+        refuse_other_kind(name, ("mimi",))
+        config = MimiConfig.from_pretrained(name)
+        refuse_other_size(name, lambda: MimiModel(config))
         model, report = MimiModel.from_pretrained(
             name, trust_remote_code=False, use_safetensors=True, output_loading_info=True
         )

@@ -11,20 +11,25 @@ to run the Python of a model's folder, and a `y` that was meant for something el
 """
 
 import contextlib
+import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+from transformers import PretrainedConfig
 from transformers.utils import logging as transformers_logging
 
 from data_manifests.errors import MACHINE_ERRORS, InputError
-from data_manifests.json_files import read_json
+from data_manifests.json_files import parse_json
 
 MAX_REASON_CHARACTERS = 200
 # What a config may claim: more than any model has, and little enough to be built without weights.
 MAX_LAYERS = 1000
 MAX_SIZE = 2**40
+SMALL_MODEL = 50_000_000  # weights that may be made up: quickly done, and then refused
 
 
 @contextlib.contextmanager
@@ -38,12 +43,12 @@ def one_line_errors(flag: str, name: str) -> Iterator[None]:
     Raises:
         InputError: it cannot be loaded.
     """
-    _refuse_odd_folder(flag, Path(name))
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            _refuse_odd_folder(Path(name))
             yield
     except InputError as error:
         raise InputError(f"{flag} {name}: cannot be loaded: {error}") from None
@@ -79,15 +84,50 @@ def refuse_missing_tensors(
         raise InputError(f"{flag} {name}: {len(missing)} tensor(s) missing, e.g. {missing[0]}")
 
 
-def _refuse_odd_folder(flag: str, folder: Path) -> None:
+def refuse_other_kind(name: str, kinds: Sequence[str]) -> None:
+    """InputError where a model is of another kind than these, as transformers names them.
+
+    transformers would read its config as if it were, and take defaults for what is not there.
+    """
+    kind = PretrainedConfig.get_config_dict(name)[0].get("model_type")
+    if kind not in kinds:
+        found = f"of kind {kind!r}" if kind else "no model of transformers"
+        raise InputError(f"is {found}, expected {' or '.join(kinds)}")
+
+
+def refuse_other_size(name: str, build: Callable[[], nn.Module]) -> None:
+    """InputError where a local config describes a far larger model than its weights are of:
+    transformers would make up what is missing, number by number.
+
+    Args:
+        name: what the user gave; a hub name is not looked at.
+        build: makes the model of the config.
+    """
+    if not Path(name).is_dir():
+        return
+    with torch.device("meta"):  # takes no memory, and a tenth of a second for Gemma 4 E4B
+        num_weights = sum(parameter.numel() for parameter in build().parameters())
+    num_bytes = sum(file.stat().st_size for file in Path(name).glob("*.safetensors"))
+    # Four bits a weight are the fewest there are.
+    if num_weights > max(4 * num_bytes, SMALL_MODEL):
+        raise InputError(
+            f"config.json describes {num_weights / 1e6:,.0f} million weights, its safetensors files"
+            f" have {num_bytes / 1e6:,.0f} million bytes"
+        )
+
+
+def _refuse_odd_folder(folder: Path) -> None:
     """InputError where transformers would load something else, or build without end."""
     if (folder / "adapter_config.json").is_file():
         # It would load the model that this file names, whatever that is, and not this folder's.
-        raise InputError(f"{flag} {folder}: holds an adapter, not a model; name the model it is of")
-    if (folder / "config.json").is_file():
-        for key, number in _numbers(read_json(folder / "config.json")):
-            if number > (MAX_LAYERS if key.endswith("layers") else MAX_SIZE):
-                raise InputError(f"{flag} {folder}: config.json claims {key} = {number}")
+        raise InputError("it holds an adapter, not a model; name the model it is of")
+    path = folder / "config.json"
+    if path.is_file():
+        for key, number in _numbers(parse_json(path.read_bytes(), where=path.name)):
+            if math.isfinite(number) and abs(number) > (
+                MAX_LAYERS if key.endswith("layers") else MAX_SIZE
+            ):
+                raise InputError(f"config.json claims {key} = {number}")
 
 
 def _numbers(value: object, key: str = "") -> Iterator[tuple[str, int | float]]:
@@ -108,5 +148,6 @@ def first_line(error: BaseException) -> str:
     kind = type(error).__name__
     # A KeyError's or an IndexError's words mean nothing without their kind.
     is_clear = isinstance(error, OSError | ValueError | RuntimeError | ImportError)
-    line = lines[0] if lines and is_clear else f"{kind}: {lines[0]}" if lines else kind
-    return line[:MAX_REASON_CHARACTERS]
+    # A heading alone says nothing.
+    said = " ".join(lines[:2]) if lines and lines[0].endswith(":") else lines[0] if lines else kind
+    return (said if is_clear or not lines else f"{kind}: {said}")[:MAX_REASON_CHARACTERS]

@@ -117,11 +117,13 @@ def refuse_non_finite_weights(
     if isinstance(weights, nn.Module):
         for name, buffer in weights.named_buffers():
             if any(bound.isnan() for bound in _bounds(buffer)):
-                raise InputError(f"{where}: {name} holds NaN; the weights are spoilt")
+                raise InputError(f"{where}: {name} holds NaN; make it again, or copy it again")
         weights = weights.named_parameters()
     for name, tensor in weights:
         if not all(bound.isfinite() for bound in _bounds(tensor)):
-            raise InputError(f"{where}: {name} holds NaN or infinity; the weights are spoilt")
+            raise InputError(
+                f"{where}: {name} holds NaN or infinity; make it again, or copy it again"
+            )
 
 
 def _bounds(tensor: Tensor) -> tuple[Tensor, ...]:

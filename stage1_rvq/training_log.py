@@ -11,6 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from data_manifests.atomic_write import write_text
 from data_manifests.errors import InputError
+from data_manifests.json_files import read_lines
 from data_manifests.schema import check_json
 
 MAX_IDS_SHOWN = 8
@@ -90,7 +91,7 @@ class TrainingLog:
         """The whole lines of the file, their ends included."""
         if not self.path.exists():
             return []
-        return [line for line in self.path.read_bytes().splitlines(keepends=True) if b"\n" in line]
+        return [line for _, line in read_lines(self.path) if line.endswith(b"\n")]
 
     def _step(self, line: bytes) -> int:
         return int(self._entry(line)["step"])

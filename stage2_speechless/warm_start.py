@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 from huggingface_hub import hf_hub_download
-from transformers import LlamaForCausalLM, LlamaModel
+from transformers import LlamaConfig, LlamaForCausalLM, LlamaModel
 
 from data_manifests.errors import InputError
 from data_manifests.json_files import read_json
-from stage1_rvq.pretrained import one_line_errors, refuse_missing_tensors
+from stage1_rvq.pretrained import one_line_errors, refuse_missing_tensors, refuse_other_size
 from stage1_rvq.tensor_files import refuse_non_finite_weights
 from stage2_speechless.model import Speechless
 
@@ -60,6 +60,8 @@ def load_base_model(name: str) -> BaseModel:
     with one_line_errors("--init-from", name):
         kind, revision = _read_kind(name)
         if kind == "llama":
+            config = LlamaConfig.from_pretrained(name, revision=revision or "main")
+            refuse_other_size(name, lambda: LlamaForCausalLM(config))
             model, report = LlamaForCausalLM.from_pretrained(
                 name, dtype=torch.float32, revision=revision or "main", trust_remote_code=False,
                 use_safetensors=True, output_loading_info=True,

@@ -225,12 +225,13 @@ def _replace_codes(change: Callable[[list, random.Random], None]) -> Callable[[A
     """The table with the codes of a row changed."""
 
     def do(table: pyarrow.Table, rng: random.Random) -> pyarrow.Table:
-        place = table.schema.get_field_index("codes")
-        if place < 0:  # of dialogues, where they are part of a turn
-            return table.slice(0, 0)
-        codes = table.column(place).to_pylist()
+        is_dialogues = "messages" in table.schema.names
+        place = table.schema.get_field_index("messages" if is_dialogues else "codes")
+        rows = table.column(place).to_pylist()
+        turns = [turn for row in rows for turn in row if turn["codes"]] if is_dialogues else []
+        codes = [turn["codes"] for turn in turns] if is_dialogues else rows
         change(codes, rng)
-        array = pyarrow.array(codes, table.schema.field(place).type)
+        array = pyarrow.array(rows, table.schema.field(place).type)
         return table.set_column(place, table.schema.field(place), array)
 
     return do

@@ -231,7 +231,9 @@ class _Process:
         outside = {path.name for path in self.folder.iterdir()} - {"case", "stdout", "stderr"}
         if outside:
             return "wrote outside", f"{sorted(outside)}"
-        errors = [line for line in stderr.split("\n") if line.startswith("error: ")]
+        # A progress bar moves about; what follows it stands on the same line, or one above.
+        lines = re.split(r"\r|\n|\x1b\[A", stderr)
+        errors = [line for line in lines if line.startswith("error: ")]
         if code == 2 and len(errors) == 1 and "Traceback" not in stderr:
             if not re.search(self.case.mentions, errors[0]):
                 return "wrong", f"the refusal does not say {self.case.mentions!r}: {errors[0]}"
