@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from data_manifests.errors import InputError
 from stage1_rvq.pretrained import first_line
 
-TRIAL_S = 20.0
+TRIAL_S = 10.0
 TRIAL_BYTES = 2**30  # beyond what the process takes already
 MAX_TRIAL_CHARACTERS = 100_000  # of an example of a few words
 AUDIO_SLOT, TURN_END = "<|audio|>", "<turn|>"

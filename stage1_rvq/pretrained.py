@@ -123,22 +123,26 @@ def _refuse_odd_folder(folder: Path) -> None:
         raise InputError("it holds an adapter, not a model; name the model it is of")
     path = folder / "config.json"
     if path.is_file():
-        for key, number in _numbers(parse_json(path.read_bytes(), where=path.name)):
-            if math.isfinite(number) and abs(number) > (
+        for key, value in _leaves(parse_json(path.read_bytes(), where=path.name)):
+            if isinstance(value, str):
+                # The name of a kernel on the hub, which the library "kernels" would load and run.
+                if key.endswith("attn_implementation") and "/" in value:
+                    raise InputError(f"config.json wants an attention that is downloaded: {value}")
+            elif math.isfinite(value) and abs(value) > (
                 MAX_LAYERS if key.endswith("layers") else MAX_SIZE
             ):
-                raise InputError(f"config.json claims {key} = {number}")
+                raise InputError(f"config.json claims {key} = {value}")
 
 
-def _numbers(value: object, key: str = "") -> Iterator[tuple[str, int | float]]:
-    """Every number of a JSON value, and the key it stands under."""
+def _leaves(value: object, key: str = "") -> Iterator[tuple[str, int | float | str]]:
+    """Every number and text of a JSON value, and the key it stands under."""
     if isinstance(value, dict):
         for name, part in value.items():
-            yield from _numbers(part, name)
+            yield from _leaves(part, name)
     elif isinstance(value, list):
         for part in value:
-            yield from _numbers(part, key)
-    elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield from _leaves(part, key)
+    elif isinstance(value, int | float | str):
         yield key, value
 
 
