@@ -36,7 +36,7 @@ from data_manifests.atomic_write import ASIDE_SUFFIX, remove, remove_leftovers, 
 from data_manifests.config import config_as_dict
 from data_manifests.errors import InputError, describe_os_error
 from data_manifests.json_files import read_json, read_json_as
-from data_manifests.setting_types import NonNegativeInt
+from data_manifests.setting_types import FileSize, InnerPath
 
 RECORDED_PACKAGES = (
     "torch", "transformers", "vector-quantize-pytorch", "peft", "trl", "accelerate", "datasets",
@@ -54,7 +54,7 @@ BEGINNING = {"config.json", "provenance.json"}  # what a folder holds before its
 class FileFacts:
     """What `done` says of one file."""
 
-    bytes: NonNegativeInt
+    bytes: FileSize
     sha256: str
 
 
@@ -62,7 +62,7 @@ class FileFacts:
 class FinishedFiles:
     """The content of `done`: every file of the folder, by its path in it."""
 
-    files: dict[str, FileFacts]
+    files: dict[InnerPath, FileFacts]
 
 
 @dataclass(frozen=True)
@@ -204,6 +204,8 @@ def refuse_unfinished(
             f"{flag} {folder} is unfinished (no 'done' in it): run {made_by} again with --resume"
         )
     finished = read_json_as(folder / "done", FinishedFiles)
+    if "config.json" not in finished.files:
+        raise InputError(f"{flag} {folder}: its 'done' does not list its files; make it again")
     for name, facts in finished.files.items():
         if only not in (None, name):
             continue
@@ -318,6 +320,9 @@ def _begin(
         if not resume:
             state = "is finished" if is_done else "is unfinished: --resume continues it"
             raise InputError(f"--out {out} exists already and {state}; name a new folder")
+        made_by = read_json(out / "provenance.json").get("command")
+        if made_by != command:
+            raise InputError(f"--resume {out}: made by {made_by}, not by {command}")
         _refuse_other_settings(out, settings)
         if is_done:
             refuse_unfinished(out, flag="--out", made_by=command)

@@ -33,7 +33,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def read_json_as(path: Path, type_: type[Row]) -> Row:
     """Read a JSON file as the dataclass it holds; InputError as `read_json` and `check_json`."""
-    return check_json(read_regular(path, max_bytes=MAX_FILE_BYTES), type_, where=str(path))
+    content = read_regular(path, max_bytes=MAX_FILE_BYTES).removeprefix(codecs.BOM_UTF8)
+    return check_json(content, type_, where=str(path))
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:

@@ -59,13 +59,15 @@ def parse_json(text: str | bytes, *, where: str) -> Any:
         where: file, and line, for the message.
 
     Raises:
-        InputError: not UTF-8, not valid JSON, nested too deeply, half of a surrogate pair, or a key
-            that an object has twice.
+        InputError: not UTF-8, not valid JSON, nested too deeply, NaN, half of a surrogate pair,
+            or a key that an object has twice.
     """
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8")
-        value = json.loads(text, object_pairs_hook=_refuse_equal_keys)
+        value = json.loads(
+            text, object_pairs_hook=_refuse_equal_keys, parse_constant=_refuse_constant
+        )
         if "\\u" in text:  # only an escape can be half of a pair
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
@@ -75,6 +77,10 @@ def parse_json(text: str | bytes, *, where: str) -> Any:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: not valid JSON: {error}") from None
     return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number in JSON")
 
 
 def _refuse_equal_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

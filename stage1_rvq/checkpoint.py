@@ -26,6 +26,7 @@ from data_manifests.atomic_write import take_away, write_json, written_aside
 from data_manifests.errors import InputError
 from data_manifests.json_files import read_json_as
 from data_manifests.setting_types import NonNegativeInt
+from stage1_rvq.pretrained import first_line
 from stage1_rvq.tensor_files import (
     read_pickled_tensors,
     read_tensors,
@@ -119,15 +120,47 @@ def resume_from_latest(
     checkpoints = list_checkpoints(run)
     if not checkpoints:
         return 0
-    newest = checkpoints[-1]
-    load_weights(model, newest / "model.safetensors")
-    state = read_pickled_tensors(newest / "trainer.pt")
+    try:
+        return _load_checkpoint(checkpoints[-1], model, optimizer, schedule)
+    except InputError as error:
+        before = "the one before it" if len(checkpoints) > 1 else "its beginning"
+        raise InputError(
+            f"{error}; delete {checkpoints[-1]} and --resume goes on from {before}"
+        ) from None
+
+
+def _load_checkpoint(
+    folder: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+) -> int:
+    step = read_json_as(folder / "step.json", StepFacts).step
+    if folder.name != f"step_{step:06d}":
+        raise InputError(f"{folder / 'step.json'}: says step {step}")
+    load_weights(model, folder / "model.safetensors")
+    path = folder / "trainer.pt"
+    state = read_pickled_tensors(path)
+    if state.keys() != {"optimizer", "schedule"}:
+        raise InputError(
+            f"{path}: holds {sorted(map(str, state))[:5]}, not the state of a training"
+        )
     try:
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
-    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError, IndexError) as error:
-        raise InputError(f"{newest / 'trainer.pt'}: not of this run: {error!r}") from None
-    return read_json_as(newest / "step.json", StepFacts).step
+    # torch takes what it finds, and stumbles where that is something else.
+    except Exception as error:
+        raise InputError(f"{path}: not of this run: {first_line(error)}") from None
+    refuse_non_finite_weights(_tensors_in(optimizer.state_dict()["state"]), where=str(path))
+    return step
+
+
+def _tensors_in(value: object, name: str = "optimizer") -> Iterator[tuple[str, torch.Tensor]]:
+    if isinstance(value, torch.Tensor):
+        yield name, value
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            yield from _tensors_in(part, f"{name}.{key}")
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -135,8 +168,8 @@ def load_weights(model: nn.Module, path: Path) -> None:
     that a weight is not finite."""
     state = read_tensors(path)
     _refuse_misfits(state, model, path)
+    refuse_non_finite_weights(state.items(), where=str(path))
     model.load_state_dict(state)
-    refuse_non_finite_weights(model, where=str(path))
 
 
 def find_pretrained(name: str, *, made_by: str, flag: str) -> Path:
@@ -193,17 +226,11 @@ def load_frozen(
         model = model_class(config)
     except InputError:
         raise
-    # What layers of torch and transformers raise for sizes that do not go together.
-    except (
-        ValueError,
-        TypeError,
-        KeyError,
-        RuntimeError,
-        ArithmeticError,
-        AssertionError,
-    ) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise InputError(f"{folder / 'config.json'}: cannot be built: {reason}") from None
+    # Layers of torch and transformers raise anything for sizes that do not go together.
+    except Exception as error:
+        raise InputError(
+            f"{folder / 'config.json'}: cannot be built: {first_line(error)}"
+        ) from None
     load_weights(model, path)
     return model.to(device).eval().requires_grad_(False)
 
@@ -216,6 +243,12 @@ def _refuse_misfits(state: Mapping[str, torch.Tensor], model: nn.Module, path: P
         f"{name} is {tuple(state[name].shape)}, expected {tuple(wanted[name].shape)}"
         for name in wanted.keys() & state.keys()
         if state[name].shape != wanted[name].shape
+    ]
+    # Other floats are cast; whole numbers where floats belong are no weights.
+    problems += [
+        f"{name} is {state[name].dtype}, expected {wanted[name].dtype}"
+        for name in wanted.keys() & state.keys()
+        if state[name].is_floating_point() != wanted[name].is_floating_point()
     ]
     if problems:
         raise InputError(f"{path}: does not fit this model: {'; '.join(sorted(problems)[:3])}")

@@ -23,6 +23,7 @@ from transformers import PreTrainedTokenizerBase
 from data_manifests.errors import InputError
 from data_manifests.json_files import read_lines
 from data_manifests.schema import parse_json, shorten
+from stage1_rvq.chat_template import render_chat
 
 Target = Literal["chain", "direct"]
 ROLES = ("system", "user", "assistant")
@@ -165,9 +166,7 @@ def split_chain(text: str) -> tuple[str, str]:
 
 def encode_prompt(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> EncodedDialogue:
     """Turns so far -> ids that end where the assistant begins to write."""
-    text = tokenizer.apply_chat_template(
-        as_messages(turns), tokenize=False, add_generation_prompt=True
-    )
+    text = render_chat(as_messages(turns), tokenizer, asks=True)
     ids = _expand_audio(_ids(text, tokenizer), turns, tokenizer)
     return EncodedDialogue(ids, [NO_LABEL] * len(ids), _frames(turns))
 
@@ -187,10 +186,13 @@ def encode_dialogue(dialogue: Dialogue, tokenizer: PreTrainedTokenizerBase) -> E
         if turn.role != "assistant":
             continue
         prompt = encode_prompt(turns[:i], tokenizer).input_ids
-        text = tokenizer.apply_chat_template(as_messages(turns[: i + 1]), tokenize=False)
+        text = render_chat(as_messages(turns[: i + 1]), tokenizer, asks=False)
         upto = _expand_audio(_ids(text, tokenizer), turns[: i + 1], tokenizer)
-        # The template renders a prompt as an exact prefix of prompt and answer.
-        assert upto[: len(prompt)] == prompt and prompt[: len(ids)] == ids
+        if upto[: len(prompt)] != prompt or prompt[: len(ids)] != ids:
+            raise InputError(
+                f"dialogue {dialogue.id!r}: the chat template writes its beginning otherwise as it "
+                "goes on, so that what is learned cannot be told from what is given"
+            )
         end = len(prompt) + upto[len(prompt) :].index(turn_end) + 1
         labels += [NO_LABEL] * (len(prompt) - len(labels))
         labels += upto[len(prompt) : end] + [NO_LABEL] * (len(upto) - end)
@@ -215,10 +217,7 @@ def render_example(tokenizer: PreTrainedTokenizerBase) -> str:
         Turn("system", "S"), Turn("user", "A", spoken=True), Turn("assistant", "B"),
         Turn("user", "C"),
     ]  # fmt: skip
-    text: str = tokenizer.apply_chat_template(
-        as_messages(turns), tokenize=False, add_generation_prompt=True
-    )
-    return text
+    return render_chat(as_messages(turns), tokenizer, asks=True)
 
 
 def as_messages(turns: Sequence[Turn]) -> list[dict[str, Any]]:
