@@ -76,9 +76,9 @@ def save_checkpoint(
         torch.save(state, aside / "trainer.pt")
         write_json(aside / "step.json", {"step": step, "metrics": metrics or {}})
         # Already there only where a run of other code left it.
-        _take_away(folder)
+        take_away(folder)
     for old in list_checkpoints(run)[:-keep]:
-        _take_away(old)
+        take_away(old)
     return folder
 
 
@@ -88,6 +88,12 @@ def list_checkpoints(run: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if re.fullmatch(r"step_\d{6,}", path.name))
+
+
+def remove_leftovers(run: Path) -> None:
+    """Remove what a process that was killed had not finished writing, or removing."""
+    for leftover in sorted((run / "checkpoints").glob(f"*{ASIDE_SUFFIX}")):
+        remove(leftover)
 
 
 def resume_from_latest(
@@ -104,8 +110,7 @@ def resume_from_latest(
     Raises:
         InputError: the checkpoint is damaged, or of another model.
     """
-    for leftover in sorted((run / "checkpoints").glob(f"*{ASIDE_SUFFIX}")):
-        remove(leftover)  # of a process that was killed
+    remove_leftovers(run)
     checkpoints = list_checkpoints(run)
     if not checkpoints:
         return 0
@@ -211,7 +216,7 @@ def _refuse_misfits(state: Mapping[str, torch.Tensor], model: nn.Module, path: P
         raise InputError(f"{path}: does not fit this model: {'; '.join(sorted(problems)[:3])}")
 
 
-def _take_away(folder: Path) -> None:
+def take_away(folder: Path) -> None:
     """Remove a folder, which is never seen half removed under its name."""
     if folder.exists():
         aside = folder.with_name(f"{folder.name}.old{ASIDE_SUFFIX}")
