@@ -49,7 +49,8 @@ def written_aside(
     except raised_by_writer as error:
         remove(aside)
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise WriteError(f"cannot write {path}: {reason}") from error
+        # torch says only at which line of its source it found out.
+        raise WriteError(f"cannot write {path}: {reason}; is the disk full?") from error
     except BaseException:
         remove(aside)
         raise

@@ -68,6 +68,9 @@ def main(argv: list[str] | None = None) -> None:
         if column not in rows.column_names:
             hint = nearest_name(column, rows.column_names)
             raise InputError(f"--table {config.table}: no column {column!r}: {hint}")
+        # pandas, which reads CSV, gives the second of two columns of one name another.
+        if Path(config.table).suffix in (".csv", ".tsv") and f"{column}.1" in rows.column_names:
+            raise InputError(f"--table {config.table}: two columns are named {column!r}")
     rows = rows.select_columns(columns)  # others may hold pictures, and need not be decoded
     dialogues, dropped, seen = [], [], set()
     progress = tqdm(_iterate(rows, config.table), "dialogues", total=len(rows), unit=" rows")
@@ -86,7 +89,8 @@ def main(argv: list[str] | None = None) -> None:
         ]
         dialogues.append({"id": f"row-{number}", "messages": messages})
     if not dialogues:
-        raise InputError(f"--table {config.table}: no usable row among {len(dropped)}")
+        reason = f", the first: {dropped[0]['reason']}" if dropped else ""
+        raise InputError(f"--table {config.table}: no usable row among {len(dropped)}{reason}")
     is_file = Path(config.table).is_file()
     output = create_output(
         config.out,
@@ -116,6 +120,8 @@ def _load_table(table: str, split: str) -> "Dataset":
         elif path.suffix not in FILE_FORMATS:
             known = ", ".join(FILE_FORMATS)
             raise InputError(f"--table {table}: cannot tell its format, known endings: {known}")
+        elif path.stat().st_size == 0:
+            raise InputError(f"--table {table}: the file is empty")
         else:
             options = {"sep": "\t"} if path.suffix == ".tsv" else {}
             rows = datasets.load_dataset(

@@ -20,7 +20,8 @@ def refuse_template_marks(role: str, text: str) -> None:
     """
     if mark := TEMPLATE_MARK.search(text):
         raise InputError(
-            f"a {role} turn holds {shorten(mark[0])}, a mark of Gemma's chat template: leave it out"
+            f"a turn of the {role} holds {shorten(mark[0])}, a mark of Gemma's chat template: "
+            "leave it out"
         )
 
 
