@@ -49,8 +49,7 @@ def written_aside(
     except raised_by_writer as error:
         remove(aside)
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        # torch says only at which line of its source it found out.
-        raise WriteError(f"cannot write {path}: {reason}; is the disk full?") from error
+        raise WriteError(f"cannot write {path}: {reason}") from error
     except BaseException:
         remove(aside)
         raise
@@ -70,6 +69,21 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file, UTF-8, with line feeds whatever the system."""
     with written_aside(path) as aside:
         aside.write_text(text, encoding="utf-8", newline="\n")
+
+
+def take_away(folder: Path) -> None:
+    """Remove a folder, if it is there; under its own name it is never seen half removed."""
+    aside = folder.with_name(f"{folder.name}.old{ASIDE_SUFFIX}")
+    remove(aside)
+    if folder.exists():
+        folder.rename(aside)
+        remove(aside)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed process left unfinished, in a folder and those in it."""
+    for path in sorted(folder.rglob(f"*{ASIDE_SUFFIX}")):
+        remove(path)
 
 
 def remove(path: Path) -> None:

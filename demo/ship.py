@@ -70,9 +70,7 @@ def ship_run(run: Path, target: Path, *, made_by: str, kept: str) -> None:
     """A stage's output folder without its checkpoints: finished, and read like the original."""
     open_input(run, made_by=made_by, flag="--demo")
     shutil.rmtree(target, ignore_errors=True)
-    # peft's card is an empty form.
-    ignored = shutil.ignore_patterns("README.md") if kept == "adapter" else None
-    shutil.copytree(run / kept, target / kept, ignore=ignored)
+    shutil.copytree(run / kept, target / kept)
     _copy_record(run, target)
     OutputFolder(target, is_done=False).finish()
 

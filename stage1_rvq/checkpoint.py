@@ -76,9 +76,9 @@ def save_checkpoint(
         torch.save(state, aside / "trainer.pt")
         write_json(aside / "step.json", {"step": step, "metrics": metrics or {}})
         # Already there only where a run of other code left it.
-        take_away(folder)
+        _take_away(folder)
     for old in list_checkpoints(run)[:-keep]:
-        take_away(old)
+        _take_away(old)
     return folder
 
 
@@ -88,12 +88,6 @@ def list_checkpoints(run: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if re.fullmatch(r"step_\d{6,}", path.name))
-
-
-def remove_leftovers(run: Path) -> None:
-    """Remove what a process that was killed had not finished writing, or removing."""
-    for leftover in sorted((run / "checkpoints").glob(f"*{ASIDE_SUFFIX}")):
-        remove(leftover)
 
 
 def resume_from_latest(
@@ -110,7 +104,8 @@ def resume_from_latest(
     Raises:
         InputError: the checkpoint is damaged, or of another model.
     """
-    remove_leftovers(run)
+    for leftover in sorted((run / "checkpoints").glob(f"*{ASIDE_SUFFIX}")):
+        remove(leftover)  # of a process that was killed
     checkpoints = list_checkpoints(run)
     if not checkpoints:
         return 0
@@ -216,7 +211,7 @@ def _refuse_misfits(state: Mapping[str, torch.Tensor], model: nn.Module, path: P
         raise InputError(f"{path}: does not fit this model: {'; '.join(sorted(problems)[:3])}")
 
 
-def take_away(folder: Path) -> None:
+def _take_away(folder: Path) -> None:
     """Remove a folder, which is never seen half removed under its name."""
     if folder.exists():
         aside = folder.with_name(f"{folder.name}.old{ASIDE_SUFFIX}")

@@ -31,9 +31,16 @@ from transformers import (
 )
 from trl import SFTConfig, SFTTrainer
 
-from data_manifests.atomic_write import ASIDE_SUFFIX, remove, written_aside
+from data_manifests.atomic_write import (
+    ASIDE_SUFFIX,
+    remove,
+    remove_leftovers,
+    take_away,
+    written_aside,
+)
+from data_manifests.errors import InputError
 from data_manifests.json_files import read_json
-from stage1_rvq.checkpoint import list_checkpoints, remove_leftovers, take_away
+from stage1_rvq.checkpoint import list_checkpoints
 from stage1_rvq.tensor_files import read_pickled_tensors, refuse_non_finite_weights
 from stage1_rvq.training_log import TrainingLog
 from stage3_finetune.data import SpokenDialogues, collate
@@ -82,6 +89,12 @@ class SpeechTrainer(SFTTrainer):
         for name in ("optimizer.pt", "scheduler.pt"):
             read_pickled_tensors(newest / name)
         read_json(newest / "trainer_state.json")
+        is_alone = self.args.world_size == 1
+        random = f"rng_state{'' if is_alone else f'_{self.args.process_index}'}.pth"
+        if not (newest / random).is_file():
+            raise InputError(
+                f"{newest} has no {random}: resume with as many processes as the run began with"
+            )
         return newest
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:

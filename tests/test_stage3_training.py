@@ -151,9 +151,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_from_its_last_checkpoint(
 
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", save_until_full)
-        with pytest.raises(
-            WriteError, match=r"cannot write .*step_000004: .*; is the disk full\?"
-        ) as caught:
+        with pytest.raises(WriteError, match=r"cannot write .*step_000004: ") as caught:
             run(train.main, *flags, "--out", out)
     assert "\n" not in str(caught.value)
     names = [path.name for path in sorted((out / "checkpoints").iterdir())]
