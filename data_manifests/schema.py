@@ -28,13 +28,16 @@ Value = TypeVar("Value")
 MAX_SHOWN_CHARACTERS = 60  # of a wrong value, in a message
 
 
-def check_json(text: str | bytes, type_: type[Value], *, where: str) -> Value:
+def check_json(
+    text: str | bytes, type_: type[Value], *, where: str, ignore_unknown: bool = False
+) -> Value:
     """JSON text as the type it should be.
 
     Args:
         text: one JSON value; as bytes, UTF-8.
         type_: any type with annotations that pydantic reads, most often a dataclass.
         where: file, and line, for the message.
+        ignore_unknown: pass over keys that the type has not, in a file that others write.
 
     Returns:
         The value; of a dataclass, an instance.
@@ -44,7 +47,9 @@ def check_json(text: str | bytes, type_: type[Value], *, where: str) -> Value:
             another type or out of range.
     """
     try:
-        value = _adapter(cast(Hashable, type_)).validate_json(text, strict=True, extra="forbid")
+        value = _adapter(cast(Hashable, type_)).validate_json(
+            text, strict=True, extra="ignore" if ignore_unknown else "forbid"
+        )
     except ValidationError as error:
         raise InputError(f"{where}: {describe(error, type_)}") from None
     parse_json(text, where=where)  # pydantic takes the last of two equal keys

@@ -70,10 +70,8 @@ def ship_model(run: Path, target: Path, *, made_by: str, flag: str) -> None:
 def ship_run(run: Path, target: Path, *, made_by: str, kept: str) -> None:
     """A stage's output folder without its checkpoints: finished, and read like the original."""
     open_input(run, made_by=made_by, flag="--demo")
-    # peft's card is an empty form.
-    ignored = shutil.ignore_patterns("README.md") if kept == "adapter" else None
     with written_aside(target) as aside:
-        shutil.copytree(run / kept, aside / kept, ignore=ignored)
+        shutil.copytree(run / kept, aside / kept)
         _copy_record(run, aside)
         OutputFolder(aside, is_done=False).finish()
 

@@ -26,17 +26,20 @@ class TensorKind:
     """What a tensor must be.
 
     Attributes:
-        dtype: its type.
+        dtype: its type; None where any floating-point one will do.
         shape: its lengths; None where any will do.
     """
 
-    dtype: torch.dtype
+    dtype: torch.dtype | None
     shape: tuple[int | None, ...]
 
     def fits(self, tensor: Tensor) -> bool:
         """Whether a tensor is of this kind."""
+        is_of_type = tensor.dtype == self.dtype or (
+            self.dtype is None and tensor.is_floating_point()
+        )
         return (
-            tensor.dtype == self.dtype
+            is_of_type
             and tensor.ndim == len(self.shape)
             and all(
                 wanted in (None, found)
@@ -46,7 +49,7 @@ class TensorKind:
 
     def __str__(self) -> str:
         lengths = ", ".join("any" if length is None else str(length) for length in self.shape)
-        return f"{self.dtype} [{lengths}]"
+        return f"{self.dtype or 'floating-point'} [{lengths}]"
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -72,8 +75,14 @@ def read_tensors(path: Path, kinds: Mapping[str, TensorKind] | None = None) -> d
         raise InputError(f"{path}: cannot be read: {_first_line(error)}") from None
     if kinds is None:
         return tensors
-    if tensors.keys() != kinds.keys():
-        raise InputError(f"{path}: holds {sorted(tensors)}, expected {sorted(kinds)}")
+    if missing := sorted(kinds.keys() - tensors.keys()):
+        raise InputError(
+            f"{path}: lacks {len(missing)} of {len(kinds)} tensors, e.g. {missing[0]!r}"
+        )
+    if foreign := sorted(tensors.keys() - kinds.keys()):
+        raise InputError(
+            f"{path}: holds {len(foreign)} tensors that do not belong there, e.g. {foreign[0]!r}"
+        )
     for name, kind in kinds.items():
         if not kind.fits(tensors[name]):
             found = f"{tensors[name].dtype} {list(tensors[name].shape)}"

@@ -24,6 +24,7 @@ from data_manifests.errors import InputError
 from data_manifests.json_files import read_lines
 from data_manifests.schema import parse_json, shorten
 from stage1_rvq.chat_template import render_chat
+from stage3_finetune.template_marks import refuse_template_marks, without_template_marks
 
 Target = Literal["chain", "direct"]
 ROLES = ("system", "user", "assistant")
@@ -121,6 +122,8 @@ def parse_dialogue(row: Any, default_id: str) -> Dialogue:
         raise InputError("has no 'messages'")
     turns = [_parse_turn(message) for message in messages]
     conversation = [turn for turn in turns if turn.role != "system"]
+    if not conversation:
+        raise InputError("has no user turn")
     if any(turn.role != ("user", "assistant")[i % 2] for i, turn in enumerate(conversation)):
         raise InputError("turns must alternate, user first")
     if any(turn.spoken and turn.role != "user" for turn in turns):
@@ -144,6 +147,7 @@ def _parse_turn(message: Any) -> Turn:
         raise InputError(f"a {role} turn without text")
     if spoken is not None and not isinstance(spoken, bool):
         raise InputError(f"'spoken' must be true or false, got {shorten(spoken)}")
+    refuse_template_marks(role, content)
     return Turn(role, content.strip(), spoken=bool(spoken))
 
 
@@ -165,7 +169,21 @@ def split_chain(text: str) -> tuple[str, str]:
 
 
 def encode_prompt(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> EncodedDialogue:
-    """Turns so far -> ids that end where the assistant begins to write."""
+    """Turns so far -> ids that end where the assistant begins to write.
+
+    Raises:
+        InputError: a spoken turn without embeddings, or a mark of the chat template in what a user
+            wrote. In what the model wrote it is passed over: a conversation must go on.
+    """
+    for turn in turns:
+        if turn.role != "assistant":
+            refuse_template_marks(turn.role, turn.prompt if turn.spoken else turn.content)
+    turns = [
+        replace(turn, content=without_template_marks(turn.content))
+        if turn.role == "assistant"
+        else turn
+        for turn in turns
+    ]
     text = render_chat(as_messages(turns), tokenizer, asks=True)
     ids = _expand_audio(_ids(text, tokenizer), turns, tokenizer)
     return EncodedDialogue(ids, [NO_LABEL] * len(ids), _frames(turns))
@@ -176,9 +194,15 @@ def encode_dialogue(dialogue: Dialogue, tokenizer: PreTrainedTokenizerBase) -> E
     turn.
 
     Raises:
-        InputError: no assistant turn, or a spoken turn without embeddings.
+        InputError: no assistant turn, a spoken turn without embeddings, or a mark of the chat
+            template in a turn.
     """
     turns = dialogue.turns
+    for turn in turns:
+        try:
+            refuse_template_marks(turn.role, turn.prompt if turn.spoken else turn.content)
+        except InputError as error:
+            raise InputError(f"dialogue {dialogue.id!r}: {error}") from None
     turn_end = turn_end_id(tokenizer)
     ids: list[int] = []
     labels: list[int] = []

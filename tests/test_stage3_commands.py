@@ -171,7 +171,7 @@ def test_memory_is_planned_and_then_measured(finetune):
 def test_resumed_equals_straight(base, finetune, tmp_path):
     cut = shutil.copytree(finetune, tmp_path / "cut")
     shutil.rmtree(cut / "adapter")
-    shutil.rmtree(cut / "checkpoints" / "checkpoint-4")
+    shutil.rmtree(cut / "checkpoints" / "step_000004")
     (cut / "done").unlink()
     words = (*base, *TRAIN, "--accumulate", 2, "--steps", 4, "--save-every", 2, "--out", cut)
     run(train.main, *words, "--resume")
