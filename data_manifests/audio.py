@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from data_manifests.atomic_write import written_aside
 from data_manifests.errors import InputError
 
 GEMMA_SAMPLE_RATE_HZ = 16_000  # google/gemma-4-E4B-it processor_config.json
@@ -174,14 +175,15 @@ def resample(samples: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
 
 def write_wav(path: Path, samples: np.ndarray, sample_rate_hz: int) -> None:
     """Write mono float32 audio as 16-bit WAV; written aside and renamed, peaks above 1 are scaled
-    down."""
+    down. WriteError where the disk is full."""
     peak = float(np.abs(samples).max(initial=0.0))
-    aside = path.with_name(path.name + ".tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    encoded = io.BytesIO()  # on a full disk soundfile stumbles over its own assertion
     soundfile.write(
-        str(aside), samples / max(1.0, peak), sample_rate_hz, format="WAV", subtype="PCM_16"
+        encoded, samples / max(1.0, peak), sample_rate_hz, format="WAV", subtype="PCM_16"
     )
-    aside.replace(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_aside(path) as aside:
+        aside.write_bytes(encoded.getvalue())
 
 
 def to_pcm16(samples: np.ndarray) -> bytes:
