@@ -159,11 +159,16 @@ def build_page(voice_chat: VoiceChat) -> Any:
         return shown
 
     def answer(question: str | Path, visitor: str) -> Iterator[list[Any]]:
-        before = messages(voice_chat.visit(visitor).exchanges)
         inputs = ["", None]  # the question leaves the text box or the microphone
+        before: list[Shown] = []
+        shown_before: list[Message] = []
         try:
             for shown in voice_chat.ask(visitor, question):
-                yield [before + messages([shown]), shown.sound, *inputs]
+                exchanges = voice_chat.visit(visitor).exchanges
+                others = [exchange for exchange in exchanges if exchange.sound != shown.sound]
+                if others != before:  # an answer was interrupted by this question
+                    before, shown_before = others, messages(others)
+                yield [shown_before + messages([shown]), shown.sound, *inputs]
                 inputs = [gr.skip(), gr.skip()]
         except InputError as error:
             gr.Warning(as_text(str(error)))
@@ -219,8 +224,9 @@ def build_page(voice_chat: VoiceChat) -> Any:
         anew = gr.Button("New conversation")
 
         silence = {"fn": interrupt, "js": "() => { stopSpeaking(); return []; }", "queue": False}
-        # The line in which questions wait is the voice chat's own: nobody waits in Gradio's.
-        asking = {"concurrency_limit": None, "concurrency_id": "asking"}
+        # Questions wait in the voice chat's own line, not in Gradio's. And the page sends one also
+        # while the answer before it is written, which it interrupts.
+        asking = {"concurrency_limit": None, "concurrency_id": "asking", "trigger_mode": "multiple"}
         shown = [chat, player, text, microphone]
         for asked, fn, source in (
             (text.submit, answer_text, text),

@@ -106,6 +106,8 @@ def test_what_cannot_be_asked_is_told_and_the_next_question_answered(served, tol
     assert told[2].startswith("the recording: not readable as audio")
     messages, *_ = client.predict(QUESTION, api_name="/answer_text")
     assert len(messages) == 2 and len(told) == 3
+    messages, *_ = client.predict(QUESTION, api_name="/answer_text")
+    assert [message["role"] for message in messages] == ["user", "assistant"] * 2
 
 
 def test_uploads_and_requests_have_limits(served, tmp_path):
