@@ -42,8 +42,10 @@ MAX_UPLOAD_BYTES = 60_000_000
 MAX_SESSIONS = 200
 # Uploads that no question was asked with are deleted after an hour; looked at every ten minutes.
 DELETE_UPLOADS = (600, 3600)
-# Gradio 6.31 draws recordings in a chat 256 pixels high: show the middle of that.
+# Gradio 6.31 draws recordings in a chat 256 pixels high: show the middle of that. And whatever
+# `buttons` says, it gives them a button that uploads them to huggingface.co: hide it.
 CSS = """
+.message-wrap button[title="Share"] { display: none; }
 .message .minimal-audio-player, .message .waveform-wrapper { height: 3rem; }
 .message .waveform-wrapper { display: flex; align-items: center; overflow: hidden; }
 .message .waveform-wrapper > div { width: 100%; }
