@@ -244,28 +244,6 @@ def list_files(folder: Path, pattern: str, *, flag: str) -> list[Path]:
     return [folder / name for name in listed]
 
 
-def prepare_new_path(path: Path, *, flag: str) -> None:
-    """Before anything is computed: see that a file (or folder) can be written afterwards.
-
-    Raises:
-        InputError: it exists already, or as `prepare_parent`.
-    """
-    if path.exists():
-        raise InputError(f"{flag} {path} exists already; name a new one")
-    prepare_parent(path, flag=flag)
-
-
-def prepare_parent(path: Path, *, flag: str) -> None:
-    """Make the folder that a path is to lie in; InputError where that, or writing to it, is not
-    possible."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{flag} {path} cannot be written: {describe_os_error(error)}") from None
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise InputError(f"{flag} {path} cannot be written: {path.parent}: Permission denied")
-
-
 def is_output_folder(path: Path) -> bool:
     """Whether a path is a folder some command of this project wrote (finished or not)."""
     return (path / "provenance.json").is_file()

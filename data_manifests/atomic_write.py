@@ -25,7 +25,7 @@ def written_aside(
     """A path to write to, which becomes `path` when the block ends without an error.
 
     Args:
-        path: final name of a file or folder. A file there is replaced at once; a folder there is
+        path: final name of a file or folder; the folders above it are made. A file there is replaced at once; a folder there is
             taken away when the new one is complete.
         raised_by_writer: what the writer in the block raises where the machine refuses, apart from
             `OSError`: torch's RuntimeError, safetensors' SafetensorError.
@@ -36,6 +36,7 @@ def written_aside(
     """
     aside = path.with_name(path.name + ASIDE_SUFFIX)
     with write_errors(path, raised_by_writer):
+        path.parent.mkdir(parents=True, exist_ok=True)
         remove(aside)
         try:
             yield aside

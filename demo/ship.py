@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_manifests.artifact import OutputFolder, open_input, prepare_parent
+from data_manifests.artifact import OutputFolder, open_input
 from data_manifests.atomic_write import write_json, write_text, written_aside
 from data_manifests.config import parse_config, run_command
 from data_manifests.json_files import read_json
+from data_manifests.new_paths import refuse_unwritable
 
 WEIGHTS = Path(__file__).parent / "weights"
 # Lines of a training log that are kept, besides every measurement on dev.
@@ -39,7 +40,7 @@ class ShipConfig:
 def main(argv: list[str] | None = None) -> None:
     """Copy; prints the size of everything shipped."""
     config = parse_config(ShipConfig, argv)
-    prepare_parent(config.out / "any", flag="--out")
+    refuse_unwritable(config.out, flag="--out", is_folder=True, may_exist=True)
     if config.gemma:
         ship_model(config.gemma, config.out / "gemma", made_by="demo.train_gemma", flag="--gemma")
     if config.mimi:

@@ -20,11 +20,11 @@ from data_manifests.artifact import (
     fingerprint,
     is_output_folder,
     open_input,
-    prepare_new_path,
 )
 from data_manifests.config import parse_config, run_command
 from data_manifests.errors import InputError
 from data_manifests.json_files import read_json
+from data_manifests.new_paths import refuse_unwritable
 from data_manifests.setting_types import ModelName
 from stage1_rvq.checkpoint import list_checkpoints, load_weights, model_written_aside
 from stage1_rvq.data import EmbeddingFolder
@@ -52,7 +52,7 @@ class ExportConfig:
 def main(argv: list[str] | None = None) -> None:
     """Write the repository; prints its folder, and the commit where it was pushed."""
     config = parse_config(ExportConfig, argv)
-    prepare_new_path(config.out, flag="--out")
+    refuse_unwritable(config.out, flag="--out")
     rvq = load_rvq(config.rvq, device=torch.device("cpu"))
     metrics = read_metrics(config.metrics, config.rvq) if config.metrics else None
     run = Path(config.rvq) if is_output_folder(Path(config.rvq)) else None

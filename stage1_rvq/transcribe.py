@@ -17,11 +17,11 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from data_manifests.artifact import prepare_new_path
 from data_manifests.atomic_write import write_json_lines
 from data_manifests.config import parse_config, run_command
 from data_manifests.error_rates import align_utterances, pool_error_rates
 from data_manifests.errors import InputError
+from data_manifests.new_paths import refuse_unwritable
 from data_manifests.setting_types import ModelName
 from stage1_rvq.codes import CodedUtterance
 from stage1_rvq.codes_reader import BATCH_SIZE, load_codes_reader
@@ -59,7 +59,7 @@ class TranscribeConfig:
 def main(argv: list[str] | None = None) -> None:
     """Write the transcripts; prints the error rates."""
     config = parse_config(TranscribeConfig, argv)
-    prepare_new_path(config.out, flag="--out")
+    refuse_unwritable(config.out, flag="--out")
     utterances, heard = _read(config, pick_device(config.device))
     aligned = align_utterances([utterance.text for utterance in utterances], heard)
     write_json_lines(

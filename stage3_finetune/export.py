@@ -9,7 +9,6 @@ repository, ready for the Hugging Face hub; it appears when it is complete. `--p
 it.
 """
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +21,9 @@ from transformers.utils import cached_file
 
 from data_manifests.atomic_write import write_text, written_aside
 from data_manifests.config import parse_config, run_command
-from data_manifests.errors import InputError, WriteError, describe_os_error
+from data_manifests.errors import WriteError
 from data_manifests.json_files import read_json
+from data_manifests.new_paths import refuse_unwritable
 from data_manifests.setting_types import ModelName
 from stage1_rvq.export import push
 from stage1_rvq.gemma import load_feature_extractor
@@ -58,9 +58,7 @@ class ExportConfig:
 def main(argv: list[str] | None = None) -> None:
     """Write the repository; prints its folder, and the commit where it was pushed."""
     config = parse_config(ExportConfig, argv)
-    if config.out.exists():
-        raise InputError(f"--out {config.out} exists already; name a new folder")
-    _refuse_unwritable(config.out)
+    refuse_unwritable(config.out, flag="--out")
     adapted, tokenizer = load_finetuned(
         config.gemma, config.finetune, device=torch.device("cpu"),
         dtype=getattr(torch, config.dtype),
@@ -118,17 +116,6 @@ def model_card(config: ExportConfig, settings: dict[str, Any], provenance: dict[
             "",
         ]
     return "\n".join(lines)
-
-
-def _refuse_unwritable(out: Path) -> None:
-    """Make the folder that `out` will stand in; InputError where it cannot be written to, before
-    the model is loaded and merged."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {out} cannot be written: {describe_os_error(error)}") from None
-    if not os.access(out.parent, os.W_OK):
-        raise InputError(f"--out {out} cannot be written: {out.parent} is read-only")
 
 
 def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
