@@ -25,8 +25,8 @@ def written_aside(
     """A path to write to, which becomes `path` when the block ends without an error.
 
     Args:
-        path: final name of a file or folder; the folders above it are made. A file there is replaced at once; a folder there is
-            taken away when the new one is complete.
+        path: final name of a file or folder; the folders above it are made. A file there is
+            replaced at once; a folder there is taken away when the new one is complete.
         raised_by_writer: what the writer in the block raises where the machine refuses, apart from
             `OSError`: torch's RuntimeError, safetensors' SafetensorError.
 
