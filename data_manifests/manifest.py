@@ -30,7 +30,7 @@ from data_manifests.audio import (
 from data_manifests.errors import InputError
 from data_manifests.hash_set import HashSet, hash_text
 from data_manifests.json_files import read_lines
-from data_manifests.schema import check_json
+from data_manifests.schema import check_json, shorten
 from data_manifests.setting_types import SampleRate, refuse_impossible_path
 
 MIN_FILE_S = 0.001
@@ -83,14 +83,16 @@ class Utterance:
             raise InputError(f"'audio' {error}") from None
         if self.dialect not in DIALECTS:
             raise InputError(
-                f"'dialect' must be one of {', '.join(DIALECTS)}, got {self.dialect!r}"
+                f"'dialect' must be one of {', '.join(DIALECTS)}, got {shorten(self.dialect)}"
             )
         if self.dialect_guess is not None and self.dialect_guess not in DIALECTS:
             raise InputError(
-                f"'dialect_guess' must be one of {', '.join(DIALECTS)}, got {self.dialect_guess!r}"
+                f"'dialect_guess' must be one of {', '.join(DIALECTS)}, got {shorten(self.dialect_guess)}"
             )
         if self.split not in SPLITS:
-            raise InputError(f"'split' must be one of {', '.join(SPLITS)}, got {self.split!r}")
+            raise InputError(
+                f"'split' must be one of {', '.join(SPLITS)}, got {shorten(self.split)}"
+            )
 
 
 class WrongSampleRate(AudioDefect):
@@ -128,7 +130,7 @@ def read_manifest(path: Path, *, unique_ids: bool = True) -> Iterator[Utterance]
             raise InputError(f"{where}: unknown key 'origin'")
         hashed = hash_text(utterance.id)
         if unique_ids and hashed in ids:
-            raise InputError(f"{where}: id {utterance.id!r} is used twice")
+            raise InputError(f"{where}: id {shorten(utterance.id)} is used twice")
         ids.add(hashed)
         num_rows += 1
         yield replace(utterance, audio=str(path.parent / utterance.audio), origin=where)
