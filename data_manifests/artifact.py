@@ -32,11 +32,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from data_manifests.atomic_write import ASIDE_SUFFIX, remove, write_json
+from data_manifests.atomic_write import ASIDE_SUFFIX, remove, remove_leftovers, write_json
 from data_manifests.config import config_as_dict
 from data_manifests.errors import InputError, describe_os_error
 from data_manifests.json_files import read_json, read_json_as
-from data_manifests.setting_types import NonNegativeInt
+from data_manifests.setting_types import FileSize, InnerPath
 
 RECORDED_PACKAGES = (
     "torch", "transformers", "vector-quantize-pytorch", "peft", "trl", "accelerate", "datasets",
@@ -54,7 +54,7 @@ BEGINNING = {"config.json", "provenance.json"}  # what a folder holds before its
 class FileFacts:
     """What `done` says of one file."""
 
-    bytes: NonNegativeInt
+    bytes: FileSize
     sha256: str
 
 
@@ -62,7 +62,7 @@ class FileFacts:
 class FinishedFiles:
     """The content of `done`: every file of the folder, by its path in it."""
 
-    files: dict[str, FileFacts]
+    files: dict[InnerPath, FileFacts]
 
 
 @dataclass(frozen=True)
@@ -184,19 +184,31 @@ def open_input(folder: Path, *, made_by: str, flag: str) -> dict[str, Any]:
     return read_json(folder / "config.json")
 
 
-def refuse_unfinished(folder: Path, *, flag: str, made_by: str = "its command") -> FinishedFiles:
+def refuse_unfinished(
+    folder: Path, *, flag: str, made_by: str = "its command", only: str | None = None
+) -> None:
     """InputError where a folder is not finished, or its files are not those that `done` lists.
 
     Sizes are compared of all files, contents of those up to 64 MiB. A file that `done` does not
     list is no error here: notes may lie in the folder (`list_files` refuses one that would be
     read).
+
+    Args:
+        folder: written by one of our commands.
+        flag: that named it, for the message.
+        made_by: dotted name of that command, for the message.
+        only: the one file that will be read, where the folder holds others by the thousand.
     """
     if not (folder / "done").exists():
         raise InputError(
             f"{flag} {folder} is unfinished (no 'done' in it): run {made_by} again with --resume"
         )
     finished = read_json_as(folder / "done", FinishedFiles)
+    if "config.json" not in finished.files:
+        raise InputError(f"{flag} {folder}: its 'done' does not list its files; make it again")
     for name, facts in finished.files.items():
+        if only not in (None, name):
+            continue
         path = folder / name
         if not path.is_file():
             raise InputError(f"{flag} {folder} is incomplete: {name}, which 'done' lists, is gone")
@@ -209,7 +221,6 @@ def refuse_unfinished(folder: Path, *, flag: str, made_by: str = "its command") 
                 f"{flag} {folder}: {name} is not what was written (its size or content differs from"
                 " 'done'); copy the folder again, or make it again"
             )
-    return finished
 
 
 def list_files(folder: Path, pattern: str, *, flag: str) -> list[Path]:
@@ -287,9 +298,13 @@ def _begin(
         if not resume:
             state = "is finished" if is_done else "is unfinished: --resume continues it"
             raise InputError(f"--out {out} exists already and {state}; name a new folder")
+        made_by = read_json(out / "provenance.json").get("command")
+        if made_by != command:
+            raise InputError(f"--resume {out}: made by {made_by}, not by {command}")
         _refuse_other_settings(out, settings)
         if is_done:
             refuse_unfinished(out, flag="--out", made_by=command)
+        remove_leftovers(out)
         return OutputFolder(out, is_done)
     if names - BEGINNING - {name + ASIDE_SUFFIX for name in BEGINNING}:
         raise InputError(

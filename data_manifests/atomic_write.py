@@ -25,8 +25,8 @@ def written_aside(
     """A path to write to, which becomes `path` when the block ends without an error.
 
     Args:
-        path: final name of a file or folder. A file there is replaced at once; a folder there must
-            not be.
+        path: final name of a file or folder; the folders above it are made. A file there is
+            replaced at once; a folder there is taken away when the new one is complete.
         raised_by_writer: what the writer in the block raises where the machine refuses, apart from
             `OSError`: torch's RuntimeError, safetensors' SafetensorError.
 
@@ -35,24 +35,39 @@ def written_aside(
             aside is removed.
     """
     aside = path.with_name(path.name + ASIDE_SUFFIX)
-    remove(aside)
-    try:
-        yield aside
-        os.replace(aside, path)
-    except OSError as error:
+    with write_errors(path, raised_by_writer):
+        path.parent.mkdir(parents=True, exist_ok=True)
         remove(aside)
+        try:
+            yield aside
+            if path.is_dir():
+                take_away(path)
+            os.replace(aside, path)
+        except BaseException:
+            remove(aside)
+            raise
+
+
+@contextlib.contextmanager
+def write_errors(path: Path, raised_by_writer: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """In place of what a writer raises where the machine refuses, `WriteError` with the file's
+    name.
+
+    Args:
+        path: what is written.
+        raised_by_writer: as in `written_aside`.
+    """
+    try:
+        yield
+    except OSError as error:
         if error.errno not in MACHINE_ERRORS:
             raise
         # Some writers, pyarrow among them, name no file.
         where = "" if error.filename else f"{path}: "
         raise WriteError(f"cannot write {where}{describe_os_error(error)}") from error
     except raised_by_writer as error:
-        remove(aside)
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise WriteError(f"cannot write {path}: {reason}") from error
-    except BaseException:
-        remove(aside)
-        raise
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -69,6 +84,21 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file, UTF-8, with line feeds whatever the system."""
     with written_aside(path) as aside:
         aside.write_text(text, encoding="utf-8", newline="\n")
+
+
+def take_away(folder: Path) -> None:
+    """Remove a folder, if it is there; under its own name it is never seen half removed."""
+    aside = folder.with_name(f"{folder.name}.old{ASIDE_SUFFIX}")
+    remove(aside)
+    if folder.exists():
+        folder.rename(aside)
+        remove(aside)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed process left unfinished, in a folder and those in it."""
+    for path in sorted(folder.rglob(f"*{ASIDE_SUFFIX}")):
+        remove(path)
 
 
 def remove(path: Path) -> None:

@@ -198,14 +198,20 @@ def resample(samples: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
 
 def write_wav(path: Path, samples: np.ndarray, sample_rate_hz: int) -> None:
     """Write mono float32 audio as 16-bit WAV; written aside and renamed, peaks above 1 are scaled
-    down."""
+    down.
+
+    Raises:
+        WriteError: the machine refuses.
+    """
     peak = float(np.abs(samples).max(initial=0.0))
+    # In memory first: libsndfile does not say what is wrong with a disk.
+    encoded = io.BytesIO()
+    soundfile.write(
+        encoded, samples / max(1.0, peak), sample_rate_hz, format="WAV", subtype="PCM_16"
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
-    # libsndfile names no reason where the machine refuses.
-    with written_aside(path, raised_by_writer=(soundfile.LibsndfileError,)) as aside:
-        soundfile.write(
-            str(aside), samples / max(1.0, peak), sample_rate_hz, format="WAV", subtype="PCM_16"
-        )
+    with written_aside(path) as aside:
+        aside.write_bytes(encoded.getbuffer())
 
 
 def to_pcm16(samples: np.ndarray) -> bytes:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
+from data_manifests.atomic_write import written_aside
 from data_manifests.corpus_statistics import (
     Histogram,
     StatisticsByCorpus,
@@ -52,7 +53,8 @@ def _plot(
         axes.xaxis.set_minor_formatter("")
     axes.set(xlabel=label, ylabel="share of utterances")
     axes.legend(loc="upper right")
-    figure.savefig(path, dpi=120, format="png")
+    with written_aside(path) as aside:
+        figure.savefig(aside, dpi=120, format="png")
 
 
 def _filled_range(histograms: Mapping[str, Histogram]) -> tuple[float, float]:

@@ -31,9 +31,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return dict(as_mapping(value, where=str(path)))
 
 
-def read_json_as(path: Path, type_: type[Row]) -> Row:
-    """Read a JSON file as the dataclass it holds; InputError as `read_json` and `check_json`."""
-    return check_json(read_regular(path, max_bytes=MAX_FILE_BYTES), type_, where=str(path))
+def read_json_as(path: Path, type_: type[Row], *, ignore_unknown: bool = False) -> Row:
+    """Read a JSON file as the dataclass it holds; arguments and InputError as `read_json` and
+    `check_json`."""
+    content = read_regular(path, max_bytes=MAX_FILE_BYTES).removeprefix(codecs.BOM_UTF8)
+    return check_json(content, type_, where=str(path), ignore_unknown=ignore_unknown)
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:

@@ -28,13 +28,16 @@ Value = TypeVar("Value")
 MAX_SHOWN_CHARACTERS = 60  # of a wrong value, in a message
 
 
-def check_json(text: str | bytes, type_: type[Value], *, where: str) -> Value:
+def check_json(
+    text: str | bytes, type_: type[Value], *, where: str, ignore_unknown: bool = False
+) -> Value:
     """JSON text as the type it should be.
 
     Args:
         text: one JSON value; as bytes, UTF-8.
         type_: any type with annotations that pydantic reads, most often a dataclass.
         where: file, and line, for the message.
+        ignore_unknown: pass over keys that the type has not, in a file that others write.
 
     Returns:
         The value; of a dataclass, an instance.
@@ -44,7 +47,9 @@ def check_json(text: str | bytes, type_: type[Value], *, where: str) -> Value:
             another type or out of range.
     """
     try:
-        value = _adapter(cast(Hashable, type_)).validate_json(text, strict=True, extra="forbid")
+        value = _adapter(cast(Hashable, type_)).validate_json(
+            text, strict=True, extra="ignore" if ignore_unknown else "forbid"
+        )
     except ValidationError as error:
         raise InputError(f"{where}: {describe(error, type_)}") from None
     parse_json(text, where=where)  # pydantic takes the last of two equal keys
@@ -59,13 +64,15 @@ def parse_json(text: str | bytes, *, where: str) -> Any:
         where: file, and line, for the message.
 
     Raises:
-        InputError: not UTF-8, not valid JSON, nested too deeply, half of a surrogate pair, or a key
-            that an object has twice.
+        InputError: not UTF-8, not valid JSON, nested too deeply, NaN, half of a surrogate pair,
+            or a key that an object has twice.
     """
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8")
-        value = json.loads(text, object_pairs_hook=_refuse_equal_keys)
+        value = json.loads(
+            text, object_pairs_hook=_refuse_equal_keys, parse_constant=_refuse_constant
+        )
         if "\\u" in text:  # only an escape can be half of a pair
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
@@ -75,6 +82,10 @@ def parse_json(text: str | bytes, *, where: str) -> Any:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: not valid JSON: {error}") from None
     return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number in JSON")
 
 
 def _refuse_equal_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

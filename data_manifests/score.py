@@ -17,6 +17,7 @@ from data_manifests.config import parse_config, run_command
 from data_manifests.error_rates import UtteranceErrors, align_utterances, pool_error_rates
 from data_manifests.errors import InputError, describe_os_error
 from data_manifests.json_files import MAX_FILE_BYTES, refuse_other_encoding
+from data_manifests.new_paths import refuse_unwritable
 from data_manifests.regular_files import read_regular
 from data_manifests.setting_types import Seed
 
@@ -49,7 +50,7 @@ class ScoreConfig:
 def main(argv: list[str] | None = None) -> None:
     config = parse_config(ScoreConfig, argv)
     if config.per_utterance is not None:
-        _refuse_unwritable(config.per_utterance)
+        refuse_unwritable(config.per_utterance, flag="--per-utterance")
     references = read_lines(config.references)
     hypotheses = read_lines(config.hypotheses)
     if len(references) != len(hypotheses):
@@ -117,13 +118,6 @@ def write_per_utterance(path: Path, utterances: Sequence[UtteranceErrors]) -> No
         for number, utterance in enumerate(utterances, start=1)
     )
     write_json_lines(path, rows)
-
-
-def _refuse_unwritable(path: Path) -> None:
-    if path.exists() or path.is_symlink():
-        raise InputError(f"--per-utterance {path}: already exists; remove it or name a new file")
-    if not path.parent.is_dir():
-        raise InputError(f"--per-utterance {path}: no folder {path.parent}; create it first")
 
 
 def _count_lines(path: Path, lines: Sequence[str]) -> str:

@@ -33,6 +33,14 @@ def refuse_impossible_path(path: Path) -> Path:
     return path
 
 
+def _refuse_path_outside(name: str) -> str:
+    path = Path(name)
+    refuse_impossible_path(path)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise ValueError("must be the path of a file in the folder")
+    return name
+
+
 def _refuse_impossible_name(name: str) -> str:
     if not name.strip():
         raise ValueError("must be a folder or a hub name, and is empty")
@@ -68,6 +76,9 @@ NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]  # of something, in (0, 1]
 Probability = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]  # below 1: never of all
 
+FileSize = Annotated[int, Field(ge=0, lt=2**63)]  # bytes
+# A file by its path inside a folder.
+InnerPath = Annotated[str, AfterValidator(_refuse_path_outside)]
 UnicodeText = Annotated[str, AfterValidator(_refuse_surrogates)]
 # A local folder or file, or a name on the Hugging Face hub.
 ModelName = Annotated[str, AfterValidator(_refuse_impossible_name)]

@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import Gemma4AudioFeatureExtractor
 
-from data_manifests.atomic_write import write_text
+from data_manifests.atomic_write import write_text, written_aside
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from demo.synthesizer import Synthesizer
 from demo.voices import draw_take, record
@@ -84,8 +84,10 @@ def record_clips(folder: Path, texts: Sequence[str], *, held_out: bool, seed: in
                 generator=generator,
             )
             parts.append((samples.clip(-1, 1) * INT16_PEAK).astype(np.int16))
-        np.save(names[0], np.concatenate(parts))
-        np.save(names[1], np.cumsum([len(part) for part in parts]))
+        ends = np.cumsum([len(part) for part in parts])
+        for path, array in ((names[0], np.concatenate(parts)), (names[1], ends)):
+            with written_aside(path) as aside, aside.open("wb") as file:
+                np.save(file, array)
         write_text(names[2], json.dumps(list(texts), ensure_ascii=False))
     recorded = json.loads(names[2].read_text(encoding="utf-8"))
     assert recorded == list(texts), f"{folder} holds other sentences"

@@ -19,6 +19,7 @@ from torch.nn import functional
 from data_manifests.atomic_write import write_json
 from data_manifests.config import parse_config, run_command
 from data_manifests.errors import InputError
+from data_manifests.new_paths import refuse_unwritable
 from data_manifests.setting_types import ModelName, NonNegativeInt, PositiveInt, Seed
 from demo.mimi_losses import SAMPLE_RATE_HZ, log, mel_filters
 from demo.mimi_speech import Clip, held_out_texts, speak_texts
@@ -84,6 +85,8 @@ def main(argv: list[str] | None = None) -> None:
     """Measure; prints the table."""
     config = parse_config(EvaluateMimiConfig, argv)
     import_stoi()  # missing, it is missed before anything is spoken
+    if config.out is not None:
+        refuse_unwritable(config.out, flag="--out", may_exist=True)
     mimi = load_mimi(config.mimi)
     clips = speak_texts(held_out_texts(config.split, config.num_utterances), config.seed)
     figures = measure_codec(mimi, clips)

@@ -13,6 +13,7 @@ from transformers import MimiConfig, MimiModel
 
 from demo.mimi_quantizer import make_canonical
 from speech_head.mimi import reset_codebook_caches
+from stage1_rvq.checkpoint import model_written_aside
 
 MIMI_CONFIG: dict[str, Any] = {
     "hidden_size": 128, "num_filters": 16, "num_residual_layers": 1, "num_hidden_layers": 2,
@@ -57,7 +58,8 @@ def save_mimi(model: MimiModel, folder: Path) -> None:
     rounded = MimiModel(model.config)
     rounded.load_state_dict(model.state_dict())
     make_canonical(rounded.quantizer)
-    rounded.to(torch.float16).save_pretrained(folder)
+    with model_written_aside(folder) as aside:
+        rounded.to(torch.float16).save_pretrained(aside)
 
 
 def copy_mimi(model: MimiModel) -> MimiModel:

@@ -12,7 +12,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from data_manifests.atomic_write import write_text
+from data_manifests.atomic_write import write_text, written_aside
 from data_manifests.json_files import read_json
 from data_manifests.manifest import read_manifest
 
@@ -198,4 +198,5 @@ def _plot_losses(folder: Path, path: Path) -> None:
         losses = [e.get("total", e.get("loss", math.nan)) for e in entries]
         axes.plot([e["step"] for e in entries], losses)
         axes.set(title=run, xlabel="step")
-    figure.savefig(path, dpi=110)
+    with written_aside(path) as aside:
+        figure.savefig(aside, dpi=110, format="png")

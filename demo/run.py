@@ -9,7 +9,6 @@ itself. Run again, it continues where it stopped. Ends with `report.json`, `repo
 
 import importlib
 import io
-import json
 import os
 import resource
 import shlex
@@ -21,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from data_manifests.atomic_write import write_json, write_text
+from data_manifests.atomic_write import remove, write_json, write_text
 from data_manifests.config import parse_config, run_command
+from data_manifests.json_files import read_json
 from data_manifests.setting_types import Seed
 from demo.report import build_report, write_html
 
@@ -91,31 +91,30 @@ class Step:
     stage: str
     command: str
     words: tuple[str, ...]
-    # The folder or file it writes; there already, the step is skipped.
+    # The folder or file it writes.
     out: Path
+    # Written last; there already, the step is skipped.
+    last: Path
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the demo; prints the table and where the results are."""
     config = parse_config(RunConfig, argv)
     seconds_path = config.out / "seconds.json"
-    seconds: dict[str, float] = (
-        json.loads(seconds_path.read_text()) if seconds_path.exists() else {}
-    )
+    seconds: dict[str, float] = read_json(seconds_path) if seconds_path.exists() else {}
     steps = list(plan(config.out, SIZES[config.effort], config.seed))
     for number, step in enumerate(steps, start=1):
         line = f"python -m {step.command} {shlex.join(step.words)}"
         print(f"\n[{number}/{len(steps)}] {step.stage}\n$ {line}", file=sys.stderr)
-        if step.out.is_file() or (step.out / "done").exists():
+        if step.last.exists():
             print("done before", file=sys.stderr)
             continue
         started = time.monotonic()
         written = _run_step(step)
-        if step.out.name == "answer.wav":
-            write_text(config.out / "answer.json", written)
         seconds[step.stage] = seconds.get(step.stage, 0.0) + time.monotonic() - started
-        config.out.mkdir(parents=True, exist_ok=True)
         write_json(seconds_path, seconds)
+        if step.last.suffix == ".json":
+            write_text(step.last, written)
     peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     report = build_report(config.out, seconds, peak_rss_mb)
     write_json(config.out / "report.json", report)
@@ -135,7 +134,8 @@ def plan(out: Path, sizes: Sizes, seed: int) -> Iterator[Step]:
     train = (*save, "--seed", seed, "--device", "cpu")
 
     def step(stage: str, command: str, out: Path, *words: object) -> Step:
-        return Step(stage, command, (*map(str, words), "--out", str(out)), out)
+        last = out.with_suffix(".json") if out.suffix else out / "done"
+        return Step(stage, command, (*map(str, words), "--out", str(out)), out, last)
 
     yield step(
         "corpus", "demo.make_corpus", corpus, "--num-questions", sizes.num_questions,
@@ -245,6 +245,8 @@ def plan(out: Path, sizes: Sizes, seed: int) -> Iterator[Step]:
 def _run_step(step: Step) -> str:
     """Run a command in this process, resuming it if it was cut off; returns what it printed."""
     words = list(step.words)
+    if step.out.is_file():
+        remove(step.out)  # cut off after it was written, before what was printed about it
     if (step.out / "config.json").exists():
         words.append("--resume")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

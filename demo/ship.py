@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from data_manifests.artifact import OutputFolder, open_input
-from data_manifests.atomic_write import write_json, write_text
+from data_manifests.atomic_write import write_json, write_text, written_aside
 from data_manifests.config import parse_config, run_command
 from data_manifests.json_files import read_json
+from data_manifests.new_paths import refuse_unwritable
 
 WEIGHTS = Path(__file__).parent / "weights"
 # Lines of a training log that are kept, besides every measurement on dev.
@@ -39,6 +40,7 @@ class ShipConfig:
 def main(argv: list[str] | None = None) -> None:
     """Copy; prints the size of everything shipped."""
     config = parse_config(ShipConfig, argv)
+    refuse_unwritable(config.out, flag="--out", is_folder=True, may_exist=True)
     if config.gemma:
         ship_model(config.gemma, config.out / "gemma", made_by="demo.train_gemma", flag="--gemma")
     if config.mimi:
@@ -59,22 +61,20 @@ def ship_model(run: Path, target: Path, *, made_by: str, flag: str) -> None:
     open_input(run, made_by=made_by, flag=flag)
     readme = target / "training" / "README.md"
     written = readme.read_text(encoding="utf-8") if readme.exists() else None
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(run / "model", target)
-    _copy_record(run, target / "training")
-    if written:
-        write_text(readme, written)
+    with written_aside(target) as aside:
+        shutil.copytree(run / "model", aside)
+        _copy_record(run, aside / "training")
+        if written:
+            write_text(aside / "training" / "README.md", written)
 
 
 def ship_run(run: Path, target: Path, *, made_by: str, kept: str) -> None:
     """A stage's output folder without its checkpoints: finished, and read like the original."""
     open_input(run, made_by=made_by, flag="--demo")
-    shutil.rmtree(target, ignore_errors=True)
-    # peft's card is an empty form.
-    ignored = shutil.ignore_patterns("README.md") if kept == "adapter" else None
-    shutil.copytree(run / kept, target / kept, ignore=ignored)
-    _copy_record(run, target)
-    OutputFolder(target, is_done=False).finish()
+    with written_aside(target) as aside:
+        shutil.copytree(run / kept, aside / kept)
+        _copy_record(run, aside)
+        OutputFolder(aside, is_done=False).finish()
 
 
 def _copy_record(run: Path, target: Path) -> None:

@@ -17,6 +17,7 @@ from data_manifests.setting_types import PositiveInt, Seed
 from demo.gemma_tokenizer import special_token_ids, train_tokenizer
 from demo.grammar import all_questions
 from speech_head.mimi import tiny_mimi
+from stage1_rvq.checkpoint import model_written_aside
 from stage1_rvq.tiny_gemma import tiny_gemma
 
 
@@ -46,10 +47,12 @@ def main(argv: list[str] | None = None) -> None:
     texts = [text for q in all_questions()[:400] for text in (q.text, q.answer)]
     tokenizer = train_tokenizer(texts, config.vocabulary_size)
     gemma = tiny_gemma(len(tokenizer), special_token_ids(tokenizer), seed=config.seed)
-    gemma.save_pretrained(config.out / "gemma")
-    tokenizer.save_pretrained(config.out / "gemma")
-    Gemma4AudioFeatureExtractor().save_pretrained(config.out / "gemma")
-    tiny_mimi(seed=config.seed).save_pretrained(config.out / "mimi")
+    with model_written_aside(config.out / "gemma") as aside:
+        gemma.save_pretrained(aside)
+        tokenizer.save_pretrained(aside)
+        Gemma4AudioFeatureExtractor().save_pretrained(aside)
+    with model_written_aside(config.out / "mimi") as aside:
+        tiny_mimi(seed=config.seed).save_pretrained(aside)
     output.finish()
     print(config.out)
 

@@ -32,6 +32,7 @@ from demo.ear import train_ear
 from demo.gemma_model import build_gemma
 from demo.gemma_tokenizer import train_tokenizer
 from demo.grammar import Question, all_questions, listening_sentences
+from stage1_rvq.checkpoint import model_written_aside
 from stage1_rvq.device import derive_seed, describe_machine
 from stage3_finetune.data import TRANSCRIBE_PROMPT
 
@@ -148,9 +149,10 @@ def _train(rank: int, config: TrainGemmaConfig, meeting_place: str) -> None:
         learning_rate=JOINT_LEARNING_RATE, steps=steps["joint"], **save,
     )  # fmt: skip
     if is_first:
-        gemma.to(torch.bfloat16).save_pretrained(out / "model")
-        tokenizer.save_pretrained(out / "model")
-        Gemma4AudioFeatureExtractor().save_pretrained(out / "model")
+        with model_written_aside(out / "model") as aside:
+            gemma.to(torch.bfloat16).save_pretrained(aside)
+            tokenizer.save_pretrained(aside)
+            Gemma4AudioFeatureExtractor().save_pretrained(aside)
     dist.destroy_process_group()
 
 

@@ -24,6 +24,7 @@ from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
 
 from data_manifests.errors import InputError
 from data_manifests.twi_text import is_speakable
+from stage1_rvq.chat_template import render_chat
 from stage1_rvq.data import pad_frames
 from stage3_finetune.dialogue import (
     EncodedDialogue,
@@ -108,8 +109,9 @@ def tokenize_spoken_text(
         raise InputError(f"nothing to say: no letter to pronounce in {text!r}")
     prompt = encode_prompt([question], tokenizer)
     before = f"{question.content}\n" if has_transcript else ""
-    template = _render([question], tokenizer, asks=True)
-    whole = _render([question, Turn("assistant", before + text)], tokenizer, asks=False)
+    template = render_chat(as_messages([question]), tokenizer, asks=True)
+    answered = [question, Turn("assistant", before + text)]
+    whole = render_chat(as_messages(answered), tokenizer, asks=False)
     encoding = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
     ids: list[int] = encoding["input_ids"]
     begin = len(template) + len(before)
@@ -127,13 +129,6 @@ def tokenize_spoken_text(
         ids_S=torch.tensor(ids[first : closing + 1]),
         offsets=offsets[first:closing],
     )
-
-
-def _render(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase, *, asks: bool) -> str:
-    text: str = tokenizer.apply_chat_template(
-        as_messages(turns), tokenize=False, add_generation_prompt=asks
-    )
-    return text
 
 
 def pick_layers(name: LayersName, gemma: Gemma4ForConditionalGeneration) -> list[int]:

@@ -4,36 +4,33 @@
     python -m speech_head.chat --head runs/head --prompt "Wo din de sɛn?"
 
 In the conversation: a line is a question; a line that is the path of a file asks with that
-recording; `/reset` forgets what was said, `/quit` ends. Every answer is also written as a WAV.
+recording; `/reset` forgets what was said, `/quit` ends. Ctrl-C stops an answer; at the prompt it
+ends the program. Every answer is also written as a WAV, as far as it was spoken. When a
+conversation has grown longer than Gemma is told at once (stage3_finetune/prompt_limits.py), its
+oldest turns are forgotten, and a line says so.
 """
 
 # N samples (24,000 per second)
 
-import shutil
-import subprocess
 import sys
-from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from data_manifests.audio import MIMI_SAMPLE_RATE_HZ, to_pcm16, write_wav
 from data_manifests.config import parse_config, run_command
 from data_manifests.errors import InputError
+from data_manifests.new_paths import refuse_unwritable
+from speech_head.answer_files import keep_answer
 from speech_head.generate import Speech, Talker
+from speech_head.playback import Playback, find_player
 from speech_head.settings import TalkerConfig
-from speech_head.speak import describe, next_answer_path, record
+from speech_head.speak import describe, record
 from stage3_finetune.dialogue import Turn
+from stage3_finetune.terminal import announce_forgotten, converse, recording_named
 
 HELP = "type a question, or the path of a recording; /reset  /quit"
-# Programs that play raw 16-bit samples from their input while more are coming.
-PLAYERS = {
-    "aplay": f"-q -t raw -f S16_LE -r {MIMI_SAMPLE_RATE_HZ} -c 1",
-    "paplay": f"--raw --format=s16le --rate={MIMI_SAMPLE_RATE_HZ} --channels=1",
-    "play": f"-q -t raw -e signed -b 16 -r {MIMI_SAMPLE_RATE_HZ} -c 1 -",
-    "ffplay": f"-v quiet -nodisp -autoexit -f s16le -ar {MIMI_SAMPLE_RATE_HZ} -i -",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,33 +48,40 @@ class ChatConfig(TalkerConfig):
 def main(argv: list[str] | None = None) -> None:
     """Chat until the input ends, or answer one question."""
     config = parse_config(ChatConfig, argv)
+    refuse_unwritable(config.out, flag="--out", is_folder=True, may_exist=True)
     player = find_player() if config.play else None
     talker = config.load()
     if config.prompt is not None:
         reply(talker, talker.conversation.typed_turn(config.prompt), config, player)
         return
-    print(HELP, file=sys.stderr)
-    for line in _typed_lines():
-        try:
-            if line == "/quit":
-                return
-            if line == "/reset":
-                talker.conversation.turns.clear()
-            elif line.startswith("/") and not Path(line).is_file():
-                raise InputError(f"unknown command {line}: {HELP}")
-            elif line:
-                reply(talker, _question(talker, line), config, player)
-        except InputError as error:  # a slip must not end the conversation
-            print(f"error: {error}", file=sys.stderr)
+
+    def take(line: str) -> None:
+        recording = recording_named(line)
+        if line == "/reset":
+            talker.conversation.turns.clear()
+        elif recording:
+            reply(talker, talker.conversation.spoken_turn(recording), config, player)
+        elif line.startswith("/"):
+            raise InputError(f"unknown command {line[:40]}, and no such file: {HELP}")
+        elif line:
+            reply(talker, talker.conversation.typed_turn(line), config, player)
+
+    converse(take, commands=HELP)
 
 
 def reply(talker: Talker, question: Turn, config: ChatConfig, player: list[str] | None) -> Path:
     """Answer one question aloud; prints the answer as it is spoken, then the WAV's path.
 
+    An answer that Ctrl-C stops is written as far as it was spoken.
+
     Raises:
-        InputError: no answer, or one too long; nothing is written then.
+        InputError: the question is too long, or there is no answer, or one too long; nothing is
+            written then.
+        WriteError, OSError: the WAV cannot be written.
     """
+    announce_forgotten(talker.conversation.make_room(question))
     speech = Speech(talker, config.sampling_of_turn(talker.conversation.turns))
+    pieces: list[np.ndarray] = []
     shown = ""
 
     def show_new_text() -> None:
@@ -85,48 +89,30 @@ def reply(talker: Talker, question: Turn, config: ChatConfig, player: list[str] 
         print(speech.text[len(shown) :], end="", flush=True)
         shown = speech.text
 
-    playing = player and subprocess.Popen(player, stdin=subprocess.PIPE)
+    def keep() -> Path:
+        path = keep_answer(config.out, np.concatenate(pieces), talker.mimi.sample_rate_hz)
+        print(path, flush=True)
+        return path
 
-    def on_samples(samples_N: np.ndarray) -> None:
-        show_new_text()
-        if playing:
-            playing.stdin.write(to_pcm16(samples_N))
-            playing.stdin.flush()
+    with Playback(player) as playback:
 
-    try:
-        recording = record(speech, talker.answer(question), on_samples)
-    finally:
-        if playing:
-            playing.communicate()
-    show_new_text()
-    print()
-    path = next_answer_path(config.out)
-    write_wav(path, recording.samples_N, talker.mimi.sample_rate_hz)
-    print(describe(speech, recording), file=sys.stderr)
-    print(path)
-    return path
+        def on_samples(samples_N: np.ndarray) -> None:
+            show_new_text()
+            pieces.append(samples_N)
+            playback.add(samples_N)
 
-
-def find_player() -> list[str]:
-    """Command line of the first of `PLAYERS` that is installed; InputError where none is."""
-    for program, arguments in PLAYERS.items():
-        if path := shutil.which(program):
-            return [path, *arguments.split()]
-    raise InputError(f"--play: none of {', '.join(PLAYERS)} is installed; play the WAV files")
-
-
-def _question(talker: Talker, line: str) -> Turn:
-    if Path(line).is_file():
-        return talker.conversation.spoken_turn(Path(line))
-    return talker.conversation.typed_turn(line)
-
-
-def _typed_lines() -> Iterator[str]:
-    while True:
         try:
-            yield input("> " if sys.stdin.isatty() else "").strip()
-        except EOFError:
-            return
+            with closing(talker.answer(question)) as answer:
+                recording = record(speech, answer, on_samples)
+        except KeyboardInterrupt:
+            print()
+            if pieces:
+                keep()
+            raise
+        show_new_text()
+        print()
+        print(describe(speech, recording), file=sys.stderr)
+        return keep()
 
 
 if __name__ == "__main__":

@@ -33,8 +33,9 @@ from data_manifests.setting_types import (
     PositiveFloat,
     PositiveInt,
 )
+from speech_head.alignment import MAX_ADVANCE
 from stage1_rvq.data import refuse_repeated_ids
-from stage1_rvq.tensor_files import TensorKind, read_tensors
+from stage1_rvq.tensor_files import TensorKind, read_tensors, refuse_non_finite_weights
 
 
 @dataclass(frozen=True)
@@ -161,13 +162,24 @@ class StatesFolder:
         # The cursor has one value more than an utterance has frames.
         first = utterance.first_frame + utterance.position
         token_ids_U, rows_UD = self._embeddings
-        row_S = torch.searchsorted(token_ids_U, shard["token_ids"][tokens].long())
-        return HeadExample(
+        token_ids_S = shard["token_ids"][tokens].long()
+        row_S = torch.searchsorted(token_ids_U, token_ids_S).clamp(max=len(token_ids_U) - 1)
+        if not torch.equal(token_ids_U[row_S], token_ids_S):
+            raise InputError(f"{self.folder}: {utterance.id!r} has a token without an embedding")
+        example = HeadExample(
             states_SLD=shard["states"][tokens].float(),
             embeddings_SD=rows_UD[row_S].float(),
             codes_FK=shard["codes"][frames].long(),
             cursor_F=shard["cursor"][first : first + utterance.num_frames + 1].long(),
         )
+        where = f"{self.folder}: {utterance.id!r}"
+        refuse_non_finite_weights(vars(example).items(), where=where)
+        advance_F = example.cursor_F.diff()
+        if not 0 <= advance_F.min() <= advance_F.max() <= MAX_ADVANCE:
+            raise InputError(f"{where}: a cursor that moves by {advance_F.tolist()}")
+        if example.cursor_F[-1] > utterance.num_tokens:
+            raise InputError(f"{where}: a cursor beyond its last token")
+        return example
 
     @cached_property
     def _shards(self) -> dict[int, dict[str, Tensor]]:
@@ -204,6 +216,8 @@ class StatesFolder:
         table = read_tensors(path, {"token_ids": TensorKind(torch.int64, (None,)), "rows": rows})
         if len(table["token_ids"]) != len(table["rows"]):
             raise InputError(f"{path}: not as many rows as token ids")
+        if not len(table["rows"]):
+            raise InputError(f"{path}: no embedding in it")
         return table["token_ids"], table["rows"]
 
 

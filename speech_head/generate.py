@@ -55,10 +55,14 @@ class Talker:
         A transcript of the question, which an adapter trained with the chain target writes first,
         is left out; where it wrote none, all of it is the answer, known only at its end. Question
         and answer join the conversation once the answer is complete, or as far as it was written
-        where the generator is closed before: who interrupts has heard that much. One that cannot be
-        pronounced joins nothing.
+        where the generator is closed before, or Ctrl-C ends it: who interrupts has heard that much.
+        One that cannot be pronounced joins nothing.
+
+        Raises:
+            InputError: as `Conversation.make_room` and `stream_answer`.
         """
         conversation = self.conversation
+        conversation.make_room(question)
         may_be_transcript = question.spoken and conversation.writes_transcripts
         written: list[int] = []
         held_back: list[AnswerTokens] = []
@@ -68,7 +72,7 @@ class Talker:
             has_transcript = question.spoken and conversation.writes_transcripts
             answer = split_chain(text)[1] if has_transcript else text
             if is_speakable(answer):
-                conversation.turns += [question, Turn("assistant", text)]
+                conversation.remember(question, text)
 
         try:
             for tokens in stream_answer(
@@ -87,7 +91,7 @@ class Talker:
                 else:
                     held_back.append(tokens)
             yield from held_back
-        except GeneratorExit:
+        except (GeneratorExit, KeyboardInterrupt):
             remember()
             raise
         remember()

@@ -11,12 +11,23 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from transformers import pipeline
+from transformers import (
+    MODEL_FOR_CTC_MAPPING,
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoModelForCTC,
+    AutoModelForSpeechSeq2Seq,
+    AutoTokenizer,
+    pipeline,
+)
 
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, resample
 from data_manifests.errors import InputError
+from data_manifests.schema import shorten
 from stage1_rvq.gemma import AudioEncoder, load_audio_encoder
+from stage1_rvq.pretrained import one_line_errors, refuse_missing_tensors, refuse_other_size
 from stage1_rvq.reader import CTCReader, load_reader
+from stage1_rvq.tensor_files import refuse_non_finite_weights
 
 
 class Transcriber(Protocol):
@@ -79,17 +90,41 @@ class AsrListener:
         Raises:
             InputError: not found, or no speech recogniser.
         """
-        try:
-            self._pipeline: Any = pipeline(
-                "automatic-speech-recognition", model=name, device=device, batch_size=1
+        with one_line_errors("--asr", name):
+            config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+            is_ctc = type(config) in MODEL_FOR_CTC_MAPPING
+            model_class = AutoModelForCTC if is_ctc else AutoModelForSpeechSeq2Seq
+            refuse_other_size(name, lambda: model_class.from_config(config))
+            model, report = model_class.from_pretrained(
+                name, trust_remote_code=False, use_safetensors=True, output_loading_info=True
             )
-        except (OSError, ValueError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise InputError(f"--asr {name}: no speech recogniser: {reason}") from None
+            self._pipeline: Any = pipeline(
+                "automatic-speech-recognition", model=model, device=device, batch_size=1,
+                tokenizer=AutoTokenizer.from_pretrained(name, trust_remote_code=False),
+                feature_extractor=AutoFeatureExtractor.from_pretrained(
+                    name, trust_remote_code=False
+                ),
+                trust_remote_code=False,
+            )  # fmt: skip
+            self._rate_hz = sampling_rate_of(self._pipeline.feature_extractor)
+        refuse_missing_tensors("--asr", name, report)
+        refuse_non_finite_weights(model, where=f"--asr {name}")
+        self._name = name
+        self.transcribe([np.zeros(self._rate_hz, np.float32)], self._rate_hz)  # whether it works
 
     def transcribe(self, waveforms: Sequence[np.ndarray], sample_rate_hz: int) -> list[str]:
         """As `Transcriber.transcribe`; no text where the recogniser writes none."""
-        rate_hz = self._pipeline.feature_extractor.sampling_rate
-        resampled = [resample(waveform, sample_rate_hz, rate_hz) for waveform in waveforms]
-        heard = self._pipeline([{"raw": raw, "sampling_rate": rate_hz} for raw in resampled])
-        return [result["text"].strip() for result in heard]
+        resampled = [resample(waveform, sample_rate_hz, self._rate_hz) for waveform in waveforms]
+        with one_line_errors("--asr", self._name):
+            heard = self._pipeline(
+                [{"raw": raw, "sampling_rate": self._rate_hz} for raw in resampled]
+            )
+            return [result["text"].strip() for result in heard]
+
+
+def sampling_rate_of(extractor: Any) -> int:
+    """The rate that a model's front end takes, in hertz; InputError where it claims an odd one."""
+    rate_hz = extractor.sampling_rate
+    if type(rate_hz) is not int or not 1000 <= rate_hz <= 200_000:
+        raise InputError(f"preprocessor_config.json has sampling_rate = {shorten(rate_hz)}")
+    return rate_hz

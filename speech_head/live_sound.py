@@ -21,6 +21,7 @@ class LiveSound:
         self._pieces: list[np.ndarray] = []
         self._has_ended = False
         self._is_interrupted = False
+        self._is_awaited = False
         self._changed = threading.Condition()
 
     @property
@@ -50,6 +51,9 @@ class LiveSound:
     def take(self, timeout_s: float | None = None) -> np.ndarray | None:
         """Everything added since the last call; waits until there is something.
 
+        One thread waits at a time, so that a listener who asks often holds up one thread, not all:
+        to a second one an empty array is returned at once.
+
         Args:
             timeout_s: waits no longer, and returns an empty array then; None waits for ever.
 
@@ -57,9 +61,12 @@ class LiveSound:
             float32 `[N]`; None once all was taken, or the listener has interrupted.
         """
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._pieces or self._has_ended or self._is_interrupted, timeout_s
-            )
+            if not self._is_awaited:
+                self._is_awaited = True
+                self._changed.wait_for(
+                    lambda: self._pieces or self._has_ended or self._is_interrupted, timeout_s
+                )
+                self._is_awaited = False
             pieces, self._pieces = self._pieces, []
             if not pieces and (self._has_ended or self._is_interrupted):
                 return None

@@ -24,6 +24,13 @@ from transformers import MimiConfig, MimiModel
 from transformers.models.mimi import modeling_mimi as layers
 
 from data_manifests.errors import InputError
+from stage1_rvq.pretrained import (
+    one_line_errors,
+    refuse_missing_tensors,
+    refuse_other_kind,
+    refuse_other_size,
+)
+from stage1_rvq.tensor_files import refuse_non_finite_weights
 
 # B utterances, F Mimi frames (12.5 per second), K codebooks (coarsest first), N samples (24,000 per
 # second); inside Mimi: C channels, T steps at the layer's own rate
@@ -46,16 +53,16 @@ def load_mimi(
         InputError: nothing there, not a Mimi, weights missing, or too few codebooks.
     """
     name = str(name_or_folder)
-    try:
-        if (model_type := MimiConfig.get_config_dict(name)[0].get("model_type")) != "mimi":
-            raise InputError(f"{name}: model_type in config.json is {model_type}, expected mimi")
+    with one_line_errors("--mimi", name):
+        refuse_other_kind(name, ("mimi",))
+        config = MimiConfig.from_pretrained(name)
+        refuse_other_size(name, lambda: MimiModel(config))
         model, report = MimiModel.from_pretrained(
-            name, use_safetensors=True, output_loading_info=True
+            name, trust_remote_code=False, use_safetensors=True, output_loading_info=True
         )
-    except OSError as error:
-        raise InputError(f"{name}: cannot load a Mimi: {str(error).splitlines()[0]}") from error
-    if missing := sorted(report["missing_keys"]):  # transformers warns, and leaves them random
-        raise InputError(f"{name}: {len(missing)} weights are missing, the first is {missing[0]}")
+    refuse_missing_tensors("--mimi", name, report)
+    # Its codebooks are buffers, and hold no infinity.
+    refuse_non_finite_weights(model.state_dict().items(), where=f"--mimi {name}")
     return Mimi(model, num_codebooks=num_codebooks, device=device)
 
 

@@ -14,10 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import AutoFeatureExtractor, AutoModelForAudioXVector
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioXVector
 
 from data_manifests.audio import resample
 from data_manifests.errors import InputError
+from speech_head.listener import sampling_rate_of
+from stage1_rvq.pretrained import one_line_errors, refuse_missing_tensors, refuse_other_size
+from stage1_rvq.tensor_files import refuse_non_finite_weights
 
 DNSMOS_RATE_HZ = 16_000
 
@@ -95,13 +98,22 @@ class SpeakerSimilarity:
         Raises:
             InputError: not found, or no such model.
         """
-        try:
-            self._extractor: Any = AutoFeatureExtractor.from_pretrained(name)
-            self._model: Any = AutoModelForAudioXVector.from_pretrained(name).to(device).eval()
-        except (OSError, ValueError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise InputError(f"--speaker-model {name}: cannot be loaded: {reason}") from None
+        with one_line_errors("--speaker-model", name):
+            self._extractor: Any = AutoFeatureExtractor.from_pretrained(
+                name, trust_remote_code=False
+            )
+            self._rate_hz = sampling_rate_of(self._extractor)
+            config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+            refuse_other_size(name, lambda: AutoModelForAudioXVector.from_config(config))
+            model, report = AutoModelForAudioXVector.from_pretrained(
+                name, trust_remote_code=False, use_safetensors=True, output_loading_info=True
+            )
+        refuse_missing_tensors("--speaker-model", name, report)
+        refuse_non_finite_weights(model, where=f"--speaker-model {name}")
+        self._model: Any = model.to(device).eval()
         self._device = device
+        self._name = name
+        self._embed(np.zeros(self._rate_hz, np.float32), self._rate_hz)  # whether it works
 
     def rate(self, versions: Versions) -> dict[str, float]:
         """As `Rater.rate`; InputError for a single recording."""
@@ -121,10 +133,12 @@ class SpeakerSimilarity:
     @torch.no_grad()
     def _embed(self, waveform: np.ndarray, sample_rate_hz: int) -> Tensor:
         """Embedding `[E]` of unit length; one at a time, since padding would be heard."""
-        rate_hz = self._extractor.sampling_rate
-        heard = resample(waveform, sample_rate_hz, rate_hz)
-        inputs = self._extractor(heard, sampling_rate=rate_hz, return_tensors="pt")
-        embedding_E = self._model(**inputs.to(self._device)).embeddings[0].float().cpu()
+        heard = resample(waveform, sample_rate_hz, self._rate_hz)
+        with one_line_errors("--speaker-model", self._name):
+            inputs = self._extractor(heard, sampling_rate=self._rate_hz, return_tensors="pt")
+            embedding_E = self._model(**inputs.to(self._device)).embeddings[0].float().cpu()
+            if not embedding_E.isfinite().all():
+                raise InputError("what it makes of speech is not finite")
         return F.normalize(embedding_E, dim=0)
 
 

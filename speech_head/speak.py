@@ -23,10 +23,12 @@ import numpy as np
 from data_manifests.audio import write_wav
 from data_manifests.config import parse_config, run_command
 from data_manifests.errors import InputError
+from data_manifests.new_paths import refuse_unwritable
 from data_manifests.twi_text import normalize_for_training
 from speech_head.answer import AnswerTokens, answer_states
 from speech_head.generate import Speech, Talker, tokenize_within_limit
 from speech_head.settings import TalkerConfig
+from stage3_finetune.prompt_limits import MAX_TYPED_CHARACTERS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +49,6 @@ class SpeakConfig(TalkerConfig):
     def __post_init__(self) -> None:
         if sum(given is not None for given in (self.text, self.prompt, self.audio)) != 1:
             raise ValueError("give one of --text, --prompt, --audio")
-        if self.out.exists():
-            raise ValueError(f"--out {self.out} exists already; name a new file")
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,10 @@ class Recording:
 def main(argv: list[str] | None = None) -> None:
     """Speak; prints text and path."""
     config = parse_config(SpeakConfig, argv)
+    refuse_unwritable(config.out, flag="--out")
     sampling = config.sampling(config.seed)
-    if config.text is not None and not config.text.strip():
-        raise InputError("--text is empty: nothing to say")
+    if config.text is not None:
+        _refuse_unspeakable(config.text)
     talker = config.load()
     speech = Speech(talker, sampling)
     recording = record(speech, _what_to_say(config, talker))
@@ -109,12 +110,6 @@ def record(
     return Recording(samples_N, duration_s, first_sound_s, time.perf_counter() - began)
 
 
-def next_answer_path(folder: Path) -> Path:
-    """`answer_001.wav`, or the number after the highest one there."""
-    numbers = [int(path.stem.partition("_")[2]) for path in folder.glob("answer_[0-9]*.wav")]
-    return folder / f"answer_{max(numbers, default=0) + 1:03d}.wav"
-
-
 def describe(speech: Speech, recording: Recording) -> str:
     """Times, and how the speech ended where it did not end by itself, in one line."""
     factor = recording.total_s / recording.duration_s
@@ -123,6 +118,17 @@ def describe(speech: Speech, recording: Recording) -> str:
         f"first sound after {recording.first_sound_s:.2f} s, {recording.duration_s:.2f} s of "
         f"speech in {recording.total_s:.2f} s (real-time factor {factor:.2f}){ended}"
     )
+
+
+def _refuse_unspeakable(text: str) -> None:
+    """InputError where nobody could say a text: told before models are loaded."""
+    if not text.strip():
+        raise InputError("--text is empty: nothing to say")
+    if len(text) > MAX_TYPED_CHARACTERS:
+        raise InputError(
+            f"--text has {len(text):,} characters, at most {MAX_TYPED_CHARACTERS:,} can be spoken "
+            "at once: split it"
+        )
 
 
 def _as_row(speech: Speech, recording: Recording, wav: Path) -> dict[str, Any]:

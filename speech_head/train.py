@@ -37,7 +37,7 @@ from speech_head.data import StatesFolder, collate, refuse_other_states
 from speech_head.dev_set import Dev, load_judge, measure_loss, measure_speech
 from speech_head.live_states import load_live_states
 from speech_head.model import Reads
-from stage1_rvq.checkpoint import resume_from_latest, save_checkpoint
+from stage1_rvq.checkpoint import model_written_aside, resume_from_latest, save_checkpoint
 from stage1_rvq.device import DtypeName, describe_machine, pick_device, pick_dtype, seed_step
 from stage1_rvq.training_log import TrainingLog, refuse_non_finite
 from stage2_speechless.data import BucketedBatches, refuse_bad_dropout
@@ -269,7 +269,8 @@ def _measure_and_save(
         log.log(step, "dev", **metrics, **head.layer_shares())
         if metrics[judged_by] >= best_before:
             return
-    head.save_pretrained(config.out / "model")
+    with model_written_aside(config.out / "model") as aside:
+        head.save_pretrained(aside)
 
 
 if __name__ == "__main__":

@@ -5,41 +5,47 @@
 
 Prints the page's address. Recording starts and ends with the microphone's button; who starts one,
 or types the next question, while an answer is heard interrupts it. Every visitor has a conversation
-of their own; answers are computed one after another, and written as WAVs too.
+of their own, which nobody else can read or hear, and which is forgotten when they leave or begin a
+new one; its spoken answers are also kept as WAVs, in a folder of `--out` per conversation. Answers
+are computed one after another: who waits sees how many come before. The limits are those of
+`voice_chat.py` and stage3_finetune/prompt_limits.py.
 
 Needs Gradio: `pip install -c constraints.txt -e '.[web]'`. Browsers allow a microphone on localhost
 and over https only: for a machine elsewhere, `ssh -L 7860:localhost:7860 that-machine`.
 """
 
-# N samples (24,000 per second)
-
-import base64
+import contextlib
+import html
 import importlib
+import os
+import sys
+import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import dataclass, field, replace
-from itertools import count
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-
-from data_manifests.audio import to_pcm16, write_wav
 from data_manifests.config import parse_config, run_command
-from data_manifests.errors import InputError
+from data_manifests.errors import InputError, WriteError
+from data_manifests.new_paths import refuse_unwritable
 from data_manifests.setting_types import Port
-from speech_head.generate import Speech, Talker
-from speech_head.live_sound import LiveSound
 from speech_head.settings import TalkerConfig
-from speech_head.speak import next_answer_path
-from stage3_finetune.dialogue import Turn, split_chain
+from speech_head.voice_chat import MAX_WAITING, Shown, VoiceChat
+from stage3_finetune.prompt_limits import MAX_TYPED_CHARACTERS
 
 PLAYER_JS = Path(__file__).with_name("player.js")
-# A request of the browser waits so long for the next sound, then asks again.
-POLL_S = 10.0
-# Gradio 6.31 draws recordings in a chat 256 pixels high: show the middle of that.
+# Five minutes, the longest recording, as a browser records them: 48 kHz, 16 bit, stereo.
+MAX_UPLOAD_BYTES = 60_000_000
+# Gradio keeps a copy of the page's settings of so many visitors.
+MAX_SESSIONS = 200
+# Uploads that no question was asked with are deleted after an hour; looked at every ten minutes.
+DELETE_UPLOADS = (600, 3600)
+# Gradio 6.31 draws recordings in a chat 256 pixels high: show the middle of that. And whatever
+# `buttons` says, it gives them a button that uploads them to huggingface.co: hide it.
 CSS = """
+.message-wrap button[title="Share"] { display: none; }
 .message .minimal-audio-player, .message .waveform-wrapper { height: 3rem; }
 .message .waveform-wrapper { display: flex; align-items: center; overflow: hidden; }
 .message .waveform-wrapper > div { width: 100%; }
@@ -52,135 +58,79 @@ class WebConfig(TalkerConfig):
     """Talk with Gemma in Twi, in the browser."""
 
     out: Path = Path("runs/web")
-    """folder for the answers' WAV files; more are added to those in it"""
+    """folder for the answers' WAV files; each conversation adds a folder"""
     host: str = "127.0.0.1"
     """address to listen on; 0.0.0.0 lets other machines in"""
     port: Port = 7860
     """TCP port to listen on"""
 
 
-@dataclass(frozen=True)
-class Shown:
-    """What the page shows of an answer so far.
-
-    Attributes:
-        sound: name of its sound, for `VoiceChat.next_sound`.
-        question: as it was asked; of a recording, what Gemma heard, once that is known.
-        answer: the text so far.
-        wav: all of the speech, at the end.
-    """
-
-    sound: str
-    question: str
-    answer: str = ""
-    wav: Path | None = None
-
-
-class VoiceChat:
-    """Answers visitors aloud, one answer at a time."""
-
-    def __init__(self, talker: Talker, config: WebConfig) -> None:
-        self.talker = talker
-        self.config = config
-        self._sounds: dict[str, LiveSound] = {}
-        self._numbers = count(1)
-
-    def ask(self, visitor: str, question: str | Path, turns: list[Turn]) -> Iterator[Shown]:
-        """Answer a question aloud.
-
-        Args:
-            visitor: who asks; an answer they still listen to is interrupted.
-            question: typed, or the path of a recording.
-            turns: their conversation so far. Question and answer are added; where the answer is
-                interrupted, as far as it was written.
-
-        Yields:
-            What to show, whenever there is more of it.
-
-        Raises:
-            InputError: as `Speech.say`, or the recording is unusable.
-        """
-        talker = replace(self.talker, conversation=self.talker.conversation.continuing(turns))
-        if isinstance(question, Path):
-            turn = talker.conversation.spoken_turn(question)
-        else:
-            turn = talker.conversation.typed_turn(question)
-        speech = Speech(talker, self.config.sampling_of_turn(turns))
-        self.interrupt(visitor)
-        shown = Shown(f"{visitor}/{next(self._numbers)}", "" if turn.spoken else turn.content)
-        sound = self._sounds[shown.sound] = LiveSound()
-        yield shown
-        pieces: list[np.ndarray] = []
-        try:
-            with closing(talker.answer(turn)) as answer, closing(speech.say(answer)) as speaking:
-                for samples_N in speaking:
-                    if sound.is_interrupted:
-                        break
-                    pieces.append(samples_N)
-                    sound.add(samples_N)
-                    if speech.text != shown.answer:
-                        shown = replace(shown, answer=speech.text)
-                        yield shown
-        finally:
-            sound.end()
-        shown = replace(shown, answer=speech.text)  # a word may come after the last sound
-        if turn.spoken and talker.conversation.writes_transcripts and pieces:
-            shown = replace(shown, question=split_chain(turns[-1].content)[0])
-        if pieces:
-            wav = next_answer_path(self.config.out)
-            write_wav(wav, np.concatenate(pieces), talker.mimi.sample_rate_hz)
-            shown = replace(shown, wav=wav)
-        yield shown
-
-    def next_sound(self, name: str) -> str | None:
-        """Samples not yet fetched; waits for some, at most `POLL_S`.
-
-        Returns:
-            16-bit little-endian integers as base64; None where there are no more.
-        """
-        sound = self._sounds.get(name)
-        samples_N = sound and sound.take(POLL_S)
-        if samples_N is None:
-            self._sounds.pop(name, None)
-            return None
-        return base64.b64encode(to_pcm16(samples_N)).decode()
-
-    def interrupt(self, visitor: str) -> None:
-        """The visitor wants to hear no more of what they are told."""
-        for name in list(self._sounds):
-            if name.startswith(f"{visitor}/"):
-                self._sounds.pop(name).interrupt()
-
-
-@dataclass
-class Visit:
-    """One visitor's conversation.
-
-    Attributes:
-        messages: as the page shows it.
-        turns: as Gemma is told it.
-    """
-
-    messages: list[Message] = field(default_factory=list)
-    turns: list[Turn] = field(default_factory=list)
-
-
 def main(argv: list[str] | None = None) -> None:
     """Serve the page until interrupted."""
     config = parse_config(WebConfig, argv)
+    refuse_unwritable(config.out, flag="--out", is_folder=True, may_exist=True)
+    import_gradio()
+    talker = config.load()
+    with visitors_files() as files:
+        page = build_page(VoiceChat(talker, config, config.out, files))
+        try:
+            address = launch(page, host=config.host, port=config.port)
+        except OSError as error:
+            raise InputError(f"--host {config.host} --port {config.port}: {error}") from None
+        print(address, flush=True)
+        try:
+            threading.Event().wait()
+        finally:
+            page.close(verbose=False)
+
+
+@contextlib.contextmanager
+def visitors_files() -> Iterator[Path]:
+    """A folder that only this user can read, for what visitors upload and hear; deleted at the end.
+
+    Gradio is told by an environment variable, which is put back.
+    """
+    name = "GRADIO_TEMP_DIR"
+    before = os.environ.get(name)
+    with tempfile.TemporaryDirectory(prefix="spoken-twi-", ignore_cleanup_errors=True) as folder:
+        # Gradio compares paths with links resolved, and macOS's temporary folder is one.
+        os.environ[name] = str(Path(folder).resolve())
+        try:
+            yield Path(os.environ[name])
+        finally:
+            del os.environ[name]
+            if before is not None:
+                os.environ[name] = before
+
+
+def launch(page: Any, *, host: str, port: int | None) -> str:
+    """Start serving a page, in threads of its own.
+
+    Args:
+        page: from `build_page`.
+        host: address to listen on.
+        port: None takes a free one.
+
+    Returns:
+        The page's address.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    from starlette.middleware import Middleware  # comes with Gradio
+
+    from speech_head.request_limits import RequestLimits
+
     gradio = import_gradio()
-    page = build_page(VoiceChat(config.load(), config))
     # Fonts of the visitor's machine: those of Gradio's themes would be downloaded.
     theme = gradio.themes.Default(font="system-ui", font_mono="monospace")
-    try:
-        _, address, _ = page.launch(
-            server_name=config.host, server_port=config.port, theme=theme, quiet=True,
-            prevent_thread_lock=True, css=CSS, allowed_paths=[str(config.out)],
-        )  # fmt: skip
-    except OSError as error:
-        raise InputError(f"--host {config.host} --port {config.port}: {error}") from None
-    print(address, flush=True)
-    page.block_thread()
+    _, address, _ = page.launch(
+        server_name=host, server_port=port, theme=theme, css=CSS, quiet=True,
+        prevent_thread_lock=True, max_file_size=MAX_UPLOAD_BYTES, show_error=False,
+        state_session_capacity=MAX_SESSIONS, enable_monitoring=False, footer_links=[],
+        app_kwargs={"middleware": [Middleware(RequestLimits)]},
+    )  # fmt: skip
+    return str(address)
 
 
 def import_gradio() -> ModuleType:
@@ -195,40 +145,67 @@ def build_page(voice_chat: VoiceChat) -> Any:
     """The page, a `gradio.Blocks`; InputError where Gradio is not installed."""
     gr = import_gradio()
 
-    def recording(path: Path) -> gr.Audio:
+    def player_of(path: Path) -> gr.Audio:
         return gr.Audio(str(path), show_label=False, interactive=False, buttons=["download"])
 
-    def answer(question: str | Path, visit: Visit, request: gr.Request) -> Iterator[list[Any]]:
-        before = visit.messages
+    def messages(exchanges: list[Shown]) -> list[Message]:
+        """Exchanges as gr.Chatbot takes them."""
+        shown = []
+        for exchange in exchanges:
+            asked = [player_of(exchange.recording)] if exchange.recording else []
+            spoken = [player_of(exchange.wav)] if exchange.wav else []
+            shown += [
+                {"role": "user", "content": [*asked, as_text(exchange.question)]},
+                {"role": "assistant", "content": [as_text(describe(exchange)), *spoken]},
+            ]
+        return shown
+
+    def answer(question: str | Path, visitor: str) -> Iterator[list[Any]]:
         inputs = ["", None]  # the question leaves the text box or the microphone
-        asked = [recording(question)] if isinstance(question, Path) else []
+        before: list[Shown] = []
+        shown_before: list[Message] = []
         try:
-            for shown in voice_chat.ask(request.session_hash, question, visit.turns):
-                spoken = [recording(shown.wav)] if shown.wav else []
-                visit.messages = [
-                    *before,
-                    {"role": "user", "content": [*asked, shown.question]},
-                    {"role": "assistant", "content": [shown.answer, *spoken]},
-                ]
-                yield [visit.messages, visit, shown.sound, *inputs]
+            for shown in voice_chat.ask(visitor, question):
+                exchanges = voice_chat.visit(visitor).exchanges
+                others = [exchange for exchange in exchanges if exchange.sound != shown.sound]
+                if others != before:  # an answer was interrupted by this question
+                    before, shown_before = others, messages(others)
+                yield [shown_before + messages([shown]), shown.sound, *inputs]
                 inputs = [gr.skip(), gr.skip()]
         except InputError as error:
-            gr.Warning(str(error))
-            visit.messages = before
-            yield [before, visit, "", *inputs]
+            gr.Warning(as_text(str(error)))
+            # What was typed stays, to be corrected.
+            yield [messages(voice_chat.visit(visitor).exchanges), "", gr.skip(), None]
+        except (WriteError, OSError) as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            gr.Warning("the server could not keep this answer's sound; it was heard only once")
 
-    def answer_recording(recording: str, visit: Visit, request: gr.Request) -> Iterator[list[Any]]:
-        yield from answer(Path(recording), visit, request)
+    def answer_text(text: str, request: gr.Request) -> Iterator[list[Any]]:
+        yield from answer(text, request.session_hash)
+
+    def answer_recording(recording: str, request: gr.Request) -> Iterator[list[Any]]:
+        visitor = request.session_hash
+        yield from answer(voice_chat.receive(visitor, Path(recording)), visitor)
 
     def interrupt(request: gr.Request) -> None:
         voice_chat.interrupt(request.session_hash)
 
+    def leave(request: gr.Request) -> None:
+        voice_chat.leave(request.session_hash)
+
+    def begin_anew(request: gr.Request) -> tuple[list[Message], str]:
+        voice_chat.leave(request.session_hash)
+        return [], ""
+
     def next_sound(name: str) -> str | None:
         return voice_chat.next_sound(name)
 
-    with gr.Blocks(title="Spoken Twi", analytics_enabled=False, fill_height=True) as page:
-        visit = gr.State(Visit())
-        chat = gr.Chatbot(label="Twi", scale=1, render_markdown=False, buttons=["copy_all"])
+    with gr.Blocks(
+        title="Spoken Twi", analytics_enabled=False, fill_height=True, delete_cache=DELETE_UPLOADS
+    ) as page:
+        chat = gr.Chatbot(
+            label="Twi", scale=1, render_markdown=False, latex_delimiters=[], buttons=["copy_all"]
+        )
         player = gr.HTML(
             html_template="<button hidden>Stop</button>",
             js_on_load=PLAYER_JS.read_text(encoding="utf-8"),
@@ -241,6 +218,7 @@ def build_page(voice_chat: VoiceChat) -> Any:
                 submit_btn=True,
                 scale=3,
                 autofocus=True,
+                max_length=MAX_TYPED_CHARACTERS,
             )
             microphone = gr.Audio(
                 label="Speak Twi", sources=["microphone", "upload"], type="filepath", scale=2
@@ -248,22 +226,37 @@ def build_page(voice_chat: VoiceChat) -> Any:
         anew = gr.Button("New conversation")
 
         silence = {"fn": interrupt, "js": "() => { stopSpeaking(); return []; }", "queue": False}
-        shown = [chat, visit, player, text, microphone]
-        one_at_a_time = {"concurrency_limit": 1, "concurrency_id": "gemma"}
-        answers = [
-            asked(**silence).then(fn, [source, visit], shown, **one_at_a_time)
-            for asked, fn, source in (
-                (text.submit, answer, text),
-                (microphone.stop_recording, answer_recording, microphone),
-                (microphone.upload, answer_recording, microphone),
-            )
-        ]
+        # Questions wait in the voice chat's own line, not in Gradio's. And the page sends one also
+        # while the answer before it is written, which it interrupts.
+        asking = {"concurrency_limit": None, "concurrency_id": "asking", "trigger_mode": "multiple"}
+        shown = [chat, player, text, microphone]
+        for asked, fn, source in (
+            (text.submit, answer_text, text),
+            (microphone.stop_recording, answer_recording, microphone),
+            (microphone.upload, answer_recording, microphone),
+        ):
+            asked(**silence).then(fn, source, shown, **asking)
         gr.on([microphone.start_recording, player.click], **silence)
         gr.on([anew.click, chat.clear], **silence).then(
-            lambda: ([], Visit(), ""), None, [chat, visit, player], cancels=answers, queue=False
+            begin_anew, None, [chat, player], queue=False
         )
-        page.unload(interrupt)
+        page.unload(leave)
+    page.queue(max_size=4 * MAX_WAITING)
     return page
+
+
+def as_text(text: str) -> str:
+    """A text for Gradio, which renders HTML wherever it shows one."""
+    return html.escape(text)
+
+
+def describe(shown: Shown) -> str:
+    """What stands in the answer's place."""
+    if shown.num_before:
+        return f"({shown.num_before} before you)"
+    if shown.num_forgotten:
+        return f"(The oldest of this long conversation is forgotten.) {shown.answer}"
+    return shown.answer
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@
 Written to a folder aside and renamed. Random numbers need no saving: see `device.seed_step`.
 """
 
+import contextlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -21,10 +22,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from data_manifests.artifact import is_output_folder, open_input
-from data_manifests.atomic_write import ASIDE_SUFFIX, remove, write_json, written_aside
+from data_manifests.atomic_write import take_away, write_json, written_aside
 from data_manifests.errors import InputError
 from data_manifests.json_files import read_json_as
 from data_manifests.setting_types import NonNegativeInt
+from stage1_rvq.pretrained import first_line
 from stage1_rvq.tensor_files import (
     read_pickled_tensors,
     read_tensors,
@@ -75,11 +77,22 @@ def save_checkpoint(
         save_file(state_to_save(model), aside / "model.safetensors")
         torch.save(state, aside / "trainer.pt")
         write_json(aside / "step.json", {"step": step, "metrics": metrics or {}})
-        # Already there only where a run of other code left it.
-        _take_away(folder)
     for old in list_checkpoints(run)[:-keep]:
-        _take_away(old)
+        take_away(old)
     return folder
+
+
+@contextlib.contextmanager
+def model_written_aside(folder: Path) -> Iterator[Path]:
+    """A folder to `save_pretrained` to, which becomes `folder` when the block ends; one that is
+    there is replaced.
+
+    Raises:
+        WriteError: the machine refuses.
+    """
+    # Both write tensors in Rust; torch raises RuntimeError.
+    with written_aside(folder, raised_by_writer=(SafetensorError, RuntimeError)) as aside:
+        yield aside
 
 
 def list_checkpoints(run: Path) -> list[Path]:
@@ -104,20 +117,50 @@ def resume_from_latest(
     Raises:
         InputError: the checkpoint is damaged, or of another model.
     """
-    for leftover in sorted((run / "checkpoints").glob(f"*{ASIDE_SUFFIX}")):
-        remove(leftover)  # of a process that was killed
     checkpoints = list_checkpoints(run)
     if not checkpoints:
         return 0
-    newest = checkpoints[-1]
-    load_weights(model, newest / "model.safetensors")
-    state = read_pickled_tensors(newest / "trainer.pt")
+    try:
+        return _load_checkpoint(checkpoints[-1], model, optimizer, schedule)
+    except InputError as error:
+        before = "the one before it" if len(checkpoints) > 1 else "its beginning"
+        raise InputError(
+            f"{error}; delete {checkpoints[-1]} and --resume goes on from {before}"
+        ) from None
+
+
+def _load_checkpoint(
+    folder: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+) -> int:
+    step = read_json_as(folder / "step.json", StepFacts).step
+    if folder.name != f"step_{step:06d}":
+        raise InputError(f"{folder / 'step.json'}: says step {step}")
+    load_weights(model, folder / "model.safetensors")
+    path = folder / "trainer.pt"
+    state = read_pickled_tensors(path)
+    if state.keys() != {"optimizer", "schedule"}:
+        raise InputError(
+            f"{path}: holds {sorted(map(str, state))[:5]}, not the state of a training"
+        )
     try:
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
-    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError, IndexError) as error:
-        raise InputError(f"{newest / 'trainer.pt'}: not of this run: {error!r}") from None
-    return read_json_as(newest / "step.json", StepFacts).step
+    # torch takes what it finds, and stumbles where that is something else.
+    except Exception as error:
+        raise InputError(f"{path}: not of this run: {first_line(error)}") from None
+    refuse_non_finite_weights(_tensors_in(optimizer.state_dict()["state"]), where=str(path))
+    return step
+
+
+def _tensors_in(value: object, name: str = "optimizer") -> Iterator[tuple[str, torch.Tensor]]:
+    if isinstance(value, torch.Tensor):
+        yield name, value
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            yield from _tensors_in(part, f"{name}.{key}")
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -125,8 +168,8 @@ def load_weights(model: nn.Module, path: Path) -> None:
     that a weight is not finite."""
     state = read_tensors(path)
     _refuse_misfits(state, model, path)
+    refuse_non_finite_weights(state.items(), where=str(path))
     model.load_state_dict(state)
-    refuse_non_finite_weights(model, where=str(path))
 
 
 def find_pretrained(name: str, *, made_by: str, flag: str) -> Path:
@@ -183,17 +226,11 @@ def load_frozen(
         model = model_class(config)
     except InputError:
         raise
-    # What layers of torch and transformers raise for sizes that do not go together.
-    except (
-        ValueError,
-        TypeError,
-        KeyError,
-        RuntimeError,
-        ArithmeticError,
-        AssertionError,
-    ) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise InputError(f"{folder / 'config.json'}: cannot be built: {reason}") from None
+    # Layers of torch and transformers raise anything for sizes that do not go together.
+    except Exception as error:
+        raise InputError(
+            f"{folder / 'config.json'}: cannot be built: {first_line(error)}"
+        ) from None
     load_weights(model, path)
     return model.to(device).eval().requires_grad_(False)
 
@@ -207,17 +244,14 @@ def _refuse_misfits(state: Mapping[str, torch.Tensor], model: nn.Module, path: P
         for name in wanted.keys() & state.keys()
         if state[name].shape != wanted[name].shape
     ]
+    # Other floats are cast; whole numbers where floats belong are no weights.
+    problems += [
+        f"{name} is {state[name].dtype}, expected {wanted[name].dtype}"
+        for name in wanted.keys() & state.keys()
+        if state[name].is_floating_point() != wanted[name].is_floating_point()
+    ]
     if problems:
         raise InputError(f"{path}: does not fit this model: {'; '.join(sorted(problems)[:3])}")
-
-
-def _take_away(folder: Path) -> None:
-    """Remove a folder, which is never seen half removed under its name."""
-    if folder.exists():
-        aside = folder.with_name(f"{folder.name}.old{ASIDE_SUFFIX}")
-        remove(aside)
-        folder.rename(aside)
-        remove(aside)
 
 
 def state_to_save(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -83,7 +83,9 @@ class EmbeddingFolder:
     def read(self, utterance: EmbeddedUtterance) -> Tensor:
         """One utterance's embeddings, float32 `[T, D]`."""
         shard_ND = self._shards[utterance.shard]
-        return shard_ND[utterance.start : utterance.start + utterance.num_frames].float()
+        frames_TD = shard_ND[utterance.start : utterance.start + utterance.num_frames].float()
+        self._refuse_non_finite(frames_TD)
+        return frames_TD
 
     def gather(self, positions_N: Tensor) -> Tensor:
         """Frames at positions counted over all shards: int64 `[N]` -> float32 `[N, D]`."""
@@ -93,7 +95,11 @@ class EmbeddingFolder:
             here_N = shard_of_N == shard
             first = 0 if shard == 0 else int(self._shard_ends[shard - 1])
             frames_ND[here_N] = self._shards[shard][positions_N[here_N] - first].float()
+        self._refuse_non_finite(frames_ND)
         return frames_ND
+
+    def _refuse_non_finite(self, frames_ND: Tensor) -> None:
+        refuse_non_finite_weights([("a frame", frames_ND)], where=str(self.folder))
 
     def sample(self, num_frames: int, seed: int) -> Tensor:
         """Distinct frames drawn over the whole corpus, float32 `[min(num_frames, all), D]`."""

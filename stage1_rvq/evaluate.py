@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from data_manifests.artifact import create_output
-from data_manifests.atomic_write import write_json
+from data_manifests.atomic_write import write_json, written_aside
 from data_manifests.config import parse_config, run_command
 from data_manifests.error_rates import compute_error_rates
 from data_manifests.errors import InputError
@@ -182,7 +182,8 @@ def plot_usage(metrics: dict[str, Any], path: Path) -> None:
     axes.plot(positions, metrics["normalized_entropy"], "ko-", label="entropy / log(size)")
     axes.set(xlabel="codebook, coarsest first", ylabel="fraction", ylim=(0, 1.05))
     axes.legend(loc="lower right")
-    figure.savefig(path, dpi=120)
+    with written_aside(path) as aside:
+        figure.savefig(aside, dpi=120, format="png")
 
 
 def _percent(rates: dict[str, float]) -> str:

@@ -7,7 +7,6 @@ The folder is the repository, ready for the Hugging Face hub, and holds nothing 
 `stage1_rvq/published.py`. It appears when it is complete. `--push NAME` uploads it.
 """
 
-import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,17 @@ import torch
 from huggingface_hub import HfApi
 from safetensors.torch import load_file
 
-from data_manifests.artifact import fingerprint, is_output_folder, open_input
+from data_manifests.artifact import (
+    fingerprint,
+    is_output_folder,
+    open_input,
+)
 from data_manifests.config import parse_config, run_command
 from data_manifests.errors import InputError
 from data_manifests.json_files import read_json
+from data_manifests.new_paths import refuse_unwritable
 from data_manifests.setting_types import ModelName
-from stage1_rvq.checkpoint import list_checkpoints, load_weights
+from stage1_rvq.checkpoint import list_checkpoints, load_weights, model_written_aside
 from stage1_rvq.data import EmbeddingFolder
 from stage1_rvq.model import RVQConfig, SpeechRVQ, load_rvq
 from stage1_rvq.published import AVERAGED_FILE, BEST_FILE, CONFIG_FILE, FINAL_FILE, write_published
@@ -48,8 +52,7 @@ class ExportConfig:
 def main(argv: list[str] | None = None) -> None:
     """Write the repository; prints its folder, and the commit where it was pushed."""
     config = parse_config(ExportConfig, argv)
-    if config.out.exists():
-        raise InputError(f"--out {config.out} exists already; name a new folder")
+    refuse_unwritable(config.out, flag="--out")
     rvq = load_rvq(config.rvq, device=torch.device("cpu"))
     metrics = read_metrics(config.metrics, config.rvq) if config.metrics else None
     run = Path(config.rvq) if is_output_folder(Path(config.rvq)) else None
@@ -67,20 +70,18 @@ def main(argv: list[str] | None = None) -> None:
         averaged = average_if_better(rvq, checkpoints, dev)
     else:
         print(f"{AVERAGED_FILE}: not written, no --dev-embeddings to judge it by", file=sys.stderr)
-    aside = config.out.with_name(config.out.name + ".tmp")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    write_published(rvq, aside, final=final, averaged=averaged)
-    names = (CONFIG_FILE, BEST_FILE, FINAL_FILE, AVERAGED_FILE)
-    facts: dict[str, Any] = {
-        "run": run,
-        "metrics": metrics,
-        "published_files": [name for name in names if (aside / name).exists()],
-    }
-    if config.push:
-        facts["repository"] = config.push
-    rvq.save_pretrained(aside, model_card_kwargs=facts)
-    aside.rename(config.out)
+    with model_written_aside(config.out) as aside:
+        aside.mkdir()
+        write_published(rvq, aside, final=final, averaged=averaged)
+        names = (CONFIG_FILE, BEST_FILE, FINAL_FILE, AVERAGED_FILE)
+        facts: dict[str, Any] = {
+            "run": run,
+            "metrics": metrics,
+            "published_files": [name for name in names if (aside / name).exists()],
+        }
+        if config.push:
+            facts["repository"] = config.push
+        rvq.save_pretrained(aside, model_card_kwargs=facts)
     print(config.out)
     if config.push:
         print(push(config.out, config.push))

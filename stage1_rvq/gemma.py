@@ -6,29 +6,34 @@ unchanged; an extracted audio encoder ("rnagabh/gemma4-audio-encoder") is enough
 
 # B utterances, T frames (25 per second), D embedding width (1024)
 
-import contextlib
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     AutoTokenizer,
+    Gemma4AudioConfig,
     Gemma4AudioFeatureExtractor,
     Gemma4AudioModel,
+    Gemma4Config,
     Gemma4ForConditionalGeneration,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging as transformers_logging
 
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from data_manifests.errors import InputError
 from stage1_rvq.audio_tower import fast_cpu_forward, stock_forward
+from stage1_rvq.chat_template import refuse_unusable_template
+from stage1_rvq.pretrained import (
+    one_line_errors,
+    refuse_missing_tensors,
+    refuse_other_kind,
+    refuse_other_size,
+)
+from stage1_rvq.tensor_files import refuse_non_finite_weights
 from stage1_rvq.weight_quantization import QuantizeName, weight_quantization
 
 FRAME_RATE_HZ = 25.0  # 10 ms mel hop, subsampled by 4
@@ -40,13 +45,13 @@ MIN_SAMPLES = 161
 LEFT_CONTEXT_FRAMES = 192
 PIECE_FRAMES = 750
 # transformers 5.23 refuses the plain string "sdpa" for any Gemma 4 with an audio tower.
+# Of its tokenizer: what stands around speech and in its place, and what ends a turn.
+MARKS = ("<|audio>", "<|audio|>", "<audio|>", "<turn|>")
+EXTRACTOR = {
+    "sampling_rate": GEMMA_SAMPLE_RATE_HZ, "hop_length": 160, "feature_size": 128,
+    "padding_side": "right",
+}  # fmt: skip
 ATTENTION = {"text_config": "sdpa", "vision_config": "sdpa", "audio_config": "eager"}
-
-# What `from_pretrained` raises; the last three of transformers' own libraries are no OSErrors.
-LOADING_ERRORS = (
-    OSError, ValueError, KeyError, RuntimeError, ImportError, HfHubHTTPError, SafetensorError,
-    StrictDataclassError,
-)  # fmt: skip
 
 
 def count_audio_tokens(num_samples: int) -> int:
@@ -172,12 +177,18 @@ def load_audio_encoder(
         InputError: not found, not a Gemma 4 with an audio tower, or tensors are missing.
     """
     with one_line_errors("--gemma", name):
+        refuse_other_kind(name, ("gemma4", "gemma4_audio"))
+        config = Gemma4AudioConfig.from_pretrained(name)
+        refuse_other_size(name, lambda: Gemma4AudioModel(config))
         tower, report = Gemma4AudioModel.from_pretrained(
-            name, dtype=dtype, output_loading_info=True
-        )
-        extractor = Gemma4AudioFeatureExtractor.from_pretrained(name)
-    refuse_missing_tensors(name, report["missing_keys"])
-    return AudioEncoder(tower.to(device), extractor, fast_cpu=fast_cpu)
+            name, dtype=dtype, attn_implementation="eager", trust_remote_code=False,
+            use_safetensors=True, output_loading_info=True,
+        )  # fmt: skip
+        extractor = load_feature_extractor(name)
+    refuse_missing_tensors("--gemma", name, report)
+    tower.to(device)
+    refuse_non_finite_weights(tower, where=f"--gemma {name}")
+    return AudioEncoder(tower, extractor, fast_cpu=fast_cpu)
 
 
 def load_gemma(
@@ -198,60 +209,67 @@ def load_gemma(
     Raises:
         InputError: not found, not a full Gemma 4, tensors are missing, or no chat template.
     """
+    # First: it is small, and tells at once what is no folder of Gemma's.
+    tokenizer = load_tokenizer(name)
     settings: dict[str, Any] = {}
     if quantization := weight_quantization(quantize, dtype):
         # Quantised as they are loaded, so where they will stay.
         settings = {"quantization_config": quantization, "device_map": {"": device}}
     with one_line_errors("--gemma", name):
+        refuse_other_kind(name, ("gemma4",))
+        config = Gemma4Config.from_pretrained(name)
+        refuse_other_size(name, lambda: Gemma4ForConditionalGeneration(config))
         model, report = Gemma4ForConditionalGeneration.from_pretrained(
-            name, dtype=dtype, attn_implementation=ATTENTION, output_loading_info=True, **settings
-        )
-    refuse_missing_tensors(name, report["missing_keys"])
+            name, dtype=dtype, attn_implementation=ATTENTION, trust_remote_code=False,
+            use_safetensors=True, output_loading_info=True, **settings,
+        )  # fmt: skip
+    refuse_missing_tensors("--gemma", name, report)
     model.left_over_tensors = sorted(report["unexpected_keys"])
     if not quantization:
         model.to(device)
-    return model.eval().requires_grad_(False), load_tokenizer(name)
+    refuse_non_finite_weights(model, where=f"--gemma {name}")
+    _refuse_other_tokenizer(tokenizer, model.config, name)
+    return model.eval().requires_grad_(False), tokenizer
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """Load a checkpoint's tokenizer and chat template; InputError where it has none."""
+    """Load a checkpoint's tokenizer; InputError where its chat template is missing or unusable."""
     with one_line_errors("--gemma", name):
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    if tokenizer.chat_template is None:
-        raise InputError(
-            f"--gemma {name}: no chat template; name an instruction-tuned checkpoint (-it)"
-        )
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        marks = (*MARKS, tokenizer.eos_token, tokenizer.pad_token)
+        known = tokenizer.get_vocab()
+        if absent := [mark for mark in marks if mark not in known]:
+            raise InputError(f"its tokenizer is not Gemma 4's: it has no {absent[0]}")
+    refuse_unusable_template(tokenizer, flag="--gemma", name=name)
     return tokenizer
+
+
+def _refuse_other_tokenizer(
+    tokenizer: PreTrainedTokenizerBase, config: Gemma4Config, name: str
+) -> None:
+    """InputError where a tokenizer has other numbers for its tokens than the model."""
+    highest = max(tokenizer.get_vocab().values())
+    if highest >= config.text_config.vocab_size:
+        raise InputError(
+            f"--gemma {name}: its tokenizer counts to {highest}, the model has "
+            f"{config.text_config.vocab_size} tokens"
+        )
+    if tokenizer.convert_tokens_to_ids("<|audio|>") != config.audio_token_id:
+        raise InputError(f"--gemma {name}: model and tokenizer differ in what <|audio|> is")
 
 
 def load_feature_extractor(name: str) -> Gemma4AudioFeatureExtractor:
     """Load the mel front end of a checkpoint."""
     with one_line_errors("--gemma", name):
-        return Gemma4AudioFeatureExtractor.from_pretrained(name)
-
-
-def refuse_missing_tensors(name: str, missing_keys: Sequence[str]) -> None:
-    """InputError where transformers filled absent tensors with random numbers."""
-    if missing_keys:
-        examples = ", ".join(sorted(missing_keys)[:3])
-        raise InputError(f"--gemma {name}: {len(missing_keys)} tensor(s) missing, e.g. {examples}")
-
-
-@contextlib.contextmanager
-def one_line_errors(flag: str, name: str) -> Iterator[None]:
-    """Turn the many errors of a failed `from_pretrained` into one `InputError`, and quieten it.
-
-    Args:
-        flag: that named the model, for the message.
-        name: what the user gave: a folder, or a hub name.
-    """
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    try:
-        yield
-    except LOADING_ERRORS as error:
-        where = "" if Path(name).is_dir() else " (no such folder, so looked up as a hub name)"
-        reason = str(error).strip().splitlines()[0][:200]
-        raise InputError(f"{flag} {name}: cannot be loaded{where}: {reason}") from error
-    finally:
-        transformers_logging.set_verbosity(verbosity)
+        extractor = Gemma4AudioFeatureExtractor.from_pretrained(name, trust_remote_code=False)
+        for setting, expected in EXTRACTOR.items():
+            if (found := getattr(extractor, setting)) != expected:
+                raise InputError(
+                    f"preprocessor_config.json has {setting} = {found!r}, Gemma 4 {expected!r}"
+                )
+        # Other settings show when it is used.
+        silence_N = np.zeros(16 * MIN_SAMPLES, np.float32)
+        features = extractor([silence_N], sampling_rate=GEMMA_SAMPLE_RATE_HZ, return_tensors="pt")
+        if not features["input_features"].isfinite().all():
+            raise InputError("what preprocessor_config.json makes of silence is not finite")
+        return extractor

@@ -247,6 +247,8 @@ def load_rvq(name: str, *, device: torch.device) -> SpeechRVQ:
     from stage1_rvq.published import is_published, read_published
 
     if Path(name).is_file():
+        if Path(name).suffix != ".pt":
+            raise InputError(f"--rvq {name} is a file, expected a folder or an rvq_*.pt")
         return read_published(Path(name).parent, file=Path(name).name).to(device)
     folder = find_pretrained(name, made_by="stage1_rvq.train", flag="--rvq")
     if is_published(folder):

@@ -26,17 +26,20 @@ class TensorKind:
     """What a tensor must be.
 
     Attributes:
-        dtype: its type.
+        dtype: its type; None where any floating-point one will do.
         shape: its lengths; None where any will do.
     """
 
-    dtype: torch.dtype
+    dtype: torch.dtype | None
     shape: tuple[int | None, ...]
 
     def fits(self, tensor: Tensor) -> bool:
         """Whether a tensor is of this kind."""
+        is_of_type = tensor.dtype == self.dtype or (
+            self.dtype is None and tensor.is_floating_point()
+        )
         return (
-            tensor.dtype == self.dtype
+            is_of_type
             and tensor.ndim == len(self.shape)
             and all(
                 wanted in (None, found)
@@ -46,7 +49,7 @@ class TensorKind:
 
     def __str__(self) -> str:
         lengths = ", ".join("any" if length is None else str(length) for length in self.shape)
-        return f"{self.dtype} [{lengths}]"
+        return f"{self.dtype or 'floating-point'} [{lengths}]"
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -72,8 +75,14 @@ def read_tensors(path: Path, kinds: Mapping[str, TensorKind] | None = None) -> d
         raise InputError(f"{path}: cannot be read: {_first_line(error)}") from None
     if kinds is None:
         return tensors
-    if tensors.keys() != kinds.keys():
-        raise InputError(f"{path}: holds {sorted(tensors)}, expected {sorted(kinds)}")
+    if missing := sorted(kinds.keys() - tensors.keys()):
+        raise InputError(
+            f"{path}: lacks {len(missing)} of {len(kinds)} tensors, e.g. {missing[0]!r}"
+        )
+    if foreign := sorted(tensors.keys() - kinds.keys()):
+        raise InputError(
+            f"{path}: holds {len(foreign)} tensors that do not belong there, e.g. {foreign[0]!r}"
+        )
     for name, kind in kinds.items():
         if not kind.fits(tensors[name]):
             found = f"{tensors[name].dtype} {list(tensors[name].shape)}"
@@ -104,18 +113,33 @@ def read_pickled_tensors(path: Path) -> dict[str, Any]:
 def refuse_non_finite_weights(
     weights: nn.Module | Iterable[tuple[str, Tensor]], *, where: str
 ) -> None:
-    """InputError where a parameter holds NaN or infinity: whoever loads such weights hears noise.
+    """InputError where a weight is NaN or infinite: whoever loads such weights hears noise.
+
+    Cheap: one pass over each tensor in its own precision, and nothing copied (16 GB/s of float32 or
+    bfloat16 on two cores; a sum in double precision, 0.4).
 
     Args:
-        weights: a module, of which parameters are looked at (buffers may hold an infinite limit),
-            or names and tensors.
+        weights: a module, whose buffers may hold infinity (Gemma's limits of what is clipped) but
+            not NaN; or names and tensors, all of which must be finite.
         where: the file or folder, for the message.
     """
-    named = weights.named_parameters() if isinstance(weights, nn.Module) else weights
-    for name, tensor in named:
-        # One number a tensor: a sum is finite only where every element is (or float64 overflows).
-        if tensor.is_floating_point() and not tensor.detach().double().sum().isfinite():
-            raise InputError(f"{where}: {name} holds NaN or infinity; the weights are spoilt")
+    if isinstance(weights, nn.Module):
+        for name, buffer in weights.named_buffers():
+            if any(bound.isnan() for bound in _bounds(buffer)):
+                raise InputError(f"{where}: {name} holds NaN; make it again, or copy it again")
+        weights = weights.named_parameters()
+    for name, tensor in weights:
+        if not all(bound.isfinite() for bound in _bounds(tensor)):
+            raise InputError(
+                f"{where}: {name} holds NaN or infinity; make it again, or copy it again"
+            )
+
+
+def _bounds(tensor: Tensor) -> tuple[Tensor, ...]:
+    """Smallest and largest element of a tensor of floats, both NaN where one is; of others none."""
+    if not (tensor.is_floating_point() and tensor.numel()):
+        return ()
+    return tuple(torch.aminmax(tensor.detach()))
 
 
 def _first_line(error: Exception) -> str:

@@ -29,7 +29,7 @@ from data_manifests.setting_types import (
     PositiveInt,
     Seed,
 )
-from stage1_rvq.checkpoint import resume_from_latest, save_checkpoint
+from stage1_rvq.checkpoint import model_written_aside, resume_from_latest, save_checkpoint
 from stage1_rvq.codebook_metrics import measure_reconstruction
 from stage1_rvq.data import EmbeddingFolder, ShuffledBatches
 from stage1_rvq.device import derive_seed, describe_machine, pick_device, seed_step
@@ -226,7 +226,8 @@ def _measure_and_save(
         log.log(step, "dev", **metrics)
         if metrics[judge] >= best_before:
             return
-    rvq.save_pretrained(run / "model", model_card_kwargs={"run": run})
+    with model_written_aside(run / "model") as aside:
+        rvq.save_pretrained(aside, model_card_kwargs={"run": run})
 
 
 if __name__ == "__main__":

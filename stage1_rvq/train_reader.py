@@ -20,6 +20,7 @@ from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
 from data_manifests.artifact import create_output
+from data_manifests.atomic_write import write_text
 from data_manifests.config import parse_config, run_command
 from data_manifests.error_rates import ErrorRates, compute_error_rates
 from data_manifests.errors import InputError
@@ -31,7 +32,7 @@ from data_manifests.setting_types import (
     PositiveInt,
     Seed,
 )
-from stage1_rvq.checkpoint import resume_from_latest, save_checkpoint
+from stage1_rvq.checkpoint import model_written_aside, resume_from_latest, save_checkpoint
 from stage1_rvq.data import EmbeddedUtterance, EmbeddingFolder, ShuffledBatches, pad_frames
 from stage1_rvq.device import describe_machine, pick_device, seed_step
 from stage1_rvq.reader import CTCReader, ReaderConfig, ctc_loss, fits_ctc
@@ -140,7 +141,7 @@ def main(argv: list[str] | None = None) -> None:
                     _measure_and_save(config.out, step + 1, reader, dev, log)
                     save_checkpoint(config.out, step + 1, reader, optimizer, schedule)
     if accelerator.is_main_process:
-        units.save(str(config.out / "units.json"))
+        write_text(config.out / "units.json", units.to_str(pretty=True))
         output.finish()
         print(config.out)
 
@@ -176,7 +177,8 @@ def _measure_and_save(
         log.log(step, "dev", wer=rates.wer, cer=rates.cer)
         if rates.cer >= best_before:
             return
-    reader.save_pretrained(run / "model")
+    with model_written_aside(run / "model") as aside:
+        reader.save_pretrained(aside)
 
 
 if __name__ == "__main__":

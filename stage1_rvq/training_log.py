@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from torch.utils.tensorboard import SummaryWriter
-
-from data_manifests.atomic_write import write_text
+from data_manifests.atomic_write import write_errors, write_text
 from data_manifests.errors import InputError
+from data_manifests.json_files import read_lines
+from data_manifests.schema import check_json
+from stage1_rvq.event_file import EventFile
 
 MAX_IDS_SHOWN = 8
 
@@ -51,15 +52,14 @@ class TrainingLog:
             is_writer: off in all but the first of several processes: nothing is then written.
         """
         self.path = run / "metrics.jsonl"
-        self.events: SummaryWriter | None = None
+        self.events: EventFile | None = None
         if not is_writer:
             return
+        # Steps after the checkpoint are made again; the last line may have been cut off.
+        kept = [line for line in self._lines() if self._step(line) <= first_step]
         if self.path.exists():
-            # The last line may have been cut off in the middle.
-            lines = self.path.read_text(encoding="utf-8").split("\n")[:-1]
-            kept = [line + "\n" for line in lines if json.loads(line)["step"] <= first_step]
-            write_text(self.path, "".join(kept))
-        self.events = SummaryWriter(str(run), purge_step=first_step + 1)
+            write_text(self.path, b"".join(kept).decode())
+        self.events = EventFile(run, first_step=first_step + 1)
 
     def log(self, step: int, split: str, **numbers: float) -> None:
         """Record numbers of one step under a split's name ("train", "dev").
@@ -67,24 +67,42 @@ class TrainingLog:
         Raises:
             InputError: a number is NaN or infinite. Training ends with that; the checkpoints and
                 the best model before it stay.
+            WriteError: the machine refuses.
         """
         refuse_non_finite(step, **{f"{split} {name}": value for name, value in numbers.items()})
         if self.events is None:
             return
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, "split": split, **numbers}) + "\n")
-        for name, value in numbers.items():
-            self.events.add_scalar(f"{split}/{name}", value, step)
+        line = json.dumps({"step": step, "split": split, **numbers}) + "\n"
+        with write_errors(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.write(line)
+        self.events.write(step, {f"{split}/{name}": value for name, value in numbers.items()})
 
     def lowest(self, split: str, name: str) -> float:
         """The lowest value of a number logged so far under a split; infinity where there is
         none."""
+        values = [
+            entry[name]
+            for entry in map(self._entry, self._lines())
+            if entry["split"] == split and name in entry
+        ]
+        return min((value for value in values if isinstance(value, int | float)), default=math.inf)
+
+    def _lines(self) -> list[bytes]:
+        """The whole lines of the file, their ends included."""
         if not self.path.exists():
-            return math.inf
-        entries = map(json.loads, self.path.read_text(encoding="utf-8").split("\n")[:-1])
-        return min(
-            (e[name] for e in entries if e["split"] == split and name in e), default=math.inf
-        )
+            return []
+        return [line for _, line in read_lines(self.path) if line.endswith(b"\n")]
+
+    def _step(self, line: bytes) -> int:
+        return int(self._entry(line)["step"])
+
+    def _entry(self, line: bytes) -> dict[str, int | float | str]:
+        """A line's numbers by name, beside "step" and "split"; InputError where it is damaged."""
+        entry = check_json(line, dict[str, int | float | str], where=str(self.path))
+        if type(entry.get("step")) is not int or not isinstance(entry.get("split"), str):
+            raise InputError(f"{self.path}: an entry without step or split; start again in a new "
+                             "--out")  # fmt: skip
+        return entry
 
     def __enter__(self) -> "TrainingLog":
         return self
@@ -96,4 +114,4 @@ class TrainingLog:
         traceback: TracebackType | None,
     ) -> None:
         if self.events is not None:
-            self.events.close()
+            self.events.__exit__(kind, error, traceback)

@@ -21,6 +21,7 @@ from data_manifests.atomic_write import write_json_lines
 from data_manifests.config import parse_config, run_command
 from data_manifests.error_rates import align_utterances, pool_error_rates
 from data_manifests.errors import InputError
+from data_manifests.new_paths import refuse_unwritable
 from data_manifests.setting_types import ModelName
 from stage1_rvq.codes import CodedUtterance
 from stage1_rvq.codes_reader import BATCH_SIZE, load_codes_reader
@@ -53,16 +54,14 @@ class TranscribeConfig:
             raise ValueError("one of --codes and --embeddings is needed, and not both")
         if (self.codes is None) != (self.rvq is None):
             raise ValueError("--codes and --rvq go together: codes, and what they mean")
-        if self.out.exists():
-            raise ValueError(f"--out {self.out} exists already; name a new file")
 
 
 def main(argv: list[str] | None = None) -> None:
     """Write the transcripts; prints the error rates."""
     config = parse_config(TranscribeConfig, argv)
+    refuse_unwritable(config.out, flag="--out")
     utterances, heard = _read(config, pick_device(config.device))
     aligned = align_utterances([utterance.text for utterance in utterances], heard)
-    config.out.parent.mkdir(parents=True, exist_ok=True)
     write_json_lines(
         config.out,
         [

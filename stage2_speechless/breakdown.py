@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from data_manifests.atomic_write import written_aside
 from stage1_rvq.evaluate import codebook_prefixes
 from stage2_speechless.metrics import ReadSentence, pool_errors, pool_sentences
 from stage2_speechless.round_trip import RoundTrip
@@ -75,7 +76,8 @@ def plot_durations(sentences: Sequence[ReadSentence], frame_rate_hz: float, path
     limits = (0, 1.05 * longest_s)
     axes.set(xlabel="recording, s", ylabel="generated, s", xlim=limits, ylim=limits)
     axes.legend()
-    figure.savefig(path, dpi=120)
+    with written_aside(path) as aside:
+        figure.savefig(aside, dpi=120, format="png")
 
 
 def plot_error_rates(metrics: dict[str, Any], path: Path) -> None:
@@ -96,4 +98,5 @@ def plot_error_rates(metrics: dict[str, Any], path: Path) -> None:
         axes.set(xlabel=label, xlim=(-0.6, max(len(rows), 3) - 0.4))
     figure.axes[0].set(ylabel="reader's WER, %")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right upper")
-    figure.savefig(path, dpi=120)
+    with written_aside(path) as aside:
+        figure.savefig(aside, dpi=120, format="png")

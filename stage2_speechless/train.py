@@ -34,7 +34,7 @@ from data_manifests.setting_types import (
     Seed,
     Share,
 )
-from stage1_rvq.checkpoint import resume_from_latest, save_checkpoint
+from stage1_rvq.checkpoint import model_written_aside, resume_from_latest, save_checkpoint
 from stage1_rvq.codes import read_code_format
 from stage1_rvq.device import DtypeName, describe_machine, pick_device, pick_dtype, seed_step
 from stage1_rvq.training_log import TrainingLog, refuse_non_finite
@@ -282,7 +282,8 @@ def _measure_and_save(
         log.log(step, "dev", **metrics)
         if metrics[judged_by] >= best_before:
             return
-    model.save_pretrained(config.out / "model")
+    with model_written_aside(config.out / "model") as aside:
+        model.save_pretrained(aside)
 
 
 if __name__ == "__main__":

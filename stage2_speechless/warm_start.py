@@ -16,11 +16,12 @@ from typing import Any
 
 import torch
 from huggingface_hub import hf_hub_download
-from transformers import LlamaForCausalLM, LlamaModel
+from transformers import LlamaConfig, LlamaForCausalLM, LlamaModel
 
 from data_manifests.errors import InputError
 from data_manifests.json_files import read_json
-from stage1_rvq.gemma import one_line_errors
+from stage1_rvq.pretrained import one_line_errors, refuse_missing_tensors, refuse_other_size
+from stage1_rvq.tensor_files import refuse_non_finite_weights
 from stage2_speechless.model import Speechless
 
 # Everything but width, layers and heads that decides what a Llama's layers compute.
@@ -59,23 +60,26 @@ def load_base_model(name: str) -> BaseModel:
     with one_line_errors("--init-from", name):
         kind, revision = _read_kind(name)
         if kind == "llama":
+            config = LlamaConfig.from_pretrained(name, revision=revision or "main")
+            refuse_other_size(name, lambda: LlamaForCausalLM(config))
             model, report = LlamaForCausalLM.from_pretrained(
-                name, dtype=torch.float32, revision=revision or "main", output_loading_info=True
-            )
+                name, dtype=torch.float32, revision=revision or "main", trust_remote_code=False,
+                use_safetensors=True, output_loading_info=True,
+            )  # fmt: skip
     if kind != "llama":
         found = f"is of kind {kind!r}" if kind else "is no model of transformers"
         raise InputError(
             f"--init-from {name} {found}: only 'llama' (LlamaForCausalLM) is supported"
         )
     # The vocabulary's tensors are not used, so they need not be there.
-    if missing := sorted(key for key in report["missing_keys"] if ".layers." in key):
-        raise InputError(f"--init-from {name}: {len(missing)} tensor(s) missing, e.g. {missing[0]}")
+    refuse_missing_tensors("--init-from", name, report, used=".layers.")
     rope_type = model.config.rope_parameters["rope_type"]
     if rope_type not in ROPE_TYPES:
         raise InputError(
             f"--init-from {name} has rotary positions of type {rope_type!r}; supported: "
             f"{', '.join(ROPE_TYPES)}"
         )
+    refuse_non_finite_weights(model.model, where=f"--init-from {name}")
     return BaseModel(model.model, revision)
 
 

@@ -7,10 +7,12 @@ Reads JSON, JSONL, CSV and Parquet files, and names of Hugging Face datasets. Wr
 `dialogues.jsonl` in `messages` form, and `dropped.jsonl` with the rows left out and why.
 """
 
+import math
 import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -18,8 +20,12 @@ from data_manifests.artifact import create_output
 from data_manifests.atomic_write import write_json_lines
 from data_manifests.config import parse_config, run_command
 from data_manifests.errors import InputError, nearest_name
-from data_manifests.setting_types import PositiveInt
+from data_manifests.setting_types import ModelName, PositiveInt
 from data_manifests.twi_text import is_speakable, normalize_for_scoring, normalize_for_training
+from stage3_finetune.template_marks import TEMPLATE_MARK
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 FILE_FORMATS = {
     ".json": "json",
@@ -28,13 +34,15 @@ FILE_FORMATS = {
     ".tsv": "csv",
     ".parquet": "parquet",
 }
+# A question so many times longer than it may be is not even normalised.
+RAW_LENGTH_LIMIT = 10
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuildDialoguesConfig:
     """Turn a table of instructions and answers into dialogues with spoken user turns."""
 
-    table: str
+    table: ModelName
     """JSON, JSONL, CSV, TSV or Parquet file, or the name of a Hugging Face dataset"""
     out: Path
     """new folder for dialogues.jsonl"""
@@ -50,27 +58,28 @@ class BuildDialoguesConfig:
     resume: bool = False
     """accept an unfinished folder and write it again"""
 
-    def __post_init__(self) -> None:
-        if self.max_characters < 1:
-            raise ValueError(f"--max-characters must be positive, got {self.max_characters}")
-
 
 def main(argv: list[str] | None = None) -> None:
     """Write the dialogues; prints the folder."""
     config = parse_config(BuildDialoguesConfig, argv)
     rows = _load_table(config.table, config.split)
-    for column in (*config.user, config.assistant):
+    columns = list(dict.fromkeys((*config.user, config.assistant)))
+    for column in columns:
         if column not in rows.column_names:
             hint = nearest_name(column, rows.column_names)
             raise InputError(f"--table {config.table}: no column {column!r}: {hint}")
+        # pandas, which reads CSV, gives the second of two columns of one name another.
+        if Path(config.table).suffix in (".csv", ".tsv") and f"{column}.1" in rows.column_names:
+            raise InputError(f"--table {config.table}: two columns are named {column!r}")
+    rows = rows.select_columns(columns)  # others may hold pictures, and need not be decoded
     dialogues, dropped, seen = [], [], set()
-    for number, row in enumerate(tqdm(rows, desc="dialogues", unit=" rows")):
-        question = normalize_for_training(" ".join(_cell(row[column]) for column in config.user))
-        answer = normalize_for_training(_cell(row[config.assistant]))
-        reason = _why_unusable(question, answer, config.max_characters)
-        if reason is None and (key := normalize_for_scoring(question)) in seen:
+    progress = tqdm(_iterate(rows, config.table), "dialogues", total=len(rows), unit=" rows")
+    for number, row in enumerate(progress):
+        question, answer, reason = _read_turns(row, config)
+        key = normalize_for_scoring(question)
+        if not reason and key in seen:
             reason = "question asked before"
-        if reason is not None:
+        if reason:
             dropped.append({"row": number, "reason": reason})
             continue
         seen.add(key)
@@ -80,7 +89,8 @@ def main(argv: list[str] | None = None) -> None:
         ]
         dialogues.append({"id": f"row-{number}", "messages": messages})
     if not dialogues:
-        raise InputError(f"--table {config.table}: no usable row among {len(dropped)}")
+        reason = f", the first: {dropped[0]['reason']}" if dropped else ""
+        raise InputError(f"--table {config.table}: no usable row among {len(dropped)}{reason}")
     is_file = Path(config.table).is_file()
     output = create_output(
         config.out,
@@ -99,40 +109,88 @@ def main(argv: list[str] | None = None) -> None:
     print(config.out)
 
 
-def _load_table(table: str, split: str) -> Any:
-    """A `datasets.Dataset` of a local file or a hub name."""
-    import datasets
+def _load_table(table: str, split: str) -> "Dataset":
+    """The rows of a local file or a hub name."""
+    import datasets  # slow to import, and not needed for --help
 
     path = Path(table)
     try:
         if not path.is_file():
-            return datasets.load_dataset(table, split=split)
-        if path.suffix not in FILE_FORMATS:
+            rows = datasets.load_dataset(table, split=split)
+        elif path.suffix not in FILE_FORMATS:
             known = ", ".join(FILE_FORMATS)
             raise InputError(f"--table {table}: cannot tell its format, known endings: {known}")
-        options = {"sep": "\t"} if path.suffix == ".tsv" else {}
-        return datasets.load_dataset(
-            FILE_FORMATS[path.suffix], data_files=table, split="train", **options
-        )
+        elif path.stat().st_size == 0:
+            raise InputError(f"--table {table}: the file is empty")
+        else:
+            options = {"sep": "\t"} if path.suffix == ".tsv" else {}
+            rows = datasets.load_dataset(
+                FILE_FORMATS[path.suffix], data_files=table, split="train", **options
+            )
     except InputError:
         raise
     except Exception as error:  # datasets raises a dozen kinds; all mean: this table cannot be read
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"--table {table}: cannot be read: {reason}") from error
+        raise InputError(f"--table {table}: cannot be read: {_reason(error)}") from None
+    if not isinstance(rows, datasets.Dataset):
+        raise InputError(f"--split {split!r}: name one split of {table}")
+    return rows
 
 
-def _cell(value: Any) -> str:
-    return "" if value is None else str(value).strip()
+def _iterate(rows: "Dataset", table: str) -> Iterator[dict[str, Any]]:
+    """Rows one by one; a cell that cannot be decoded is found here."""
+    try:
+        yield from rows
+    except Exception as error:  # pyarrow's, pandas' and Python's own, by what the table holds
+        raise InputError(f"--table {table}: cannot be read: {_reason(error)}") from None
 
 
-def _why_unusable(question: str, answer: str, max_characters: int) -> str | None:
+def _reason(error: Exception) -> str:
+    """What went wrong; datasets wraps it in an error that says only that something did."""
+    cause = error.__cause__ or error
+    lines = str(cause).strip().splitlines()
+    return lines[0][:200] if lines else type(cause).__name__
+
+
+def _cell(value: Any) -> str | None:
+    """A cell as text, "" where it is empty; None where it is no text: a list, bytes, a date."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    return str(value).strip()
+
+
+def _read_turns(row: Mapping[str, Any], config: BuildDialoguesConfig) -> tuple[str, str, str]:
+    """Question, answer, and why they cannot be used ("" where they can)."""
+    cells = {column: _cell(row[column]) for column in (*config.user, config.assistant)}
+    for column, text in cells.items():
+        if text is None:
+            return "", "", f"column {column!r} holds no text but a {type(row[column]).__name__}"
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            return "", "", f"column {column!r} holds half of a surrogate pair, which is no text"
+    question = " ".join(cells[column] or "" for column in config.user)
+    # Before it is normalised, which takes its time over a whole book.
+    if len(question) > RAW_LENGTH_LIMIT * config.max_characters:
+        return "", "", _too_long(question, config.max_characters)
+    question = normalize_for_training(question)
+    answer = normalize_for_training(cells[config.assistant] or "")
+    return question, answer, _why_unusable(question, answer, config.max_characters)
+
+
+def _why_unusable(question: str, answer: str, max_characters: int) -> str:
     if not is_speakable(question):
         return "no speakable question"
     if not answer:
         return "no answer"
     if len(question) > max_characters:
-        return f"question of {len(question)} characters, at most {max_characters}"
-    return None
+        return _too_long(question, max_characters)
+    if mark := TEMPLATE_MARK.search(f"{question} {answer}"):
+        return f"holds {mark[0]}, a mark of Gemma's chat template"
+    return ""
+
+
+def _too_long(question: str, max_characters: int) -> str:
+    return f"question of {len(question)} characters, at most {max_characters}"
 
 
 if __name__ == "__main__":

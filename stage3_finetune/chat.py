@@ -5,12 +5,13 @@
     python -m stage3_finetune.chat ... --prompt "Wo din de sɛn?" --json
 
 In the conversation: `/audio FILE` asks with a recording, `/reset` forgets what was said, `/save
-FILE` writes it as a `messages` row, `/quit` ends.
+FILE` writes it as a `messages` row, `/quit` ends. Ctrl-C stops an answer; at the prompt it ends the
+program. When a conversation has grown longer than Gemma is told at once (`prompt_limits.py`), its
+oldest turns are forgotten, and a line says so.
 """
 
 import copy
 import json
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +25,19 @@ from data_manifests.config import parse_config, run_command
 from data_manifests.errors import InputError
 from data_manifests.json_files import read_json
 from data_manifests.setting_types import ModelName, PositiveInt
-from data_manifests.twi_text import normalize_for_training
 from stage1_rvq.device import DtypeName, pick_device, pick_dtype
 from stage1_rvq.gemma import AudioEncoder, load_feature_extractor
 from stage1_rvq.weight_quantization import QuantizeName
 from stage3_finetune.dialogue import Turn, encode_prompt, split_chain
 from stage3_finetune.generate import MAX_NEW_TOKENS, stream_tokens
 from stage3_finetune.model import TARGET_KEY, load_finetuned
+from stage3_finetune.prompt_limits import (
+    most_prompt_tokens,
+    num_turns_to_forget,
+    refuse_long_recording,
+    typed_question,
+)
+from stage3_finetune.terminal import announce_forgotten, converse, path_of
 
 HELP = "/audio FILE  /reset  /save FILE  /quit"
 
@@ -46,7 +53,7 @@ class ChatConfig:
     prompt: str | None = None
     """ask this one typed question and end"""
     audio: Path | None = None
-    """ask with this one recording, of any length and format, and end"""
+    """ask with this one recording, of any format and at most five minutes, and end"""
     json: bool = False
     """with --prompt or --audio: print one JSON object with transcript and answer"""
     max_new_tokens: PositiveInt = MAX_NEW_TOKENS
@@ -108,36 +115,68 @@ class Conversation:
         return other
 
     def typed_turn(self, text: str) -> Turn:
-        """A typed question; InputError where there is none."""
-        if not text.strip():
-            raise InputError("nothing was asked")
-        return Turn("user", normalize_for_training(text))
+        """A typed question; InputError as `typed_question`."""
+        return Turn("user", typed_question(text, self.tokenizer))
 
     def spoken_turn(self, audio: Path) -> Turn:
-        """A recorded question of any length; InputError where the file is unusable."""
+        """A recorded question; InputError where the file is unusable or too long."""
+        refuse_long_recording(audio)
         [frames_TD] = self.encoder.encode([read_audio(audio, GEMMA_SAMPLE_RATE_HZ)])
         return Turn("user", f"[{audio.name}]", spoken=True, frames_TD=frames_TD)
 
+    def make_room(self, question: Turn) -> int:
+        """Forget the oldest turns, as many as must be for a question to be heard.
+
+        Returns:
+            How many turns were forgotten.
+
+        Raises:
+            InputError: the question alone is too long.
+        """
+        max_tokens = most_prompt_tokens(self.model, self.max_new_tokens)
+        num_forgotten = num_turns_to_forget(self.turns, question, self.tokenizer, max_tokens)
+        del self.turns[:num_forgotten]
+        return num_forgotten
+
     def ask(self, question: Turn, on_text: Callable[[str], None]) -> Reply:
-        """Answer a question; `on_text` gets the answer (never the transcript) piece by piece."""
+        """Answer a question; `on_text` gets the answer (never the transcript) piece by piece.
+
+        Question and answer join the conversation; of an answer that is stopped by Ctrl-C, as much
+        as was written.
+
+        Raises:
+            InputError: as `make_room`.
+        """
+        self.make_room(question)
         prompt = encode_prompt([*self.turns, question], self.tokenizer)
         has_transcript = question.spoken and self.writes_transcripts
         written = ""
         tokens = stream_tokens(
             self.model, self.tokenizer, prompt, max_new_tokens=self.max_new_tokens
         )
-        for piece in _text_pieces(tokens, self.tokenizer):
-            in_answer = not has_transcript or "\n" in written
-            written += piece
-            if in_answer:
-                on_text(piece)
-            elif "\n" in piece:
-                on_text(piece.partition("\n")[2])
+        try:
+            for piece in _text_pieces(tokens, self.tokenizer):
+                in_answer = not has_transcript or "\n" in written
+                written += piece
+                if in_answer:
+                    on_text(piece)
+                elif "\n" in piece:
+                    on_text(piece.partition("\n")[2])
+        except KeyboardInterrupt:
+            if written.strip():
+                self.remember(question, written)
+            raise
         # Without a line break the model wrote no transcript: all of it is the answer, shown late.
         if has_transcript and "\n" not in written:
             on_text(written)
-        self.turns += [question, Turn("assistant", written.strip())]
+        self.remember(question, written)
         return Reply(*split_chain(written)) if has_transcript else Reply("", written.strip())
+
+    def remember(self, question: Turn, written: str) -> None:
+        """Add a question and what the model wrote to the conversation."""
+        # A model that spells out a mark of the chat template must not spoil every later prompt.
+        answer = written.replace("<|", "<").replace("|>", ">").strip()
+        self.turns += [question, Turn("assistant", answer)]
 
     def as_messages(self) -> dict:
         """The conversation as a row of a `messages` file."""
@@ -196,41 +235,26 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _converse(conversation: Conversation) -> None:
-    print(HELP, file=sys.stderr)
-    for line in _typed_lines():
+    def ask(question: Turn) -> None:
+        announce_forgotten(conversation.make_room(question))
+        conversation.ask(question, on_text=_show)
+        print()
+
+    def take(line: str) -> None:
         command, _, argument = line.partition(" ")
-        try:
-            if command == "/quit":
-                return
-            if command == "/reset":
-                conversation.turns.clear()
-            elif command == "/save":
-                row = json.dumps(conversation.as_messages(), ensure_ascii=False)
-                write_text(_path_of(argument), row + "\n")
-            elif command == "/audio":
-                conversation.ask(conversation.spoken_turn(_path_of(argument)), on_text=_show)
-                print()
-            elif command.startswith("/"):
-                raise InputError(f"unknown command {command}: {HELP}")
-            elif line.strip():
-                conversation.ask(conversation.typed_turn(line), on_text=_show)
-                print()
-        except (InputError, OSError) as error:  # a slip must not end the conversation
-            print(f"error: {error}", file=sys.stderr)
+        if command == "/reset":
+            conversation.turns.clear()
+        elif command == "/save":
+            row = json.dumps(conversation.as_messages(), ensure_ascii=False)
+            write_text(path_of(argument, commands=HELP), row + "\n")
+        elif command == "/audio":
+            ask(conversation.spoken_turn(path_of(argument, commands=HELP)))
+        elif command.startswith("/"):
+            raise InputError(f"unknown command {command[:40]}: {HELP}")
+        elif line:
+            ask(conversation.typed_turn(line))
 
-
-def _typed_lines() -> Iterator[str]:
-    while True:
-        try:
-            yield input("> " if sys.stdin.isatty() else "").strip()
-        except EOFError:
-            return
-
-
-def _path_of(argument: str) -> Path:
-    if not argument.strip():
-        raise InputError(f"a file is missing: {HELP}")
-    return Path(argument.strip())
+    converse(take, commands=HELP)
 
 
 def _show(piece: str) -> None:

@@ -143,6 +143,9 @@ class SpokenDialogues:
         """
         if not dialogues:
             raise InputError("no dialogues to train on")
+        for dialogue in dialogues:
+            if not any(turn.role == "assistant" for turn in dialogue.turns):
+                raise InputError(f"dialogue {dialogue.id!r} has no assistant turn")
         self.dialogues = dialogues
         self.tokenizer = tokenizer
         self.decode = decode

@@ -23,6 +23,8 @@ from transformers import PreTrainedTokenizerBase
 from data_manifests.errors import InputError
 from data_manifests.json_files import read_lines
 from data_manifests.schema import parse_json, shorten
+from stage1_rvq.chat_template import render_chat
+from stage3_finetune.template_marks import refuse_template_marks, without_template_marks
 
 Target = Literal["chain", "direct"]
 ROLES = ("system", "user", "assistant")
@@ -120,6 +122,8 @@ def parse_dialogue(row: Any, default_id: str) -> Dialogue:
         raise InputError("has no 'messages'")
     turns = [_parse_turn(message) for message in messages]
     conversation = [turn for turn in turns if turn.role != "system"]
+    if not conversation:
+        raise InputError("has no user turn")
     if any(turn.role != ("user", "assistant")[i % 2] for i, turn in enumerate(conversation)):
         raise InputError("turns must alternate, user first")
     if any(turn.spoken and turn.role != "user" for turn in turns):
@@ -143,6 +147,7 @@ def _parse_turn(message: Any) -> Turn:
         raise InputError(f"a {role} turn without text")
     if spoken is not None and not isinstance(spoken, bool):
         raise InputError(f"'spoken' must be true or false, got {shorten(spoken)}")
+    refuse_template_marks(role, content)
     return Turn(role, content.strip(), spoken=bool(spoken))
 
 
@@ -164,10 +169,22 @@ def split_chain(text: str) -> tuple[str, str]:
 
 
 def encode_prompt(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> EncodedDialogue:
-    """Turns so far -> ids that end where the assistant begins to write."""
-    text = tokenizer.apply_chat_template(
-        as_messages(turns), tokenize=False, add_generation_prompt=True
-    )
+    """Turns so far -> ids that end where the assistant begins to write.
+
+    Raises:
+        InputError: a spoken turn without embeddings, or a mark of the chat template in what a user
+            wrote. In what the model wrote it is passed over: a conversation must go on.
+    """
+    for turn in turns:
+        if turn.role != "assistant":
+            refuse_template_marks(turn.role, turn.prompt if turn.spoken else turn.content)
+    turns = [
+        replace(turn, content=without_template_marks(turn.content))
+        if turn.role == "assistant"
+        else turn
+        for turn in turns
+    ]
+    text = render_chat(as_messages(turns), tokenizer, asks=True)
     ids = _expand_audio(_ids(text, tokenizer), turns, tokenizer)
     return EncodedDialogue(ids, [NO_LABEL] * len(ids), _frames(turns))
 
@@ -177,9 +194,15 @@ def encode_dialogue(dialogue: Dialogue, tokenizer: PreTrainedTokenizerBase) -> E
     turn.
 
     Raises:
-        InputError: no assistant turn, or a spoken turn without embeddings.
+        InputError: no assistant turn, a spoken turn without embeddings, or a mark of the chat
+            template in a turn.
     """
     turns = dialogue.turns
+    for turn in turns:
+        try:
+            refuse_template_marks(turn.role, turn.prompt if turn.spoken else turn.content)
+        except InputError as error:
+            raise InputError(f"dialogue {dialogue.id!r}: {error}") from None
     turn_end = turn_end_id(tokenizer)
     ids: list[int] = []
     labels: list[int] = []
@@ -187,10 +210,13 @@ def encode_dialogue(dialogue: Dialogue, tokenizer: PreTrainedTokenizerBase) -> E
         if turn.role != "assistant":
             continue
         prompt = encode_prompt(turns[:i], tokenizer).input_ids
-        text = tokenizer.apply_chat_template(as_messages(turns[: i + 1]), tokenize=False)
+        text = render_chat(as_messages(turns[: i + 1]), tokenizer, asks=False)
         upto = _expand_audio(_ids(text, tokenizer), turns[: i + 1], tokenizer)
-        # The template renders a prompt as an exact prefix of prompt and answer.
-        assert upto[: len(prompt)] == prompt and prompt[: len(ids)] == ids
+        if upto[: len(prompt)] != prompt or prompt[: len(ids)] != ids:
+            raise InputError(
+                f"dialogue {dialogue.id!r}: the chat template writes its beginning otherwise as it "
+                "goes on, so that what is learned cannot be told from what is given"
+            )
         end = len(prompt) + upto[len(prompt) :].index(turn_end) + 1
         labels += [NO_LABEL] * (len(prompt) - len(labels))
         labels += upto[len(prompt) : end] + [NO_LABEL] * (len(upto) - end)
@@ -215,10 +241,7 @@ def render_example(tokenizer: PreTrainedTokenizerBase) -> str:
         Turn("system", "S"), Turn("user", "A", spoken=True), Turn("assistant", "B"),
         Turn("user", "C"),
     ]  # fmt: skip
-    text: str = tokenizer.apply_chat_template(
-        as_messages(turns), tokenize=False, add_generation_prompt=True
-    )
-    return text
+    return render_chat(as_messages(turns), tokenizer, asks=True)
 
 
 def as_messages(turns: Sequence[Turn]) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ import torch
 from sacrebleu.metrics import CHRF
 from torch import Tensor
 
-from data_manifests.artifact import create_output
+from data_manifests.artifact import create_output, open_input
 from data_manifests.atomic_write import write_json, write_json_lines
 from data_manifests.config import parse_config, run_command
 from data_manifests.error_rates import compute_error_rates
@@ -95,6 +95,13 @@ def main(argv: list[str] | None = None) -> None:
     config = parse_config(EvaluateConfig, argv)
     device = pick_device(config.device)
     dtype = pick_dtype(config.dtype, device)
+    for flag, run in (
+        ("--finetune", config.finetune), ("--direct-finetune", config.direct_finetune)
+    ):  # fmt: skip
+        if run:
+            # It is loaded last: what is wrong with it should not wait for the base model's answers.
+            open_input(run, made_by="stage3_finetune.train", flag=flag)
+    reader = load_reader(config.reader, device=device) if config.reader else None
     matches = _match_recordings(config.dialogues, config.recordings)
     base, tokenizer = load_finetuned(
         config.gemma, None, device=device, dtype=dtype, quantize=config.quantize
@@ -132,10 +139,8 @@ def main(argv: list[str] | None = None) -> None:
         "typed": ask(base, typed, "typed"),
         "spoken_before": ask(base, spoken, "spoken_before"),
     }
-    if config.reader:
-        transcripts = load_reader(config.reader, device=device).transcribe(
-            [q.frames_TD for q in questions]
-        )
+    if reader:
+        transcripts = reader.transcribe([q.frames_TD for q in questions])
         # An empty transcript is asked as a question mark: the cascade heard nothing.
         asked = [[Turn("user", text or "?")] for text in transcripts]
         answers["cascade"] = ask(base, asked, "cascade")

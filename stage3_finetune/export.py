@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from transformers import PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
-from data_manifests.atomic_write import write_text
+from data_manifests.atomic_write import write_text, written_aside
 from data_manifests.config import parse_config, run_command
-from data_manifests.errors import InputError
+from data_manifests.errors import WriteError
 from data_manifests.json_files import read_json
+from data_manifests.new_paths import refuse_unwritable
 from data_manifests.setting_types import ModelName
 from stage1_rvq.export import push
 from stage1_rvq.gemma import load_feature_extractor
@@ -55,8 +58,7 @@ class ExportConfig:
 def main(argv: list[str] | None = None) -> None:
     """Write the repository; prints its folder, and the commit where it was pushed."""
     config = parse_config(ExportConfig, argv)
-    if config.out.exists():
-        raise InputError(f"--out {config.out} exists already; name a new folder")
+    refuse_unwritable(config.out, flag="--out")
     adapted, tokenizer = load_finetuned(
         config.gemma, config.finetune, device=torch.device("cpu"),
         dtype=getattr(torch, config.dtype),
@@ -64,18 +66,21 @@ def main(argv: list[str] | None = None) -> None:
     settings = read_json(config.finetune / "config.json")
     merged = adapted.merge_and_unload()
     setattr(merged.config, TARGET_KEY, settings["target"])
-    aside = config.out.with_name(config.out.name + ".tmp")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    merged.save_pretrained(aside)
-    tokenizer.save_pretrained(aside)
-    load_feature_extractor(config.gemma).save_pretrained(aside)
-    for name in OTHER_FILES:
-        if path := cached_file(config.gemma, name, _raise_exceptions_for_missing_entries=False):
+    extractor = load_feature_extractor(config.gemma)
+    others = {
+        name: path
+        for name in OTHER_FILES
+        if (path := cached_file(config.gemma, name, _raise_exceptions_for_missing_entries=False))
+    }
+    card = model_card(config, settings, read_json(config.finetune / "provenance.json"))
+    with written_aside(config.out, raised_by_writer=(SafetensorError,)) as aside:
+        aside.mkdir()
+        merged.save_pretrained(aside)
+        _save_tokenizer(tokenizer, aside)
+        extractor.save_pretrained(aside)
+        for name, path in others.items():
             shutil.copyfile(path, aside / name)
-    provenance = read_json(config.finetune / "provenance.json")
-    write_text(aside / "README.md", model_card(config, settings, provenance))
-    aside.rename(config.out)
+        write_text(aside / "README.md", card)
     print(config.out)
     if config.push:
         print(push(config.out, config.push))
@@ -111,6 +116,15 @@ def model_card(config: ExportConfig, settings: dict[str, Any], provenance: dict[
             "",
         ]
     return "\n".join(lines)
+
+
+def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    try:
+        tokenizer.save_pretrained(folder)
+    except OSError:
+        raise
+    except Exception as error:  # tokenizers raises nothing narrower where a file cannot be written
+        raise WriteError(f"cannot write the tokenizer to {folder}: {error}") from error
 
 
 if __name__ == "__main__":

@@ -21,9 +21,10 @@ from peft import get_peft_model
 from torch import Tensor, nn
 from transformers import AutoConfig, Gemma4Config, Gemma4ForConditionalGeneration
 
-from stage1_rvq.gemma import ATTENTION, one_line_errors
+from stage1_rvq.gemma import ATTENTION
+from stage1_rvq.pretrained import one_line_errors
 from stage1_rvq.weight_quantization import NOT_QUANTIZED, QuantizeName
-from stage3_finetune.model import lora_config
+from stage3_finetune.model import lora_config, without_deprecations
 
 GIB = 2**30
 FLOAT32_BYTES = 4
@@ -80,7 +81,7 @@ def load_gemma_config(name: str) -> Gemma4Config:
         InputError: not found, or not a Gemma 4.
     """
     with one_line_errors("--gemma", name):
-        config = AutoConfig.from_pretrained(name)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
         if not isinstance(config, Gemma4Config):
             raise ValueError(f"is a {config.model_type}, not a full Gemma 4 with an audio tower")
         return config
@@ -114,7 +115,9 @@ def plan_memory(
         base = Gemma4ForConditionalGeneration._from_config(
             config, dtype=dtype, attn_implementation=ATTENTION
         )
-    model = get_peft_model(base, lora_config(rank, rank, 0.0, train_embed_audio=train_embed_audio))
+    with without_deprecations():
+        adapter = lora_config(rank, rank, 0.0, train_embed_audio=train_embed_audio)
+        model = get_peft_model(base, adapter)
     num_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     quantized = {
         id(module.weight)

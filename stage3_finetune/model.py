@@ -5,18 +5,32 @@ model, tokenizer = load_finetuned("google/gemma-4-E4B-it", Path("runs/finetune")
 
 # B utterances, T frames (25 per second), D embedding width (1024)
 
+import contextlib
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel
+from peft import (
+    LoraConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
 from torch import Tensor
 from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
 from transformers.models.gemma4.modeling_gemma4 import Gemma4AudioModelOutput, Gemma4Model
 
 from data_manifests.artifact import open_input
 from data_manifests.errors import InputError
+from data_manifests.json_files import read_json, read_json_as
+from data_manifests.schema import shorten
+from data_manifests.setting_types import LayerWidth, PositiveInt, Probability
 from stage1_rvq.gemma import load_gemma
+from stage1_rvq.tensor_files import TensorKind, read_tensors, refuse_non_finite_weights
 from stage1_rvq.weight_quantization import QuantizeName
 
 # Every linear map of the decoder's attention and MLP. Vision and audio towers are left alone: their
@@ -25,6 +39,11 @@ LORA_TARGETS = (
     r".*language_model\.layers\.\d+\."
     r"(self_attn\.(q_proj|k_proj|v_proj|o_proj)|mlp\.(gate_proj|up_proj|down_proj))"
 )
+# The two files of an adapter, as peft names them.
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_TENSORS = "adapter_model.safetensors"
+# What of an adapter's settings says where it came from, and nothing of what it does.
+NOT_COMPARED = ("base_model_name_or_path", "revision", "inference_mode", "auto_mapping")
 # In `config.json` of a merged checkpoint: the target it was trained with ("chain" or "direct").
 TARGET_KEY = "speech_answer_target"
 
@@ -75,6 +94,15 @@ def lora_config(
     )  # fmt: skip
 
 
+@contextlib.contextmanager
+def without_deprecations() -> Iterator[None]:
+    """peft 0.21 puts an adapter around a model by names that transformers 5.23 warns of: nothing
+    that who runs a command could change."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
+
+
 def load_finetuned(
     gemma: str,
     finetune: Path | None,
@@ -98,18 +126,70 @@ def load_finetuned(
         its tokenizer.
 
     Raises:
-        InputError: either cannot be loaded, or the adapter is of another model.
+        InputError: either cannot be loaded, the adapter is of another model or not whole, or its
+            weights are not finite.
     """
     if finetune is not None:
         open_input(finetune, made_by="stage3_finetune.train", flag="--finetune")
     base, tokenizer = load_gemma(gemma, device=device, dtype=dtype, quantize=quantize)
     model = accept_embeddings(base)
     if finetune is not None:
+        adapter = finetune / "adapter"
+        config = read_adapter_config(adapter)
+        with without_deprecations():
+            model = get_peft_model(model, config)
         try:
-            model = PeftModel.from_pretrained(model, str(finetune / "adapter"))
-        except (RuntimeError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
+            tensors = read_adapter_tensors(adapter, model)
+        except InputError as error:
             raise InputError(
-                f"--finetune {finetune} does not fit --gemma {gemma}: {reason}"
-            ) from error
+                f"--finetune {finetune} does not fit --gemma {gemma}, or is damaged: {error}"
+            ) from None
+        set_peft_model_state_dict(model, tensors)
     return model.eval().requires_grad_(False), tokenizer
+
+
+@dataclass(frozen=True)
+class AdapterShape:
+    """What of `adapter_config.json` is a setting of a run; the rest is the same for all."""
+
+    r: LayerWidth
+    lora_alpha: PositiveInt
+    lora_dropout: Probability
+    modules_to_save: list[str] | None
+
+
+def read_adapter_config(adapter: Path) -> LoraConfig:
+    """Read an adapter's settings.
+
+    Raises:
+        InputError: they cannot be read, or are not what `lora_config` makes: peft would take them,
+            and the adapter would be another than was trained.
+    """
+    path = adapter / ADAPTER_CONFIG
+    shape = read_json_as(path, AdapterShape, ignore_unknown=True)
+    config = lora_config(
+        shape.r,
+        shape.lora_alpha,
+        shape.lora_dropout,
+        train_embed_audio=shape.modules_to_save is not None,
+    )
+    found, expected = read_json(path), config.to_dict()
+    for name in sorted((found.keys() & expected.keys()) - set(NOT_COMPARED)):
+        if found[name] != expected[name]:
+            raise InputError(
+                f"{path}: {name!r} must be {expected[name]!r}, got {shorten(found[name])}"
+            )
+    return config
+
+
+def read_adapter_tensors(adapter: Path, model: PeftModel) -> dict[str, Tensor]:
+    """Read an adapter's tensors, which must be those of the model's adapter, and finite.
+
+    peft 0.21 warns of tensors that are missing, and answers with the base model.
+    """
+    path = adapter / ADAPTER_TENSORS
+    own = get_peft_model_state_dict(model, save_embedding_layers=False)
+    kinds = {name: TensorKind(None, tuple(value.shape)) for name, value in own.items()}
+    tensors = read_tensors(path, kinds)
+    refuse_non_finite_weights(tensors.items(), where=str(path))
+    return tensors

@@ -103,6 +103,8 @@ def main(argv: list[str] | None = None) -> None:
     """Speak the dialogues; prints the folder."""
     config = parse_config(SpeakDialoguesConfig, argv)
     dialogues = list(read_dialogues(config.dialogues))
+    if not any(turn.spoken for dialogue in dialogues for turn in dialogue.turns):
+        raise InputError(f'--dialogues {config.dialogues}: no user turn is marked "spoken": true')
     device = pick_device(config.device)
     model = load_speechless(config.speechless, device=device)
     round_trip = None
@@ -134,8 +136,6 @@ def main(argv: list[str] | None = None) -> None:
         for variant in range(config.variants)
         for dialogue in dialogues
     ]
-    if not any(turn.spoken for dialogue in copies for turn in dialogue.turns):
-        raise InputError(f'--dialogues {config.dialogues}: no user turn is marked "spoken": true')
     output.record(**describe_machine(device, "float32"), quantizer=model.config.quantizer)
     kept_path, dropped_path = config.out / "kept.jsonl", config.out / "dropped.jsonl"
     kept, dropped = read_json_lines(kept_path), read_json_lines(dropped_path)

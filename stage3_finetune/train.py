@@ -10,13 +10,9 @@ unchanged under `accelerate launch`.
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from datasets import Dataset
-from torch import Tensor
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
+from tqdm import tqdm
 
 from data_manifests.artifact import create_output
 from data_manifests.config import parse_config, run_command
@@ -28,16 +24,17 @@ from data_manifests.setting_types import (
     Probability,
     Seed,
 )
+from stage1_rvq.checkpoint import list_checkpoints
 from stage1_rvq.codes import code_format
 from stage1_rvq.device import DtypeName, describe_machine, pick_device, pick_dtype, seed_step
 from stage1_rvq.gemma import load_gemma, load_tokenizer
 from stage1_rvq.model import load_rvq
 from stage1_rvq.training_log import TrainingLog
 from stage1_rvq.weight_quantization import QuantizeName
-from stage3_finetune.data import SpokenDialogues, TaskMixture, collate, read_spoken_dialogues
+from stage3_finetune.data import SpokenDialogues, TaskMixture, read_spoken_dialogues
 from stage3_finetune.dialogue import Target, render_example
 from stage3_finetune.memory import GIB, load_gemma_config, peak_memory, plan_memory
-from stage3_finetune.model import accept_embeddings, lora_config
+from stage3_finetune.model import accept_embeddings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +97,8 @@ class TrainConfig:
 
 def main(argv: list[str] | None = None) -> None:
     """Fine-tune; prints the run's folder."""
-    # Heavy to import, and not needed for --help.
-    from trl import SFTConfig, SFTTrainer
+    # trl is heavy to import, and not needed for --help.
+    from stage3_finetune.trainer import LogSteps, build_trainer, copy_adapter
 
     config = parse_config(TrainConfig, argv)
     device = pick_device(config.device)
@@ -126,10 +123,6 @@ def main(argv: list[str] | None = None) -> None:
     print(plan.as_table(), file=sys.stderr)
     base, _ = load_gemma(config.gemma, device=device, dtype=dtype, quantize=config.quantize)
     model = accept_embeddings(base)
-    # The loss is trl's, which divides by the labels of a whole optimizer step where it is told how
-    # many; Gemma 4's own could not. Untold, it would average over forward passes, and the answers
-    # of a pass with few labels would count more.
-    model.accepts_loss_kwargs = True
     output = create_output(
         config.out,
         config,
@@ -148,61 +141,22 @@ def main(argv: list[str] | None = None) -> None:
         chat_template_example=render_example(tokenizer),
     )  # fmt: skip
     seed_step(config.seed, -1)  # LoRA's random start
-    pad_id = tokenizer.pad_token_id
-
-    def collate_rows(batch: list[dict[str, int]]) -> dict[str, Tensor]:
-        return collate([rows[item["row"]] for item in batch], pad_id)
-
-    trainer = SFTTrainer(
-        model=model,
-        args=SFTConfig(
-            output_dir=str(config.out / "checkpoints"),
-            max_steps=config.steps,
-            per_device_train_batch_size=config.batch_size,
-            gradient_accumulation_steps=config.accumulate,
-            learning_rate=config.learning_rate,
-            lr_scheduler_type="cosine",
-            warmup_steps=config.warmup_steps,
-            max_grad_norm=1.0,
-            bf16=dtype == torch.bfloat16,
-            use_cpu=device.type == "cpu",
-            gradient_checkpointing=config.gradient_checkpointing,
-            # Reentrant checkpointing gives wrong gradients where layers share keys and values
-            # (Gemma 4 E2B and E4B, transformers 5.23): equal loss, gradients off by up to 87 %.
-            gradient_checkpointing_kwargs={"use_reentrant": False},
-            save_steps=config.save_every,
-            save_total_limit=2,
-            logging_steps=1,
-            logging_strategy="steps",
-            report_to=[],
-            seed=config.seed,
-            data_seed=config.seed,
-            # Rows are encoded and labelled by us; trl must not touch, cut or pack them.
-            remove_unused_columns=False,
-            dataset_kwargs={"skip_prepare_dataset": True},
-            max_length=None,
-            packing=False,
-            dataloader_pin_memory=device.type == "cuda",
-        ),
-        # trl wants a table; ours holds row numbers, and rows are encoded when they are batched.
-        train_dataset=Dataset.from_dict({"row": range(len(rows))}),
-        data_collator=collate_rows,
-        processing_class=tokenizer,
-        peft_config=lora_config(
-            config.lora_rank,
-            config.lora_alpha,
-            config.lora_dropout,
-            train_embed_audio=config.train_embed_audio,
-        ),
-    )
-    checkpoint = _last_checkpoint(config.out) if config.resume else None
-    first_step = int(checkpoint.rsplit("-", 1)[1]) if checkpoint else 0
+    trainer = build_trainer(config, model, rows, tokenizer, device=device, dtype=dtype)
+    newest = trainer.find_newest_checkpoint() if config.resume else None
+    first_step = int(newest.name.removeprefix("step_")) if newest else 0
     is_writer = trainer.is_world_process_zero()
-    with TrainingLog(config.out, first_step=first_step, is_writer=is_writer) as log:
-        trainer.add_callback(_LogSteps(log))
-        trainer.train(resume_from_checkpoint=checkpoint)
-    if trainer.is_world_process_zero():
-        trainer.model.save_pretrained(config.out / "adapter")
+    # Resumed at its last step, transformers would train one more.
+    if first_step < config.steps:
+        with (
+            TrainingLog(config.out, first_step=first_step, is_writer=is_writer) as log,
+            tqdm(
+                initial=first_step, total=config.steps, desc="train", disable=not is_writer
+            ) as progress,
+        ):
+            trainer.add_callback(LogSteps(log, progress))
+            trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+    if is_writer:
+        copy_adapter(list_checkpoints(config.out)[-1], config.out / "adapter")
         peak = peak_memory(device)
         output.record(memory_planned_gib=plan.total / GIB, memory_peak_gib=peak / GIB)
         output.finish()
@@ -213,32 +167,6 @@ def main(argv: list[str] | None = None) -> None:
             file=sys.stderr,
         )
         print(config.out)
-
-
-class _LogSteps(TrainerCallback):
-    """The Trainer's numbers, in the form every stage logs them."""
-
-    def __init__(self, log: TrainingLog) -> None:
-        self.log = log
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        if logs and "loss" in logs:
-            kept = {
-                name: logs[name] for name in ("loss", "grad_norm", "learning_rate") if name in logs
-            }
-            self.log.log(state.global_step, "train", **kept)
-
-
-def _last_checkpoint(run: Path) -> str | None:
-    folder = run / "checkpoints"
-    return get_last_checkpoint(str(folder)) if folder.is_dir() else None
 
 
 if __name__ == "__main__":

@@ -2,12 +2,23 @@
 settings."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
-from data_manifests.artifact import create_output, fingerprint, open_input, sha256_of_file
+from data_manifests.artifact import (
+    create_output,
+    fingerprint,
+    list_files,
+    open_input,
+    sha256_of_file,
+)
+from data_manifests.atomic_write import written_aside
 from data_manifests.errors import InputError
 
 
@@ -90,3 +101,107 @@ def test_fingerprints_follow_the_content(tmp_path):
     assert before != fingerprint(folder)
     assert fingerprint(folder / "weights") == {"sha256": sha256_of_file(folder / "weights")}
     assert fingerprint("google/gemma-4-E4B-it") == {}
+
+
+def finished(out, **files):
+    """A finished folder with these files in it."""
+    output = create(out)
+    for name, content in files.items():
+        (out / name).write_text(content)
+    output.finish()
+    return out
+
+
+def test_a_folder_that_is_not_what_was_written_is_refused(tmp_path):
+    run = finished(tmp_path / "run", weights="0123", index="x")
+    for spoil, message in (
+        (lambda: (run / "weights").write_text("0124"), "weights is not what was written"),
+        (lambda: (run / "weights").write_text("012"), "weights is not what was written"),
+        (lambda: (run / "weights").unlink(), "weights, which 'done' lists, is gone"),
+        (lambda: (run / "done").write_text('{"files": '), "done: not valid JSON"),
+        (lambda: (run / "done").write_text('{"files": {"x": 1}}'), "done: 'files.x' must be"),
+    ):
+        (run / "weights").write_text("0123")
+        spoil()
+        with pytest.raises(InputError, match=message) as caught:
+            open_input(run, made_by="stage1_rvq.train", flag="--rvq")
+        assert "\n" not in str(caught.value)
+        with pytest.raises(InputError, match=message):
+            create(run, resume=True)
+
+
+def test_notes_may_lie_in_a_folder_but_no_file_that_would_be_read(tmp_path):
+    run = finished(tmp_path / "run", shard_0="0", shard_1="1")
+    (run / "notes.txt").write_text("mine")
+    open_input(run, made_by="stage1_rvq.train", flag="--rvq")
+    names = [path.name for path in list_files(run, "shard_*", flag="--rvq")]
+    assert names == ["shard_0", "shard_1"]
+    (run / "shard_2").write_text("another run's")
+    with pytest.raises(InputError, match="shard_2 was not written with the rest"):
+        list_files(run, "shard_*", flag="--rvq")
+    with pytest.raises(InputError, match=r"no codes_\* in it"):
+        list_files(run, "codes_*", flag="--rvq")
+
+
+@pytest.mark.parametrize("left", [(), ("provenance.json",), ("provenance.json.tmp",)])
+def test_a_folder_killed_before_it_had_its_settings_is_begun_again(tmp_path, left):
+    out = tmp_path / "run"
+    out.mkdir()
+    for name in left:
+        (out / name).write_text("{")
+    assert not create(out, resume=True).is_done
+    assert json.loads((out / "config.json").read_text())["steps"] == 1
+    assert json.loads((out / "provenance.json").read_text())["command"] == "stage1_rvq.train"
+
+
+def test_two_commands_do_not_write_to_one_folder(tmp_path):
+    out = tmp_path / "run"
+    create(out)
+    code = f"""
+from test_data_artifact import create
+from data_manifests.errors import InputError
+try:
+    create(__import__("pathlib").Path({str(out)!r}), resume=True)
+except InputError as error:
+    print(error)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+    second = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert second.stdout == f"--out {out}: another command is writing to it now\n", second.stderr
+    create(out, resume=True).finish()  # this process still may
+
+
+def test_another_machine_is_told_and_recorded(tmp_path, capsys):
+    out = tmp_path / "run"
+    create(out).record(device="cpu", cpu="old, AVX2", num_threads=1, num_utterances=2)
+    create(out, resume=True).record(device="cpu", cpu="old, AVX2", num_threads=1)
+    assert capsys.readouterr().err == ""
+    create(out, resume=True).record(device="cpu", cpu="old, AVX2", num_threads=2)
+    assert capsys.readouterr().err == (
+        "resumed under other conditions (num_threads 1 then, 2 now): the last digits may differ\n"
+    )
+    provenance = json.loads((out / "provenance.json").read_text())
+    assert provenance["num_threads"] == 1 and provenance["num_utterances"] == 2
+    assert provenance["resumed_on"] == [{"device": "cpu", "cpu": "old, AVX2", "num_threads": 2}]
+
+
+def test_an_out_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/no/such")):
+        with pytest.raises(InputError, match="--out") as caught:
+            create(out)
+        assert "\n" not in str(caught.value)
+
+
+def test_what_is_written_aside_is_whole_or_not_there(tmp_path):
+    path = tmp_path / "result"
+    path.write_text("before")
+    with pytest.raises(KeyError), written_aside(path) as aside:
+        aside.write_text("half")
+        raise KeyError
+    assert path.read_text() == "before" and os.listdir(tmp_path) == ["result"]
+    with written_aside(path) as aside:
+        aside.write_text("after")
+    assert path.read_text() == "after" and os.listdir(tmp_path) == ["result"]

@@ -217,6 +217,6 @@ def test_another_recogniser_can_be_the_judge(head_world, recogniser, tmp_path):
     assert all(together)
     with pytest.raises(InputError, match="give one of --reader, --asr"):
         run(evaluate.main, *words, "--out", tmp_path / "x")
-    with pytest.raises(InputError, match="--asr nothing: no speech recogniser"):
+    with pytest.raises(InputError, match="--asr nothing: cannot be loaded"):
         run(evaluate.main, *words, "--asr", "nothing", "--out", tmp_path / "x")
     assert not (tmp_path / "x").exists()

@@ -186,10 +186,10 @@ def test_a_mimi_saved_in_half_precision_runs_in_float32(tmp_path):
 
 
 def test_load_refuses_what_is_not_a_usable_mimi(folder, tmp_path):
-    with pytest.raises(InputError, match=r"nowhere: cannot load a Mimi: ."):
+    with pytest.raises(InputError, match=r"nowhere: cannot be loaded"):
         load_mimi(tmp_path / "nowhere")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "encodec"}))
-    with pytest.raises(InputError, match=r"model_type in config\.json is encodec, expected mimi"):
+    with pytest.raises(InputError, match=r"is of kind .encodec., expected mimi"):
         load_mimi(tmp_path)
     with pytest.raises(InputError, match="num_codebooks is 9, Mimi has 8"):
         load_mimi(folder, num_codebooks=9)
@@ -202,7 +202,7 @@ def test_load_refuses_missing_weights(folder, tmp_path):
     del weights["upsample.conv.weight"]
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
-    with pytest.raises(InputError, match=r"1 weights are missing, the first is .*upsample"):
+    with pytest.raises(InputError, match=r"1 tensor.s. missing, e.g. .*upsample"):
         load_mimi(tmp_path)
 
 

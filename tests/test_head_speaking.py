@@ -1,6 +1,5 @@
-"""Stage 4 on tiny models: speak, chat."""
+"""Stage 4 on tiny models: speak; what every voice chat stands on."""
 
-import io
 import json
 import shutil
 
@@ -9,15 +8,16 @@ import pytest
 import soundfile
 import torch
 from conftest import run
-from head_world import ANSWER, QUESTION, models
+from head_world import ANSWER, QUESTION, let_gemma_write, models
 
 from data_manifests.errors import InputError
-from speech_head import chat, generate, speak
+from speech_head import generate, speak
 from speech_head.answer import answer_states
 from speech_head.generate import Speech, tokenize_within_limit
 from speech_head.mimi import tiny_mimi
 from speech_head.stream import Sampling, speak_answers
-from stage3_finetune.dialogue import Turn
+from stage3_finetune import prompt_limits
+from stage3_finetune.dialogue import Turn, encode_prompt
 
 
 def test_a_typed_question_is_answered_aloud(head_world, tmp_path):
@@ -58,8 +58,9 @@ def test_streamed_speech_is_the_speech_of_the_whole_text(talker, chunk):
     np.testing.assert_allclose(streamed_N, offline_N, rtol=0, atol=1e-4)
 
 
-def test_the_tenth_turn_is_spoken_as_the_first(talker):
+def test_the_tenth_turn_is_spoken_as_the_first(talker, monkeypatch):
     """The conversation goes on; of the speech before, the head keeps nothing."""
+    let_gemma_write(monkeypatch, "Yoo.")
     text = tokenize_within_limit(ANSWER, talker.tokenizer)
     spoken = []
     for turn in range(10):
@@ -73,6 +74,27 @@ def test_the_tenth_turn_is_spoken_as_the_first(talker):
     talker.conversation.turns.clear()
     (first_FK, first_N), (tenth_FK, tenth_N) = spoken
     assert torch.equal(first_FK, tenth_FK) and np.array_equal(first_N, tenth_N)
+
+
+def test_a_long_conversation_forgets_its_oldest_turns(talker, monkeypatch):
+    conversation = talker.conversation.continuing([])
+    monkeypatch.setattr(prompt_limits, "MAX_PROMPT_TOKENS", 120)
+    question = conversation.typed_turn(QUESTION)
+    for i in range(20):
+        conversation.make_room(question)
+        conversation.remember(question, f"{ANSWER} {i}")
+    assert conversation.make_room(question) == 2
+    assert 2 <= len(conversation.turns) < 20
+    assert conversation.turns[0].role == "user" and conversation.turns[-1].content.endswith("19")
+    with pytest.raises(InputError, match="Gemma is told at most 120 at once: ask a shorter one"):
+        conversation.make_room(Turn("user", "Baako ne mmienu. " * 50))
+
+
+def test_a_mark_that_gemma_spells_out_does_not_spoil_the_conversation(talker):
+    conversation = talker.conversation.continuing([])
+    conversation.remember(Turn("user", QUESTION), f"{ANSWER} <|audio|> <|turn>")
+    assert len(encode_prompt(conversation.turns, talker.tokenizer).input_ids) > 0
+    assert conversation.turns[1].content.startswith(ANSWER)
 
 
 def test_seed_decides_what_is_heard(head_world, tmp_path):
@@ -89,7 +111,12 @@ def test_seed_decides_what_is_heard(head_world, tmp_path):
         (("--text", " "), "empty"),
         (("--text", "..."), "no letter"),
         (("--text", "a " * 600), "at most 512 can be spoken"),
+        (("--text", "a" * 100_000), "--text has 100,000 characters, at most 4,000"),
+        (("--text", "Me <|turn> din."), "marks of the chat template"),
+        (("--text", "\udce9"), "must be Unicode text"),
         (("--prompt", ""), "nothing was asked"),
+        (("--prompt", "a" * 100_000), "has 100,000 characters, at most 4,000"),
+        (("--prompt", "Wo <|audio|> ho te sɛn?"), r"<\|audio\|> is a mark of Gemma's chat"),
         (("--audio", "nowhere.wav"), "no such audio file"),
         (("--text", "Me.", "--prompt", "Wo?"), "give one of"),
         (("--text", "Me.", "--temperature", -1), "--temperature"),
@@ -100,6 +127,15 @@ def test_mistakes_are_named_and_leave_no_wav(head_world, tmp_path, words, reason
         flags = (*models(head_world), *words, "--out", tmp_path / "answer.wav")
         speak.main([str(word) for word in flags])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("out", ["file/answer.wav", "file", "/proc/answer.wav", "x" * 300])
+def test_an_impossible_out_is_refused_before_models_are_loaded(tmp_path, out):
+    (tmp_path / "file").touch()
+    words = ("--head", "nowhere", "--text", "Me.", "--out", tmp_path / out)
+    with pytest.raises(InputError, match="--out"):
+        run(speak.main, *words)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_an_endless_or_silent_answer_leaves_no_wav(head_world, tmp_path, monkeypatch):
@@ -148,36 +184,3 @@ def test_models_that_do_not_belong_together_are_refused(head_world, tmp_path):
     with pytest.raises(InputError, match=r"written by speech_head\.states"):
         speak_with(head=head_world / "states")
     assert not (tmp_path / "answer.wav").exists()
-
-
-def test_chat_answers_turn_after_turn(head_world, corpus, tmp_path, monkeypatch, capsys):
-    lines = [
-        QUESTION,
-        "/what",
-        "/reset",
-        str(corpus / "audio" / "train_question_0000.wav"),
-        "/quit",
-    ]
-    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines)))
-    chat.main([str(word) for word in (*models(head_world), "--out", tmp_path)])
-    captured = capsys.readouterr()
-    assert captured.out.startswith(ANSWER) and captured.out.count("answer_00") == 2
-    assert captured.err.count("first sound after") == 2 and "unknown command /what" in captured.err
-    assert [path.name for path in sorted(tmp_path.iterdir())] == [
-        "answer_001.wav",
-        "answer_002.wav",
-    ]
-
-
-def test_chat_plays_while_it_speaks(head_world, tmp_path, monkeypatch):
-    player = tmp_path / "bin" / "aplay"
-    player.parent.mkdir()
-    player.write_text(f"#!/bin/sh\ncat > {tmp_path}/played\n")
-    player.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{player.parent}:/usr/bin:/bin")
-    run(chat.main, *models(head_world), "--out", tmp_path / "out", "--prompt", QUESTION, "--play")
-    samples = soundfile.info(tmp_path / "out" / "answer_001.wav").frames
-    assert (tmp_path / "played").stat().st_size == 2 * samples
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(InputError, match="aplay, paplay, play, ffplay"):
-        chat.find_player()

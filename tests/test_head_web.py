@@ -1,37 +1,52 @@
-"""Stage 4 in the browser: what the page's events do, with tiny models; the page over HTTP."""
+"""Stage 4 in the browser: what the page's events do, with tiny models."""
 
 import base64
-import socket
-import sys
+import shutil
 import threading
 from dataclasses import replace
-from pathlib import Path
 
-import gradio
-import gradio_client
-import httpx
 import numpy as np
 import pytest
 import soundfile
-from conftest import run
-from head_world import ANSWER, QUESTION, models
+from head_world import ANSWER, QUESTION, let_gemma_write
 
-from data_manifests.errors import InputError
-from speech_head import generate, web
+from data_manifests.errors import InputError, WriteError
+from speech_head import generate, voice_chat, web
 from speech_head.generate import Speech
 from speech_head.live_sound import LiveSound
-from speech_head.speak import next_answer_path
+from speech_head.voice_chat import MAX_VISITS, MAX_WAITING, VoiceChat
+from speech_head.waiting_line import WaitingLine
 from stage1_rvq.device import derive_seed
 
 
 @pytest.fixture
-def config(head_world, tmp_path):
-    return web.WebConfig(head=str(head_world / "head"), out=tmp_path / "answers")
+def config(tmp_path):
+    return web.WebConfig(head="head", out=tmp_path / "answers")
 
 
 @pytest.fixture
-def voice_chat(talker, config):
-    return web.VoiceChat(talker, config)
+def chat(talker, config, tmp_path, monkeypatch):
+    let_gemma_write(monkeypatch, ANSWER)
+    return VoiceChat(talker, config, config.out, tmp_path / "files")
+
+
+class FakeSpeech:
+    """Says two pieces of sound in no time."""
+
+    text = "Yoo."
+
+    def __init__(self, talker, sampling):
+        pass
+
+    def say(self, answer):
+        yield from np.full((2, 1920), 0.5, np.float32)
+
+
+@pytest.fixture
+def quick_chat(chat, monkeypatch):
+    """A voice chat that does not compute."""
+    monkeypatch.setattr(voice_chat, "Speech", FakeSpeech)
+    return chat
 
 
 def fetch_samples(fetch, name):
@@ -40,11 +55,20 @@ def fetch_samples(fetch, name):
     return np.concatenate([np.frombuffer(base64.b64decode(piece), "<i2") for piece in pieces])
 
 
-def expected_samples(talker, config, turns=()):
-    alone = replace(talker, conversation=talker.conversation.continuing(list(turns)))
-    speech = Speech(alone, config.sampling(derive_seed(config.seed, len(turns) // 2 + 1)))
+def expected_samples(talker, config):
+    alone = replace(talker, conversation=talker.conversation.continuing([]))
+    speech = Speech(alone, config.sampling(derive_seed(config.seed, 1)))
     question = alone.conversation.typed_turn(QUESTION)
     return np.concatenate(list(speech.say(alone.answer(question))))
+
+
+def upload(chat, visitor, tmp_path, recording):
+    shutil.copyfile(recording, tmp_path / "upload.wav")
+    return chat.receive(visitor, tmp_path / "upload.wav")
+
+
+def files_in(folder):
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def test_sound_arrives_whole_and_once():
@@ -72,117 +96,199 @@ def test_a_listener_who_interrupts_or_waits_hears_nothing_more():
     assert sound.is_interrupted and sound.take() is None
 
 
-def test_a_typed_question_is_answered_in_text_and_sound(voice_chat, talker, config):
-    turns = []
-    shown = list(voice_chat.ask("ama", QUESTION, turns))
-    assert [turn.content for turn in turns] == [QUESTION, ANSWER]
+def test_a_sound_holds_up_one_thread_and_not_all():
+    sound, heard = LiveSound(), []
+    first = threading.Thread(target=lambda: heard.append(sound.take(timeout_s=60)))
+    first.start()
+    while not sound._is_awaited:
+        pass
+    assert sound.take(timeout_s=60).size == 0
+    sound.add(np.ones(3, np.float32))
+    first.join(timeout=10)
+    assert heard[0].size == 3
+
+
+def test_a_typed_question_is_answered_in_text_and_sound(chat, talker, config):
+    shown = list(chat.ask("ama", QUESTION))
+    assert [turn.content for turn in chat.visit("ama").turns] == [QUESTION, ANSWER]
     assert talker.conversation.turns == []  # which other visitors share
     assert shown[0].answer == "" and shown[-1].answer == ANSWER
     assert all(ANSWER.startswith(piece.answer) for piece in shown)
     samples_N = expected_samples(talker, config)
-    heard_N = fetch_samples(voice_chat.next_sound, shown[0].sound)
+    heard_N = fetch_samples(chat.next_sound, shown[0].sound)
     assert np.array_equal(heard_N, (samples_N.clip(-1, 1) * 32767).astype(np.int16))
     assert len(soundfile.read(shown[-1].wav)[0]) == len(samples_N)
-    assert voice_chat.next_sound(shown[0].sound) is None
+    assert chat.next_sound(shown[0].sound) is None
+    assert chat.visit("ama").exchanges == shown[-1:]
 
 
-def test_of_a_recording_the_page_shows_what_was_heard(voice_chat, talker, corpus):
-    talker.conversation.writes_transcripts = True
-    turns = []
-    recording = corpus / "audio" / "train_question_0000.wav"
-    *_, last = voice_chat.ask("ama", recording, turns)
-    talker.conversation.writes_transcripts = False
+def test_of_a_recording_the_page_shows_what_was_heard(chat, talker, corpus, tmp_path, monkeypatch):
+    let_gemma_write(monkeypatch, f"{QUESTION}\n{ANSWER}")
+    monkeypatch.setattr(talker.conversation, "writes_transcripts", True)
+    recording = upload(chat, "ama", tmp_path, corpus / "audio" / "train_question_0000.wav")
+    *_, last = chat.ask("ama", recording)
     assert (last.question, last.answer) == (QUESTION, ANSWER)
-    assert turns[-1].content == f"{QUESTION}\n{ANSWER}"
+    assert chat.visit("ama").turns[-1].content == f"{QUESTION}\n{ANSWER}"
+    assert last.recording == recording and recording.exists()
 
 
-def test_an_interrupted_answer_is_remembered_as_far_as_it_was_written(voice_chat):
-    turns = []
-    answer = voice_chat.ask("ama", QUESTION, turns)
+def test_an_interrupted_answer_is_remembered_as_far_as_it_was_written(chat):
+    answer = chat.ask("ama", QUESTION)
     name = next(answer).sound
     written = next(answer).answer
-    voice_chat.interrupt("ama")
+    chat.interrupt("ama")
     *_, last = answer
-    assert voice_chat.next_sound(name) is None
+    assert chat.next_sound(name) is None
+    turns = chat.visit("ama").turns
     assert turns[0].content == QUESTION and turns[1].content.startswith(written)
     assert ANSWER.startswith(turns[1].content) and turns[1].content != ANSWER
     assert last.wav and soundfile.info(last.wav).frames < 24_000 * len(ANSWER)
-    *_, last = voice_chat.ask("ama", QUESTION, turns)
+    *_, last = chat.ask("ama", QUESTION)
     assert last.answer and len(turns) == 4
 
 
-def test_visitors_have_conversations_of_their_own(voice_chat, talker, config):
-    ama, kofi = [], []
-    asked_first = voice_chat.ask("ama", QUESTION, ama)
-    first = next(asked_first)
-    *_, second = voice_chat.ask("kofi", QUESTION, kofi)
-    voice_chat.interrupt("kofi")
-    list(asked_first)
-    samples_N = (expected_samples(talker, config).clip(-1, 1) * 32767).astype(np.int16)
-    assert np.array_equal(fetch_samples(voice_chat.next_sound, first.sound), samples_N)
-    assert voice_chat.next_sound(second.sound) is None
-    assert len(ama) == len(kofi) == 2
+def test_visitors_have_conversations_of_their_own(quick_chat):
+    """Kofi hears nothing of Ama's, and interrupts nobody but himself."""
+    *_, ama = quick_chat.ask("ama", QUESTION)
+    *_, kofi = quick_chat.ask("kofi", "Wo ho te sɛn?")
+    quick_chat.interrupt("kofi")
+    assert quick_chat.next_sound(kofi.sound) is None
+    assert len(fetch_samples(quick_chat.next_sound, ama.sound)) == 2 * 1920
+    assert [shown.question for shown in quick_chat.visit("ama").exchanges] == [QUESTION]
+    assert {path.parent for path in (ama.wav, kofi.wav)} == {
+        quick_chat.files / quick_chat.visit(visitor).name for visitor in ("ama", "kofi")
+    }
 
 
-def test_a_question_that_cannot_be_asked_changes_nothing(voice_chat, config, tmp_path):
-    (tmp_path / "broken.wav").write_bytes(b"no sound")
-    for question in ("  ", Path(tmp_path / "broken.wav")):
-        turns = []
-        with pytest.raises(InputError):
-            list(voice_chat.ask("ama", question, turns))
-        assert turns == [] and not config.out.exists()
+def test_names_of_sounds_and_files_cannot_be_guessed(quick_chat, corpus, tmp_path):
+    recording = corpus / "audio" / "train_question_0000.wav"
+    names = set()
+    for _ in range(3):
+        *_, shown = quick_chat.ask("ama", upload(quick_chat, "ama", tmp_path, recording))
+        kept = files_in(quick_chat.out)[-1]
+        names |= {shown.sound, shown.wav.stem, shown.recording.stem, shown.wav.parent.name}
+        assert "ama" not in f"{shown.sound}{shown.wav}" and kept.parent.name in names
+    assert len(names) == 3 * 3 + 1  # of the visit there is one
+    assert all(len(name) >= 32 for name in names)  # of 64 letters: 192 bits
+    assert quick_chat.next_sound("ama/1") is None
 
 
-def test_an_answer_without_a_word_leaves_nothing(voice_chat, config, monkeypatch):
+@pytest.mark.parametrize(
+    ("question", "reason"),
+    [
+        ("  ", "nothing was asked"),
+        ("a" * 100_000, "at most 4,000"),
+        ("Wo <|audio|> ho?", "is a mark"),
+        (b"no sound", "the recording: not readable as audio"),
+        (np.full(8000 * 301, 0.1), "the recording: lasts 301 s, at most 300 s"),
+        (np.zeros(8000), "the recording: silent"),
+    ],
+)
+def test_a_question_that_cannot_be_asked_changes_nothing(chat, tmp_path, question, reason):
+    if not isinstance(question, str):
+        path = tmp_path / "question.flac"
+        if isinstance(question, bytes):
+            path.write_bytes(question)
+        else:
+            soundfile.write(path, question, 8000)
+        question = chat.receive("ama", path)
+    with pytest.raises(InputError, match=reason) as refused:
+        list(chat.ask("ama", question))
+    assert str(tmp_path) not in str(refused.value)
+    visit = chat.visit("ama")
+    assert visit.turns == visit.exchanges == files_in(chat.files) == []
+    assert not chat.out.exists() and len(chat._line) == 0
+
+
+def test_an_answer_without_a_word_leaves_nothing(chat, monkeypatch):
     stream = generate.stream_answer
     monkeypatch.setattr(generate, "stream_answer", lambda *a, **k: list(stream(*a, **k))[-1:])
-    turns = []
     with pytest.raises(InputError, match="no answer"):
-        list(voice_chat.ask("ama", QUESTION, turns))
-    assert turns == [] and not config.out.exists()
+        list(chat.ask("ama", QUESTION))
+    assert chat.visit("ama").turns == [] and not chat.out.exists()
 
 
-def test_no_answer_is_written_over(tmp_path):
-    for name in ("answer_002.wav", "answer_010.wav"):
-        (tmp_path / name).touch()
-    assert next_answer_path(tmp_path).name == "answer_011.wav"
-    assert next_answer_path(tmp_path / "new").name == "answer_001.wav"
+def test_an_answer_that_cannot_be_kept_stays_on_the_page(quick_chat, monkeypatch):
+    def full(*words):
+        raise WriteError("cannot write: No space left on device")
+
+    monkeypatch.setattr(voice_chat, "keep_answer", full)
+    shown = []
+    with pytest.raises(WriteError):
+        shown.extend(quick_chat.ask("ama", QUESTION))
+    [exchange] = quick_chat.visit("ama").exchanges
+    assert exchange.answer == "Yoo." and exchange.wav is None
 
 
-def test_the_page_answers_over_http(voice_chat):
-    page = web.build_page(voice_chat)
-    _, address, _ = page.launch(quiet=True, prevent_thread_lock=True)
-    try:
-        client = gradio_client.Client(address, verbose=False)
-        messages, name, *_ = client.predict(QUESTION, api_name="/answer")
-        [player] = [block for block in page.blocks.values() if isinstance(block, gradio.HTML)]
-
-        def fetch(name):
-            body = {
-                "data": name, "fn_name": "next_sound", "component_id": player._id,
-                "session_hash": client.session_hash,
-            }  # fmt: skip
-            return httpx.post(f"{address}gradio_api/component_server", json=body).json()
-
-        heard_N = fetch_samples(fetch, name)
-        *_, refused = client.predict("", api_name="/answer")[0]
-    finally:
-        page.close()
-    question, answer = messages
-    assert question["content"][0]["text"] == QUESTION
-    assert answer["content"][0]["text"] == ANSWER
-    assert len(heard_N) % 1920 == 0 and len(heard_N) > 0
-    assert refused == answer
+def test_in_line_everybody_waits_once_and_not_too_many():
+    line = WaitingLine(max_waiting=2)
+    ama, kofi = line.join("ama"), line.join("kofi")
+    with pytest.raises(InputError, match="your question before this one still waits"):
+        line.join("kofi")
+    again = line.join("ama")  # whose first question is being answered
+    with pytest.raises(InputError, match="2 questions are waiting already: ask again in a minute"):
+        line.join("esi")
+    assert [place.wait() for place in (ama, kofi, again)] == [0, 1, 2]
+    moved_on = threading.Timer(0.05, lambda: line.leave(ama))
+    moved_on.start()
+    assert kofi.wait(timeout_s=60) == 0 and again.wait() == 1
+    with kofi, again:
+        pass
+    assert len(line) == 0
 
 
-def test_what_hinders_the_page_is_named(head_world, tmp_path, monkeypatch):
-    words = (*models(head_world), "--out", tmp_path)
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        with pytest.raises(InputError, match=f"--port {port}"):
-            run(web.main, *words, "--port", port)
-    monkeypatch.setitem(sys.modules, "gradio", None)
-    with pytest.raises(InputError, match="needs Gradio"):
-        run(web.main, *words)
+def test_a_visitor_who_waits_sees_how_many_come_before(quick_chat):
+    first = quick_chat.ask("ama", QUESTION)
+    next(first)
+    waiting = quick_chat.ask("kofi", QUESTION)
+    assert next(waiting).num_before == 1
+    others = [quick_chat.ask(f"visitor {i}", QUESTION) for i in range(MAX_WAITING - 1)]
+    for other in others:
+        next(other)
+    with pytest.raises(InputError, match="questions are waiting already"):
+        next(quick_chat.ask("esi", QUESTION))
+    list(first)
+    assert [shown.num_before for shown in waiting] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("is_waiting", [True, False])
+def test_of_a_visitor_who_left_nothing_is_made(quick_chat, is_waiting):
+    other = quick_chat.ask("kofi", QUESTION)
+    if is_waiting:
+        next(other)
+    answer = quick_chat.ask("ama", QUESTION)
+    next(answer)
+    quick_chat.leave("ama")
+    assert list(answer) == []
+    other.close()
+    quick_chat.leave("kofi")
+    assert not quick_chat.out.exists() and not quick_chat._sounds
+    assert len(quick_chat._line) == 0
+
+
+def test_nothing_grows_with_the_visitors(quick_chat, corpus, tmp_path):
+    """Some leave, some vanish without a word, and none fetches the sound."""
+    recording = corpus / "audio" / "train_question_0000.wav"
+    for i in range(2 * MAX_VISITS):
+        question = QUESTION
+        if i % 8 == 0:
+            question = upload(quick_chat, f"visitor {i}", tmp_path, recording)
+        list(quick_chat.ask(f"visitor {i}", question))
+        if i % 2 == 0:
+            quick_chat.leave(f"visitor {i}")
+    assert len(quick_chat._visits) == len(quick_chat._sounds) == MAX_VISITS
+    assert len(files_in(quick_chat.files)) == MAX_VISITS
+    for visitor in list(quick_chat._visits):
+        quick_chat.leave(visitor)
+    assert not quick_chat._visits and not quick_chat._sounds
+    assert list(quick_chat.files.iterdir()) == []
+    assert len(files_in(quick_chat.out)) == 2 * MAX_VISITS  # each in a folder of its own
+
+
+def test_of_a_long_conversation_the_page_shows_the_end(quick_chat, monkeypatch):
+    monkeypatch.setattr(voice_chat, "MAX_EXCHANGES", 3)
+    for i in range(5):
+        list(quick_chat.ask("ama", f"Asɛm {i}"))
+    visit = quick_chat.visit("ama")
+    assert [shown.question for shown in visit.exchanges] == ["Asɛm 2", "Asɛm 3", "Asɛm 4"]
+    assert files_in(quick_chat.files) == sorted(shown.wav for shown in visit.exchanges)

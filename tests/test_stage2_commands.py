@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import run
 from matplotlib.image import imread
+from safetensors.torch import load_file
 
 from data_manifests.artifact import create_output
 from data_manifests.errors import InputError
@@ -141,6 +142,26 @@ def test_model_is_kept_at_the_lowest_error(
     kept = content(tmp_path / "run", "model/model.safetensors")
     run_of_4 = tmp_path / "run" / "checkpoints" / "step_000004"
     assert kept == content(run_of_4, "model.safetensors")
+
+
+def test_a_diverged_dev_loss_does_not_replace_the_best_model(
+    world: Path, speechless: Path, tmp_path: Path, monkeypatch
+) -> None:
+    measure = train.measure_loss
+    out = tmp_path / "run"
+
+    def diverge_at_the_end(*arguments, **keywords):
+        metrics = measure(*arguments, **keywords)
+        is_end = (out / "checkpoints" / "step_000003").exists()
+        return dict.fromkeys(metrics, float("nan")) if is_end else metrics
+
+    monkeypatch.setattr(train, "measure_loss", diverge_at_the_end)
+    with pytest.raises(InputError, match="step 6: dev loss is nan: training has diverged"):
+        run(train.main, *train_words(world), "--out", out)
+    assert not (out / "done").exists()
+    assert [path.name for path in list_checkpoints(out)] == ["step_000003"]
+    kept = load_file(out / "model" / "model.safetensors")
+    assert all(value.isfinite().all() for value in kept.values())
 
 
 def test_generate(world: Path, speechless: Path, tmp_path: Path, monkeypatch) -> None:

@@ -1,6 +1,7 @@
 """Stage 3's commands: from a table to an answer; resumed = straight, frozen stays frozen."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -171,7 +172,7 @@ def test_memory_is_planned_and_then_measured(finetune):
 def test_resumed_equals_straight(base, finetune, tmp_path):
     cut = shutil.copytree(finetune, tmp_path / "cut")
     shutil.rmtree(cut / "adapter")
-    shutil.rmtree(cut / "checkpoints" / "checkpoint-4")
+    shutil.rmtree(cut / "checkpoints" / "step_000004")
     (cut / "done").unlink()
     words = (*base, *TRAIN, "--accumulate", 2, "--steps", 4, "--save-every", 2, "--out", cut)
     run(train.main, *words, "--resume")
@@ -238,17 +239,75 @@ def test_a_text_file_named_wav_is_refused_in_one_line(tiny_models, tmp_path):
         run(chat.main, *words, "--audio", tmp_path / "note.wav")
 
 
-def test_a_conversation(tiny_models, corpus, tmp_path, monkeypatch, capsys):
-    lines = iter(
-        ["Ɛte sɛn?", f"/audio {corpus / 'audio' / 'train_question_0001.wav'}", "/audio",
-         "/nonsense", f"/save {tmp_path / 'talk.jsonl'}", "/reset", "/quit"]
-    )  # fmt: skip
-    monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
+def converse(lines, tiny_models, monkeypatch, capsys):
+    """Type lines into the chat; an exception among them is raised there. Returns stderr."""
+    typed = iter(lines)
+
+    def next_line(prompt):
+        line = next(typed)
+        if isinstance(line, BaseException):
+            raise line
+        return line
+
+    monkeypatch.setattr("builtins.input", next_line)
     chat.main(["--gemma", str(tiny_models / "gemma"), "--max-new-tokens", "5", "--device", "cpu"])
+    return capsys.readouterr().err
+
+
+def test_a_conversation(tiny_models, corpus, tmp_path, monkeypatch, capsys):
+    lines = [
+        "Ɛte sɛn?", f"/audio {corpus / 'audio' / 'train_question_0001.wav'}", "/audio",
+        "/nonsense", f"/save {tmp_path / 'talk.jsonl'}", "/reset", EOFError(),
+    ]  # fmt: skip
+    errors = converse(lines, tiny_models, monkeypatch, capsys)
     saved = json.loads((tmp_path / "talk.jsonl").read_text(encoding="utf-8"))
     assert [m["role"] for m in saved["messages"]] == ["user", "assistant"] * 2
-    errors = capsys.readouterr().err
     assert "a file is missing" in errors and "unknown command /nonsense" in errors
+
+
+def test_no_slip_ends_a_conversation(tiny_models, corpus, tmp_path, monkeypatch, capsys):
+    soundfile.write(tmp_path / "hours.flac", np.full(8000 * 301, 0.1), 8000)
+    os.mkfifo(tmp_path / "pipe")
+    slips = {
+        "a" * 5000: "the question has 5,000 characters, at most 4,000",
+        "Wo <|audio|> ho?": "<|audio|> is a mark",
+        "caf\udce9": "not text in UTF-8",
+        "\0": "nothing was asked",
+        f"/audio {tmp_path / 'hours.flac'}": "lasts 301 s, at most 300 s",
+        f"/audio {tmp_path / 'pipe'}": "pipe: no such audio file",
+        f"/audio {tmp_path}": "no such audio file",
+        f"/audio {'x' * 300}": "is too long (300 bytes)",
+        "/audio a\0b": "holds a NUL",
+        f"/save {tmp_path}": "Is a directory",
+        f"/save {tmp_path / 'no' / 'talk.jsonl'}": "No such file or directory",
+        f"/save {'x' * 300}": "is too long (300 bytes)",
+    }
+    lines = [*slips, f"/save {tmp_path / 'talk.jsonl'}", "Ɛte sɛn?", "/quit"]
+    errors = converse(lines, tiny_models, monkeypatch, capsys)
+    told = [line for line in errors.splitlines() if line.startswith("error: ")]
+    for error, expected in zip(told, slips.values(), strict=True):
+        assert expected in error
+    assert json.loads((tmp_path / "talk.jsonl").read_text()) == {"messages": []}
+
+
+def test_ctrl_c_stops_an_answer_and_at_the_prompt_the_chat(
+    tiny_models, tmp_path, monkeypatch, capsys
+):
+    show, nums_shown = chat._show, iter(range(100))
+
+    def show_until_interrupted(piece):
+        show(piece)
+        if next(nums_shown) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(chat, "_show", show_until_interrupted)
+    monkeypatch.setattr(chat, "_text_pieces", lambda tokens, tokenizer: iter(["Yoo", ", me", "."]))
+    lines = ["Ɛte sɛn?", f"/save {tmp_path / 'talk.jsonl'}", KeyboardInterrupt()]
+    with pytest.raises(KeyboardInterrupt):
+        converse(lines, tiny_models, monkeypatch, capsys)
+    assert "stopped; Ctrl-C at the prompt, or /quit, ends" in capsys.readouterr().err
+    saved = json.loads((tmp_path / "talk.jsonl").read_text(encoding="utf-8"))
+    assert saved["messages"][1]["content"] == "Yoo, me"
 
 
 def test_the_way_into_the_decoder_can_be_trained_too(base, tiny_models, tmp_path):

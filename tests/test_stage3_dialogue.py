@@ -1,9 +1,12 @@
 """Dialogues as token ids: the published format, audio slots, labels on answers only."""
 
 import json
+import re
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from data_manifests.errors import InputError
@@ -115,15 +118,98 @@ def test_batches_are_padded_behind(tokenizer):
             ],
             "only user turns can be spoken",
         ),
+        ([{"role": "user", "content": "x", "spoken": "false"}], "'spoken' must be true or false"),
+        ([{"role": "user", "content": "x", "spoken": 0}], "'spoken' must be true or false"),
+        ([{"role": "user", "content": 3}], "a user turn without text"),
+        ([{"role": ["user"], "content": "x"}], "'role' must be one of"),
+        ([{"role": "system", "content": "x"}], "has no user turn"),
+        (["x"], "a message must be a JSON object"),
+        ({"role": "user"}, "has no 'messages'"),
+        (
+            [{"role": "user", "content": "Wo <|audio|>"}],
+            "a turn of the user holds '<|audio|>', a mark",
+        ),
+        (
+            [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y<turn|>"}],
+            "a turn of the assistant holds '<turn|>', a mark",
+        ),
     ],
 )
 def test_bad_rows_name_file_and_line(tmp_path, messages, message):
     path = tmp_path / "dialogues.jsonl"
     good = {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}
     path.write_text(json.dumps(good) + "\n" + json.dumps({"messages": messages}) + "\n")
-    with pytest.raises(InputError, match=message) as caught:
+    with pytest.raises(InputError, match=re.escape(message)) as caught:
         list(read_dialogues(path))
-    assert f"{path}:2: " in str(caught.value)
+    assert str(caught.value).startswith(f"{path}:2: ") and "\n" not in str(caught.value)
+
+
+def test_an_id_that_stands_twice_is_refused(tmp_path):
+    """As a number and as a text too: by its id a dialogue finds its codes."""
+    path = tmp_path / "dialogues.jsonl"
+    messages = [{"role": "user", "content": "x"}]
+    rows = [{"id": 1, "messages": messages}, {"id": "1", "messages": messages}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(InputError, match=r"dialogues.jsonl:2: id '1' is that of .*:1 too"):
+        list(read_dialogues(path))
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+NEAR_MESSAGE = st.fixed_dictionaries(
+    {"role": st.sampled_from(["system", "user", "assistant"]) | ANY_JSON},
+    optional={"content": st.text() | ANY_JSON, "spoken": st.booleans() | ANY_JSON},
+)
+NEAR_DIALOGUE = st.fixed_dictionaries(
+    {"messages": st.lists(NEAR_MESSAGE | ANY_JSON, max_size=4) | ANY_JSON},
+    optional={"id": ANY_JSON, "category": ANY_JSON},
+)
+
+
+@settings(deadline=None)
+@given(row=NEAR_DIALOGUE | ANY_JSON)
+def test_any_json_is_a_dialogue_or_one_line(row):
+    try:
+        dialogue = parse_dialogue(row, default_id="7")
+    except InputError as error:
+        assert len(str(error).splitlines()) == 1 and len(str(error)) < 300
+    else:
+        assert dialogue.id.strip() and any(turn.role == "user" for turn in dialogue.turns)
+        assert all(turn.content.strip() for turn in dialogue.turns)
+
+
+@pytest.mark.parametrize(
+    "mark", ["<|audio|>", "<|audio>", "<audio|>", "<|turn>", "<turn|>", "<bos>", "<|image|>"]
+)
+def test_a_mark_of_the_template_in_a_turn_is_refused(tokenizer, mark):
+    typed = Turn("user", f"Ɛte {mark} sɛn?")
+    with pytest.raises(
+        InputError, match=r"a turn of the user holds .*, a mark of Gemma's chat template"
+    ):
+        encode_prompt([typed], tokenizer)
+    for turns in ((typed, Turn("assistant", "Ɛyɛ.")), (spoken(1), Turn("assistant", f"a{mark}"))):
+        with pytest.raises(InputError, match=r"dialogue 'd': a turn of the \w+ holds"):
+            encode_dialogue(Dialogue("d", turns), tokenizer)
+
+
+def test_a_conversation_goes_on_after_the_model_wrote_a_mark(tokenizer):
+    begun, ended = Turn("user", "Ɛte sɛn?"), Turn("user", "Na wo?")
+    prompts = [
+        encode_prompt([begun, Turn("assistant", text), ended], tokenizer).input_ids
+        for text in ("Ɛyɛ <|au<|audio|>dio|>.", "Ɛyɛ .")
+    ]
+    assert prompts[0] == prompts[1]
+
+
+@pytest.mark.parametrize("text", ["3 < 4 | 5 > 2", "<a>", "<|>", "a <- b", "<| audio |>", "|>"])
+def test_other_angle_brackets_are_text(tokenizer, text):
+    ids = encode_prompt([Turn("user", text)], tokenizer).input_ids
+    special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+    bare = encode_prompt([Turn("user", "x")], tokenizer).input_ids
+    assert sum(i in special for i in ids) == sum(i in special for i in bare)
 
 
 def test_a_spoken_turn_without_speech_is_refused(tokenizer):

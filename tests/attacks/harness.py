@@ -12,16 +12,21 @@ import contextlib
 import importlib
 import os
 import random
+import re
+import resource
 import select
+import shutil
 import signal
 import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import torch
 from tqdm import tqdm
 
 from data_manifests.config import run_command
@@ -32,6 +37,13 @@ TIMEOUT_S = 60.0
 # In the environment of every case: hostile code creates the file of this name.
 CANARY = "ATTACK_CANARY"
 MAX_ERROR_CHARACTERS = 1000
+MAX_CASE_BYTES = 2**35  # of address space: a case that asks for more gets a MemoryError
+BROKEN_CASE = 99  # exit code where the input itself could not be made
+# What commands import only when they need it; once for all cases is quicker.
+WARM_MODULES = (
+    "tyro", "data_manifests.setting_checks", "datasets", "peft", "librosa", "scipy.signal",
+    "matplotlib.figure", "torch.utils.tensorboard",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,8 @@ class Case:
         make: writes the input into that folder; its random numbers depend on the case alone.
         check: where the command accepts the input: what is wrong with what it made of it; "" where
             nothing is. None where accepting it is right in any case.
+        mentions: what the one line must say where the command refuses the input, as a regular
+            expression: the file, the flag.
         stdin: what a user would be typing.
     """
 
@@ -56,6 +70,7 @@ class Case:
     words: tuple[str, ...]
     make: Callable[[Path, random.Random], None] = lambda folder, rng: None
     check: Callable[[Path], str] | None = None
+    mentions: str = ""
     stdin: str = "y\n" * 20
 
 
@@ -75,15 +90,18 @@ def run_cases(
     """Run cases, a few at a time; each gets `folder/<number>/case` to live in.
 
     Commands are imported before the first process is forked, so that a case takes as long as its
-    command needs and no longer. Nothing may have computed with torch in this process before.
+    command needs and no longer. Nothing may have computed with torch in this process before: its
+    threads do not survive a fork, and the child would wait for them.
 
     Args:
         cases: what to run.
-        folder: an empty one; what faulty cases leave stays for a look.
+        folder: an empty one; what faulty cases leave stays for a look, the rest is removed.
         seed: of the cases' random numbers.
         num_workers: cases at a time.
     """
     cases = list(cases)
+    for module in WARM_MODULES:
+        importlib.import_module(module)
     for command in sorted({case.command for case in cases}):
         importlib.import_module(command)
     waiting = list(enumerate(cases))[::-1]
@@ -98,6 +116,8 @@ def run_cases(
             for number, process in list(running.items()):
                 if outcome := process.poll():
                     outcomes[number] = outcome
+                    if outcome.verdict not in FAULTS:
+                        shutil.rmtree(folder / f"{number:05d}")
                     del running[number]
                     progress.update()
     return [outcome for outcome in outcomes if outcome is not None]
@@ -133,13 +153,17 @@ class _Process:
         self.folder = folder
         self.inside = folder / "case"
         self.inside.mkdir(parents=True)
-        case.make(self.inside, random.Random(f"{seed} {case.kind} {case.name}"))
+        self.rng = random.Random(f"{seed} {case.kind} {case.name}")
         self.began = time.monotonic()
         sys.stdout.flush()
         sys.stderr.flush()
         self.pid = os.fork()
         if self.pid == 0:
-            self._become_command()
+            try:
+                self._make_input()
+                self._become_command()
+            finally:
+                os._exit(BROKEN_CASE)
         self.ended = os.pidfd_open(self.pid)
 
     def poll(self) -> Outcome | None:
@@ -159,10 +183,20 @@ class _Process:
         verdict, evidence = self._judge(os.waitstatus_to_exitcode(status))
         return Outcome(self.case, verdict, evidence, seconds)
 
+    def _make_input(self) -> None:
+        """In the child, and not in its parent, where torch must not compute."""
+        os.setsid()
+        torch.set_num_threads(1)
+        try:
+            self.case.make(self.inside, self.rng)
+        except BaseException:
+            (self.folder / "stderr").write_text(traceback.format_exc(), encoding="utf-8")
+            os._exit(BROKEN_CASE)
+
     def _become_command(self) -> None:
         """In the child: never returns."""
-        os.setsid()
         os.chdir(self.inside)
+        resource.setrlimit(resource.RLIMIT_AS, (MAX_CASE_BYTES, MAX_CASE_BYTES))
         os.environ[CANARY] = str(self.folder / "canary")
         reader, writer = os.pipe()
         os.write(writer, self.case.stdin.encode())
@@ -181,11 +215,9 @@ class _Process:
         except SystemExit as exit_:
             code = exit_.code if isinstance(exit_.code, int) else 0 if exit_.code is None else 1
         except BaseException:
-            import traceback
-
             traceback.print_exc()
         finally:
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(OSError, ValueError):
                 sys.stdout.flush()
                 sys.stderr.flush()
             os._exit(code)
@@ -193,13 +225,18 @@ class _Process:
     def _judge(self, code: int) -> tuple[Verdict, str]:
         stderr = (self.folder / "stderr").read_text(encoding="utf-8", errors="replace")
         tail = stderr[-MAX_ERROR_CHARACTERS:].replace("\n", "\n    ")
+        assert code != BROKEN_CASE, f"{self.case.kind}: {self.case.name}: {stderr}"
         if (self.folder / "canary").exists():
             return "ran code", tail
         outside = {path.name for path in self.folder.iterdir()} - {"case", "stdout", "stderr"}
         if outside:
             return "wrote outside", f"{sorted(outside)}"
-        errors = [line for line in stderr.split("\n") if line.startswith("error: ")]
+        # A progress bar moves about; what follows it stands on the same line, or one above.
+        lines = re.split(r"\r|\n|\x1b\[A", stderr)
+        errors = [line for line in lines if line.startswith("error: ")]
         if code == 2 and len(errors) == 1 and "Traceback" not in stderr:
+            if not re.search(self.case.mentions, errors[0]):
+                return "wrong", f"the refusal does not say {self.case.mentions!r}: {errors[0]}"
             return "refused", errors[0]
         if code != 0 or "Traceback" in stderr:
             return "traceback", f"exit code {code}\n    {tail}"

@@ -1,0 +1,100 @@
+"""How much may be asked at once, and of how long a conversation Gemma is told.
+
+Attention costs time and memory with the square of a prompt's length: a text of 100,000 characters,
+which is pasted in a second, takes 10 GB on the demo's small model. So a typed question, a recording
+and the whole prompt have a limit each. A question over one is refused. A conversation that has
+grown too long goes on: its oldest turns are forgotten, as chat programs do, and whoever asks says
+so in a line.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from data_manifests.audio import audio_info
+from data_manifests.errors import InputError
+from data_manifests.twi_text import normalize_for_training
+from stage3_finetune.dialogue import Turn, encode_prompt
+
+# About four minutes read aloud, as long as the longest recording, nearly.
+MAX_TYPED_CHARACTERS = 4000
+# Gemma's audio tower was trained on at most 30 s (google/gemma-4-E4B-it model card); ten times that
+# is 7,500 embeddings, which `MAX_PROMPT_TOKENS` holds.
+MAX_RECORDING_S = 300.0
+# One recording of the longest kind with a little text, or an hour of short questions and answers.
+MAX_PROMPT_TOKENS = 8192
+
+
+def typed_question(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """A typed question as Gemma is asked it: spelled in one way (`normalize_for_training`).
+
+    Raises:
+        InputError: it is empty, too long, no Unicode, or holds the chat template's own marks, with
+            which a question could speak in another's name.
+    """
+    if len(text) > MAX_TYPED_CHARACTERS:
+        raise InputError(
+            f"the question has {len(text):,} characters, at most {MAX_TYPED_CHARACTERS:,} can be "
+            "asked at once: shorten it"
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError("the question is not text in UTF-8: type it again") from None
+    question = normalize_for_training(text)
+    if not question:
+        raise InputError("nothing was asked")
+    marks = [token for token in tokenizer.tokenize(question) if is_mark(token, tokenizer)]
+    if marks:
+        raise InputError(f"{marks[0]} is a mark of Gemma's chat template: leave it out")
+    return question
+
+
+def is_mark(token: str, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a token is one that the chat template puts between turns or around speech."""
+    is_framed = token.startswith("<|") or token.endswith("|>")
+    return is_framed or token in tokenizer.all_special_tokens
+
+
+def refuse_long_recording(path: Path) -> None:
+    """InputError where a recording is too long, by its header; AudioDefect where it has none."""
+    duration_s = audio_info(path).duration_s
+    if duration_s > MAX_RECORDING_S:
+        raise InputError(
+            f"{path}: lasts {duration_s:,.0f} s, at most {MAX_RECORDING_S:.0f} s can be asked at "
+            "once: cut it"
+        )
+
+
+def most_prompt_tokens(model: PreTrainedModel, max_new_tokens: int) -> int:
+    """The longest prompt of a model whose answer may have `max_new_tokens`."""
+    positions: int = model.config.text_config.max_position_embeddings
+    return min(MAX_PROMPT_TOKENS, positions - max_new_tokens)
+
+
+def num_turns_to_forget(
+    turns: Sequence[Turn],
+    question: Turn,
+    tokenizer: PreTrainedTokenizerBase,
+    max_tokens: int,
+) -> int:
+    """How many of the oldest turns must be left out for a question to be heard.
+
+    Args:
+        turns: the conversation so far, user and assistant in turn.
+        question: what is asked next.
+        tokenizer: Gemma's.
+        max_tokens: from `most_prompt_tokens`.
+
+    Raises:
+        InputError: the question alone is too long.
+    """
+    for num_forgotten in range(0, len(turns) + 1, 2):
+        prompt = encode_prompt([*turns[num_forgotten:], question], tokenizer)
+        if len(prompt.input_ids) <= max_tokens:
+            return num_forgotten
+    raise InputError(
+        f"the question takes {len(prompt.input_ids):,} tokens, Gemma is told at most "
+        f"{max_tokens:,} at once: ask a shorter one"
+    )

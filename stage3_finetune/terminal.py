@@ -1,0 +1,97 @@
+"""A conversation at the terminal: line after line, and no slip ends it.
+
+What cannot be done is said in one line on stderr, and the next line is read. Ctrl-C while an answer
+is written or spoken stops the answer; at the prompt it ends the program, as in other chat programs.
+"""
+
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from data_manifests.errors import InputError, Terminated, WriteError, describe_os_error
+from data_manifests.setting_types import refuse_impossible_path
+
+
+def converse(take: Callable[[str], None], *, commands: str) -> None:
+    """Read lines until the input ends or `/quit`.
+
+    Args:
+        take: does what a line says; InputError, WriteError and OSError are shown.
+        commands: what can be typed, shown first.
+    """
+    print(commands, file=sys.stderr)
+    for line in _typed_lines():
+        if line.split(" ")[0] == "/quit":
+            return
+        try:
+            refuse_other_encoding(line)
+            take(line)
+        except (InputError, WriteError) as error:
+            _say(f"error: {error}")
+        except BrokenPipeError:  # who read our stdout has gone
+            raise
+        except OSError as error:
+            _say(f"error: {describe_os_error(error)}")
+        except Terminated:
+            raise
+        except KeyboardInterrupt:
+            print(flush=True)
+            _say("stopped; Ctrl-C at the prompt, or /quit, ends the conversation")
+
+
+def refuse_other_encoding(line: str) -> None:
+    """InputError where a line was typed in another encoding than the terminal's."""
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        raise InputError("that line is not text in UTF-8: set the terminal to UTF-8") from None
+
+
+def path_of(argument: str, *, commands: str) -> Path:
+    """The path that was typed after a command; InputError where there is none that can exist."""
+    if not argument.strip():
+        raise InputError(f"a file is missing: {commands}")
+    try:
+        return refuse_impossible_path(Path(argument.strip()))
+    except ValueError as error:
+        raise InputError(f"the file's name {error}") from None
+
+
+def recording_named(line: str) -> Path | None:
+    """The file whose path a line is; None where the line is something else, say a question.
+
+    Raises:
+        InputError: something is there that is no file: a folder, a pipe.
+    """
+    # os.path, because Path's own tests raise where a name is too long or holds a NUL.
+    if os.path.isfile(line):
+        return Path(line)
+    if os.sep in line and os.path.exists(line):
+        raise InputError(f"{line}: not a file, so no recording")
+    return None
+
+
+def announce_forgotten(num_turns: int) -> None:
+    """Say on stderr that the oldest turns of a conversation were forgotten, where they were."""
+    if num_turns:
+        print(
+            f"(the conversation is long: its {num_turns} oldest turns are forgotten; /reset starts "
+            "anew)",
+            file=sys.stderr,
+        )
+
+
+def _typed_lines() -> Iterator[str]:
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # a line in Latin-1 is told, not fatal
+    while True:
+        try:
+            yield input("> " if sys.stdin.isatty() else "").strip()
+        except EOFError:
+            return
+
+
+def _say(message: str) -> None:
+    print(" ".join(message.split("\n")), file=sys.stderr, flush=True)

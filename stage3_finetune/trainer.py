@@ -1,0 +1,267 @@
+"""trl's trainer as stage 3 uses it: whole checkpoints, our log, nothing hidden.
+
+trainer = build_trainer(config, model, rows, tokenizer, device=device, dtype=dtype)
+trainer.add_callback(LogSteps(log, progress))
+trainer.train(resume_from_checkpoint=checkpoint)
+
+checkpoints/step_000500/adapter_model.safetensors    the adapter, in peft's format
+                        adapter_config.json
+                        optimizer.pt, scheduler.pt   as transformers writes and reads them
+                        rng_state.pth, trainer_state.json
+"""
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from datasets import Dataset
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from tqdm import tqdm
+from transformers import (
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from trl import SFTConfig, SFTTrainer
+
+from data_manifests.atomic_write import (
+    ASIDE_SUFFIX,
+    remove,
+    remove_leftovers,
+    take_away,
+    written_aside,
+)
+from data_manifests.errors import InputError
+from data_manifests.json_files import read_json
+from stage1_rvq.checkpoint import list_checkpoints
+from stage1_rvq.tensor_files import read_pickled_tensors, refuse_non_finite_weights
+from stage1_rvq.training_log import TrainingLog
+from stage3_finetune.data import SpokenDialogues, collate
+from stage3_finetune.model import (
+    ADAPTER_CONFIG,
+    ADAPTER_TENSORS,
+    lora_config,
+    read_adapter_config,
+    read_adapter_tensors,
+    without_deprecations,
+)
+
+if TYPE_CHECKING:
+    from stage3_finetune.train import TrainConfig
+
+NUM_KEPT = 2  # checkpoints
+# What torch and safetensors raise where the machine refuses a file.
+WRITER_ERRORS = (SafetensorError, RuntimeError)
+
+
+class SpeechTrainer(SFTTrainer):
+    """trl's trainer, whose checkpoints are whole or absent.
+
+    transformers 5.23 writes `checkpoint-N` in place, file by file: a run that dies meanwhile cannot
+    be resumed, or goes on without the optimizer's state and says nothing.
+    """
+
+    def find_newest_checkpoint(self) -> Path | None:
+        """The checkpoint to go on from, None where there is none yet; what a killed process left
+        unfinished is removed.
+
+        Raises:
+            InputError: it cannot be read, or is not of this model.
+        """
+        run = Path(self.args.output_dir).parent
+        if self.args.should_save:
+            remove_leftovers(run)
+            keep_newest(run)
+        self.accelerator.wait_for_everyone()
+        checkpoints = list_checkpoints(run)
+        if not checkpoints:
+            return None
+        newest = checkpoints[-1]
+        read_adapter_config(newest)
+        read_adapter_tensors(newest, self.model)
+        for name in ("optimizer.pt", "scheduler.pt"):
+            read_pickled_tensors(newest / name)
+        read_json(newest / "trainer_state.json")
+        is_alone = self.args.world_size == 1
+        random = f"rng_state{'' if is_alone else f'_{self.args.process_index}'}.pth"
+        if not (newest / random).is_file():
+            raise InputError(
+                f"{newest} has no {random}: resume with as many processes as the run began with"
+            )
+        return newest
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Save a checkpoint aside and rename it; then delete all but the newest.
+
+        This hook of transformers' is trl 1.16's too. Everything below it is written into
+        `args.output_dir`, which therefore is another folder meanwhile. Of several processes each
+        adds the state of its random numbers; the first writes the rest.
+        """
+        step = self.state.global_step
+        trained = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
+        refuse_non_finite_weights(trained, where=f"step {step}")
+        folder, is_writer = Path(self.args.output_dir), self.args.should_save
+        staging = folder / f"staging{ASIDE_SUFFIX}"
+        whole = folder / f"step_{step:06d}"
+        writing = (
+            written_aside(whole, raised_by_writer=WRITER_ERRORS)
+            if is_writer
+            else contextlib.nullcontext(staging)
+        )
+        try:
+            self.args.output_dir = str(staging)
+            with writing as aside:
+                super()._save_checkpoint(model, trial)
+                self.accelerator.wait_for_everyone()
+                if is_writer:
+                    os.replace(staging / f"checkpoint-{step}", aside)
+        finally:
+            self.args.output_dir = str(folder)
+            if is_writer:
+                remove(staging)
+        if is_writer:
+            keep_newest(folder.parent)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        """Save the adapter alone: transformers adds the tokenizer, which is the base model's, and
+        its own settings as a pickle."""
+        self.model.save_pretrained(
+            output_dir or self.args.output_dir,
+            state_dict=state_dict,
+            is_main_process=self.args.should_save,
+        )
+
+
+class LogSteps(TrainerCallback):
+    """The trainer's numbers, in the form every stage logs them; training ends with one that is not
+    finite, before a checkpoint is saved."""
+
+    def __init__(self, log: TrainingLog, progress: tqdm) -> None:
+        self.log = log
+        self.progress = progress
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Called after each step."""
+        if logs and "loss" in logs:
+            kept = {
+                name: logs[name] for name in ("loss", "grad_norm", "learning_rate") if name in logs
+            }
+            self.log.log(state.global_step, "train", **kept)
+            self.progress.set_postfix(loss=f"{kept['loss']:.3f}", refresh=False)
+            self.progress.update()
+        # transformers would write all of them into every checkpoint again, with a count of tokens
+        # that begins anew at each resumption (trl 1.16).
+        state.log_history.clear()
+
+
+def build_trainer(
+    config: "TrainConfig",
+    model: nn.Module,
+    rows: SpokenDialogues,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> SpeechTrainer:
+    """The trainer of a run.
+
+    Args:
+        config: its settings.
+        model: Gemma, taking embeddings; LoRA is put around it, by torch's random numbers.
+        rows: what it is trained on.
+        tokenizer: the model's.
+        device: where it runs.
+        dtype: of the frozen weights.
+    """
+    pad_id = tokenizer.pad_token_id
+    # The loss is trl's, which divides by the labels of a whole optimizer step where it is told how
+    # many; Gemma 4's own could not. Untold, it would average over forward passes, and the answers
+    # of a pass with few labels would count more.
+    model.accepts_loss_kwargs = True
+
+    def collate_rows(batch: list[dict[str, int]]) -> dict[str, Tensor]:
+        return collate([rows[item["row"]] for item in batch], pad_id)
+
+    with without_deprecations():
+        trainer = SpeechTrainer(
+            model=model,
+            args=SFTConfig(
+                # Absolute: transformers would take a "~" in it for the user's home.
+                output_dir=str(config.out.absolute() / "checkpoints"),
+                max_steps=config.steps,
+                per_device_train_batch_size=config.batch_size,
+                gradient_accumulation_steps=config.accumulate,
+                learning_rate=config.learning_rate,
+                lr_scheduler_type="cosine",
+                warmup_steps=config.warmup_steps,
+                max_grad_norm=1.0,
+                bf16=dtype == torch.bfloat16,
+                use_cpu=device.type == "cpu",
+                activation_checkpointing=config.gradient_checkpointing,
+                # Reentrant checkpointing gives wrong gradients where layers share keys and values
+                # (Gemma 4 E2B and E4B, transformers 5.23): equal loss, gradients off by up to 87 %.
+                activation_checkpointing_kwargs={"use_reentrant": False},
+                save_steps=config.save_every,
+                # Old checkpoints are deleted by SpeechTrainer: transformers would leave a half one
+                # under its name, and ignore that it cannot be deleted.
+                save_total_limit=None,
+                logging_steps=1,
+                logging_strategy="steps",
+                # transformers would log a NaN loss as the mean of those before it, and train on.
+                logging_nan_inf_filter=False,
+                report_to=[],
+                # Its progress bar writes every number to stdout, and stays open where training ends
+                # with an error, whose line would follow on it. LogSteps has another.
+                disable_tqdm=True,
+                seed=config.seed,
+                data_seed=config.seed,
+                # Rows are encoded and labelled by us; trl must not touch, cut or pack them.
+                remove_unused_columns=False,
+                dataset_kwargs={"skip_prepare_dataset": True},
+                max_length=None,
+                packing=False,
+                dataloader_pin_memory=device.type == "cuda",
+            ),
+            # trl wants a table; ours holds row numbers, and rows are encoded when they are batched.
+            train_dataset=Dataset.from_dict({"row": range(len(rows))}),
+            data_collator=collate_rows,
+            processing_class=tokenizer,
+            peft_config=lora_config(
+                config.lora_rank,
+                config.lora_alpha,
+                config.lora_dropout,
+                train_embed_audio=config.train_embed_audio,
+            ),
+        )
+    trainer.remove_callback(PrinterCallback)  # what transformers has in place of its progress bar
+    return trainer
+
+
+def keep_newest(run: Path) -> None:
+    """Delete a run's checkpoints but the newest two."""
+    for old in list_checkpoints(run)[:-NUM_KEPT]:
+        take_away(old)
+
+
+def copy_adapter(checkpoint: Path, adapter: Path) -> None:
+    """Write the adapter of a run's last checkpoint as a folder of its own, unless that is done."""
+    if adapter.exists():
+        return
+    with written_aside(adapter) as aside:
+        aside.mkdir()
+        for name in (ADAPTER_CONFIG, ADAPTER_TENSORS):
+            shutil.copyfile(checkpoint / name, aside / name)

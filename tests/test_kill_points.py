@@ -1,0 +1,52 @@
+"""Commands killed before changes of their folder, and at any moment, resume to the bytes of a run
+left alone; every command that writes a folder is among those that `tests.kill_points` kills."""
+
+import os
+import re
+import subprocess
+import sys
+
+from conftest import ROOT
+from kill_points.folders import first_difference
+from kill_points.lines import LINES
+from test_commands import FOLDER_COMMANDS
+
+SAMPLED = (
+    "data_manifests.build", "data_manifests.check", "stage1_rvq.embed", "stage1_rvq.train_reader",
+)  # fmt: skip
+
+
+def test_every_command_that_writes_a_folder_can_be_killed():
+    assert set(FOLDER_COMMANDS) <= {line.command for line in LINES if line.is_tested}
+
+
+def test_a_difference_is_found_and_named(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights").write_bytes(b"1")
+        (tmp_path / name / "config.json").write_text(f'{{"resume": {str(name == "b").lower()}}}')
+        (tmp_path / name / f"events.out.tfevents.{name}").write_bytes(name.encode())
+    assert first_difference(tmp_path / "a", tmp_path / "b") == ""
+    (tmp_path / "b" / "model.tmp").write_bytes(b"")
+    assert first_difference(tmp_path / "a", tmp_path / "b") == "model.tmp is left over"
+    assert first_difference(tmp_path / "b", tmp_path / "a") == "model.tmp is missing"
+    (tmp_path / "b" / "model.tmp").unlink()
+    (tmp_path / "b" / "weights").write_bytes(b"2")
+    assert first_difference(tmp_path / "a", tmp_path / "b") == "weights differs"
+
+
+def test_a_sample_of_points_and_faults(tiny_models, corpus, tmp_path):
+    """In a process of its own, which has not computed with torch: it forks the commands."""
+    for name, folder in (("models", tiny_models), ("corpus", corpus)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "given").symlink_to(folder)
+    words = ["--every", "40", "--faults", "1", "--kinds", "any moment", "full disk", "two runs"]
+    words += ["--commands", *SAMPLED, "--out", str(tmp_path)]
+    tool = subprocess.run(
+        [sys.executable, "-m", "tests.kill_points", *words],
+        cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert tool.returncode == 0, tool.stdout + tool.stderr[-2000:]
+    tried = re.findall(r"^(\d+) (points|faults) in", tool.stdout, re.MULTILINE)
+    assert [kind for _, kind in tried] == ["points", "faults"]
+    assert all(int(number) >= len(SAMPLED) for number, _ in tried)
