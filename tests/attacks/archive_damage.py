@@ -71,7 +71,7 @@ def _add_escape(tar: tarfile.TarFile, folder: Path) -> None:
         path += deep + "/"
     way = "/".join("abcdefghijklmnop") + "/" + "l" * 254
     tar.addfile(_member(way, type=tarfile.SYMTYPE, linkname="../" * 16))
-    tar.addfile(_member("out", type=tarfile.SYMTYPE, linkname=way + "/../../../../../../.."))
+    tar.addfile(_member("out", type=tarfile.SYMTYPE, linkname=way + "/../../../../.."))
     _add(_member("out/escaped.txt"), b"out")(tar, folder)
 
 
@@ -199,7 +199,7 @@ ZIPS: tuple[tuple[str, Callable[[Path, random.Random], None]], ...] = (
     ("encrypted", _set_in_directory(8, b"\x01\x00")),
     ("of an unknown kind", _set_in_directory(10, b"\x63\x00")),
     ("of a later version", _set_in_directory(6, b"\xff\x00")),
-    ("of names in broken UTF-8", _set_in_directory(8, b"\x00\x08")),
+    ("names said to be UTF-8", _set_in_directory(8, b"\x00\x08")),
     ("of sizes of 4 GiB", _set_in_directory(24, struct.pack("<I", 2**32 - 2))),
     ("of sizes of 0", _set_in_directory(24, bytes(4))),
     ("of wrong checksums", _set_in_directory(16, bytes(4))),
