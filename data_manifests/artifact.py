@@ -18,6 +18,7 @@ line (`OutputFolder.record`), and is as good a run, but another one in its last 
 """
 
 import fcntl
+import functools
 import hashlib
 import os
 import platform
@@ -318,7 +319,7 @@ def _begin(
         {
             "command": command,
             "command_line": shlex.join(["python", "-m", command, *sys.argv[1:]]),
-            "git": _git_state(),
+            "git": git_state(),
             "python": platform.python_version(),
             "packages": _package_versions(),
             "inputs": {
@@ -382,7 +383,8 @@ def _sample_of_file(path: Path) -> bytes:
         return head + file.read()
 
 
-def _git_state() -> dict[str, Any]:
+@functools.cache
+def git_state() -> dict[str, Any]:
     """Commit of the checkout this code runs from; empty outside one (an installed package)."""
     root = Path(__file__).resolve().parents[1]
     try:
