@@ -31,7 +31,7 @@ from data_manifests.corpora.ugspeechdata import ugspeechdata
 from data_manifests.corpora.waxal import waxal
 from data_manifests.errors import InputError
 from data_manifests.manifest import SPLITS, Utterance, write_manifest
-from data_manifests.setting_types import Probability, Seed
+from data_manifests.setting_types import DialectName, Probability, Seed
 from data_manifests.split_summary import summarize_splits
 from data_manifests.splits import (
     HeldOut,
@@ -79,7 +79,7 @@ class BuildConfig:
     """what to call it in manifests"""
     dataset_config: str = ""
     """which of its configurations"""
-    dataset_dialect: str = "unknown"
+    dataset_dialect: DialectName = "unknown"
     """asante, akuapem, fante or unknown"""
     dataset_license: str = "unknown"
     """its licence"""
@@ -98,11 +98,6 @@ class BuildConfig:
     """accept an existing unfinished folder and go on with it"""
 
     def __post_init__(self) -> None:
-        for name in ("dev_fraction", "test_fraction"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(
-                    f"--{name.replace('_', '-')} must be in [0, 1), got {getattr(self, name)}"
-                )
         if self.dev_fraction + self.test_fraction >= 1:
             raise ValueError("--dev-fraction and --test-fraction leave nothing to train on")
         for table in self.common_voice_tables:

@@ -61,8 +61,6 @@ class CheckConfig:
             raise ValueError("--fix needs --out: the folder for the cleaned manifest")
         if self.fix and self.manifest.name == REMOVED_NAME:
             raise ValueError(f"--fix writes a {REMOVED_NAME} itself: rename --manifest first")
-        if self.num_workers < 0:
-            raise ValueError(f"--num-workers must not be negative, got {self.num_workers}")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -30,13 +31,14 @@ from data_manifests.hash_set import HashSet, hash_text
 from data_manifests.json_files import read_lines
 from data_manifests.schema import check_json
 from data_manifests.setting_types import (
+    DialectName,
     NonNegativeFloat,
     PositiveFloat,
     SampleRate,
     refuse_impossible_path,
 )
 
-DIALECTS = ("asante", "akuapem", "fante", "unknown")
+DIALECTS: tuple[str, ...] = get_args(DialectName)
 SPLITS = ("train", "dev", "test")
 
 

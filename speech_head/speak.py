@@ -47,8 +47,6 @@ class SpeakConfig(TalkerConfig):
     def __post_init__(self) -> None:
         if sum(given is not None for given in (self.text, self.prompt, self.audio)) != 1:
             raise ValueError("give one of --text, --prompt, --audio")
-        if self.out.exists():
-            raise ValueError(f"--out {self.out} exists already; name a new file")
 
 
 @dataclass(frozen=True)
@@ -71,6 +69,8 @@ class Recording:
 def main(argv: list[str] | None = None) -> None:
     """Speak; prints text and path."""
     config = parse_config(SpeakConfig, argv)
+    if config.out.exists():
+        raise InputError(f"--out {config.out} exists already; name a new file")
     sampling = config.sampling(config.seed)
     if config.text is not None and not config.text.strip():
         raise InputError("--text is empty: nothing to say")

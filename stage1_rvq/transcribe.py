@@ -25,7 +25,7 @@ from data_manifests.setting_types import ModelName
 from stage1_rvq.codes import CodedUtterance
 from stage1_rvq.codes_reader import BATCH_SIZE, load_codes_reader
 from stage1_rvq.data import EmbeddedUtterance, EmbeddingFolder, iterate_batches
-from stage1_rvq.device import pick_device
+from stage1_rvq.device import DeviceName, pick_device
 from stage1_rvq.reader import load_reader
 
 
@@ -45,7 +45,7 @@ class TranscribeConfig:
     """instead of --codes: folder of stage1_rvq.embed"""
     json: bool = False
     """print the error rates as JSON, rates as fractions, instead of a table in percent"""
-    device: str = "auto"
+    device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
 
     def __post_init__(self) -> None:
@@ -53,13 +53,13 @@ class TranscribeConfig:
             raise ValueError("one of --codes and --embeddings is needed, and not both")
         if (self.codes is None) != (self.rvq is None):
             raise ValueError("--codes and --rvq go together: codes, and what they mean")
-        if self.out.exists():
-            raise ValueError(f"--out {self.out} exists already; name a new file")
 
 
 def main(argv: list[str] | None = None) -> None:
     """Write the transcripts; prints the error rates."""
     config = parse_config(TranscribeConfig, argv)
+    if config.out.exists():
+        raise InputError(f"--out {config.out} exists already; name a new file")
     utterances, heard = _read(config, pick_device(config.device))
     aligned = align_utterances([utterance.text for utterance in utterances], heard)
     config.out.parent.mkdir(parents=True, exist_ok=True)

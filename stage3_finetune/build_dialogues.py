@@ -50,10 +50,6 @@ class BuildDialoguesConfig:
     resume: bool = False
     """accept an unfinished folder and write it again"""
 
-    def __post_init__(self) -> None:
-        if self.max_characters < 1:
-            raise ValueError(f"--max-characters must be positive, got {self.max_characters}")
-
 
 def main(argv: list[str] | None = None) -> None:
     """Write the dialogues; prints the folder."""
