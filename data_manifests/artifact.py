@@ -17,13 +17,13 @@ are rounded differently elsewhere, so a run that is resumed under other conditio
 line (`OutputFolder.record`), and is as good a run, but another one in its last digits.
 """
 
+import contextlib
 import fcntl
 import functools
 import hashlib
 import os
 import platform
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -121,7 +121,10 @@ class OutputFolder:
         mistaken leaves no folder behind that only `--resume` would accept."""
         if self.is_writer and {path.name for path in self.path.iterdir()} == BEGINNING:
             _unlock(self.path)
-            shutil.rmtree(self.path)
+            for name in BEGINNING:
+                remove(self.path / name)
+            with contextlib.suppress(OSError):  # the folder one stands in may not go
+                self.path.rmdir()
 
 
 def create_output(
