@@ -20,7 +20,6 @@ line (`OutputFolder.record`), and is as good a run, but another one in its last 
 import contextlib
 import fcntl
 import functools
-import hashlib
 import os
 import platform
 import shlex
@@ -28,7 +27,6 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -36,8 +34,9 @@ from typing import Any
 from data_manifests.atomic_write import ASIDE_SUFFIX, remove, remove_leftovers, write_json
 from data_manifests.config import config_as_dict
 from data_manifests.errors import InputError, describe_os_error
-from data_manifests.json_files import read_json, read_json_as
-from data_manifests.setting_types import FileSize, InnerPath
+from data_manifests.fingerprints import fingerprint, sha256_of_file
+from data_manifests.finished_folder import refuse_unfinished
+from data_manifests.json_files import read_json
 
 RECORDED_PACKAGES = (
     "torch", "transformers", "vector-quantize-pytorch", "peft", "trl", "accelerate", "datasets",
@@ -47,23 +46,7 @@ RECORDED_PACKAGES = (
 FREE_ON_RESUME = ("resume", "device", "out")
 # Facts on which the last bits of a result depend.
 MACHINE_FACTS = ("device", "cpu", "num_threads")
-LARGE_FILE_BYTES = 64 * 2**20
 BEGINNING = {"config.json", "provenance.json"}  # what a folder holds before its command begins
-
-
-@dataclass(frozen=True)
-class FileFacts:
-    """What `done` says of one file."""
-
-    bytes: FileSize
-    sha256: str
-
-
-@dataclass(frozen=True)
-class FinishedFiles:
-    """The content of `done`: every file of the folder, by its path in it."""
-
-    files: dict[InnerPath, FileFacts]
 
 
 @dataclass(frozen=True)
@@ -162,128 +145,6 @@ def create_output(
         raise InputError(f"--out {out} cannot be written: {describe_os_error(error)}") from None
 
 
-def open_input(folder: Path, *, made_by: str, flag: str) -> dict[str, Any]:
-    """Check that a folder is a finished output of the expected command, and whole, and read its
-    settings.
-
-    Args:
-        folder: the folder a user named.
-        made_by: dotted name of the command that must have written it.
-        flag: the flag it was given with, for the message, e.g. "--rvq".
-
-    Returns:
-        Its `config.json`.
-
-    Raises:
-        InputError: missing, unfinished, written by another command, or not what `done` lists.
-    """
-    if not folder.is_dir():
-        raise InputError(f"{flag} {folder}: no such folder")
-    if not (folder / "provenance.json").exists():
-        raise InputError(f"{flag} {folder} was not written by python -m {made_by}")
-    writer = read_json(folder / "provenance.json").get("command")
-    if writer != made_by:
-        raise InputError(f"{flag} {folder} was written by {writer}, expected a folder of {made_by}")
-    refuse_unfinished(folder, flag=flag, made_by=made_by)
-    return read_json(folder / "config.json")
-
-
-def refuse_unfinished(
-    folder: Path, *, flag: str, made_by: str = "its command", only: str | None = None
-) -> None:
-    """InputError where a folder is not finished, or its files are not those that `done` lists.
-
-    Sizes are compared of all files, contents of those up to 64 MiB. A file that `done` does not
-    list is no error here: notes may lie in the folder (`list_files` refuses one that would be
-    read).
-
-    Args:
-        folder: written by one of our commands.
-        flag: that named it, for the message.
-        made_by: dotted name of that command, for the message.
-        only: the one file that will be read, where the folder holds others by the thousand.
-    """
-    if not (folder / "done").exists():
-        raise InputError(
-            f"{flag} {folder} is unfinished (no 'done' in it): run {made_by} again with --resume"
-        )
-    finished = read_json_as(folder / "done", FinishedFiles)
-    if "config.json" not in finished.files:
-        raise InputError(f"{flag} {folder}: its 'done' does not list its files; make it again")
-    for name, facts in finished.files.items():
-        if only not in (None, name):
-            continue
-        path = folder / name
-        if not path.is_file():
-            raise InputError(f"{flag} {folder} is incomplete: {name}, which 'done' lists, is gone")
-        size = path.stat().st_size
-        is_changed = size != facts.bytes or (
-            size <= LARGE_FILE_BYTES and sha256_of_file(path) != facts.sha256
-        )
-        if is_changed:
-            raise InputError(
-                f"{flag} {folder}: {name} is not what was written (its size or content differs from"
-                " 'done'); copy the folder again, or make it again"
-            )
-
-
-def list_files(folder: Path, pattern: str, *, flag: str) -> list[Path]:
-    """The files of a finished folder whose path in it fits a pattern, sorted by name.
-
-    Args:
-        folder: opened by `open_input`.
-        pattern: as `fnmatch`: "shard_*.jsonl".
-        flag: the flag it was given with.
-
-    Raises:
-        InputError: there is none, or one that `done` does not list.
-    """
-    finished = read_json_as(folder / "done", FinishedFiles)
-    listed = sorted(name for name in finished.files if fnmatchcase(name, pattern))
-    foreign = {path.name for path in folder.glob(pattern)} - set(listed)
-    if foreign:
-        raise InputError(f"{flag} {folder}: {min(foreign)} was not written with the rest of it")
-    if not listed:
-        raise InputError(f"{flag} {folder}: no {pattern} in it; make it again")
-    return [folder / name for name in listed]
-
-
-def is_output_folder(path: Path) -> bool:
-    """Whether a path is a folder some command of this project wrote (finished or not)."""
-    return (path / "provenance.json").is_file()
-
-
-def fingerprint(path_or_name: Path | str) -> dict[str, Any]:
-    """What identifies an input: sha256 of a file, of a finished folder, or of a model folder.
-
-    A folder of ours is identified by its `done`, which holds the hash of every file. Any other
-    folder by its files' names, sizes and contents; of files over 64 MiB the first and last MiB are
-    read. A name that is no path (a hub name) has no hash here: its revision is recorded by whoever
-    downloads it.
-    """
-    path = Path(path_or_name)
-    if path.is_file():
-        return {"sha256": sha256_of_file(path)}
-    if (path / "done").is_file():
-        return {"sha256": sha256_of_file(path / "done")}
-    if path.is_dir():
-        digest = hashlib.sha256()
-        for file in sorted(p for p in path.rglob("*") if p.is_file()):
-            digest.update(f"{file.relative_to(path)} {file.stat().st_size} ".encode())
-            digest.update(_sample_of_file(file))
-        return {
-            "sha256": digest.hexdigest(),
-            "of": "names, sizes and contents (large files sampled)",
-        }
-    return {}
-
-
-def sha256_of_file(path: Path) -> str:
-    """Hexadecimal sha256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _begin(
     out: Path,
     settings: Mapping[str, Any],
@@ -375,15 +236,6 @@ def _refuse_other_settings(out: Path, settings: Mapping[str, Any]) -> None:
                 f"--resume {out}: made with {name} = {before.get(name)!r}, now "
                 f"{settings.get(name)!r}; resume with the same settings or name a new folder"
             )
-
-
-def _sample_of_file(path: Path) -> bytes:
-    if path.stat().st_size <= LARGE_FILE_BYTES:
-        return path.read_bytes()
-    with path.open("rb") as file:
-        head = file.read(2**20)
-        file.seek(-(2**20), os.SEEK_END)
-        return head + file.read()
 
 
 @functools.cache

@@ -18,7 +18,6 @@ from typing import Annotated, get_args
 import numpy as np
 from pydantic import Field
 
-from data_manifests.artifact import is_output_folder, refuse_unfinished
 from data_manifests.atomic_write import write_text
 from data_manifests.audio import (
     MISSING_TOLERANCE_S,
@@ -28,6 +27,7 @@ from data_manifests.audio import (
     resample,
 )
 from data_manifests.errors import InputError
+from data_manifests.finished_folder import is_output_folder, refuse_unfinished
 from data_manifests.hash_set import HashSet, hash_text
 from data_manifests.json_files import read_lines
 from data_manifests.schema import check_json, shorten

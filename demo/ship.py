@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_manifests.artifact import OutputFolder, open_input
+from data_manifests.artifact import OutputFolder
 from data_manifests.atomic_write import write_json, write_text, written_aside
 from data_manifests.config import parse_config, run_command
+from data_manifests.finished_folder import open_input
 from data_manifests.json_files import read_json
 from data_manifests.new_paths import refuse_unwritable
 

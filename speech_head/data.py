@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from data_manifests.artifact import list_files, open_input
 from data_manifests.errors import InputError
+from data_manifests.finished_folder import list_files, open_input
 from data_manifests.json_files import read_json_as, read_rows
 from data_manifests.setting_types import (
     CodebookSize,

@@ -21,9 +21,9 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
-from data_manifests.artifact import is_output_folder, open_input
 from data_manifests.atomic_write import take_away, write_json, written_aside
 from data_manifests.errors import InputError
+from data_manifests.finished_folder import is_output_folder, open_input
 from data_manifests.json_files import read_json_as
 from data_manifests.setting_types import NonNegativeInt
 from stage1_rvq.pretrained import first_line

@@ -15,8 +15,8 @@ from pathlib import Path
 import pyarrow
 from torch import Tensor
 
-from data_manifests.artifact import is_output_folder, list_files, refuse_unfinished
 from data_manifests.errors import InputError
+from data_manifests.finished_folder import is_output_folder, list_files, refuse_unfinished
 from data_manifests.hash_set import HashSet, hash_text
 from stage1_rvq.model import RVQConfig
 from stage1_rvq.parquet_files import (

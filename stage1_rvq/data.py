@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from data_manifests.artifact import list_files, open_input
 from data_manifests.errors import InputError
+from data_manifests.finished_folder import list_files, open_input
 from data_manifests.hash_set import HashSet, hash_text
 from data_manifests.json_files import read_rows
 from data_manifests.setting_types import NonNegativeInt, PositiveFloat

@@ -16,13 +16,10 @@ import torch
 from huggingface_hub import HfApi
 from safetensors.torch import load_file
 
-from data_manifests.artifact import (
-    fingerprint,
-    is_output_folder,
-    open_input,
-)
 from data_manifests.config import parse_config, run_command
 from data_manifests.errors import InputError
+from data_manifests.fingerprints import fingerprint
+from data_manifests.finished_folder import is_output_folder, open_input
 from data_manifests.json_files import read_json
 from data_manifests.new_paths import refuse_unwritable
 from data_manifests.setting_types import ModelName

@@ -4,7 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_manifests.artifact import fingerprint
+from data_manifests.fingerprints import fingerprint
 from data_manifests.json_files import read_json
 from data_manifests.manifest import read_manifest
 from stage1_rvq.data import EmbeddingFolder

@@ -19,9 +19,10 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
-from data_manifests.artifact import create_output, fingerprint
+from data_manifests.artifact import create_output
 from data_manifests.config import parse_config, run_command
 from data_manifests.errors import InputError
+from data_manifests.fingerprints import fingerprint
 from data_manifests.setting_types import (
     LayerWidth,
     ModelName,

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from data_manifests.artifact import list_files, open_input
 from data_manifests.errors import InputError
+from data_manifests.finished_folder import list_files, open_input
 from stage1_rvq.codes import refuse_other_format
 from stage1_rvq.data import pad_frames
 from stage1_rvq.parquet_files import (

@@ -17,11 +17,12 @@ import torch
 from sacrebleu.metrics import CHRF
 from torch import Tensor
 
-from data_manifests.artifact import create_output, open_input
+from data_manifests.artifact import create_output
 from data_manifests.atomic_write import write_json, write_json_lines
 from data_manifests.config import parse_config, run_command
 from data_manifests.error_rates import compute_error_rates
 from data_manifests.errors import InputError
+from data_manifests.finished_folder import open_input
 from data_manifests.json_files import read_json
 from data_manifests.manifest import Utterance, read_manifest
 from data_manifests.setting_types import ModelName, PositiveInt

@@ -24,8 +24,8 @@ from torch import Tensor
 from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
 from transformers.models.gemma4.modeling_gemma4 import Gemma4AudioModelOutput, Gemma4Model
 
-from data_manifests.artifact import open_input
 from data_manifests.errors import InputError
+from data_manifests.finished_folder import open_input
 from data_manifests.json_files import read_json, read_json_as
 from data_manifests.schema import shorten
 from data_manifests.setting_types import LayerWidth, PositiveInt, Probability

@@ -11,15 +11,11 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from data_manifests.artifact import (
-    create_output,
-    fingerprint,
-    list_files,
-    open_input,
-    sha256_of_file,
-)
+from data_manifests.artifact import create_output
 from data_manifests.atomic_write import written_aside
 from data_manifests.errors import InputError
+from data_manifests.fingerprints import fingerprint, sha256_of_file
+from data_manifests.finished_folder import list_files, open_input
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data_manifests.artifact import create_output, open_input
+from data_manifests.artifact import create_output
 from data_manifests.errors import InputError
+from data_manifests.finished_folder import open_input
 from data_manifests.json_files import read_json_as
 from data_manifests.setting_types import FiniteFloat, PositiveInt
 from stage1_rvq.codes import CodedUtterance, read_codes, write_codes

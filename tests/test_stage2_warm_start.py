@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import GPT2Config, LlamaConfig, LlamaForCausalLM
 
-from data_manifests.artifact import fingerprint
 from data_manifests.errors import InputError
+from data_manifests.fingerprints import fingerprint
 from data_manifests.json_files import read_json
 from stage1_rvq.codes import CodedUtterance, write_codes
 from stage1_rvq.parquet_files import CodeFormat
