@@ -41,6 +41,8 @@ class AttackConfig:
     """of which cases are drawn, and of what is damaged where"""
     num_workers: NumWorkers = 2
     """cases at a time"""
+    world: Path | None = None
+    """folder of valid inputs; made, with tests.attacks.world, where not given"""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -50,16 +52,18 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError(f"--out {config.out} exists already; name a new folder")
     if unknown := set(config.kinds) - KINDS.keys():
         raise InputError(f"--kinds: {min(unknown)!r} is none of {', '.join(KINDS)}")
-    world = (config.out / "world").resolve()
-    # In a process of its own: this one will be forked, and must not have computed with torch.
-    subprocess.run(
-        [sys.executable, "-m", "tests.attacks.world", "--out", str(world)],
-        check=True, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+    world = (config.world or config.out / "world").resolve()
+    if not config.world:
+        # In a process of its own: this one will be forked, and must not have computed with torch.
+        subprocess.run(
+            [sys.executable, "-m", "tests.attacks.world", "--out", str(world)],
+            check=True, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
     cases = draw_cases(world, config.seed, config.count, config.kinds)
     outcomes = run_cases(
         cases, config.out / "cases", seed=config.seed, num_workers=config.num_workers or 1
     )
+    config.out.mkdir(exist_ok=True)
     faults = format_faults(outcomes)
     write_text(config.out / "faults.txt", faults + "\n")
     print(format_table(outcomes))

@@ -33,7 +33,7 @@ from data_manifests.config import run_command
 
 Verdict = Literal["refused", "accepted", "traceback", "hung", "wrong", "ran code", "wrote outside"]
 FAULTS: tuple[Verdict, ...] = ("traceback", "hung", "wrong", "ran code", "wrote outside")
-TIMEOUT_S = 60.0
+TIMEOUT_S = 120.0
 # In the environment of every case: hostile code creates the file of this name.
 CANARY = "ATTACK_CANARY"
 MAX_ERROR_CHARACTERS = 1000

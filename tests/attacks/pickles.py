@@ -36,6 +36,7 @@ from tests.attacks.checkpoints import (
     TRAIN_READER,
     TRAIN_RVQ,
     Reader,
+    are_there,
 )
 from tests.attacks.harness import CANARY, Case
 
@@ -194,7 +195,12 @@ def cases(world: Path, seed: int, count: int) -> list[Case]:
         seed: of what is drawn.
         count: how many.
     """
-    drawn = list(product(PLACES, PICKLES, WRAPPINGS))
+    places = [
+        place
+        for place in PLACES
+        if (world / place.folder).exists() and are_there(world, place.reader.words)
+    ]
+    drawn = list(product(places, PICKLES, WRAPPINGS))
     random.Random(f"{seed} {KIND}").shuffle(drawn)
     # In turn from each place, so that all come early.
     drawn = [combination for _, combination in sorted(enumerate(drawn), key=_round_of(drawn))]

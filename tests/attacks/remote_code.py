@@ -24,6 +24,7 @@ from tests.attacks.checkpoints import (
     SAY,
     SHORT,
     Reader,
+    are_there,
 )
 from tests.attacks.harness import CANARY, Case
 
@@ -122,7 +123,7 @@ TRICKS = (
 # What jinja's sandbox does not stop, or must.
 TEMPLATES = {
     "for ever": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
-    "for ever in C": "{{ 9 ** 9 ** 9 ** 9 }}",
+    "for ever in C": "{{ 9 ** (9 ** 9) }}",
     "much memory": "{% set a = namespace(x='aaaa') %}{% for i in range(60) %}"
                    "{% set a.x = a.x ~ a.x %}{% endfor %}{{ a.x }}",
     "much memory at once": "{{ 'a' * 10 ** 11 }}",
@@ -164,12 +165,14 @@ def cases(world: Path, seed: int, count: int) -> list[Case]:
         for folder, readers in READERS.items()
         for reader in readers
         for trick in TRICKS
+        if (world / folder).exists() and are_there(world, reader.words)
     ]
     templates = [
         _template_case(world, reader, name, where)
         for reader in READERS["gemma"][1:]
         for name in TEMPLATES
         for where in ("chat_template.jinja", "tokenizer_config.json")
+        if are_there(world, reader.words)
     ]
     rng = random.Random(f"{seed} {KIND}")
     rng.shuffle(tricks)
