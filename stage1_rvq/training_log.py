@@ -69,7 +69,7 @@ class TrainingLog:
                 the best model before it stay.
             WriteError: the machine refuses.
         """
-        refuse_non_finite(step, **{f"{split} {name}": value for name, value in numbers.items()})
+        refuse_non_finite(step, (), **{f"{split} {name}": value for name, value in numbers.items()})
         if self.events is None:
             return
         line = json.dumps({"step": step, "split": split, **numbers}) + "\n"

@@ -83,9 +83,10 @@ def faults_of(
         elif kind in ("below a file", "read-only"):
             numbers = [1]
         elif kind in ("not mine", "two runs", "two threads"):
-            # What has no run folder is not taken up again, nor locked.
+            # What has no run folder is not taken up again, nor locked; and the number of threads is
+            # known once it is written, some changes later.
             begun = [n for n, change in enumerate(reference.changes, 1) if "/config.json" in change]
-            after = range(begun[0] + 3, len(reference.changes)) if begun else range(0)
+            after = range(begun[0] + 8, len(reference.changes)) if begun else range(0)
             numbers = rng.sample(after, min(num_each, len(after))) if line.can_resume else []
         else:
             num_changes = len(reference.changes)

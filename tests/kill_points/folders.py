@@ -13,7 +13,7 @@ EXCLUDED_FILES = {
     "report.txt",
     "report.html",
 }
-# Keys of JSON files that are not compared.
+# Keys of JSON files, and of rows of JSON Lines, that are not compared.
 EXCLUDED_KEYS = {
     "provenance.json": {
         "command_line",  # a run begun again was begun with --resume
@@ -23,6 +23,7 @@ EXCLUDED_KEYS = {
     "answer.json": {"time_to_first_audio_ms", "real_time_factor"},  # times
     "seconds.json": {"stage1", "stage2", "stage3", "speech_head", "chat", "corpus"},  # times
     "report.json": {"meta", "chat"},  # times, and memory of the process
+    "metrics.jsonl": {"step_s"},  # how long demo.train_mimi's steps took
 }
 # Their hashes, in `done`, are not compared either.
 HASHED_ELSEWHERE = {*EXCLUDED_FILES, *EXCLUDED_KEYS}
@@ -58,6 +59,8 @@ def _content(path: Path) -> Any:
             if not any(fnmatch(Path(name).name, excluded) for excluded in HASHED_ELSEWHERE)
         }
     if keys := EXCLUDED_KEYS.get(path.name):
-        value = json.loads(path.read_text(encoding="utf-8"))
-        return {key: value[key] for key in value.keys() - keys}
+        text = path.read_text(encoding="utf-8")
+        rows = text.split("\n")[:-1] if path.suffix == ".jsonl" else [text]
+        values = [json.loads(row) for row in rows]
+        return [[(key, value[key]) for key in value if key not in keys] for value in values]
     return path.read_bytes()
