@@ -66,6 +66,22 @@ class FinishedFiles:
 
 
 @dataclass(frozen=True)
+class InputFacts:
+    """What `provenance.json` says of one input; no hash of a hub name."""
+
+    path: str
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What is read again of `provenance.json`."""
+
+    command: str
+    inputs: dict[str, InputFacts]
+
+
+@dataclass(frozen=True)
 class OutputFolder:
     """A folder that a command is writing, or has finished (`is_done`).
 
@@ -236,6 +252,11 @@ def list_files(folder: Path, pattern: str, *, flag: str) -> list[Path]:
     if not listed:
         raise InputError(f"{flag} {folder}: no {pattern} in it; make it again")
     return [folder / name for name in listed]
+
+
+def read_provenance(folder: Path) -> Provenance:
+    """What made a folder, and of what; InputError where that cannot be read."""
+    return read_json_as(folder / "provenance.json", Provenance, other_keys=True)
 
 
 def is_output_folder(path: Path) -> bool:

@@ -34,10 +34,10 @@ def read_json(path: Path) -> dict[str, Any]:
     return dict(as_mapping(value, where=str(path)))
 
 
-def read_json_as(path: Path, type_: type[Row]) -> Row:
+def read_json_as(path: Path, type_: type[Row], *, other_keys: bool = False) -> Row:
     """Read a JSON file as the dataclass it holds; InputError as `read_json` and `check_json`."""
     content = _read_bytes(path).removeprefix(codecs.BOM_UTF8)
-    return check_json(content, type_, where=str(path))
+    return check_json(content, type_, where=str(path), other_keys=other_keys)
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:

@@ -25,13 +25,16 @@ Value = TypeVar("Value")
 MAX_SHOWN_CHARACTERS = 60  # of a wrong value, in a message
 
 
-def check_json(text: str | bytes, type_: type[Value], *, where: str) -> Value:
+def check_json(
+    text: str | bytes, type_: type[Value], *, where: str, other_keys: bool = False
+) -> Value:
     """JSON text as the type it should be.
 
     Args:
         text: one JSON value; as bytes, UTF-8.
         type_: any type with annotations that pydantic reads, most often a dataclass.
         where: file, and line, for the message.
+        other_keys: pass over keys that the type does not have.
 
     Returns:
         The value; of a dataclass, an instance.
@@ -41,7 +44,9 @@ def check_json(text: str | bytes, type_: type[Value], *, where: str) -> Value:
             out of range.
     """
     try:
-        value = _adapter(cast(Hashable, type_)).validate_json(text, strict=True, extra="forbid")
+        value = _adapter(cast(Hashable, type_)).validate_json(
+            text, strict=True, extra="ignore" if other_keys else "forbid"
+        )
     except ValidationError as error:
         raise InputError(f"{where}: {describe(error, type_)}") from None
     return cast(Value, value)
