@@ -33,6 +33,22 @@ class FinishedFiles:
     files: dict[InnerPath, FileFacts]
 
 
+@dataclass(frozen=True)
+class InputFacts:
+    """What `provenance.json` says of one input; no hash of a hub name."""
+
+    path: str
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What is read again of `provenance.json`."""
+
+    command: str
+    inputs: dict[str, InputFacts]
+
+
 def open_input(folder: Path, *, made_by: str, flag: str) -> dict[str, Any]:
     """Check that a folder is a finished output of the expected command, and whole, and read its
     settings.
@@ -117,6 +133,11 @@ def list_files(folder: Path, pattern: str, *, flag: str) -> list[Path]:
     if not listed:
         raise InputError(f"{flag} {folder}: no {pattern} in it; make it again")
     return [folder / name for name in listed]
+
+
+def read_provenance(folder: Path) -> Provenance:
+    """What made a folder, and of what; InputError where that cannot be read."""
+    return read_json_as(folder / "provenance.json", Provenance, ignore_unknown=True)
 
 
 def is_output_folder(path: Path) -> bool:

@@ -82,6 +82,7 @@ FileSize = Annotated[int, Field(ge=0, lt=2**63)]  # bytes
 # A file by its path inside a folder.
 InnerPath = Annotated[str, AfterValidator(_refuse_path_outside)]
 DialectName = Literal["asante", "akuapem", "fante", "unknown"]
+LocalPath = Annotated[str, AfterValidator(lambda path: str(refuse_impossible_path(Path(path))))]
 UnicodeText = Annotated[str, AfterValidator(_refuse_surrogates)]
 # A local folder or file, or a name on the Hugging Face hub.
 ModelName = Annotated[str, AfterValidator(_refuse_impossible_name)]

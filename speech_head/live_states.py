@@ -9,17 +9,35 @@ They are the ones that `speech_head.states` would have written, rounded alike: a
 # S answer tokens, L Gemma layers, D width of Gemma
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from data_manifests.errors import InputError
-from data_manifests.json_files import read_json
-from speech_head.answer import answer_states, pick_layers
+from data_manifests.json_files import read_json_as
+from data_manifests.setting_types import LocalPath, ModelName, Seed
+from speech_head.answer import LayersName, answer_states, pick_layers
 from speech_head.data import CachedUtterance, HeadExample, StatesFolder
 from speech_head.questions import load_questions, put_after_question
 from stage3_finetune.chat import Conversation, load_conversation
+
+
+@dataclass(frozen=True)
+class MadeWith:
+    """Of the settings of `speech_head.states`: what its states are of."""
+
+    gemma: ModelName
+    layers: LayersName
+    seed: Seed
+    finetune: LocalPath | None
+    dialogues: LocalPath | None
+    rvq: ModelName | None
+
+
+def read_made_with(folder: Path) -> MadeWith:
+    """What a folder's states are of; InputError where its settings do not say."""
+    return read_json_as(folder / "config.json", MadeWith, ignore_unknown=True)
 
 
 class LiveStates(StatesFolder):
@@ -38,14 +56,14 @@ class LiveStates(StatesFolder):
         super().__init__(folder, flag=flag)
         if self.format.layers:
             raise InputError(f"{flag} {folder} has states: leave --on-the-fly away")
-        made_with = read_json(folder / "config.json")
-        layers = pick_layers(made_with["layers"], conversation.model)
+        made_with = read_made_with(folder)
+        layers = pick_layers(made_with.layers, conversation.model)
         self.format = replace(self.format, layers=layers)
         self._conversation = conversation
         self._questions = None
-        if made_with["dialogues"]:
-            dialogues = Path(made_with["dialogues"])
-            self._questions = load_questions(dialogues, made_with["rvq"], seed=made_with["seed"])
+        if made_with.dialogues:
+            dialogues = Path(made_with.dialogues)
+            self._questions = load_questions(dialogues, made_with.rvq, seed=made_with.seed)
 
     def read_all(self, utterances: Sequence[CachedUtterance]) -> list[HeadExample]:
         """As `StatesFolder.read_all`, in one forward pass of Gemma; InputError where its tokenizer
@@ -87,17 +105,16 @@ def load_live_states(
         InputError: as `LiveStates`; or the two folders are of different Gemmas.
     """
     StatesFolder(folder)  # refuses what is no such folder, before Gemma is loaded
-    made_with = read_json(folder / "config.json")
-    finetune = Path(made_with["finetune"]) if made_with["finetune"] else None
-    conversation = load_conversation(made_with["gemma"], finetune, device=device, dtype=dtype)
+    made_with = read_made_with(folder)
+    finetune = Path(made_with.finetune) if made_with.finetune else None
+    conversation = load_conversation(made_with.gemma, finetune, device=device, dtype=dtype)
     states = LiveStates(folder, conversation)
     if dev_folder is None:
         return states, None
     dev_states = LiveStates(dev_folder, conversation, flag="--dev-states")
-    dev_made_with = read_json(dev_folder / "config.json")
+    dev_made_with = read_made_with(dev_folder)
     for name in ("gemma", "finetune"):
-        if dev_made_with[name] != made_with[name]:
-            raise InputError(
-                f"--dev-states has {name} = {dev_made_with[name]}, --states has {made_with[name]}"
-            )
+        dev_value, value = getattr(dev_made_with, name), getattr(made_with, name)
+        if dev_value != value:
+            raise InputError(f"--dev-states has {name} = {dev_value}, --states has {value}")
     return states, dev_states

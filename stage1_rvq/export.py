@@ -14,16 +14,25 @@ from typing import Any
 
 import torch
 from huggingface_hub import HfApi
-from safetensors.torch import load_file
 
 from data_manifests.config import parse_config, run_command
 from data_manifests.errors import InputError
 from data_manifests.fingerprints import fingerprint
-from data_manifests.finished_folder import is_output_folder, open_input
+from data_manifests.finished_folder import (
+    InputFacts,
+    is_output_folder,
+    open_input,
+    read_provenance,
+)
 from data_manifests.json_files import read_json
 from data_manifests.new_paths import refuse_unwritable
 from data_manifests.setting_types import ModelName
-from stage1_rvq.checkpoint import list_checkpoints, load_weights, model_written_aside
+from stage1_rvq.checkpoint import (
+    list_checkpoints,
+    load_weights,
+    model_written_aside,
+    state_to_save,
+)
 from stage1_rvq.data import EmbeddingFolder
 from stage1_rvq.model import RVQConfig, SpeechRVQ, load_rvq
 from stage1_rvq.published import AVERAGED_FILE, BEST_FILE, CONFIG_FILE, FINAL_FILE, write_published
@@ -92,17 +101,18 @@ def read_metrics(folder: Path, rvq: str) -> dict[str, Any]:
             the speech that one was trained on.
     """
     open_input(folder, made_by="stage1_rvq.evaluate", flag="--metrics")
-    measured = read_json(folder / "provenance.json")["inputs"]
+    measured = read_provenance(folder).inputs
+    nothing = InputFacts("nothing")
+    measured_rvq = measured.get("rvq", nothing)
     # A hub name has no fingerprint: there the name decides.
-    identity = fingerprint(rvq) or {"path": rvq}
-    if not identity.items() <= measured["rvq"].items():
+    sha256 = fingerprint(rvq).get("sha256")
+    if measured_rvq.sha256 != sha256 if sha256 else measured_rvq.path != rvq:
         raise InputError(
-            f"--metrics {folder} measured another quantiser ({measured['rvq']['path']}) than --rvq "
-            f"{rvq}"
+            f"--metrics {folder} measured another quantiser ({measured_rvq.path}) than --rvq {rvq}"
         )
     if is_output_folder(Path(rvq)):
-        trained_on = read_json(Path(rvq) / "provenance.json")["inputs"]["embeddings"]
-        if trained_on["sha256"] == measured["embeddings"]["sha256"]:
+        trained_on = read_provenance(Path(rvq)).inputs.get("embeddings", nothing)
+        if trained_on.sha256 and trained_on.sha256 == measured.get("embeddings", nothing).sha256:
             raise InputError(
                 f"--metrics {folder} was measured on the embeddings --rvq was trained on; measure "
                 "on held-out ones"
@@ -135,8 +145,10 @@ def average_if_better(
 
 def average_checkpoints(config: RVQConfig, checkpoints: list[Path]) -> SpeechRVQ:
     """A quantiser with the mean of the weights of several checkpoints of a run."""
-    states = [load_file(path / "model.safetensors") for path in checkpoints]
-    averaged = SpeechRVQ(config)
+    states, averaged = [], SpeechRVQ(config)
+    for path in checkpoints:
+        load_weights(averaged, path / "model.safetensors")
+        states.append(state_to_save(averaged))
     averaged.load_state_dict(
         {
             name: torch.stack([state[name] for state in states]).mean(dim=0)

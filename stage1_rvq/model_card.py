@@ -6,6 +6,7 @@ measured", what was not recorded "not recorded". It names no path of the machine
 
 # K codebooks (coarsest first)
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import ModelCard, ModelCardData
 
 from data_manifests.json_files import read_json
+from data_manifests.schema import as_mapping, check_json
 from stage1_rvq.training_data import TrainingData
 
 if TYPE_CHECKING:
@@ -51,8 +53,10 @@ def make_model_card(
     """
     provenance = read_json(run / "provenance.json") if run else {}
     settings = read_json(run / "config.json") if run else {}
-    recorded = provenance.get("training_data")
-    data = TrainingData(**recorded) if recorded else None
+    data = None
+    if run and "training_data" in provenance:
+        where = f"{run / 'provenance.json'}: training_data"
+        data = check_json(json.dumps(provenance["training_data"]), TrainingData, where=where)
     bits = config.num_codebooks * math.log2(config.codebook_size) * config.frame_rate_hz
     text = CARD.format(
         front_matter=FRONT_MATTER.to_yaml(),
@@ -94,7 +98,7 @@ def _training_table(
     if settings:
         rows["loss"] = "0.5 MSE + 0.5 (1 - cosine) + commitment"
         if settings.get("reader"):
-            rows["loss"] += f" + {settings['task_weight']:g} x CTC loss of a frozen reader"
+            rows["loss"] += f" + {settings.get('task_weight')} x CTC loss of a frozen reader"
         rows["settings"] = ", ".join(
             f"{name} {value:g}"
             for name, value in settings.items()
@@ -102,8 +106,9 @@ def _training_table(
             if type(value) in (int, float) and (settings.get("reader") or "task_" not in name)
         )
     if git := provenance.get("git"):
-        changed = ", with uncommitted changes" if git["uncommitted_changes"] else ""
-        rows["commit"] = git["commit"] + changed
+        git = as_mapping(git, where="provenance.json: git")
+        changed = ", with uncommitted changes" if git.get("uncommitted_changes") else ""
+        rows["commit"] = f"{git.get('commit', 'not recorded')}{changed}"
     return "".join(f"| {name} | {value} |\n" for name, value in rows.items())
 
 

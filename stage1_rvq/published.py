@@ -14,7 +14,6 @@ would change codes is refused. The layout has no `frame_scale_D`: it is folded i
 
 # D embedding width, K codebooks (coarsest first)
 
-import json
 import re
 import sys
 from dataclasses import dataclass
@@ -25,8 +24,7 @@ from torch import Tensor
 
 from data_manifests.atomic_write import write_json
 from data_manifests.errors import InputError
-from data_manifests.json_files import read_json
-from data_manifests.schema import check_json
+from data_manifests.json_files import read_json_as
 from data_manifests.setting_types import CodebookSize, LayerWidth, NumCodebooks
 from stage1_rvq.checkpoint import state_to_save
 from stage1_rvq.model import RVQConfig, SpeechRVQ
@@ -137,9 +135,7 @@ def write_published(
 
 
 def _read_config(path: Path) -> RVQConfig:
-    values = read_json(path)  # with other keys, of training
-    sizes = {key: values.get(key) for key in CONFIG_KEYS}
-    checked = check_json(json.dumps(sizes), PublishedSizes, where=str(path))
+    checked = read_json_as(path, PublishedSizes, ignore_unknown=True)  # others are of training
     return RVQConfig(**{ours: getattr(checked, key) for key, ours in CONFIG_KEYS.items()})
 
 

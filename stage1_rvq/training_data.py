@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_manifests.fingerprints import fingerprint
-from data_manifests.json_files import read_json
+from data_manifests.finished_folder import read_provenance
+from data_manifests.json_files import read_json_as
 from data_manifests.manifest import read_manifest
+from data_manifests.setting_types import LocalPath, ModelName
 from stage1_rvq.data import EmbeddingFolder
 
 
@@ -29,12 +31,20 @@ class TrainingData:
     gemma: str | None
 
 
+@dataclass(frozen=True)
+class _MadeOf:
+    """What a folder of embeddings was made of, of its settings."""
+
+    manifest: LocalPath
+    gemma: ModelName
+
+
 def describe_training_data(embeddings: EmbeddingFolder) -> TrainingData:
     """Count what a folder of embeddings holds; corpora come from the manifest it was made of."""
-    settings = read_json(embeddings.folder / "config.json")
-    provenance = read_json(embeddings.folder / "provenance.json")
-    manifest, gemma = Path(settings["manifest"]), settings["gemma"]
-    sha256 = provenance["inputs"]["manifest"]["sha256"]
+    made_of = read_json_as(embeddings.folder / "config.json", _MadeOf, ignore_unknown=True)
+    manifest, gemma = Path(made_of.manifest), made_of.gemma
+    inputs = read_provenance(embeddings.folder).inputs
+    sha256 = inputs["manifest"].sha256 if "manifest" in inputs else None
     corpus_hours: dict[str, float] = defaultdict(float)
     if manifest.is_file() and fingerprint(manifest)["sha256"] == sha256:
         ids = {u.id for u in embeddings.utterances}

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from data_manifests.errors import InputError
-from data_manifests.json_files import read_json
+from data_manifests.finished_folder import read_provenance
+from data_manifests.json_files import read_json_as
 from stage1_rvq.codes import read_code_format, read_codes
 from stage1_rvq.device import derive_seed
 from stage2_speechless.generation import MAX_FRAMES
@@ -191,9 +192,16 @@ def quantizer_of_codes(path: Path) -> str:
     provenance = (path if path.is_dir() else path.parent) / "provenance.json"
     if not provenance.is_file():
         return ""
-    facts = read_json(provenance)
-    made: str = facts.get("quantizer") or facts["inputs"].get("rvq", {}).get("sha256", "")
-    return made
+    facts = read_json_as(provenance, _MadeBy, ignore_unknown=True)
+    made_by = read_provenance(provenance.parent).inputs.get("rvq")
+    return facts.quantizer or (made_by.sha256 if made_by else "")
+
+
+@dataclass(frozen=True)
+class _MadeBy:
+    """Of the provenance of codes that a model spoke: the quantiser of what it learned from."""
+
+    quantizer: str = ""
 
 
 def _describe(left_out: Counter[str]) -> str:
