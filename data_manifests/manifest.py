@@ -87,7 +87,8 @@ class Utterance:
             )
         if self.dialect_guess is not None and self.dialect_guess not in DIALECTS:
             raise InputError(
-                f"'dialect_guess' must be one of {', '.join(DIALECTS)}, got {shorten(self.dialect_guess)}"
+                f"'dialect_guess' must be one of {', '.join(DIALECTS)}, "
+                f"got {shorten(self.dialect_guess)}"
             )
         if self.split not in SPLITS:
             raise InputError(
