@@ -2,9 +2,11 @@
 # make demo      all four stages on a laptop, offline: runs/demo/report.html, runs/demo/answer.wav
 # make demo-full the same, with all of the demo's world and about four times the steps: runs/demo-full
 # make test      every test
+# make attacks   a thousand hostile inputs, given to every command: how they end
 # make lint      ruff and mypy
 # make chat      talk at once, with the small trained models that come along
 # make web       the same in the browser, with the microphone: http://127.0.0.1:7860
+# make kill-points   kill every command before every change of its folder, and resume it
 # make bench     speed, side by side with what a user would use instead
 
 PYTHON ?= python3
@@ -13,7 +15,7 @@ export HF_HUB_OFFLINE ?= 1
 # Threads that wait sleep; see data_manifests/waiting_threads.py.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: install demo demo-full test lint chat web bench clean
+.PHONY: install demo demo-full test attacks kill-points lint chat web bench clean
 
 install: .venv/installed
 
@@ -31,10 +33,16 @@ demo-full: .venv/installed
 test: .venv/installed
 	$(BIN)/python -m pytest
 
+attacks: .venv/installed
+	$(BIN)/python -m tests.attacks --count 1000 --out runs/attacks
+
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+kill-points: .venv/installed
+	$(BIN)/python -m tests.kill_points --faults 3
 
 SHIPPED := --gemma demo/weights/gemma --mimi demo/weights/mimi --finetune demo/weights/finetune \
 	--head demo/weights/head --max-new-tokens 64 --cut-long-answers

@@ -36,7 +36,7 @@ from benchmarks.timing import take_turns
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from data_manifests.config import parse_config, run_command
 from data_manifests.setting_types import PositiveFloat, PositiveInt
-from stage1_rvq.device import pick_device
+from stage1_rvq.device import DeviceName, pick_device
 from stage1_rvq.gemma import ATTENTION, count_audio_tokens
 from stage1_rvq.model import RVQConfig, SpeechRVQ
 from stage1_rvq.tiny_gemma import small_config
@@ -65,12 +65,8 @@ class BenchmarkConfig:
     """times each is run, after a first that does not count"""
     memory: bool = True
     """measure peak memory too, of each in a process of its own (on Linux, or on CUDA)"""
-    device: str = "auto"
+    device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
-
-    def __post_init__(self) -> None:
-        if min(self.batch_size, self.rounds) < 1 or self.seconds < 0.1:
-            raise ValueError("--batch-size and --rounds must be at least 1, --seconds 0.1")
 
 
 class FinetuneStep:

@@ -35,7 +35,7 @@ from transformers import (
 
 from benchmarks.timing import take_turns
 from data_manifests.config import parse_config, run_command
-from data_manifests.setting_types import ModelName, PositiveInt
+from data_manifests.setting_types import ModelName, PositiveInt, PositiveInts
 from demo.ship import WEIGHTS
 from speech_head.data import HeadExample
 from speech_head.generate import Speech, Talker, load_talker
@@ -44,7 +44,7 @@ from speech_head.model import SpeechHead, SpeechHeadConfig
 from speech_head.speak import Recording, record
 from speech_head.stream import HeadStream, Sampling
 from speech_head.train import TrainConfig
-from stage1_rvq.device import DtypeName, pick_device, pick_dtype
+from stage1_rvq.device import DeviceName, DtypeName, pick_device, pick_dtype
 from stage2_speechless.frame_decoder import FrameDecoder
 
 DEMO_GEMMA = str(WEIGHTS / "gemma")
@@ -66,7 +66,7 @@ class BenchmarkConfig:
     """folder of speech_head.train, or hub name"""
     prompt: str = "Benada akyi yɛ da bɛn?"
     """typed question that is answered"""
-    batch_sizes: tuple[PositiveInt, ...] = (1, 8)
+    batch_sizes: PositiveInts = (1, 8)
     """utterances spoken together"""
     num_frames: PositiveInt = 100
     """frames of each, 12.5 a second"""
@@ -74,15 +74,10 @@ class BenchmarkConfig:
     """times each is run, after a first that does not count"""
     full_size: bool = True
     """time random weights of full size too (151 M head, 79 M Mimi)"""
-    device: str = "auto"
+    device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     dtype: DtypeName = "auto"
     """precision of Gemma; head and Mimi run in float32"""
-
-    def __post_init__(self) -> None:
-        counts = (*self.batch_sizes, self.num_frames, self.rounds)
-        if not self.batch_sizes or min(counts) < 1:
-            raise ValueError("batch sizes, rounds and numbers of frames must be at least 1")
 
 
 @dataclass(frozen=True)

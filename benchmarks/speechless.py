@@ -37,8 +37,8 @@ from benchmarks.peak_memory import measure_peak, show_peak
 from benchmarks.timing import Ceiling, measure_ceiling, measure_linear, take_turns
 from benchmarks.training_step import TrainingStep, make_utterances
 from data_manifests.config import parse_config, run_command
-from data_manifests.setting_types import PositiveInt
-from stage1_rvq.device import pick_device
+from data_manifests.setting_types import PositiveInt, PositiveInts
+from stage1_rvq.device import DeviceName, pick_device
 from stage2_speechless.muon import OptimizerName
 
 MODELS = ("Speechless", "flattened", "CSM")
@@ -50,7 +50,7 @@ class BenchmarkConfig:
 
     size: Literal["reference", "small"] = "reference"
     """reference: 107 M parameters, 8 x 2048 codes; small: to see that it runs"""
-    batch_sizes: tuple[PositiveInt, ...] = (1, 8, 64)
+    batch_sizes: PositiveInts = (1, 8, 64)
     """utterances generated together"""
     num_frames: PositiveInt = 50
     """frames of each, 25 a second"""
@@ -65,13 +65,8 @@ class BenchmarkConfig:
     """frames of each"""
     memory: bool = True
     """measure peak memory too, of each in a process of its own (on Linux, or on CUDA)"""
-    device: str = "auto"
+    device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
-
-    def __post_init__(self) -> None:
-        counts = (self.num_frames, self.rounds, self.training_utterances, self.training_frames)
-        if not self.batch_sizes or min(*self.batch_sizes, *counts) < 1:
-            raise ValueError("batch sizes, rounds and numbers of frames must be at least 1")
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from data_manifests.config import parse_config, run_command
 from data_manifests.manifest import Utterance, read_manifest, read_utterance_audio
 from data_manifests.setting_types import NumWorkers, PositiveFloat, PositiveInt
 from stage1_rvq.codes import read_codes
-from stage1_rvq.device import pick_device
+from stage1_rvq.device import DeviceName, pick_device
 from stage1_rvq.gemma import FRAME_RATE_HZ, AudioEncoder
 from stage1_rvq.linear import linear
 from stage1_rvq.model import RVQConfig, SpeechRVQ
@@ -63,7 +63,7 @@ class BenchmarkConfig:
     """times each is run"""
     memory: bool = True
     """measure peak memory too (on Linux, or on CUDA)"""
-    device: str = "auto"
+    device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
 
 

@@ -17,12 +17,13 @@ are rounded differently elsewhere, so a run that is resumed under other conditio
 line (`OutputFolder.record`), and is as good a run, but another one in its last digits.
 """
 
+import contextlib
 import fcntl
+import functools
 import hashlib
 import os
 import platform
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -120,7 +121,10 @@ class OutputFolder:
         mistaken leaves no folder behind that only `--resume` would accept."""
         if self.is_writer and {path.name for path in self.path.iterdir()} == BEGINNING:
             _unlock(self.path)
-            shutil.rmtree(self.path)
+            for name in BEGINNING:
+                remove(self.path / name)
+            with contextlib.suppress(OSError):  # the folder one stands in may not go
+                self.path.rmdir()
 
 
 def create_output(
@@ -318,7 +322,7 @@ def _begin(
         {
             "command": command,
             "command_line": shlex.join(["python", "-m", command, *sys.argv[1:]]),
-            "git": _git_state(),
+            "git": git_state(),
             "python": platform.python_version(),
             "packages": _package_versions(),
             "inputs": {
@@ -382,7 +386,8 @@ def _sample_of_file(path: Path) -> bytes:
         return head + file.read()
 
 
-def _git_state() -> dict[str, Any]:
+@functools.cache
+def git_state() -> dict[str, Any]:
     """Commit of the checkout this code runs from; empty outside one (an installed package)."""
     root = Path(__file__).resolve().parents[1]
     try:

@@ -69,8 +69,6 @@ class CheckConfig:
             raise ValueError(f"--fix writes a {name} itself: rename --manifest first")
         if self.fix and len(name.encode(errors="replace")) > MAX_NAME_BYTES - len(ASIDE_SUFFIX):
             raise ValueError("--fix writes a file of the name of --manifest, which is too long")
-        if self.num_workers < 0:
-            raise ValueError(f"--num-workers must not be negative, got {self.num_workers}")
 
 
 def main(argv: list[str] | None = None) -> None:

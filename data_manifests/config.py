@@ -32,6 +32,7 @@ from data_manifests.errors import (
 Config = TypeVar("Config")
 
 CONFIG_FLAG = "--config"
+MAX_MESSAGE = 800  # characters
 
 
 def parse_config(config_class: type[Config], argv: Sequence[str] | None = None) -> Config:
@@ -60,6 +61,7 @@ def parse_config(config_class: type[Config], argv: Sequence[str] | None = None) 
     names = [field.name for field in dataclasses.fields(config_class)]  # type: ignore[arg-type]
     toml_path, words = _take_config_flag(words)
     _refuse_unknown_flags(words, names)
+    _refuse_valued_switches(words, config_class)
     if toml_path is not None:
         words = flags_from_toml(toml_path, config_class, given=_flag_names(words)) + words
     message = io.StringIO()
@@ -72,7 +74,10 @@ def parse_config(config_class: type[Config], argv: Sequence[str] | None = None) 
         if exit_.code in (0, None):
             raise
         line = _one_line(message.getvalue())
-        raise InputError(line.removeprefix(f"Error parsing {config_class.__name__}: ")) from None
+        line = line.removeprefix(f"Error parsing {config_class.__name__}: ")
+        # Not all of what somebody pasted by mistake.
+        shown = line if len(line) <= MAX_MESSAGE else f"{line[:MAX_MESSAGE]}..."
+        raise InputError(shown) from None
     refuse_excluded_values(config)
     return config
 
@@ -166,6 +171,20 @@ def _refuse_unknown_flags(words: Sequence[str], names: Sequence[str]) -> None:
             flags = ["--" + name.replace("_", "-") for name in names]
             shown = "--" + flag.replace("_", "-")
             raise InputError(f"unknown flag {shown}: {nearest_name(shown, flags)}")
+
+
+def _refuse_valued_switches(words: Sequence[str], config_class: type) -> None:
+    """InputError for `--resume=false`: tyro would call the value a stray word."""
+    switches = {
+        "--" + field.name.replace("_", "-")
+        for field in dataclasses.fields(config_class)
+        if field.type in (bool, "bool")
+    }
+    for word in words:
+        flag = word.split("=", 1)[0].replace("_", "-")
+        if "=" in word and flag.replace("--no-", "--", 1) in switches:
+            name = flag.replace("--no-", "--", 1)
+            raise InputError(f"{name} takes no value: {name}, or --no-{name.removeprefix('--')}")
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import numpy as np
 from pydantic import Field
@@ -31,7 +31,7 @@ from data_manifests.errors import InputError
 from data_manifests.hash_set import HashSet, hash_text
 from data_manifests.json_files import read_lines
 from data_manifests.schema import check_json, shorten
-from data_manifests.setting_types import SampleRate, refuse_impossible_path
+from data_manifests.setting_types import DialectName, SampleRate, refuse_impossible_path
 
 MIN_FILE_S = 0.001
 # No file of speech is as long as a day; `audio.MAX_DURATION_S` limits what is decoded.
@@ -41,7 +41,7 @@ StartSeconds = Annotated[float, Field(ge=0, le=MAX_FILE_S)]
 # Names stand in tables, plots and messages; a text is what is said in one recording.
 MAX_CHARACTERS = {"id": 1000, "speaker": 1000, "corpus": 200, "license": 200, "text": 100_000}
 
-DIALECTS = ("asante", "akuapem", "fante", "unknown")
+DIALECTS: tuple[str, ...] = get_args(DialectName)
 SPLITS = ("train", "dev", "test")
 
 
@@ -81,19 +81,16 @@ class Utterance:
             refuse_impossible_path(Path(self.audio))
         except ValueError as error:
             raise InputError(f"'audio' {error}") from None
-        if self.dialect not in DIALECTS:
-            raise InputError(
-                f"'dialect' must be one of {', '.join(DIALECTS)}, got {shorten(self.dialect)}"
-            )
-        if self.dialect_guess is not None and self.dialect_guess not in DIALECTS:
-            raise InputError(
-                f"'dialect_guess' must be one of {', '.join(DIALECTS)}, "
-                f"got {shorten(self.dialect_guess)}"
-            )
-        if self.split not in SPLITS:
-            raise InputError(
-                f"'split' must be one of {', '.join(SPLITS)}, got {shorten(self.split)}"
-            )
+        for name, value, known in (
+            ("dialect", self.dialect, DIALECTS),
+            ("dialect_guess", self.dialect_guess, (None, *DIALECTS)),
+            ("split", self.split, SPLITS),
+        ):
+            if value not in known:
+                raise InputError(
+                    f"{name!r} must be one of {', '.join(filter(None, known))}, got "
+                    f"{shorten(value)}"
+                )
 
 
 class WrongSampleRate(AudioDefect):

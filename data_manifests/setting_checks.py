@@ -21,9 +21,9 @@ def flags_from_toml(path: Path, config_class: type, given: Sequence[str]) -> lis
         refuse_impossible_path(path)
         table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from None
+        raise InputError(f"--config {path}: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, or of the path
-        raise InputError(f"{path}: not valid TOML: {error}") from None
+        raise InputError(f"--config {path}: not valid TOML: {error}") from None
     types = _annotations(config_class)
     words = []
     for key, value in table.items():

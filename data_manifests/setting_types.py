@@ -8,7 +8,7 @@ Pydantic reads these annotations: `config.parse_config` checks every flag agains
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -71,7 +71,9 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 SampleRate = Annotated[int, Field(ge=1, le=1_000_000)]  # hertz
 
 FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
+PositiveInts = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+PositiveFloats = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]  # of something, in (0, 1]
 Probability = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]  # below 1: never of all
@@ -79,6 +81,7 @@ Probability = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]  # below 
 FileSize = Annotated[int, Field(ge=0, lt=2**63)]  # bytes
 # A file by its path inside a folder.
 InnerPath = Annotated[str, AfterValidator(_refuse_path_outside)]
+DialectName = Literal["asante", "akuapem", "fante", "unknown"]
 UnicodeText = Annotated[str, AfterValidator(_refuse_surrogates)]
 # A local folder or file, or a name on the Hugging Face hub.
 ModelName = Annotated[str, AfterValidator(_refuse_impossible_name)]

@@ -20,7 +20,7 @@ from data_manifests.atomic_write import write_json
 from data_manifests.config import parse_config, run_command
 from data_manifests.errors import InputError
 from data_manifests.new_paths import refuse_unwritable
-from data_manifests.setting_types import ModelName, NonNegativeInt, PositiveInt, Seed
+from data_manifests.setting_types import ModelName, PositiveInt, Seed
 from demo.mimi_losses import SAMPLE_RATE_HZ, log, mel_filters
 from demo.mimi_speech import Clip, held_out_texts, speak_texts
 from speech_head.mimi import Mimi, MimiStreamDecoder, load_mimi
@@ -42,7 +42,7 @@ class EvaluateMimiConfig:
     """folder written by demo.train_mimi (its model/) or by save_pretrained"""
     split: Literal["dev", "test"] = "test"
     """whose questions and answers are spoken"""
-    num_utterances: NonNegativeInt = 200
+    num_utterances: PositiveInt = 200
     """at most so many"""
     num_streamed: PositiveInt = 10
     """of them are decoded as a stream too"""
@@ -50,10 +50,6 @@ class EvaluateMimiConfig:
     """of takes and silences"""
     out: Path | None = None
     """JSON file for the figures"""
-
-    def __post_init__(self) -> None:
-        if self.num_utterances < 1:
-            raise InputError(f"--num-utterances is {self.num_utterances}, expected at least 1")
 
 
 @dataclass(frozen=True)

@@ -96,8 +96,6 @@ class TrainMimiConfig:
     def __post_init__(self) -> None:
         if self.steps < 3:
             raise InputError(f"--steps is {self.steps}, expected at least 3: there are 3 phases")
-        if min(self.autoencoder_share, self.codebook_share) <= 0:
-            raise InputError("--autoencoder-share and --codebook-share have to be positive")
         if self.autoencoder_share + self.codebook_share >= 1:
             raise InputError("--autoencoder-share and --codebook-share leave the decoder no steps")
 

@@ -42,7 +42,7 @@ from speech_head.naturalness import Dnsmos, Rater, SpeakerSimilarity
 from speech_head.parallel import load_parallel_head
 from speech_head.stream import Sampling
 from stage1_rvq.data import iterate_batches
-from stage1_rvq.device import DtypeName, describe_machine, pick_device, pick_dtype
+from stage1_rvq.device import DeviceName, DtypeName, describe_machine, pick_device, pick_dtype
 from stage1_rvq.reader import load_reader
 
 
@@ -93,7 +93,7 @@ class EvaluateConfig:
     """texts spoken together; changes nothing but speed"""
     seed: Seed = 0
     """another seed says the same texts another way"""
-    device: str = "auto"
+    device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     dtype: DtypeName = "auto"
     """precision of Gemma; head and Mimi run in float32"""
@@ -111,8 +111,6 @@ class EvaluateConfig:
             raise ValueError("--parallel-head needs --manifest: recordings tell it how long to be")
         if (self.dnsmos or self.speaker_model) and not self.manifest:
             raise ValueError("--dnsmos and --speaker-model need --manifest: recordings beside them")
-        if self.num_utterances < 0:
-            raise ValueError(f"--num-utterances must not be negative, got {self.num_utterances}")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -26,7 +26,7 @@ from speech_head.preflight_checks import (
     stage_checks,
 )
 from speech_head.preflight_gemma import gemma_checks
-from stage1_rvq.device import DtypeName, pick_device, pick_dtype
+from stage1_rvq.device import DeviceName, DtypeName, pick_device, pick_dtype
 from stage3_finetune.chat import load_conversation
 
 # Largest difference allowed, relative to the largest value; bfloat16 keeps 8 bits.
@@ -51,7 +51,7 @@ class PreflightConfig:
     """speech head of stage 4"""
     recording: Path | None = None
     """speech to check with, its first 10 s; default: a synthetic sound"""
-    device: str = "auto"
+    device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     dtype: DtypeName = "auto"
     """precision of Gemma"""

@@ -15,7 +15,7 @@ from data_manifests.setting_types import (
 from speech_head.answer import MAX_ANSWER_TOKENS
 from speech_head.generate import Talker, load_talker
 from speech_head.stream import Sampling
-from stage1_rvq.device import DtypeName, derive_seed, pick_device, pick_dtype
+from stage1_rvq.device import DeviceName, DtypeName, derive_seed, pick_device, pick_dtype
 from stage3_finetune.dialogue import Turn
 
 
@@ -46,7 +46,7 @@ class TalkerConfig:
     default"""
     seed: Seed = 0
     """another seed says the same another way"""
-    device: str = "auto"
+    device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     dtype: DtypeName = "auto"
     """precision of Gemma; head and Mimi run in float32"""

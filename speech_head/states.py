@@ -44,7 +44,7 @@ from speech_head.mimi import Mimi, load_mimi
 from speech_head.questions import Questions, load_questions, put_after_question
 from stage1_rvq.corpus_encoder import UTTERANCES_PER_SHARD, encode_utterances
 from stage1_rvq.data import iterate_batches
-from stage1_rvq.device import DtypeName, describe_machine, pick_device, pick_dtype
+from stage1_rvq.device import DeviceName, DtypeName, describe_machine, pick_device, pick_dtype
 from stage1_rvq.reader import load_reader
 from stage1_rvq.tensor_files import read_tensors, save_tensors
 from stage3_finetune.chat import load_conversation
@@ -89,7 +89,7 @@ class StatesConfig:
     """threads that decode audio ahead"""
     seed: Seed = 0
     """of which question a transcript is put after"""
-    device: str = "auto"
+    device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     dtype: DtypeName = "auto"
     """precision of Gemma; Mimi always runs in float32"""

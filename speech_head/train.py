@@ -27,7 +27,7 @@ from data_manifests.setting_types import (
     NonNegativeFloat,
     NonNegativeInt,
     NumLayers,
-    PositiveFloat,
+    PositiveFloats,
     PositiveInt,
     Probability,
     Seed,
@@ -38,9 +38,16 @@ from speech_head.dev_set import Dev, load_judge, measure_loss, measure_speech
 from speech_head.live_states import load_live_states
 from speech_head.model import Reads
 from stage1_rvq.checkpoint import model_written_aside, resume_from_latest, save_checkpoint
-from stage1_rvq.device import DtypeName, describe_machine, pick_device, pick_dtype, seed_step
+from stage1_rvq.device import (
+    DeviceName,
+    DtypeName,
+    describe_machine,
+    pick_device,
+    pick_dtype,
+    seed_step,
+)
 from stage1_rvq.training_log import TrainingLog, refuse_non_finite
-from stage2_speechless.data import BucketedBatches, refuse_bad_dropout
+from stage2_speechless.data import BucketedBatches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +99,7 @@ class TrainConfig:
     text_dropout: Probability = 0.1
     """how often an utterance is not told its text; above 0, speech is guided towards its text
     (speak --guidance)"""
-    codebook_weights: tuple[PositiveFloat, ...] = (2.0, 1.5, 1.0, 1.0, 0.75, 0.75, 0.5, 0.5)
+    codebook_weights: PositiveFloats = (2.0, 1.5, 1.0, 1.0, 0.75, 0.75, 0.5, 0.5)
     """how much each codebook counts (defaults: the published gemma4-audio experiment)"""
     steps: PositiveInt = 50_000
     """optimizer steps"""
@@ -106,16 +113,12 @@ class TrainConfig:
     """steps between checkpoints, and between measurements on dev"""
     seed: Seed = 0
     """of weights, batches and dropout"""
-    device: str = "auto"
+    device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     dtype: DtypeName = "auto"
     """bfloat16 trains in mixed precision; the weights are float32 either way"""
     resume: bool = False
     """continue from the newest checkpoint"""
-
-    def __post_init__(self) -> None:
-        refuse_bad_dropout("--history-dropout", self.history_dropout)
-        refuse_bad_dropout("--text-dropout", self.text_dropout)
 
 
 def main(argv: list[str] | None = None) -> None:

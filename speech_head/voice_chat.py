@@ -130,10 +130,17 @@ class VoiceChat:
             shutil.rmtree(self.files / visit.name, ignore_errors=True)
 
     def receive(self, visitor: str, upload: Path) -> Path:
-        """Take a recording that was uploaded over into the visit's files, under a new name."""
+        """Take a recording that was uploaded over into the visit's files, under a new name.
+
+        Raises:
+            InputError: it is gone; uploads that nobody asks with are deleted after a while.
+        """
         folder = self._folder(self.visit(visitor))
         kept = folder / f"{secrets.token_urlsafe()}{upload.suffix}"
-        os.replace(upload, kept)
+        try:
+            os.replace(upload, kept)
+        except FileNotFoundError:
+            raise InputError("the recording is no longer there: record it again") from None
         return kept
 
     def ask(self, visitor: str, question: str | Path) -> Iterator[Shown]:

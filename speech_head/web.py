@@ -160,11 +160,13 @@ def build_page(voice_chat: VoiceChat) -> Any:
             ]
         return shown
 
-    def answer(question: str | Path, visitor: str) -> Iterator[list[Any]]:
+    def answer(asked: str | Path, visitor: str) -> Iterator[list[Any]]:
         inputs = ["", None]  # the question leaves the text box or the microphone
         before: list[Shown] = []
         shown_before: list[Message] = []
         try:
+            is_spoken = isinstance(asked, Path)
+            question = voice_chat.receive(visitor, asked) if is_spoken else asked
             for shown in voice_chat.ask(visitor, question):
                 exchanges = voice_chat.visit(visitor).exchanges
                 others = [exchange for exchange in exchanges if exchange.sound != shown.sound]
@@ -184,8 +186,7 @@ def build_page(voice_chat: VoiceChat) -> Any:
         yield from answer(text, request.session_hash)
 
     def answer_recording(recording: str, request: gr.Request) -> Iterator[list[Any]]:
-        visitor = request.session_hash
-        yield from answer(voice_chat.receive(visitor, Path(recording)), visitor)
+        yield from answer(Path(recording), request.session_hash)
 
     def interrupt(request: gr.Request) -> None:
         voice_chat.interrupt(request.session_hash)
@@ -230,15 +231,17 @@ def build_page(voice_chat: VoiceChat) -> Any:
         # while the answer before it is written, which it interrupts.
         asking = {"concurrency_limit": None, "concurrency_id": "asking", "trigger_mode": "multiple"}
         shown = [chat, player, text, microphone]
-        for asked, fn, source in (
-            (text.submit, answer_text, text),
-            (microphone.stop_recording, answer_recording, microphone),
-            (microphone.upload, answer_recording, microphone),
-        ):
+        answers = [
             asked(**silence).then(fn, source, shown, **asking)
+            for asked, fn, source in (
+                (text.submit, answer_text, text),
+                (microphone.stop_recording, answer_recording, microphone),
+                (microphone.upload, answer_recording, microphone),
+            )
+        ]
         gr.on([microphone.start_recording, player.click], **silence)
         gr.on([anew.click, chat.clear], **silence).then(
-            begin_anew, None, [chat, player], queue=False
+            begin_anew, None, [chat, player], cancels=answers, queue=False
         )
         page.unload(leave)
     page.queue(max_size=4 * MAX_WAITING)

@@ -24,7 +24,7 @@ from data_manifests.errors import InputError
 from data_manifests.setting_types import ModelName, NonNegativeFloat, Seed
 from stage1_rvq.codes import CodedUtterance
 from stage1_rvq.codes_reader import CodesReader, load_codes_reader
-from stage1_rvq.device import pick_device
+from stage1_rvq.device import DeviceName, pick_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class CompareConfig:
     """print JSON, rates as fractions, instead of a table in percent"""
     seed: Seed = 0
     """of the resampling behind the 95 % intervals"""
-    device: str = "auto"
+    device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
 
 

@@ -3,21 +3,33 @@
 import hashlib
 import os
 import platform
+import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import AfterValidator
 
 from data_manifests.errors import InputError
 
 DtypeName = Literal["auto", "float32", "bfloat16"]
+DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?|xpu(:\d{1,3})?")
+
+
+def _refuse_other_device(name: str) -> str:
+    if not DEVICE.fullmatch(name):
+        raise ValueError(f"must be auto, cpu, cuda, cuda:1, mps or xpu, got {name!r}")
+    return name
+
+
+DeviceName = Annotated[str, AfterValidator(_refuse_other_device)]
 
 
 def pick_device(name: str) -> torch.device:
     """Resolve `--device`.
 
     Args:
-        name: "auto" (CUDA, else Apple's MPS, else CPU) or any torch device, e.g. "cpu", "cuda:1".
+        name: "auto" (CUDA, else Apple's MPS, else CPU), or as torch names it: "cpu", "cuda:1".
 
     Raises:
         InputError: torch does not know it, or this machine does not have it.

@@ -20,7 +20,7 @@ from data_manifests.config import parse_config, run_command
 from data_manifests.manifest import Utterance, read_manifest
 from data_manifests.setting_types import ModelName, NumWorkers, PositiveInt
 from stage1_rvq.corpus_encoder import encode_corpus
-from stage1_rvq.device import DtypeName, describe_machine, pick_device, pick_dtype
+from stage1_rvq.device import DeviceName, DtypeName, describe_machine, pick_device, pick_dtype
 from stage1_rvq.gemma import load_audio_encoder
 from stage1_rvq.tensor_files import save_tensors
 
@@ -41,7 +41,7 @@ class EmbedConfig:
     """utterances per forward pass"""
     num_workers: NumWorkers = 2
     """threads that decode audio ahead"""
-    device: str = "auto"
+    device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     dtype: DtypeName = "float32"
     """precision of the tower; bfloat16 is faster and changes some codes"""

@@ -24,7 +24,7 @@ from data_manifests.manifest import read_manifest
 from data_manifests.setting_types import ModelName, PositiveInt
 from stage1_rvq.codebook_metrics import measure_reconstruction, measure_usage
 from stage1_rvq.data import EmbeddingFolder
-from stage1_rvq.device import describe_machine, pick_device
+from stage1_rvq.device import DeviceName, describe_machine, pick_device
 from stage1_rvq.gemma import load_audio_encoder
 from stage1_rvq.model import MIN_FRAMES_PER_CODE, SpeechRVQ, load_rvq
 from stage1_rvq.noise_robustness import measure_noise_robustness
@@ -49,7 +49,7 @@ class EvaluateConfig:
     """with --manifest: hub name or folder of the audio tower that made the embeddings"""
     beam_size: PositiveInt = 1
     """candidates kept per codebook while encoding"""
-    device: str = "auto"
+    device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     resume: bool = False
     """accept an unfinished folder and write it again"""

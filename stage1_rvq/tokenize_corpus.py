@@ -28,7 +28,7 @@ from data_manifests.setting_types import ModelName, NumWorkers, PositiveInt
 from stage1_rvq.codes import CodedUtterance, code_format, read_codes, write_codes
 from stage1_rvq.corpus_encoder import encode_corpus
 from stage1_rvq.data import EmbeddedUtterance, EmbeddingFolder
-from stage1_rvq.device import DtypeName, describe_machine, pick_device, pick_dtype
+from stage1_rvq.device import DeviceName, DtypeName, describe_machine, pick_device, pick_dtype
 from stage1_rvq.gemma import AudioEncoder, load_audio_encoder
 from stage1_rvq.model import SpeechRVQ, load_rvq
 
@@ -57,7 +57,7 @@ class TokenizeConfig:
     """utterances per forward pass"""
     num_workers: NumWorkers = 2
     """threads that decode audio ahead"""
-    device: str = "auto"
+    device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     dtype: DtypeName = "float32"
     """precision of the tower; bfloat16 is faster and changes some codes"""

@@ -32,7 +32,7 @@ from data_manifests.setting_types import (
 from stage1_rvq.checkpoint import model_written_aside, resume_from_latest, save_checkpoint
 from stage1_rvq.codebook_metrics import measure_reconstruction
 from stage1_rvq.data import EmbeddingFolder, ShuffledBatches
-from stage1_rvq.device import derive_seed, describe_machine, pick_device, seed_step
+from stage1_rvq.device import DeviceName, derive_seed, describe_machine, pick_device, seed_step
 from stage1_rvq.model import MIN_FRAMES_PER_CODE, RVQConfig, SpeechRVQ
 from stage1_rvq.task_loss import TaskLoss
 from stage1_rvq.training_data import describe_training_data
@@ -76,7 +76,7 @@ class TrainConfig:
     """steps between checkpoints, and between measurements on dev"""
     seed: Seed = 0
     """of k-means, batches and dropout"""
-    device: str = "auto"
+    device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     resume: bool = False
     """continue from the newest checkpoint"""

@@ -34,7 +34,7 @@ from data_manifests.setting_types import (
 )
 from stage1_rvq.checkpoint import model_written_aside, resume_from_latest, save_checkpoint
 from stage1_rvq.data import EmbeddedUtterance, EmbeddingFolder, ShuffledBatches, pad_frames
-from stage1_rvq.device import describe_machine, pick_device, seed_step
+from stage1_rvq.device import DeviceName, describe_machine, pick_device, seed_step
 from stage1_rvq.reader import CTCReader, ReaderConfig, ctc_loss, fits_ctc
 from stage1_rvq.text_units import train_units
 from stage1_rvq.training_log import TrainingLog, refuse_non_finite
@@ -68,7 +68,7 @@ class TrainReaderConfig:
     """steps between checkpoints, and between measurements on dev"""
     seed: Seed = 0
     """of weights, batches and dropout"""
-    device: str = "auto"
+    device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     resume: bool = False
     """continue from the newest checkpoint"""

@@ -26,7 +26,7 @@ from data_manifests.setting_types import ModelName
 from stage1_rvq.codes import CodedUtterance
 from stage1_rvq.codes_reader import BATCH_SIZE, load_codes_reader
 from stage1_rvq.data import EmbeddedUtterance, EmbeddingFolder, iterate_batches
-from stage1_rvq.device import pick_device
+from stage1_rvq.device import DeviceName, pick_device
 from stage1_rvq.reader import load_reader
 
 
@@ -46,7 +46,7 @@ class TranscribeConfig:
     """instead of --codes: folder of stage1_rvq.embed"""
     json: bool = False
     """print the error rates as JSON, rates as fractions, instead of a table in percent"""
-    device: str = "auto"
+    device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
 
     def __post_init__(self) -> None:

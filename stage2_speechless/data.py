@@ -181,12 +181,6 @@ def collate(
     return Batch(pad(tokens, True, NOTHING), pad(positions, True), pad(targets, True, NO_TARGET))
 
 
-def refuse_bad_dropout(flag: str, probability: float) -> None:
-    """InputError where a probability would hide everything, or is none."""
-    if not 0 <= probability < 1:
-        raise InputError(f"{flag} is a probability below 1, got {probability:g}")
-
-
 def move_batch(batch: Batch, device: torch.device) -> Batch:
     """The batch on another device."""
     return Batch(*(tensor.to(device) for tensor in vars(batch).values()))

@@ -16,7 +16,6 @@ from typing import Any
 from data_manifests.artifact import create_output
 from data_manifests.atomic_write import write_json
 from data_manifests.config import parse_config, run_command
-from data_manifests.errors import InputError
 from data_manifests.setting_types import (
     ModelName,
     NonNegativeFloat,
@@ -25,7 +24,7 @@ from data_manifests.setting_types import (
     Seed,
 )
 from stage1_rvq.codes import read_code_format, refuse_other_format
-from stage1_rvq.device import describe_machine, pick_device
+from stage1_rvq.device import DeviceName, describe_machine, pick_device
 from stage2_speechless.breakdown import (
     measure_by_codebooks,
     measure_by_dialect,
@@ -37,7 +36,7 @@ from stage2_speechless.data import print_left_out, read_utterances
 from stage2_speechless.metrics import pool_sentences, speak_and_read
 from stage2_speechless.model import load_speechless
 from stage2_speechless.round_trip import load_round_trip
-from stage2_speechless.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K, refuse_bad_sampling
+from stage2_speechless.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +63,7 @@ class EvaluateConfig:
     """sentences generated together"""
     seed: Seed = 0
     """another seed speaks the same sentences another way"""
-    device: str = "auto"
+    device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     resume: bool = False
     """accept an unfinished folder and write it again"""
@@ -73,9 +72,6 @@ class EvaluateConfig:
 def main(argv: list[str] | None = None) -> None:
     """Measure, write `metrics.json`, print the table."""
     config = parse_config(EvaluateConfig, argv)
-    refuse_bad_sampling(config.temperature, config.top_k)
-    if config.num_utterances < 0:
-        raise InputError(f"--num-utterances must not be negative, got {config.num_utterances}")
     device = pick_device(config.device)
     model = load_speechless(config.speechless, device=device)
     expected_by = f"--speechless {config.speechless}"

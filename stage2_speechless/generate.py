@@ -21,12 +21,13 @@ from tqdm import tqdm
 from data_manifests.artifact import create_output
 from data_manifests.atomic_write import write_json_lines
 from data_manifests.config import parse_config, run_command
-from data_manifests.errors import InputError, nearest_name
+from data_manifests.errors import InputError
 from data_manifests.json_files import read_json_lines
 from data_manifests.manifest import DIALECTS
 from data_manifests.schema import as_mapping, parse_json, shorten
 from data_manifests.score import read_lines
 from data_manifests.setting_types import (
+    DialectName,
     ModelName,
     NonNegativeFloat,
     NonNegativeInt,
@@ -36,10 +37,10 @@ from data_manifests.setting_types import (
 )
 from stage1_rvq.codes import CodedUtterance, write_codes
 from stage1_rvq.data import iterate_batches
-from stage1_rvq.device import describe_machine, pick_device
+from stage1_rvq.device import DeviceName, describe_machine, pick_device
 from stage2_speechless.model import load_speechless
 from stage2_speechless.round_trip import load_round_trip
-from stage2_speechless.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K, refuse_bad_sampling
+from stage2_speechless.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K
 from stage2_speechless.speak import (
     MAX_CHARACTERS,
     Sentence,
@@ -47,7 +48,6 @@ from stage2_speechless.speak import (
     speak_and_select,
     with_numbers_in_words,
 )
-from stage2_speechless.vocabulary import UNKNOWN_DIALECT
 
 SENTENCES_PER_SHARD = 256
 SPEAKER = "speechless"
@@ -73,7 +73,7 @@ class GenerateConfig:
     takes: PositiveInt = 1
     """times each sentence is spoken; the take that the reader reads best is kept (one without an
     error ends the search), without --reader the first that ended"""
-    dialect: str = UNKNOWN_DIALECT
+    dialect: DialectName = "unknown"
     """asante, akuapem, fante, unknown; of sentences whose row does not say"""
     rate: PositiveFloat | None = None
     """speaking rate in characters per second; drawn from those of training where not given"""
@@ -87,21 +87,14 @@ class GenerateConfig:
     """sentences generated together"""
     seed: Seed = 0
     """another seed speaks the same sentences another way"""
-    device: str = "auto"
+    device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     resume: bool = False
     """continue an unfinished folder"""
 
     def __post_init__(self) -> None:
-        refuse_bad_sampling(self.temperature, self.top_k)
         if bool(self.rvq) != bool(self.reader):
             raise InputError("--rvq and --reader go together: one decodes, the other reads")
-        if self.takes < 1:
-            raise InputError(f"--takes must be at least 1, got {self.takes}")
-        if self.rate is not None and not self.rate > 0:
-            raise InputError(f"--rate must be positive (characters per second), got {self.rate}")
-        if self.dialect not in DIALECTS:
-            raise InputError(f"--dialect {self.dialect}: {nearest_name(self.dialect, DIALECTS)}")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -28,7 +28,7 @@ from data_manifests.setting_types import (
     NonNegativeFloat,
     NonNegativeInt,
     NumLayers,
-    PositiveFloat,
+    PositiveFloats,
     PositiveInt,
     Probability,
     Seed,
@@ -36,7 +36,14 @@ from data_manifests.setting_types import (
 )
 from stage1_rvq.checkpoint import model_written_aside, resume_from_latest, save_checkpoint
 from stage1_rvq.codes import read_code_format
-from stage1_rvq.device import DtypeName, describe_machine, pick_device, pick_dtype, seed_step
+from stage1_rvq.device import (
+    DeviceName,
+    DtypeName,
+    describe_machine,
+    pick_device,
+    pick_dtype,
+    seed_step,
+)
 from stage1_rvq.training_log import TrainingLog, refuse_non_finite
 from stage2_speechless.config import SpeechlessConfig, default_num_heads
 from stage2_speechless.data import (
@@ -47,7 +54,6 @@ from stage2_speechless.data import (
     quantizer_of_codes,
     rate_quantiles,
     read_utterances,
-    refuse_bad_dropout,
 )
 from stage2_speechless.dev_set import Dev, load_dev
 from stage2_speechless.generation import MAX_FRAMES
@@ -99,7 +105,7 @@ class TrainConfig:
     """how often a dialect is not told, so that "unknown" can be spoken"""
     history_dropout: Probability = 0.4
     """how often a frame is hidden from those after it, so that the text is listened to"""
-    codebook_weights: tuple[PositiveFloat, ...] = (4.0, 2.0, 1.0)
+    codebook_weights: PositiveFloats = (4.0, 2.0, 1.0)
     """how much each codebook counts, coarsest first; the last number counts for all the rest"""
     steps: PositiveInt = 50_000
     """optimizer steps"""
@@ -117,7 +123,7 @@ class TrainConfig:
     """steps between checkpoints, and between measurements on dev"""
     seed: Seed = 0
     """of weights, batches, dropout, and what dev sentences draw"""
-    device: str = "auto"
+    device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     dtype: DtypeName = "auto"
     """bfloat16 trains in mixed precision; the weights are float32 either way"""
@@ -131,9 +137,6 @@ class TrainConfig:
             raise InputError(
                 f"--init-from brings its own width, layers and heads: leave out {', '.join(given)}"
             )
-        refuse_bad_dropout("--history-dropout", self.history_dropout)
-        if not self.codebook_weights or min(self.codebook_weights) <= 0:
-            raise InputError("--codebook-weights takes one or more numbers above 0")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -25,7 +25,7 @@ from data_manifests.config import parse_config, run_command
 from data_manifests.errors import InputError
 from data_manifests.json_files import read_json
 from data_manifests.setting_types import ModelName, PositiveInt
-from stage1_rvq.device import DtypeName, pick_device, pick_dtype
+from stage1_rvq.device import DeviceName, DtypeName, pick_device, pick_dtype
 from stage1_rvq.gemma import AudioEncoder, load_feature_extractor
 from stage1_rvq.weight_quantization import QuantizeName
 from stage3_finetune.dialogue import Turn, encode_prompt, split_chain
@@ -58,7 +58,7 @@ class ChatConfig:
     """with --prompt or --audio: print one JSON object with transcript and answer"""
     max_new_tokens: PositiveInt = MAX_NEW_TOKENS
     """longest answer, in tokens"""
-    device: str = "auto"
+    device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     dtype: DtypeName = "auto"
     """bfloat16 on CUDA, float32 elsewhere"""

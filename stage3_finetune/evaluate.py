@@ -27,7 +27,7 @@ from data_manifests.manifest import Utterance, read_manifest
 from data_manifests.setting_types import ModelName, PositiveInt
 from data_manifests.twi_text import normalize_for_scoring
 from stage1_rvq.corpus_encoder import encode_utterances
-from stage1_rvq.device import DtypeName, describe_machine, pick_device, pick_dtype
+from stage1_rvq.device import DeviceName, DtypeName, describe_machine, pick_device, pick_dtype
 from stage1_rvq.gemma import AudioEncoder, load_feature_extractor
 from stage1_rvq.reader import load_reader
 from stage1_rvq.weight_quantization import QuantizeName
@@ -68,7 +68,7 @@ class EvaluateConfig:
     """longest answer, in tokens"""
     batch_size: PositiveInt = 16
     """questions at a time"""
-    device: str = "auto"
+    device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     dtype: DtypeName = "auto"
     """bfloat16 on CUDA, float32 elsewhere"""

@@ -12,7 +12,7 @@ it.
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -44,15 +44,11 @@ class ExportConfig:
     """new folder: the repository"""
     gemma: ModelName = "google/gemma-4-E4B-it"
     """hub name or folder of the Gemma 4 it was trained on"""
-    dtype: str = "bfloat16"
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """what the weights are merged and stored in: bfloat16, as Gemma 4 is published, or float32
     (twice the memory and disk)"""
     push: str | None = None
     """hub repository to upload to; it is public unless your account says otherwise"""
-
-    def __post_init__(self) -> None:
-        if self.dtype not in ("bfloat16", "float32"):
-            raise ValueError(f"--dtype must be bfloat16 or float32, got {self.dtype!r}")
 
 
 def main(argv: list[str] | None = None) -> None:

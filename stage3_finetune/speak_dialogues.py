@@ -22,8 +22,8 @@ from data_manifests.atomic_write import write_json_lines
 from data_manifests.config import parse_config, run_command
 from data_manifests.errors import InputError
 from data_manifests.json_files import read_json_lines
-from data_manifests.manifest import DIALECTS
 from data_manifests.setting_types import (
+    DialectName,
     ModelName,
     NonNegativeFloat,
     NonNegativeInt,
@@ -31,10 +31,10 @@ from data_manifests.setting_types import (
     Seed,
 )
 from stage1_rvq.data import iterate_batches
-from stage1_rvq.device import describe_machine, pick_device
+from stage1_rvq.device import DeviceName, describe_machine, pick_device
 from stage2_speechless.model import load_speechless
 from stage2_speechless.round_trip import load_round_trip
-from stage2_speechless.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K, refuse_bad_sampling
+from stage2_speechless.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K
 from stage2_speechless.speak import (
     Sentence,
     Take,
@@ -71,7 +71,7 @@ class SpeakDialoguesConfig:
     ends the search), without --reader the first that ended"""
     variants: PositiveInt = 1
     """times each dialogue is spoken, each time differently"""
-    dialect: str = "unknown"
+    dialect: DialectName = "unknown"
     """asante, akuapem, fante, unknown: how the turns are spoken"""
     temperature: NonNegativeFloat = DEFAULT_TEMPERATURE
     """of sampling; 0 takes the most probable code"""
@@ -81,22 +81,14 @@ class SpeakDialoguesConfig:
     """turns generated together"""
     seed: Seed = 0
     """another seed speaks the same dialogues another way"""
-    device: str = "auto"
+    device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     resume: bool = False
     """continue an unfinished folder"""
 
     def __post_init__(self) -> None:
-        refuse_bad_sampling(self.temperature, self.top_k)
         if bool(self.rvq) != bool(self.reader):
             raise ValueError("--rvq and --reader go together: one decodes, the other reads")
-        if self.dialect not in DIALECTS:
-            raise ValueError(
-                f"--dialect must be one of {', '.join(DIALECTS)}, got {self.dialect!r}"
-            )
-        for name in ("takes", "variants"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -26,7 +26,14 @@ from data_manifests.setting_types import (
 )
 from stage1_rvq.checkpoint import list_checkpoints
 from stage1_rvq.codes import code_format
-from stage1_rvq.device import DtypeName, describe_machine, pick_device, pick_dtype, seed_step
+from stage1_rvq.device import (
+    DeviceName,
+    DtypeName,
+    describe_machine,
+    pick_device,
+    pick_dtype,
+    seed_step,
+)
 from stage1_rvq.gemma import load_gemma, load_tokenizer
 from stage1_rvq.model import load_rvq
 from stage1_rvq.training_log import TrainingLog
@@ -79,7 +86,7 @@ class TrainConfig:
     """steps between checkpoints"""
     seed: Seed = 0
     """of LoRA's start, the mixture, batches and dropout"""
-    device: str = "auto"
+    device: DeviceName = "auto"
     """auto, cpu, cuda"""
     dtype: DtypeName = "auto"
     """precision of the frozen weights: bfloat16 on CUDA, float32 elsewhere"""
@@ -87,12 +94,6 @@ class TrainConfig:
     """8bit or 4bit: train the adapter on a decoder loaded so (QLoRA; needs bitsandbytes)"""
     resume: bool = False
     """continue from the newest checkpoint"""
-
-    def __post_init__(self) -> None:
-        for name in ("transcribe_share", "typed_share"):
-            if getattr(self, name) < 0:
-                flag = "--" + name.replace("_", "-")
-                raise ValueError(f"{flag} must not be negative, got {getattr(self, name)}")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -1,9 +1,11 @@
 """Audio files that lie, or are none: refused in one line, at once, and without the memory that
 their headers ask for."""
 
+import errno
 import os
 import resource
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -153,11 +155,11 @@ def test_a_machines_refusal_is_no_defect_of_a_recording(tmp_path):
 
 
 def test_a_recording_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
-    def refuse(*arguments, **settings):
-        (tmp_path / "a.wav.tmp").write_bytes(b"half of it")
-        raise soundfile.LibsndfileError(2)
+    def refuse(path, content):
+        path.write_text("half of it")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    monkeypatch.setattr(soundfile, "write", refuse)
+    monkeypatch.setattr(Path, "write_bytes", refuse)
     with pytest.raises(WriteError, match="cannot write"):
         write_wav(tmp_path / "a.wav", np.zeros(10), 16_000)
     assert not list(tmp_path.iterdir())

@@ -206,7 +206,7 @@ def test_where_nothing_is_left_there_is_no_manifest(tmp_path):
     ("flags", "message"),
     [
         (["--fix"], "--fix needs --out"),
-        (["--num-workers", "-1"], "must not be negative"),
+        (["--num-workers", "-1"], "--num-workers must be greater than or equal to 0"),
         (["--fix", "--out", "x", "--manifest", "removed.jsonl"], "rename --manifest"),
     ],
 )

@@ -120,11 +120,11 @@ def test_folder_in_place_of_a_file_is_refused(files: tuple[Path, Path], tmp_path
 
 
 def test_nothing_is_overwritten(files: tuple[Path, Path], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="already exists"):
+    with pytest.raises(InputError, match="exists already"):
         main(flags(files, "--per-utterance", str(files[0])))
     assert read_lines(files[0]) == REFERENCES
-    with pytest.raises(InputError, match="no folder"):
-        main(flags(files, "--per-utterance", str(tmp_path / "absent" / "u.jsonl")))
+    with pytest.raises(InputError, match="cannot be written"):
+        main(flags(files, "--per-utterance", str(files[0] / "below" / "u.jsonl")))
 
 
 @pytest.mark.parametrize(

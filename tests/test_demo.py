@@ -68,6 +68,16 @@ def test_run_again_it_does_nothing_twice(folder):
     assert (folder / "rvq" / "model" / "model.safetensors").stat().st_mtime_ns == before
 
 
+def test_killed_before_what_it_said_was_noted_it_says_it_again(folder):
+    sound = (folder / "answer.wav").read_bytes()
+    for name in ("answer.json", "report.json", "report.html"):
+        (folder / name).unlink()
+    run(demo.main, "--out", folder, "--effort", "check")
+    assert "answer" in json.loads((folder / "answer.json").read_text(encoding="utf-8"))
+    assert (folder / "answer.wav").read_bytes() == sound
+    assert (folder / "report.html").is_file()
+
+
 def test_no_recording_of_a_question_trained_stage_3(folder):
     provenance = json.loads((folder / "finetune" / "provenance.json").read_text(encoding="utf-8"))
     assert provenance["spoken_turns"]["recordings"] == 0

@@ -200,6 +200,11 @@ def test_a_question_that_cannot_be_asked_changes_nothing(chat, tmp_path, questio
     assert not chat.out.exists() and len(chat._line) == 0
 
 
+def test_an_upload_that_is_gone_is_told(chat, tmp_path):
+    with pytest.raises(InputError, match="the recording is no longer there: record it again"):
+        chat.receive("ama", tmp_path / "upload.wav")
+
+
 def test_an_answer_without_a_word_leaves_nothing(chat, monkeypatch):
     stream = generate.stream_answer
     monkeypatch.setattr(generate, "stream_answer", lambda *a, **k: list(stream(*a, **k))[-1:])

@@ -12,7 +12,7 @@ from kill_points.lines import LINES
 from test_commands import FOLDER_COMMANDS
 
 SAMPLED = (
-    "data_manifests.build", "data_manifests.check", "stage1_rvq.embed", "stage1_rvq.train_reader",
+    "data_manifests.build", "data_manifests.check", "stage1_rvq.train", "stage1_rvq.train_reader",
 )  # fmt: skip
 
 
@@ -35,12 +35,14 @@ def test_a_difference_is_found_and_named(tmp_path):
     assert first_difference(tmp_path / "a", tmp_path / "b") == "weights differs"
 
 
-def test_a_sample_of_points_and_faults(tiny_models, corpus, tmp_path):
+def test_a_sample_of_points_and_faults(corpus, head_world, tmp_path):
     """In a process of its own, which has not computed with torch: it forks the commands."""
-    for name, folder in (("models", tiny_models), ("corpus", corpus)):
+    embedded = head_world / "embedded"
+    given = {"models": head_world, "corpus": corpus, "embed": embedded, "embed_dev": embedded}
+    for name, folder in given.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "given").symlink_to(folder)
-    words = ["--every", "40", "--faults", "1", "--kinds", "any moment", "full disk", "two runs"]
+    words = ["--every", "45", "--faults", "1", "--kinds", "any moment", "full disk", "two runs"]
     words += ["--commands", *SAMPLED, "--out", str(tmp_path)]
     tool = subprocess.run(
         [sys.executable, "-m", "tests.kill_points", *words],

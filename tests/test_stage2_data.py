@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from data_manifests.config import parse_config
 from data_manifests.errors import InputError
 from stage1_rvq.codes import (
     CodedUtterance,
@@ -89,28 +90,28 @@ def test_refused_text_files(tmp_path: Path, content: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"rvq": "runs/rvq"}, "go together"),
-        ({"takes": 0}, "--takes must be at least 1"),
-        ({"rate": 0.0}, "--rate must be positive"),
-        ({"dialect": "asant"}, "did you mean 'asante'"),
-        ({"temperature": -1.0}, "--temperature must not be negative"),
-        ({"top_k": -1}, "--top-k must not be negative"),
+        (["--rvq", "runs/rvq"], "go together"),
+        (["--takes", "0"], "--takes must be greater than or equal to 1"),
+        (["--rate", "0"], "--rate must be greater than 0"),
+        (["--dialect", "asant"], "asant"),
+        (["--temperature", "-1"], "--temperature must be greater than or equal to 0"),
+        (["--top-k", "-1"], "--top-k must be greater than or equal to 0"),
     ],
 )
-def test_refused_settings(settings: dict[str, object], message: str) -> None:
+def test_refused_settings(settings: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        GenerateConfig(speechless="s", text=Path("t"), out=Path("o"), **settings)
+        parse_config(GenerateConfig, ["--speechless", "s", "--text", "t", "--out", "o", *settings])
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"history_dropout": 1.0}, "--history-dropout is a probability below 1, got 1"),
-        ({"history_dropout": -0.1}, "--history-dropout is a probability"),
-        ({"codebook_weights": (4.0, 0.0)}, "--codebook-weights takes one or more numbers above 0"),
-        ({"codebook_weights": ()}, "--codebook-weights takes one or more numbers above 0"),
+        (["--history-dropout", "1"], "--history-dropout must be less than 1, got 1"),
+        (["--history-dropout", "-0.1"], "--history-dropout must be greater than or equal to 0"),
+        (["--codebook-weights", "4", "0"], "--codebook-weights '1' must be greater than 0"),
+        (["--codebook-weights"], "--codebook-weights"),
     ],
 )
-def test_refused_training_settings(settings: dict[str, object], message: str) -> None:
+def test_refused_training_settings(settings: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        train.TrainConfig(codes=Path("c"), out=Path("o"), **settings)
+        parse_config(train.TrainConfig, ["--codes", "c", "--out", "o", *settings])

@@ -35,7 +35,7 @@ MORE_WORDS = {
 
 LONG = "x" * 300
 # By the kind of a setting: flag values that are nonsense for it, and TOML values.
-NOT_A_NUMBER = ("", "x", "nan", "inf", "-inf", "1e400", "--", "1,5", "0x", "1 2", "\0", "None")
+NOT_A_NUMBER = ("", "x", "nan", "inf", "-inf", "1e400", "--", "1,5", "0x", "1 2", "\0")
 NONSENSE: dict[str, tuple[str, ...]] = {
     "int": (*NOT_A_NUMBER, "1.5", "1e3", str(10**30), str(-(10**30)), "9" * 5000),
     "float": NOT_A_NUMBER,
@@ -156,7 +156,7 @@ def _all_cases(command: str) -> Iterator[Case]:
                 yield _toml_case(settings, setting, value)
         for value in () if works_alone else ODD[setting.kind]:
             yield _flag_case(settings, setting, value, names_it=False)
-    words = _words(settings)
+    words = words_beside(settings)
     name = f"{command}: "
     yield Case(KIND, name + "unknown flag", command, (*words, "--no-such-flag=1"),
                mentions="no-such-flag")  # fmt: skip
@@ -190,7 +190,7 @@ BROKEN_TOML = {
 }
 
 
-def _words(settings: list[Setting], *, but: str = "") -> tuple[str, ...]:
+def words_beside(settings: list[Setting], *, but: str = "") -> tuple[str, ...]:
     """Words that name inputs which are not there, but for one setting."""
     command = settings[0].command
     words: list[str] = []
@@ -206,7 +206,7 @@ def _words(settings: list[Setting], *, but: str = "") -> tuple[str, ...]:
 
 def _flag_case(settings: list[Setting], setting: Setting, value: str, *, names_it: bool) -> Case:
     given = f"{setting.flag}={value}"
-    words = (*_words(settings, but=setting.name), given)
+    words = (*words_beside(settings, but=setting.name), given)
     name = f"{setting.command}: {given if len(given) < 60 else given[:50] + '...'}"
     return Case(
         KIND, name.encode("unicode_escape").decode() + f" ({len(value)})", setting.command, words,
@@ -220,7 +220,7 @@ def _toml_case(settings: list[Setting], setting: Setting, value: str) -> Case:
         key = setting.name if rng.random() < 0.5 else setting.name.replace("_", "-")
         (folder / "s.toml").write_text(f"{key} = {value}\n", encoding="utf-8")
 
-    words = (*_words(settings, but=setting.name), "--config", "s.toml")
+    words = (*words_beside(settings, but=setting.name), "--config", "s.toml")
     name = f"{setting.command}: {setting.name} = {json.dumps(value[:40])} in TOML ({len(value)})"
     return Case(
         KIND, name, setting.command, words, make, _check_nonsense,

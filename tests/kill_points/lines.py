@@ -11,6 +11,8 @@ import numpy as np
 import soundfile
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
+from data_manifests.artifact import git_state
+
 RUN = "run"  # the folder a line writes, in its case
 CPU = ("--device", "cpu")
 TRAIN = ("--warmup-steps", "1", "--batch-size", "4", "--steps", "4", "--save-every", "2", *CPU)
@@ -166,6 +168,7 @@ def import_commands(lines: Sequence[Line]) -> None:
     """Import what lines run, and make shards small."""
     for command in dict.fromkeys(line.command for line in lines):
         importlib.import_module(command)
+    git_state()  # it may change while hundreds of points are tried
     # A thousand regular expressions, which every command that loads a Gemma would compile again.
     get_checkpoint_conversion_mapping("gemma4")  # type: ignore[no-untyped-call]
     for module, constant in SHARD_SIZES:

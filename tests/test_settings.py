@@ -1,0 +1,107 @@
+"""Every setting of every command: what it may be follows from its annotation, and is checked before
+anything is loaded or written."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import get_type_hints
+
+import pytest
+from pydantic import TypeAdapter
+
+from data_manifests.config import parse_config
+from data_manifests.errors import InputError
+from data_manifests.manifest import DIALECTS
+from stage1_rvq.device import pick_device
+from tests.attacks.settings import (
+    NONSENSE,
+    TOML_NONSENSE,
+    Setting,
+    config_class_of,
+    find_commands,
+    settings_of,
+    words_beside,
+)
+
+SETTINGS = [setting for command in find_commands() for setting in settings_of(command)]
+# What no run can have less than one of, or none of, whatever the command.
+AT_LEAST_ONE = (
+    "steps", "batch_size", "batch_frames", "save_every", "rounds", "takes", "variants",
+    "accumulate", "width", "num_layers", "depth_width", "num_units", "num_codebooks", "beam_size",
+    "max_characters", "lora_rank", "task_utterances", "num_dev_sentences",
+)  # fmt: skip
+NOT_NEGATIVE = (
+    "learning_rate", "warmup_steps", "num_workers", "seed", "temperature", "top_k", "dropout",
+    "history_dropout", "text_dropout", "lora_dropout", "task_weight", "max_cer", "guidance",
+)  # fmt: skip
+
+
+def parse(setting: Setting, value: str) -> object:
+    """The command's settings, with one value that is given."""
+    words = words_beside(settings_of(setting.command), but=setting.name)
+    return parse_config(config_class_of(setting.command), [*words, f"{setting.flag}={value}"])
+
+
+def some_of(values: Sequence[str], number: int) -> Sequence[str]:
+    """A third of the values, another one for each setting: `tests.attacks` tries them all."""
+    return values[number % 3 :: 3]
+
+
+@pytest.mark.parametrize("command", find_commands())
+def test_no_setting_takes_nonsense(command, tmp_path):
+    path = tmp_path / "settings.toml"
+    settings = settings_of(command)
+    for number, setting in enumerate(settings):
+        for value in some_of(NONSENSE[setting.kind], number):
+            with pytest.raises(InputError) as caught:
+                parse(setting, value)
+            message = str(caught.value)
+            assert setting.name in message.replace("-", "_"), (setting.flag, value, message)
+            assert "\n" not in message and len(message) < 1000
+        for value in () if setting.is_list else some_of(TOML_NONSENSE[setting.kind], number):
+            path.write_text(f"{setting.name} = {value}\n", encoding="utf-8")
+            words = [*words_beside(settings, but=setting.name), "--config", str(path)]
+            with pytest.raises(InputError) as caught:
+                parse_config(config_class_of(command), words)
+            assert setting.name in str(caught.value).replace("-", "_"), (setting.flag, value)
+
+
+def test_numbers_have_their_limits():
+    """By name, so that a new command's steps cannot be of another type by mistake."""
+    seen = set()
+    for setting in SETTINGS:
+        if setting.kind not in ("int", "float") or setting.is_list:
+            continue
+        wrong = {"-1"} if setting.name in (*AT_LEAST_ONE, *NOT_NEGATIVE) else set()
+        for value in wrong | ({"0"} if setting.name in AT_LEAST_ONE else set()):
+            with pytest.raises(InputError, match=setting.flag):
+                parse(setting, value)
+            seen.add(setting.name)
+    assert seen == {*AT_LEAST_ONE, *NOT_NEGATIVE}
+
+
+def test_defaults_are_what_their_annotations_allow():
+    """A default is not checked as it is used, so it is here."""
+
+    for command in find_commands():
+        config_class = config_class_of(command)
+        types = get_type_hints(config_class, include_extras=True)
+        for field in dataclasses.fields(config_class):
+            if field.default not in (dataclasses.MISSING, ""):
+                TypeAdapter(types[field.name]).validate_python(field.default)
+
+
+@pytest.mark.parametrize("name", ["meta", "cuda:", "cuda:-1", "xla", "gpu", "cpu:0:1", "CPU", ""])
+def test_a_device_that_is_none(name):
+    command = "stage1_rvq.train"
+    [setting] = [s for s in settings_of(command) if s.name == "device"]
+    with pytest.raises(InputError, match=r"--device must be auto, cpu, cuda"):
+        parse(setting, name)
+
+
+def test_a_device_that_is_not_here():
+    with pytest.raises(InputError, match="--device cuda:99: not available here"):
+        pick_device("cuda:99")
+
+
+def test_there_are_four_dialects():
+    assert DIALECTS == ("asante", "akuapem", "fante", "unknown")
