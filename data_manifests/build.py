@@ -12,23 +12,24 @@ seed: see `data_manifests/splits.py`.
 """
 
 import hashlib
-import math
 import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from data_manifests.artifact import OutputFolder, create_output
 from data_manifests.atomic_write import write_json_lines
+from data_manifests.build_settings import columns_of, hours_of
 from data_manifests.config import parse_config, run_command
 from data_manifests.corpora.audio_dataset import audio_dataset
 from data_manifests.corpora.bibletts import bibletts
 from data_manifests.corpora.collect import collect_recordings, write_audio
 from data_manifests.corpora.common_voice import COMMON_VOICE_TABLES, common_voice
 from data_manifests.corpora.fisd import fisd
-from data_manifests.corpora.recording import Recording, ReportDropped
+from data_manifests.corpora.recording import Recording, ReportDropped, report_into
 from data_manifests.corpora.ugspeechdata import ugspeechdata
 from data_manifests.corpora.waxal import waxal
 from data_manifests.errors import InputError
@@ -185,39 +186,11 @@ def main(argv: list[str] | None = None) -> None:
     print(config.out)
 
 
-def hours_of(settings: Sequence[str]) -> dict[str, float]:
-    """ "fisd_asante=30" -> {"fisd_asante": 30.0}.
-
-    Raises:
-        InputError: not a name, "=" and a positive number.
-    """
-    hours = {}
-    for setting in settings:
-        name, _, number = setting.partition("=")
-        if name in hours:
-            raise InputError(f"--max-hours: {name!r} is there twice")
-        try:
-            hours[name] = float(number)
-        except ValueError:
-            raise InputError(f"--max-hours: {setting!r} is not like fisd_asante=30") from None
-        if not 0 < hours[name] < math.inf:
-            raise InputError(
-                f"--max-hours: {setting!r}: hours must be above 0, and not without end"
-            )
-    return hours
-
-
 def _recipes(
     config: BuildConfig, dropped: list[dict[str, str]]
 ) -> Iterator[tuple[str, Iterable[Recording]]]:
     """Name of the corpus, and its recordings, of every corpus asked for; none is read yet."""
-
-    def report_for(corpus: str) -> ReportDropped:
-        def report(row: str, reason: str) -> None:
-            dropped.append({"corpus": corpus, "id": as_unicode(row), "reason": as_unicode(reason)})
-
-        return report
-
+    report_for = partial(report_into, dropped)
     for dialect in ("asante", "akuapem", "fante"):
         name = f"fisd_{dialect}"
         for path in getattr(config, name):
@@ -247,16 +220,7 @@ def _recipes(
 
 
 def _any_dataset(config: BuildConfig, report_dropped: ReportDropped) -> Iterable[Recording]:
-    columns = dict(setting.partition("=")[::2] for setting in config.dataset_columns)
-    known = ("audio", "text", "speaker", "id", "dialect")
-    for name, column in columns.items():
-        if name not in known or not column:
-            raise InputError(
-                f"--dataset-columns: {name}={column}: expected NAME=COLUMN with a name of "
-                f"{', '.join(known)}"
-            )
-    if "audio" not in columns or "text" not in columns:
-        raise InputError("--dataset-columns: audio=... and text=... are both needed")
+    columns = columns_of(config.dataset_columns)
     return audio_dataset(
         config.dataset,
         report_dropped,
@@ -282,11 +246,6 @@ def _record_what_was_read(output: OutputFolder, utterances: Sequence[Utterance])
     output.record(
         corpora={c: {"rows": rows[c], "sha256": d.hexdigest()} for c, d in digests.items()}
     )
-
-
-def as_unicode(text: str) -> str:
-    """A text that can be written: bytes of file names that are not UTF-8 become escapes."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _rows_left_out(corpus: SplitCorpus) -> Iterator[dict[str, str]]:

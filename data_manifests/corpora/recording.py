@@ -30,3 +30,16 @@ class Recording:
     utterance: Utterance
     audio_bytes: Callable[[], bytes] | None = None
     note: str = ""
+
+
+def report_into(dropped: list[dict[str, str]], corpus: str) -> ReportDropped:
+    """A `ReportDropped` that adds to a list, as text that can be written: bytes of file names that
+    are not UTF-8 become escapes."""
+
+    def report(row: str, reason: str) -> None:
+        named = {"corpus": corpus, "id": row, "reason": reason}
+        dropped.append(
+            {key: text.encode("utf-8", "backslashreplace").decode() for key, text in named.items()}
+        )
+
+    return report
