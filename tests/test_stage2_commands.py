@@ -12,7 +12,7 @@ import torch
 from conftest import run
 from matplotlib.image import imread
 
-from data_manifests.artifact import create_output
+from data_manifests.artifact import OutputFolder, create_output
 from data_manifests.errors import InputError
 from data_manifests.json_files import read_json
 from stage1_rvq.checkpoint import list_checkpoints
@@ -243,7 +243,9 @@ def test_refused_folders(world: Path, speechless: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unfinished"):
         load_speechless(str(unfinished), device=torch.device("cpu"))
     impostor = shutil.copytree(world / "rvq", tmp_path / "impostor")
-    (impostor / "done").write_text('{"files": {}}', encoding="utf-8")
+    (impostor / "done").unlink()
+    (impostor / "model" / "note.txt").write_text("another", encoding="utf-8")
+    OutputFolder(impostor, is_done=True).finish()
     with pytest.raises(InputError, match="is not the quantiser that made the codes"):
         run(
             evaluate.main, "--speechless", speechless, "--rvq", impostor,
