@@ -172,7 +172,7 @@ def test_a_judge_that_does_not_fit_is_refused(head_world, tmp_path):
     type(model)(model.config).save_pretrained(coarse)
     with pytest.raises(InputError, match=r"--mimi has codebook_size = \d+, --states was"):
         make_head(head_world, tmp_path / "a", *judge, "--mimi", coarse)
-    with pytest.raises(InputError, match="--history-dropout is a probability below 1, got 1"):
+    with pytest.raises(InputError, match="--history-dropout must be less than 1, got 1"):
         make_head(head_world, tmp_path / "a", "--history-dropout", 1)
     assert not (tmp_path / "a").exists()
 
