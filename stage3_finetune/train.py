@@ -166,10 +166,10 @@ def main(argv: list[str] | None = None) -> None:
             max_grad_norm=1.0,
             bf16=dtype == torch.bfloat16,
             use_cpu=device.type == "cpu",
-            gradient_checkpointing=config.gradient_checkpointing,
+            activation_checkpointing=config.gradient_checkpointing,
             # Reentrant checkpointing gives wrong gradients where layers share keys and values
             # (Gemma 4 E2B and E4B, transformers 5.23): equal loss, gradients off by up to 87 %.
-            gradient_checkpointing_kwargs={"use_reentrant": False},
+            activation_checkpointing_kwargs={"use_reentrant": False},
             save_steps=config.save_every,
             save_total_limit=2,
             logging_steps=1,
