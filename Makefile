@@ -2,11 +2,13 @@
 # make demo      all four stages on a laptop, offline: runs/demo/report.html, runs/demo/answer.wav
 # make demo-full the same, with all of the demo's world and about four times the steps: runs/demo-full
 # make test      every test
+# make test-variants  the same under other conditions (threads, order, load, user...), which
+#                tests/variants.py lists; some of them: .venv/bin/python -m tests.variants ci busy
 # make attacks   a thousand hostile inputs, given to every command: how they end
+# make kill-points  kill every command before every change of its folder, and resume it
 # make lint      ruff and mypy
 # make chat      talk at once, with the small trained models that come along
 # make web       the same in the browser, with the microphone: http://127.0.0.1:7860
-# make kill-points   kill every command before every change of its folder, and resume it
 # make bench     speed, side by side with what a user would use instead
 
 PYTHON ?= python3
@@ -15,7 +17,7 @@ export HF_HUB_OFFLINE ?= 1
 # Threads that wait sleep; see data_manifests/waiting_threads.py.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: install demo demo-full test attacks kill-points lint chat web bench clean
+.PHONY: install demo demo-full test test-variants attacks kill-points lint chat web bench clean
 
 install: .venv/installed
 
@@ -32,6 +34,9 @@ demo-full: .venv/installed
 
 test: .venv/installed
 	$(BIN)/python -m pytest
+
+test-variants: .venv/installed
+	$(BIN)/python -m tests.variants
 
 attacks: .venv/installed
 	$(BIN)/python -m tests.attacks --count 1000 --out runs/attacks
@@ -60,6 +65,7 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.speechless
 	$(BIN)/python -m benchmarks.finetune
 	$(BIN)/python -m benchmarks.speech_head
+	$(BIN)/python -m benchmarks.shared_cores
 
 clean:
 	rm -rf runs/demo runs/demo-full

@@ -88,7 +88,7 @@ class FinetuneStep:
         model = get_peft_model(accept_embeddings(base), lora_config(32, 64, 0.05)).train()
         if config.gradient_checkpointing:
             model.enable_input_require_grads()
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            model.activation_checkpointing_enable({"use_reentrant": False})
         self.model = model
         trained = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(trained, lr=1e-4)

@@ -120,9 +120,12 @@ def _commands(
 
 
 def _run_command(module: str, words: list[str]) -> None:
-    sys.argv = [module, *words]  # for its provenance
-    with redirect_stdout(io.StringIO()):
-        importlib.import_module(module).main(words)
+    outer, sys.argv = sys.argv, [module, *words]  # for its provenance
+    try:
+        with redirect_stdout(io.StringIO()):
+            importlib.import_module(module).main(words)
+    finally:
+        sys.argv = outer
 
 
 if __name__ == "__main__":

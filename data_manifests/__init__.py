@@ -7,3 +7,6 @@ it:
 """
 
 import data_manifests.waiting_threads  # noqa: F401 - before torch is loaded
+from data_manifests.library_messages import silence_libraries
+
+silence_libraries()

@@ -89,7 +89,7 @@ def run_command(main: Callable[[], None]) -> None:
     permission denied) one line and 1; Ctrl-C and SIGTERM one line, and 130 or 143. Anything else
     that goes wrong keeps its traceback and exits 1.
     """
-    signal.signal(signal.SIGTERM, _raise_terminated)
+    before = signal.signal(signal.SIGTERM, _raise_terminated)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A terminal that has no ɛ must not end a command.
@@ -112,6 +112,8 @@ def run_command(main: Callable[[], None]) -> None:
         _end("terminated", 128 + signal.SIGTERM)
     except KeyboardInterrupt:
         _end("interrupted", 128 + signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _end(line: str, code: int) -> None:

@@ -64,7 +64,7 @@ class Sizes:
 
 SIZES: dict[Effort, Sizes] = {
     "check": Sizes(
-        num_questions=24, num_held_out=6, codebook_size=16, rvq_steps=4, reader_steps=4,
+        num_questions=16, num_held_out=4, codebook_size=16, rvq_steps=4, reader_steps=4,
         speechless_steps=4, speechless_width=64, speechless_depth_width=32, max_cer=100,
         finetune_steps=2, head_steps=4, head_width=64, head_dev_sentences=2,
         save_every=2,
@@ -249,7 +249,6 @@ def _run_step(step: Step) -> str:
         remove(step.out)  # cut off after it was written, before what was printed about it
     if (step.out / "config.json").exists():
         words.append("--resume")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # As on its own command line, which goes into its provenance.
     outer, sys.argv = sys.argv, [step.command, *words]
     try:

@@ -33,7 +33,7 @@ from demo.gemma_model import build_gemma
 from demo.gemma_tokenizer import train_tokenizer
 from demo.grammar import Question, all_questions, listening_sentences
 from stage1_rvq.checkpoint import model_written_aside
-from stage1_rvq.device import derive_seed, describe_machine
+from stage1_rvq.device import derive_seed, describe_machine, use_threads
 from stage3_finetune.data import TRANSCRIBE_PROMPT
 
 # Of all steps; the joint phase takes the rest.
@@ -87,14 +87,14 @@ def main(argv: list[str] | None = None) -> None:
     print(config.out / "model")
 
 
+# Two threads a process on two cores would wait for each other.
+@use_threads(1)
 def _train(rank: int, config: TrainGemmaConfig, meeting_place: str) -> None:
     """All phases, as one of the processes: the first listens, the last chats, both train jointly.
 
     With one process, it does both in turn.
     """
     is_first, is_last = rank == 0, rank == config.processes - 1
-    # Two threads a process on two cores would wait for each other.
-    torch.set_num_threads(1)
     # The last process waits long for the first.
     dist.init_process_group(
         "gloo", meeting_place, rank=rank, world_size=config.processes, timeout=timedelta(hours=12)
@@ -131,17 +131,17 @@ def _train(rank: int, config: TrainGemmaConfig, meeting_place: str) -> None:
     alignment = SpeechAlignment(gemma)
     heard = None
     if is_first:
-        # The other process waits meanwhile.
-        torch.set_num_threads(config.processes)
         # From here on the tower is what will be saved.
         _round_to_bfloat16(gemma.model.audio_tower)
-        heard = hear(gemma.model.audio_tower, clips)
-        dev_heard = hear(gemma.model.audio_tower, dev_clips)
-        dev_rows["transcription"] = [
-            rows.transcription(text, dev_heard.frames(i)) for i, text in enumerate(dev_texts)
-        ]
-        align_speech(out / "align", gemma, alignment, rows, heard, steps=steps["align"], seed=seed)
-        torch.set_num_threads(1)
+        with use_threads(config.processes):  # the other process waits meanwhile
+            heard = hear(gemma.model.audio_tower, clips)
+            dev_heard = hear(gemma.model.audio_tower, dev_clips)
+            dev_rows["transcription"] = [
+                rows.transcription(text, dev_heard.frames(i)) for i, text in enumerate(dev_texts)
+            ]
+            align_speech(
+                out / "align", gemma, alignment, rows, heard, steps=steps["align"], seed=seed
+            )
     _broadcast(alignment, source=0)
     train_decoder(
         out / "joint", gemma, rows, typed=typed, dev=dev_rows, heard=heard, alignment=alignment,

@@ -1,9 +1,11 @@
-"""Which device, which precision, which random numbers."""
+"""Which device, how many threads, which precision, which random numbers."""
 
+import contextlib
 import hashlib
 import os
 import platform
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -55,6 +57,17 @@ def pick_dtype(name: DtypeName, device: torch.device) -> torch.dtype:
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     return torch.bfloat16 if name == "bfloat16" else torch.float32
+
+
+@contextlib.contextmanager
+def use_threads(count: int) -> Iterator[None]:
+    """Let torch compute on so many threads inside a `with`, or in a function it decorates."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def describe_machine(device: torch.device, dtype: torch.dtype | str) -> dict[str, Any]:

@@ -1,23 +1,58 @@
-"""Shared by all tests: offline, few threads, tiny real models and a small corpus made once."""
+"""Shared by all tests: offline, few threads, tiny real models and a small corpus made once.
+
+Every test and every fixture begins with the same random numbers, so that their order does not
+matter; a test that leaves global state changed fails (see `global_state.py`).
+"""
 
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("MPLBACKEND", "agg")  # which gradio chooses too, when it serves a page
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from global_state import put_back, seed_random_numbers, take_snapshot
+
+import data_manifests  # noqa: F401 - before torch is loaded: its threads sleep while they wait
 
 if TYPE_CHECKING:
     from speech_head.generate import Talker
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = ROOT.parent / "shared" / "data"
+BEFORE = pytest.StashKey[dict[str, Any]]()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
+    item.stash[BEFORE] = take_snapshot()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
+    try:
+        return (yield)
+    finally:
+        left = put_back(item.stash[BEFORE])
+        if left:
+            pytest.fail("left global state changed:\n" + "\n".join(left), pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup() -> Generator[None, object, object]:
+    seed_random_numbers()
+    return (yield)
+
+
+def pytest_runtest_call() -> None:
+    seed_random_numbers()
 
 
 @pytest.fixture(scope="session")

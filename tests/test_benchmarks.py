@@ -1,15 +1,17 @@
 """Benchmarks run, and compare what they say they compare; how fast is for a quiet machine."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from allocation import allocate
 from conftest import run
 from torch import Tensor, nn
 
-from benchmarks import finetune, rvq, speechless, stage1
+from benchmarks import finetune, rvq, shared_cores, speechless, stage1, synthetic_frames, timing
 from benchmarks.equal_size import (
     SHAPES,
     build_model,
@@ -104,10 +106,6 @@ def test_flattened_utterances_hold_every_code_in_order() -> None:
     assert (labels_L != -100).sum() == 3 * SMALL.num_codebooks + 1
 
 
-def allocate(num_bytes: int) -> None:
-    torch.ones(num_bytes, dtype=torch.uint8)
-
-
 def test_peak_memory_is_the_function_s_own() -> None:
     here = torch.ones(400_000_000, dtype=torch.uint8)
     peak = measure_peak(allocate, 200_000_000, device=torch.device("cpu"))
@@ -116,7 +114,9 @@ def test_peak_memory_is_the_function_s_own() -> None:
     assert 200_000_000 <= peak < len(here)
 
 
-def test_command_prints_a_row_for_each_system() -> None:
+def test_command_prints_a_row_for_each_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    for size in ("MATRIX_SIZE", "MATMUL_SIZE"):
+        monkeypatch.setattr(timing, size, 64)  # the machine's best is nobody's concern here
     text = run(
         speechless.main, "--size", "small", "--batch-sizes", 1, 2, "--num-frames", 2,
         "--rounds", 1, "--training-utterances", 2, "--training-frames", 3, "--no-memory",
@@ -128,7 +128,16 @@ def test_command_prints_a_row_for_each_system() -> None:
         assert f"\n{way}" in text
 
 
-def test_finetune_prints_both_recipes() -> None:
+@pytest.fixture(scope="module")
+def finetune_step() -> finetune.FinetuneStep:
+    config = finetune.BenchmarkConfig(batch_size=1, seconds=0.5, device="cpu")
+    return finetune.FinetuneStep(config, torch.device("cpu"))
+
+
+def test_finetune_prints_both_recipes(
+    finetune_step: finetune.FinetuneStep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finetune, "FinetuneStep", lambda config, device: finetune_step)
     words = ("--batch-size", 1, "--seconds", 0.5, "--rounds", 1, "--no-memory", "--device", "cpu")
     text = run(finetune.main, *words)
     assert [line.split()[0] for line in text.splitlines()] == [
@@ -136,14 +145,34 @@ def test_finetune_prints_both_recipes() -> None:
     ]  # fmt: skip
 
 
-def test_a_finetune_step_hears_its_speech_in_both_forms() -> None:
-    config = finetune.BenchmarkConfig(batch_size=1, seconds=0.5, device="cpu")
-    step = finetune.FinetuneStep(config, torch.device("cpu"))
+def test_a_finetune_step_hears_its_speech_in_both_forms(
+    finetune_step: finetune.FinetuneStep,
+) -> None:
+    step = finetune_step
     num_slots = int((step.labels_BS == finetune.NO_LABEL).sum())
     assert step.from_codes()[0].shape == (1, num_slots, 256)
     assert step.from_recordings()[0].shape[-1] == 128
     losses = [step("codes") for _ in range(4)]
     assert losses[-1] < losses[0] and step("recordings") > 0
+
+
+def test_steps_are_timed_alone_and_beside_busy_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = shared_cores.measure_steps(seconds=10.0, max_steps=2)
+    assert len(seconds) == 2 and min(seconds) > 0
+    assert len(shared_cores.measure_steps(seconds=1e-6, max_steps=2)) == 1
+
+    # One of the four processes is a real one.
+    others = iter((0.5, 0.01, 0.02))
+    measure = shared_cores._measure_in_process
+
+    def first_of_four(first: str, config: shared_cores.BenchmarkConfig) -> float:
+        return next(others, 0) or measure(first, config)
+
+    monkeypatch.setattr(shared_cores, "_measure_in_process", first_of_four)
+    monkeypatch.setattr(shared_cores, "busy_cores", contextlib.nullcontext)
+    rows = run(shared_cores.main, "--seconds", 1e-6, "--max-steps", 1).splitlines()
+    assert [row.split(",")[0].split()[0] for row in rows[2:]] == ["spinning", "sleeping"]
+    assert all(row.endswith("x") for row in rows[2:])
 
 
 def test_quality_is_of_frames_that_were_not_trained_on() -> None:
@@ -155,7 +184,10 @@ def test_quality_is_of_frames_that_were_not_trained_on() -> None:
     assert exact.errors[0] < 1e-6 and exact.used == 1 and exact.entropy == pytest.approx(1)
 
 
-def test_quality_of_several_sets_in_one_table(capsys: pytest.CaptureFixture[str]) -> None:
+def test_quality_of_several_sets_in_one_table(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(synthetic_frames, "DIM", 64)  # of 1024, k-means' directions take long
     words = ("--quality", "--codebook-size", 16, "--num-sets", 2, "--steps", 1)
     with pytest.raises(InputError, match="faiss"):  # not installed, or too few frames for it
         rvq.main([str(word) for word in words])

@@ -2,12 +2,15 @@
 docstring."""
 
 import importlib
+import json
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 from conftest import ROOT
+from run_lines import MARK
 
 from data_manifests.errors import InputError
 
@@ -86,6 +89,33 @@ def test_every_command_that_writes_a_folder_can_resume(command, capsys):
     with pytest.raises(SystemExit):
         module.main(["--help"])
     assert "--resume" in capsys.readouterr().out
+
+
+def test_loading_and_help_write_nothing_to_stderr(tmp_path):
+    """Through a real process: libraries talk while they are loaded."""
+    lines = tmp_path / "lines.json"
+    lines.write_text(json.dumps([[command, "--help"] for command in COMMANDS]))
+    process = subprocess.run(
+        [sys.executable, str(ROOT / "tests" / "run_lines.py"), str(lines)],
+        cwd=tmp_path, capture_output=True, encoding="utf-8", check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert process.stderr.splitlines() == [f"{MARK} {command}" for command in COMMANDS]
+    assert process.stdout.count("--help") >= len(COMMANDS)
+
+
+def test_threads_that_wait_sleep_in_a_command_started_by_hand():
+    """As OpenMP itself says when torch loads it; by torch alone it spins 300,000 times."""
+    environment = {**os.environ, "OMP_DISPLAY_ENV": "verbose"}
+    environment.pop("OMP_WAIT_POLICY", None)
+    process = subprocess.run(
+        [sys.executable, "-c", "import stage1_rvq.device"],
+        cwd=ROOT, capture_output=True, text=True, check=True, env=environment,
+    )  # fmt: skip
+    said = dict(re.findall(r"(OMP_WAIT_POLICY|GOMP_SPINCOUNT) = '(\w+)'", process.stderr))
+    if "GOMP_SPINCOUNT" not in said:
+        pytest.skip("another OpenMP than GNU's")
+    assert said == {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 
 
 def test_a_mistake_is_one_line_and_exit_code_2(tmp_path):

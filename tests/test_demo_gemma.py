@@ -12,7 +12,7 @@ import torch
 from conftest import run
 from transformers import Gemma4ForConditionalGeneration
 
-from demo import evaluate_gemma, train_gemma
+from demo import decoder, ear, evaluate_gemma, train_gemma
 from demo.chat_rows import RowMaker, TypedDialogues
 from demo.clips import LengthBatches
 from demo.gemma_model import build_gemma, tower_frames
@@ -149,7 +149,17 @@ TINY = ("--steps", 26, "--num-clips", 40, "--num-dev", 2, "--processes", 1, "--s
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def small_steps():
+    """A quarter of the speech and of the questions in every step."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ear, "SECONDS_PER_STEP", 12.0)
+        patch.setattr(decoder, "SPEECH_SECONDS_PER_STEP", 11.0)
+        patch.setattr(decoder, "TYPED_QUESTIONS_PER_STEP", 16)
+        yield
+
+
+@pytest.fixture(scope="module")
+def trained(small_steps, tmp_path_factory):
     out = tmp_path_factory.mktemp("gemma") / "run"
     run(train_gemma.main, "--out", out, *TINY)
     return out
@@ -193,7 +203,7 @@ def test_impossible_settings_are_refused_in_one_line(words, tmp_path):
 
 def test_the_shipped_gemma_hears_and_chats(tmp_path):
     # Loose bounds for few questions; the measured figures are in demo/weights/README.md.
-    run(evaluate_gemma.main, "--num-questions", 24, "--out", tmp_path / "test")
+    run(evaluate_gemma.main, "--num-questions", 12, "--out", tmp_path / "test")
     metrics = json.loads((tmp_path / "test" / "metrics.json").read_text())
     assert metrics["wer_training_voices"] < 0.1 and metrics["wer_held_out_voices"] < 0.12
     assert metrics["wer_mimi_round_trip"] < metrics["wer_mimi_voices"] + 0.1

@@ -13,6 +13,8 @@ from transformers import MimiModel
 pytest.importorskip("espeakng_loader", reason="the demo speaks through espeak-ng")
 pytest.importorskip("pystoi", reason="the codec is judged by STOI")
 
+from conftest import run
+
 from data_manifests.errors import InputError
 from demo import evaluate_mimi, mimi_speech, train_mimi
 from demo.mimi_losses import LatentProbes, SpectralLoss
@@ -20,7 +22,6 @@ from demo.mimi_model import build_mimi, copy_mimi, save_mimi
 from demo.mimi_quantizer import CodebookTrainer
 from demo.train_mimi import TrainMimiConfig
 from speech_head.mimi import Mimi, load_mimi
-from tests.conftest import run
 
 # N samples (24,000 per second), D latent width, F Mimi frames, K codebooks, V vectors
 

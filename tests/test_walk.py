@@ -1,24 +1,47 @@
-"""The README's walk, line by line, on the real Common Voice recordings, with tiny models.
+"""The README's walk, line by line, on real Common Voice recordings, with tiny models; and what it
+writes to stderr.
 
-Only what a laptop test must change is changed: where the corpus and the models are, the number of
-steps, the number of codes (a random tower's 0.2 h of frames are few), and the models' width.
+Only what a laptop test must change is changed: where the corpus and the models are, how much of the
+corpus there is, the number of steps and questions, the number of codes (a random tower's frames are
+few), and the models' width.
 """
 
-import importlib
 import json
 import os
 import re
 import shlex
+import subprocess
+import sys
 from itertools import pairwise
 
 import numpy as np
 import pyarrow.parquet
+import pytest
 import soundfile
-from conftest import ROOT, run
+from conftest import ROOT
+from run_lines import MARK
 
-STEPS = "4"
+STEPS = "3"
 # The walk's full-size settings that a few steps on two cores cannot carry.
-SMALLER = {"--codebook-size": "64", "--save-every": "2", "--steps": STEPS, "--width": "64"}
+SMALLER = {
+    "--codebook-size": "32", "--steps": STEPS, "--width": "64",
+    "--num-questions": "12", "--num-held-out": "4",
+}  # fmt: skip
+NUM_ROWS = 40
+
+# All that a command that succeeds may write to stderr, beside progress bars.
+KNOWN_LINES = {
+    "a corpus's size before and after the split": r"(corpus|common_voice) .*",
+    "how recordings were split": r"splits made here, disjoint by .*",
+    "what was left out": r"\d+ left out, listed in dropped\.jsonl",
+    "spoken text": r"\d+ (sentences|dialogues) spoken, \d+ dropped",
+    "memory of a training": r"memory planned:|  (weights|adapter|gradients|optimizer|activations"
+    r"|logits|total) +[\d.]+ GiB",
+    "memory that it took": r"[\d,]+ rows, [\d,]+ weights; memory: .*",
+    "size of a cache": r"states of [\d,]+ tokens, [\d.]+ kB each: [\d.]+ GB",
+    "speed of speech": r"first sound after [\d.]+ s, .*",
+}
+PROGRESS = r".*(\d+%\||: \d+ ?[a-z ]*\[\d+:\d+).*"
 
 
 def walk():
@@ -28,23 +51,61 @@ def walk():
     return [line for line in block.splitlines() if line.startswith("python -m ")]
 
 
-def test_the_walk_on_real_recordings(real_data, tiny_models, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CV", str(real_data / "common_voice_tw"))
-    monkeypatch.setenv("GEMMA", str(tiny_models / "gemma"))
-    monkeypatch.setenv("MIMI", str(tiny_models / "mimi"))
-    lines = walk()
+def common_voice_of(rows, source, folder):
+    """A Common Voice folder with the first so many rows of each table, its clips linked."""
+    folder.mkdir()
+    (folder / "clips").symlink_to(source / "clips")
+    for table in source.glob("*.tsv"):
+        lines = table.read_text(encoding="utf-8").split("\n")
+        if table.name != "clip_durations.tsv":
+            lines = lines[: 1 + rows]
+        (folder / table.name).write_text("\n".join(lines), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def walked(real_data, tiny_models, tmp_path_factory):
+    """The folder in which the walk was walked; its stderr is in `stderr.txt`."""
+    folder = tmp_path_factory.mktemp("walk")
+    corpus = common_voice_of(NUM_ROWS, real_data / "common_voice_tw", folder / "tw")
+    models = {"GEMMA": str(tiny_models / "gemma"), "MIMI": str(tiny_models / "mimi")}
+    names = {"CV": str(corpus), **models}
+    lines = []
+    for line in walk():
+        words = [re.sub(r"\$(\w+)", lambda found: names[found[1]], w) for w in shlex.split(line)]
+        lines.append([SMALLER.get(before, word) for before, word in pairwise(words)][1:])
     assert len(lines) > 15
-    for line in lines:
-        words = shlex.split(os.path.expandvars(line.removeprefix("python -m ")))
-        command, *words = [SMALLER.get(before, word) for before, word in pairwise(["", *words])]
-        run(importlib.import_module(command).main, *words)
+    (folder / "lines.json").write_text(json.dumps(lines), encoding="utf-8")
+    process = subprocess.run(
+        [sys.executable, str(ROOT / "tests" / "run_lines.py"), "lines.json"],
+        cwd=folder, capture_output=True, encoding="utf-8",
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr[-3000:]
+    assert process.stderr.count(MARK) == len(lines)
+    (folder / "stderr.txt").write_text(process.stderr, encoding="utf-8")
+    return folder
+
+
+def test_the_walk_on_real_recordings(walked):
     counts = [
         len(pyarrow.parquet.read_table(path))
-        for path in sorted((tmp_path / "data" / "cv-codes").glob("*/codes_*.parquet"))
+        for path in sorted((walked / "data" / "cv-codes").glob("*/codes_*.parquet"))
     ]
-    assert sum(counts) > 190  # train and test of 221
-    metrics = json.loads((tmp_path / "runs" / "rvq-test" / "metrics.json").read_text())
+    assert sum(counts) > 45  # train and test of 56
+    metrics = json.loads((walked / "runs" / "rvq-test" / "metrics.json").read_text())
     assert 0 < metrics["reconstruction"]["8"]["relative_error"] < 1
-    samples, rate = soundfile.read(tmp_path / "runs" / "answer.wav")
+    samples, rate = soundfile.read(walked / "runs" / "answer.wav")
     assert rate == 24_000 and len(samples) > 0 and np.isfinite(samples).all()
+
+
+def test_stderr_holds_only_what_is_the_user_s(walked):
+    command, foreign = "", []
+    known = re.compile("|".join(f"({form})" for form in [*KNOWN_LINES.values(), PROGRESS]))
+    for line in re.split(r"[\r\n]", (walked / "stderr.txt").read_text(encoding="utf-8")):
+        text = re.sub(r"\x1b\[[A-Z]", "", line)  # a bar below another moves the cursor up
+        if text.startswith(MARK):
+            command = text.removeprefix(MARK)
+        elif text.strip() and not known.fullmatch(text):
+            foreign.append(f"{command}: {text}")
+    assert not foreign, "\n".join(foreign)

@@ -1,0 +1,147 @@
+"""A training step of the reader alone, and beside a program that keeps every core busy.
+
+    python -m benchmarks.shared_cores
+
+Between two parallel loops OpenMP's threads wait for the next: torch lets them spin for a while,
+which holds a core, and this project lets them sleep (`data_manifests/waiting_threads.py`). Both are
+measured, each in a process of its own, as the threads' ways are settled when torch is loaded. The
+step is that of `make demo`: 16 utterances, LSTMs 128 wide. The other program multiplies matrices on
+all cores, as torch does by itself.
+"""
+
+# B utterances, T frames (25 per second), U units of a text
+
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+from torch.nn.utils import clip_grad_norm_
+
+from data_manifests.config import parse_config, run_command
+from data_manifests.setting_types import PositiveFloat, PositiveInt
+from stage1_rvq.reader import BLANK_ID, CTCReader, ReaderConfig
+
+ROOT = Path(__file__).resolve().parents[1]
+# `make demo`: embeddings 160 wide, 128 units, 16 utterances of about 2.5 s and 25 units.
+SHAPE = ReaderConfig(dim=160, num_units=128, width=128)
+NUM_UTTERANCES, NUM_FRAMES, NUM_TEXT_UNITS = 16, 64, 25
+WARMUP_STEPS = 3
+# torch loaded before any of our packages waits in its own way.
+WAYS = {"spinning, as torch by itself": "import torch", "sleeping, as here": ""}
+MEASURE = """
+{first}
+import json, sys
+from benchmarks.shared_cores import measure_steps
+print(json.dumps(measure_steps(seconds=float(sys.argv[1]), max_steps=int(sys.argv[2]))))
+"""
+KEEP_BUSY = """
+import os
+import torch
+parent, square = os.getppid(), torch.randn(1024, 1024)
+print("busy", flush=True)
+while os.getppid() == parent:
+    square @ square
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig:
+    """Time a step of the reader on quiet and on busy cores, with threads that spin or sleep."""
+
+    seconds: PositiveFloat = 20.0
+    """each of the four is measured for so long at most"""
+    max_steps: PositiveInt = 300
+    """and for so many steps"""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure; prints a row for each way of waiting."""
+    config = parse_config(BenchmarkConfig, argv)
+    print(
+        f"reader step, {NUM_UTTERANCES} x {NUM_FRAMES} frames, {torch.get_num_threads()} threads\n"
+        f"{'threads that wait':<32}{'alone':>10}{'beside another':>18}{'ratio':>9}"
+    )
+    for way, first in WAYS.items():
+        alone_s = _measure_in_process(first, config)
+        with busy_cores():
+            beside_s = _measure_in_process(first, config)
+        print(
+            f"{way:<32}{1000 * alone_s:>7.1f} ms{1000 * beside_s:>15.1f} ms"
+            f"{beside_s / alone_s:>8.1f}x",
+            flush=True,
+        )
+
+
+def measure_steps(*, seconds: float, max_steps: int) -> list[float]:
+    """Seconds of each step of a training, warmed up.
+
+    Args:
+        seconds: no step begins after so many.
+        max_steps: at most.
+    """
+    torch.manual_seed(0)
+    reader = CTCReader(SHAPE).train()
+    optimizer = torch.optim.AdamW(reader.parameters(), lr=1e-3, weight_decay=0.01)
+    frames_BTD = torch.randn(NUM_UTTERANCES, NUM_FRAMES, SHAPE.dim)
+    lengths_B = torch.full((NUM_UTTERANCES,), NUM_FRAMES)
+    targets_BU = torch.randint(BLANK_ID + 1, SHAPE.num_units, (NUM_UTTERANCES, NUM_TEXT_UNITS))
+    target_lengths_B = torch.full((NUM_UTTERANCES,), NUM_TEXT_UNITS)
+
+    def step() -> float:
+        started = time.perf_counter()
+        log_probs_TBV = reader(frames_BTD, lengths_B).transpose(0, 1)
+        loss = F.ctc_loss(log_probs_TBV, targets_BU, lengths_B, target_lengths_B, blank=BLANK_ID)
+        loss.backward()
+        clip_grad_norm_(reader.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        return time.perf_counter() - started
+
+    for _ in range(WARMUP_STEPS):
+        step()
+    end = time.perf_counter() + seconds
+    taken = [step()]
+    while len(taken) < max_steps and time.perf_counter() < end:
+        taken.append(step())
+    return taken
+
+
+@contextlib.contextmanager
+def busy_cores() -> Iterator[None]:
+    """Another process multiplies matrices on every core meanwhile."""
+    with subprocess.Popen(
+        [sys.executable, "-c", KEEP_BUSY], env=_own_environment(), stdout=subprocess.PIPE
+    ) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline() == b"busy\n"
+            yield
+        finally:
+            process.kill()
+
+
+def _measure_in_process(first: str, config: BenchmarkConfig) -> float:
+    """Median seconds of a step, in a process that begins with the statement `first`."""
+    words = [str(config.seconds), str(config.max_steps)]
+    process = subprocess.run(
+        [sys.executable, "-c", MEASURE.format(first=first), *words],
+        cwd=ROOT, env=_own_environment(), stdout=subprocess.PIPE, text=True, check=True,
+    )  # fmt: skip
+    return statistics.median(json.loads(process.stdout))
+
+
+def _own_environment() -> dict[str, str]:
+    """Ours, as it was before this process settled how its own threads wait."""
+    return {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,33 @@
+"""Run command lines one after the other in one process, and mark on stderr where each begins.
+
+    python tests/run_lines.py lines.json      [["stage1_rvq.embed", "--out", "runs/x"], ...]
+
+Each ends as in a process of its own (`run_command`), and the first that fails ends this one.
+Libraries are loaded once, so that a walk of twenty commands takes a fraction of twenty processes'
+time.
+"""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+MARK = "####"
+
+
+def main() -> None:
+    from data_manifests.config import run_command
+
+    for command, *words in json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")):
+        print(f"{MARK} {command}", file=sys.stderr, flush=True)
+        # As on its own command line, which goes into its provenance.
+        sys.argv[1:] = words
+        try:
+            run_command(importlib.import_module(command).main)
+        except SystemExit as ended:
+            if ended.code:  # 0 after --help
+                raise
+
+
+if __name__ == "__main__":
+    main()
