@@ -100,7 +100,8 @@ def list_checkpoints(run: Path) -> list[Path]:
     folder = run / "checkpoints"
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if re.fullmatch(r"step_\d{6,}", path.name))
+    found = (path for path in folder.iterdir() if re.fullmatch(r"step_\d{6,}", path.name))
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step_")))
 
 
 def resume_from_latest(

@@ -116,7 +116,7 @@ class Conversation:
 
     def typed_turn(self, text: str) -> Turn:
         """A typed question; InputError as `typed_question`."""
-        return Turn("user", typed_question(text, self.tokenizer))
+        return Turn("user", typed_question(text))
 
     def spoken_turn(self, audio: Path) -> Turn:
         """A recorded question; InputError where the file is unusable or too long."""

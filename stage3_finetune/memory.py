@@ -24,7 +24,7 @@ from transformers import AutoConfig, Gemma4Config, Gemma4ForConditionalGeneratio
 from stage1_rvq.gemma import ATTENTION
 from stage1_rvq.pretrained import one_line_errors
 from stage1_rvq.weight_quantization import NOT_QUANTIZED, QuantizeName
-from stage3_finetune.model import lora_config, without_deprecations
+from stage3_finetune.model import lora_config
 
 GIB = 2**30
 FLOAT32_BYTES = 4
@@ -115,9 +115,8 @@ def plan_memory(
         base = Gemma4ForConditionalGeneration._from_config(
             config, dtype=dtype, attn_implementation=ATTENTION
         )
-    with without_deprecations():
-        adapter = lora_config(rank, rank, 0.0, train_embed_audio=train_embed_audio)
-        model = get_peft_model(base, adapter)
+    adapter = lora_config(rank, rank, 0.0, train_embed_audio=train_embed_audio)
+    model = get_peft_model(base, adapter)
     num_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     quantized = {
         id(module.weight)

@@ -5,9 +5,6 @@ model, tokenizer = load_finetuned("google/gemma-4-E4B-it", Path("runs/finetune")
 
 # B utterances, T frames (25 per second), D embedding width (1024)
 
-import contextlib
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,15 +91,6 @@ def lora_config(
     )  # fmt: skip
 
 
-@contextlib.contextmanager
-def without_deprecations() -> Iterator[None]:
-    """peft 0.21 puts an adapter around a model by names that transformers 5.23 warns of: nothing
-    that who runs a command could change."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        yield
-
-
 def load_finetuned(
     gemma: str,
     finetune: Path | None,
@@ -136,8 +124,7 @@ def load_finetuned(
     if finetune is not None:
         adapter = finetune / "adapter"
         config = read_adapter_config(adapter)
-        with without_deprecations():
-            model = get_peft_model(model, config)
+        model = get_peft_model(model, config)
         try:
             tensors = read_adapter_tensors(adapter, model)
         except InputError as error:

@@ -16,6 +16,7 @@ from data_manifests.audio import audio_info
 from data_manifests.errors import InputError
 from data_manifests.twi_text import normalize_for_training
 from stage3_finetune.dialogue import Turn, encode_prompt
+from stage3_finetune.template_marks import refuse_template_marks
 
 # About four minutes read aloud, as long as the longest recording, nearly.
 MAX_TYPED_CHARACTERS = 4000
@@ -26,7 +27,7 @@ MAX_RECORDING_S = 300.0
 MAX_PROMPT_TOKENS = 8192
 
 
-def typed_question(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
+def typed_question(text: str) -> str:
     """A typed question as Gemma is asked it: spelled in one way (`normalize_for_training`).
 
     Raises:
@@ -45,16 +46,8 @@ def typed_question(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
     question = normalize_for_training(text)
     if not question:
         raise InputError("nothing was asked")
-    marks = [token for token in tokenizer.tokenize(question) if is_mark(token, tokenizer)]
-    if marks:
-        raise InputError(f"{marks[0]} is a mark of Gemma's chat template: leave it out")
+    refuse_template_marks("user", question)
     return question
-
-
-def is_mark(token: str, tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether a token is one that the chat template puts between turns or around speech."""
-    is_framed = token.startswith("<|") or token.endswith("|>")
-    return is_framed or token in tokenizer.all_special_tokens
 
 
 def refuse_long_recording(path: Path) -> None:

@@ -50,7 +50,6 @@ from stage3_finetune.model import (
     lora_config,
     read_adapter_config,
     read_adapter_tensors,
-    without_deprecations,
 )
 
 if TYPE_CHECKING:
@@ -196,57 +195,56 @@ def build_trainer(
     def collate_rows(batch: list[dict[str, int]]) -> dict[str, Tensor]:
         return collate([rows[item["row"]] for item in batch], pad_id)
 
-    with without_deprecations():
-        trainer = SpeechTrainer(
-            model=model,
-            args=SFTConfig(
-                # Absolute: transformers would take a "~" in it for the user's home.
-                output_dir=str(config.out.absolute() / "checkpoints"),
-                max_steps=config.steps,
-                per_device_train_batch_size=config.batch_size,
-                gradient_accumulation_steps=config.accumulate,
-                learning_rate=config.learning_rate,
-                lr_scheduler_type="cosine",
-                warmup_steps=config.warmup_steps,
-                max_grad_norm=1.0,
-                bf16=dtype == torch.bfloat16,
-                use_cpu=device.type == "cpu",
-                activation_checkpointing=config.gradient_checkpointing,
-                # Reentrant checkpointing gives wrong gradients where layers share keys and values
-                # (Gemma 4 E2B and E4B, transformers 5.23): equal loss, gradients off by up to 87 %.
-                activation_checkpointing_kwargs={"use_reentrant": False},
-                save_steps=config.save_every,
-                # Old checkpoints are deleted by SpeechTrainer: transformers would leave a half one
-                # under its name, and ignore that it cannot be deleted.
-                save_total_limit=None,
-                logging_steps=1,
-                logging_strategy="steps",
-                # transformers would log a NaN loss as the mean of those before it, and train on.
-                logging_nan_inf_filter=False,
-                report_to=[],
-                # Its progress bar writes every number to stdout, and stays open where training ends
-                # with an error, whose line would follow on it. LogSteps has another.
-                disable_tqdm=True,
-                seed=config.seed,
-                data_seed=config.seed,
-                # Rows are encoded and labelled by us; trl must not touch, cut or pack them.
-                remove_unused_columns=False,
-                dataset_kwargs={"skip_prepare_dataset": True},
-                max_length=None,
-                packing=False,
-                dataloader_pin_memory=device.type == "cuda",
-            ),
-            # trl wants a table; ours holds row numbers, and rows are encoded when they are batched.
-            train_dataset=Dataset.from_dict({"row": range(len(rows))}),
-            data_collator=collate_rows,
-            processing_class=tokenizer,
-            peft_config=lora_config(
-                config.lora_rank,
-                config.lora_alpha,
-                config.lora_dropout,
-                train_embed_audio=config.train_embed_audio,
-            ),
-        )
+    trainer = SpeechTrainer(
+        model=model,
+        args=SFTConfig(
+            # Absolute: transformers would take a "~" in it for the user's home.
+            output_dir=str(config.out.absolute() / "checkpoints"),
+            max_steps=config.steps,
+            per_device_train_batch_size=config.batch_size,
+            gradient_accumulation_steps=config.accumulate,
+            learning_rate=config.learning_rate,
+            lr_scheduler_type="cosine",
+            warmup_steps=config.warmup_steps,
+            max_grad_norm=1.0,
+            bf16=dtype == torch.bfloat16,
+            use_cpu=device.type == "cpu",
+            activation_checkpointing=config.gradient_checkpointing,
+            # Reentrant checkpointing gives wrong gradients where layers share keys and values
+            # (Gemma 4 E2B and E4B, transformers 5.23): equal loss, gradients off by up to 87 %.
+            activation_checkpointing_kwargs={"use_reentrant": False},
+            save_steps=config.save_every,
+            # Old checkpoints are deleted by SpeechTrainer: transformers would leave a half one
+            # under its name, and ignore that it cannot be deleted.
+            save_total_limit=None,
+            logging_steps=1,
+            logging_strategy="steps",
+            # transformers would log a NaN loss as the mean of those before it, and train on.
+            logging_nan_inf_filter=False,
+            report_to=[],
+            # Its progress bar writes every number to stdout, and stays open where training ends
+            # with an error, whose line would follow on it. LogSteps has another.
+            disable_tqdm=True,
+            seed=config.seed,
+            data_seed=config.seed,
+            # Rows are encoded and labelled by us; trl must not touch, cut or pack them.
+            remove_unused_columns=False,
+            dataset_kwargs={"skip_prepare_dataset": True},
+            max_length=None,
+            packing=False,
+            dataloader_pin_memory=device.type == "cuda",
+        ),
+        # trl wants a table; ours holds row numbers, and rows are encoded when they are batched.
+        train_dataset=Dataset.from_dict({"row": range(len(rows))}),
+        data_collator=collate_rows,
+        processing_class=tokenizer,
+        peft_config=lora_config(
+            config.lora_rank,
+            config.lora_alpha,
+            config.lora_dropout,
+            train_embed_audio=config.train_embed_audio,
+        ),
+    )
     trainer.remove_callback(PrinterCallback)  # what transformers has in place of its progress bar
     return trainer
 

@@ -116,7 +116,7 @@ def test_seed_decides_what_is_heard(head_world, tmp_path):
         (("--text", "\udce9"), "must be Unicode text"),
         (("--prompt", ""), "nothing was asked"),
         (("--prompt", "a" * 100_000), "has 100,000 characters, at most 4,000"),
-        (("--prompt", "Wo <|audio|> ho te sɛn?"), r"<\|audio\|> is a mark of Gemma's chat"),
+        (("--prompt", "Wo <|audio|> ho te sɛn?"), r"holds '<\|audio\|>', a mark of Gemma's chat"),
         (("--audio", "nowhere.wav"), "no such audio file"),
         (("--text", "Me.", "--prompt", "Wo?"), "give one of"),
         (("--text", "Me.", "--temperature", -1), "--temperature"),
