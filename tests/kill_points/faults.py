@@ -164,9 +164,7 @@ def _below_a_file(fault: Fault) -> tuple[Verdict, str]:
 
 def _read_only(fault: Fault) -> tuple[Verdict, str]:
     line, inputs = fault.reference.line, fault.reference.inputs
-    ended = run_child(
-        fault.folder, line.command, line.begin(inputs), name="refused", prepare=_become_nobody
-    )
+    ended = _run_without_rights(fault, fault.folder / "case", line.begin(inputs))
     if refusal := _judge_refusal(fault, ended):
         return refusal
     left = sorted(path.name for path in (fault.folder / "case").iterdir())
@@ -177,9 +175,7 @@ def _not_mine(fault: Fault) -> tuple[Verdict, str]:
     """Begun by somebody, resumed by somebody else, who may not write there; then by the first."""
     line, inputs = fault.reference.line, fault.reference.inputs
     run_child(fault.folder, line.command, line.begin(inputs), act=_kill(fault), name="killed")
-    ended = run_child(
-        fault.folder, line.command, line.go_on(inputs), name="refused", prepare=_become_nobody
-    )
+    ended = _run_without_rights(fault, fault.folder / "case" / line.out, line.go_on(inputs))
     return _judge_refusal(fault, ended) or _resume(fault)
 
 
@@ -292,10 +288,19 @@ def _limit_files(num_bytes: int) -> Callable[[], None]:
     return limit
 
 
-def _become_nobody() -> None:
-    """Root may write anywhere; nobody may not."""
-    if os.getuid() == 0:
-        nobody = pwd.getpwnam("nobody")
-        os.setgroups([])
-        os.setgid(nobody.pw_gid)
-        os.setuid(nobody.pw_uid)
+def _run_without_rights(fault: Fault, folder: Path, words: list[str]) -> Ended:
+    """Run the line where it may not write to a folder: as nobody, since root may write anywhere."""
+
+    def become_nobody() -> None:
+        if os.getuid() == 0:
+            nobody = pwd.getpwnam("nobody")
+            os.setgroups([])
+            os.setgid(nobody.pw_gid)
+            os.setuid(nobody.pw_uid)
+
+    folder.chmod(0o555)
+    try:
+        command = fault.reference.line.command
+        return run_child(fault.folder, command, words, name="refused", prepare=become_nobody)
+    finally:
+        folder.chmod(0o755)
