@@ -19,6 +19,7 @@ status` is not what it was before.
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -144,6 +145,8 @@ def _run_and_show(
         for text in process.stdout:
             print(text, end="", flush=True)
             closing = text.strip(" =\n") or closing
+    if process.returncode < 0:
+        closing = f"ended by {signal.Signals(-process.returncode).name} after: {closing}"
     return process.returncode, closing
 
 
