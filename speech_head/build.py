@@ -40,9 +40,11 @@ def build_head(
         cursor_shape: further ones, that the parallel head does not have.
 
     Raises:
-        InputError: there are no states in the folder, and it is to read states.
+        InputError: there is no utterance in the folder, or no states, and it is to read states.
     """
     fmt = states.format
+    if not states.utterances:
+        raise InputError(f"--states {states.folder}: no utterance in it")
     reads = "states" if architecture == "parallel" else cursor_shape.get("reads")
     if not fmt.layers and reads != "embedding":
         raise InputError("--states has no states (--no-states): train with --reads embedding")

@@ -151,7 +151,9 @@ INPUTS = (
                ("config.json", "model.safetensors")),
     ), is_sealed=False),
     Input("asr", (
-        Reader("speech_head.evaluate", (*JUDGE_HEAD, "--asr", "{input}"), ("*",)),
+        # Its added tokens stand in tokenizer_config.json too, which is what is read.
+        Reader("speech_head.evaluate", (*JUDGE_HEAD, "--asr", "{input}"),
+               ("[!a]*.json", "model.safetensors")),
     ), is_sealed=False),
     Input("voices", (
         Reader("speech_head.evaluate", (*JUDGE_HEAD, *READER, "--speaker-model", "{input}"),
