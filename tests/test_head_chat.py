@@ -64,8 +64,8 @@ def test_slips_are_told_in_a_line_and_the_chat_goes_on(talk, tmp_path, monkeypat
     soundfile.write(tmp_path / "hours.flac", np.zeros(8000 * 301), 8000)
     slips = {
         "ɛ" * 3000 + "?" * 2000: "the question has 5,000 characters, at most 4,000",
-        "Wo <|audio|> ho?": "<|audio|> is a mark",
-        "<bos>": "<bos> is a mark",
+        "Wo <|audio|> ho?": "holds '<|audio|>', a mark",
+        "<bos>": "holds '<bos>', a mark",
         "caf\udce9": "not text in UTF-8",
         "\0": "nothing was asked",
         str(tmp_path / "pipe"): "not a file, so no recording",

@@ -178,7 +178,7 @@ def test_names_of_sounds_and_files_cannot_be_guessed(quick_chat, corpus, tmp_pat
     [
         ("  ", "nothing was asked"),
         ("a" * 100_000, "at most 4,000"),
-        ("Wo <|audio|> ho?", "is a mark"),
+        ("Wo <|audio|> ho?", "a mark of Gemma"),
         (b"no sound", "the recording: not readable as audio"),
         (np.full(8000 * 301, 0.1), "the recording: lasts 301 s, at most 300 s"),
         (np.zeros(8000), "the recording: silent"),

@@ -270,7 +270,7 @@ def test_no_slip_ends_a_conversation(tiny_models, corpus, tmp_path, monkeypatch,
     os.mkfifo(tmp_path / "pipe")
     slips = {
         "a" * 5000: "the question has 5,000 characters, at most 4,000",
-        "Wo <|audio|> ho?": "<|audio|> is a mark",
+        "Wo <|audio|> ho?": "holds '<|audio|>', a mark",
         "caf\udce9": "not text in UTF-8",
         "\0": "nothing was asked",
         f"/audio {tmp_path / 'hours.flac'}": "lasts 301 s, at most 300 s",
