@@ -31,7 +31,7 @@ class EventFile:
     def __init__(self, run: Path, *, first_step: int) -> None:
         """
         Args:
-            run: the run's output folder.
+            run: the run's output folder; made where it is not there.
             first_step: entries of older files from this step on are no longer shown.
 
         Raises:
@@ -41,6 +41,7 @@ class EventFile:
         name = f"events.out.tfevents.{int(began_s):010d}.{socket.gethostname()}.{os.getpid()}"
         self.path = run / name
         with write_errors(self.path):
+            run.mkdir(parents=True, exist_ok=True)
             # Unbuffered: what the disk refuses is not tried again when the file is closed.
             self._file = self.path.open("ab", buffering=0)
             self._records = RecordWriter(self._file)

@@ -16,8 +16,8 @@ from types import ModuleType
 from typing import Any
 
 SEED = 0
-# Variables of the environment that others set for good when they are first used, no test's doing; or
-# that a fixture of several tests holds, and puts back at its end.
+# Variables of the environment that others set for good when they are first used, no test's doing;
+# or that a fixture of several tests holds, and puts back at its end.
 THEIR_VARIABLES = (
     "PYTEST_CURRENT_TEST",
     "TORCHINDUCTOR_CACHE_DIR",  # torch's compiler, 2.13
