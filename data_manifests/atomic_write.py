@@ -26,7 +26,7 @@ def written_aside(
 
     Args:
         path: final name of a file or folder; the folders above it are made. A file there is
-            replaced at once; a folder there is taken away when the new one is complete.
+            replaced at once; of a folder, one there is taken away when the new one is complete.
         raised_by_writer: what the writer in the block raises where the machine refuses, apart from
             `OSError`: torch's RuntimeError, safetensors' SafetensorError.
 
@@ -40,7 +40,7 @@ def written_aside(
         remove(aside)
         try:
             yield aside
-            if path.is_dir():
+            if path.is_dir() and aside.is_dir():  # never a folder for a file
                 take_away(path)
             os.replace(aside, path)
         except BaseException:

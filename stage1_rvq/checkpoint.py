@@ -169,8 +169,8 @@ def load_weights(model: nn.Module, path: Path) -> None:
     that a weight is not finite."""
     state = read_tensors(path)
     _refuse_misfits(state, model, path)
-    refuse_non_finite_weights(state.items(), where=str(path))
     model.load_state_dict(state)
+    refuse_non_finite_weights(model, where=str(path))
 
 
 def find_pretrained(name: str, *, made_by: str, flag: str) -> Path:
@@ -223,7 +223,10 @@ def load_frozen(
         # Without memory first: a config that claims a thousand layers is found out by its weights.
         with torch.device("meta"):
             outline = model_class(config)
-        _refuse_misfits(read_tensors(path), outline, path)
+        state = read_tensors(path)
+        _refuse_misfits(state, outline, path)
+        # Buffers too, the codebooks among them: no model of ours has a limit that is infinite.
+        refuse_non_finite_weights(state.items(), where=str(path))
         model = model_class(config)
     except InputError:
         raise

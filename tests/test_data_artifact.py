@@ -201,3 +201,8 @@ def test_what_is_written_aside_is_whole_or_not_there(tmp_path):
     with written_aside(path) as aside:
         aside.write_text("after")
     assert path.read_text() == "after" and os.listdir(tmp_path) == ["result"]
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "precious").write_text("mine")
+    with pytest.raises(IsADirectoryError), written_aside(tmp_path / "folder") as aside:
+        aside.write_text("a file in place of a folder")
+    assert (tmp_path / "folder" / "precious").read_text() == "mine"
