@@ -279,7 +279,7 @@ def test_no_slip_ends_a_conversation(tiny_models, corpus, tmp_path, monkeypatch,
         f"/audio {'x' * 300}": "is too long (300 bytes)",
         "/audio a\0b": "holds a NUL",
         f"/save {tmp_path}": "Is a directory",
-        f"/save {tmp_path / 'pipe' / 'talk.jsonl'}": "Not a directory",
+        f"/save {tmp_path / 'pipe' / 'talk.jsonl'}": "File exists",
         f"/save {'x' * 300}": "is too long (300 bytes)",
     }
     lines = [*slips, f"/save {tmp_path / 'talk.jsonl'}", "Ɛte sɛn?", "/quit"]
