@@ -8,6 +8,7 @@ unchanged; an extracted audio encoder ("rnagabh/gemma4-audio-encoder") is enough
 
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from transformers import (
 
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from data_manifests.errors import InputError
+from data_manifests.json_files import read_json
 from stage1_rvq.audio_tower import fast_cpu_forward, stock_forward
 from stage1_rvq.chat_template import refuse_unusable_template
 from stage1_rvq.pretrained import (
@@ -209,8 +211,11 @@ def load_gemma(
     Raises:
         InputError: not found, not a full Gemma 4, tensors are missing, or no chat template.
     """
-    # First: it is small, and tells at once what is no folder of Gemma's.
+    # First: they are small, and tell at once what is no folder of Gemma's.
     tokenizer = load_tokenizer(name)
+    generation = Path(name) / "generation_config.json"
+    if generation.is_file():  # transformers 5.23 passes over one that it cannot read
+        read_json(generation)
     settings: dict[str, Any] = {}
     if quantization := weight_quantization(quantize, dtype):
         # Quantised as they are loaded, so where they will stay.

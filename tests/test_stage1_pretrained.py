@@ -153,3 +153,9 @@ def test_a_damaged_checkpoint_says_what_to_delete(tmp_path, file):
     change(older / "step.json", step=7)
     with pytest.raises(InputError, match="says step 7"):
         resume_from_latest(tmp_path, *state())
+
+
+def test_settings_of_generation_that_cannot_be_read_are_not_passed_over(gemma):
+    (gemma / "generation_config.json").write_text('{"eos_token_id": ', encoding="utf-8")
+    with pytest.raises(InputError, match=r"generation_config\.json: not valid JSON"):
+        load_gemma(str(gemma), device=CPU, dtype=torch.float32)
