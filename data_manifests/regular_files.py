@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-from data_manifests.errors import InputError
+from data_manifests.errors import InputError, describe_os_error
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -52,3 +52,18 @@ def read_regular(path: Path, *, max_bytes: int, flag: str = "") -> bytes:
     if len(content) > max_bytes:
         raise InputError(f"{named}: over {max_bytes} bytes, which is too large for such a file")
     return content
+
+
+def list_files_below(folder: Path) -> list[Path]:
+    """Every file in a folder and in those below it, sorted; links to folders are not followed.
+
+    Raises:
+        InputError: a folder cannot be read, or changes while it is.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise InputError(f"{folder}: cannot be listed: {describe_os_error(error)}")
+
+    return sorted(
+        Path(above, name) for above, _, names in os.walk(folder, onerror=refuse) for name in names
+    )

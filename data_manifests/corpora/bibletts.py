@@ -9,7 +9,7 @@ from data_manifests.corpora.recording import MAX_TRANSCRIPT_BYTES, Recording, Re
 from data_manifests.corpora.tar_archive import unpack_tar_once
 from data_manifests.errors import InputError
 from data_manifests.manifest import Utterance
-from data_manifests.regular_files import read_regular
+from data_manifests.regular_files import list_files_below, read_regular
 from data_manifests.twi_text import is_speakable, normalize_for_training
 
 
@@ -48,8 +48,9 @@ def bibletts(
     folder = unpack_into if path.is_file() else path
     recordings = [
         file
-        for file in sorted(folder.rglob("*.flac"))
-        if not any(part.startswith(".") for part in file.relative_to(folder).parts)
+        for file in list_files_below(folder)
+        if file.suffix == ".flac"
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
     ]
     if not recordings:
         raise InputError(f"{path}: not BibleTTS (no .flac in it)")

@@ -15,7 +15,7 @@ from data_manifests.corpora.recording import MAX_TABLE_BYTES, Recording, ReportD
 from data_manifests.corpora.zip_archive import open_zip, read_member
 from data_manifests.errors import InputError
 from data_manifests.manifest import Utterance
-from data_manifests.regular_files import read_regular
+from data_manifests.regular_files import list_files_below, read_regular
 from data_manifests.twi_text import is_speakable, normalize_for_training
 
 AUDIO_COLUMN, TEXT_COLUMN = "Audio Filepath", "Transcription"
@@ -108,7 +108,7 @@ class _Files:
 
 def _list_folder(path: Path) -> _Files:
     files = _Files([], {})
-    for file in sorted(path.rglob("*")):
+    for file in list_files_below(path):
         kind = _kind_of(str(file.relative_to(path)))
         if kind == "table":
             read = partial(read_regular, file, max_bytes=MAX_TABLE_BYTES)

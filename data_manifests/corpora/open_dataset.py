@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from data_manifests.errors import InputError
-from data_manifests.regular_files import open_regular
+from data_manifests.regular_files import list_files_below, open_regular
 
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
 
@@ -39,7 +39,7 @@ def open_dataset(
             opened = datasets.load_from_disk(source)
         elif path.is_file():
             opened = datasets.load_dataset("parquet", data_files=source)
-        elif metadata := [file for name in METADATA_NAMES for file in sorted(path.rglob(name))]:
+        elif metadata := _find_metadata(path):
             opened = {
                 file.parent.name if file.parent != path else "train": _open_audio_folder(file)
                 for file in metadata
@@ -71,6 +71,11 @@ def _refuse_special_file(path: Path) -> None:
             open_regular(path).close()
         except OSError as error:
             raise InputError(f"{path}: {error.strerror or error}") from None
+
+
+def _find_metadata(folder: Path) -> list[Path]:
+    files = list_files_below(folder)
+    return [file for name in METADATA_NAMES for file in files if file.name == name]
 
 
 def _open_audio_folder(metadata: Path) -> Any:

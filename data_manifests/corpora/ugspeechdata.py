@@ -14,7 +14,7 @@ from data_manifests.corpora.recording import (
 )
 from data_manifests.errors import InputError
 from data_manifests.manifest import Utterance
-from data_manifests.regular_files import read_regular
+from data_manifests.regular_files import list_files_below, read_regular
 from data_manifests.twi_text import is_speakable, normalize_for_training
 
 AUDIO_SUFFIXES = (".flac", ".mp3", ".ogg", ".wav")
@@ -54,7 +54,7 @@ def ugspeechdata(path: Path, report_dropped: ReportDropped) -> Iterator[Recordin
     """
     if not path.is_dir():
         raise InputError(f"{path}: no such folder; unpack Akan.tar or Akan.zip first")
-    files = [file for file in sorted(path.rglob("*")) if not file.name.startswith(".")]
+    files = [file for file in list_files_below(path) if not file.name.startswith(".")]
     audio: dict[str, Path] = {}
     for file in files:
         if file.suffix.lower() in AUDIO_SUFFIXES:
