@@ -64,7 +64,8 @@ class Variant:
 
 
 def _random_order(seed: int) -> tuple[str, ...]:
-    return ("-p", "randomly", f"--randomly-seed={seed}")
+    # Random numbers begin with our own seed, whatever the order.
+    return ("-p", "randomly", f"--randomly-seed={seed}", "--randomly-dont-reset-seed")
 
 
 VARIANTS = {

@@ -74,7 +74,7 @@ def _refuse_special_file(path: Path) -> None:
 
 
 def _find_metadata(folder: Path) -> list[Path]:
-    files = list_files_below(folder)
+    files = list_files_below(folder) if folder.is_dir() else []  # or a name on the hub
     return [file for name in METADATA_NAMES for file in files if file.name == name]
 
 
