@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from data_manifests.artifact import create_output
-from data_manifests.atomic_write import write_json, write_json_lines
+from data_manifests.atomic_write import remove, write_json, write_json_lines
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, MIMI_SAMPLE_RATE_HZ, resample
 from data_manifests.config import parse_config, run_command
 from data_manifests.error_rates import compute_error_rates
@@ -86,6 +86,8 @@ def main(argv: list[str] | None = None) -> None:
         print(config.out)
         return
     output.record(**describe_machine(device, dtype))
+    # What espeak-ng says depends on what it has said before, so all of it is said again.
+    remove(config.out / "clips")
     questions = choose_questions(config.split, config.num_questions)
     texts = [q.text for q in questions]
 

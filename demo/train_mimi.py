@@ -182,7 +182,9 @@ def main(argv: list[str] | None = None) -> None:
             numbers |= {"gradient_norm": norm.item(), "step_s": time.perf_counter() - began_s}
             recent.append(numbers)
             done = step + 1
-            if done % LOG_EVERY == 0 or done == config.steps:
+            is_saved = done % config.save_every == 0 or done == config.steps
+            # Where it is saved too: a resumed run has no numbers of the steps before.
+            if done % LOG_EVERY == 0 or is_saved:
                 means = {n: sum(r[n] for r in recent) / len(recent) for n in recent[-1]}
                 log.log(done, "train", **means)
                 progress.set_postfix(mel=f"{means['mel']:.3f}", phase=numbers["phase"])
@@ -191,7 +193,7 @@ def main(argv: list[str] | None = None) -> None:
             if has_codebooks and (done % config.eval_every == 0 or done == config.steps):
                 figures = measure_codec(Mimi(copy_mimi(training.mimi)), dev)
                 log.log(done, "dev", **figures.summary())
-            if done % config.save_every == 0 or done == config.steps:
+            if is_saved:
                 save_checkpoint(config.out, done, training, optimizer, schedule)
     save_mimi(training.mimi, config.out / "model")
     output.finish()

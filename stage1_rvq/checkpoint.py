@@ -33,6 +33,8 @@ from stage1_rvq.tensor_files import (
     refuse_non_finite_weights,
 )
 
+NUM_KEPT = 2  # checkpoints of a run
+
 Config = TypeVar("Config")
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -53,7 +55,7 @@ def save_checkpoint(
     schedule: torch.optim.lr_scheduler.LRScheduler,
     *,
     metrics: dict[str, float] | None = None,
-    keep: int = 2,
+    keep: int = NUM_KEPT,
 ) -> Path:
     """Save a training state as `run/checkpoints/step_...` and delete all but the newest `keep`.
 
@@ -121,6 +123,8 @@ def resume_from_latest(
     checkpoints = list_checkpoints(run)
     if not checkpoints:
         return 0
+    for old in checkpoints[:-NUM_KEPT]:  # the run was killed before it had deleted them
+        take_away(old)
     try:
         return _load_checkpoint(checkpoints[-1], model, optimizer, schedule)
     except InputError as error:
