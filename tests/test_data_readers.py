@@ -29,7 +29,10 @@ from tests.attacks.mutations import NASTY_JSON, mutate, row_text
 
 FIELDS = tuple(field for field in Utterance.__dataclass_fields__)
 QUICK = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
 json_values = st.recursive(
@@ -131,7 +134,7 @@ def test_json_lines_read_back_equal(tmp_path, rows):
     try:
         read = read_json_lines(path)
     except InputError as error:
-        assert "surrogate" in str(error)
+        assert "surrogate" in str(error) or "is no number in JSON" in str(error)
     else:
         assert json.dumps(read) == json.dumps(rows)
 
