@@ -66,16 +66,24 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's corpus, a little of it: manifests, dialogues and recordings."""
+def espeak() -> None:
+    """Skips where espeak-ng, which speaks the demo's sentences, is not installed."""
     from data_manifests.errors import InputError
+    from demo.synthesizer import Synthesizer
+
+    try:
+        Synthesizer()
+    except InputError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def corpus(espeak: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's corpus, a little of it: manifests, dialogues and recordings."""
     from demo import make_corpus as command
 
     out = tmp_path_factory.mktemp("corpus") / "corpus"
-    try:
-        run(command.main, "--out", out, "--num-questions", 20, "--num-held-out", 4)
-    except InputError as error:
-        pytest.skip(str(error))  # no espeak-ng
+    run(command.main, "--out", out, "--num-questions", 20, "--num-held-out", 4)
     return out
 
 

@@ -33,7 +33,7 @@ KEYS = {
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(espeak, tmp_path_factory):
     out = tmp_path_factory.mktemp("demo") / "run"
     run(demo.main, "--out", out, "--effort", "check")
     return out

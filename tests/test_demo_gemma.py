@@ -159,7 +159,7 @@ def small_steps():
 
 
 @pytest.fixture(scope="module")
-def trained(small_steps, tmp_path_factory):
+def trained(espeak, small_steps, tmp_path_factory):
     out = tmp_path_factory.mktemp("gemma") / "run"
     run(train_gemma.main, "--out", out, *TINY)
     return out
@@ -201,7 +201,7 @@ def test_impossible_settings_are_refused_in_one_line(words, tmp_path):
         run(train_gemma.main, "--out", tmp_path / "run", *words)
 
 
-def test_the_shipped_gemma_hears_and_chats(tmp_path):
+def test_the_shipped_gemma_hears_and_chats(espeak, tmp_path):
     # Loose bounds for few questions; the measured figures are in demo/weights/README.md.
     run(evaluate_gemma.main, "--num-questions", 12, "--out", tmp_path / "test")
     metrics = json.loads((tmp_path / "test" / "metrics.json").read_text())
