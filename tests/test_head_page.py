@@ -53,7 +53,8 @@ def told(monkeypatch):
 
 
 def connect(served):
-    return gradio_client.Client(served[0], verbose=False)
+    # Downloads would go to a folder of all users of the machine.
+    return gradio_client.Client(served[0], verbose=False, download_files=False)
 
 
 def test_the_page_answers_and_nobody_else_hears_it(served, told):
