@@ -14,8 +14,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
-# Threads that wait sleep; see data_manifests/waiting_threads.py.
-export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: install demo demo-full test test-variants attacks kill-points lint chat web bench clean
 

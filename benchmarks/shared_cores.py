@@ -2,9 +2,10 @@
 
     python -m benchmarks.shared_cores
 
-Between two parallel loops OpenMP's threads wait for the next: torch lets them spin for a while,
-which holds a core, and this project lets them sleep (`data_manifests/waiting_threads.py`). Both are
-measured, each in a process of its own, as the threads' ways are settled when torch is loaded. The
+Between two parallel loops OpenMP's threads wait for the next: torch lets them spin, for longer than
+a loop takes, which holds a core; `OMP_WAIT_POLICY=PASSIVE` lets them sleep at once; this project
+lets them spin for a moment (`data_manifests/waiting_threads.py`). All three are measured, each in a
+process of its own, as the threads' ways are settled when torch is loaded. The
 step is that of `make demo`: 16 utterances, LSTMs 128 wide. The other program multiplies matrices on
 all cores, as torch does by itself.
 """
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -35,14 +36,14 @@ ROOT = Path(__file__).resolve().parents[1]
 SHAPE = ReaderConfig(dim=160, num_units=128, width=128)
 NUM_UTTERANCES, NUM_FRAMES, NUM_TEXT_UNITS = 16, 64, 25
 WARMUP_STEPS = 3
-# torch loaded before any of our packages waits in its own way.
-WAYS = {"spinning, as torch by itself": "import torch", "sleeping, as here": ""}
+SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 MEASURE = """
-{first}
 import json, sys
 from benchmarks.shared_cores import measure_steps
 print(json.dumps(measure_steps(seconds=float(sys.argv[1]), max_steps=int(sys.argv[2]))))
 """
+# Imported before any of our packages, torch's threads wait as the environment says.
+FIRST = "import torch\n"
 KEEP_BUSY = """
 import os
 import torch
@@ -53,12 +54,34 @@ while os.getppid() == parent:
 """
 
 
+@dataclass(frozen=True)
+class Way:
+    """How threads wait.
+
+    Attributes:
+        name: for the table.
+        first: the statements a process begins with.
+        environment: what is set.
+    """
+
+    name: str
+    first: str = FIRST
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+WAYS = (
+    Way("spinning, as torch by itself"),
+    Way("sleeping at once", environment={"OMP_WAIT_POLICY": "PASSIVE"}),
+    Way("spinning for a moment, as here", first=""),
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig:
-    """Time a step of the reader on quiet and on busy cores, with threads that spin or sleep."""
+    """Time a step of the reader on quiet and on busy cores, by how threads wait for one another."""
 
     seconds: PositiveFloat = 20.0
-    """each of the four is measured for so long at most"""
+    """each of the six is measured for so long at most"""
     max_steps: PositiveInt = 300
     """and for so many steps"""
 
@@ -70,12 +93,12 @@ def main(argv: list[str] | None = None) -> None:
         f"reader step, {NUM_UTTERANCES} x {NUM_FRAMES} frames, {torch.get_num_threads()} threads\n"
         f"{'threads that wait':<32}{'alone':>10}{'beside another':>18}{'ratio':>9}"
     )
-    for way, first in WAYS.items():
-        alone_s = _measure_in_process(first, config)
+    for way in WAYS:
+        alone_s = _measure_in_process(way, config)
         with busy_cores():
-            beside_s = _measure_in_process(first, config)
+            beside_s = _measure_in_process(way, config)
         print(
-            f"{way:<32}{1000 * alone_s:>7.1f} ms{1000 * beside_s:>15.1f} ms"
+            f"{way.name:<32}{1000 * alone_s:>7.1f} ms{1000 * beside_s:>15.1f} ms"
             f"{beside_s / alone_s:>8.1f}x",
             flush=True,
         )
@@ -128,19 +151,20 @@ def busy_cores() -> Iterator[None]:
             process.kill()
 
 
-def _measure_in_process(first: str, config: BenchmarkConfig) -> float:
-    """Median seconds of a step, in a process that begins with the statement `first`."""
+def _measure_in_process(way: Way, config: BenchmarkConfig) -> float:
+    """Median seconds of a step, in a process of its own."""
     words = [str(config.seconds), str(config.max_steps)]
     process = subprocess.run(
-        [sys.executable, "-c", MEASURE.format(first=first), *words],
-        cwd=ROOT, env=_own_environment(), stdout=subprocess.PIPE, text=True, check=True,
+        [sys.executable, "-c", way.first + MEASURE, *words],
+        cwd=ROOT, env=_own_environment() | way.environment,
+        stdout=subprocess.PIPE, text=True, check=True,
     )  # fmt: skip
     return statistics.median(json.loads(process.stdout))
 
 
 def _own_environment() -> dict[str, str]:
     """Ours, as it was before this process settled how its own threads wait."""
-    return {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    return {name: value for name, value in os.environ.items() if name not in SETTINGS}
 
 
 if __name__ == "__main__":

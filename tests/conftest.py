@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from global_state import put_back, seed_random_numbers, take_snapshot
 
-import data_manifests  # noqa: F401 - before torch is loaded: its threads sleep while they wait
+import data_manifests  # noqa: F401 - before torch is loaded: how its threads wait
 
 if TYPE_CHECKING:
     from speech_head.generate import Talker

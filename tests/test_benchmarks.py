@@ -161,17 +161,18 @@ def test_steps_are_timed_alone_and_beside_busy_cores(monkeypatch: pytest.MonkeyP
     assert len(seconds) == 2 and min(seconds) > 0
     assert len(shared_cores.measure_steps(seconds=1e-6, max_steps=2)) == 1
 
-    # One of the four processes is a real one.
-    others = iter((0.5, 0.01, 0.02))
+    # One of the six processes is a real one.
+    others = iter((0.5, 0.01, 0.02, 0.03, 0.04))
     measure = shared_cores._measure_in_process
 
-    def first_of_four(first: str, config: shared_cores.BenchmarkConfig) -> float:
-        return next(others, 0) or measure(first, config)
+    def last_of_six(way: shared_cores.Way, config: shared_cores.BenchmarkConfig) -> float:
+        return next(others, 0) or measure(way, config)
 
-    monkeypatch.setattr(shared_cores, "_measure_in_process", first_of_four)
+    monkeypatch.setattr(shared_cores, "_measure_in_process", last_of_six)
     monkeypatch.setattr(shared_cores, "busy_cores", contextlib.nullcontext)
     rows = run(shared_cores.main, "--seconds", 1e-6, "--max-steps", 1).splitlines()
-    assert [row.split(",")[0].split()[0] for row in rows[2:]] == ["spinning", "sleeping"]
+    ways = ["spinning", "sleeping at once", "spinning for a moment"]
+    assert [row[:31].split(",")[0].strip() for row in rows[2:]] == ways
     assert all(row.endswith("x") for row in rows[2:])
 
 

@@ -33,6 +33,24 @@ def test_a_difference_is_found_and_named(tmp_path):
     assert first_difference(tmp_path / "a", tmp_path / "b") == "weights differs"
 
 
+def test_a_child_killed_while_it_draws_its_bar_stops_nobody():
+    forks = """
+import os, signal
+from tqdm import tqdm
+from tests.forking import no_shared_locks
+list(tqdm(["makes the lock"]))
+with no_shared_locks():
+    if not (pid := os.fork()):
+        tqdm.get_lock().acquire()
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(pid, 0)
+    print(*tqdm(["goes on"]))
+"""
+    words, path = [sys.executable, "-c", forks], {"PYTHONPATH": str(ROOT)}
+    output = subprocess.check_output(words, cwd=ROOT, text=True, env=os.environ | path, timeout=60)
+    assert output == "goes on\n"
+
+
 def test_a_sample_of_points_and_faults(corpus, head_world, tmp_path):
     """In a process of its own, which has not computed with torch: it forks the commands."""
     embedded = head_world / "embedded"
@@ -45,6 +63,7 @@ def test_a_sample_of_points_and_faults(corpus, head_world, tmp_path):
     tool = subprocess.run(
         [sys.executable, "-m", "tests.kill_points", *words],
         cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        timeout=500,
     )  # fmt: skip
     assert tool.returncode == 0, tool.stdout + tool.stderr[-2000:]
     tried = re.findall(r"^(\d+) (points|faults) in", tool.stdout, re.MULTILINE)

@@ -30,6 +30,7 @@ import torch
 from tqdm import tqdm
 
 from data_manifests.config import run_command
+from tests.forking import no_shared_locks
 
 Verdict = Literal["refused", "accepted", "traceback", "hung", "wrong", "ran code", "wrote outside"]
 FAULTS: tuple[Verdict, ...] = ("traceback", "hung", "wrong", "ran code", "wrote outside")
@@ -107,7 +108,7 @@ def run_cases(
     waiting = list(enumerate(cases))[::-1]
     running: dict[int, _Process] = {}
     outcomes: list[Outcome | None] = [None] * len(cases)
-    with tqdm(total=len(cases), desc="attacks", unit=" cases") as progress:
+    with no_shared_locks(), tqdm(total=len(cases), desc="attacks", unit=" cases") as progress:
         while waiting or running:
             while waiting and len(running) < num_workers:
                 number, case = waiting.pop()

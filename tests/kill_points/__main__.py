@@ -24,6 +24,7 @@ from pathlib import Path
 from data_manifests.config import parse_config, run_command
 from data_manifests.errors import InputError, nearest_name
 from data_manifests.setting_types import NonNegativeInt, PositiveInt, Seed
+from tests.forking import no_shared_locks
 
 from .faults import FAILURES as FAULT_FAILURES
 from .faults import KINDS, Kind, faults_of, format_faults, try_faults
@@ -69,7 +70,7 @@ def main(argv: list[str] | None = None) -> None:
     for command in config.commands:
         if command not in known:
             raise InputError(f"--commands {command}: {nearest_name(command, known)}")
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory() as temporary, no_shared_locks():
         folder = (config.out or Path(temporary)).absolute()
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o755)  # a child that became nobody reads there

@@ -9,6 +9,7 @@ import resource
 import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -98,13 +99,10 @@ def faults_of(
 
 def try_faults(faults: Sequence[Fault], *, num_workers: int) -> Iterator[FaultOutcome]:
     """Try faults, a few at a time; folders of failures stay for a look."""
-    with (
-        forked_pool(num_workers) as pool,
-        tqdm(total=len(faults), desc="faults", unit=" faults") as progress,
-    ):
-        for outcome in pool.imap_unordered(try_fault, faults):
-            progress.update()
-            yield outcome
+    with forked_pool(num_workers) as pool:
+        futures = [pool.submit(try_fault, fault) for fault in faults]
+        for future in tqdm(as_completed(futures), "faults", len(faults), unit=" faults"):
+            yield future.result()
 
 
 def try_fault(fault: Fault) -> FaultOutcome:

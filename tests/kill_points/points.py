@@ -4,9 +4,9 @@ import os
 import shutil
 import signal
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
-from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Literal
 
@@ -105,19 +105,19 @@ def points_of(reference: Reference, folder: Path) -> Iterator[Point]:
 
 def try_points(points: Sequence[Point], *, num_workers: int) -> Iterator[Outcome]:
     """Kill and resume at every point, a few at a time; folders of failures stay for a look."""
-    with (
-        forked_pool(num_workers) as pool,
-        tqdm(total=len(points), desc="kill points", unit=" points") as progress,
-    ):
-        for outcome in pool.imap_unordered(try_point, points):
-            progress.update()
-            yield outcome
+    with forked_pool(num_workers) as pool:
+        futures = [pool.submit(try_point, point) for point in points]
+        for future in tqdm(as_completed(futures), "kill points", len(points), unit=" points"):
+            yield future.result()
 
 
-def forked_pool(num_workers: int) -> Pool:
-    """Processes that run children; they are forked at once, before this one has threads."""
+def forked_pool(num_workers: int) -> ProcessPoolExecutor:
+    """Processes that run children; all are forked at once, before this one has threads.
+
+    One that dies raises `BrokenProcessPool`; `multiprocessing.Pool` would wait for it for ever.
+    """
     default_end = (signal.SIGTERM, signal.SIG_DFL)  # a command's own is not for them
-    return get_context("fork").Pool(num_workers, signal.signal, default_end)
+    return ProcessPoolExecutor(num_workers, get_context("fork"), signal.signal, default_end)
 
 
 def try_point(point: Point) -> Outcome:
