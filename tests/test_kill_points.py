@@ -58,7 +58,7 @@ def test_a_sample_of_points_and_faults(corpus, head_world, tmp_path):
     for name, folder in given.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "given").symlink_to(folder)
-    words = ["--every", "60", "--faults", "1", "--kinds", "any moment", "full disk", "two runs"]
+    words = ["--every", "90", "--faults", "1", "--kinds", "any moment", "full disk", "two runs"]
     words += ["--commands", *SAMPLED, "--out", str(tmp_path)]
     tool = subprocess.run(
         [sys.executable, "-m", "tests.kill_points", *words],

@@ -27,7 +27,7 @@ SMALLER = {
     "--codebook-size": "32", "--steps": STEPS, "--width": "64",
     "--num-questions": "12", "--num-held-out": "4",
 }  # fmt: skip
-NUM_ROWS = 40
+NUM_ROWS = 24
 
 # All that a command that succeeds may write to stderr, beside progress bars.
 KNOWN_LINES = {
@@ -92,7 +92,7 @@ def test_the_walk_on_real_recordings(walked):
         len(pyarrow.parquet.read_table(path))
         for path in sorted((walked / "data" / "cv-codes").glob("*/codes_*.parquet"))
     ]
-    assert sum(counts) > 45  # train and test of 56
+    assert sum(counts) > 30  # train and test of 40
     metrics = json.loads((walked / "runs" / "rvq-test" / "metrics.json").read_text())
     assert 0 < metrics["reconstruction"]["8"]["relative_error"] < 1
     samples, rate = soundfile.read(walked / "runs" / "answer.wav")

@@ -11,7 +11,7 @@
     other_user   a user without a home, in a folder with a space and ɛɔ in its name; as root only
     no_espeak    without espeak-ng, which then skips what needs the demo's recordings
     no_shared    a copy of the project alone, without the Twi data beside it
-    ci           what .ci/run adds to the plain tests: another random order, on one thread
+    ci           what .ci/run adds to the plain tests: another random order, on two threads
 
 Prints what pytest prints, and at the end a line for each. Fails where a test fails, or where `git
 status` is not what it was before.
@@ -82,7 +82,7 @@ VARIANTS = {
     "other_user": Variant(is_copy=True, user=OTHER_USER),
     "no_espeak": Variant(hides_espeak=True),
     "no_shared": Variant(is_copy=True),
-    "ci": Variant(_random_order(17), {"OMP_NUM_THREADS": "1"}),
+    "ci": Variant(_random_order(17), {"OMP_NUM_THREADS": "2"}),
 }
 
 
