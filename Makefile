@@ -51,10 +51,10 @@ SHIPPED := --gemma demo/weights/gemma --mimi demo/weights/mimi --finetune demo/w
 	--head demo/weights/head --max-new-tokens 64 --cut-long-answers
 
 chat: .venv/installed
-	$(BIN)/python -m speech_head.chat $(SHIPPED) --out runs/chat
+	$(BIN)/python -m voice_chat.chat $(SHIPPED) --out runs/chat
 
 web: .venv/installed
-	$(BIN)/python -m speech_head.web $(SHIPPED) --out runs/web
+	$(BIN)/python -m voice_chat.web $(SHIPPED) --out runs/web
 
 bench: .venv/installed
 	$(BIN)/python -m benchmarks.tokenize

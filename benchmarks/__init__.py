@@ -1,3 +1,3 @@
 """Speed and memory at true size, side by side with what a user would use instead, in one run."""
 
-import data_manifests.waiting_threads  # noqa: F401 - before torch is loaded
+import commands  # noqa: F401 - before torch is loaded

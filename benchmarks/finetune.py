@@ -33,13 +33,13 @@ from transformers import (
 
 from benchmarks.peak_memory import measure_peak, show_peak
 from benchmarks.timing import take_turns
+from commands.command_line import parse_config, run_command
+from commands.device import DeviceName, pick_device
+from commands.setting_types import PositiveFloat, PositiveInt
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
-from data_manifests.config import parse_config, run_command
-from data_manifests.setting_types import PositiveFloat, PositiveInt
-from stage1_rvq.device import DeviceName, pick_device
-from stage1_rvq.gemma import ATTENTION, count_audio_tokens
+from gemma4.gemma import ATTENTION, count_audio_tokens
+from gemma4.tiny_gemma import small_config
 from stage1_rvq.model import RVQConfig, SpeechRVQ
-from stage1_rvq.tiny_gemma import small_config
 from stage3_finetune.dialogue import NO_LABEL
 from stage3_finetune.model import accept_embeddings, lora_config
 

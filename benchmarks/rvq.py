@@ -24,13 +24,13 @@ from torch import Tensor
 from vector_quantize_pytorch import ResidualVQ
 
 from benchmarks.synthetic_frames import DIM, FRAMES_PER_UTTERANCE, make_frames
-from data_manifests.config import parse_config, run_command
-from data_manifests.errors import InputError
-from data_manifests.setting_types import CodebookSize, PositiveInt
+from commands.command_line import parse_config, run_command
+from commands.device import pick_device, seed_step
+from commands.errors import InputError
+from commands.setting_types import CodebookSize, PositiveInt
 from stage1_rvq.codebook_metrics import measure_reconstruction, measure_usage
 from stage1_rvq.codebooks import search_codes
 from stage1_rvq.data import EmbeddingFolder
-from stage1_rvq.device import pick_device, seed_step
 from stage1_rvq.model import RVQConfig, SpeechRVQ
 
 NUM_CODEBOOKS = 8

@@ -4,7 +4,7 @@
 
 Between two parallel loops OpenMP's threads wait for the next: torch lets them spin, for longer than
 a loop takes, which holds a core; `OMP_WAIT_POLICY=PASSIVE` lets them sleep at once; this project
-lets them spin for a moment (`data_manifests/waiting_threads.py`). All three are measured, each in a
+lets them spin for a moment (`commands/waiting_threads.py`). All three are measured, each in a
 process of its own, as the threads' ways are settled when torch is loaded. The
 step is that of `make demo`: 16 utterances, LSTMs 128 wide. The other program multiplies matrices on
 all cores, as torch does by itself.
@@ -27,8 +27,8 @@ import torch
 from torch.nn import functional as F
 from torch.nn.utils import clip_grad_norm_
 
-from data_manifests.config import parse_config, run_command
-from data_manifests.setting_types import PositiveFloat, PositiveInt
+from commands.command_line import parse_config, run_command
+from commands.setting_types import PositiveFloat, PositiveInt
 from stage1_rvq.reader import BLANK_ID, CTCReader, ReaderConfig
 
 ROOT = Path(__file__).resolve().parents[1]

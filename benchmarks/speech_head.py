@@ -34,8 +34,9 @@ from transformers import (
 )
 
 from benchmarks.timing import take_turns
-from data_manifests.config import parse_config, run_command
-from data_manifests.setting_types import ModelName, PositiveInt, PositiveInts
+from commands.command_line import parse_config, run_command
+from commands.device import DeviceName, DtypeName, pick_device, pick_dtype
+from commands.setting_types import ModelName, PositiveInt, PositiveInts
 from demo.ship import WEIGHTS
 from speech_head.data import HeadExample
 from speech_head.generate import Speech, Talker, load_talker
@@ -44,7 +45,6 @@ from speech_head.model import SpeechHead, SpeechHeadConfig
 from speech_head.speak import Recording, record
 from speech_head.stream import HeadStream, Sampling
 from speech_head.train import TrainConfig
-from stage1_rvq.device import DeviceName, DtypeName, pick_device, pick_dtype
 from stage2_speechless.frame_decoder import FrameDecoder
 
 DEMO_GEMMA = str(WEIGHTS / "gemma")

@@ -36,9 +36,9 @@ from benchmarks.equal_size import (
 from benchmarks.peak_memory import measure_peak, show_peak
 from benchmarks.timing import Ceiling, measure_ceiling, measure_linear, take_turns
 from benchmarks.training_step import TrainingStep, make_utterances
-from data_manifests.config import parse_config, run_command
-from data_manifests.setting_types import PositiveInt, PositiveInts
-from stage1_rvq.device import DeviceName, pick_device
+from commands.command_line import parse_config, run_command
+from commands.device import DeviceName, pick_device
+from commands.setting_types import PositiveInt, PositiveInts
 from stage2_speechless.muon import OptimizerName
 
 MODELS = ("Speechless", "flattened", "CSM")

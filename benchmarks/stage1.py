@@ -24,12 +24,12 @@ import torch
 
 from benchmarks.peak_memory import measure_peak, show_peak
 from benchmarks.random_tower import save_random_encoder
-from data_manifests.config import parse_config, run_command
-from data_manifests.errors import InputError
+from commands.command_line import parse_config, run_command
+from commands.device import pick_device
+from commands.errors import InputError
+from commands.setting_types import ModelName, PositiveInt
 from data_manifests.manifest import SPLITS, read_manifest
-from data_manifests.setting_types import ModelName, PositiveInt
-from stage1_rvq.device import pick_device
-from stage1_rvq.gemma import FRAME_RATE_HZ
+from gemma4.gemma import FRAME_RATE_HZ
 from stage1_rvq.model import MIN_FRAMES_PER_CODE
 
 MAX_CODEBOOK_SIZE = 2048

@@ -28,14 +28,14 @@ from transformers import Gemma4AudioFeatureExtractor, Gemma4AudioModel
 
 from benchmarks.peak_memory import measure_peak, show_peak
 from benchmarks.random_tower import random_tower
+from commands.command_line import parse_config, run_command
+from commands.device import DeviceName, pick_device
+from commands.setting_types import NumWorkers, PositiveFloat, PositiveInt
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, read_audio, write_wav
-from data_manifests.config import parse_config, run_command
 from data_manifests.manifest import Utterance, read_manifest, read_utterance_audio
-from data_manifests.setting_types import NumWorkers, PositiveFloat, PositiveInt
+from gemma4.gemma import FRAME_RATE_HZ, AudioEncoder
+from gemma4.linear import linear
 from stage1_rvq.codes import read_codes
-from stage1_rvq.device import DeviceName, pick_device
-from stage1_rvq.gemma import FRAME_RATE_HZ, AudioEncoder
-from stage1_rvq.linear import linear
 from stage1_rvq.model import RVQConfig, SpeechRVQ
 from stage1_rvq.tokenize_corpus import tokenize_utterances
 

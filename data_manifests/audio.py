@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from data_manifests.atomic_write import written_aside
-from data_manifests.errors import InputError
-from data_manifests.regular_files import open_regular
+from commands.atomic_write import written_aside
+from commands.errors import InputError
+from commands.regular_files import open_regular
 
 GEMMA_SAMPLE_RATE_HZ = 16_000  # google/gemma-4-E4B-it processor_config.json
 MIMI_SAMPLE_RATE_HZ = 24_000  # kyutai/mimi config.json

@@ -20,10 +20,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from data_manifests.artifact import OutputFolder, create_output
-from data_manifests.atomic_write import write_json_lines
+from commands.atomic_write import write_json_lines
+from commands.command_line import parse_config, run_command
+from commands.errors import InputError
+from commands.run_folder import OutputFolder, create_output
+from commands.setting_types import DialectName, Probability, Seed, refuse_impossible_path
 from data_manifests.build_settings import columns_of, hours_of
-from data_manifests.config import parse_config, run_command
 from data_manifests.corpora.audio_dataset import audio_dataset
 from data_manifests.corpora.bibletts import bibletts
 from data_manifests.corpora.collect import collect_recordings, write_audio
@@ -32,9 +34,7 @@ from data_manifests.corpora.fisd import fisd
 from data_manifests.corpora.recording import Recording, ReportDropped, report_into
 from data_manifests.corpora.ugspeechdata import ugspeechdata
 from data_manifests.corpora.waxal import waxal
-from data_manifests.errors import InputError
 from data_manifests.manifest import SPLITS, Utterance, write_manifest
-from data_manifests.setting_types import DialectName, Probability, Seed, refuse_impossible_path
 from data_manifests.split_summary import summarize_splits
 from data_manifests.splits import (
     HeldOut,

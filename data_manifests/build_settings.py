@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from data_manifests.errors import InputError
+from commands.errors import InputError
 
 COLUMNS = ("audio", "text", "speaker", "id", "dialect")
 

@@ -21,19 +21,19 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data_manifests.artifact import create_output
-from data_manifests.atomic_write import ASIDE_SUFFIX, write_json
+from commands.atomic_write import ASIDE_SUFFIX, write_json
+from commands.command_line import parse_config, run_command
+from commands.errors import InputError
+from commands.json_files import read_json, read_lines
+from commands.run_folder import create_output
+from commands.setting_types import MAX_NAME_BYTES, NumWorkers
 from data_manifests.cleaned_manifest import REMOVED_NAME, cleaned_manifest
-from data_manifests.config import parse_config, run_command
 from data_manifests.corpus_plots import plot_durations, plot_speaking_rates
 from data_manifests.corpus_statistics import format_table
 from data_manifests.defects import examine
-from data_manifests.errors import InputError
-from data_manifests.json_files import read_json, read_lines
 from data_manifests.manifest import Utterance, read_manifest
 from data_manifests.manifest_totals import ManifestTotals
 from data_manifests.ordered_map import WorkerDied, map_in_order
-from data_manifests.setting_types import MAX_NAME_BYTES, NumWorkers
 
 NUM_CHARACTERS_SHOWN = 8
 # In the folder of a check, beside the cleaned manifest.

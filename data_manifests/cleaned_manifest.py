@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
-from data_manifests.atomic_write import written_aside
+from commands.atomic_write import written_aside
 from data_manifests.defects import Finding
 from data_manifests.manifest import Utterance, format_row
 

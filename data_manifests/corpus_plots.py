@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
-from data_manifests.atomic_write import written_aside
+from commands.atomic_write import written_aside
 from data_manifests.corpus_statistics import (
     Histogram,
     StatisticsByCorpus,

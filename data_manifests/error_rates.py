@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 import jiwer
 import numpy as np
 
-from data_manifests.errors import InputError
+from commands.errors import InputError
 from data_manifests.twi_text import NORMALIZATION_VERSION, normalize_for_scoring
 
 NUM_RESAMPLES = 1000

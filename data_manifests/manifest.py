@@ -18,7 +18,12 @@ from typing import Annotated, get_args
 import numpy as np
 from pydantic import Field
 
-from data_manifests.atomic_write import write_text
+from commands.atomic_write import write_text
+from commands.errors import InputError
+from commands.finished_folder import is_output_folder, refuse_unfinished
+from commands.json_files import read_lines
+from commands.schema import check_json, shorten
+from commands.setting_types import DialectName, SampleRate, refuse_impossible_path
 from data_manifests.audio import (
     MISSING_TOLERANCE_S,
     AudioDefect,
@@ -26,12 +31,7 @@ from data_manifests.audio import (
     decode_audio,
     resample,
 )
-from data_manifests.errors import InputError
-from data_manifests.finished_folder import is_output_folder, refuse_unfinished
 from data_manifests.hash_set import HashSet, hash_text
-from data_manifests.json_files import read_lines
-from data_manifests.schema import check_json, shorten
-from data_manifests.setting_types import DialectName, SampleRate, refuse_impossible_path
 
 MIN_FILE_S = 0.001
 # No file of speech is as long as a day; `audio.MAX_DURATION_S` limits what is decoded.

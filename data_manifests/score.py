@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_manifests.atomic_write import write_json_lines
-from data_manifests.config import parse_config, run_command
+from commands.atomic_write import write_json_lines
+from commands.command_line import parse_config, run_command
+from commands.errors import InputError, describe_os_error
+from commands.json_files import MAX_FILE_BYTES, refuse_other_encoding
+from commands.new_paths import refuse_unwritable
+from commands.regular_files import read_regular
+from commands.setting_types import Seed
 from data_manifests.error_rates import UtteranceErrors, align_utterances, pool_error_rates
-from data_manifests.errors import InputError, describe_os_error
-from data_manifests.json_files import MAX_FILE_BYTES, refuse_other_encoding
-from data_manifests.new_paths import refuse_unwritable
-from data_manifests.regular_files import read_regular
-from data_manifests.setting_types import Seed
 
 # Several hours of speech. The time to align two lines grows with the square of their length.
 MAX_LINE_BYTES = 200_000

@@ -4,4 +4,4 @@ A grammar of Twi questions, a synthesiser, a tiny Gemma 4 and a tiny Mimi traine
 (`weights/`), and `demo.run`, which teaches them all four stages.
 """
 
-import data_manifests.waiting_threads  # noqa: F401 - before torch is loaded
+import commands  # noqa: F401 - before torch is loaded

@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from data_manifests.atomic_write import remove, write_json, write_text
-from data_manifests.config import parse_config, run_command
-from data_manifests.json_files import read_json
-from data_manifests.setting_types import Seed
-from demo.report import build_report, write_html
+from commands.atomic_write import remove, write_json, write_text
+from commands.command_line import parse_config, run_command
+from commands.json_files import read_json
+from commands.setting_types import Seed
+from pipeline.report import build_report, write_html
 
 Effort = Literal["check", "demo", "full"]
 
@@ -138,7 +138,7 @@ def plan(out: Path, sizes: Sizes, seed: int) -> Iterator[Step]:
         return Step(stage, command, (*map(str, words), "--out", str(out)), out, last)
 
     yield step(
-        "corpus", "demo.make_corpus", corpus, "--num-questions", sizes.num_questions,
+        "corpus", "demo.world.make_corpus", corpus, "--num-questions", sizes.num_questions,
         "--num-held-out", sizes.num_held_out, "--seed", seed,
     )  # fmt: skip
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_manifests.artifact import OutputFolder
-from data_manifests.atomic_write import write_json, write_text, written_aside
-from data_manifests.config import parse_config, run_command
-from data_manifests.finished_folder import open_input
-from data_manifests.json_files import read_json
-from data_manifests.new_paths import refuse_unwritable
+from commands.atomic_write import write_json, write_text, written_aside
+from commands.command_line import parse_config, run_command
+from commands.finished_folder import open_input
+from commands.json_files import read_json
+from commands.new_paths import refuse_unwritable
+from commands.run_folder import OutputFolder
 
 WEIGHTS = Path(__file__).parent / "weights"
 # Lines of a training log that are kept, besides every measurement on dev.
@@ -29,9 +29,9 @@ class ShipConfig:
     """Copy trained models of the demo to where they are shipped from."""
 
     gemma: Path | None = None
-    """folder of demo.train_gemma"""
+    """folder of demo.gemma.train"""
     mimi: Path | None = None
-    """folder of demo.train_mimi"""
+    """folder of demo.mimi.train"""
     demo: Path | None = None
     """folder of demo.run: its adapter and speech head, for make chat"""
     out: Path = WEIGHTS
@@ -43,9 +43,9 @@ def main(argv: list[str] | None = None) -> None:
     config = parse_config(ShipConfig, argv)
     refuse_unwritable(config.out, flag="--out", is_folder=True, may_exist=True)
     if config.gemma:
-        ship_model(config.gemma, config.out / "gemma", made_by="demo.train_gemma", flag="--gemma")
+        ship_model(config.gemma, config.out / "gemma", made_by="demo.gemma.train", flag="--gemma")
     if config.mimi:
-        ship_model(config.mimi, config.out / "mimi", made_by="demo.train_mimi", flag="--mimi")
+        ship_model(config.mimi, config.out / "mimi", made_by="demo.mimi.train", flag="--mimi")
     if config.demo:
         for name, made_by, kept in (
             ("finetune", "stage3_finetune.train", "adapter"),

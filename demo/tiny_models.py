@@ -11,14 +11,14 @@ from pathlib import Path
 
 from transformers import Gemma4AudioFeatureExtractor
 
-from data_manifests.artifact import create_output
-from data_manifests.config import parse_config, run_command
-from data_manifests.setting_types import PositiveInt, Seed
-from demo.gemma_tokenizer import special_token_ids, train_tokenizer
-from demo.grammar import all_questions
+from commands.checkpoint import model_written_aside
+from commands.command_line import parse_config, run_command
+from commands.run_folder import create_output
+from commands.setting_types import PositiveInt, Seed
+from demo.gemma.tokenizer import special_token_ids, train_tokenizer
+from demo.world.grammar import all_questions
+from gemma4.tiny_gemma import tiny_gemma
 from speech_head.mimi import tiny_mimi
-from stage1_rvq.checkpoint import model_written_aside
-from stage1_rvq.tiny_gemma import tiny_gemma
 
 
 @dataclass(frozen=True, kw_only=True)

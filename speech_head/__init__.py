@@ -4,4 +4,4 @@ Gemma's states at the answer's tokens -> Mimi codes, 12.5 frames a second -> 24 
 and Mimi stay as they are; only the head between them is trained.
 """
 
-import data_manifests.waiting_threads  # noqa: F401 - before torch is loaded
+import commands  # noqa: F401 - before torch is loaded

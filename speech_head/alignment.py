@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_manifests.errors import InputError
+from commands.errors import InputError
 from data_manifests.twi_text import normalize_for_scoring
 from stage1_rvq.reader import UnitSpan
 from stage1_rvq.text_units import UNKNOWN

@@ -22,9 +22,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
 
-from data_manifests.errors import InputError
+from commands.errors import InputError
 from data_manifests.twi_text import is_speakable
-from stage1_rvq.chat_template import render_chat
+from gemma4.chat_template import render_chat
 from stage1_rvq.data import pad_frames
 from stage3_finetune.dialogue import (
     EncodedDialogue,

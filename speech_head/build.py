@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 import torch
 
-from data_manifests.errors import InputError
+from commands.checkpoint import find_pretrained, load_frozen
+from commands.errors import InputError
 from speech_head.data import StatesFolder
 from speech_head.model import SpeechHead, SpeechHeadConfig
 from speech_head.parallel import ParallelHead, ParallelHeadConfig
-from stage1_rvq.checkpoint import find_pretrained, load_frozen
 
 Architecture = Literal["cursor", "parallel"]
 AnyHead = SpeechHead | ParallelHead

@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from data_manifests.errors import InputError
-from data_manifests.finished_folder import list_files, open_input
-from data_manifests.json_files import read_json_as, read_rows
-from data_manifests.setting_types import (
+from commands.errors import InputError
+from commands.finished_folder import list_files, open_input
+from commands.json_files import read_json_as, read_rows
+from commands.setting_types import (
     CodebookSize,
     LayerPosition,
     LayerWidth,
@@ -33,9 +33,9 @@ from data_manifests.setting_types import (
     PositiveFloat,
     PositiveInt,
 )
+from commands.tensor_files import TensorKind, read_tensors, refuse_non_finite_weights
 from speech_head.alignment import MAX_ADVANCE
 from stage1_rvq.data import refuse_repeated_ids
-from stage1_rvq.tensor_files import TensorKind, read_tensors, refuse_non_finite_weights
 
 
 @dataclass(frozen=True)

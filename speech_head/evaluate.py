@@ -22,18 +22,19 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data_manifests.artifact import create_output
-from data_manifests.atomic_write import write_json, write_json_lines
-from data_manifests.audio import write_wav
-from data_manifests.config import parse_config, run_command
-from data_manifests.errors import InputError
-from data_manifests.setting_types import (
+from commands.atomic_write import write_json, write_json_lines
+from commands.command_line import parse_config, run_command
+from commands.device import DeviceName, DtypeName, describe_machine, pick_device, pick_dtype
+from commands.errors import InputError
+from commands.run_folder import create_output
+from commands.setting_types import (
     ModelName,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
     Seed,
 )
+from data_manifests.audio import write_wav
 from speech_head.generate import load_talker, refuse_misfit
 from speech_head.held_out import gemma_answers, given_texts
 from speech_head.listener import AsrListener, Listener
@@ -42,7 +43,6 @@ from speech_head.naturalness import Dnsmos, Rater, SpeakerSimilarity
 from speech_head.parallel import load_parallel_head
 from speech_head.stream import Sampling
 from stage1_rvq.data import iterate_batches
-from stage1_rvq.device import DeviceName, DtypeName, describe_machine, pick_device, pick_dtype
 from stage1_rvq.reader import load_reader
 
 

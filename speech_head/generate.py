@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
 
-from data_manifests.errors import InputError
+from commands.errors import InputError
 from data_manifests.twi_text import is_speakable
 from speech_head.answer import (
     MAX_ANSWER_TOKENS,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from data_manifests.errors import InputError
+from commands.errors import InputError
 from data_manifests.manifest import Utterance, read_manifest
 from data_manifests.score import read_lines
 from data_manifests.twi_text import is_speakable, normalize_for_scoring, normalize_for_training

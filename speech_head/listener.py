@@ -21,13 +21,13 @@ from transformers import (
     pipeline,
 )
 
+from commands.errors import InputError
+from commands.pretrained import one_line_errors, refuse_missing_tensors, refuse_other_size
+from commands.schema import shorten
+from commands.tensor_files import refuse_non_finite_weights
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, resample
-from data_manifests.errors import InputError
-from data_manifests.schema import shorten
-from stage1_rvq.gemma import AudioEncoder, load_audio_encoder
-from stage1_rvq.pretrained import one_line_errors, refuse_missing_tensors, refuse_other_size
+from gemma4.gemma import AudioEncoder, load_audio_encoder
 from stage1_rvq.reader import CTCReader, load_reader
-from stage1_rvq.tensor_files import refuse_non_finite_weights
 
 
 class Transcriber(Protocol):

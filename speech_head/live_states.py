@@ -14,9 +14,9 @@ from pathlib import Path
 
 import torch
 
-from data_manifests.errors import InputError
-from data_manifests.json_files import read_json_as
-from data_manifests.setting_types import LocalPath, ModelName, Seed
+from commands.errors import InputError
+from commands.json_files import read_json_as
+from commands.setting_types import LocalPath, ModelName, Seed
 from speech_head.answer import LayersName, answer_states, pick_layers
 from speech_head.data import CachedUtterance, HeadExample, StatesFolder
 from speech_head.questions import load_questions, put_after_question

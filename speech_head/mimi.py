@@ -23,14 +23,14 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import MimiConfig, MimiModel
 from transformers.models.mimi import modeling_mimi as layers
 
-from data_manifests.errors import InputError
-from stage1_rvq.pretrained import (
+from commands.errors import InputError
+from commands.pretrained import (
     one_line_errors,
     refuse_missing_tensors,
     refuse_other_kind,
     refuse_other_size,
 )
-from stage1_rvq.tensor_files import refuse_non_finite_weights
+from commands.tensor_files import refuse_non_finite_weights
 
 # B utterances, F Mimi frames (12.5 per second), K codebooks (coarsest first), N samples (24,000 per
 # second); inside Mimi: C channels, T steps at the layer's own rate

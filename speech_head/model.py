@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import DynamicCache
 
-from data_manifests.setting_types import (
+from commands.checkpoint import find_pretrained, load_frozen
+from commands.setting_types import (
     CodebookSize,
     LayerPosition,
     LayerWidth,
@@ -36,7 +37,6 @@ from data_manifests.setting_types import (
 from speech_head.alignment import MAX_ADVANCE
 from speech_head.answer import LAYERS
 from speech_head.data import HeadBatch
-from stage1_rvq.checkpoint import find_pretrained, load_frozen
 from stage2_speechless.frame_decoder import (
     EMBEDDING_STD,
     FrameDecoder,

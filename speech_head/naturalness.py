@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioXVector
 
+from commands.errors import InputError
+from commands.pretrained import one_line_errors, refuse_missing_tensors, refuse_other_size
+from commands.tensor_files import refuse_non_finite_weights
 from data_manifests.audio import resample
-from data_manifests.errors import InputError
 from speech_head.listener import sampling_rate_of
-from stage1_rvq.pretrained import one_line_errors, refuse_missing_tensors, refuse_other_size
-from stage1_rvq.tensor_files import refuse_non_finite_weights
 
 DNSMOS_RATE_HZ = 16_000
 

@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from data_manifests.setting_types import (
+from commands.checkpoint import find_pretrained, load_frozen
+from commands.setting_types import (
     CodebookSize,
     LayerPosition,
     LayerWidth,
@@ -39,7 +40,6 @@ from data_manifests.setting_types import (
 from speech_head.answer import LAYERS, AnswerTokens
 from speech_head.data import HeadBatch, HeadExample
 from speech_head.model import describe_mix
-from stage1_rvq.checkpoint import find_pretrained, load_frozen
 
 
 @dataclass(frozen=True)

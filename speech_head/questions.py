@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from data_manifests.errors import InputError
+from commands.device import derive_seed
+from commands.errors import InputError
 from data_manifests.twi_text import normalize_for_scoring, normalize_for_training
 from speech_head.answer import SPEAK, SpokenText, tokenize_spoken_text
 from stage1_rvq.codes import code_format
-from stage1_rvq.device import derive_seed
 from stage1_rvq.model import load_rvq
 from stage3_finetune.data import read_spoken_dialogues
 from stage3_finetune.dialogue import Dialogue, Turn, read_dialogues

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_manifests.setting_types import (
+from commands.device import DeviceName, DtypeName, derive_seed, pick_device, pick_dtype
+from commands.setting_types import (
     FiniteFloat,
     ModelName,
     NonNegativeFloat,
@@ -15,7 +16,6 @@ from data_manifests.setting_types import (
 from speech_head.answer import MAX_ANSWER_TOKENS
 from speech_head.generate import Talker, load_talker
 from speech_head.stream import Sampling
-from stage1_rvq.device import DeviceName, DtypeName, derive_seed, pick_device, pick_dtype
 from stage3_finetune.dialogue import Turn
 
 

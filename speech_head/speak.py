@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
+from commands.command_line import parse_config, run_command
+from commands.errors import InputError
+from commands.new_paths import refuse_unwritable
 from data_manifests.audio import write_wav
-from data_manifests.config import parse_config, run_command
-from data_manifests.errors import InputError
-from data_manifests.new_paths import refuse_unwritable
 from data_manifests.twi_text import normalize_for_training
 from speech_head.answer import AnswerTokens, answer_states
 from speech_head.generate import Speech, Talker, tokenize_within_limit

@@ -21,13 +21,15 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
 
-from data_manifests.artifact import create_output
-from data_manifests.atomic_write import write_json, write_json_lines
-from data_manifests.config import parse_config, run_command
-from data_manifests.errors import InputError
-from data_manifests.json_files import read_json_lines
+from commands.atomic_write import write_json, write_json_lines
+from commands.command_line import parse_config, run_command
+from commands.device import DeviceName, DtypeName, describe_machine, pick_device, pick_dtype
+from commands.errors import InputError
+from commands.json_files import read_json_lines
+from commands.run_folder import create_output
+from commands.setting_types import ModelName, NumCodebooks, NumWorkers, PositiveInt, Seed
+from commands.tensor_files import read_tensors, save_tensors
 from data_manifests.manifest import Utterance, read_manifest, read_utterance_audio
-from data_manifests.setting_types import ModelName, NumCodebooks, NumWorkers, PositiveInt, Seed
 from data_manifests.twi_text import normalize_for_training
 from speech_head.alignment import cursor_path
 from speech_head.answer import (
@@ -44,9 +46,7 @@ from speech_head.mimi import Mimi, load_mimi
 from speech_head.questions import Questions, load_questions, put_after_question
 from stage1_rvq.corpus_encoder import UTTERANCES_PER_SHARD, encode_utterances
 from stage1_rvq.data import iterate_batches
-from stage1_rvq.device import DeviceName, DtypeName, describe_machine, pick_device, pick_dtype
 from stage1_rvq.reader import load_reader
-from stage1_rvq.tensor_files import read_tensors, save_tensors
 from stage3_finetune.chat import load_conversation
 
 INDEX_KEYS = ("id", "text", "speaker", "dialect", "duration_s")

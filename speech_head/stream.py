@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
-from data_manifests.errors import InputError
+from commands.errors import InputError
 from speech_head.answer import MAX_ANSWER_TOKENS, AnswerTokens
 from speech_head.data import HeadExample
 from speech_head.model import LOOK_AHEAD, SpeechHead

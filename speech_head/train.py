@@ -18,10 +18,19 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
-from data_manifests.artifact import create_output
-from data_manifests.config import parse_config, run_command
-from data_manifests.errors import InputError
-from data_manifests.setting_types import (
+from commands.checkpoint import model_written_aside, resume_from_latest, save_checkpoint
+from commands.command_line import parse_config, run_command
+from commands.device import (
+    DeviceName,
+    DtypeName,
+    describe_machine,
+    pick_device,
+    pick_dtype,
+    seed_step,
+)
+from commands.errors import InputError
+from commands.run_folder import create_output
+from commands.setting_types import (
     LayerWidth,
     ModelName,
     NonNegativeFloat,
@@ -32,21 +41,12 @@ from data_manifests.setting_types import (
     Probability,
     Seed,
 )
+from commands.training_log import TrainingLog, refuse_non_finite
 from speech_head.build import AnyHead, Architecture, build_head, start_from
 from speech_head.data import StatesFolder, collate, refuse_other_states
 from speech_head.dev_set import Dev, load_judge, measure_loss, measure_speech
 from speech_head.live_states import load_live_states
 from speech_head.model import Reads
-from stage1_rvq.checkpoint import model_written_aside, resume_from_latest, save_checkpoint
-from stage1_rvq.device import (
-    DeviceName,
-    DtypeName,
-    describe_machine,
-    pick_device,
-    pick_dtype,
-    seed_step,
-)
-from stage1_rvq.training_log import TrainingLog, refuse_non_finite
 from stage2_speechless.data import BucketedBatches
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stage1_rvq.linear import linear
+from gemma4.linear import linear
 
 FIRST_DIRECTIONS = 4  # each round takes in 4 times as many, until all are in
 ITERATIONS_PER_ROUND = 20

@@ -15,17 +15,17 @@ from pathlib import Path
 import pyarrow
 from torch import Tensor
 
-from data_manifests.errors import InputError
-from data_manifests.finished_folder import is_output_folder, list_files, refuse_unfinished
-from data_manifests.hash_set import HashSet, hash_text
-from stage1_rvq.model import RVQConfig
-from stage1_rvq.parquet_files import (
+from commands.errors import InputError
+from commands.finished_folder import is_output_folder, list_files, refuse_unfinished
+from commands.parquet_files import (
     CodeFormat,
     read_batches,
     read_codes_column,
     read_parquet_format,
     write_parquet,
 )
+from data_manifests.hash_set import HashSet, hash_text
+from stage1_rvq.model import RVQConfig
 
 
 @dataclass(frozen=True)

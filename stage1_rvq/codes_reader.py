@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from data_manifests.errors import InputError
+from commands.errors import InputError
 from stage1_rvq.codes import (
     CodedUtterance,
     code_format,

@@ -18,13 +18,13 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from data_manifests.config import parse_config, run_command
+from commands.command_line import parse_config, run_command
+from commands.device import DeviceName, pick_device
+from commands.errors import InputError
+from commands.setting_types import ModelName, NonNegativeFloat, Seed
 from data_manifests.error_rates import align_utterances, difference_interval, pool_error_rates
-from data_manifests.errors import InputError
-from data_manifests.setting_types import ModelName, NonNegativeFloat, Seed
 from stage1_rvq.codes import CodedUtterance
 from stage1_rvq.codes_reader import CodesReader, load_codes_reader
-from stage1_rvq.device import DeviceName, pick_device
 
 
 @dataclass(frozen=True, kw_only=True)

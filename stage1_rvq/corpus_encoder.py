@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from data_manifests.atomic_write import write_json_lines
+from commands.atomic_write import write_json_lines
+from commands.errors import InputError
+from commands.json_files import read_json_lines
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
-from data_manifests.errors import InputError
-from data_manifests.json_files import read_json_lines
 from data_manifests.manifest import Utterance, read_utterance_audio
-from stage1_rvq.gemma import AudioEncoder
+from gemma4.gemma import AudioEncoder
 
 UTTERANCES_PER_SHARD = 256
 WINDOW_BATCHES = 8  # batches that are decoded together and sorted by length

@@ -18,13 +18,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from data_manifests.errors import InputError
-from data_manifests.finished_folder import list_files, open_input
+from commands.device import derive_seed
+from commands.errors import InputError
+from commands.finished_folder import list_files, open_input
+from commands.json_files import read_rows
+from commands.setting_types import NonNegativeInt, PositiveFloat
+from commands.tensor_files import TensorKind, read_tensors, refuse_non_finite_weights
 from data_manifests.hash_set import HashSet, hash_text
-from data_manifests.json_files import read_rows
-from data_manifests.setting_types import NonNegativeInt, PositiveFloat
-from stage1_rvq.device import derive_seed
-from stage1_rvq.tensor_files import TensorKind, read_tensors, refuse_non_finite_weights
 
 
 @dataclass(frozen=True, kw_only=True)

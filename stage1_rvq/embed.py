@@ -14,15 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data_manifests.artifact import create_output
-from data_manifests.atomic_write import write_json_lines
-from data_manifests.config import parse_config, run_command
+from commands.atomic_write import write_json_lines
+from commands.command_line import parse_config, run_command
+from commands.device import DeviceName, DtypeName, describe_machine, pick_device, pick_dtype
+from commands.run_folder import create_output
+from commands.setting_types import ModelName, NumWorkers, PositiveInt
+from commands.tensor_files import save_tensors
 from data_manifests.manifest import Utterance, read_manifest
-from data_manifests.setting_types import ModelName, NumWorkers, PositiveInt
+from gemma4.gemma import load_audio_encoder
 from stage1_rvq.corpus_encoder import encode_corpus
-from stage1_rvq.device import DeviceName, DtypeName, describe_machine, pick_device, pick_dtype
-from stage1_rvq.gemma import load_audio_encoder
-from stage1_rvq.tensor_files import save_tensors
 
 
 @dataclass(frozen=True, kw_only=True)

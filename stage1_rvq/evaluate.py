@@ -15,17 +15,17 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from data_manifests.artifact import create_output
-from data_manifests.atomic_write import write_json, written_aside
-from data_manifests.config import parse_config, run_command
+from commands.atomic_write import write_json, written_aside
+from commands.command_line import parse_config, run_command
+from commands.device import DeviceName, describe_machine, pick_device
+from commands.errors import InputError
+from commands.run_folder import create_output
+from commands.setting_types import ModelName, PositiveInt
 from data_manifests.error_rates import compute_error_rates
-from data_manifests.errors import InputError
 from data_manifests.manifest import read_manifest
-from data_manifests.setting_types import ModelName, PositiveInt
+from gemma4.gemma import load_audio_encoder
 from stage1_rvq.codebook_metrics import measure_reconstruction, measure_usage
 from stage1_rvq.data import EmbeddingFolder
-from stage1_rvq.device import DeviceName, describe_machine, pick_device
-from stage1_rvq.gemma import load_audio_encoder
 from stage1_rvq.model import MIN_FRAMES_PER_CODE, SpeechRVQ, load_rvq
 from stage1_rvq.noise_robustness import measure_noise_robustness
 from stage1_rvq.reader import CTCReader, load_reader

@@ -15,24 +15,24 @@ from typing import Any
 import torch
 from huggingface_hub import HfApi
 
-from data_manifests.config import parse_config, run_command
-from data_manifests.errors import InputError
-from data_manifests.fingerprints import fingerprint
-from data_manifests.finished_folder import (
-    InputFacts,
-    is_output_folder,
-    open_input,
-    read_provenance,
-)
-from data_manifests.json_files import read_json
-from data_manifests.new_paths import refuse_unwritable
-from data_manifests.setting_types import ModelName
-from stage1_rvq.checkpoint import (
+from commands.checkpoint import (
     list_checkpoints,
     load_weights,
     model_written_aside,
     state_to_save,
 )
+from commands.command_line import parse_config, run_command
+from commands.errors import InputError
+from commands.fingerprints import fingerprint
+from commands.finished_folder import (
+    InputFacts,
+    is_output_folder,
+    open_input,
+    read_provenance,
+)
+from commands.json_files import read_json
+from commands.new_paths import refuse_unwritable
+from commands.setting_types import ModelName
 from stage1_rvq.data import EmbeddingFolder
 from stage1_rvq.model import RVQConfig, SpeechRVQ, load_rvq
 from stage1_rvq.published import AVERAGED_FILE, BEST_FILE, CONFIG_FILE, FINAL_FILE, write_published

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from vector_quantize_pytorch import ResidualVQ
 
-from data_manifests.errors import InputError
-from data_manifests.setting_types import (
+from commands.checkpoint import find_pretrained, load_frozen
+from commands.errors import InputError
+from commands.setting_types import (
     CodebookSize,
     LayerWidth,
     NonNegativeFloat,
@@ -30,9 +31,8 @@ from data_manifests.setting_types import (
     PositiveFloat,
     Probability,
 )
-from stage1_rvq.checkpoint import find_pretrained, load_frozen
+from gemma4.gemma import FRAME_RATE_HZ
 from stage1_rvq.codebooks import fit_codebooks, search_codes
-from stage1_rvq.gemma import FRAME_RATE_HZ
 from stage1_rvq.model_card import make_model_card
 
 MIN_FRAMES_PER_CODE = 20  # below this k-means fits noise

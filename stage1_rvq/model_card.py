@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
-from data_manifests.json_files import read_json
-from data_manifests.schema import as_mapping, check_json
+from commands.json_files import read_json
+from commands.schema import as_mapping, check_json
 from stage1_rvq.training_data import TrainingData
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ from pathlib import Path
 import torch
 
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, read_audio
-from stage1_rvq.gemma import load_audio_encoder
+from gemma4.gemma import load_audio_encoder
 from stage1_rvq.model import load_rvq
 
 device = torch.device("cpu")

@@ -15,10 +15,10 @@ from rapidfuzz.distance import Levenshtein
 from torch import Tensor
 from tqdm import tqdm
 
+from commands.device import derive_seed
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from data_manifests.manifest import Utterance, read_utterance_audio
-from stage1_rvq.device import derive_seed
-from stage1_rvq.gemma import AudioEncoder
+from gemma4.gemma import AudioEncoder
 from stage1_rvq.model import SpeechRVQ
 
 SIGNAL_TO_NOISE_DB = (30, 20)

@@ -22,13 +22,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from data_manifests.atomic_write import write_json
-from data_manifests.errors import InputError
-from data_manifests.json_files import read_json_as
-from data_manifests.setting_types import CodebookSize, LayerWidth, NumCodebooks
-from stage1_rvq.checkpoint import state_to_save
+from commands.atomic_write import write_json
+from commands.checkpoint import state_to_save
+from commands.errors import InputError
+from commands.json_files import read_json_as
+from commands.setting_types import CodebookSize, LayerWidth, NumCodebooks
+from commands.tensor_files import read_pickled_tensors, refuse_non_finite_weights
 from stage1_rvq.model import RVQConfig, SpeechRVQ
-from stage1_rvq.tensor_files import read_pickled_tensors, refuse_non_finite_weights
 
 CONFIG_FILE = "config_stage1.json"
 BEST_FILE, FINAL_FILE, AVERAGED_FILE = "rvq_best.pt", "rvq_final.pt", "rvq_averaged.pt"

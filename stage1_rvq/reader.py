@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from data_manifests.errors import InputError
-from data_manifests.finished_folder import open_input
-from data_manifests.setting_types import LayerWidth, NumLayers, PositiveInt, Probability
+from commands.checkpoint import load_frozen
+from commands.errors import InputError
+from commands.finished_folder import open_input
+from commands.setting_types import LayerWidth, NumLayers, PositiveInt, Probability
 from data_manifests.twi_text import normalize_for_scoring
-from stage1_rvq.checkpoint import load_frozen
 from stage1_rvq.data import pad_frames
 
 BLANK_ID = 0

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from data_manifests.errors import InputError
+from commands.errors import InputError
 from stage1_rvq.data import EmbeddedUtterance, EmbeddingFolder, ShuffledBatches
 from stage1_rvq.reader import CTCReader, ctc_loss, fits_ctc, load_reader
 

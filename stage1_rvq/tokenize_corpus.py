@@ -18,18 +18,18 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from data_manifests.artifact import OutputFolder, create_output
-from data_manifests.atomic_write import write_json_lines
-from data_manifests.config import parse_config, run_command
-from data_manifests.errors import InputError
-from data_manifests.json_files import read_json_lines
+from commands.atomic_write import write_json_lines
+from commands.command_line import parse_config, run_command
+from commands.device import DeviceName, DtypeName, describe_machine, pick_device, pick_dtype
+from commands.errors import InputError
+from commands.json_files import read_json_lines
+from commands.run_folder import OutputFolder, create_output
+from commands.setting_types import ModelName, NumWorkers, PositiveInt
 from data_manifests.manifest import Utterance, read_manifest
-from data_manifests.setting_types import ModelName, NumWorkers, PositiveInt
+from gemma4.gemma import AudioEncoder, load_audio_encoder
 from stage1_rvq.codes import CodedUtterance, code_format, read_codes, write_codes
 from stage1_rvq.corpus_encoder import encode_corpus
 from stage1_rvq.data import EmbeddedUtterance, EmbeddingFolder
-from stage1_rvq.device import DeviceName, DtypeName, describe_machine, pick_device, pick_dtype
-from stage1_rvq.gemma import AudioEncoder, load_audio_encoder
 from stage1_rvq.model import SpeechRVQ, load_rvq
 
 

@@ -17,11 +17,12 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
-from data_manifests.artifact import create_output
-from data_manifests.config import parse_config, run_command
-from data_manifests.error_rates import compute_error_rates
-from data_manifests.errors import InputError
-from data_manifests.setting_types import (
+from commands.checkpoint import model_written_aside, resume_from_latest, save_checkpoint
+from commands.command_line import parse_config, run_command
+from commands.device import DeviceName, derive_seed, describe_machine, pick_device, seed_step
+from commands.errors import InputError
+from commands.run_folder import create_output
+from commands.setting_types import (
     CodebookSize,
     NonNegativeFloat,
     NonNegativeInt,
@@ -29,14 +30,13 @@ from data_manifests.setting_types import (
     PositiveInt,
     Seed,
 )
-from stage1_rvq.checkpoint import model_written_aside, resume_from_latest, save_checkpoint
+from commands.training_log import TrainingLog, refuse_non_finite
+from data_manifests.error_rates import compute_error_rates
 from stage1_rvq.codebook_metrics import measure_reconstruction
 from stage1_rvq.data import EmbeddingFolder, ShuffledBatches
-from stage1_rvq.device import DeviceName, derive_seed, describe_machine, pick_device, seed_step
 from stage1_rvq.model import MIN_FRAMES_PER_CODE, RVQConfig, SpeechRVQ
 from stage1_rvq.task_loss import TaskLoss
 from stage1_rvq.training_data import describe_training_data
-from stage1_rvq.training_log import TrainingLog, refuse_non_finite
 
 MAX_DEV_FRAMES = 100_000
 

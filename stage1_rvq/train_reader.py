@@ -19,12 +19,13 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
-from data_manifests.artifact import create_output
-from data_manifests.atomic_write import write_text
-from data_manifests.config import parse_config, run_command
-from data_manifests.error_rates import ErrorRates, compute_error_rates
-from data_manifests.errors import InputError
-from data_manifests.setting_types import (
+from commands.atomic_write import write_text
+from commands.checkpoint import model_written_aside, resume_from_latest, save_checkpoint
+from commands.command_line import parse_config, run_command
+from commands.device import DeviceName, describe_machine, pick_device, seed_step
+from commands.errors import InputError
+from commands.run_folder import create_output
+from commands.setting_types import (
     LayerWidth,
     NonNegativeFloat,
     NonNegativeInt,
@@ -32,12 +33,11 @@ from data_manifests.setting_types import (
     PositiveInt,
     Seed,
 )
-from stage1_rvq.checkpoint import model_written_aside, resume_from_latest, save_checkpoint
+from commands.training_log import TrainingLog, refuse_non_finite
+from data_manifests.error_rates import ErrorRates, compute_error_rates
 from stage1_rvq.data import EmbeddedUtterance, EmbeddingFolder, ShuffledBatches, pad_frames
-from stage1_rvq.device import DeviceName, describe_machine, pick_device, seed_step
 from stage1_rvq.reader import CTCReader, ReaderConfig, ctc_loss, fits_ctc
 from stage1_rvq.text_units import train_units
-from stage1_rvq.training_log import TrainingLog, refuse_non_finite
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,11 +4,11 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_manifests.fingerprints import fingerprint
-from data_manifests.finished_folder import read_provenance
-from data_manifests.json_files import read_json_as
+from commands.fingerprints import fingerprint
+from commands.finished_folder import read_provenance
+from commands.json_files import read_json_as
+from commands.setting_types import LocalPath, ModelName
 from data_manifests.manifest import read_manifest
-from data_manifests.setting_types import LocalPath, ModelName
 from stage1_rvq.data import EmbeddingFolder
 
 

@@ -17,16 +17,16 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from data_manifests.atomic_write import write_json_lines
-from data_manifests.config import parse_config, run_command
+from commands.atomic_write import write_json_lines
+from commands.command_line import parse_config, run_command
+from commands.device import DeviceName, pick_device
+from commands.errors import InputError
+from commands.new_paths import refuse_unwritable
+from commands.setting_types import ModelName
 from data_manifests.error_rates import align_utterances, pool_error_rates
-from data_manifests.errors import InputError
-from data_manifests.new_paths import refuse_unwritable
-from data_manifests.setting_types import ModelName
 from stage1_rvq.codes import CodedUtterance
 from stage1_rvq.codes_reader import BATCH_SIZE, load_codes_reader
 from stage1_rvq.data import EmbeddedUtterance, EmbeddingFolder, iterate_batches
-from stage1_rvq.device import DeviceName, pick_device
 from stage1_rvq.reader import load_reader
 
 

@@ -4,4 +4,4 @@ Also here, because this is the first stage to need it: the code-frame decoder (d
 which stage 4's speech head uses for Mimi's codes.
 """
 
-import data_manifests.waiting_threads  # noqa: F401 - before torch is loaded
+import commands  # noqa: F401 - before torch is loaded

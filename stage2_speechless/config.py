@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from data_manifests.manifest import DIALECTS
-from data_manifests.setting_types import (
+from commands.parquet_files import CodeFormat
+from commands.setting_types import (
     CodebookSize,
     LayerWidth,
     NumCodebooks,
@@ -13,8 +13,8 @@ from data_manifests.setting_types import (
     PositiveInt,
     Probability,
 )
+from data_manifests.manifest import DIALECTS
 from data_manifests.twi_text import NORMALIZATION_VERSION
-from stage1_rvq.parquet_files import CodeFormat
 from stage2_speechless.vocabulary import CHARACTERS, NUM_RATES
 
 

@@ -17,11 +17,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from data_manifests.errors import InputError
-from data_manifests.finished_folder import read_provenance
-from data_manifests.json_files import read_json_as
+from commands.device import derive_seed
+from commands.errors import InputError
+from commands.finished_folder import read_provenance
+from commands.json_files import read_json_as
 from stage1_rvq.codes import read_code_format, read_codes
-from stage1_rvq.device import derive_seed
 from stage2_speechless.generation import MAX_FRAMES
 from stage2_speechless.model import NO_TARGET, Speechless
 from stage2_speechless.vocabulary import NOTHING, UNKNOWN_DIALECT, Vocabulary

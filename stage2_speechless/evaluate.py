@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_manifests.artifact import create_output
-from data_manifests.atomic_write import write_json
-from data_manifests.config import parse_config, run_command
-from data_manifests.setting_types import (
+from commands.atomic_write import write_json
+from commands.command_line import parse_config, run_command
+from commands.device import DeviceName, describe_machine, pick_device
+from commands.run_folder import create_output
+from commands.setting_types import (
     ModelName,
     NonNegativeFloat,
     NonNegativeInt,
@@ -24,7 +25,6 @@ from data_manifests.setting_types import (
     Seed,
 )
 from stage1_rvq.codes import read_code_format, refuse_other_format
-from stage1_rvq.device import DeviceName, describe_machine, pick_device
 from stage2_speechless.breakdown import (
     measure_by_codebooks,
     measure_by_dialect,

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, LlamaConfig, LlamaModel
 
-from data_manifests.errors import InputError
-from data_manifests.setting_types import CodebookSize, LayerWidth, NumCodebooks, NumLayers
+from commands.errors import InputError
+from commands.setting_types import CodebookSize, LayerWidth, NumCodebooks, NumLayers
 from stage2_speechless.sampling import sample_codes
 
 # As large as the projected state beside them: at Llama's 0.02 codes would start at 3 % of the sum,

@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import DynamicCache
 
-from data_manifests.errors import InputError
+from commands.checkpoint import find_pretrained, load_frozen
+from commands.errors import InputError
 from data_manifests.twi_text import NORMALIZATION_VERSION
-from stage1_rvq.checkpoint import find_pretrained, load_frozen
 from stage2_speechless.config import SpeechlessConfig
 from stage2_speechless.frame_decoder import FrameDecoder, FrameDecoderConfig, build_transformer
 from stage2_speechless.generation import MAX_FRAMES, GeneratedCodes, generate_batch

@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from commands.errors import InputError
+from commands.fingerprints import fingerprint
 from data_manifests.error_rates import UtteranceErrors, align_utterances
-from data_manifests.errors import InputError
-from data_manifests.fingerprints import fingerprint
 from stage1_rvq.codes import code_format, refuse_other_format
 from stage1_rvq.codes_reader import CodesReader
 from stage1_rvq.model import load_rvq

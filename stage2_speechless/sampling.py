@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from data_manifests.errors import InputError
-from stage1_rvq.device import derive_seed
+from commands.device import derive_seed
+from commands.errors import InputError
 
 # Of Speechless. Fine codebooks carry the room and the voice, which text does not decide: drawn from
 # all codes at temperature 1 they would be noise, taken greedily every sentence would sound alike.

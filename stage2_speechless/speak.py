@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 from tqdm import tqdm
 
-from data_manifests.errors import InputError
+from commands.device import derive_seed
+from commands.errors import InputError
 from data_manifests.twi_numbers import NUMBER_DIALECTS, speak_numbers
 from data_manifests.twi_text import normalize_for_scoring, normalize_for_training
-from stage1_rvq.device import derive_seed
 from stage2_speechless.generation import MAX_FRAMES, GeneratedCodes
 from stage2_speechless.model import Speechless
 from stage2_speechless.round_trip import RoundTrip

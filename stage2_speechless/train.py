@@ -19,11 +19,20 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
-from data_manifests.artifact import create_output
-from data_manifests.config import parse_config, run_command
-from data_manifests.errors import InputError
-from data_manifests.fingerprints import fingerprint
-from data_manifests.setting_types import (
+from commands.checkpoint import model_written_aside, resume_from_latest, save_checkpoint
+from commands.command_line import parse_config, run_command
+from commands.device import (
+    DeviceName,
+    DtypeName,
+    describe_machine,
+    pick_device,
+    pick_dtype,
+    seed_step,
+)
+from commands.errors import InputError
+from commands.fingerprints import fingerprint
+from commands.run_folder import create_output
+from commands.setting_types import (
     LayerWidth,
     ModelName,
     NonNegativeFloat,
@@ -35,17 +44,8 @@ from data_manifests.setting_types import (
     Seed,
     Share,
 )
-from stage1_rvq.checkpoint import model_written_aside, resume_from_latest, save_checkpoint
+from commands.training_log import TrainingLog, refuse_non_finite
 from stage1_rvq.codes import read_code_format
-from stage1_rvq.device import (
-    DeviceName,
-    DtypeName,
-    describe_machine,
-    pick_device,
-    pick_dtype,
-    seed_step,
-)
-from stage1_rvq.training_log import TrainingLog, refuse_non_finite
 from stage2_speechless.config import SpeechlessConfig, default_num_heads
 from stage2_speechless.data import (
     BucketedBatches,

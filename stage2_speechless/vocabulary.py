@@ -11,7 +11,7 @@ that a model can learn to sound out from few hours of speech, and those the read
 import math
 from dataclasses import dataclass
 
-from data_manifests.errors import InputError, nearest_name
+from commands.errors import InputError, nearest_name
 from data_manifests.manifest import DIALECTS
 from data_manifests.twi_text import is_speakable, normalize_for_scoring
 

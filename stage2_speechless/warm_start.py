@@ -18,10 +18,10 @@ import torch
 from huggingface_hub import hf_hub_download
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaModel
 
-from data_manifests.errors import InputError
-from data_manifests.json_files import read_json
-from stage1_rvq.pretrained import one_line_errors, refuse_missing_tensors, refuse_other_size
-from stage1_rvq.tensor_files import refuse_non_finite_weights
+from commands.errors import InputError
+from commands.json_files import read_json
+from commands.pretrained import one_line_errors, refuse_missing_tensors, refuse_other_size
+from commands.tensor_files import refuse_non_finite_weights
 from stage2_speechless.model import Speechless
 
 # Everything but width, layers and heads that decides what a Llama's layers compute.

@@ -4,4 +4,4 @@ Real recordings and generated codes enter Gemma through the same door (`model.py
 `output_proj`, so that what is learned on the second holds for the first.
 """
 
-import data_manifests.waiting_threads  # noqa: F401 - before torch is loaded
+import commands  # noqa: F401 - before torch is loaded

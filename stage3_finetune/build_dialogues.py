@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from data_manifests.artifact import create_output
-from data_manifests.atomic_write import write_json_lines
-from data_manifests.config import parse_config, run_command
-from data_manifests.errors import InputError, nearest_name
-from data_manifests.setting_types import ModelName, PositiveInt
+from commands.atomic_write import write_json_lines
+from commands.command_line import parse_config, run_command
+from commands.errors import InputError, nearest_name
+from commands.run_folder import create_output
+from commands.setting_types import ModelName, PositiveInt
 from data_manifests.twi_text import is_speakable, normalize_for_scoring, normalize_for_training
 from stage3_finetune.template_marks import TEMPLATE_MARK
 

@@ -19,15 +19,15 @@ from pathlib import Path
 import torch
 from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
 
-from data_manifests.atomic_write import write_text
+from commands.atomic_write import write_text
+from commands.command_line import parse_config, run_command
+from commands.device import DeviceName, DtypeName, pick_device, pick_dtype
+from commands.errors import InputError
+from commands.json_files import read_json
+from commands.setting_types import ModelName, PositiveInt
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, read_audio
-from data_manifests.config import parse_config, run_command
-from data_manifests.errors import InputError
-from data_manifests.json_files import read_json
-from data_manifests.setting_types import ModelName, PositiveInt
-from stage1_rvq.device import DeviceName, DtypeName, pick_device, pick_dtype
-from stage1_rvq.gemma import AudioEncoder, load_feature_extractor
-from stage1_rvq.weight_quantization import QuantizeName
+from gemma4.gemma import AudioEncoder, load_feature_extractor
+from gemma4.weight_quantization import QuantizeName
 from stage3_finetune.dialogue import Turn, encode_prompt, split_chain
 from stage3_finetune.generate import MAX_NEW_TOKENS, stream_tokens
 from stage3_finetune.model import TARGET_KEY, load_finetuned

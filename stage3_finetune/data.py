@@ -19,17 +19,17 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from data_manifests.errors import InputError
-from data_manifests.finished_folder import list_files, open_input
-from stage1_rvq.codes import refuse_other_format
-from stage1_rvq.data import pad_frames
-from stage1_rvq.parquet_files import (
+from commands.errors import InputError
+from commands.finished_folder import list_files, open_input
+from commands.parquet_files import (
     CodeFormat,
     read_batches,
     read_codes_column,
     read_parquet_format,
     write_parquet,
 )
+from stage1_rvq.codes import refuse_other_format
+from stage1_rvq.data import pad_frames
 from stage3_finetune.dialogue import (
     NO_LABEL,
     Dialogue,

@@ -20,10 +20,10 @@ from typing import Any, Literal
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from data_manifests.errors import InputError
-from data_manifests.json_files import read_lines
-from data_manifests.schema import parse_json, shorten
-from stage1_rvq.chat_template import render_chat
+from commands.errors import InputError
+from commands.json_files import read_lines
+from commands.schema import parse_json, shorten
+from gemma4.chat_template import render_chat
 from stage3_finetune.template_marks import refuse_template_marks, without_template_marks
 
 Target = Literal["chain", "direct"]

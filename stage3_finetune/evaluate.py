@@ -17,21 +17,21 @@ import torch
 from sacrebleu.metrics import CHRF
 from torch import Tensor
 
-from data_manifests.artifact import create_output
-from data_manifests.atomic_write import write_json, write_json_lines
-from data_manifests.config import parse_config, run_command
+from commands.atomic_write import write_json, write_json_lines
+from commands.command_line import parse_config, run_command
+from commands.device import DeviceName, DtypeName, describe_machine, pick_device, pick_dtype
+from commands.errors import InputError
+from commands.finished_folder import open_input
+from commands.json_files import read_json
+from commands.run_folder import create_output
+from commands.setting_types import ModelName, PositiveInt
 from data_manifests.error_rates import compute_error_rates
-from data_manifests.errors import InputError
-from data_manifests.finished_folder import open_input
-from data_manifests.json_files import read_json
 from data_manifests.manifest import Utterance, read_manifest
-from data_manifests.setting_types import ModelName, PositiveInt
 from data_manifests.twi_text import normalize_for_scoring
+from gemma4.gemma import AudioEncoder, load_feature_extractor
+from gemma4.weight_quantization import QuantizeName
 from stage1_rvq.corpus_encoder import encode_utterances
-from stage1_rvq.device import DeviceName, DtypeName, describe_machine, pick_device, pick_dtype
-from stage1_rvq.gemma import AudioEncoder, load_feature_extractor
 from stage1_rvq.reader import load_reader
-from stage1_rvq.weight_quantization import QuantizeName
 from stage3_finetune.dialogue import Turn, read_dialogues, split_chain
 from stage3_finetune.generate import generate_answers
 from stage3_finetune.model import load_finetuned

@@ -19,14 +19,14 @@ from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
-from data_manifests.atomic_write import write_text, written_aside
-from data_manifests.config import parse_config, run_command
-from data_manifests.errors import WriteError
-from data_manifests.json_files import read_json
-from data_manifests.new_paths import refuse_unwritable
-from data_manifests.setting_types import ModelName
+from commands.atomic_write import write_text, written_aside
+from commands.command_line import parse_config, run_command
+from commands.errors import WriteError
+from commands.json_files import read_json
+from commands.new_paths import refuse_unwritable
+from commands.setting_types import ModelName
+from gemma4.gemma import load_feature_extractor
 from stage1_rvq.export import push
-from stage1_rvq.gemma import load_feature_extractor
 from stage3_finetune.model import TARGET_KEY, load_finetuned
 
 # Files of a checkpoint that transformers reads and that neither model, tokenizer nor feature

@@ -21,9 +21,9 @@ from peft import get_peft_model
 from torch import Tensor, nn
 from transformers import AutoConfig, Gemma4Config, Gemma4ForConditionalGeneration
 
-from stage1_rvq.gemma import ATTENTION
-from stage1_rvq.pretrained import one_line_errors
-from stage1_rvq.weight_quantization import NOT_QUANTIZED, QuantizeName
+from commands.pretrained import one_line_errors
+from gemma4.gemma import ATTENTION
+from gemma4.weight_quantization import NOT_QUANTIZED, QuantizeName
 from stage3_finetune.model import lora_config
 
 GIB = 2**30

@@ -21,14 +21,14 @@ from torch import Tensor
 from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
 from transformers.models.gemma4.modeling_gemma4 import Gemma4AudioModelOutput, Gemma4Model
 
-from data_manifests.errors import InputError
-from data_manifests.finished_folder import open_input
-from data_manifests.json_files import read_json, read_json_as
-from data_manifests.schema import shorten
-from data_manifests.setting_types import LayerWidth, PositiveInt, Probability
-from stage1_rvq.gemma import load_gemma
-from stage1_rvq.tensor_files import TensorKind, read_tensors, refuse_non_finite_weights
-from stage1_rvq.weight_quantization import QuantizeName
+from commands.errors import InputError
+from commands.finished_folder import open_input
+from commands.json_files import read_json, read_json_as
+from commands.schema import shorten
+from commands.setting_types import LayerWidth, PositiveInt, Probability
+from commands.tensor_files import TensorKind, read_tensors, refuse_non_finite_weights
+from gemma4.gemma import load_gemma
+from gemma4.weight_quantization import QuantizeName
 
 # Every linear map of the decoder's attention and MLP. Vision and audio towers are left alone: their
 # linear layers are of a class that peft 0.21 cannot wrap.

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from commands.errors import InputError
 from data_manifests.audio import audio_info
-from data_manifests.errors import InputError
 from data_manifests.twi_text import normalize_for_training
 from stage3_finetune.dialogue import Turn, encode_prompt
 from stage3_finetune.template_marks import refuse_template_marks

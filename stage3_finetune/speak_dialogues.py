@@ -17,12 +17,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data_manifests.artifact import create_output
-from data_manifests.atomic_write import write_json_lines
-from data_manifests.config import parse_config, run_command
-from data_manifests.errors import InputError
-from data_manifests.json_files import read_json_lines
-from data_manifests.setting_types import (
+from commands.atomic_write import write_json_lines
+from commands.command_line import parse_config, run_command
+from commands.device import DeviceName, describe_machine, pick_device
+from commands.errors import InputError
+from commands.json_files import read_json_lines
+from commands.run_folder import create_output
+from commands.setting_types import (
     DialectName,
     ModelName,
     NonNegativeFloat,
@@ -31,7 +32,6 @@ from data_manifests.setting_types import (
     Seed,
 )
 from stage1_rvq.data import iterate_batches
-from stage1_rvq.device import DeviceName, describe_machine, pick_device
 from stage2_speechless.model import load_speechless
 from stage2_speechless.round_trip import load_round_trip
 from stage2_speechless.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K

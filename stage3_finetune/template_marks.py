@@ -2,8 +2,8 @@
 
 import re
 
-from data_manifests.errors import InputError
-from data_manifests.schema import shorten
+from commands.errors import InputError
+from commands.schema import shorten
 
 # What a tokenizer of Gemma 4 takes for a mark wherever it stands: <|turn>, <turn|>, <|audio|>,
 # <|"|>, <bos>.

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from data_manifests.errors import InputError, Terminated, WriteError, describe_os_error
-from data_manifests.setting_types import refuse_impossible_path
+from commands.errors import InputError, Terminated, WriteError, describe_os_error
+from commands.setting_types import refuse_impossible_path
 
 
 def converse(take: Callable[[str], None], *, commands: str) -> None:

@@ -14,19 +14,9 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from data_manifests.artifact import create_output
-from data_manifests.config import parse_config, run_command
-from data_manifests.setting_types import (
-    ModelName,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveInt,
-    Probability,
-    Seed,
-)
-from stage1_rvq.checkpoint import list_checkpoints
-from stage1_rvq.codes import code_format
-from stage1_rvq.device import (
+from commands.checkpoint import list_checkpoints
+from commands.command_line import parse_config, run_command
+from commands.device import (
     DeviceName,
     DtypeName,
     describe_machine,
@@ -34,10 +24,20 @@ from stage1_rvq.device import (
     pick_dtype,
     seed_step,
 )
-from stage1_rvq.gemma import load_gemma, load_tokenizer
+from commands.run_folder import create_output
+from commands.setting_types import (
+    ModelName,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    Probability,
+    Seed,
+)
+from commands.training_log import TrainingLog
+from gemma4.gemma import load_gemma, load_tokenizer
+from gemma4.weight_quantization import QuantizeName
+from stage1_rvq.codes import code_format
 from stage1_rvq.model import load_rvq
-from stage1_rvq.training_log import TrainingLog
-from stage1_rvq.weight_quantization import QuantizeName
 from stage3_finetune.data import SpokenDialogues, TaskMixture, read_spoken_dialogues
 from stage3_finetune.dialogue import Target, render_example
 from stage3_finetune.memory import GIB, load_gemma_config, peak_memory, plan_memory

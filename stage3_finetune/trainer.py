@@ -31,18 +31,18 @@ from transformers import (
 )
 from trl import SFTConfig, SFTTrainer
 
-from data_manifests.atomic_write import (
+from commands.atomic_write import (
     ASIDE_SUFFIX,
     remove,
     remove_leftovers,
     take_away,
     written_aside,
 )
-from data_manifests.errors import InputError
-from data_manifests.json_files import read_json
-from stage1_rvq.checkpoint import list_checkpoints
-from stage1_rvq.tensor_files import read_pickled_tensors, refuse_non_finite_weights
-from stage1_rvq.training_log import TrainingLog
+from commands.checkpoint import list_checkpoints
+from commands.errors import InputError
+from commands.json_files import read_json
+from commands.tensor_files import read_pickled_tensors, refuse_non_finite_weights
+from commands.training_log import TrainingLog
 from stage3_finetune.data import SpokenDialogues, collate
 from stage3_finetune.model import (
     ADAPTER_CONFIG,

@@ -75,8 +75,8 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def espeak() -> None:
     """Skips where espeak-ng, which speaks the demo's sentences, is not installed."""
-    from data_manifests.errors import InputError
-    from demo.synthesizer import Synthesizer
+    from commands.errors import InputError
+    from demo.voice.synthesizer import Synthesizer
 
     try:
         Synthesizer()
@@ -87,7 +87,7 @@ def espeak() -> None:
 @pytest.fixture(scope="session")
 def corpus(espeak: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's corpus, a little of it: manifests, dialogues and recordings."""
-    from demo import make_corpus as command
+    from demo.world import make_corpus as command
 
     out = tmp_path_factory.mktemp("corpus") / "corpus"
     run(command.main, "--out", out, "--num-questions", 20, "--num-held-out", 4)

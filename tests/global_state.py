@@ -25,7 +25,7 @@ THEIR_VARIABLES = (
     "KMP_INIT_AT_FORK",  # scikit-learn and joblib, when imported
     "HF_HUB_DISABLE_TELEMETRY",  # gradio 6.31, when a page is built without analytics
     "TOKENIZERS_PARALLELISM",  # a pipeline of transformers 5.23
-    "GRADIO_TEMP_DIR",  # a page being served (speech_head/web.py)
+    "GRADIO_TEMP_DIR",  # a page being served (voice_chat/web.py)
 )
 
 

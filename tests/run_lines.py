@@ -16,7 +16,7 @@ MARK = "####"
 
 
 def main() -> None:
-    from data_manifests.config import run_command
+    from commands.command_line import run_command
 
     for command, *words in json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")):
         print(f"{MARK} {command}", file=sys.stderr, flush=True)

@@ -24,7 +24,7 @@ from benchmarks.peak_memory import measure_peak
 from benchmarks.speechless import MODELS, SYSTEMS
 from benchmarks.synthetic_frames import make_frames
 from benchmarks.training_step import TrainingStep, flatten_utterances, make_utterances
-from data_manifests.errors import InputError
+from commands.errors import InputError
 from data_manifests.manifest import SPLITS, read_manifest, write_manifest
 
 SMALL = SHAPES["small"]

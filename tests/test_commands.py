@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 from run_lines import MARK
 
-from data_manifests.errors import InputError
+from commands.errors import InputError
 
 PACKAGES = (
     "data_manifests",
@@ -47,7 +47,7 @@ def test_the_commands_users_need_are_there():
         "stage3_finetune.speak_dialogues", "stage3_finetune.train", "stage3_finetune.evaluate",
         "stage3_finetune.chat", "stage3_finetune.export", "speech_head.states",
         "speech_head.train", "speech_head.speak", "speech_head.evaluate",
-        "speech_head.chat", "speech_head.web", "speech_head.preflight", "demo.run",
+        "voice_chat.chat", "voice_chat.web", "pipeline.preflight", "demo.run",
     }  # fmt: skip
     assert expected <= set(COMMANDS)
 
@@ -113,7 +113,7 @@ def test_threads_that_wait_soon_sleep_in_a_command_started_by_hand(wanted, spins
     environment = {name: value for name, value in os.environ.items() if name not in ours}
     environment |= {"OMP_DISPLAY_ENV": "verbose", **wanted}
     process = subprocess.run(
-        [sys.executable, "-c", "import stage1_rvq.device"],
+        [sys.executable, "-c", "import commands.device"],
         cwd=ROOT, capture_output=True, text=True, check=True, env=environment,
     )  # fmt: skip
     said = re.findall(r"GOMP_SPINCOUNT = '(\w+)'", process.stderr)

@@ -11,13 +11,13 @@ import pytest
 from conftest import run
 from miniature_corpora import bibletts_folder, bibletts_tgz, fisd_zip
 
+from commands.errors import InputError, WriteError
 from data_manifests import build
 from data_manifests.corpora import archive_limits, tar_archive, zip_archive
 from data_manifests.corpora.collect import write_audio
 from data_manifests.corpora.recording import Recording
 from data_manifests.corpora.tar_archive import unpack_tar_once
 from data_manifests.corpora.zip_archive import open_zip, read_member
-from data_manifests.errors import InputError, WriteError
 from data_manifests.manifest import Utterance
 from tests.attacks.archive_damage import ENTRIES, MEMBERS, ZIPS, tar_bomb, with_entry, with_member
 

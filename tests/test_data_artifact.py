@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from data_manifests.artifact import create_output
-from data_manifests.atomic_write import written_aside
-from data_manifests.errors import InputError
-from data_manifests.fingerprints import fingerprint, sha256_of_file
-from data_manifests.finished_folder import list_files, open_input
+from commands.atomic_write import written_aside
+from commands.errors import InputError
+from commands.fingerprints import fingerprint, sha256_of_file
+from commands.finished_folder import list_files, open_input
+from commands.run_folder import create_output
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def test_two_commands_do_not_write_to_one_folder(tmp_path):
     create(out)
     code = f"""
 from test_data_artifact import create
-from data_manifests.errors import InputError
+from commands.errors import InputError
 try:
     create(__import__("pathlib").Path({str(out)!r}), resume=True)
 except InputError as error:

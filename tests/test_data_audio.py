@@ -12,6 +12,7 @@ import pytest
 import soundfile
 from conftest import run
 
+from commands.errors import InputError, WriteError
 from data_manifests import audio, check
 from data_manifests.audio import (
     AudioDefect,
@@ -22,7 +23,6 @@ from data_manifests.audio import (
     decode_audio,
     write_wav,
 )
-from data_manifests.errors import InputError, WriteError
 from data_manifests.manifest import read_manifest
 from data_manifests.ordered_map import WorkerDied, map_in_order
 from tests.attacks.audio import write_recordings

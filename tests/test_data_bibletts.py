@@ -11,8 +11,8 @@ from miniature_corpora import (
     read_recipe,
 )
 
+from commands.errors import InputError
 from data_manifests.corpora.bibletts import bibletts
-from data_manifests.errors import InputError
 
 BOOKS = {
     "train": {"GEN": ["Mfitiase no", "Na asase 12 no"], "EXO": ["Ɛno akyi"]},

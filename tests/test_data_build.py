@@ -14,8 +14,8 @@ from miniature_corpora import (
     waxal_folder,
 )
 
+from commands.errors import InputError
 from data_manifests import build, check
-from data_manifests.errors import InputError
 from data_manifests.manifest import read_manifest, read_utterance_audio
 
 PROMPTS = [f"Kɔ sika korabea {number}" for number in ("baako", "mmienu", "mmiɛnsa", "ɛnan")]

@@ -9,8 +9,8 @@ from typing import Literal
 
 import pytest
 
-from data_manifests.config import config_as_dict, parse_config, run_command
-from data_manifests.errors import InputError
+from commands.command_line import config_as_dict, parse_config, run_command
+from commands.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,11 +15,11 @@ from miniature_corpora import (
     waxal_folder,
 )
 
+from commands.errors import InputError
 from data_manifests.corpora.audio_dataset import audio_dataset
 from data_manifests.corpora.delimited_table import read_delimited_table
 from data_manifests.corpora.ugspeechdata import ugspeechdata
 from data_manifests.corpora.waxal import waxal
-from data_manifests.errors import InputError
 
 
 @pytest.fixture(autouse=True)

@@ -10,13 +10,13 @@ import jiwer
 import numpy as np
 import pytest
 
+from commands.errors import InputError
 from data_manifests.error_rates import (
     EditCounts,
     align_utterances,
     compute_error_rates,
     difference_interval,
 )
-from data_manifests.errors import InputError
 from data_manifests.twi_text import NORMALIZATION_VERSION, normalize_for_scoring
 
 WORDS = ["Ɛyɛ", "s3", "ɔbaa", "n'ani", "k)", "fie,", "ɛnnɛ", "de", "mmienu", "Kumase", "paa", "!"]

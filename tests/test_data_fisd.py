@@ -13,8 +13,8 @@ from miniature_corpora import (
     zip_folder,
 )
 
+from commands.errors import InputError
 from data_manifests.corpora.fisd import clean_fisd_prompt, fisd
-from data_manifests.errors import InputError
 
 PROMPTS = {
     # What is in data.csv: what is said.

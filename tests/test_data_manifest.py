@@ -7,9 +7,9 @@ import pytest
 import soundfile
 from miniature_corpora import common_voice_folder, tone
 
+from commands.errors import InputError
 from data_manifests import build, check
 from data_manifests.audio import audio_info, read_audio, write_wav
-from data_manifests.errors import InputError
 from data_manifests.manifest import Utterance, read_manifest, read_utterance_audio, write_manifest
 
 

@@ -9,9 +9,10 @@ from conftest import run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from commands.errors import InputError
+from commands.json_files import read_json, read_json_lines, read_lines
+from commands.schema import check_json, parse_json
 from data_manifests.corpora.delimited_table import read_delimited_table
-from data_manifests.errors import InputError
-from data_manifests.json_files import read_json, read_json_lines, read_lines
 from data_manifests.manifest import (
     DIALECTS,
     SPLITS,
@@ -20,7 +21,6 @@ from data_manifests.manifest import (
     read_manifest,
     write_manifest,
 )
-from data_manifests.schema import check_json, parse_json
 from stage1_rvq import embed
 from stage1_rvq.data import EmbeddingFolder
 from tests.attacks.audio import write_recordings

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from commands.errors import InputError
 from data_manifests.error_rates import compute_error_rates
-from data_manifests.errors import InputError
 from data_manifests.score import main, read_lines
 
 REFERENCES = ["Ɛyɛ me dɛ.", "Mepa wo kyɛw", "Yɛrekɔ fie"]

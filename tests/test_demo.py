@@ -12,9 +12,9 @@ from data_manifests.manifest import read_manifest
 from data_manifests.twi_text import normalize_for_scoring
 from demo import run as demo
 from demo import ship
-from demo.make_corpus import ANSWERING_VOICE
 from demo.ship import WEIGHTS
-from speech_head import chat
+from demo.world.make_corpus import ANSWERING_VOICE
+from voice_chat import chat
 
 KEYS = {
     "stage1": {

@@ -12,14 +12,16 @@ import torch
 from conftest import run
 from transformers import Gemma4ForConditionalGeneration
 
-from demo import decoder, ear, evaluate_gemma, train_gemma
-from demo.chat_rows import RowMaker, TypedDialogues
-from demo.clips import LengthBatches
-from demo.gemma_model import build_gemma, tower_frames
-from demo.gemma_tokenizer import heard_ids, text_ids, train_tokenizer
-from demo.grammar import all_questions
-from demo.train_gemma import sentences_to_hear
-from stage1_rvq.audio_tower import stock_forward
+from demo.gemma import decoder, ear
+from demo.gemma import evaluate as evaluate_gemma
+from demo.gemma import train as train_gemma
+from demo.gemma.chat_rows import RowMaker, TypedDialogues
+from demo.gemma.clips import LengthBatches
+from demo.gemma.model import build_gemma, tower_frames
+from demo.gemma.tokenizer import heard_ids, text_ids, train_tokenizer
+from demo.gemma.train import sentences_to_hear
+from demo.world.grammar import all_questions
+from gemma4.audio_tower import stock_forward
 from stage3_finetune.data import TRANSCRIBE_PROMPT
 from stage3_finetune.dialogue import Dialogue, Turn, encode_dialogue
 

@@ -5,9 +5,9 @@ from collections import Counter, defaultdict
 import pytest
 
 from data_manifests.twi_text import normalize_for_scoring, normalize_for_training
-from demo import describe, grammar
-from demo.facts import WORLD_PATH, relation_facts
-from demo.grammar import all_questions, all_words, listening_sentences
+from demo.world import describe, grammar
+from demo.world.facts import WORLD_PATH, relation_facts
+from demo.world.grammar import all_questions, all_words, listening_sentences
 
 TWI_LETTERS = set("abdeɛfghiklmnoɔprstuwy")
 LOAN_LETTERS = set("cjqvxz")
@@ -153,7 +153,7 @@ def test_spelling(questions):
 def test_readme_shows_the_world_as_it_is():
     readme = describe.README_PATH.read_text(encoding="utf-8")
     assert readme.endswith(f"{describe.START}\n\n{describe.pattern_tables()}"), (
-        "run: python -m demo.describe --write"
+        "run: python -m demo.world.describe --write"
     )
 
 

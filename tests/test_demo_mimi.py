@@ -15,12 +15,14 @@ pytest.importorskip("pystoi", reason="the codec is judged by STOI")
 
 from conftest import run
 
-from data_manifests.errors import InputError
-from demo import evaluate_mimi, mimi_speech, train_mimi
-from demo.mimi_losses import LatentProbes, SpectralLoss
-from demo.mimi_model import build_mimi, copy_mimi, save_mimi
-from demo.mimi_quantizer import CodebookTrainer
-from demo.train_mimi import TrainMimiConfig
+from commands.errors import InputError
+from demo.mimi import evaluate as evaluate_mimi
+from demo.mimi import speech as mimi_speech
+from demo.mimi import train as train_mimi
+from demo.mimi.losses import LatentProbes, SpectralLoss
+from demo.mimi.model import build_mimi, copy_mimi, save_mimi
+from demo.mimi.quantizer import CodebookTrainer
+from demo.mimi.train import TrainMimiConfig
 from speech_head.mimi import Mimi, load_mimi
 
 # N samples (24,000 per second), D latent width, F Mimi frames, K codebooks, V vectors

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from conftest import ROOT, run
 
-from data_manifests.errors import InputError
-from demo import synthesizer as command
-from demo.synthesizer import PhonemesDroppedError, Synthesizer, check_echo, to_espeak_input
-from demo.twi_phonemes import IPA_OF, phonemize, to_phonemes
-from demo.voice_variants import FLAT_PITCH_HZ
-from demo.voices import (
+from commands.errors import InputError
+from demo.voice import synthesizer as command
+from demo.voice.synthesizer import PhonemesDroppedError, Synthesizer, check_echo, to_espeak_input
+from demo.voice.twi_phonemes import IPA_OF, phonemize, to_phonemes
+from demo.voice.voice_variants import FLAT_PITCH_HZ
+from demo.voice.voices import (
     HELD_OUT_VOICES,
     MONOTONE_VOICES,
     TRAINING_VOICES,
@@ -155,7 +155,7 @@ def measure_pitch_hz(samples_N, sample_rate_hz):
 def test_same_calls_same_samples(synthesizer):
     """In two fresh processes; the voices are those with noise, wavering and echo."""
     script = (
-        "import hashlib; from demo.synthesizer import Synthesizer; Synthesizer(); "
+        "import hashlib; from demo.voice.synthesizer import Synthesizer; Synthesizer(); "
         "speaker = Synthesizer(); sha = hashlib.sha256(); "
         "[sha.update(speaker.speak('Ɛnnɛ yɛ Fiada.', v, sample_rate_hz=16_000).samples_N.tobytes())"
         " for v in ('hi', 'hi+airy', 'hi+f2', 'hi+uncle', 'hi+flat100')]; print(sha.hexdigest())"

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from data_manifests.errors import InputError
+from commands.errors import InputError
 from speech_head.alignment import (
     MAX_ADVANCE,
     cursor_path,

@@ -13,11 +13,11 @@ import soundfile
 from conftest import run
 from head_world import ANSWER, QUESTION, let_gemma_write, models
 
-from data_manifests.errors import InputError, Terminated, WriteError
-from speech_head import chat, playback
-from speech_head.answer_files import keep_answer, next_answer_number
-from speech_head.playback import Playback, find_player
+from commands.errors import InputError, Terminated, WriteError
 from stage3_finetune import terminal
+from voice_chat import chat, playback
+from voice_chat.answer_files import keep_answer, next_answer_number
+from voice_chat.playback import Playback, find_player
 
 WRITTEN = "Yoo, me te."
 

@@ -11,7 +11,8 @@ from conftest import run
 from head_world import QUESTION, SMALL, make_head, make_states, models
 from safetensors.torch import load_file
 
-from data_manifests.errors import InputError
+from commands.checkpoint import list_checkpoints
+from commands.errors import InputError
 from data_manifests.manifest import read_manifest, write_manifest
 from speech_head import evaluate, speak, states, train
 from speech_head.answer import answer_states
@@ -20,7 +21,6 @@ from speech_head.generate import Speech, tokenize_within_limit
 from speech_head.mimi import load_mimi, tiny_mimi
 from speech_head.model import load_head
 from speech_head.stream import Sampling
-from stage1_rvq.checkpoint import list_checkpoints
 from stage3_finetune.dialogue import Turn
 
 

@@ -19,7 +19,7 @@ from transformers import (
     WavLMForXVector,
 )
 
-from data_manifests.errors import InputError
+from commands.errors import InputError
 from data_manifests.manifest import read_manifest, write_manifest
 from speech_head import evaluate
 from speech_head import held_out as held_out_module

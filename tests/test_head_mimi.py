@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from data_manifests.errors import InputError
+from commands.errors import InputError
 from speech_head.mimi import Mimi, MimiStreamDecoder, load_mimi, reset_codebook_caches, tiny_mimi
 
 FRAME_SIZE = 1920

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.utils import clip_grad_norm_
 
-from data_manifests.errors import InputError
+from commands.errors import InputError
 from speech_head.alignment import limit_steps
 from speech_head.answer import AnswerTokens
 from speech_head.data import HeadExample, collate

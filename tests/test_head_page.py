@@ -14,9 +14,9 @@ from conftest import run
 from head_world import QUESTION, let_gemma_write, models
 from test_head_web import fetch_samples
 
-from data_manifests.errors import InputError
-from speech_head import web
-from speech_head.voice_chat import VoiceChat
+from commands.errors import InputError
+from voice_chat import web
+from voice_chat.visits import VoiceChat
 
 IMAGE = '<img src="http://elsewhere.example/x.png" onerror="alert(1)">'
 

@@ -12,15 +12,16 @@ import soundfile
 import torch
 from head_world import CPU, models
 
-from data_manifests.errors import InputError
-from speech_head import generate, preflight, preflight_checks, preflight_gemma
-from speech_head.preflight_checks import (
+from commands.errors import InputError
+from pipeline import preflight, preflight_checks, preflight_gemma
+from pipeline.preflight_checks import (
     load_sounds,
     memory_check,
     mimi_checks,
     stage_checks,
 )
-from speech_head.preflight_gemma import gemma_checks
+from pipeline.preflight_gemma import gemma_checks
+from speech_head import generate
 from stage1_rvq.model import RVQConfig, SpeechRVQ
 from stage3_finetune.dialogue import render_example
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from head_world import ANSWER, QUESTION, make_states
 
-from data_manifests.errors import InputError
+from commands.errors import InputError
 from data_manifests.manifest import read_manifest, write_manifest
 from speech_head.answer import SPEAK
 from speech_head.data import StatesFolder

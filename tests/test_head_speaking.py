@@ -10,7 +10,7 @@ import torch
 from conftest import run
 from head_world import ANSWER, QUESTION, let_gemma_write, models
 
-from data_manifests.errors import InputError
+from commands.errors import InputError
 from speech_head import generate, speak
 from speech_head.answer import answer_states
 from speech_head.generate import Speech, tokenize_within_limit

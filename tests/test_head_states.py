@@ -8,9 +8,10 @@ import pytest
 import torch
 from peft import get_peft_model
 
-from data_manifests.errors import InputError
-from demo.gemma_tokenizer import special_token_ids, train_tokenizer
-from demo.grammar import all_questions
+from commands.errors import InputError
+from demo.gemma.tokenizer import special_token_ids, train_tokenizer
+from demo.world.grammar import all_questions
+from gemma4.tiny_gemma import tiny_gemma
 from speech_head.answer import (
     LAYERS,
     SPEAK,
@@ -19,7 +20,6 @@ from speech_head.answer import (
     stream_answer,
     tokenize_spoken_text,
 )
-from stage1_rvq.tiny_gemma import tiny_gemma
 from stage3_finetune.dialogue import Dialogue, Turn, encode_dialogue, with_chain_target
 from stage3_finetune.model import accept_embeddings, lora_config
 

@@ -10,13 +10,15 @@ import pytest
 import soundfile
 from head_world import ANSWER, QUESTION, let_gemma_write
 
-from data_manifests.errors import InputError, WriteError
-from speech_head import generate, voice_chat, web
+from commands.device import derive_seed
+from commands.errors import InputError, WriteError
+from speech_head import generate
 from speech_head.generate import Speech
-from speech_head.live_sound import LiveSound
-from speech_head.voice_chat import MAX_VISITS, MAX_WAITING, VoiceChat
-from speech_head.waiting_line import WaitingLine
-from stage1_rvq.device import derive_seed
+from voice_chat import visits as voice_chat
+from voice_chat import web
+from voice_chat.live_sound import LiveSound
+from voice_chat.visits import MAX_VISITS, MAX_WAITING, VoiceChat
+from voice_chat.waiting_line import WaitingLine
 
 
 @pytest.fixture

@@ -12,19 +12,19 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data_manifests.artifact import create_output
-from data_manifests.errors import InputError
-from data_manifests.finished_folder import open_input
-from data_manifests.json_files import read_json_as
-from data_manifests.setting_types import FiniteFloat, PositiveInt
-from stage1_rvq.codes import CodedUtterance, read_codes, write_codes
-from stage1_rvq.parquet_files import CodeFormat
-from stage1_rvq.tensor_files import (
+from commands.errors import InputError
+from commands.finished_folder import open_input
+from commands.json_files import read_json_as
+from commands.parquet_files import CodeFormat
+from commands.run_folder import create_output
+from commands.setting_types import FiniteFloat, PositiveInt
+from commands.tensor_files import (
     TensorKind,
     read_tensors,
     refuse_non_finite_weights,
     save_tensors,
 )
+from stage1_rvq.codes import CodedUtterance, read_codes, write_codes
 
 FAST = settings(
     max_examples=30, deadline=None, derandomize=True,

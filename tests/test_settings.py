@@ -8,10 +8,10 @@ from typing import get_type_hints
 import pytest
 from pydantic import TypeAdapter
 
-from data_manifests.config import parse_config
-from data_manifests.errors import InputError
+from commands.command_line import parse_config
+from commands.device import pick_device
+from commands.errors import InputError
 from data_manifests.manifest import DIALECTS
-from stage1_rvq.device import pick_device
 from tests.attacks.settings import (
     NONSENSE,
     TOML_NONSENSE,

@@ -9,8 +9,11 @@ import soundfile
 import torch
 from conftest import run
 
-from data_manifests.errors import InputError
+from commands.checkpoint import list_checkpoints
+from commands.errors import InputError
+from commands.parquet_files import CodeFormat
 from data_manifests.manifest import read_manifest
+from gemma4.gemma import count_audio_tokens
 from stage1_rvq import (
     compare_codes,
     corpus_encoder,
@@ -21,11 +24,8 @@ from stage1_rvq import (
     train_reader,
     transcribe,
 )
-from stage1_rvq.checkpoint import list_checkpoints
 from stage1_rvq.codes import read_code_format, read_codes, write_codes
 from stage1_rvq.data import EmbeddingFolder, ShuffledBatches
-from stage1_rvq.gemma import count_audio_tokens
-from stage1_rvq.parquet_files import CodeFormat
 from stage1_rvq.reader import load_reader
 
 TRAIN = ("--codebook-size", 16, "--num-codebooks", 4, "--batch-frames", 256, "--device", "cpu")

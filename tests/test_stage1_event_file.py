@@ -7,9 +7,9 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from data_manifests.errors import WriteError
-from stage1_rvq.event_file import EventFile
-from stage1_rvq.training_log import TrainingLog
+from commands.errors import WriteError
+from commands.event_file import EventFile
+from commands.training_log import TrainingLog
 
 
 def test_tensorboard_reads_a_run_that_was_resumed(tmp_path, monkeypatch):

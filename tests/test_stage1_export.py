@@ -12,12 +12,13 @@ from huggingface_hub import HfApi, ModelCard
 from safetensors.torch import save_file
 from test_stage1_published import CPU, draw_frames, make_rvq
 
-from data_manifests.artifact import OutputFolder, create_output
-from data_manifests.atomic_write import write_json
-from data_manifests.errors import InputError
-from data_manifests.json_files import read_json
+from commands import checkpoint
+from commands.atomic_write import write_json
+from commands.errors import InputError
+from commands.json_files import read_json
+from commands.run_folder import OutputFolder, create_output
 from data_manifests.manifest import Utterance, write_manifest
-from stage1_rvq import checkpoint, embed, evaluate, export, train
+from stage1_rvq import embed, evaluate, export, train
 from stage1_rvq.data import EmbeddingFolder
 from stage1_rvq.model import SpeechRVQ, load_rvq
 from stage1_rvq.published import read_published

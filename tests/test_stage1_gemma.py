@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from data_manifests.errors import InputError
-from stage1_rvq.audio_tower import fast_cpu_forward, stock_forward
-from stage1_rvq.device import pick_device, pick_dtype
-from stage1_rvq.gemma import (
+from commands.device import pick_device, pick_dtype
+from commands.errors import InputError
+from gemma4.audio_tower import fast_cpu_forward, stock_forward
+from gemma4.gemma import (
     LEFT_CONTEXT_FRAMES,
     PIECE_FRAMES,
     SAMPLES_PER_FRAME,
@@ -19,7 +19,7 @@ from stage1_rvq.gemma import (
     load_audio_encoder,
     load_gemma,
 )
-from stage1_rvq.linear import linear
+from gemma4.linear import linear
 from stage1_rvq.model import RVQConfig, SpeechRVQ
 
 CPU = torch.device("cpu")

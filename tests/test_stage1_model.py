@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from data_manifests.errors import InputError
+from commands.errors import InputError
 from stage1_rvq.codebook_metrics import measure_reconstruction, measure_usage
 from stage1_rvq.codebooks import fit_codebooks, search_codes
 from stage1_rvq.model import RVQConfig, SpeechRVQ, load_rvq

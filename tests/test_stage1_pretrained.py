@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-from data_manifests.errors import InputError
+from commands.checkpoint import list_checkpoints, resume_from_latest, save_checkpoint
+from commands.errors import InputError
+from gemma4.chat_template import refuse_unusable_template, render_chat
+from gemma4.gemma import load_audio_encoder, load_gemma, load_tokenizer
 from speech_head.mimi import load_mimi
-from stage1_rvq.chat_template import refuse_unusable_template, render_chat
-from stage1_rvq.checkpoint import list_checkpoints, resume_from_latest, save_checkpoint
-from stage1_rvq.gemma import load_audio_encoder, load_gemma, load_tokenizer
 from stage1_rvq.model import RVQConfig, SpeechRVQ, load_rvq
 
 CPU = torch.device("cpu")
@@ -52,7 +52,7 @@ def put_nan(folder, part):
     ],
 )
 def test_a_template_that_misbehaves_is_refused(tiny_models, monkeypatch, template, message):
-    monkeypatch.setattr("stage1_rvq.chat_template.TRIAL_S", 1.0)
+    monkeypatch.setattr("gemma4.chat_template.TRIAL_S", 1.0)
     tokenizer = AutoTokenizer.from_pretrained(tiny_models / "gemma")
     tokenizer.chat_template = template
     with pytest.raises(InputError, match=f"--gemma x: its chat template .*: .*{message}"):

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from data_manifests.atomic_write import write_json
-from data_manifests.errors import InputError
-from stage1_rvq import checkpoint
+from commands import checkpoint
+from commands.atomic_write import write_json
+from commands.errors import InputError
 from stage1_rvq.model import RVQConfig, SpeechRVQ, load_rvq
 from stage1_rvq.published import read_published, write_published
 

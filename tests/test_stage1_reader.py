@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from data_manifests.errors import InputError
+from commands.errors import InputError
 from data_manifests.twi_text import normalize_for_scoring
 from stage1_rvq.reader import CTCReader, ReaderConfig, viterbi_starts
 from stage1_rvq.text_units import train_units

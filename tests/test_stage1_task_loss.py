@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import run
 
-from data_manifests.errors import InputError
+from commands.errors import InputError
 from stage1_rvq import embed, evaluate, train, train_reader
 from stage1_rvq.data import EmbeddingFolder
 from stage1_rvq.model import RVQConfig, SpeechRVQ

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from data_manifests.errors import InputError
-from stage1_rvq.training_log import TrainingLog, refuse_non_finite
+from commands.errors import InputError
+from commands.training_log import TrainingLog, refuse_non_finite
 
 
 def test_a_resumed_log_reads_as_if_the_run_had_never_stopped(tmp_path):

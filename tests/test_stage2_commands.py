@@ -13,10 +13,10 @@ from conftest import run
 from matplotlib.image import imread
 from safetensors.torch import load_file
 
-from data_manifests.artifact import OutputFolder, create_output
-from data_manifests.errors import InputError
-from data_manifests.json_files import read_json
-from stage1_rvq.checkpoint import list_checkpoints
+from commands.checkpoint import list_checkpoints
+from commands.errors import InputError
+from commands.json_files import read_json
+from commands.run_folder import OutputFolder, create_output
 from stage1_rvq.codes import (
     CodedUtterance,
     CodeFormat,

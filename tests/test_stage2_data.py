@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from data_manifests.config import parse_config
-from data_manifests.errors import InputError
+from commands.command_line import parse_config
+from commands.errors import InputError
 from stage1_rvq.codes import (
     CodedUtterance,
     code_format,

@@ -7,8 +7,8 @@ import pytest
 import torch
 from matplotlib.image import imread
 
+from commands.device import derive_seed
 from data_manifests.error_rates import align_utterances
-from stage1_rvq.device import derive_seed
 from stage1_rvq.model import RVQConfig, SpeechRVQ
 from stage1_rvq.reader import CTCReader, ReaderConfig
 from stage1_rvq.text_units import train_units

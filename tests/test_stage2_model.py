@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from data_manifests.errors import InputError
+from commands.errors import InputError
 from stage2_speechless.config import SpeechlessConfig
 from stage2_speechless.data import Batch, TrainingUtterance, collate
 from stage2_speechless.frame_decoder import FrameDecoder, FrameDecoderConfig

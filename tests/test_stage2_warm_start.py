@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import GPT2Config, LlamaConfig, LlamaForCausalLM
 
-from data_manifests.errors import InputError
-from data_manifests.fingerprints import fingerprint
-from data_manifests.json_files import read_json
+from commands.errors import InputError
+from commands.fingerprints import fingerprint
+from commands.json_files import read_json
+from commands.parquet_files import CodeFormat
 from stage1_rvq.codes import CodedUtterance, write_codes
-from stage1_rvq.parquet_files import CodeFormat
 from stage2_speechless import train
 from stage2_speechless.config import SpeechlessConfig
 from stage2_speechless.model import Speechless, load_speechless

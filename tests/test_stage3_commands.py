@@ -12,13 +12,13 @@ from conftest import run
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, Gemma4ForConditionalGeneration
 
-from data_manifests.artifact import OutputFolder
-from data_manifests.errors import InputError
-from data_manifests.json_files import read_json_lines
+from commands.errors import InputError
+from commands.json_files import read_json_lines
+from commands.parquet_files import CodeFormat
+from commands.run_folder import OutputFolder
+from gemma4.gemma import load_gemma
 from stage1_rvq.codes import CodedUtterance, code_format, write_codes
-from stage1_rvq.gemma import load_gemma
 from stage1_rvq.model import RVQConfig, SpeechRVQ
-from stage1_rvq.parquet_files import CodeFormat
 from stage2_speechless import train as train_speechless
 from stage3_finetune import chat, evaluate, export, speak_dialogues, train
 from stage3_finetune.data import read_spoken_dialogues

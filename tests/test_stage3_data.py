@@ -6,8 +6,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from data_manifests.artifact import create_output
-from data_manifests.errors import InputError
+from commands.errors import InputError
+from commands.run_folder import create_output
 from stage1_rvq.codes import code_format
 from stage1_rvq.model import RVQConfig, SpeechRVQ
 from stage3_finetune.data import (

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from data_manifests.errors import InputError
+from commands.errors import InputError
 from stage3_finetune.data import TRANSCRIBE_PROMPT, as_task, collate
 from stage3_finetune.dialogue import (
     NO_LABEL,

@@ -6,8 +6,8 @@ from conftest import ROOT
 from peft import get_peft_model
 
 from benchmarks.finetune import e4b_shape
-from data_manifests.errors import InputError
-from stage1_rvq.gemma import load_gemma
+from commands.errors import InputError
+from gemma4.gemma import load_gemma
 from stage3_finetune.memory import GIB, load_gemma_config, plan_memory
 from stage3_finetune.model import accept_embeddings, lora_config
 

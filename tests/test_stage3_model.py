@@ -6,8 +6,8 @@ import pytest
 import torch
 from peft import get_peft_model
 
-from data_manifests.errors import InputError
-from stage1_rvq.gemma import AudioEncoder, load_feature_extractor, load_gemma
+from commands.errors import InputError
+from gemma4.gemma import AudioEncoder, load_feature_extractor, load_gemma
 from stage3_finetune.dialogue import EncodedDialogue, Turn, encode_prompt
 from stage3_finetune.generate import generate_answers, prompt_inputs, stop_ids, stream_tokens
 from stage3_finetune.model import accept_embeddings, load_finetuned, lora_config

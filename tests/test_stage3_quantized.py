@@ -5,9 +5,9 @@ import importlib.util
 import pytest
 import torch
 
-from data_manifests.errors import InputError
-from stage1_rvq import weight_quantization as module
-from stage1_rvq.gemma import load_gemma
+from commands.errors import InputError
+from gemma4 import weight_quantization as module
+from gemma4.gemma import load_gemma
 from stage3_finetune.memory import load_gemma_config, plan_memory
 from stage3_finetune.model import accept_embeddings
 

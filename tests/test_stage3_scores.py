@@ -7,8 +7,8 @@ import pyarrow.parquet
 import pytest
 from conftest import run
 
-from data_manifests.errors import InputError
-from data_manifests.json_files import read_json_lines
+from commands.errors import InputError
+from commands.json_files import read_json_lines
 from stage3_finetune import build_dialogues, evaluate
 
 

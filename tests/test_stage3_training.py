@@ -13,9 +13,9 @@ import torch
 from conftest import run
 from safetensors.torch import load_file, save_file
 
-from data_manifests.artifact import OutputFolder, create_output
-from data_manifests.errors import InputError, WriteError
-from data_manifests.json_files import read_json, read_json_lines
+from commands.errors import InputError, WriteError
+from commands.json_files import read_json, read_json_lines
+from commands.run_folder import OutputFolder, create_output
 from stage1_rvq.codes import code_format
 from stage1_rvq.model import RVQConfig, SpeechRVQ
 from stage3_finetune import evaluate, export, train, trainer

@@ -10,11 +10,11 @@ import torch
 from conftest import run
 from head_world import SMALL
 
-from data_manifests.errors import InputError
+from commands.checkpoint import list_checkpoints
+from commands.errors import InputError
 from speech_head import train as head_train
 from stage1_rvq import train as rvq_train
 from stage1_rvq import train_reader
-from stage1_rvq.checkpoint import list_checkpoints
 
 STEPS = ("--steps", 4, "--save-every", 2, "--device", "cpu")
 

@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from commands.errors import InputError
 from data_manifests.audio import audio_info, audio_info_of_bytes
 from data_manifests.corpora.dialect_names import find_dialects
 from data_manifests.corpora.open_dataset import describe_dataset_error, open_dataset
 from data_manifests.corpora.recording import Recording, ReportDropped
-from data_manifests.errors import InputError
 from data_manifests.manifest import Utterance
 from data_manifests.twi_text import is_speakable, normalize_for_training
 

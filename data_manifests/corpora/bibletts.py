@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from commands.errors import InputError
+from commands.regular_files import list_files_below, read_regular
 from data_manifests.audio import audio_info
 from data_manifests.corpora.dialect_names import find_dialects
 from data_manifests.corpora.recording import MAX_TRANSCRIPT_BYTES, Recording, ReportDropped
 from data_manifests.corpora.tar_archive import unpack_tar_once
-from data_manifests.errors import InputError
 from data_manifests.manifest import Utterance
-from data_manifests.regular_files import list_files_below, read_regular
 from data_manifests.twi_text import is_speakable, normalize_for_training
 
 

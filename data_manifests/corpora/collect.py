@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-from data_manifests.atomic_write import ASIDE_SUFFIX, written_aside
+from commands.atomic_write import ASIDE_SUFFIX, written_aside
+from commands.errors import InputError
 from data_manifests.corpora.recording import Recording
-from data_manifests.errors import InputError
 from data_manifests.manifest import Utterance
 from data_manifests.twi_dialects import guess_dialect
 

@@ -5,13 +5,13 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from commands.errors import InputError
+from commands.regular_files import read_regular
 from data_manifests.audio import audio_info
 from data_manifests.corpora.delimited_table import DelimitedTable, read_delimited_table
 from data_manifests.corpora.dialect_names import find_dialects
 from data_manifests.corpora.recording import MAX_TABLE_BYTES, Recording, ReportDropped
-from data_manifests.errors import InputError
 from data_manifests.manifest import Utterance
-from data_manifests.regular_files import read_regular
 from data_manifests.twi_text import is_speakable, normalize_for_training
 
 COMMON_VOICE_TABLES = ("validated", "other", "invalidated")

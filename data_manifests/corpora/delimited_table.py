@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from data_manifests.errors import InputError
+from commands.errors import InputError
 
 DELIMITERS = ("\t", "|", ";", ",")
 

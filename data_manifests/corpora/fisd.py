@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from commands.errors import InputError
+from commands.regular_files import list_files_below, read_regular
 from data_manifests.audio import audio_info, audio_info_of_bytes
 from data_manifests.corpora.delimited_table import DelimitedTable, read_delimited_table
 from data_manifests.corpora.dialect_names import find_dialects
 from data_manifests.corpora.recording import MAX_TABLE_BYTES, Recording, ReportDropped
 from data_manifests.corpora.zip_archive import open_zip, read_member
-from data_manifests.errors import InputError
 from data_manifests.manifest import Utterance
-from data_manifests.regular_files import list_files_below, read_regular
 from data_manifests.twi_text import is_speakable, normalize_for_training
 
 AUDIO_COLUMN, TEXT_COLUMN = "Audio Filepath", "Transcription"

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from data_manifests.errors import InputError
-from data_manifests.regular_files import list_files_below, open_regular
+from commands.errors import InputError
+from commands.regular_files import list_files_below, open_regular
 
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
 

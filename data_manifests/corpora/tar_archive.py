@@ -18,16 +18,16 @@ from typing import Any, BinaryIO, cast
 
 from tqdm import tqdm
 
-from data_manifests.atomic_write import remove, write_json, written_aside
+from commands.atomic_write import remove, write_json, written_aside
+from commands.errors import MACHINE_ERRORS, InputError, WriteError
+from commands.json_files import read_json_as
+from commands.regular_files import open_regular
+from commands.setting_types import refuse_impossible_path
 from data_manifests.corpora.archive_limits import (
     MAX_MEMBER_BYTES,
     MAX_MEMBERS,
     max_unpacked_bytes,
 )
-from data_manifests.errors import MACHINE_ERRORS, InputError, WriteError
-from data_manifests.json_files import read_json_as
-from data_manifests.regular_files import open_regular
-from data_manifests.setting_types import refuse_impossible_path
 
 # What tarfile and the decompressors raise for a file that is damaged, or none of theirs.
 TAR_ERRORS = (

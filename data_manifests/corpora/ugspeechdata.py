@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
+from commands.errors import InputError
+from commands.regular_files import list_files_below, read_regular
 from data_manifests.audio import audio_info
 from data_manifests.corpora.delimited_table import read_delimited_table
 from data_manifests.corpora.recording import (
@@ -12,9 +14,7 @@ from data_manifests.corpora.recording import (
     Recording,
     ReportDropped,
 )
-from data_manifests.errors import InputError
 from data_manifests.manifest import Utterance
-from data_manifests.regular_files import list_files_below, read_regular
 from data_manifests.twi_text import is_speakable, normalize_for_training
 
 AUDIO_SUFFIXES = (".flac", ".mp3", ".ogg", ".wav")

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from commands.errors import InputError
 from data_manifests.corpora.audio_dataset import Columns, read_rows
 from data_manifests.corpora.open_dataset import open_dataset
 from data_manifests.corpora.recording import Recording, ReportDropped
-from data_manifests.errors import InputError
 
 TEXT_COLUMNS = ("transcription", "text")
 _SPLITS = ("train", "validation", "test")

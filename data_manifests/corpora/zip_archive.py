@@ -7,12 +7,12 @@ import zlib
 from collections import Counter
 from pathlib import Path
 
+from commands.errors import InputError
 from data_manifests.corpora.archive_limits import (
     MAX_MEMBER_BYTES,
     MAX_MEMBERS,
     max_unpacked_bytes,
 )
-from data_manifests.errors import InputError
 
 # What zipfile and the decompressors raise for a file that is damaged. RuntimeError: it has a
 # password; NotImplementedError, one of them: it is packed in a way that Python does not know.

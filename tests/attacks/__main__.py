@@ -14,10 +14,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_manifests.atomic_write import write_text
-from data_manifests.config import parse_config, run_command
-from data_manifests.errors import InputError
-from data_manifests.setting_types import NumWorkers, PositiveInt, Seed
+from commands.atomic_write import write_text
+from commands.command_line import parse_config, run_command
+from commands.errors import InputError
+from commands.setting_types import NumWorkers, PositiveInt, Seed
 from tests.attacks.harness import FAULTS, Case, format_faults, format_table, run_cases
 
 # Kind of inputs, and its share of the cases.

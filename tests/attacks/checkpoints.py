@@ -13,7 +13,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from data_manifests.artifact import OutputFolder
+from commands.run_folder import OutputFolder
 from tests.attacks.damage import Damage, damages_of, swap_with
 from tests.attacks.harness import Case
 

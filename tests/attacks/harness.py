@@ -29,7 +29,7 @@ from typing import Literal
 import torch
 from tqdm import tqdm
 
-from data_manifests.config import run_command
+from commands.command_line import run_command
 from tests.forking import no_shared_locks
 
 Verdict = Literal["refused", "accepted", "traceback", "hung", "wrong", "ran code", "wrote outside"]
@@ -42,7 +42,7 @@ MAX_CASE_BYTES = 2**35  # of address space: a case that asks for more gets a Mem
 BROKEN_CASE = 99  # exit code where the input itself could not be made
 # What commands import only when they need it; once for all cases is quicker.
 WARM_MODULES = (
-    "tyro", "data_manifests.setting_checks", "datasets", "peft", "librosa", "scipy.signal",
+    "tyro", "commands.setting_checks", "datasets", "peft", "librosa", "scipy.signal",
     "matplotlib.figure", "torch.utils.tensorboard",
 )  # fmt: skip
 

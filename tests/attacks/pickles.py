@@ -20,7 +20,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from data_manifests.artifact import OutputFolder
+from commands.run_folder import OutputFolder
 from tests.attacks.checkpoints import (
     ASK,
     CPU,

@@ -24,7 +24,7 @@ PACKAGES = (
     "benchmarks",
 )  # fmt: skip
 # Commands that need no input: given a sound setting they would begin to work.
-WORKS_ALONE = ("demo.", "benchmarks.", "speech_head.preflight")
+WORKS_ALONE = ("demo.", "benchmarks.", "pipeline.preflight")
 # What a command wants beside the settings that have no default.
 MORE_WORDS = {
     "speech_head.speak": ("--text", "Maakye."),

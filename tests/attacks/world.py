@@ -36,7 +36,7 @@ from transformers import (
     WavLMForXVector,
 )
 
-from data_manifests.config import parse_config, run_command
+from commands.command_line import parse_config, run_command
 from data_manifests.manifest import Utterance, write_manifest
 from demo import tiny_models
 

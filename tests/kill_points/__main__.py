@@ -21,9 +21,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_manifests.config import parse_config, run_command
-from data_manifests.errors import InputError, nearest_name
-from data_manifests.setting_types import NonNegativeInt, PositiveInt, Seed
+from commands.command_line import parse_config, run_command
+from commands.errors import InputError, nearest_name
+from commands.setting_types import NonNegativeInt, PositiveInt, Seed
 from tests.forking import no_shared_locks
 
 from .faults import FAILURES as FAULT_FAILURES

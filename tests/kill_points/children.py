@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_manifests.config import run_command
+from commands.command_line import run_command
 
 TIMEOUT_S = 180
 # Written by a thread of TensorBoard's own, whenever it comes to it: its changes have no number.

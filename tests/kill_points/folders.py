@@ -23,7 +23,7 @@ EXCLUDED_KEYS = {
     "answer.json": {"time_to_first_audio_ms", "real_time_factor"},  # times
     "seconds.json": {"stage1", "stage2", "stage3", "speech_head", "chat", "corpus"},  # times
     "report.json": {"meta", "chat"},  # times, and memory of the process
-    "metrics.jsonl": {"step_s"},  # how long demo.train_mimi's steps took
+    "metrics.jsonl": {"step_s"},  # how long demo.mimi.train's steps took
 }
 # Their hashes, in `done`, are not compared either.
 HASHED_ELSEWHERE = {*EXCLUDED_FILES, *EXCLUDED_KEYS}

@@ -11,7 +11,7 @@ import numpy as np
 import soundfile
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
-from data_manifests.artifact import git_state
+from commands.run_folder import git_state
 
 RUN = "run"  # the folder a line writes, in its case
 CPU = ("--device", "cpu")
@@ -81,7 +81,7 @@ TINY_HEAD = (
 
 LINES = (
     _line("models", "demo.tiny_models"),
-    _line("corpus", "demo.make_corpus", "--num-questions", "3", "--num-held-out", "1"),
+    _line("corpus", "demo.world.make_corpus", "--num-questions", "3", "--num-held-out", "1"),
     _line("build", "data_manifests.build", "--fisd-asante", "{made}/fisd.zip", "--dev-fraction",
           "0.3", "--test-fraction", "0.3"),
     _line("check", "data_manifests.check", "--manifest", "{corpus}/train.jsonl", "--fix"),
@@ -131,11 +131,11 @@ LINES = (
           *HEAD),
     _line("said", "speech_head.speak", "--head", "{head}", "--text", "Maakye.", *HEAD,
           out="said.wav", can_resume=False),
-    _line("train_mimi", "demo.train_mimi", "--steps", "6", "--num-sentences", "6", "--batch-size",
+    _line("train_mimi", "demo.mimi.train", "--steps", "6", "--num-sentences", "6", "--batch-size",
           "2", "--num-dev", "1", "--kmeans-latents", "512", "--save-every", "2", "--eval-every",
           "3"),
     Line(
-        "train_gemma", "demo.train_gemma",
+        "train_gemma", "demo.gemma.train",
         ("--steps", "26", "--num-clips", "10", "--num-dev", "1", "--processes", "1",
          "--save-every", "8"),
         why_not_by_default="one run takes about 15 s, and it has over 100 points",
@@ -144,7 +144,7 @@ LINES = (
         "demo", "demo.run", ("--effort", "check"), can_resume=False,
         why_not_by_default="each of its commands is tried by itself, and one run takes 20 s",
     ),
-    _line("gemma_test", "demo.evaluate_gemma", *GEMMA, "--mimi", "{models}/mimi",
+    _line("gemma_test", "demo.gemma.evaluate", *GEMMA, "--mimi", "{models}/mimi",
           "--num-questions", "1"),
     _line("shipped", "demo.ship", "--mimi", "{train_mimi}", can_resume=False),
 )  # fmt: skip

@@ -1,0 +1,215 @@
+"""Settings of a command: one frozen dataclass, a TOML file, flags.
+
+Precedence: the dataclass's defaults < `--config FILE.toml` < flags. Defaults are the reference
+recipe at full size. An unknown key or flag is an error that names the nearest one. Parsing is
+tyro's; what is added here is the TOML file and errors that fit on one line.
+
+    config = parse_config(TrainConfig, argv)
+"""
+
+import contextlib
+import dataclasses
+import io
+import itertools
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar
+
+from commands.errors import (
+    MACHINE_ERRORS,
+    InputError,
+    Terminated,
+    WriteError,
+    describe_os_error,
+    nearest_name,
+)
+
+Config = TypeVar("Config")
+
+CONFIG_FLAG = "--config"
+MAX_MESSAGE = 800  # characters
+
+
+def parse_config(config_class: type[Config], argv: Sequence[str] | None = None) -> Config:
+    """Read a command's settings from flags and an optional TOML file.
+
+    Args:
+        config_class: frozen, keyword-only dataclass; its docstring is the help text, and a
+            docstring under each field is that flag's help.
+        argv: the words after the command; None reads `sys.argv[1:]`.
+
+    Returns:
+        An instance of `config_class`.
+
+    Raises:
+        InputError: unknown flag or key (the nearest is named), a missing or malformed value, one
+            that its annotation excludes (`setting_types.py`), a TOML file that cannot be read, or a
+            `ValueError` from the dataclass's own `__post_init__`.
+        SystemExit: code 0, after `--help`.
+    """
+    # Not before they are needed: a module that only wants InputError should not load them.
+    import tyro
+
+    from commands.setting_checks import flags_from_toml, refuse_excluded_values
+
+    words = list(sys.argv[1:] if argv is None else argv)
+    names = [field.name for field in dataclasses.fields(config_class)]  # type: ignore[arg-type]
+    toml_path, words = _take_config_flag(words)
+    _refuse_unknown_flags(words, names)
+    _refuse_valued_switches(words, config_class)
+    if toml_path is not None:
+        words = flags_from_toml(toml_path, config_class, given=_flag_names(words)) + words
+    message = io.StringIO()
+    # tyro folds its errors to the terminal's width, in the middle of long paths.
+    width = None if {"-h", "--help"} & set(words) else "10000"
+    try:
+        with contextlib.redirect_stderr(message), _terminal_width(width):
+            config = tyro.cli(config_class, prog=_command_name(config_class), args=words)
+    except SystemExit as exit_:
+        if exit_.code in (0, None):
+            raise
+        line = _one_line(message.getvalue())
+        line = line.removeprefix(f"Error parsing {config_class.__name__}: ")
+        # Not all of what somebody pasted by mistake.
+        shown = line if len(line) <= MAX_MESSAGE else f"{line[:MAX_MESSAGE]}..."
+        raise InputError(shown) from None
+    refuse_excluded_values(config)
+    return config
+
+
+def run_command(main: Callable[[], None]) -> None:
+    """Run a command's `main`, and end the process as a user expects.
+
+    A user's mistake is one line on stderr and exit code 2; a machine's refusal (disk full,
+    permission denied) one line and 1; Ctrl-C and SIGTERM one line, and 130 or 143. Anything else
+    that goes wrong keeps its traceback and exits 1.
+    """
+    before = signal.signal(signal.SIGTERM, _raise_terminated)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that has no ɛ must not end a command.
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        main()
+        sys.stdout.flush()
+    except InputError as error:
+        _end(f"error: {error}", 2)
+    except WriteError as error:
+        _end(f"error: {error}", 1)
+    except BrokenPipeError:  # who read our stdout has gone, as in `... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in MACHINE_ERRORS:
+            raise
+        _end(f"error: {describe_os_error(error)}", 1)
+    except Terminated:
+        _end("terminated", 128 + signal.SIGTERM)
+    except KeyboardInterrupt:
+        _end("interrupted", 128 + signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end(line: str, code: int) -> None:
+    print(" ".join(line.split("\n")), file=sys.stderr)
+    sys.exit(code)
+
+
+def _raise_terminated(number: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def config_as_dict(config: Any) -> dict[str, Any]:
+    """A config dataclass as JSON-ready values: paths become strings, tuples become lists."""
+    return {
+        field.name: _jsonable(getattr(config, field.name)) for field in dataclasses.fields(config)
+    }
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, tuple | list):
+        return [_jsonable(item) for item in value]
+    return value
+
+
+def _command_name(config_class: type) -> str:
+    module = config_class.__module__
+    if module == "__main__":
+        spec = sys.modules["__main__"].__spec__
+        module = spec.name if spec else Path(sys.argv[0]).name
+    return f"python -m {module}"
+
+
+def _take_config_flag(words: list[str]) -> tuple[Path | None, list[str]]:
+    for i, word in enumerate(words):
+        if word == CONFIG_FLAG:
+            if i + 1 == len(words):
+                raise InputError(f"{CONFIG_FLAG} needs the path of a TOML file")
+            return Path(words[i + 1]), words[:i] + words[i + 2 :]
+        if word.startswith(CONFIG_FLAG + "="):
+            return Path(word.split("=", 1)[1]), words[:i] + words[i + 1 :]
+    return None, words
+
+
+def _flag_names(words: Sequence[str]) -> list[str]:
+    return [
+        word[2:].split("=", 1)[0].replace("-", "_")
+        for word in words
+        if re.match(r"--[A-Za-z]", word)
+    ]
+
+
+def _refuse_unknown_flags(words: Sequence[str], names: Sequence[str]) -> None:
+    for flag in _flag_names(words):
+        if flag not in ("help", *names) and flag.removeprefix("no_") not in names:
+            flags = ["--" + name.replace("_", "-") for name in names]
+            shown = "--" + flag.replace("_", "-")
+            raise InputError(f"unknown flag {shown}: {nearest_name(shown, flags)}")
+
+
+def _refuse_valued_switches(words: Sequence[str], config_class: type) -> None:
+    """InputError for `--resume=false`: tyro would call the value a stray word."""
+    switches = {
+        "--" + field.name.replace("_", "-")
+        for field in dataclasses.fields(config_class)
+        if field.type in (bool, "bool")
+    }
+    for word in words:
+        flag = word.split("=", 1)[0].replace("_", "-")
+        if "=" in word and flag.replace("--no-", "--", 1) in switches:
+            name = flag.replace("--no-", "--", 1)
+            raise InputError(f"{name} takes no value: {name}, or --no-{name.removeprefix('--')}")
+
+
+@contextlib.contextmanager
+def _terminal_width(columns: str | None) -> Iterator[None]:
+    before = os.environ.get("COLUMNS")
+    if columns is not None:
+        os.environ["COLUMNS"] = columns
+    try:
+        yield
+    finally:
+        if columns is not None:
+            del os.environ["COLUMNS"]
+            if before is not None:
+                os.environ["COLUMNS"] = before
+
+
+def _one_line(box: str) -> str:
+    """The message inside tyro's error box, without the frame, the argument's help and the usage
+    hint."""
+    # The title stands in the frame; without UTF-8 there is no frame, and it stands above a rule.
+    plain = re.sub(r"\x1b\[[0-9;]*m|[│|]", "", box).replace("─", "-")
+    texts = [line.strip() for line in plain.splitlines() if line.strip() and "╭" not in line]
+    if "╭" not in box:
+        texts = texts[2:]
+    lines = list(itertools.takewhile(lambda text: set(text) != {"-"}, texts))
+    return " ".join(lines) if lines else box.strip()

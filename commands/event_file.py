@@ -1,0 +1,71 @@
+"""Numbers of a run for TensorBoard, in the file that it reads.
+
+    with EventFile(run, first_step=0) as events:
+        events.write(1, {"train/loss": 3.2})
+
+Every entry is in the file when `write` returns. torch's `SummaryWriter` leaves that to a thread of
+its own (tensorboard 2.20), which prints a traceback where the disk is full, and whose last entries
+are lost where the process is killed.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from commands.atomic_write import write_errors
+
+
+class EventFile:
+    """A new event file in a run's folder; used as a context manager.
+
+    TensorBoard shows all event files of a folder as one run.
+    """
+
+    def __init__(self, run: Path, *, first_step: int) -> None:
+        """
+        Args:
+            run: the run's output folder; made where it is not there.
+            first_step: entries of older files from this step on are no longer shown.
+
+        Raises:
+            WriteError: the machine refuses, here and in `write`.
+        """
+        began_s = time.time()
+        name = f"events.out.tfevents.{int(began_s):010d}.{socket.gethostname()}.{os.getpid()}"
+        self.path = run / name
+        with write_errors(self.path):
+            run.mkdir(parents=True, exist_ok=True)
+            # Unbuffered: what the disk refuses is not tried again when the file is closed.
+            self._file = self.path.open("ab", buffering=0)
+            self._records = RecordWriter(self._file)
+            start = SessionLog(status=SessionLog.START)
+            for event in (
+                Event(wall_time=began_s, file_version="brain.Event:2"),
+                Event(wall_time=began_s, step=first_step, session_log=start),
+            ):
+                self._records.write(event.SerializeToString())
+
+    def write(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Add numbers of one step, by their names; a slash groups them."""
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in numbers.items()]
+        event = Event(wall_time=time.time(), step=step, summary=Summary(value=values))
+        with write_errors(self.path):
+            self._records.write(event.SerializeToString())
+
+    def __enter__(self) -> "EventFile":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._file.close()

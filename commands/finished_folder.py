@@ -1,0 +1,145 @@
+"""Output folders as readers see them: finished, whole, and of the command that was expected.
+
+    settings = open_input(Path("runs/rvq"), made_by="stage1_rvq.train", flag="--rvq")
+    for path in list_files(Path("data/x"), "shard_*.jsonl", flag="--embeddings"):
+        ...
+
+What a folder holds, and who writes it: `artifact.py`.
+"""
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from commands.errors import InputError
+from commands.fingerprints import LARGE_FILE_BYTES, sha256_of_file
+from commands.json_files import read_json, read_json_as
+from commands.setting_types import FileSize, InnerPath
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What `done` says of one file."""
+
+    bytes: FileSize
+    sha256: str
+
+
+@dataclass(frozen=True)
+class FinishedFiles:
+    """The content of `done`: every file of the folder, by its path in it."""
+
+    files: dict[InnerPath, FileFacts]
+
+
+@dataclass(frozen=True)
+class InputFacts:
+    """What `provenance.json` says of one input; no hash of a hub name."""
+
+    path: str
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What is read again of `provenance.json`."""
+
+    command: str
+    inputs: dict[str, InputFacts]
+
+
+def open_input(folder: Path, *, made_by: str, flag: str) -> dict[str, Any]:
+    """Check that a folder is a finished output of the expected command, and whole, and read its
+    settings.
+
+    Args:
+        folder: the folder a user named.
+        made_by: dotted name of the command that must have written it.
+        flag: the flag it was given with, for the message, e.g. "--rvq".
+
+    Returns:
+        Its `config.json`.
+
+    Raises:
+        InputError: missing, unfinished, written by another command, or not what `done` lists.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{flag} {folder}: no such folder")
+    if not (folder / "provenance.json").exists():
+        raise InputError(f"{flag} {folder} was not written by python -m {made_by}")
+    writer = read_json(folder / "provenance.json").get("command")
+    if writer != made_by:
+        raise InputError(f"{flag} {folder} was written by {writer}, expected a folder of {made_by}")
+    refuse_unfinished(folder, flag=flag, made_by=made_by)
+    return read_json(folder / "config.json")
+
+
+def refuse_unfinished(
+    folder: Path, *, flag: str, made_by: str = "its command", only: str | None = None
+) -> None:
+    """InputError where a folder is not finished, or its files are not those that `done` lists.
+
+    Sizes are compared of all files, contents of those up to 64 MiB. A file that `done` does not
+    list is no error here: notes may lie in the folder (`list_files` refuses one that would be
+    read).
+
+    Args:
+        folder: written by one of our commands.
+        flag: that named it, for the message.
+        made_by: dotted name of that command, for the message.
+        only: the one file that will be read, where the folder holds others by the thousand.
+    """
+    if not (folder / "done").exists():
+        raise InputError(
+            f"{flag} {folder} is unfinished (no 'done' in it): run {made_by} again with --resume"
+        )
+    finished = read_json_as(folder / "done", FinishedFiles)
+    if "config.json" not in finished.files:
+        raise InputError(f"{flag} {folder}: its 'done' does not list its files; make it again")
+    for name, facts in finished.files.items():
+        if only not in (None, name):
+            continue
+        path = folder / name
+        if not path.is_file():
+            raise InputError(f"{flag} {folder} is incomplete: {name}, which 'done' lists, is gone")
+        size = path.stat().st_size
+        is_changed = size != facts.bytes or (
+            size <= LARGE_FILE_BYTES and sha256_of_file(path) != facts.sha256
+        )
+        if is_changed:
+            raise InputError(
+                f"{flag} {folder}: {name} is not what was written (its size or content differs from"
+                " 'done'); copy the folder again, or make it again"
+            )
+
+
+def list_files(folder: Path, pattern: str, *, flag: str) -> list[Path]:
+    """The files of a finished folder whose path in it fits a pattern, sorted by name.
+
+    Args:
+        folder: opened by `open_input`.
+        pattern: as `fnmatch`: "shard_*.jsonl".
+        flag: the flag it was given with.
+
+    Raises:
+        InputError: there is none, or one that `done` does not list.
+    """
+    finished = read_json_as(folder / "done", FinishedFiles)
+    listed = sorted(name for name in finished.files if fnmatchcase(name, pattern))
+    foreign = {path.name for path in folder.glob(pattern)} - set(listed)
+    if foreign:
+        raise InputError(f"{flag} {folder}: {min(foreign)} was not written with the rest of it")
+    if not listed:
+        raise InputError(f"{flag} {folder}: no {pattern} in it; make it again")
+    return [folder / name for name in listed]
+
+
+def read_provenance(folder: Path) -> Provenance:
+    """What made a folder, and of what; InputError where that cannot be read."""
+    return read_json_as(folder / "provenance.json", Provenance, ignore_unknown=True)
+
+
+def is_output_folder(path: Path) -> bool:
+    """Whether a path is a folder some command of this project wrote (finished or not)."""
+    return (path / "provenance.json").is_file()

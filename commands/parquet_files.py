@@ -1,0 +1,154 @@
+"""Parquet as the project writes it: tables whose schema says what their codes are.
+
+Read a few hundred rows at a time, every row checked: that its columns are there, that its codes are
+rectangular and within their codebooks.
+"""
+
+# T frames (25 per second), K codebooks (coarsest first)
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.compute
+import pyarrow.parquet
+import torch
+from torch import Tensor
+
+from commands.atomic_write import written_aside
+from commands.errors import InputError
+from commands.schema import check_json
+from commands.setting_types import CodebookSize, NumCodebooks, PositiveFloat
+
+METADATA_KEY = b"semantic_codes"
+ROWS_PER_BATCH = 256
+# What pyarrow raises for a file that is damaged, or none of its own.
+PARQUET_ERRORS = (OSError, pyarrow.ArrowException, ValueError)
+
+
+@dataclass(frozen=True)
+class CodeFormat:
+    """What the codes of a file are.
+
+    Attributes:
+        num_codebooks: K.
+        codebook_size: codes per codebook.
+        frame_rate_hz: frames a second.
+    """
+
+    num_codebooks: NumCodebooks
+    codebook_size: CodebookSize
+    frame_rate_hz: PositiveFloat
+
+    def as_metadata(self) -> dict[bytes, str]:
+        """For a Parquet schema."""
+        return {METADATA_KEY: json.dumps(asdict(self))}
+
+
+def write_parquet(path: Path, table: pyarrow.Table) -> None:
+    """Write one Parquet file aside and rename it; WriteError where the machine refuses."""
+    with written_aside(path, raised_by_writer=(pyarrow.ArrowException,)) as aside:
+        pyarrow.parquet.write_table(table, aside)
+
+
+def read_parquet_format(path: Path, *, flag: str) -> CodeFormat:
+    """The code format in a file's schema.
+
+    Raises:
+        InputError: not Parquet, or a file without codes.
+    """
+    try:
+        metadata = pyarrow.parquet.read_schema(path).metadata or {}
+    except PARQUET_ERRORS as error:
+        raise InputError(f"{flag} {path}: not readable as Parquet: {_reason(error)}") from None
+    if METADATA_KEY not in metadata:
+        raise InputError(
+            f"{flag} {path}: no semantic codes (not made by tokenize_corpus or generate)"
+        )
+    return check_json(metadata[METADATA_KEY], CodeFormat, where=f"{flag} {path}: its code format")
+
+
+def read_batches(path: Path, schema: pyarrow.Schema, *, flag: str) -> Iterator[pyarrow.RecordBatch]:
+    """Stream a file's rows, 256 at a time.
+
+    Args:
+        path: the file.
+        schema: columns it must have, with their types; integers may be of any width.
+        flag: that named it.
+
+    Raises:
+        InputError: not Parquet, damaged, another schema, or a null in a column that has none.
+    """
+    try:
+        table = pyarrow.parquet.ParquetFile(path)
+        found = table.schema_arrow
+        for column in schema:
+            position = found.get_field_index(column.name)
+            if position < 0:
+                raise InputError(f"{flag} {path}: no column {column.name!r}")
+            if _kind(found.field(position).type) != _kind(column.type):
+                raise InputError(
+                    f"{flag} {path}: column {column.name!r} holds {found.field(position).type}, "
+                    f"expected {column.type}"
+                )
+        for batch in table.iter_batches(batch_size=ROWS_PER_BATCH, columns=schema.names):
+            for column in schema:
+                if not column.nullable and batch.column(column.name).null_count:
+                    raise InputError(f"{flag} {path}: a null in column {column.name!r}")
+            yield batch
+    except InputError:
+        raise
+    except PARQUET_ERRORS as error:
+        raise InputError(f"{flag} {path}: damaged: {_reason(error)}") from None
+
+
+def read_codes_column(column: pyarrow.ListArray, fmt: CodeFormat, *, where: str) -> list[Tensor]:
+    """The codes of a batch of rows, each int64 `[T, K]`.
+
+    Args:
+        column: lists of frames, each a list of K integers; no nulls among the rows.
+        fmt: how many codebooks, and how large.
+        where: flag and file, for the message.
+
+    Raises:
+        InputError: a frame without K codes, or a code that no codebook has.
+    """
+    frames = column.flatten()
+    values = frames.flatten()
+    if frames.null_count or values.null_count:
+        raise InputError(f"{where}: a null among the codes")
+    lengths = pyarrow.compute.unique(pyarrow.compute.list_value_length(frames)).to_pylist()
+    if any(length != fmt.num_codebooks for length in lengths):
+        raise InputError(
+            f"{where}: frames of {max(lengths, key=lambda n: n != fmt.num_codebooks)} codes, "
+            f"expected {fmt.num_codebooks}"
+        )
+    codes_N = values.to_numpy(zero_copy_only=False).astype(np.int64)
+    if len(codes_N) and not 0 <= codes_N.min() <= codes_N.max() < fmt.codebook_size:
+        raise InputError(
+            f"{where}: codes from {codes_N.min()} to {codes_N.max()}, codebooks have 0 to "
+            f"{fmt.codebook_size - 1}"
+        )
+    codes_NK = torch.from_numpy(codes_N.reshape(-1, fmt.num_codebooks))
+    nums_frames = pyarrow.compute.list_value_length(column).to_pylist()
+    return [codes_TK.clone() for codes_TK in codes_NK.split(nums_frames)]
+
+
+def _kind(type_: pyarrow.DataType) -> str:
+    """A type without the width of its integers and texts."""
+    if pyarrow.types.is_list(type_) or pyarrow.types.is_large_list(type_):
+        return f"list<{_kind(type_.value_type)}>"
+    if pyarrow.types.is_struct(type_):
+        return f"struct<{', '.join(f'{part.name}: {_kind(part.type)}' for part in type_)}>"
+    if pyarrow.types.is_integer(type_):
+        return "integer"
+    if pyarrow.types.is_string(type_) or pyarrow.types.is_large_string(type_):
+        return "string"
+    return str(type_)
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,87 @@
+"""Settings checked against the annotations of their dataclass, from a TOML file or from flags."""
+
+import dataclasses
+import json
+import tomllib
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from commands.errors import InputError, nearest_name
+from commands.schema import describe, shorten
+from commands.setting_types import refuse_impossible_path
+
+
+def flags_from_toml(path: Path, config_class: type, given: Sequence[str]) -> list[str]:
+    """What a TOML file sets, as words of a command line; what is `given` there is left out."""
+    try:
+        refuse_impossible_path(path)
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"--config {path}: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, or of the path
+        raise InputError(f"--config {path}: not valid TOML: {error}") from None
+    types = _annotations(config_class)
+    words = []
+    for key, value in table.items():
+        name = key.replace("-", "_")
+        if name not in types:
+            raise InputError(f"{path}: unknown key {key!r}: {nearest_name(name, list(types))}")
+        _refuse_other_type(value, types[name], where=f"{path}: {key}")
+        if name not in given and f"no_{name}" not in given:
+            words += _as_words(name.replace("_", "-"), value, where=f"{path}: {key}")
+    return words
+
+
+def refuse_excluded_values(config: Any) -> None:
+    """InputError for a value that the field's annotation excludes, and for a path that cannot be.
+
+    A value that is its field's default is not looked at.
+    """
+    types = _annotations(type(config))
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if value == field.default:
+            continue
+        flag = "--" + field.name.replace("_", "-")
+        try:
+            for path in value if isinstance(value, tuple) else (value,):
+                if isinstance(path, Path):
+                    refuse_impossible_path(path)
+                elif isinstance(path, str):
+                    path.encode()
+            TypeAdapter(types[field.name]).validate_python(value)
+        except ValidationError as error:
+            raise InputError(f"{flag} {describe(error)}") from None
+        except UnicodeEncodeError:
+            raise InputError(f"{flag} must be Unicode text, got {value!r}") from None
+        except ValueError as error:
+            raise InputError(f"{flag} {error}") from None
+
+
+def _as_words(flag: str, value: Any, *, where: str) -> list[str]:
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    if not isinstance(value, list):
+        return [f"--{flag}={value}"]  # "=", so that a text may begin with a dash
+    items = [str(item) for item in value]
+    if dashed := [item for item in items if item.startswith("-")]:
+        raise InputError(f"{where}: {dashed[0]!r} begins with a dash, which reads as a flag")
+    return [f"--{flag}", *items]
+
+
+def _refuse_other_type(value: Any, type_: Any, *, where: str) -> None:
+    """InputError where a TOML value is not what the flag takes: "3" for 3, a table for a text."""
+    try:
+        TypeAdapter(type_).validate_json(json.dumps(value), strict=True)
+    except TypeError:  # a date, which JSON has not
+        raise InputError(f"{where}: a date or time, {shorten(value)}, is no setting") from None
+    except ValidationError as error:
+        raise InputError(f"{where} {describe(error)}") from None
+
+
+def _annotations(config_class: type) -> dict[str, Any]:
+    return typing.get_type_hints(config_class, include_extras=True)

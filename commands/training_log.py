@@ -1,0 +1,117 @@
+"""What a training run reports: a line per entry in `metrics.jsonl`, and TensorBoard events beside
+it."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from commands.atomic_write import write_errors, write_text
+from commands.errors import InputError
+from commands.event_file import EventFile
+from commands.json_files import read_lines
+from commands.schema import check_json
+
+MAX_IDS_SHOWN = 8
+
+
+def refuse_non_finite(step: int, ids: Sequence[str] = (), **numbers: float) -> None:
+    """End training where a number is NaN or infinite, before it spoils weights or is kept as best.
+
+    Args:
+        step: steps done, this one included.
+        ids: what the batch is made of, for the message.
+        numbers: by what they are: loss, gradient norm.
+
+    Raises:
+        InputError: one is not finite; checkpoints and the best model so far stay.
+    """
+    for name, value in numbers.items():
+        if not math.isfinite(value):
+            batch = f" (batch: {', '.join(ids[:MAX_IDS_SHOWN])}, ...)" if ids else ""
+            raise InputError(
+                f"step {step}: {name.replace('_', ' ')} is {value}{batch}: training has diverged. "
+                "Start again in a new --out with a lower --learning-rate or more --warmup-steps; "
+                "the last checkpoint is from before that"
+            )
+
+
+class TrainingLog:
+    """Append numbers of a run; used as a context manager.
+
+    After a resume, entries beyond the resumed step are dropped, so that the file reads as if the
+    run had never stopped.
+    """
+
+    def __init__(self, run: Path, *, first_step: int = 0, is_writer: bool = True) -> None:
+        """
+        Args:
+            run: the run's output folder.
+            first_step: steps done before this process began.
+            is_writer: off in all but the first of several processes: nothing is then written.
+        """
+        self.path = run / "metrics.jsonl"
+        self.events: EventFile | None = None
+        if not is_writer:
+            return
+        # Steps after the checkpoint are made again; the last line may have been cut off.
+        kept = [line for line in self._lines() if self._step(line) <= first_step]
+        if self.path.exists():
+            write_text(self.path, b"".join(kept).decode())
+        self.events = EventFile(run, first_step=first_step + 1)
+
+    def log(self, step: int, split: str, **numbers: float) -> None:
+        """Record numbers of one step under a split's name ("train", "dev").
+
+        Raises:
+            InputError: a number is NaN or infinite. Training ends with that; the checkpoints and
+                the best model before it stay.
+            WriteError: the machine refuses.
+        """
+        refuse_non_finite(step, (), **{f"{split} {name}": value for name, value in numbers.items()})
+        if self.events is None:
+            return
+        line = json.dumps({"step": step, "split": split, **numbers}) + "\n"
+        with write_errors(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.write(line)
+        self.events.write(step, {f"{split}/{name}": value for name, value in numbers.items()})
+
+    def lowest(self, split: str, name: str) -> float:
+        """The lowest value of a number logged so far under a split; infinity where there is
+        none."""
+        values = [
+            entry[name]
+            for entry in map(self._entry, self._lines())
+            if entry["split"] == split and name in entry
+        ]
+        return min((value for value in values if isinstance(value, int | float)), default=math.inf)
+
+    def _lines(self) -> list[bytes]:
+        """The whole lines of the file, their ends included."""
+        if not self.path.exists():
+            return []
+        return [line for _, line in read_lines(self.path) if line.endswith(b"\n")]
+
+    def _step(self, line: bytes) -> int:
+        return int(self._entry(line)["step"])
+
+    def _entry(self, line: bytes) -> dict[str, int | float | str]:
+        """A line's numbers by name, beside "step" and "split"; InputError where it is damaged."""
+        entry = check_json(line, dict[str, int | float | str], where=str(self.path))
+        if type(entry.get("step")) is not int or not isinstance(entry.get("split"), str):
+            raise InputError(f"{self.path}: an entry without step or split; start again in a new "
+                             "--out")  # fmt: skip
+        return entry
+
+    def __enter__(self) -> "TrainingLog":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.events is not None:
+            self.events.__exit__(kind, error, traceback)

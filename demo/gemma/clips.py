@@ -1,0 +1,140 @@
+"""Spoken sentences for training and testing the demo's Gemma: recorded once, batched by length."""
+
+# N samples, B clips, M mel frames (100 per second), F mel bands
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+from transformers import Gemma4AudioFeatureExtractor
+
+from commands.atomic_write import write_text, written_aside
+from commands.device import derive_seed
+from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
+from demo.voice.synthesizer import Synthesizer
+from demo.voice.voices import draw_take, record
+
+INT16_PEAK = 32767
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Recordings at 16 kHz, one after another in memory, with what is said in each.
+
+    Attributes:
+        samples_N: int16.
+        ends: for each clip the number of samples up to its end.
+        texts: for each clip its sentence.
+    """
+
+    samples_N: np.ndarray
+    ends: np.ndarray
+    texts: list[str]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def durations_s(self) -> np.ndarray:
+        """Seconds of each clip."""
+        return np.diff(self.ends, prepend=0) / GEMMA_SAMPLE_RATE_HZ
+
+    def waveform(self, index: int) -> np.ndarray:
+        """One clip, float32 in [-1, 1]."""
+        start = self.ends[index - 1] if index else 0
+        return self.samples_N[start : self.ends[index]].astype(np.float32) / INT16_PEAK
+
+    def features(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Gemma's log-mel features of some clips: float32 `[B, M, F]` and their mask, bool."""
+        inputs = Gemma4AudioFeatureExtractor()(
+            [self.waveform(i) for i in indices],
+            sampling_rate=GEMMA_SAMPLE_RATE_HZ,
+            return_tensors="pt",
+        )
+        return inputs["input_features"].float(), inputs["input_features_mask"].bool()
+
+
+def record_clips(folder: Path, texts: Sequence[str], *, held_out: bool, seed: int) -> Clips:
+    """Have each sentence spoken once, or load what was recorded before.
+
+    Args:
+        folder: where the recordings lie, or will.
+        texts: sentences; one that is repeated is spoken differently each time.
+        held_out: by held-out voices, at held-out rates, pitches and noise levels.
+        seed: of who speaks and how.
+    """
+    names = [folder / name for name in ("samples.npy", "ends.npy", "texts.json")]
+    # The sentences are written last.
+    if not names[2].exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        synthesizer = Synthesizer()
+        parts = []
+        for i, text in enumerate(tqdm(texts, desc=folder.name, unit=" clips")):
+            generator = np.random.default_rng(derive_seed(seed, i, text))
+            samples = record(
+                synthesizer,
+                text,
+                draw_take(generator, held_out=held_out),
+                sample_rate_hz=GEMMA_SAMPLE_RATE_HZ,
+                generator=generator,
+            )
+            parts.append((samples.clip(-1, 1) * INT16_PEAK).astype(np.int16))
+        ends = np.cumsum([len(part) for part in parts])
+        for path, array in ((names[0], np.concatenate(parts)), (names[1], ends)):
+            with written_aside(path) as aside, aside.open("wb") as file:
+                np.save(file, array)
+        write_text(names[2], json.dumps(list(texts), ensure_ascii=False))
+    recorded = json.loads(names[2].read_text(encoding="utf-8"))
+    assert recorded == list(texts), f"{folder} holds other sentences"
+    return Clips(np.load(names[0]), np.load(names[1]), recorded)
+
+
+class LengthBatches:
+    """Batches of about equal length in seconds, of clips of about equal length; by step number."""
+
+    def __init__(self, durations_s: np.ndarray, seconds: float, seed: int) -> None:
+        """
+        Args:
+            durations_s: of each clip.
+            seconds: of a batch at most, padding included.
+            seed: of the order.
+        """
+        self.durations_s = durations_s
+        self.seconds = seconds
+        self.seed = seed
+        self.epoch = -1
+        self.first_step = 0
+        self.batches: list[list[int]] = []
+
+    def at_step(self, step: int) -> list[int]:
+        """Clips of a step; steps only go forward."""
+        assert step >= self.first_step
+        while step >= self.first_step + len(self.batches):
+            self.first_step += len(self.batches)
+            self.epoch += 1
+            self.batches = self._shuffled(self.epoch)
+        return self.batches[step - self.first_step]
+
+    def _shuffled(self, epoch: int) -> list[list[int]]:
+        generator = np.random.default_rng(derive_seed(self.seed, epoch))
+        order = np.argsort(self.durations_s * generator.uniform(1.0, 1.15, len(self.durations_s)))
+        batches: list[list[int]] = [[]]
+        longest_s = 0.0
+        for i in order.tolist():
+            longest_s = max(longest_s, self.durations_s[i])
+            if batches[-1] and longest_s * (len(batches[-1]) + 1) > self.seconds:
+                batches.append([])
+                longest_s = self.durations_s[i]
+            batches[-1].append(i)
+        return [batches[k] for k in generator.permutation(len(batches)).tolist()]
+
+
+def with_random_level(features_BMF: Tensor, mask_BM: Tensor, generator: torch.Generator) -> Tensor:
+    """Louder or softer recordings: each clip's log-mel features shifted by up to half a neper."""
+    shift_B11 = torch.rand((len(features_BMF), 1, 1), generator=generator) - 0.5
+    return features_BMF + shift_B11 * mask_BM[..., None]

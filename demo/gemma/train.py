@@ -1,0 +1,181 @@
+"""Train the demo's Gemma 4 from nothing: to write what it hears, and to answer what is typed.
+
+    python -m demo.gemma.train --out runs/train-gemma
+
+`runs/train-gemma/model` is a checkpoint like any other Gemma 4's, in bfloat16. Four phases, each
+with its own folder of checkpoints and metrics: `ear` (the tower, by CTC), `chat` (the decoder, on
+typed dialogues), `align` (speech onto token embeddings) and `joint` (writing what is heard, and
+chat). What it never sees is a spoken question with its answer: that is what stage 3 teaches.
+"""
+
+import random
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing
+from torch import nn
+from transformers import Gemma4AudioFeatureExtractor
+
+from commands.checkpoint import model_written_aside
+from commands.command_line import parse_config, run_command
+from commands.device import derive_seed, describe_machine, use_threads
+from commands.errors import InputError
+from commands.run_folder import create_output
+from commands.setting_types import PositiveInt, Seed
+from demo.gemma.chat_rows import RowMaker, TypedDialogues
+from demo.gemma.clips import record_clips
+from demo.gemma.decoder import SpeechAlignment, align_speech, hear, train_decoder
+from demo.gemma.ear import train_ear
+from demo.gemma.model import build_gemma
+from demo.gemma.tokenizer import train_tokenizer
+from demo.world.grammar import Question, all_questions, listening_sentences
+from stage3_finetune.data import TRANSCRIBE_PROMPT
+
+# Of all steps; the joint phase takes the rest.
+PHASE_SHARES = {"ear": 0.26, "chat": 0.31, "align": 0.03}
+CHAT_LEARNING_RATE = 4e-3
+JOINT_LEARNING_RATE = 1e-3
+VOCABULARY_SIZE = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainGemmaConfig:
+    """Train the demo's tiny Gemma 4 on synthetic Twi."""
+
+    out: Path
+    """new folder for this run"""
+    steps: PositiveInt = 8_400
+    """optimizer steps of all phases together"""
+    num_clips: PositiveInt = 32_000
+    """recordings to train on, half of them sentences without sense"""
+    processes: PositiveInt = 2
+    """2: one process listens while the other chats; 1: one after the other, same steps"""
+    num_dev: PositiveInt = 200
+    """dev questions to measure on, typed and spoken"""
+    save_every: PositiveInt = 500
+    """steps between checkpoints, and between measurements on dev"""
+    seed: Seed = 0
+    """of weights, recordings and batches"""
+    resume: bool = False
+    """continue from the newest checkpoints"""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train; prints the folder of the finished checkpoint."""
+    config = parse_config(TrainGemmaConfig, argv)
+    if config.processes not in (1, 2):
+        raise InputError(f"--processes must be 1 or 2, got {config.processes}")
+    if config.steps < 25:
+        raise InputError(f"--steps must be at least 25, so that each phase has one: {config.steps}")
+    output = create_output(
+        config.out, config, command="demo.gemma.train", inputs={}, resume=config.resume
+    )
+    if not output.is_done:
+        output.record(**describe_machine(torch.device("cpu"), "float32, bfloat16 autocast"))
+        with tempfile.TemporaryDirectory() as meeting_place:
+            arguments = (config, f"file://{meeting_place}/meet")
+            if config.processes == 1:
+                _train(0, *arguments)
+            else:
+                torch.multiprocessing.spawn(_train, arguments, nprocs=config.processes)
+        output.finish()
+    print(config.out / "model")
+
+
+# Two threads a process on two cores would wait for each other.
+@use_threads(1)
+def _train(rank: int, config: TrainGemmaConfig, meeting_place: str) -> None:
+    """All phases, as one of the processes: the first listens, the last chats, both train jointly.
+
+    With one process, it does both in turn.
+    """
+    is_first, is_last = rank == 0, rank == config.processes - 1
+    # The last process waits long for the first.
+    dist.init_process_group(
+        "gloo", meeting_place, rank=rank, world_size=config.processes, timeout=timedelta(hours=12)
+    )
+    out, seed = config.out, config.seed
+    steps = {name: round(share * config.steps) for name, share in PHASE_SHARES.items()}
+    steps["joint"] = config.steps - sum(steps.values())
+    save = {"save_every": config.save_every, "seed": seed}
+    train, dev = ([q for q in all_questions() if q.split == split] for split in ("train", "dev"))
+    dev = dev[: config.num_dev]
+    # No more clips than the ear will hear.
+    sentences = sentences_to_hear(train, min(config.num_clips, 25 * steps["ear"]), seed)
+    tokenizer = train_tokenizer([*sentences, TRANSCRIBE_PROMPT], VOCABULARY_SIZE)
+    gemma = build_gemma(tokenizer, seed)
+    rows = RowMaker(tokenizer)
+    typed = TypedDialogues(train, rows) if is_last else None
+    dev_rows = {"typed": [rows.typed([(q.text, q.answer)]) for q in dev]}
+    if is_last:
+        train_decoder(
+            out / "chat", gemma, rows, typed=typed, dev=dev_rows,
+            learning_rate=CHAT_LEARNING_RATE, steps=steps["chat"], **save,
+        )  # fmt: skip
+    if is_first:
+        clips = record_clips(out / "clips" / "train", sentences, held_out=False, seed=seed)
+        dev_texts = [q.text for q in dev]
+        dev_clips = record_clips(
+            out / "clips" / "dev", dev_texts, held_out=False, seed=derive_seed(seed, "dev")
+        )
+        train_ear(
+            out / "ear", gemma.model.audio_tower, tokenizer, clips, dev_clips,
+            steps=steps["ear"], **save,
+        )  # fmt: skip
+    _broadcast(gemma.model.language_model, source=config.processes - 1)
+    alignment = SpeechAlignment(gemma)
+    heard = None
+    if is_first:
+        # From here on the tower is what will be saved.
+        _round_to_bfloat16(gemma.model.audio_tower)
+        with use_threads(config.processes):  # the other process waits meanwhile
+            heard = hear(gemma.model.audio_tower, clips)
+            dev_heard = hear(gemma.model.audio_tower, dev_clips)
+            dev_rows["transcription"] = [
+                rows.transcription(text, dev_heard.frames(i)) for i, text in enumerate(dev_texts)
+            ]
+            align_speech(
+                out / "align", gemma, alignment, rows, heard, steps=steps["align"], seed=seed
+            )
+    _broadcast(alignment, source=0)
+    train_decoder(
+        out / "joint", gemma, rows, typed=typed, dev=dev_rows, heard=heard, alignment=alignment,
+        num_processes=config.processes, is_first=is_first,
+        learning_rate=JOINT_LEARNING_RATE, steps=steps["joint"], **save,
+    )  # fmt: skip
+    if is_first:
+        with model_written_aside(out / "model") as aside:
+            gemma.to(torch.bfloat16).save_pretrained(aside)
+            tokenizer.save_pretrained(aside)
+            Gemma4AudioFeatureExtractor().save_pretrained(aside)
+    dist.destroy_process_group()
+
+
+def sentences_to_hear(questions: Sequence[Question], count: int, seed: int) -> list[str]:
+    """What is recorded for training: half of it questions and answers in turn, half sentences
+    without sense, so that the ear does not guess."""
+    meaningful = sorted({text for q in questions for text in (q.text, q.answer)})
+    shuffled = random.Random(seed)
+    shuffled.shuffle(meaningful)
+    chosen = [meaningful[i % len(meaningful)] for i in range(count - count // 2)]
+    return chosen + listening_sentences(count // 2, seed)
+
+
+def _broadcast(module: nn.Module, source: int) -> None:
+    for tensor in module.state_dict().values():
+        dist.broadcast(tensor, source)
+
+
+@torch.no_grad()
+def _round_to_bfloat16(module: nn.Module) -> None:
+    for parameter in module.parameters():
+        parameter.copy_(parameter.bfloat16())
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,1 @@
+"""The demo's tiny Mimi: its training, its quantiser, its evaluation."""

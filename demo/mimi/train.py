@@ -1,0 +1,287 @@
+"""Train the demo's Mimi from nothing on synthetic Twi: 35 to 45 minutes on one CPU core.
+
+    python -m demo.mimi.train --out runs/train-mimi
+
+`runs/train-mimi/model` is then a stock `MimiModel`; `python -m demo.mimi.evaluate` measures it.
+Three phases share the steps: encoder and decoder without codebooks; everything, with codebooks
+begun by k-means; the decoder alone, on codes that no longer move.
+"""
+
+import math
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+from torch.optim.lr_scheduler import LambdaLR
+from tqdm import tqdm
+
+from commands.checkpoint import resume_from_latest, save_checkpoint
+from commands.command_line import parse_config, run_command
+from commands.device import seed_step
+from commands.errors import InputError
+from commands.json_files import read_json
+from commands.run_folder import create_output
+from commands.setting_types import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    Probability,
+    Seed,
+)
+from commands.training_log import TrainingLog
+from demo.mimi.evaluate import import_stoi, measure_codec
+from demo.mimi.losses import LatentProbes, SpectralLoss
+from demo.mimi.model import build_mimi, copy_mimi, save_mimi
+from demo.mimi.quantizer import CodebookTrainer
+from demo.mimi.speech import SpeechSegments, held_out_texts, speak_texts, training_texts
+from speech_head.mimi import Mimi
+
+# B utterances, N samples (24,000 per second), F Mimi frames (12.5 per second), T labels (50 per
+# second), D latent width, V vectors
+
+LOG_EVERY = 20  # steps, over which the logged numbers are averaged
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainMimiConfig:
+    """Train the demo's tiny Mimi on monotone synthetic Twi."""
+
+    out: Path
+    """new folder for this run"""
+    steps: PositiveInt = 12_000
+    """optimizer steps of all phases together"""
+    autoencoder_share: Probability = 0.2
+    """of the steps, without codebooks"""
+    codebook_share: Probability = 0.55
+    """of the steps, with codebooks; the rest trains the decoder alone"""
+    num_sentences: PositiveInt = 5000
+    """Twi sentences to learn from"""
+    batch_size: PositiveInt = 4
+    """segments per step"""
+    segment_frames: PositiveInt = 16
+    """frames of 80 ms per segment"""
+    learning_rate: NonNegativeFloat = 2e-3
+    """peak learning rate"""
+    warmup_steps: NonNegativeInt = 100
+    """steps of linear warm-up, at the start and where the decoder goes on alone"""
+    phoneme_weight: NonNegativeFloat = 0.3
+    """of the phoneme probe's loss"""
+    band_weight: NonNegativeFloat = 1.0
+    """of the log-mel probe's loss"""
+    commitment_weight: NonNegativeFloat = 0.25
+    """of the encoder's distance to its codes"""
+    codebook_decay: Probability = 0.995
+    """of the codebooks' moving averages, per step"""
+    dead_share: Probability = 0.03
+    """of the mean usage: codes below begin again elsewhere"""
+    codebook_dropout: Probability = 0.1
+    """share of segments that get only the first few codebooks"""
+    kmeans_latents: PositiveInt = 12_288
+    """frames that the codebooks begin from"""
+    num_dev: PositiveInt = 24
+    """utterances of the dev split to measure"""
+    eval_every: PositiveInt = 1000
+    """steps between measurements"""
+    save_every: PositiveInt = 500
+    """steps between checkpoints"""
+    seed: Seed = 0
+    """of weights, speech and segments"""
+    resume: bool = False
+    """continue from the newest checkpoint"""
+
+    def __post_init__(self) -> None:
+        if self.steps < 3:
+            raise InputError(f"--steps is {self.steps}, expected at least 3: there are 3 phases")
+        if self.autoencoder_share + self.codebook_share >= 1:
+            raise InputError("--autoencoder-share and --codebook-share leave the decoder no steps")
+
+    @property
+    def first_codebook_step(self) -> int:
+        """The step that makes the codebooks."""
+        return max(1, round(self.steps * self.autoencoder_share))
+
+    @property
+    def first_decoder_step(self) -> int:
+        """The step from which on only the decoder learns."""
+        share = self.autoencoder_share + self.codebook_share
+        last = self.steps - 1
+        return min(last, max(self.first_codebook_step + 1, round(self.steps * share)))
+
+
+class MimiTraining(nn.Module):
+    """All that a checkpoint holds: the model, and what only training needs."""
+
+    def __init__(self, config: TrainMimiConfig, num_phonemes: int) -> None:
+        super().__init__()
+        self.mimi = build_mimi()
+        self.probes = LatentProbes(
+            self.mimi.config.hidden_size, self.mimi.config.codebook_dim, num_phonemes
+        )
+        self.codebooks = CodebookTrainer(
+            self.mimi.quantizer, decay=config.codebook_decay, dead_share=config.dead_share
+        )
+
+    def begin_phase(self, step: int, config: TrainMimiConfig) -> None:
+        """Let the parameters learn that learn at this step; the others get no gradient."""
+        is_decoder_alone = step >= config.first_decoder_step
+        self.requires_grad_(not is_decoder_alone)
+        self.mimi.decoder.requires_grad_(True)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train; prints the run's folder."""
+    config = parse_config(TrainMimiConfig, argv)
+    import_stoi()  # missing, it is missed before the first measurement
+    output = create_output(
+        config.out, config, command="demo.mimi.train", inputs={}, resume=config.resume
+    )
+    if output.is_done:
+        print(config.out)
+        return
+    segments = SpeechSegments(
+        speak_texts(training_texts(config.num_sentences, config.seed), config.seed)
+    )
+    dev = speak_texts(held_out_texts("dev", config.num_dev), config.seed)
+    refuse_other_speech(config, segments)
+    output.record(
+        dtype="bfloat16 autocast", speech_h=round(segments.duration_s / 3600, 2),
+        speech_sha256=segments.sha256, num_phonemes=len(segments.phonemes),
+    )  # fmt: skip
+    seed_step(config.seed, -1)
+    training = MimiTraining(config, len(segments.phonemes)).train()
+    spectral_loss = SpectralLoss()
+    optimizer = torch.optim.AdamW(
+        training.parameters(), config.learning_rate, betas=(0.8, 0.99), weight_decay=1e-3,
+        fused=True,
+    )  # fmt: skip
+    schedule = LambdaLR(optimizer, partial(learning_rate_factor, config=config))
+    first_step = resume_from_latest(config.out, training, optimizer, schedule)
+    training.codebooks.forget_caches()
+    with TrainingLog(config.out, first_step=first_step) as log:
+        progress = tqdm(
+            range(first_step, config.steps), initial=first_step, total=config.steps, desc="mimi"
+        )
+        recent: list[dict[str, float]] = []
+        for step in progress:
+            began_s = time.perf_counter()
+            seed_step(config.seed, step)
+            training.begin_phase(step, config)
+            if step == config.first_codebook_step:
+                begin_codebooks(training, segments, config)
+            x_BN, labels_BT = segments.draw(config.batch_size, config.segment_frames)
+            loss, numbers = compute_loss(training, spectral_loss, x_BN, labels_BT, step, config)
+            loss.backward()
+            norm = clip_grad_norm_(training.parameters(), 1.0, error_if_nonfinite=True)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            numbers |= {"gradient_norm": norm.item(), "step_s": time.perf_counter() - began_s}
+            recent.append(numbers)
+            done = step + 1
+            is_saved = done % config.save_every == 0 or done == config.steps
+            # Where it is saved too: a resumed run has no numbers of the steps before.
+            if done % LOG_EVERY == 0 or is_saved:
+                means = {n: sum(r[n] for r in recent) / len(recent) for n in recent[-1]}
+                log.log(done, "train", **means)
+                progress.set_postfix(mel=f"{means['mel']:.3f}", phase=numbers["phase"])
+                recent = []
+            has_codebooks = step >= config.first_codebook_step
+            if has_codebooks and (done % config.eval_every == 0 or done == config.steps):
+                figures = measure_codec(Mimi(copy_mimi(training.mimi)), dev)
+                log.log(done, "dev", **figures.summary())
+            if is_saved:
+                save_checkpoint(config.out, done, training, optimizer, schedule)
+    save_mimi(training.mimi, config.out / "model")
+    output.finish()
+    print(config.out)
+
+
+def refuse_other_speech(config: TrainMimiConfig, segments: SpeechSegments) -> None:
+    """Resume only on the speech the run began with; another espeak-ng speaks differently."""
+    before = read_json(config.out / "provenance.json").get("speech_sha256", segments.sha256)
+    if before != segments.sha256:
+        raise InputError(
+            f"--resume {config.out}: its speech was another; resume in the environment that began "
+            "it (espeak-ng), or name a new folder"
+        )
+
+
+def compute_loss(
+    training: MimiTraining,
+    spectral_loss: SpectralLoss,
+    x_BN: Tensor,
+    labels_BT: Tensor,
+    step: int,
+    config: TrainMimiConfig,
+) -> tuple[Tensor, dict[str, float]]:
+    """One batch's loss in the phase that the step belongs to, and the numbers to log."""
+    mimi, codebooks = training.mimi, training.codebooks
+    is_decoder_alone = step >= config.first_decoder_step
+    with torch.set_grad_enabled(not is_decoder_alone):
+        latents_BDF = encode(mimi, x_BN)
+        if step < config.first_codebook_step:
+            quantized = codebooks.bypass(latents_BDF)
+        else:
+            quantized = codebooks.quantize(
+                latents_BDF, learn=not is_decoder_alone, dropout=config.codebook_dropout
+            )
+    with torch.autocast("cpu", torch.bfloat16):
+        decoded_BN = mimi.decoder(quantized.latents_BDF).audio_values[:, 0]
+    loss, mel = spectral_loss(decoded_BN.float(), x_BN)
+    numbers = {"phase": 3.0, "mel": mel.item()}
+    if is_decoder_alone:
+        return loss, numbers
+    phonemes = training.probes.phoneme_loss(quantized.semantic_BCF, labels_BT)
+    bands = training.probes.band_loss(quantized.latents_BDF, x_BN)
+    loss = loss + config.phoneme_weight * phonemes + config.band_weight * bands
+    loss = loss + config.commitment_weight * quantized.commitment
+    numbers |= {
+        "phase": 1.0 + (step >= config.first_codebook_step),
+        "phonemes": phonemes.item(),
+        "bands": bands.item(),
+        "commitment": quantized.commitment.item(),
+        "latent_variance": latents_BDF.detach().var().item(),
+        "replaced_codes": float(codebooks.num_replaced),
+    }
+    codebooks.num_replaced = 0
+    return loss, numbers
+
+
+def encode(mimi: nn.Module, x_BN: Tensor) -> Tensor:
+    """Latents of speech, float32, before quantising."""
+    with torch.autocast("cpu", torch.bfloat16):
+        latents_BDF = mimi.encoder(x_BN[:, None]).latents
+    return latents_BDF.float()
+
+
+@torch.no_grad()
+def begin_codebooks(
+    training: MimiTraining, segments: SpeechSegments, config: TrainMimiConfig
+) -> None:
+    """Make the codebooks from the latents of fresh segments."""
+    latents, num_latents = [], 0
+    while num_latents < config.kmeans_latents:
+        x_BN, _ = segments.draw(16, config.segment_frames)
+        latents.append(encode(training.mimi, x_BN).transpose(1, 2).flatten(0, 1))
+        num_latents += len(latents[-1])
+    vectors_per_step = config.batch_size * config.segment_frames
+    shares_left = training.codebooks.begin(torch.cat(latents), vectors_per_step)
+    tqdm.write("variance left by each codebook: " + " ".join(f"{s:.3f}" for s in shares_left))
+
+
+def learning_rate_factor(step: int, config: TrainMimiConfig) -> float:
+    """Cosine from 1 to 0.2 over the first two phases, from 0.5 to 0.01 over the decoder's."""
+    begin, end, high, low = 0, config.first_decoder_step, 1.0, 0.2
+    if step >= end:
+        begin, end, high, low = end, config.steps, 0.5, 0.01
+    warmup = min(1.0, (step - begin + 1) / config.warmup_steps)
+    cosine = (1 + math.cos(math.pi * (step - begin) / (end - begin))) / 2
+    return warmup * (low + (high - low) * cosine)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,1 @@
+"""The demo's voices: espeak-ng, with Twi spelt in its phonemes."""

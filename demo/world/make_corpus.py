@@ -1,0 +1,161 @@
+"""Make the demo's corpus: recordings, manifests, dialogues.
+
+    python -m demo.world.make_corpus --out runs/demo/corpus
+
+    train.jsonl dev.jsonl             sentences by training voices, and those of the answering voice
+    test.jsonl                        held-out questions by held-out voices
+    answers_{train,dev,test}.jsonl    the answering voice alone; what stage 4 learns to sound like
+    dialogues_{train,dev,test}.jsonl  questions with their answers, as text
+    sentences.txt                     the training questions, one a line
+
+Questions are held out as (fact, phrasing) pairs, in every file and stage; the answers of held-out
+questions are in no training recording.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from commands.atomic_write import write_json_lines, write_text
+from commands.command_line import parse_config, run_command
+from commands.device import derive_seed
+from commands.run_folder import create_output
+from commands.setting_types import NonNegativeInt, Seed
+from data_manifests.audio import MIMI_SAMPLE_RATE_HZ, write_wav
+from data_manifests.manifest import SPLITS, Utterance, write_manifest
+from demo.voice.synthesizer import Synthesizer
+from demo.voice.voices import MONOTONE_VOICES, draw_take, monotone_take, record
+from demo.world.grammar import Question, Split, all_questions, listening_sentences
+
+ANSWERING_VOICE = MONOTONE_VOICES[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MakeCorpusConfig:
+    """Make the demo's recordings, manifests and dialogues."""
+
+    out: Path
+    """new folder"""
+    num_questions: NonNegativeInt = 1000
+    """training questions, spread over all relations; 0 for all"""
+    num_held_out: NonNegativeInt = 0
+    """dev and test questions, of each at most so many; 0 for all"""
+    seed: Seed = 0
+    """of voices, rates, noise"""
+    resume: bool = False
+    """accept an unfinished folder and write it again"""
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A sentence to record: by the answering voice, or by a training or a held-out voice."""
+
+    id: str
+    text: str
+    split: Split
+    is_answer: bool
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Write the corpus; prints the folder."""
+    config = parse_config(MakeCorpusConfig, argv)
+    output = create_output(
+        config.out, config, command="demo.world.make_corpus", inputs={}, resume=config.resume
+    )
+    if output.is_done:
+        print(config.out)
+        return
+    questions = {
+        "train": choose_questions("train", config.num_questions),
+        "dev": choose_questions("dev", config.num_held_out),
+        "test": choose_questions("test", config.num_held_out),
+    }
+    synthesizer = Synthesizer()
+    lines = list(_what_is_spoken(questions, config.seed))
+    rows = [
+        _record(config, synthesizer, line)
+        for line in tqdm(lines, desc="corpus", unit=" recordings")
+    ]
+    for split in SPLITS:
+        of_split = [
+            (line, row) for line, row in zip(lines, rows, strict=True) if row.split == split
+        ]
+        answers = [row for line, row in of_split if line.is_answer]
+        # In dev and test the answering voice is stage 4's alone.
+        heard = [row for line, row in of_split if split == "train" or not line.is_answer]
+        write_manifest(config.out / f"{split}.jsonl", heard)
+        write_manifest(config.out / f"answers_{split}.jsonl", answers)
+    for split in SPLITS:
+        _write_dialogues(config.out / f"dialogues_{split}.jsonl", questions[split])
+    write_text(config.out / "sentences.txt", "".join(q.text + "\n" for q in questions["train"]))
+    output.finish()
+    print(config.out)
+
+
+def choose_questions(split: Split, count: int) -> list[Question]:
+    """So many questions of a split, evenly over its order and so over all relations; 0 for all."""
+    questions = [q for q in all_questions() if q.split == split]
+    if not 0 < count < len(questions):
+        return questions
+    return [questions[i * len(questions) // count] for i in range(count)]
+
+
+def _what_is_spoken(questions: dict[Split, list[Question]], seed: int) -> Iterator[_Line]:
+    """Questions; half as many sentences without sense; and by the answering voice each answer once,
+    and again half as many sentences without sense."""
+    held_out = {q.answer for split in ("dev", "test") for q in questions[split]}
+    num_senseless = len(questions["train"]) // 2
+    senseless = listening_sentences(2 * num_senseless, derive_seed(seed, "corpus"))
+    for split, asked in questions.items():
+        for i, question in enumerate(asked):
+            yield _Line(f"{split}_question_{i:04d}", question.text, split, False)
+        answers = sorted({q.answer for q in asked} - (held_out if split == "train" else set()))
+        for i, answer in enumerate(answers):
+            yield _Line(f"{split}_answer_{i:04d}", answer, split, True)
+    for i, text in enumerate(senseless):
+        is_answer = i % 2 == 1
+        kind = "read" if is_answer else "senseless"
+        yield _Line(f"train_{kind}_{i:04d}", text, "train", is_answer)
+
+
+def _record(config: MakeCorpusConfig, synthesizer: Synthesizer, line: _Line) -> Utterance:
+    generator = np.random.default_rng(derive_seed(config.seed, line.id))
+    if line.is_answer:
+        take = monotone_take(generator, ANSWERING_VOICE)
+    else:
+        take = draw_take(generator, held_out=line.split == "test")
+    samples = record(
+        synthesizer, line.text, take, sample_rate_hz=MIMI_SAMPLE_RATE_HZ, generator=generator
+    )
+    path = f"audio/{line.id}.wav"
+    write_wav(config.out / path, samples, MIMI_SAMPLE_RATE_HZ)
+    return Utterance(
+        id=line.id,
+        audio=path,
+        text=line.text,
+        duration_s=round(len(samples) / MIMI_SAMPLE_RATE_HZ, 3),
+        speaker=take.voice,
+        dialect="asante",
+        corpus="demo",
+        split=line.split,
+        license="Apache-2.0",
+        sample_rate_hz=MIMI_SAMPLE_RATE_HZ,
+    )
+
+
+def _write_dialogues(path: Path, questions: Sequence[Question]) -> None:
+    rows = []
+    for question in questions:
+        messages = [
+            {"role": "user", "content": question.text, "spoken": True},
+            {"role": "assistant", "content": question.answer},
+        ]
+        rows.append({"id": question.id, "category": question.relation, "messages": messages})
+    write_json_lines(path, rows)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,165 @@
+"""A checkpoint's chat template: rendered, and tried before it is relied on.
+
+A template is a program of whoever made the checkpoint. transformers runs it in jinja's sandbox,
+from which it reaches neither files nor Python's internals; but there it may still loop for ever,
+ask for all memory, or raise. So it is tried once, as soon as it is loaded, in a child process
+that can be ended. What it does to that trial decides; a template that behaves there and not later
+is not found out.
+"""
+
+import json
+import os
+import resource
+import select
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from commands.errors import InputError
+from commands.pretrained import first_line
+
+TRIAL_S = 10.0
+TRIAL_BYTES = 2**30  # beyond what the process takes already
+MAX_TRIAL_CHARACTERS = 100_000  # of an example of a few words
+AUDIO_SLOT, TURN_END = "<|audio|>", "<turn|>"
+
+Messages = Sequence[Mapping[str, Any]]
+SPOKEN = [{"type": "audio"}, {"type": "text", "text": "Wo din de sɛn?"}]
+# A dialogue of every kind of turn; what is rendered is each beginning that ends with an answer.
+EXAMPLE: list[dict[str, Any]] = [
+    {"role": "system", "content": "Wo din de Ama."},
+    {"role": "user", "content": SPOKEN},
+    {"role": "assistant", "content": "Me din de Ama."},
+    {"role": "user", "content": "Wo ho te sɛn?"},
+    {"role": "assistant", "content": "Me ho yɛ."},
+]
+
+
+def render_chat(messages: Messages, tokenizer: PreTrainedTokenizerBase, *, asks: bool) -> str:
+    """Turns as the template writes them.
+
+    Args:
+        messages: turns, as chat templates take them.
+        tokenizer: holds the template.
+        asks: end where the assistant begins to write.
+
+    Raises:
+        InputError: the template refuses these turns, or fails at them.
+    """
+    try:
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=asks)
+    except Exception as error:  # whatever a template does wrong: jinja's errors, Python's
+        raise InputError(f"the chat template fails at this dialogue: {first_line(error)}") from None
+    if not isinstance(text, str):
+        raise InputError("the chat template gives no text")
+    return text
+
+
+def refuse_unusable_template(tokenizer: PreTrainedTokenizerBase, *, flag: str, name: str) -> None:
+    """InputError where there is no template, or it does not do on an example what it is for.
+
+    Args:
+        tokenizer: holds it.
+        flag: that named the checkpoint, for the message.
+        name: what the user gave.
+    """
+    if tokenizer.chat_template is None:
+        raise InputError(
+            f"{flag} {name}: no chat template; name an instruction-tuned checkpoint (-it)"
+        )
+    rendered = _render_in_child(tokenizer)
+    problem = rendered if isinstance(rendered, str) else _find_problem(rendered)
+    if problem:
+        raise InputError(f"{flag} {name}: its chat template cannot be used: {problem}")
+
+
+def _find_problem(rendered: Sequence[str]) -> str:
+    """What is wrong with the example as it was rendered: prompt and whole of each answer; "" where
+    nothing is."""
+    before = ""
+    for prompt, whole in zip(rendered[::2], rendered[1::2], strict=True):
+        if not (prompt.startswith(before) and whole.startswith(prompt)):
+            return "what it writes of a dialogue changes as the dialogue goes on"
+        if TURN_END not in whole[len(prompt) :]:
+            return f"it does not end a turn with {TURN_END}: not a Gemma 4 template"
+        if whole.count(AUDIO_SLOT) != 1:
+            return f"it writes {whole.count(AUDIO_SLOT)} {AUDIO_SLOT} for one recording"
+        before = whole
+    return ""
+
+
+def _render_in_child(tokenizer: PreTrainedTokenizerBase) -> list[str] | str:
+    """The example rendered, or what was wrong."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        _answer_and_end(writer, tokenizer)
+    os.close(writer)
+    try:
+        answer = _read_until(reader, time.monotonic() + TRIAL_S)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(reader)
+    if answer is None:
+        return f"it takes over {TRIAL_S:g} s to render an example"
+    if not answer:
+        return "it asks for too much memory"
+    rendered: list[str] | str = json.loads(answer)
+    return rendered
+
+
+def _answer_and_end(writer: int, tokenizer: PreTrainedTokenizerBase) -> None:
+    """In the child: never returns."""
+    try:
+        _limit_memory()
+        try:
+            answer = _render_example(tokenizer)
+        except MemoryError:
+            answer = "it asks for too much memory"
+        except Exception as error:
+            answer = first_line(error)
+        with os.fdopen(writer, "w", encoding="utf-8") as file:
+            json.dump(answer, file)
+    finally:
+        os._exit(0)
+
+
+def _render_example(tokenizer: PreTrainedTokenizerBase) -> list[str] | str:
+    rendered = []
+    for end, message in enumerate(EXAMPLE):
+        if message["role"] == "assistant":
+            for messages, asks in ((EXAMPLE[:end], True), (EXAMPLE[: end + 1], False)):
+                text = tokenizer.apply_chat_template(
+                    messages, tokenize=False, add_generation_prompt=asks
+                )
+                if not isinstance(text, str) or len(text) > MAX_TRIAL_CHARACTERS:
+                    return f"it writes over {MAX_TRIAL_CHARACTERS} characters for a short dialogue"
+                rendered.append(text)
+    return rendered
+
+
+def _limit_memory() -> None:
+    """Limit this process to little more than it takes; only Linux says how much that is."""
+    statm = Path("/proc/self/statm")
+    if statm.is_file():
+        taken = int(statm.read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (taken + TRIAL_BYTES, hard))
+
+
+def _read_until(reader: int, deadline: float) -> bytes | None:
+    """All that comes through a pipe; None where it has not ended in time."""
+    received = b""
+    while (left := deadline - time.monotonic()) > 0:
+        if select.select([reader], [], [], left)[0]:
+            piece = os.read(reader, 65536)
+            if not piece:
+                return received
+            received += piece
+    return None

@@ -1,0 +1,280 @@
+"""The one door through which Gemma 4 enters: tower, full model, tokenizer.
+
+Classes of transformers are used as they are, so real checkpoints ("google/gemma-4-E4B-it") load
+unchanged; an extracted audio encoder ("rnagabh/gemma4-audio-encoder") is enough for stage 1.
+"""
+
+# B utterances, T frames (25 per second), D embedding width (1024)
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import (
+    AutoTokenizer,
+    Gemma4AudioConfig,
+    Gemma4AudioFeatureExtractor,
+    Gemma4AudioModel,
+    Gemma4Config,
+    Gemma4ForConditionalGeneration,
+    PreTrainedTokenizerBase,
+)
+
+from commands.errors import InputError
+from commands.json_files import read_json
+from commands.pretrained import (
+    one_line_errors,
+    refuse_missing_tensors,
+    refuse_other_kind,
+    refuse_other_size,
+)
+from commands.tensor_files import refuse_non_finite_weights
+from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
+from gemma4.audio_tower import fast_cpu_forward, stock_forward
+from gemma4.chat_template import refuse_unusable_template
+from gemma4.weight_quantization import QuantizeName, weight_quantization
+
+FRAME_RATE_HZ = 25.0  # 10 ms mel hop, subsampled by 4
+SAMPLES_PER_FRAME = 640
+# Fewer samples do not fill one analysis window of the feature extractor.
+MIN_SAMPLES = 161
+# The tower sees 181 frames to the left at most (12 layers x 12-frame chunks, measured); pieces of a
+# long recording carry this much context, so that they equal one-shot encoding.
+LEFT_CONTEXT_FRAMES = 192
+PIECE_FRAMES = 750
+# transformers 5.23 refuses the plain string "sdpa" for any Gemma 4 with an audio tower.
+# Of its tokenizer: what stands around speech and in its place, and what ends a turn.
+MARKS = ("<|audio>", "<|audio|>", "<audio|>", "<turn|>")
+EXTRACTOR = {
+    "sampling_rate": GEMMA_SAMPLE_RATE_HZ, "hop_length": 160, "feature_size": 128,
+    "padding_side": "right",
+}  # fmt: skip
+ATTENTION = {"text_config": "sdpa", "vision_config": "sdpa", "audio_config": "eager"}
+
+
+def count_audio_tokens(num_samples: int) -> int:
+    """Number of audio embeddings (and `<|audio|>` slots) of a 16 kHz recording of any length.
+
+    Source: `Gemma4Processor._compute_audio_num_tokens` of transformers 5.23, without its 30 s cap.
+    """
+    num_mel_frames = max(0, (num_samples - MIN_SAMPLES) // 160 + 1)
+    return math.ceil(num_mel_frames / 4)
+
+
+class AudioEncoder:
+    """Gemma 4's audio tower up to its last projection: 16 kHz waveforms -> embeddings, 25 a second.
+
+    Attributes:
+        dim: embedding width (1024 in E2B and E4B).
+        frame_scale_D: the last norm's weight; embeddings divided by it have unit RMS per frame.
+    """
+
+    def __init__(
+        self,
+        tower: Gemma4AudioModel,
+        extractor: Gemma4AudioFeatureExtractor,
+        *,
+        fast_cpu: bool = False,
+    ) -> None:
+        """
+        Args:
+            tower: stock module, on its device and in its dtype.
+            extractor: its mel front end.
+            fast_cpu: compute the tower by `audio_tower.fast_cpu_forward`: about twice as fast, and
+                equal up to rounding, but not bit for bit what Gemma itself hears of the same
+                recording.
+
+        Raises:
+            InputError: `fast_cpu` with a tower that is not on the CPU.
+        """
+        if fast_cpu and tower.device.type != "cpu":
+            raise InputError(f"--fast-cpu is for the CPU, --device is {tower.device}")
+        self.fast_cpu = fast_cpu
+        self.tower = tower.eval().requires_grad_(False)
+        self.extractor = extractor
+        self.dim = tower.config.hidden_size
+        self.frame_scale_D = tower.layers[-1].norm_out.weight.detach().float().cpu()
+
+    @torch.no_grad()
+    def encode(self, waveforms: Sequence[np.ndarray]) -> list[Tensor]:
+        """Encode recordings of any length.
+
+        Padding changes nothing, and a recording beyond 30 s is encoded in pieces with 192 frames of
+        left context, which equals encoding it at once (the tower is causal).
+
+        Args:
+            waveforms: mono float32 in [-1, 1] at 16 kHz, each `[num_samples]`.
+
+        Returns:
+            One float32 tensor `[T_i, D]` a recording, on the CPU, before `output_proj`.
+
+        Raises:
+            InputError: a recording is shorter than one frame.
+        """
+        for waveform in waveforms:
+            self.refuse_too_short(waveform)
+        if max(map(len, waveforms)) <= PIECE_FRAMES * SAMPLES_PER_FRAME:
+            return self.encode_at_once(waveforms)
+        return [
+            torch.cat([self.encode_at_once([piece])[0][skip:keep] for piece, skip, keep in pieces])
+            for pieces in map(_cut_into_pieces, waveforms)
+        ]
+
+    @staticmethod
+    def refuse_too_short(waveform: np.ndarray) -> None:
+        """InputError for a recording without a single frame."""
+        if len(waveform) < MIN_SAMPLES:
+            raise InputError(
+                f"too short for one frame: {len(waveform)} samples at 16 kHz, {MIN_SAMPLES} needed"
+            )
+
+    @torch.no_grad()
+    def encode_at_once(self, waveforms: Sequence[np.ndarray]) -> list[Tensor]:
+        """As `encode`, long recordings too in one forward pass: memory grows with their length."""
+        # Always a list: a bare array crashes the extractor. No truncation: its default drops what
+        # is beyond 30 s without a word.
+        features = self.extractor(
+            list(waveforms), sampling_rate=GEMMA_SAMPLE_RATE_HZ, return_tensors="pt",
+            truncation=False, max_length=None,
+        )  # fmt: skip
+        weight = self.tower.output_proj.weight
+        forward = fast_cpu_forward if self.fast_cpu else stock_forward
+        frames_BTD, mask_BT = forward(
+            self.tower,
+            features["input_features"].to(weight.device, weight.dtype),
+            features["input_features_mask"].to(weight.device),
+        )
+        frames_BTD, mask_BT = frames_BTD.float().cpu(), mask_BT.cpu()
+        return [frames[mask] for frames, mask in zip(frames_BTD, mask_BT, strict=True)]
+
+
+def _cut_into_pieces(waveform: np.ndarray) -> Iterator[tuple[np.ndarray, int, int]]:
+    """Pieces of a recording as (samples, first frame to keep, end of the frames to keep)."""
+    num_frames = count_audio_tokens(len(waveform))
+    for first in range(0, num_frames, PIECE_FRAMES):
+        end = min(first + PIECE_FRAMES, num_frames)
+        start = max(0, first - LEFT_CONTEXT_FRAMES)
+        # One sample more than the frames cover: the last mel frame needs it to be what it is in the
+        # whole.
+        stop = len(waveform) if end == num_frames else end * SAMPLES_PER_FRAME + 1
+        yield waveform[start * SAMPLES_PER_FRAME : stop], first - start, end - start
+
+
+def load_audio_encoder(
+    name: str, *, device: torch.device, dtype: torch.dtype, fast_cpu: bool = False
+) -> AudioEncoder:
+    """Load the audio tower of a checkpoint.
+
+    Args:
+        name: hub name or local folder of a full Gemma 4 E2B/E4B checkpoint or an extracted encoder.
+        device: where it runs.
+        dtype: its precision; float32 unless speed matters more than reproducible codes.
+        fast_cpu: as `AudioEncoder`.
+
+    Raises:
+        InputError: not found, not a Gemma 4 with an audio tower, or tensors are missing.
+    """
+    with one_line_errors("--gemma", name):
+        refuse_other_kind(name, ("gemma4", "gemma4_audio"))
+        config = Gemma4AudioConfig.from_pretrained(name)
+        refuse_other_size(name, lambda: Gemma4AudioModel(config))
+        tower, report = Gemma4AudioModel.from_pretrained(
+            name, dtype=dtype, attn_implementation="eager", trust_remote_code=False,
+            use_safetensors=True, output_loading_info=True,
+        )  # fmt: skip
+        extractor = load_feature_extractor(name)
+    refuse_missing_tensors("--gemma", name, report)
+    tower.to(device)
+    refuse_non_finite_weights(tower, where=f"--gemma {name}")
+    return AudioEncoder(tower, extractor, fast_cpu=fast_cpu)
+
+
+def load_gemma(
+    name: str, *, device: torch.device, dtype: torch.dtype, quantize: QuantizeName = "none"
+) -> tuple[Gemma4ForConditionalGeneration, PreTrainedTokenizerBase]:
+    """Load a full checkpoint, frozen and in evaluation mode, with its tokenizer and chat template.
+
+    Args:
+        name: hub name or local folder.
+        device: where it runs.
+        dtype: its precision; with `quantize`, of what is not quantised.
+        quantize: bits of the decoder's linear maps (see `weight_quantization`).
+
+    Returns:
+        The model; its `left_over_tensors` names those of the checkpoint that have no place in it.
+        And its tokenizer.
+
+    Raises:
+        InputError: not found, not a full Gemma 4, tensors are missing, or no chat template.
+    """
+    # First: they are small, and tell at once what is no folder of Gemma's.
+    tokenizer = load_tokenizer(name)
+    generation = Path(name) / "generation_config.json"
+    if generation.is_file():  # transformers 5.23 passes over one that it cannot read
+        read_json(generation)
+    settings: dict[str, Any] = {}
+    if quantization := weight_quantization(quantize, dtype):
+        # Quantised as they are loaded, so where they will stay.
+        settings = {"quantization_config": quantization, "device_map": {"": device}}
+    with one_line_errors("--gemma", name):
+        refuse_other_kind(name, ("gemma4",))
+        config = Gemma4Config.from_pretrained(name)
+        refuse_other_size(name, lambda: Gemma4ForConditionalGeneration(config))
+        model, report = Gemma4ForConditionalGeneration.from_pretrained(
+            name, dtype=dtype, attn_implementation=ATTENTION, trust_remote_code=False,
+            use_safetensors=True, output_loading_info=True, **settings,
+        )  # fmt: skip
+    refuse_missing_tensors("--gemma", name, report)
+    model.left_over_tensors = sorted(report["unexpected_keys"])
+    if not quantization:
+        model.to(device)
+    refuse_non_finite_weights(model, where=f"--gemma {name}")
+    _refuse_other_tokenizer(tokenizer, model.config, name)
+    return model.eval().requires_grad_(False), tokenizer
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """Load a checkpoint's tokenizer; InputError where its chat template is missing or unusable."""
+    with one_line_errors("--gemma", name):
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        marks = (*MARKS, tokenizer.eos_token, tokenizer.pad_token)
+        known = tokenizer.get_vocab()
+        if absent := [mark for mark in marks if mark not in known]:
+            raise InputError(f"its tokenizer is not Gemma 4's: it has no {absent[0]}")
+    refuse_unusable_template(tokenizer, flag="--gemma", name=name)
+    return tokenizer
+
+
+def _refuse_other_tokenizer(
+    tokenizer: PreTrainedTokenizerBase, config: Gemma4Config, name: str
+) -> None:
+    """InputError where a tokenizer has other numbers for its tokens than the model."""
+    highest = max(tokenizer.get_vocab().values())
+    if highest >= config.text_config.vocab_size:
+        raise InputError(
+            f"--gemma {name}: its tokenizer counts to {highest}, the model has "
+            f"{config.text_config.vocab_size} tokens"
+        )
+    if tokenizer.convert_tokens_to_ids("<|audio|>") != config.audio_token_id:
+        raise InputError(f"--gemma {name}: model and tokenizer differ in what <|audio|> is")
+
+
+def load_feature_extractor(name: str) -> Gemma4AudioFeatureExtractor:
+    """Load the mel front end of a checkpoint."""
+    with one_line_errors("--gemma", name):
+        extractor = Gemma4AudioFeatureExtractor.from_pretrained(name, trust_remote_code=False)
+        for setting, expected in EXTRACTOR.items():
+            if (found := getattr(extractor, setting)) != expected:
+                raise InputError(
+                    f"preprocessor_config.json has {setting} = {found!r}, Gemma 4 {expected!r}"
+                )
+        # Other settings show when it is used.
+        silence_N = np.zeros(16 * MIN_SAMPLES, np.float32)
+        features = extractor([silence_N], sampling_rate=GEMMA_SAMPLE_RATE_HZ, return_tensors="pt")
+        if not features["input_features"].isfinite().all():
+            raise InputError("what preprocessor_config.json makes of silence is not finite")
+        return extractor

@@ -1,0 +1,87 @@
+"""Small Gemma 4s of the real class, with random weights: for tests, the demo and benchmarks."""
+
+import math
+
+import torch
+from transformers import (
+    Gemma4AudioConfig,
+    Gemma4Config,
+    Gemma4ForConditionalGeneration,
+    Gemma4TextConfig,
+    Gemma4VisionConfig,
+)
+
+from gemma4.gemma import ATTENTION
+
+
+def tiny_gemma(
+    vocabulary_size: int, special_ids: dict[str, int], seed: int = 0
+) -> Gemma4ForConditionalGeneration:
+    """A real Gemma 4 of about 0.6 M random parameters, shaped like E4B in every way that matters.
+
+    Sliding and full layers, shared keys and values, per-layer embeddings, logit softcap; for tests
+    and for the offline demo. Weights are drawn so that no norm, bias or scale is trivially one or
+    zero.
+
+    Args:
+        vocabulary_size: of its tokenizer.
+        special_ids: ids of "boi eoi image video boa eoa audio pad bos eos turn_end" in that
+            tokenizer.
+        seed: of the random weights.
+    """
+    text = Gemma4TextConfig(
+        vocab_size=vocabulary_size, vocab_size_per_layer_input=vocabulary_size, hidden_size=64,
+        intermediate_size=128, num_hidden_layers=8, num_attention_heads=4, num_key_value_heads=2,
+        head_dim=16, global_head_dim=32, hidden_size_per_layer_input=8, num_kv_shared_layers=3,
+        sliding_window=64, max_position_embeddings=4096, final_logit_softcapping=30.0,
+        layer_types=["full_attention" if i % 4 == 3 else "sliding_attention" for i in range(8)],
+        pad_token_id=special_ids["pad"], bos_token_id=special_ids["bos"],
+        eos_token_id=special_ids["eos"],
+    )  # fmt: skip
+    audio = Gemma4AudioConfig(
+        hidden_size=64, num_hidden_layers=2, num_attention_heads=4, output_proj_dims=48,
+        subsampling_conv_channels=[128, 32],  # the first must equal the number of mel bands
+    )  # fmt: skip
+    config = small_config(text, audio, special_ids)
+    model = Gemma4ForConditionalGeneration._from_config(config, attn_implementation=ATTENTION)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if parameter.dim() >= 2:
+                fan_in = parameter[0].numel()
+                std = 0.05 if "embed_tokens" in name else 0.8 / math.sqrt(fan_in)
+                parameter.copy_(std * noise)
+            else:
+                parameter.copy_((1.0 if "norm" in name else 0.0) + 0.1 * noise)
+        for name, buffer in model.named_buffers():
+            if name.endswith("layer_scalar"):
+                buffer.fill_(0.7)
+    model.generation_config.eos_token_id = [special_ids["eos"], special_ids["turn_end"]]
+    model.generation_config.pad_token_id = special_ids["pad"]
+    model.generation_config.bos_token_id = special_ids["bos"]
+    return model.eval()
+
+
+def small_config(
+    text: Gemma4TextConfig, audio: Gemma4AudioConfig, special_ids: dict[str, int]
+) -> Gemma4Config:
+    """Decoder and tower -> a full Gemma 4 configuration, with the least vision tower there can be.
+
+    Args:
+        text: of the decoder.
+        audio: of the tower.
+        special_ids: ids of "boi eoi image video boa eoa audio" in the tokenizer.
+    """
+    # Never used, but without a configuration of its own it would have 300 MB.
+    vision = Gemma4VisionConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=2, head_dim=16, position_embedding_size=64, use_clipped_linears=True,
+    )  # fmt: skip
+    return Gemma4Config(
+        text_config=text, audio_config=audio, vision_config=vision,
+        boi_token_id=special_ids["boi"], eoi_token_id=special_ids["eoi"],
+        image_token_id=special_ids["image"], video_token_id=special_ids["video"],
+        boa_token_id=special_ids["boa"], eoa_token_index=special_ids["eoa"],
+        audio_token_id=special_ids["audio"],
+    )  # fmt: skip

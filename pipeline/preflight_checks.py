@@ -1,0 +1,186 @@
+"""What the four stages rely on in Mimi, in each other and in the machine, measured and judged.
+
+What they rely on in Gemma is in `preflight_gemma.py`.
+"""
+
+# N samples, T frames (25 per second), D embedding width, S text positions, L Gemma layers, F Mimi
+# frames (12.5 per second)
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from commands.errors import InputError
+from commands.json_files import read_json
+from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, MIMI_SAMPLE_RATE_HZ, read_audio
+from speech_head.generate import refuse_misfit
+from speech_head.mimi import Mimi, MimiStreamDecoder
+from speech_head.model import load_head
+from stage1_rvq.model import load_rvq
+from stage3_finetune.chat import Conversation
+from stage3_finetune.dialogue import render_example
+from stage3_finetune.memory import GIB, load_gemma_config, plan_memory
+from stage3_finetune.train import TrainConfig
+
+MAX_RECORDING_S = 10.0
+FINETUNE_TOKENS = (
+    600  # positions of a row, as many as half a minute of speech takes with its answer
+)
+NOT_MADE_FOR_IT = "name the checkpoint it was trained on, or train it again on this one"
+UNTESTED = "these versions of torch and transformers do not do what this project relies on: install"
+UNTESTED += " those of constraints.txt, and open an issue if it stays"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the table.
+
+    Attributes:
+        name: what should hold.
+        measure: returns what was measured; InputError says what is wrong.
+        remedy: what to do where it does not hold.
+    """
+
+    name: str
+    measure: Callable[[], str]
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Sounds:
+    """What the checks listen to, float32 `[N]`: one sound at Gemma's rate and at Mimi's."""
+
+    gemma_N: np.ndarray
+    mimi_N: np.ndarray
+
+
+def load_sounds(recording: Path | None) -> Sounds:
+    """The first seconds of a recording, or a gliding tone with noise.
+
+    Raises:
+        InputError: the recording is unusable.
+    """
+    rates = (GEMMA_SAMPLE_RATE_HZ, MIMI_SAMPLE_RATE_HZ)
+    if recording is None:
+        return Sounds(*(make_sound(round(2.5 * rate_hz), rate_hz) for rate_hz in rates))
+    read = [read_audio(recording, rate_hz)[: round(MAX_RECORDING_S * rate_hz)] for rate_hz in rates]
+    return Sounds(*read)
+
+
+def mimi_checks(mimi: Mimi, sounds: Sounds) -> list[Check]:
+    """What the speech head relies on in Mimi."""
+
+    def rates() -> str:
+        found = (mimi.sample_rate_hz, mimi.frame_rate_hz)
+        if found != (MIMI_SAMPLE_RATE_HZ, 12.5):
+            raise InputError(f"{found[0]} Hz, {found[1]} frames/s; expected 24000 Hz, 12.5")
+        return f"{mimi.sample_rate_hz} Hz, 12.5 frames/s, {mimi.num_codebooks} codebooks"
+
+    def streaming() -> str:
+        [codes_FK] = mimi.encode([sounds.mimi_N])
+        stream = MimiStreamDecoder(mimi)
+        pieces = [stream.decode(codes_1K[None])[0] for codes_1K in codes_FK.split(1)]
+        return refuse_difference(torch.cat(pieces), mimi.decode(codes_FK), 1e-4)
+
+    return [
+        Check("Mimi's rates", rates, "--mimi kyutai/mimi is the codec this project speaks through"),
+        Check("Mimi as a stream = Mimi at once", streaming, UNTESTED),
+    ]
+
+
+def stage_checks(
+    conversation: Conversation,
+    mimi: Mimi,
+    rvq: str | None,
+    finetune: Path | None,
+    head: str | None,
+    device: torch.device,
+) -> list[Check]:
+    """Whether the trained stages that were named fit these models."""
+    checks: list[Check] = []
+    tokenizer = conversation.tokenizer
+
+    def rvq_fits() -> str:
+        quantiser = load_rvq(rvq or "", device=device)
+        if quantiser.config.dim != conversation.encoder.dim:
+            raise InputError(
+                f"--rvq takes {quantiser.config.dim}, Gemma has {conversation.encoder.dim}"
+            )
+        return f"embeddings {quantiser.config.dim} wide"
+
+    def template_is_the_one_trained_with() -> str:
+        assert finetune is not None
+        trained_with = read_json(finetune / "provenance.json").get("chat_template_example")
+        if trained_with is None:
+            return "unknown: trained before it was recorded"
+        if trained_with != (found := render_example(tokenizer)):
+            raise InputError(f"renders {found!r}, trained with {trained_with!r}")
+        return "renders a dialogue as it was trained on"
+
+    def head_fits() -> str:
+        speech_head = load_head(head or "", device=device)
+        refuse_misfit(speech_head, conversation.model, mimi)
+        config = speech_head.config
+        return f"states {config.state_width} wide, {config.num_codebooks} codebooks"
+
+    if rvq:
+        checks.append(Check("RVQ fits Gemma", rvq_fits, NOT_MADE_FOR_IT))
+    if finetune:
+        checks.append(
+            Check("chat template of the adapter", template_is_the_one_trained_with, NOT_MADE_FOR_IT)
+        )
+    if head:
+        checks.append(Check("speech head fits Gemma and Mimi", head_fits, NOT_MADE_FOR_IT))
+    return checks
+
+
+def memory_check(gemma: str, device: torch.device, dtype: torch.dtype) -> Check:
+    """Whether a fine-tuning run of stage 3 with its defaults would fit."""
+
+    def needed(quantize: str) -> float:
+        plan = plan_memory(
+            load_gemma_config(gemma), rank=TrainConfig.lora_rank, dtype=dtype,
+            batch_size=TrainConfig.batch_size, num_tokens=FINETUNE_TOKENS,
+            gradient_checkpointing=True, quantize=quantize,
+        )  # fmt: skip
+        return plan.total / GIB
+
+    def fits() -> str:
+        there, wanted = memory_there(device) / GIB, needed("none")
+        if wanted > there:
+            raise InputError(
+                f"{wanted:.1f} GiB needed, {there:.1f} there ({needed('4bit'):.1f} with "
+                "--quantize 4bit)"
+            )
+        return f"{wanted:.1f} GiB needed, {there:.1f} there"
+
+    remedy = "stage3_finetune.train --quantize 4bit, --batch-size 1, or a smaller Gemma (E2B)"
+    return Check("memory to fine-tune, with the defaults", fits, remedy)
+
+
+def memory_there(device: torch.device) -> int:
+    """Bytes that a device has, in use or not."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def refuse_difference(found: Tensor, expected: Tensor, tolerance: float) -> str:
+    """How much two tensors differ, of the largest value; InputError above a tolerance."""
+    difference = float((found - expected).abs().max() / expected.abs().max())
+    if not difference <= tolerance:
+        raise InputError(f"differ by {difference:.1e} of the largest value, at most {tolerance}")
+    return f"differ by {difference:.1e}"
+
+
+def make_sound(num_samples: int, sample_rate_hz: int) -> np.ndarray:
+    """A gliding tone with noise, float32 `[N]`."""
+    times_N = np.arange(num_samples) / sample_rate_hz
+    noise_N = np.random.default_rng(0).standard_normal(num_samples)
+    tone_N = np.sin(2 * np.pi * (150 + 100 * times_N) * times_N)
+    return (0.3 * tone_N + 0.02 * noise_N).astype(np.float32)

@@ -1,0 +1,119 @@
+"""Voice chat in the terminal: type, or name a recording; read the answer and hear it.
+
+    python -m voice_chat.chat --head runs/head --finetune runs/finetune --play
+    python -m voice_chat.chat --head runs/head --prompt "Wo din de sɛn?"
+
+In the conversation: a line is a question; a line that is the path of a file asks with that
+recording; `/reset` forgets what was said, `/quit` ends. Ctrl-C stops an answer; at the prompt it
+ends the program. Every answer is also written as a WAV, as far as it was spoken. When a
+conversation has grown longer than Gemma is told at once (stage3_finetune/prompt_limits.py), its
+oldest turns are forgotten, and a line says so.
+"""
+
+# N samples (24,000 per second)
+
+import sys
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from commands.command_line import parse_config, run_command
+from commands.errors import InputError
+from commands.new_paths import refuse_unwritable
+from speech_head.generate import Speech, Talker
+from speech_head.settings import TalkerConfig
+from speech_head.speak import describe, record
+from stage3_finetune.dialogue import Turn
+from stage3_finetune.terminal import announce_forgotten, converse, recording_named
+from voice_chat.answer_files import keep_answer
+from voice_chat.playback import Playback, find_player
+
+HELP = "type a question, or the path of a recording; /reset  /quit"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatConfig(TalkerConfig):
+    """Talk with Gemma in Twi: it answers aloud."""
+
+    out: Path = Path("runs/chat")
+    """folder for the answers' WAV files; more are added to those in it"""
+    prompt: str | None = None
+    """ask this one typed question and end"""
+    play: bool = False
+    """play answers while they are being spoken (aplay, paplay, play or ffplay)"""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Chat until the input ends, or answer one question."""
+    config = parse_config(ChatConfig, argv)
+    refuse_unwritable(config.out, flag="--out", is_folder=True, may_exist=True)
+    player = find_player() if config.play else None
+    talker = config.load()
+    if config.prompt is not None:
+        reply(talker, talker.conversation.typed_turn(config.prompt), config, player)
+        return
+
+    def take(line: str) -> None:
+        recording = recording_named(line)
+        if line == "/reset":
+            talker.conversation.turns.clear()
+        elif recording:
+            reply(talker, talker.conversation.spoken_turn(recording), config, player)
+        elif line.startswith("/"):
+            raise InputError(f"unknown command {line[:40]}, and no such file: {HELP}")
+        elif line:
+            reply(talker, talker.conversation.typed_turn(line), config, player)
+
+    converse(take, commands=HELP)
+
+
+def reply(talker: Talker, question: Turn, config: ChatConfig, player: list[str] | None) -> Path:
+    """Answer one question aloud; prints the answer as it is spoken, then the WAV's path.
+
+    An answer that Ctrl-C stops is written as far as it was spoken.
+
+    Raises:
+        InputError: the question is too long, or there is no answer, or one too long; nothing is
+            written then.
+        WriteError, OSError: the WAV cannot be written.
+    """
+    announce_forgotten(talker.conversation.make_room(question))
+    speech = Speech(talker, config.sampling_of_turn(talker.conversation.turns))
+    pieces: list[np.ndarray] = []
+    shown = ""
+
+    def show_new_text() -> None:
+        nonlocal shown
+        print(speech.text[len(shown) :], end="", flush=True)
+        shown = speech.text
+
+    def keep() -> Path:
+        path = keep_answer(config.out, np.concatenate(pieces), talker.mimi.sample_rate_hz)
+        print(path, flush=True)
+        return path
+
+    with Playback(player) as playback:
+
+        def on_samples(samples_N: np.ndarray) -> None:
+            show_new_text()
+            pieces.append(samples_N)
+            playback.add(samples_N)
+
+        try:
+            with closing(talker.answer(question)) as answer:
+                recording = record(speech, answer, on_samples)
+        except KeyboardInterrupt:
+            print()
+            if pieces:
+                keep()
+            raise
+        show_new_text()
+        print()
+        print(describe(speech, recording), file=sys.stderr)
+        return keep()
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,100 @@
+"""Plays an answer while it is being spoken, through a program of the system."""
+
+# N samples (24,000 per second)
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from commands.errors import InputError
+from data_manifests.audio import MIMI_SAMPLE_RATE_HZ, to_pcm16
+
+# Programs that play raw 16-bit samples from their input while more are coming.
+PLAYERS = {
+    "aplay": f"-q -t raw -f S16_LE -r {MIMI_SAMPLE_RATE_HZ} -c 1",
+    "paplay": f"--raw --format=s16le --rate={MIMI_SAMPLE_RATE_HZ} --channels=1",
+    "play": f"-q -t raw -e signed -b 16 -r {MIMI_SAMPLE_RATE_HZ} -c 1 -",
+    "ffplay": f"-v quiet -nodisp -autoexit -f s16le -ar {MIMI_SAMPLE_RATE_HZ} -i -",
+}
+
+
+def find_player() -> list[str]:
+    """Command line of the first of `PLAYERS` that is installed; InputError where none is."""
+    for program, arguments in PLAYERS.items():
+        if path := shutil.which(program):
+            return [path, *arguments.split()]
+    raise InputError(f"--play: none of {', '.join(PLAYERS)} is installed; play the WAV files")
+
+
+class Playback:
+    """One answer on its way to the loudspeaker.
+
+    with Playback(find_player()) as playback:
+        playback.add(samples_N)
+
+    At the end of the block the sound is heard to its end; an error or Ctrl-C cuts it off. A player
+    that cannot be started, or ends before the sound does, is told in one line, and the answer goes
+    on in silence.
+    """
+
+    def __init__(self, player: list[str] | None) -> None:
+        """
+        Args:
+            player: from `find_player`; None plays nothing.
+        """
+        self._program = Path(player[0]).name if player else ""
+        self._process: subprocess.Popen[bytes] | None = None
+        if player:
+            try:
+                self._process = subprocess.Popen(player, stdin=subprocess.PIPE)
+            except OSError as error:
+                self._say(f"cannot be started ({error.strerror})")
+
+    def add(self, samples_N: np.ndarray) -> None:
+        """Play the next samples, float32."""
+        if self._process is None:
+            return
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(to_pcm16(samples_N))
+            self._process.stdin.flush()
+        except OSError:  # broken pipe: it has gone, or listens no more
+            self._process.kill()
+            self._end()
+
+    def __enter__(self) -> "Playback":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._process is None:
+            return
+        if kind is not None:
+            self._process.kill()
+            self._process.communicate()
+            return
+        try:
+            self._end()
+        except BaseException:
+            self._process.kill()
+            raise
+
+    def _end(self) -> None:
+        """Wait for the player, and say so where it failed."""
+        assert self._process is not None
+        self._process.communicate()  # closes its input; passes over a broken pipe
+        code = self._process.returncode
+        self._process = None
+        if code:
+            self._say(f"ended with code {code}")
+
+    def _say(self, what: str) -> None:
+        print(f"{self._program} {what}: the answer is written, and not heard", file=sys.stderr)

@@ -1,0 +1,266 @@
+"""Voice chat in the browser: speak or type; read the answer and hear it while it is being written.
+
+    python -m voice_chat.web --head runs/head --finetune runs/finetune
+    make web                                    the small trained models that come along
+
+Prints the page's address. Recording starts and ends with the microphone's button; who starts one,
+or types the next question, while an answer is heard interrupts it. Every visitor has a conversation
+of their own, which nobody else can read or hear, and which is forgotten when they leave or begin a
+new one; its spoken answers are also kept as WAVs, in a folder of `--out` per conversation. Answers
+are computed one after another: who waits sees how many come before. The limits are those of
+`voice_chat.py` and stage3_finetune/prompt_limits.py.
+
+Needs Gradio: `pip install -c constraints.txt -e '.[web]'`. Browsers allow a microphone on localhost
+and over https only: for a machine elsewhere, `ssh -L 7860:localhost:7860 that-machine`.
+"""
+
+import contextlib
+import html
+import importlib
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from commands.command_line import parse_config, run_command
+from commands.errors import InputError, WriteError
+from commands.new_paths import refuse_unwritable
+from commands.setting_types import Port
+from speech_head.settings import TalkerConfig
+from stage3_finetune.prompt_limits import MAX_TYPED_CHARACTERS
+from voice_chat.visits import MAX_WAITING, Shown, VoiceChat
+
+PLAYER_JS = Path(__file__).with_name("player.js")
+# Five minutes, the longest recording, as a browser records them: 48 kHz, 16 bit, stereo.
+MAX_UPLOAD_BYTES = 60_000_000
+# Gradio keeps a copy of the page's settings of so many visitors.
+MAX_SESSIONS = 200
+# Uploads that no question was asked with are deleted after an hour; looked at every ten minutes.
+DELETE_UPLOADS = (600, 3600)
+# Gradio 6.31 draws recordings in a chat 256 pixels high: show the middle of that. And whatever
+# `buttons` says, it gives them a button that uploads them to huggingface.co: hide it.
+CSS = """
+.message-wrap button[title="Share"] { display: none; }
+.message .minimal-audio-player, .message .waveform-wrapper { height: 3rem; }
+.message .waveform-wrapper { display: flex; align-items: center; overflow: hidden; }
+.message .waveform-wrapper > div { width: 100%; }
+"""
+Message = dict[str, Any]  # of gr.Chatbot: role, content
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebConfig(TalkerConfig):
+    """Talk with Gemma in Twi, in the browser."""
+
+    out: Path = Path("runs/web")
+    """folder for the answers' WAV files; each conversation adds a folder"""
+    host: str = "127.0.0.1"
+    """address to listen on; 0.0.0.0 lets other machines in"""
+    port: Port = 7860
+    """TCP port to listen on"""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Serve the page until interrupted."""
+    config = parse_config(WebConfig, argv)
+    refuse_unwritable(config.out, flag="--out", is_folder=True, may_exist=True)
+    import_gradio()
+    talker = config.load()
+    with visitors_files() as files:
+        page = build_page(VoiceChat(talker, config, config.out, files))
+        try:
+            address = launch(page, host=config.host, port=config.port)
+        except OSError as error:
+            raise InputError(f"--host {config.host} --port {config.port}: {error}") from None
+        print(address, flush=True)
+        try:
+            threading.Event().wait()
+        finally:
+            page.close(verbose=False)
+
+
+@contextlib.contextmanager
+def visitors_files() -> Iterator[Path]:
+    """A folder that only this user can read, for what visitors upload and hear; deleted at the end.
+
+    Gradio is told by an environment variable, which is put back.
+    """
+    name = "GRADIO_TEMP_DIR"
+    before = os.environ.get(name)
+    with tempfile.TemporaryDirectory(prefix="spoken-twi-", ignore_cleanup_errors=True) as folder:
+        # Gradio compares paths with links resolved, and macOS's temporary folder is one.
+        os.environ[name] = str(Path(folder).resolve())
+        try:
+            yield Path(os.environ[name])
+        finally:
+            del os.environ[name]
+            if before is not None:
+                os.environ[name] = before
+
+
+def launch(page: Any, *, host: str, port: int | None) -> str:
+    """Start serving a page, in threads of its own.
+
+    Args:
+        page: from `build_page`.
+        host: address to listen on.
+        port: None takes a free one.
+
+    Returns:
+        The page's address.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    from starlette.middleware import Middleware  # comes with Gradio
+
+    from voice_chat.request_limits import RequestLimits
+
+    gradio = import_gradio()
+    # Fonts of the visitor's machine: those of Gradio's themes would be downloaded.
+    theme = gradio.themes.Default(font="system-ui", font_mono="monospace")
+    _, address, _ = page.launch(
+        server_name=host, server_port=port, theme=theme, css=CSS, quiet=True,
+        prevent_thread_lock=True, max_file_size=MAX_UPLOAD_BYTES, show_error=False,
+        state_session_capacity=MAX_SESSIONS, enable_monitoring=False, footer_links=[],
+        app_kwargs={"middleware": [Middleware(RequestLimits)]},
+    )  # fmt: skip
+    return str(address)
+
+
+def import_gradio() -> ModuleType:
+    """Gradio; InputError where it is not installed."""
+    try:
+        return importlib.import_module("gradio")
+    except ImportError:
+        raise InputError("needs Gradio: pip install -c constraints.txt -e '.[web]'") from None
+
+
+def build_page(voice_chat: VoiceChat) -> Any:
+    """The page, a `gradio.Blocks`; InputError where Gradio is not installed."""
+    gr = import_gradio()
+
+    def player_of(path: Path) -> gr.Audio:
+        return gr.Audio(str(path), show_label=False, interactive=False, buttons=["download"])
+
+    def messages(exchanges: list[Shown]) -> list[Message]:
+        """Exchanges as gr.Chatbot takes them."""
+        shown = []
+        for exchange in exchanges:
+            asked = [player_of(exchange.recording)] if exchange.recording else []
+            spoken = [player_of(exchange.wav)] if exchange.wav else []
+            shown += [
+                {"role": "user", "content": [*asked, as_text(exchange.question)]},
+                {"role": "assistant", "content": [as_text(describe(exchange)), *spoken]},
+            ]
+        return shown
+
+    def answer(asked: str | Path, visitor: str) -> Iterator[list[Any]]:
+        inputs = ["", None]  # the question leaves the text box or the microphone
+        before: list[Shown] = []
+        shown_before: list[Message] = []
+        try:
+            is_spoken = isinstance(asked, Path)
+            question = voice_chat.receive(visitor, asked) if is_spoken else asked
+            for shown in voice_chat.ask(visitor, question):
+                exchanges = voice_chat.visit(visitor).exchanges
+                others = [exchange for exchange in exchanges if exchange.sound != shown.sound]
+                if others != before:  # an answer was interrupted by this question
+                    before, shown_before = others, messages(others)
+                yield [shown_before + messages([shown]), shown.sound, *inputs]
+                inputs = [gr.skip(), gr.skip()]
+        except InputError as error:
+            gr.Warning(as_text(str(error)))
+            # What was typed stays, to be corrected.
+            yield [messages(voice_chat.visit(visitor).exchanges), "", gr.skip(), None]
+        except (WriteError, OSError) as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            gr.Warning("the server could not keep this answer's sound; it was heard only once")
+
+    def answer_text(text: str, request: gr.Request) -> Iterator[list[Any]]:
+        yield from answer(text, request.session_hash)
+
+    def answer_recording(recording: str, request: gr.Request) -> Iterator[list[Any]]:
+        yield from answer(Path(recording), request.session_hash)
+
+    def interrupt(request: gr.Request) -> None:
+        voice_chat.interrupt(request.session_hash)
+
+    def leave(request: gr.Request) -> None:
+        voice_chat.leave(request.session_hash)
+
+    def begin_anew(request: gr.Request) -> tuple[list[Message], str]:
+        voice_chat.leave(request.session_hash)
+        return [], ""
+
+    def next_sound(name: str) -> str | None:
+        return voice_chat.next_sound(name)
+
+    with gr.Blocks(
+        title="Spoken Twi", analytics_enabled=False, fill_height=True, delete_cache=DELETE_UPLOADS
+    ) as page:
+        chat = gr.Chatbot(
+            label="Twi", scale=1, render_markdown=False, latex_delimiters=[], buttons=["copy_all"]
+        )
+        player = gr.HTML(
+            html_template="<button hidden>Stop</button>",
+            js_on_load=PLAYER_JS.read_text(encoding="utf-8"),
+            server_functions=[next_sound],
+        )
+        with gr.Row():
+            text = gr.Textbox(
+                placeholder="Type in Twi",
+                show_label=False,
+                submit_btn=True,
+                scale=3,
+                autofocus=True,
+                max_length=MAX_TYPED_CHARACTERS,
+            )
+            microphone = gr.Audio(
+                label="Speak Twi", sources=["microphone", "upload"], type="filepath", scale=2
+            )
+        anew = gr.Button("New conversation")
+
+        silence = {"fn": interrupt, "js": "() => { stopSpeaking(); return []; }", "queue": False}
+        # Questions wait in the voice chat's own line, not in Gradio's. And the page sends one also
+        # while the answer before it is written, which it interrupts.
+        asking = {"concurrency_limit": None, "concurrency_id": "asking", "trigger_mode": "multiple"}
+        shown = [chat, player, text, microphone]
+        answers = [
+            asked(**silence).then(fn, source, shown, **asking)
+            for asked, fn, source in (
+                (text.submit, answer_text, text),
+                (microphone.stop_recording, answer_recording, microphone),
+                (microphone.upload, answer_recording, microphone),
+            )
+        ]
+        gr.on([microphone.start_recording, player.click], **silence)
+        gr.on([anew.click, chat.clear], **silence).then(
+            begin_anew, None, [chat, player], cancels=answers, queue=False
+        )
+        page.unload(leave)
+    page.queue(max_size=4 * MAX_WAITING)
+    return page
+
+
+def as_text(text: str) -> str:
+    """A text for Gradio, which renders HTML wherever it shows one."""
+    return html.escape(text)
+
+
+def describe(shown: Shown) -> str:
+    """What stands in the answer's place."""
+    if shown.num_before:
+        return f"({shown.num_before} before you)"
+    if shown.num_forgotten:
+        return f"(The oldest of this long conversation is forgotten.) {shown.answer}"
+    return shown.answer
+
+
+if __name__ == "__main__":
+    run_command(main)
