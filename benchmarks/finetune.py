@@ -38,10 +38,11 @@ from commands.device import DeviceName, pick_device
 from commands.setting_types import PositiveFloat, PositiveInt
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from gemma4.gemma import ATTENTION, count_audio_tokens
+from gemma4.speech_embeddings import accept_embeddings
 from gemma4.tiny_gemma import small_config
 from stage1_rvq.model import RVQConfig, SpeechRVQ
 from stage3_finetune.dialogue import NO_LABEL
-from stage3_finetune.model import accept_embeddings, lora_config
+from stage3_finetune.model import lora_config
 
 Size = Literal["auto", "e4b", "small"]
 Recipe = Literal["codes", "recordings"]

@@ -37,7 +37,7 @@ from gemma4.gemma import FRAME_RATE_HZ, AudioEncoder
 from gemma4.linear import linear
 from stage1_rvq.codes import read_codes
 from stage1_rvq.model import RVQConfig, SpeechRVQ
-from stage1_rvq.tokenize_corpus import tokenize_utterances
+from stage1_rvq.utterance_codes import tokenize_utterances
 
 DTYPES = (torch.float32, torch.bfloat16)
 MATMUL_SIZE = 2048

@@ -5,7 +5,6 @@
 Add `--json` for a machine, `--per-utterance U.jsonl` to see where the errors are.
 """
 
-import codecs
 import json
 import sys
 from collections.abc import Sequence
@@ -15,14 +14,10 @@ from pathlib import Path
 from commands.atomic_write import write_json_lines
 from commands.command_line import parse_config, run_command
 from commands.errors import InputError, describe_os_error
-from commands.json_files import MAX_FILE_BYTES, refuse_other_encoding
 from commands.new_paths import refuse_unwritable
-from commands.regular_files import read_regular
 from commands.setting_types import Seed
 from data_manifests.error_rates import UtteranceErrors, align_utterances, pool_error_rates
-
-# Several hours of speech. The time to align two lines grows with the square of their length.
-MAX_LINE_BYTES = 200_000
+from data_manifests.text_lines import read_lines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,36 +65,6 @@ def main(argv: list[str] | None = None) -> None:
         print(json.dumps(rates.as_dict(), indent=2, ensure_ascii=False))
     else:
         print(rates.format_table())
-
-
-def read_lines(path: Path, *, flag: str = "") -> list[str]:
-    """Read a text file of one utterance a line; a byte order mark and CRLF line ends are tolerated.
-
-    Only line feeds end a line, so a stray U+2028 or form feed inside a transcript shifts nothing.
-
-    Args:
-        path: the file.
-        flag: that named it, for the message where it cannot be read.
-
-    Raises:
-        InputError: the file is missing, unreadable, over 1 GiB, empty, compressed or not UTF-8, or
-            has a line of over 200,000 bytes.
-    """
-    content = read_regular(path, max_bytes=MAX_FILE_BYTES, flag=flag)
-    refuse_other_encoding(content[:4], path)
-    content = content.removeprefix(codecs.BOM_UTF8)
-    if not content:
-        raise InputError(f"{path}: empty; expected one utterance a line")
-    lines = []
-    for number, line in enumerate(content.removesuffix(b"\n").split(b"\n"), start=1):
-        if len(line) > MAX_LINE_BYTES:
-            raise InputError(f"{path}: line {number} has {len(line)} bytes, one utterance is less")
-        try:
-            lines.append(line.removesuffix(b"\r").decode("utf-8"))
-        except UnicodeDecodeError as error:
-            where = f"line {number} is not UTF-8 (byte 0x{line[error.start]:02x})"
-            raise InputError(f"{path}: {where}; save the file as UTF-8") from None
-    return lines
 
 
 def write_per_utterance(path: Path, utterances: Sequence[UtteranceErrors]) -> None:

@@ -18,8 +18,8 @@ from commands.finished_folder import open_input
 from commands.json_files import read_json
 from commands.new_paths import refuse_unwritable
 from commands.run_folder import OutputFolder
+from demo.shipped import WEIGHTS
 
-WEIGHTS = Path(__file__).parent / "weights"
 # Lines of a training log that are kept, besides every measurement on dev.
 NUM_LOG_LINES = 200
 

@@ -27,7 +27,7 @@ from pipeline.preflight_checks import (
 )
 from pipeline.preflight_gemma import gemma_checks
 from speech_head.mimi import load_mimi
-from stage3_finetune.chat import load_conversation
+from stage3_finetune.conversation import load_conversation
 
 # Largest difference allowed, relative to the largest value; bfloat16 keeps 8 bits.
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}

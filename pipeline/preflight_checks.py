@@ -22,10 +22,10 @@ from speech_head.generate import refuse_misfit
 from speech_head.mimi import Mimi, MimiStreamDecoder
 from speech_head.model import load_head
 from stage1_rvq.model import load_rvq
-from stage3_finetune.chat import Conversation
+from stage3_finetune.config import TrainConfig
+from stage3_finetune.conversation import Conversation
 from stage3_finetune.dialogue import render_example
 from stage3_finetune.memory import GIB, load_gemma_config, plan_memory
-from stage3_finetune.train import TrainConfig
 
 MAX_RECORDING_S = 10.0
 FINETUNE_TOKENS = (

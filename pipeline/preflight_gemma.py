@@ -13,7 +13,7 @@ from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from gemma4.gemma import PIECE_FRAMES, SAMPLES_PER_FRAME, count_audio_tokens
 from pipeline.preflight_checks import UNTESTED, Check, Sounds, make_sound, refuse_difference
 from speech_head.answer import SPEAK, answer_states, stream_answer, tokenize_spoken_text
-from stage3_finetune.chat import Conversation
+from stage3_finetune.conversation import Conversation
 from stage3_finetune.dialogue import Turn, encode_prompt
 from stage3_finetune.generate import prompt_inputs, stop_ids, stream_tokens
 

@@ -32,7 +32,7 @@ from speech_head.mimi import Mimi, MimiStreamDecoder, load_mimi, refuse_other_co
 from speech_head.model import SpeechHead, load_head
 from speech_head.parallel import ParallelHead
 from speech_head.stream import End, HeadStream, Sampling
-from stage3_finetune.chat import Conversation, load_conversation
+from stage3_finetune.conversation import Conversation, load_conversation
 from stage3_finetune.dialogue import Turn, split_chain
 
 

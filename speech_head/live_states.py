@@ -20,7 +20,7 @@ from commands.setting_types import LocalPath, ModelName, Seed
 from speech_head.answer import LayersName, answer_states, pick_layers
 from speech_head.data import CachedUtterance, HeadExample, StatesFolder
 from speech_head.questions import load_questions, put_after_question
-from stage3_finetune.chat import Conversation, load_conversation
+from stage3_finetune.conversation import Conversation, load_conversation
 
 
 @dataclass(frozen=True)

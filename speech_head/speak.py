@@ -12,13 +12,10 @@ and how long it took. The WAV is written when all of it is there.
 
 import json
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from commands.command_line import parse_config, run_command
 from commands.errors import InputError
@@ -28,6 +25,7 @@ from data_manifests.twi_text import normalize_for_training
 from speech_head.answer import AnswerTokens, answer_states
 from speech_head.generate import Speech, Talker, tokenize_within_limit
 from speech_head.settings import TalkerConfig
+from speech_head.timed_speech import Recording, describe, record
 from stage3_finetune.prompt_limits import MAX_TYPED_CHARACTERS
 
 
@@ -51,23 +49,6 @@ class SpeakConfig(TalkerConfig):
             raise ValueError("give one of --text, --prompt, --audio")
 
 
-@dataclass(frozen=True)
-class Recording:
-    """What was spoken, and how long it took.
-
-    Attributes:
-        samples_N: float32, 24 kHz.
-        duration_s: of the speech.
-        first_sound_s: from the question to the first 80 ms of speech.
-        total_s: from the question to the last.
-    """
-
-    samples_N: np.ndarray
-    duration_s: float
-    first_sound_s: float
-    total_s: float
-
-
 def main(argv: list[str] | None = None) -> None:
     """Speak; prints text and path."""
     config = parse_config(SpeakConfig, argv)
@@ -85,39 +66,6 @@ def main(argv: list[str] | None = None) -> None:
         return
     print(speech.text)
     print(config.out)
-
-
-def record(
-    speech: Speech,
-    answer: Iterable[AnswerTokens],
-    on_samples: Callable[[np.ndarray], None] = lambda samples_N: None,
-) -> Recording:
-    """Speak an answer to its end; `on_samples` gets every 80 ms as they are there.
-
-    Raises:
-        InputError: as `Speech.say`.
-    """
-    began = time.perf_counter()
-    pieces: list[np.ndarray] = []
-    first_sound_s = 0.0
-    for samples_N in speech.say(answer):
-        if not pieces:
-            first_sound_s = time.perf_counter() - began
-        pieces.append(samples_N)
-        on_samples(samples_N)
-    samples_N = np.concatenate(pieces)
-    duration_s = len(samples_N) / speech.talker.mimi.sample_rate_hz
-    return Recording(samples_N, duration_s, first_sound_s, time.perf_counter() - began)
-
-
-def describe(speech: Speech, recording: Recording) -> str:
-    """Times, and how the speech ended where it did not end by itself, in one line."""
-    factor = recording.total_s / recording.duration_s
-    ended = "" if speech.end == "ended" else f"; warning: the speech was {speech.end}"
-    return (
-        f"first sound after {recording.first_sound_s:.2f} s, {recording.duration_s:.2f} s of "
-        f"speech in {recording.total_s:.2f} s (real-time factor {factor:.2f}){ended}"
-    )
 
 
 def _refuse_unspeakable(text: str) -> None:

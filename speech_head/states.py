@@ -47,7 +47,7 @@ from speech_head.questions import Questions, load_questions, put_after_question
 from stage1_rvq.corpus_encoder import UTTERANCES_PER_SHARD, encode_utterances
 from stage1_rvq.data import iterate_batches
 from stage1_rvq.reader import load_reader
-from stage3_finetune.chat import load_conversation
+from stage3_finetune.conversation import load_conversation
 
 INDEX_KEYS = ("id", "text", "speaker", "dialect", "duration_s")
 

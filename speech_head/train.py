@@ -9,8 +9,6 @@ with the lowest dev loss, without dev the last. Runs unchanged under `accelerate
 """
 
 import sys
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -21,8 +19,6 @@ from transformers import get_cosine_schedule_with_warmup
 from commands.checkpoint import model_written_aside, resume_from_latest, save_checkpoint
 from commands.command_line import parse_config, run_command
 from commands.device import (
-    DeviceName,
-    DtypeName,
     describe_machine,
     pick_device,
     pick_dtype,
@@ -30,95 +26,13 @@ from commands.device import (
 )
 from commands.errors import InputError
 from commands.run_folder import create_output
-from commands.setting_types import (
-    LayerWidth,
-    ModelName,
-    NonNegativeFloat,
-    NonNegativeInt,
-    NumLayers,
-    PositiveFloats,
-    PositiveInt,
-    Probability,
-    Seed,
-)
 from commands.training_log import TrainingLog, refuse_non_finite
-from speech_head.build import AnyHead, Architecture, build_head, start_from
+from speech_head.build import AnyHead, build_head, start_from
+from speech_head.config import TrainConfig
 from speech_head.data import StatesFolder, collate, refuse_other_states
 from speech_head.dev_set import Dev, load_judge, measure_loss, measure_speech
 from speech_head.live_states import load_live_states
-from speech_head.model import Reads
 from stage2_speechless.data import BucketedBatches
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """Train the speech head: Gemma's states -> Mimi codes."""
-
-    states: Path
-    """folder written by speech_head.states"""
-    out: Path
-    """new folder for this run"""
-    dev_states: Path | None = None
-    """states of the dev split: the checkpoint with the lowest loss on it is kept"""
-    reader: Path | None = None
-    """folder of stage1_rvq.train_reader; needs --dev-states. Dev texts are then spoken and read
-    back, with --mimi and --gemma, and the checkpoint with the lowest CER is kept"""
-    gemma: ModelName = "google/gemma-4-E4B-it"
-    """hub name or folder of the Gemma 4 whose audio tower the reader hears through"""
-    mimi: ModelName = "kyutai/mimi"
-    """hub name or folder of the Mimi that made the codes"""
-    on_the_fly: bool = False
-    """compute states as they are needed, from folders of speech_head.states --no-states: takes no
-    disk, but Gemma's memory and time at every step"""
-    num_dev_sentences: PositiveInt = 64
-    """dev texts spoken and read back at each measurement"""
-    architecture: Architecture = "cursor"
-    """parallel: the published head, for comparison (see parallel.py); has no code-frame decoder"""
-    init_from: ModelName | None = None
-    """head (folder or hub name) of the same shape whose weights this one starts from; it may have
-    read embeddings only"""
-    reads: Reads = "gate"
-    """what of a token is read: its states and its embedding, gated or summed, or only one of the
-    two (the parallel head reads states)"""
-    width: LayerWidth | None = None
-    """width of the temporal transformer; where not given 1024 (parallel: 1536)"""
-    num_layers: NumLayers | None = None
-    """its layers; where not given 8 (parallel: 4)"""
-    num_heads: NumLayers | None = None
-    """its attention heads; where not given 16 (parallel: 8)"""
-    depth_width: LayerWidth = 512
-    """width of the code-frame decoder (codebooks 1 to 7)"""
-    depth_layers: NumLayers = 2
-    """its layers"""
-    depth_heads: NumLayers = 8
-    """its attention heads"""
-    dropout: Probability | None = None
-    """on inputs and states; where not given 0.1 (parallel: 0.05)"""
-    history_dropout: Probability = 0.2
-    """how often a frame is hidden from those after it: overfits later"""
-    text_dropout: Probability = 0.1
-    """how often an utterance is not told its text; above 0, speech is guided towards its text
-    (speak --guidance)"""
-    codebook_weights: PositiveFloats = (2.0, 1.5, 1.0, 1.0, 0.75, 0.75, 0.5, 0.5)
-    """how much each codebook counts (defaults: the published gemma4-audio experiment)"""
-    steps: PositiveInt = 50_000
-    """optimizer steps"""
-    batch_size: PositiveInt = 32
-    """utterances per step and process"""
-    learning_rate: NonNegativeFloat = 2e-4
-    """peak learning rate"""
-    warmup_steps: NonNegativeInt = 1000
-    """steps of linear warm-up"""
-    save_every: PositiveInt = 1000
-    """steps between checkpoints, and between measurements on dev"""
-    seed: Seed = 0
-    """of weights, batches and dropout"""
-    device: DeviceName = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
-    dtype: DtypeName = "auto"
-    """bfloat16 trains in mixed precision; the weights are float32 either way"""
-    resume: bool = False
-    """continue from the newest checkpoint"""
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -75,3 +75,9 @@ def measure_reconstruction(
         cosine_centered=float(F.cosine_similarity(x_ND - mean_D, y_ND - mean_D, dim=-1).mean()),
         mse=float((x_ND - y_ND).square().mean()),
     )
+
+
+def codebook_prefixes(num_codebooks: int) -> list[int]:
+    """1, 2, 4, 8, ... and all: how many of the coarsest codebooks each row of the tables uses."""
+    powers = [2**i for i in range(num_codebooks.bit_length()) if 2**i < num_codebooks]
+    return [*powers, num_codebooks]

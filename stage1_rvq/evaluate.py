@@ -24,7 +24,7 @@ from commands.setting_types import ModelName, PositiveInt
 from data_manifests.error_rates import compute_error_rates
 from data_manifests.manifest import read_manifest
 from gemma4.gemma import load_audio_encoder
-from stage1_rvq.codebook_metrics import measure_reconstruction, measure_usage
+from stage1_rvq.codebook_metrics import codebook_prefixes, measure_reconstruction, measure_usage
 from stage1_rvq.data import EmbeddingFolder
 from stage1_rvq.model import MIN_FRAMES_PER_CODE, SpeechRVQ, load_rvq
 from stage1_rvq.noise_robustness import measure_noise_robustness
@@ -133,12 +133,6 @@ def measure(
             for k in codebook_prefixes(rvq.config.num_codebooks)
         }
     return metrics
-
-
-def codebook_prefixes(num_codebooks: int) -> list[int]:
-    """1, 2, 4, 8, ... and all: how many of the coarsest codebooks each row of the tables uses."""
-    powers = [2**i for i in range(num_codebooks.bit_length()) if 2**i < num_codebooks]
-    return [*powers, num_codebooks]
 
 
 def format_table(metrics: dict[str, Any]) -> str:

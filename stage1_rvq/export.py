@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import HfApi
 
 from commands.checkpoint import (
     list_checkpoints,
@@ -30,13 +29,14 @@ from commands.finished_folder import (
     open_input,
     read_provenance,
 )
+from commands.hub import push
 from commands.json_files import read_json
 from commands.new_paths import refuse_unwritable
 from commands.setting_types import ModelName
 from stage1_rvq.data import EmbeddingFolder
+from stage1_rvq.dev_set import measure_on_dev
 from stage1_rvq.model import RVQConfig, SpeechRVQ, load_rvq
 from stage1_rvq.published import AVERAGED_FILE, BEST_FILE, CONFIG_FILE, FINAL_FILE, write_published
-from stage1_rvq.train import measure_on_dev
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,23 +158,6 @@ def average_checkpoints(config: RVQConfig, checkpoints: list[Path]) -> SpeechRVQ
         }
     )
     return averaged.eval()
-
-
-def push(folder: Path, repository: str) -> str:
-    """Upload a repository's folder in one commit; returns the commit's address.
-
-    Raises:
-        InputError: no such account, not logged in, offline, or not a repository's name.
-    """
-    api = HfApi()
-    try:
-        repo_id = api.create_repo(repository, exist_ok=True).repo_id
-        return str(api.upload_folder(repo_id=repo_id, folder_path=folder))
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"--push {repository}: {folder} is written, not pushed: {reason}"
-        ) from error
 
 
 if __name__ == "__main__":

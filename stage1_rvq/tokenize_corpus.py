@@ -25,12 +25,12 @@ from commands.errors import InputError
 from commands.json_files import read_json_lines
 from commands.run_folder import OutputFolder, create_output
 from commands.setting_types import ModelName, NumWorkers, PositiveInt
-from data_manifests.manifest import Utterance, read_manifest
-from gemma4.gemma import AudioEncoder, load_audio_encoder
+from data_manifests.manifest import read_manifest
+from gemma4.gemma import load_audio_encoder
 from stage1_rvq.codes import CodedUtterance, code_format, read_codes, write_codes
-from stage1_rvq.corpus_encoder import encode_corpus
 from stage1_rvq.data import EmbeddedUtterance, EmbeddingFolder
 from stage1_rvq.model import SpeechRVQ, load_rvq
+from stage1_rvq.utterance_codes import codes_path, tokenize_utterances
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +131,7 @@ def _tokenize_embeddings(config: TokenizeConfig, folder: Path, rvq: SpeechRVQ) -
         shards.setdefault(utterance.shard, []).append(utterance)
     with tqdm(total=len(embeddings.utterances), desc="tokenize", unit=" utterances") as progress:
         for number, shard in shards.items():
-            path = _codes_path(config.out, number)
+            path = codes_path(config.out, number)
             if not path.exists():
                 codes = [
                     rvq.encode(embeddings.read(u).to(device), beam_size=config.beam_size).cpu()
@@ -160,45 +160,6 @@ def _create_output(config: TokenizeConfig, **inputs: Path | str) -> OutputFolder
     )
 
 
-def tokenize_utterances(
-    utterances: list[Utterance],
-    encoder: AudioEncoder,
-    rvq: SpeechRVQ,
-    out: Path,
-    *,
-    beam_size: int,
-    batch_size: int,
-    num_workers: int,
-    skip_bad_audio: bool,
-) -> int:
-    """Write the codes of a manifest, shard by shard; shards that are there already are kept.
-
-    Args and errors as `encode_corpus`; `beam_size` as `SpeechRVQ.encode`.
-
-    Returns:
-        Number of skipped recordings.
-    """
-
-    def encode(frames_ND: Tensor) -> Tensor:
-        return rvq.encode(frames_ND.to(rvq.frame_scale_D.device), beam_size=beam_size).cpu()
-
-    def write_shard(number: int, rows: list[tuple[Utterance, Tensor]]) -> None:
-        coded = [CodedUtterance(u.id, u.text, u.speaker, u.dialect, codes) for u, codes in rows]
-        write_codes(_codes_path(out, number), coded, code_format(rvq.config))
-
-    return encode_corpus(
-        utterances,
-        encoder,
-        out,
-        convert=encode,
-        write_shard=write_shard,
-        is_written=lambda number: _codes_path(out, number).exists(),
-        batch_size=batch_size,
-        num_workers=num_workers,
-        skip_bad_audio=skip_bad_audio,
-    )
-
-
 def as_token_string(codes_TK: Tensor) -> str:
     """Codes as tokens of a text model, frame by frame, coarsest codebook first.
 
@@ -209,10 +170,6 @@ def as_token_string(codes_TK: Tensor) -> str:
         f"<|sound_{k}_{code:04d}|>" for frame in codes_TK.tolist() for k, code in enumerate(frame)
     ]
     return "".join(["<|sound_start|>", *tokens, "<|sound_end|>"])
-
-
-def _codes_path(out: Path, number: int) -> Path:
-    return out / f"codes_{number:05d}.parquet"
 
 
 def _write_token_strings(out: Path) -> None:

@@ -31,14 +31,11 @@ from commands.setting_types import (
     Seed,
 )
 from commands.training_log import TrainingLog, refuse_non_finite
-from data_manifests.error_rates import compute_error_rates
-from stage1_rvq.codebook_metrics import measure_reconstruction
 from stage1_rvq.data import EmbeddingFolder, ShuffledBatches
+from stage1_rvq.dev_set import measure_on_dev
 from stage1_rvq.model import MIN_FRAMES_PER_CODE, RVQConfig, SpeechRVQ
 from stage1_rvq.task_loss import TaskLoss
 from stage1_rvq.training_data import describe_training_data
-
-MAX_DEV_FRAMES = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,27 +184,6 @@ def main(argv: list[str] | None = None) -> None:
     if is_writer:
         output.finish()
         print(config.out)
-
-
-@torch.no_grad()
-def measure_on_dev(
-    rvq: SpeechRVQ, dev: EmbeddingFolder, task: TaskLoss | None = None
-) -> dict[str, float]:
-    """Relative error and cosine of the dev split's frames, all codebooks used; with a reader also
-    its error rates on them."""
-    rvq.eval()
-    device = rvq.frame_scale_D.device
-    frames_ND = dev.sample(MAX_DEV_FRAMES, seed=0).to(device)
-    decoded_ND = rvq.decode(rvq.encode(frames_ND))
-    reconstruction = measure_reconstruction(frames_ND, decoded_ND, rvq.frame_scale_D)
-    metrics = {"relative_error": reconstruction.relative_error, "cosine": reconstruction.cosine}
-    if task:
-        decoded = [rvq.decode(rvq.encode(dev.read(u).to(device))) for u in dev.utterances]
-        rates = compute_error_rates(
-            [u.text for u in dev.utterances], task.reader.transcribe(decoded)
-        )
-        metrics |= {"wer": rates.wer, "cer": rates.cer}
-    return metrics
 
 
 def _measure_and_save(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from commands.atomic_write import written_aside
-from stage1_rvq.evaluate import codebook_prefixes
+from stage1_rvq.codebook_metrics import codebook_prefixes
 from stage2_speechless.metrics import ReadSentence, pool_errors, pool_sentences
 from stage2_speechless.round_trip import RoundTrip
 

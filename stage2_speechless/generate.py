@@ -35,7 +35,7 @@ from commands.setting_types import (
     Seed,
 )
 from data_manifests.manifest import DIALECTS
-from data_manifests.score import read_lines
+from data_manifests.text_lines import read_lines
 from stage1_rvq.codes import CodedUtterance, write_codes
 from stage1_rvq.data import iterate_batches
 from stage2_speechless.model import load_speechless

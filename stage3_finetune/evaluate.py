@@ -9,32 +9,28 @@ Writes `metrics.json` and `answers.jsonl` (every question, reference and answer)
 Where the dialogues' rows name a "category", results are also told by it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from sacrebleu.metrics import CHRF
-from torch import Tensor
 
 from commands.atomic_write import write_json, write_json_lines
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, DtypeName, describe_machine, pick_device, pick_dtype
-from commands.errors import InputError
 from commands.finished_folder import open_input
 from commands.json_files import read_json
 from commands.run_folder import create_output
 from commands.setting_types import ModelName, PositiveInt
 from data_manifests.error_rates import compute_error_rates
-from data_manifests.manifest import Utterance, read_manifest
-from data_manifests.twi_text import normalize_for_scoring
 from gemma4.gemma import AudioEncoder, load_feature_extractor
 from gemma4.weight_quantization import QuantizeName
-from stage1_rvq.corpus_encoder import encode_utterances
 from stage1_rvq.reader import load_reader
-from stage3_finetune.dialogue import Turn, read_dialogues, split_chain
+from stage3_finetune.answer_scores import chrf, exact_match, measure_by_category
+from stage3_finetune.dialogue import Turn, split_chain
 from stage3_finetune.generate import generate_answers
 from stage3_finetune.model import load_finetuned
+from stage3_finetune.recorded_questions import RecordedQuestion, embed_questions, match_recordings
 
 # What each row of the table is, in the order of the table.
 SYSTEMS = {
@@ -79,18 +75,6 @@ class EvaluateConfig:
     """accept an unfinished folder and write it again"""
 
 
-@dataclass(frozen=True)
-class RecordedQuestion:
-    """A held-out question, its reference answer, what it is about, and a recording's embeddings
-    `[T, D]`."""
-
-    id: str
-    question: str
-    answer: str
-    category: str
-    frames_TD: Tensor
-
-
 def main(argv: list[str] | None = None) -> None:
     """Evaluate, write the numbers and every answer, print the table."""
     config = parse_config(EvaluateConfig, argv)
@@ -103,7 +87,7 @@ def main(argv: list[str] | None = None) -> None:
             # It is loaded last: what is wrong with it should not wait for the base model's answers.
             open_input(run, made_by="stage3_finetune.train", flag=flag)
     reader = load_reader(config.reader, device=device) if config.reader else None
-    matches = _match_recordings(config.dialogues, config.recordings)
+    matches = match_recordings(config.dialogues, config.recordings)
     base, tokenizer = load_finetuned(
         config.gemma, None, device=device, dtype=dtype, quantize=config.quantize
     )
@@ -126,7 +110,7 @@ def main(argv: list[str] | None = None) -> None:
         print(config.out)
         return
     output.record(**describe_machine(device, dtype), quantize=config.quantize)
-    questions = _embed_questions(matches, encoder, config.batch_size)
+    questions = embed_questions(matches, encoder, config.batch_size)
     typed = [[Turn("user", q.question)] for q in questions]
     spoken = [[Turn("user", q.question, spoken=True, frames_TD=q.frames_TD)] for q in questions]
 
@@ -188,40 +172,6 @@ def main(argv: list[str] | None = None) -> None:
     print(config.out)
 
 
-def exact_match(references: Sequence[str], answers: Sequence[str]) -> float:
-    """Share of answers that equal their reference after Twi scoring normalisation."""
-    pairs = zip(references, answers, strict=True)
-    return sum(normalize_for_scoring(r) == normalize_for_scoring(a) for r, a in pairs) / len(
-        references
-    )
-
-
-def chrf(references: Sequence[str], answers: Sequence[str]) -> float:
-    """chrF2 of all answers together (Popović, 2015; sacrebleu's), as a fraction, after Twi scoring
-    normalisation: what is right of longer answers that no one words alike."""
-    score = CHRF().corpus_score(
-        [normalize_for_scoring(answer) for answer in answers],
-        [[normalize_for_scoring(reference) for reference in references]],
-    )
-    return float(score.score) / 100
-
-
-def measure_by_category(
-    questions: Sequence[RecordedQuestion], answers: Mapping[str, Sequence[str]]
-) -> dict[str, dict[str, float | int]]:
-    """Exact match of each system on the questions of each category, and how many those are; empty
-    where the dialogues name none."""
-    rows: dict[str, dict[str, float | int]] = {}
-    for category in sorted({q.category for q in questions} - {""}):
-        chosen = [i for i, question in enumerate(questions) if question.category == category]
-        references = [questions[i].answer for i in chosen]
-        rows[category] = {"num_held_out": len(chosen)} | {
-            name: exact_match(references, [texts[i] for i in chosen])
-            for name, texts in answers.items()
-        }
-    return rows
-
-
 def format_table(metrics: dict) -> str:
     """The numbers as a person reads them."""
     lines = [
@@ -245,47 +195,6 @@ def format_table(metrics: dict) -> str:
             f"WER of the fine-tuned model's own transcript: {metrics['wer_transcript']:.3f}"
         )
     return "\n".join(lines)
-
-
-@dataclass(frozen=True)
-class _Matches:
-    """(dialogue id, question, answer, category, recording) of every recorded question."""
-
-    rows: list[tuple[str, str, str, str, Utterance]]
-    num_without_recording: int
-
-
-def _match_recordings(dialogues: Path, recordings: Path) -> _Matches:
-    by_text: dict[str, list[Utterance]] = {}
-    for utterance in read_manifest(recordings):
-        by_text.setdefault(normalize_for_scoring(utterance.text), []).append(utterance)
-    rows, num_without = [], 0
-    for dialogue in read_dialogues(dialogues):
-        question = next(turn.content for turn in dialogue.turns if turn.role == "user")
-        answer = next((turn.content for turn in dialogue.turns if turn.role == "assistant"), None)
-        if answer is None:
-            raise InputError(f"--dialogues {dialogues}: dialogue {dialogue.id!r} has no answer")
-        found = by_text.get(normalize_for_scoring(question), [])
-        num_without += not found
-        rows += [
-            (dialogue.id, question, answer, dialogue.category, utterance) for utterance in found
-        ]
-    if not rows:
-        raise InputError(f"--recordings {recordings}: no recording of any question in {dialogues}")
-    return _Matches(rows, num_without)
-
-
-def _embed_questions(
-    matches: _Matches, encoder: AudioEncoder, batch_size: int
-) -> list[RecordedQuestion]:
-    utterances = [utterance for *_, utterance in matches.rows]
-    encoded = encode_utterances(utterances, encoder, batch_size=batch_size, num_workers=2)
-    questions = []
-    for (*asked, _), (_, frames) in zip(matches.rows, encoded, strict=True):
-        if isinstance(frames, InputError):
-            raise frames
-        questions.append(RecordedQuestion(*asked, frames))
-    return questions
 
 
 def _write_answers(

@@ -22,11 +22,11 @@ from transformers.utils import cached_file
 from commands.atomic_write import write_text, written_aside
 from commands.command_line import parse_config, run_command
 from commands.errors import WriteError
+from commands.hub import push
 from commands.json_files import read_json
 from commands.new_paths import refuse_unwritable
 from commands.setting_types import ModelName
 from gemma4.gemma import load_feature_extractor
-from stage1_rvq.export import push
 from stage3_finetune.model import TARGET_KEY, load_finetuned
 
 # Files of a checkpoint that transformers reads and that neither model, tokenizer nor feature

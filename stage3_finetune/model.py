@@ -7,7 +7,6 @@ model, tokenizer = load_finetuned("google/gemma-4-E4B-it", Path("runs/finetune")
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from peft import (
@@ -19,7 +18,6 @@ from peft import (
 )
 from torch import Tensor
 from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
-from transformers.models.gemma4.modeling_gemma4 import Gemma4AudioModelOutput, Gemma4Model
 
 from commands.errors import InputError
 from commands.finished_folder import open_input
@@ -28,6 +26,7 @@ from commands.schema import shorten
 from commands.setting_types import LayerWidth, PositiveInt, Probability
 from commands.tensor_files import TensorKind, read_tensors, refuse_non_finite_weights
 from gemma4.gemma import load_gemma
+from gemma4.speech_embeddings import accept_embeddings
 from gemma4.weight_quantization import QuantizeName
 
 # Every linear map of the decoder's attention and MLP. Vision and audio towers are left alone: their
@@ -43,41 +42,6 @@ ADAPTER_TENSORS = "adapter_model.safetensors"
 NOT_COMPARED = ("base_model_name_or_path", "revision", "inference_mode", "auto_mapping")
 # In `config.json` of a merged checkpoint: the target it was trained with ("chain" or "direct").
 TARGET_KEY = "speech_answer_target"
-
-
-class SpeechGemma4Model(Gemma4Model):
-    """Gemma 4's body, taking speech embeddings where it takes mel spectrograms.
-
-    The two are told apart by width: `[B, T, 128]` is a mel spectrogram and goes through the tower,
-    `[B, T, 1024]` are embeddings before `output_proj` and skip it. Nothing else differs, so real
-    and generated speech give the same logits for the same embeddings.
-    """
-
-    def get_audio_features(
-        self, input_features: Tensor, input_features_mask: Tensor, **kwargs: Any
-    ) -> Gemma4AudioModelOutput:
-        """Soft tokens of speech; see the class."""
-        if input_features.shape[-1] != self.config.audio_config.hidden_size:
-            return super().get_audio_features(input_features, input_features_mask, **kwargs)
-        project = self.audio_tower.output_proj
-        projected = project(input_features.to(project.weight.dtype))
-        return Gemma4AudioModelOutput(
-            last_hidden_state=projected,
-            pooler_output=self.embed_audio(inputs_embeds=projected),
-            attention_mask=input_features_mask.bool(),
-        )
-
-
-def accept_embeddings(model: Gemma4ForConditionalGeneration) -> Gemma4ForConditionalGeneration:
-    """Let a loaded Gemma 4 take speech embeddings as `input_features`, in place.
-
-    Its parameters, their names, `generate`, saving and peft stay as they are; call it before peft
-    wraps the model.
-    """
-    assert model.config.audio_config.hidden_size != 128, "mel and embeddings would look alike"
-    # transformers builds the body itself; only its class differs from the stock one.
-    model.model.__class__ = SpeechGemma4Model
-    return model
 
 
 def lora_config(

@@ -53,7 +53,7 @@ from stage3_finetune.model import (
 )
 
 if TYPE_CHECKING:
-    from stage3_finetune.train import TrainConfig
+    from stage3_finetune.config import TrainConfig
 
 NUM_KEPT = 2  # checkpoints
 # What torch and safetensors raise where the machine refuses a file.

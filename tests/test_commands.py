@@ -10,29 +10,10 @@ import sys
 
 import pytest
 from conftest import ROOT
+from every_command import find_commands
 from run_lines import MARK
 
 from commands.errors import InputError
-
-PACKAGES = (
-    "data_manifests",
-    "stage1_rvq",
-    "stage2_speechless",
-    "stage3_finetune",
-    "speech_head",
-    "demo",
-    "benchmarks",
-)
-
-
-def find_commands():
-    return [
-        f"{package}.{path.stem}"
-        for package in PACKAGES
-        for path in sorted((ROOT / package).glob("*.py"))
-        if "run_command(main)" in path.read_text(encoding="utf-8")
-    ]
-
 
 COMMANDS = find_commands()
 

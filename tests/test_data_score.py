@@ -9,7 +9,8 @@ import pytest
 
 from commands.errors import InputError
 from data_manifests.error_rates import compute_error_rates
-from data_manifests.score import main, read_lines
+from data_manifests.score import main
+from data_manifests.text_lines import read_lines
 
 REFERENCES = ["Ɛyɛ me dɛ.", "Mepa wo kyɛw", "Yɛrekɔ fie"]
 HYPOTHESES = ["3y3 me d3", "mepa wo kyew", ""]

@@ -12,7 +12,7 @@ from data_manifests.manifest import read_manifest
 from data_manifests.twi_text import normalize_for_scoring
 from demo import run as demo
 from demo import ship
-from demo.ship import WEIGHTS
+from demo.shipped import WEIGHTS
 from demo.world.make_corpus import ANSWERING_VOICE
 from voice_chat import chat
 

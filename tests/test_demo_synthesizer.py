@@ -11,8 +11,14 @@ import pytest
 from conftest import ROOT, run
 
 from commands.errors import InputError
-from demo.voice import synthesizer as command
-from demo.voice.synthesizer import PhonemesDroppedError, Synthesizer, check_echo, to_espeak_input
+from demo.voice import say as command
+from demo.voice.synthesizer import (
+    AUDIBLE,
+    PhonemesDroppedError,
+    Synthesizer,
+    check_echo,
+    to_espeak_input,
+)
 from demo.voice.twi_phonemes import IPA_OF, phonemize, to_phonemes
 from demo.voice.voice_variants import FLAT_PITCH_HZ
 from demo.voice.voices import (
@@ -107,7 +113,7 @@ def test_phonemes_are_aligned(synthesizer, voice):
     assert speech.samples_N.dtype == np.float32
     assert np.abs(speech.samples_N).max() == pytest.approx(0.5, abs=1e-4)
     edge = np.abs(speech.samples_N[:800])
-    assert edge.max() <= 0.5 * command.AUDIBLE < np.abs(speech.samples_N[800:810]).max()
+    assert edge.max() <= 0.5 * AUDIBLE < np.abs(speech.samples_N[800:810]).max()
 
 
 def test_vowels_are_where_the_events_say(synthesizer):

@@ -11,6 +11,7 @@ from peft import get_peft_model
 from commands.errors import InputError
 from demo.gemma.tokenizer import special_token_ids, train_tokenizer
 from demo.world.grammar import all_questions
+from gemma4.speech_embeddings import accept_embeddings
 from gemma4.tiny_gemma import tiny_gemma
 from speech_head.answer import (
     LAYERS,
@@ -21,7 +22,7 @@ from speech_head.answer import (
     tokenize_spoken_text,
 )
 from stage3_finetune.dialogue import Dialogue, Turn, encode_dialogue, with_chain_target
-from stage3_finetune.model import accept_embeddings, lora_config
+from stage3_finetune.model import lora_config
 
 TEXTS = ["Baako ne mmienu yɛ mmiɛnsa.", "Ɛyɛ.", "Me din de Ama, na wo nso ɛ?"]
 

@@ -1,4 +1,4 @@
-"""Packages import one way only, and `data_manifests` loads no torch."""
+"""Packages import one way only, nobody imports a command, and `data_manifests` loads no torch."""
 
 import ast
 import subprocess
@@ -6,31 +6,36 @@ import sys
 
 import pytest
 from conftest import ROOT
+from every_command import ROOMS, find_commands
 
-ORDER = (
-    "data_manifests",
-    "stage1_rvq",
-    "stage2_speechless",
-    "stage3_finetune",
-    "speech_head",
-    "demo",
-)
+
+def imports(path):
+    """Dotted names of what a file imports: "a.b" and "a.b.c" for `from a.b import c`."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def imported_packages(path):
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            yield node.module.split(".")[0]
+    return {name.split(".")[0] for name in imports(path)}
 
 
-@pytest.mark.parametrize("package", ORDER)
+@pytest.mark.parametrize("package", ROOMS)
 def test_no_package_imports_a_later_one(package):
-    later = {*ORDER[ORDER.index(package) + 1 :], "benchmarks", "tests"}
+    later = {*ROOMS[ROOMS.index(package) + 1 :], "benchmarks", "tests"}
     for path in sorted((ROOT / package).glob("**/*.py")):
-        wrong = later & set(imported_packages(path))
+        wrong = later & imported_packages(path)
+        assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+
+
+@pytest.mark.parametrize("package", [*ROOMS, "benchmarks"])
+def test_no_module_imports_a_command(package):
+    for path in sorted((ROOT / package).glob("**/*.py")):
+        wrong = set(find_commands()) & set(imports(path))
         assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
 
 
@@ -45,7 +50,7 @@ def test_data_manifests_loads_no_torch():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
-@pytest.mark.parametrize("package", [*ORDER, "benchmarks"])
+@pytest.mark.parametrize("package", [*ROOMS, "benchmarks"])
 def test_every_file_says_what_it_is(package):
     for path in sorted((ROOT / package).glob("**/*.py")):
         assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), path

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import get_type_hints
 
 import pytest
+from every_command import find_commands
 from pydantic import TypeAdapter
 
 from commands.command_line import parse_config
@@ -17,7 +18,6 @@ from tests.attacks.settings import (
     TOML_NONSENSE,
     Setting,
     config_class_of,
-    find_commands,
     settings_of,
     words_beside,
 )

@@ -8,8 +8,9 @@ from peft import get_peft_model
 from benchmarks.finetune import e4b_shape
 from commands.errors import InputError
 from gemma4.gemma import load_gemma
+from gemma4.speech_embeddings import accept_embeddings
 from stage3_finetune.memory import GIB, load_gemma_config, plan_memory
-from stage3_finetune.model import accept_embeddings, lora_config
+from stage3_finetune.model import lora_config
 
 SETTINGS = {"rank": 4, "batch_size": 2, "num_tokens": 40, "gradient_checkpointing": False}
 

@@ -8,9 +8,10 @@ from peft import get_peft_model
 
 from commands.errors import InputError
 from gemma4.gemma import AudioEncoder, load_feature_extractor, load_gemma
+from gemma4.speech_embeddings import accept_embeddings
 from stage3_finetune.dialogue import EncodedDialogue, Turn, encode_prompt
 from stage3_finetune.generate import generate_answers, prompt_inputs, stop_ids, stream_tokens
-from stage3_finetune.model import accept_embeddings, load_finetuned, lora_config
+from stage3_finetune.model import load_finetuned, lora_config
 
 CPU = torch.device("cpu")
 

@@ -8,8 +8,8 @@ import torch
 from commands.errors import InputError
 from gemma4 import weight_quantization as module
 from gemma4.gemma import load_gemma
+from gemma4.speech_embeddings import accept_embeddings
 from stage3_finetune.memory import load_gemma_config, plan_memory
-from stage3_finetune.model import accept_embeddings
 
 CPU = torch.device("cpu")
 

@@ -24,7 +24,7 @@ from commands.errors import InputError
 from commands.new_paths import refuse_unwritable
 from speech_head.generate import Speech, Talker
 from speech_head.settings import TalkerConfig
-from speech_head.speak import describe, record
+from speech_head.timed_speech import describe, record
 from stage3_finetune.dialogue import Turn
 from stage3_finetune.terminal import announce_forgotten, converse, recording_named
 from voice_chat.answer_files import keep_answer

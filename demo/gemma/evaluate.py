@@ -24,13 +24,13 @@ from data_manifests.error_rates import compute_error_rates
 from demo.gemma.clips import INT16_PEAK, record_clips
 from demo.mimi.speech import speak_texts
 from demo.world.grammar import Question, Split
-from demo.world.make_corpus import choose_questions
+from demo.world.questions import choose_questions
 from gemma4.gemma import AudioEncoder, load_feature_extractor
 from speech_head.mimi import Mimi, load_mimi
 from stage1_rvq.data import iterate_batches
+from stage3_finetune.answer_scores import exact_match
 from stage3_finetune.data import TRANSCRIBE_PROMPT
 from stage3_finetune.dialogue import Turn
-from stage3_finetune.evaluate import exact_match
 from stage3_finetune.generate import generate_answers
 from stage3_finetune.model import load_finetuned
 

@@ -26,8 +26,8 @@ from transformers.models.gemma4.modeling_gemma4 import (
 
 from demo.gemma.tokenizer import special_token_ids
 from gemma4.audio_tower import stock_forward
+from gemma4.speech_embeddings import accept_embeddings
 from gemma4.tiny_gemma import small_config
-from stage3_finetune.model import accept_embeddings
 
 LAYER_TYPES = ["sliding_attention", "sliding_attention", "full_attention"] * 2
 # torch 2.13's flash attention for CPUs takes a third of a training step at these sizes.

@@ -33,8 +33,8 @@ from commands.setting_types import (
     Seed,
 )
 from commands.training_log import TrainingLog
-from demo.mimi.evaluate import import_stoi, measure_codec
 from demo.mimi.losses import LatentProbes, SpectralLoss
+from demo.mimi.metrics import import_stoi, measure_codec
 from demo.mimi.model import build_mimi, copy_mimi, save_mimi
 from demo.mimi.quantizer import CodebookTrainer
 from demo.mimi.speech import SpeechSegments, held_out_texts, speak_texts, training_texts

@@ -1,6 +1,6 @@
 """Twi text to speech with espeak-ng, in this process: what the demo's models learn to hear.
 
-    python -m demo.voice.synthesizer --text "Me din de Kofi." --voice hi+m3 --out kofi.wav
+    speech = Synthesizer().speak("Me din de Kofi.", "hi+m3", sample_rate_hz=24_000)
 
 A formant synthesiser with an Indian voice that is told every phoneme (`twi_phonemes.py`):
 intelligible, toneless, no speaker of Twi. Nothing measured on it says how a model does on people.
@@ -13,15 +13,10 @@ thread at a time may speak.
 # N samples
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import soxr
 
-from commands.command_line import parse_config, run_command
-from commands.errors import InputError
-from commands.setting_types import NonNegativeInt, PositiveInt
-from data_manifests.audio import MIMI_SAMPLE_RATE_HZ, write_wav
 from demo.voice.espeak import PITCH, PITCH_RANGE, RATE, start_espeak
 from demo.voice.twi_phonemes import IPA_OF, Clause, phonemize
 from demo.voice.voice_variants import FLAT_PITCH_HZ, MEASURED_PITCH_HZ
@@ -191,40 +186,3 @@ def _trim(
     if moved[0].start_s > 0:
         moved.insert(0, PhonemeEvent("", 0.0))
     return SynthesizedSpeech(trimmed_N, sample_rate_hz, tuple(moved))
-
-
-@dataclass(frozen=True, kw_only=True)
-class SpeakConfig:
-    """Read a Twi text aloud with espeak-ng."""
-
-    text: str
-    """Twi in letters; numbers in words"""
-    out: Path
-    """WAV file to write"""
-    voice: str = "hi"
-    """hi, or hi+ and a variant: m1 ... m8, f1 ... f5, or one of demo/voice/voice_variants.py"""
-    rate_wpm: PositiveInt = 180
-    """words a minute"""
-    pitch: NonNegativeInt = 50
-    """0 to 100"""
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Write the recording; prints the file."""
-    config = parse_config(SpeakConfig, argv)
-    try:
-        speech = Synthesizer().speak(
-            config.text,
-            config.voice,
-            sample_rate_hz=MIMI_SAMPLE_RATE_HZ,
-            rate_wpm=config.rate_wpm,
-            pitch=config.pitch,
-        )
-    except ValueError as error:
-        raise InputError(str(error)) from None
-    write_wav(config.out, speech.samples_N, speech.sample_rate_hz)
-    print(config.out)
-
-
-if __name__ == "__main__":
-    run_command(main)

@@ -28,7 +28,8 @@ from data_manifests.audio import MIMI_SAMPLE_RATE_HZ, write_wav
 from data_manifests.manifest import SPLITS, Utterance, write_manifest
 from demo.voice.synthesizer import Synthesizer
 from demo.voice.voices import MONOTONE_VOICES, draw_take, monotone_take, record
-from demo.world.grammar import Question, Split, all_questions, listening_sentences
+from demo.world.grammar import Question, Split, listening_sentences
+from demo.world.questions import choose_questions
 
 ANSWERING_VOICE = MONOTONE_VOICES[0]
 
@@ -93,14 +94,6 @@ def main(argv: list[str] | None = None) -> None:
     write_text(config.out / "sentences.txt", "".join(q.text + "\n" for q in questions["train"]))
     output.finish()
     print(config.out)
-
-
-def choose_questions(split: Split, count: int) -> list[Question]:
-    """So many questions of a split, evenly over its order and so over all relations; 0 for all."""
-    questions = [q for q in all_questions() if q.split == split]
-    if not 0 < count < len(questions):
-        return questions
-    return [questions[i * len(questions) // count] for i in range(count)]
 
 
 def _what_is_spoken(questions: dict[Split, list[Question]], seed: int) -> Iterator[_Line]:

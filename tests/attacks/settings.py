@@ -6,8 +6,10 @@ one line all the same; what no value may be must be refused in a line that names
 
 import dataclasses
 import importlib
+import inspect
 import json
 import random
+import re
 import types
 import typing
 from collections.abc import Iterator
@@ -16,13 +18,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from tests.attacks.harness import Case
+from tests.every_command import find_commands
 
 KIND = "settings"
-ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = (
-    "data_manifests", "stage1_rvq", "stage2_speechless", "stage3_finetune", "speech_head", "demo",
-    "benchmarks",
-)  # fmt: skip
 # Commands that need no input: given a sound setting they would begin to work.
 WORKS_ALONE = ("demo.", "benchmarks.", "pipeline.preflight")
 # What a command wants beside the settings that have no default.
@@ -97,25 +95,11 @@ def cases(world: Path, seed: int, count: int) -> list[Case]:
     return drawn[:count]
 
 
-def find_commands() -> list[str]:
-    """Dotted names of all commands."""
-    return [
-        f"{package}.{path.stem}"
-        for package in PACKAGES
-        for path in sorted((ROOT / package).glob("*.py"))
-        if "run_command(main)" in path.read_text(encoding="utf-8")
-    ]
-
-
 def config_class_of(command: str) -> type:
     """The dataclass of a command's settings."""
     module = importlib.import_module(command)
-    [found] = [
-        value
-        for name, value in vars(module).items()
-        if name.endswith("Config") and getattr(value, "__module__", "") == module.__name__
-    ]
-    return typing.cast(type, found)
+    [name] = set(re.findall(r"\bparse_config\((\w+), ", inspect.getsource(module)))
+    return typing.cast(type, getattr(module, name))
 
 
 def settings_of(command: str) -> list[Setting]:

@@ -1,0 +1,93 @@
+"""Settings of a training of the speech head."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from commands.device import (
+    DeviceName,
+    DtypeName,
+)
+from commands.setting_types import (
+    LayerWidth,
+    ModelName,
+    NonNegativeFloat,
+    NonNegativeInt,
+    NumLayers,
+    PositiveFloats,
+    PositiveInt,
+    Probability,
+    Seed,
+)
+from speech_head.build import Architecture
+from speech_head.model import Reads
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Train the speech head: Gemma's states -> Mimi codes."""
+
+    states: Path
+    """folder written by speech_head.states"""
+    out: Path
+    """new folder for this run"""
+    dev_states: Path | None = None
+    """states of the dev split: the checkpoint with the lowest loss on it is kept"""
+    reader: Path | None = None
+    """folder of stage1_rvq.train_reader; needs --dev-states. Dev texts are then spoken and read
+    back, with --mimi and --gemma, and the checkpoint with the lowest CER is kept"""
+    gemma: ModelName = "google/gemma-4-E4B-it"
+    """hub name or folder of the Gemma 4 whose audio tower the reader hears through"""
+    mimi: ModelName = "kyutai/mimi"
+    """hub name or folder of the Mimi that made the codes"""
+    on_the_fly: bool = False
+    """compute states as they are needed, from folders of speech_head.states --no-states: takes no
+    disk, but Gemma's memory and time at every step"""
+    num_dev_sentences: PositiveInt = 64
+    """dev texts spoken and read back at each measurement"""
+    architecture: Architecture = "cursor"
+    """parallel: the published head, for comparison (see parallel.py); has no code-frame decoder"""
+    init_from: ModelName | None = None
+    """head (folder or hub name) of the same shape whose weights this one starts from; it may have
+    read embeddings only"""
+    reads: Reads = "gate"
+    """what of a token is read: its states and its embedding, gated or summed, or only one of the
+    two (the parallel head reads states)"""
+    width: LayerWidth | None = None
+    """width of the temporal transformer; where not given 1024 (parallel: 1536)"""
+    num_layers: NumLayers | None = None
+    """its layers; where not given 8 (parallel: 4)"""
+    num_heads: NumLayers | None = None
+    """its attention heads; where not given 16 (parallel: 8)"""
+    depth_width: LayerWidth = 512
+    """width of the code-frame decoder (codebooks 1 to 7)"""
+    depth_layers: NumLayers = 2
+    """its layers"""
+    depth_heads: NumLayers = 8
+    """its attention heads"""
+    dropout: Probability | None = None
+    """on inputs and states; where not given 0.1 (parallel: 0.05)"""
+    history_dropout: Probability = 0.2
+    """how often a frame is hidden from those after it: overfits later"""
+    text_dropout: Probability = 0.1
+    """how often an utterance is not told its text; above 0, speech is guided towards its text
+    (speak --guidance)"""
+    codebook_weights: PositiveFloats = (2.0, 1.5, 1.0, 1.0, 0.75, 0.75, 0.5, 0.5)
+    """how much each codebook counts (defaults: the published gemma4-audio experiment)"""
+    steps: PositiveInt = 50_000
+    """optimizer steps"""
+    batch_size: PositiveInt = 32
+    """utterances per step and process"""
+    learning_rate: NonNegativeFloat = 2e-4
+    """peak learning rate"""
+    warmup_steps: NonNegativeInt = 1000
+    """steps of linear warm-up"""
+    save_every: PositiveInt = 1000
+    """steps between checkpoints, and between measurements on dev"""
+    seed: Seed = 0
+    """of weights, batches and dropout"""
+    device: DeviceName = "auto"
+    """auto, cpu, cuda, cuda:1, mps"""
+    dtype: DtypeName = "auto"
+    """bfloat16 trains in mixed precision; the weights are float32 either way"""
+    resume: bool = False
+    """continue from the newest checkpoint"""

@@ -1,0 +1,55 @@
+"""Recordings -> codes, a batch at a time."""
+
+from pathlib import Path
+
+from torch import Tensor
+
+from data_manifests.manifest import Utterance
+from gemma4.gemma import AudioEncoder
+from stage1_rvq.codes import CodedUtterance, code_format, write_codes
+from stage1_rvq.corpus_encoder import encode_corpus
+from stage1_rvq.model import SpeechRVQ
+
+
+def tokenize_utterances(
+    utterances: list[Utterance],
+    encoder: AudioEncoder,
+    rvq: SpeechRVQ,
+    out: Path,
+    *,
+    beam_size: int,
+    batch_size: int,
+    num_workers: int,
+    skip_bad_audio: bool,
+) -> int:
+    """Write the codes of a manifest, shard by shard; shards that are there already are kept.
+
+    Args and errors as `encode_corpus`; `beam_size` as `SpeechRVQ.encode`.
+
+    Returns:
+        Number of skipped recordings.
+    """
+
+    def encode(frames_ND: Tensor) -> Tensor:
+        return rvq.encode(frames_ND.to(rvq.frame_scale_D.device), beam_size=beam_size).cpu()
+
+    def write_shard(number: int, rows: list[tuple[Utterance, Tensor]]) -> None:
+        coded = [CodedUtterance(u.id, u.text, u.speaker, u.dialect, codes) for u, codes in rows]
+        write_codes(codes_path(out, number), coded, code_format(rvq.config))
+
+    return encode_corpus(
+        utterances,
+        encoder,
+        out,
+        convert=encode,
+        write_shard=write_shard,
+        is_written=lambda number: codes_path(out, number).exists(),
+        batch_size=batch_size,
+        num_workers=num_workers,
+        skip_bad_audio=skip_bad_audio,
+    )
+
+
+def codes_path(out: Path, number: int) -> Path:
+    """Where a shard of codes lies."""
+    return out / f"codes_{number:05d}.parquet"

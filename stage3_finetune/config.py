@@ -1,0 +1,71 @@
+"""Settings of a fine-tuning run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from commands.device import (
+    DeviceName,
+    DtypeName,
+)
+from commands.setting_types import (
+    ModelName,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    Probability,
+    Seed,
+)
+from gemma4.weight_quantization import QuantizeName
+from stage3_finetune.dialogue import Target
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Fine-tune Gemma 4 with LoRA to answer speech, on spoken dialogues made of codes."""
+
+    dialogues: Path
+    """folder written by stage3_finetune.speak_dialogues"""
+    rvq: ModelName
+    """quantiser the dialogues' codes were made for: folder of stage1_rvq.train, or hub name"""
+    out: Path
+    """new folder for this run"""
+    gemma: ModelName = "google/gemma-4-E4B-it"
+    """hub name or folder of an instruction-tuned Gemma 4 (E2B, E4B)"""
+    target: Target = "chain"
+    """chain: write the transcript, a line break, the answer; direct: the answer alone"""
+    transcribe_share: NonNegativeFloat = 0.2
+    """transcription rows for every answering row"""
+    typed_share: NonNegativeFloat = 0.2
+    """typed rows for every answering row, so that typed chat is not unlearned"""
+    lora_rank: PositiveInt = 32
+    """rank of the LoRA matrices"""
+    lora_alpha: PositiveInt = 64
+    """scale of the LoRA matrices"""
+    lora_dropout: Probability = 0.05
+    """dropout before the LoRA matrices"""
+    train_embed_audio: bool = False
+    """also train, in full, the linear map that leads speech into the decoder"""
+    steps: PositiveInt = 2000
+    """optimizer steps"""
+    batch_size: PositiveInt = 4
+    """rows per forward pass and process"""
+    accumulate: PositiveInt = 4
+    """forward passes per optimizer step"""
+    learning_rate: NonNegativeFloat = 2e-4
+    """peak learning rate"""
+    warmup_steps: NonNegativeInt = 50
+    """steps of linear warm-up"""
+    gradient_checkpointing: bool = True
+    """recompute activations in the backward pass: slower, and far less memory"""
+    save_every: PositiveInt = 250
+    """steps between checkpoints"""
+    seed: Seed = 0
+    """of LoRA's start, the mixture, batches and dropout"""
+    device: DeviceName = "auto"
+    """auto, cpu, cuda"""
+    dtype: DtypeName = "auto"
+    """precision of the frozen weights: bfloat16 on CUDA, float32 elsewhere"""
+    quantize: QuantizeName = "none"
+    """8bit or 4bit: train the adapter on a decoder loaded so (QLoRA; needs bitsandbytes)"""
+    resume: bool = False
+    """continue from the newest checkpoint"""

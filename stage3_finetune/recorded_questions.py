@@ -1,0 +1,74 @@
+"""Questions of which there are recordings, and what is expected in answer."""
+
+# B utterances, T frames (25 per second), D embedding width
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from commands.errors import InputError
+from data_manifests.manifest import Utterance, read_manifest
+from data_manifests.twi_text import normalize_for_scoring
+from gemma4.gemma import AudioEncoder
+from stage1_rvq.corpus_encoder import encode_utterances
+from stage3_finetune.dialogue import read_dialogues
+
+
+@dataclass(frozen=True)
+class RecordedQuestion:
+    """A held-out question, its reference answer, what it is about, and a recording's embeddings
+    `[T, D]`."""
+
+    id: str
+    question: str
+    answer: str
+    category: str
+    frames_TD: Tensor
+
+
+@dataclass(frozen=True)
+class Matches:
+    """(dialogue id, question, answer, category, recording) of every recorded question."""
+
+    rows: list[tuple[str, str, str, str, Utterance]]
+    num_without_recording: int
+
+
+def match_recordings(dialogues: Path, recordings: Path) -> Matches:
+    """Find the recordings of every dialogue's first question, by their normalised texts.
+
+    Raises:
+        InputError: a dialogue has no answer, or no question was recorded.
+    """
+    by_text: dict[str, list[Utterance]] = {}
+    for utterance in read_manifest(recordings):
+        by_text.setdefault(normalize_for_scoring(utterance.text), []).append(utterance)
+    rows, num_without = [], 0
+    for dialogue in read_dialogues(dialogues):
+        question = next(turn.content for turn in dialogue.turns if turn.role == "user")
+        answer = next((turn.content for turn in dialogue.turns if turn.role == "assistant"), None)
+        if answer is None:
+            raise InputError(f"--dialogues {dialogues}: dialogue {dialogue.id!r} has no answer")
+        found = by_text.get(normalize_for_scoring(question), [])
+        num_without += not found
+        rows += [
+            (dialogue.id, question, answer, dialogue.category, utterance) for utterance in found
+        ]
+    if not rows:
+        raise InputError(f"--recordings {recordings}: no recording of any question in {dialogues}")
+    return Matches(rows, num_without)
+
+
+def embed_questions(
+    matches: Matches, encoder: AudioEncoder, batch_size: int
+) -> list[RecordedQuestion]:
+    """Encode the recordings; InputError where one cannot be."""
+    utterances = [utterance for *_, utterance in matches.rows]
+    encoded = encode_utterances(utterances, encoder, batch_size=batch_size, num_workers=2)
+    questions = []
+    for (*asked, _), (_, frames) in zip(matches.rows, encoded, strict=True):
+        if isinstance(frames, InputError):
+            raise frames
+        questions.append(RecordedQuestion(*asked, frames))
+    return questions
