@@ -20,7 +20,7 @@ from gemma4.gemma import load_gemma
 from stage1_rvq.codes import CodedUtterance, code_format, write_codes
 from stage1_rvq.model import RVQConfig, SpeechRVQ
 from stage2_speechless import train as train_speechless
-from stage3_finetune import chat, evaluate, export, speak_dialogues, train
+from stage3_finetune import chat, conversation, evaluate, export, speak_dialogues, train
 from stage3_finetune.data import read_spoken_dialogues
 from stage3_finetune.dialogue import Turn, encode_prompt
 from stage3_finetune.generate import prompt_inputs
@@ -301,7 +301,8 @@ def test_ctrl_c_stops_an_answer_and_at_the_prompt_the_chat(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(chat, "_show", show_until_interrupted)
-    monkeypatch.setattr(chat, "_text_pieces", lambda tokens, tokenizer: iter(["Yoo", ", me", "."]))
+    pieces = iter(["Yoo", ", me", "."])
+    monkeypatch.setattr(conversation, "_text_pieces", lambda tokens, tokenizer: pieces)
     lines = ["Ɛte sɛn?", f"/save {tmp_path / 'talk.jsonl'}", KeyboardInterrupt()]
     with pytest.raises(KeyboardInterrupt):
         converse(lines, tiny_models, monkeypatch, capsys)
