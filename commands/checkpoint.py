@@ -146,9 +146,7 @@ def _load_checkpoint(
     path = folder / "trainer.pt"
     state = read_pickled_tensors(path)
     if state.keys() != {"optimizer", "schedule"}:
-        raise InputError(
-            f"{path}: holds {sorted(map(str, state))[:5]}, not the state of a training"
-        )
+        raise InputError(f"{path}: holds {sorted(map(str, state))[:5]}, not a training state")
     try:
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])

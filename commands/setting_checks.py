@@ -78,7 +78,7 @@ def _refuse_other_type(value: Any, type_: Any, *, where: str) -> None:
     try:
         TypeAdapter(type_).validate_json(json.dumps(value), strict=True)
     except TypeError:  # a date, which JSON does not have
-        raise InputError(f"{where}: a date or time, {shorten(value)}, is no setting") from None
+        raise InputError(f"{where}: {shorten(value)} is a date or time, not a setting") from None
     except ValidationError as error:
         raise InputError(f"{where} {describe(error)}") from None
 

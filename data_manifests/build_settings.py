@@ -18,7 +18,7 @@ def hours_of(settings: Sequence[str]) -> dict[str, float]:
     for setting in settings:
         name, _, number = setting.partition("=")
         if name in hours:
-            raise InputError(f"--max-hours: {name!r} is there twice")
+            raise InputError(f"--max-hours: {name!r} is repeated")
         try:
             hours[name] = float(number)
         except ValueError:

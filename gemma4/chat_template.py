@@ -82,7 +82,7 @@ def _find_problem(rendered: Sequence[str]) -> str:
     before = ""
     for prompt, whole in zip(rendered[::2], rendered[1::2], strict=True):
         if not (prompt.startswith(before) and whole.startswith(prompt)):
-            return "what it writes of a dialogue changes as the dialogue goes on"
+            return "it renders a turn differently once others follow"
         if TURN_END not in whole[len(prompt) :]:
             return f"it does not end a turn with {TURN_END}: not a Gemma 4 template"
         if whole.count(AUDIO_SLOT) != 1:

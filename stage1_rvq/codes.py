@@ -112,7 +112,7 @@ def read_codes(path: Path, *, flag: str = "--codes") -> Iterator[CodedUtterance]
             names = batch.select(["id", "text", "speaker", "dialect", "num_frames"]).to_pylist()
             for row, codes_TK in zip(names, codes, strict=True):
                 if row.pop("num_frames") != len(codes_TK):
-                    raise InputError(f"{flag} {file}: {row['id']!r} has not num_frames frames")
+                    raise InputError(f"{flag} {file}: {row['id']!r}: num_frames is wrong")
                 if (hashed := hash_text(row["id"])) in ids:
                     raise InputError(f"{flag} {file}: id {row['id']!r} is used twice")
                 ids.add(hashed)

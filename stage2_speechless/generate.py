@@ -203,7 +203,7 @@ def read_sentences(path: Path, *, dialect: str, rate_cps: float | None) -> list[
             continue
         sentence = _parse_row(line, f"{path}:{number}", dialect, rate_cps)
         if sentence.id in sentences:
-            raise InputError(f"{path}:{number}: id {sentence.id!r} a second time")
+            raise InputError(f"{path}:{number}: id {sentence.id!r} is used twice")
         sentences[sentence.id] = sentence
     return list(sentences.values())
 

@@ -104,7 +104,7 @@ class TrainConfig:
     dropout: Probability = 0.1
     """dropout on inputs and states"""
     dialect_dropout: Probability = 0.2
-    """how often the dialect is replaced by "unknown", so that the model can also speak without one"""
+    """how often the dialect is replaced by "unknown", so that none need be given in use"""
     history_dropout: Probability = 0.4
     """how often a frame is hidden from those after it, so that the model learns to use the text"""
     codebook_weights: PositiveFloats = (4.0, 2.0, 1.0)

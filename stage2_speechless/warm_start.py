@@ -66,7 +66,7 @@ def load_base_model(name: str) -> BaseModel:
                 use_safetensors=True, output_loading_info=True,
             )  # fmt: skip
     if kind != "llama":
-        found = f"is of kind {kind!r}" if kind else "is no model of transformers"
+        found = f"is of kind {kind!r}" if kind else "is not a transformers model"
         raise InputError(
             f"--init-from {name} {found}: only 'llama' (LlamaForCausalLM) is supported"
         )

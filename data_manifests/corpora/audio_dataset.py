@@ -160,7 +160,7 @@ def _utterance(
 ) -> Utterance:  # fmt: skip
     """One row as an utterance; raises InputError with the reason to leave the row out."""
     if not isinstance(row[columns.text] or "", str):
-        raise InputError(f"its text is no text, but {type(row[columns.text]).__name__}")
+        raise InputError(f"its text is not a string, but {type(row[columns.text]).__name__}")
     text = normalize_for_training(row[columns.text] or "")
     if not is_speakable(text):
         raise InputError(f"nothing to say in {text!r}")

@@ -71,7 +71,7 @@ def read_delimited_table(
     columns = tuple(rows[0][1])
     for column in columns:
         if columns.count(column) > 1 and column:
-            raise InputError(f"{name}:1: the column {column[:100]!r} is there twice")
+            raise InputError(f"{name}:1: the column {column[:100]!r} is repeated")
     return DelimitedTable(
         name,
         columns,
