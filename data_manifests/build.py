@@ -55,19 +55,19 @@ class BuildConfig:
     fisd_asante: tuple[Path, ...] = ()
     """FISD Asante Twi: zips (fisd-asanti-twi-90p.zip ...) or unpacked folders"""
     fisd_akuapem: tuple[Path, ...] = ()
-    """FISD Akuapem Twi, likewise"""
+    """FISD Akuapem Twi, in the same forms"""
     fisd_fante: tuple[Path, ...] = ()
-    """FISD Fante, likewise"""
+    """FISD Fante, in the same forms"""
     bibletts_asante: tuple[Path, ...] = ()
     """BibleTTS Asante: asante-twi.tgz from OpenSLR 129, or the folder it unpacks to"""
     bibletts_akuapem: tuple[Path, ...] = ()
-    """BibleTTS Akuapem, likewise"""
+    """BibleTTS Akuapem, in the same forms"""
     waxal_aka_asr: str = ""
     """WAXAL spontaneous Akan: google/WaxalNLP, or a folder with its Parquet files"""
     waxal_twi_tts: str = ""
-    """WAXAL Twi studio voices, likewise"""
+    """WAXAL Twi studio voices, in the same forms"""
     waxal_fat_tts: str = ""
-    """WAXAL Fante studio voices, likewise"""
+    """WAXAL Fante studio voices, in the same forms"""
     common_voice: tuple[Path, ...] = ()
     """Common Voice Twi: the folder that holds clips/"""
     common_voice_tables: tuple[str, ...] = ("validated",)

@@ -1,4 +1,4 @@
-"""The CTC reader: 1024-d speech embeddings -> Twi text. It is the project's yardstick.
+"""The CTC reader: 1024-d speech embeddings -> Twi text. It evaluates every later stage.
 
     reader = load_reader("runs/reader", device=torch.device("cpu"))
     texts = reader.transcribe([frames_TD, ...])
