@@ -1,8 +1,8 @@
-"""What every command shares: settings and their errors, files that are checked when they are read
-and whole when they are written, run folders, checkpoints, training logs, devices.
+"""Code shared by all commands: settings and errors, checked reading and atomic writing of files,
+run folders, checkpoints, training logs and devices.
 
-Importing this package, as every other package does first, settles how OpenMP's threads wait, which
-must be done before torch is loaded, and drops two messages of libraries. Nothing else happens.
+Every other package imports this one first. Importing it sets how OpenMP's threads wait, which must
+happen before torch is loaded, and suppresses two library messages. It does nothing else.
 """
 
 import commands.waiting_threads  # noqa: F401 - before torch is loaded

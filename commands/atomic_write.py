@@ -1,4 +1,4 @@
-"""Files written aside and renamed: under its own name a file is whole, or it is not there.
+"""Atomic writing: files get a temporary name until they are complete, and are then renamed.
 
 with written_aside(path) as aside:
     pyarrow.parquet.write_table(table, aside)
@@ -14,7 +14,7 @@ from typing import Any
 
 from commands.errors import MACHINE_ERRORS, WriteError, describe_os_error
 
-# Ends the name of whatever is not finished; a run folder's `done` never lists it.
+# Suffix of unfinished files and folders; a run folder's `done` never lists them.
 ASIDE_SUFFIX = ".tmp"
 
 
@@ -22,17 +22,17 @@ ASIDE_SUFFIX = ".tmp"
 def written_aside(
     path: Path, *, raised_by_writer: tuple[type[Exception], ...] = ()
 ) -> Iterator[Path]:
-    """A path to write to, which becomes `path` when the block ends without an error.
+    """Yield a temporary path, which is renamed to `path` if the block ends without an error.
 
     Args:
-        path: final name of a file or folder; the folders above it are made. A file there is
-            replaced at once; of a folder, one there is taken away when the new one is complete.
-        raised_by_writer: what the writer in the block raises where the machine refuses, apart from
-            `OSError`: torch's RuntimeError, safetensors' SafetensorError.
+        path: final name of a file or folder; parent folders are created. An existing file is
+            replaced atomically; an existing folder is removed once the new one is complete.
+        raised_by_writer: what the writer in the block raises, apart from `OSError`, when a write
+            fails: torch's RuntimeError, safetensors' SafetensorError.
 
     Raises:
-        WriteError: the disk is full, or the machine refuses for another reason; what was written
-            aside is removed.
+        WriteError: the disk is full, or the system refuses the write for another reason; the
+            temporary file or folder is removed.
     """
     aside = path.with_name(path.name + ASIDE_SUFFIX)
     with write_errors(path, raised_by_writer):
@@ -40,7 +40,7 @@ def written_aside(
         remove(aside)
         try:
             yield aside
-            if path.is_dir() and aside.is_dir():  # never a folder for a file
+            if path.is_dir() and aside.is_dir():  # never replace a folder by a file
                 take_away(path)
             os.replace(aside, path)
         except BaseException:
@@ -50,11 +50,10 @@ def written_aside(
 
 @contextlib.contextmanager
 def write_errors(path: Path, raised_by_writer: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-    """In place of what a writer raises where the machine refuses, `WriteError` with the file's
-    name.
+    """Turn the errors that a writer raises when a write fails into `WriteError`, naming the file.
 
     Args:
-        path: what is written.
+        path: the file or folder being written.
         raised_by_writer: as in `written_aside`.
     """
     try:
@@ -71,7 +70,7 @@ def write_errors(path: Path, raised_by_writer: tuple[type[Exception], ...] = ())
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON, indented; NaN and infinity are refused, for JSON has none."""
+    """Write indented JSON; NaN and infinity, which JSON does not have, are refused."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
 
@@ -81,13 +80,13 @@ def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, UTF-8, with line feeds whatever the system."""
+    """Write a UTF-8 text file, with LF line endings on every system."""
     with written_aside(path) as aside:
         aside.write_text(text, encoding="utf-8", newline="\n")
 
 
 def take_away(folder: Path) -> None:
-    """Remove a folder, if it is there; under its own name it is never seen half removed."""
+    """Remove a folder if it exists; it is renamed first, so that it is never seen half removed."""
     aside = folder.with_name(f"{folder.name}.old{ASIDE_SUFFIX}")
     remove(aside)
     if folder.exists():
@@ -96,13 +95,13 @@ def take_away(folder: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed process left unfinished, in a folder and those in it."""
+    """Remove what a killed process left unfinished in a folder and its subfolders."""
     for path in sorted(folder.rglob(f"*{ASIDE_SUFFIX}")):
         remove(path)
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder with all that is in it, where there is one."""
+    """Remove a file, or a folder and its contents, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -1,10 +1,10 @@
-"""Checkpoints of a training run: complete or absent, and enough to continue exactly.
+"""Checkpoints of a training run: never half-written, and sufficient to resume exactly.
 
     checkpoints/step_000500/model.safetensors   weights
                             trainer.pt          optimizer and schedule
                             step.json           step and the metrics it was saved with
 
-Written to a folder aside and renamed. Random numbers need no saving: see `device.seed_step`.
+Written to a temporary folder and renamed. Random state need not be saved: see `device.seed_step`.
 """
 
 import contextlib
@@ -66,7 +66,7 @@ def save_checkpoint(
         optimizer: its optimizer.
         schedule: its learning-rate schedule.
         metrics: numbers to keep beside the weights.
-        keep: how many checkpoints stay.
+        keep: how many checkpoints to keep.
 
     Returns:
         The checkpoint's folder.
@@ -86,13 +86,12 @@ def save_checkpoint(
 
 @contextlib.contextmanager
 def model_written_aside(folder: Path) -> Iterator[Path]:
-    """A folder to `save_pretrained` to, which becomes `folder` when the block ends; one that is
-    there is replaced.
+    """Yield a temporary folder for `save_pretrained`, which replaces `folder` when the block ends.
 
     Raises:
-        WriteError: the machine refuses.
+        WriteError: the folder cannot be written.
     """
-    # Both write tensors in Rust; torch raises RuntimeError.
+    # safetensors raises SafetensorError, torch RuntimeError.
     with written_aside(folder, raised_by_writer=(SafetensorError, RuntimeError)) as aside:
         yield aside
 
@@ -115,10 +114,10 @@ def resume_from_latest(
     """Load a run's newest checkpoint into model, optimizer and schedule.
 
     Returns:
-        Number of steps done; 0 where the run has no checkpoint yet.
+        Number of steps done; 0 if the run has no checkpoint yet.
 
     Raises:
-        InputError: the checkpoint is damaged, or of another model.
+        InputError: the checkpoint is damaged or belongs to another model.
     """
     checkpoints = list_checkpoints(run)
     if not checkpoints:
@@ -147,13 +146,11 @@ def _load_checkpoint(
     path = folder / "trainer.pt"
     state = read_pickled_tensors(path)
     if state.keys() != {"optimizer", "schedule"}:
-        raise InputError(
-            f"{path}: holds {sorted(map(str, state))[:5]}, not the state of a training"
-        )
+        raise InputError(f"{path}: holds {sorted(map(str, state))[:5]}, not a training state")
     try:
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
-    # torch takes what it finds, and stumbles where that is something else.
+    # torch does not validate what it loads, and may raise anything if that is malformed.
     except Exception as error:
         raise InputError(f"{path}: not of this run: {first_line(error)}") from None
     refuse_non_finite_weights(_tensors_in(optimizer.state_dict()["state"]), where=str(path))
@@ -169,8 +166,8 @@ def _tensors_in(value: object, name: str = "optimizer") -> Iterator[tuple[str, t
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Load a safetensors file strictly; InputError says what is missing, left over or misshapen, or
-    that a weight is not finite."""
+    """Load a safetensors file strictly; raises InputError for missing, unexpected, misshapen or
+    non-finite weights."""
     state = read_tensors(path)
     _refuse_misfits(state, model, path)
     model.load_state_dict(state)
@@ -178,11 +175,11 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
 
 def find_pretrained(name: str, *, made_by: str, flag: str) -> Path:
-    """The `save_pretrained` folder behind a name a user gave.
+    """Resolve a name given by the user to a `save_pretrained` folder.
 
     Args:
-        name: folder a training command wrote (its `model/` is meant), a `save_pretrained` folder,
-            or a hub name, which is downloaded.
+        name: folder written by a training command (its `model/` is used), a `save_pretrained`
+            folder, or a hub name, which is downloaded.
         made_by: dotted name of that training command.
         flag: the flag it was given with.
 
@@ -205,7 +202,7 @@ def find_pretrained(name: str, *, made_by: str, flag: str) -> Path:
 
 
 def load_config(folder: Path, config_class: type[Config]) -> Config:
-    """Read a model's `config.json` into its dataclass; InputError where the two do not agree."""
+    """Read a model's `config.json` into its dataclass; InputError if they do not match."""
     return read_json_as(folder / "config.json", config_class)
 
 
@@ -216,25 +213,27 @@ def load_frozen(
     *,
     device: torch.device,
 ) -> Model:
-    """The model of a `save_pretrained` folder, in float32, in evaluation mode and without
+    """Load the model of a `save_pretrained` folder in float32 and evaluation mode, without
     gradients.
 
     Raises:
-        InputError: its config cannot be built, or its weights do not fit or are not finite.
+        InputError: no model can be built from its config, or its weights do not fit or are not
+            finite.
     """
     config, path = load_config(folder, config_class), folder / "model.safetensors"
     try:
-        # Without memory first: a config that claims a thousand layers is found out by its weights.
+        # Without memory at first: a config that claims a thousand layers will not match its
+        # weights.
         with torch.device("meta"):
             outline = model_class(config)
         state = read_tensors(path)
         _refuse_misfits(state, outline, path)
-        # Buffers too, the codebooks among them: no model of ours has a limit that is infinite.
+        # Buffers too, including codebooks: unlike Gemma, our models have no infinite bounds.
         refuse_non_finite_weights(state.items(), where=str(path))
         model = model_class(config)
     except InputError:
         raise
-    # Layers of torch and transformers raise anything for sizes that do not go together.
+    # Layers of torch and transformers may raise anything for sizes that do not match.
     except Exception as error:
         raise InputError(
             f"{folder / 'config.json'}: cannot be built: {first_line(error)}"
@@ -252,7 +251,7 @@ def _refuse_misfits(state: Mapping[str, torch.Tensor], model: nn.Module, path: P
         for name in wanted.keys() & state.keys()
         if state[name].shape != wanted[name].shape
     ]
-    # Other floats are cast; whole numbers where floats belong are no weights.
+    # Other float types are cast; integers in place of floats are refused.
     problems += [
         f"{name} is {state[name].dtype}, expected {wanted[name].dtype}"
         for name in wanted.keys() & state.keys()
@@ -263,5 +262,6 @@ def _refuse_misfits(state: Mapping[str, torch.Tensor], model: nn.Module, path: P
 
 
 def state_to_save(model: nn.Module) -> dict[str, torch.Tensor]:
-    """A model's state as safetensors takes it: contiguous, on the CPU, no tensor shared."""
+    """A model's state dict as safetensors requires it: contiguous, on the CPU, no shared
+    tensors."""
     return {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}

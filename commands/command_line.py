@@ -1,8 +1,8 @@
-"""Settings of a command: one frozen dataclass, a TOML file, flags.
+"""Command settings: a frozen dataclass, a TOML file and flags.
 
 Precedence: the dataclass's defaults < `--config FILE.toml` < flags. Defaults are the reference
-recipe at full size. An unknown key or flag is an error that names the nearest one. Parsing is
-tyro's; what is added here is the TOML file and errors that fit on one line.
+recipe at full size. An unknown key or flag is an error that names the nearest one. tyro does the
+parsing; this module adds the TOML file and one-line errors.
 
     config = parse_config(TrainConfig, argv)
 """
@@ -41,7 +41,7 @@ def parse_config(config_class: type[Config], argv: Sequence[str] | None = None) 
     Args:
         config_class: frozen, keyword-only dataclass; its docstring is the help text, and a
             docstring under each field is that flag's help.
-        argv: the words after the command; None reads `sys.argv[1:]`.
+        argv: command-line arguments; None reads `sys.argv[1:]`.
 
     Returns:
         An instance of `config_class`.
@@ -52,7 +52,7 @@ def parse_config(config_class: type[Config], argv: Sequence[str] | None = None) 
             `ValueError` from the dataclass's own `__post_init__`.
         SystemExit: code 0, after `--help`.
     """
-    # Not before they are needed: a module that only wants InputError should not load them.
+    # Imported only when needed: a module that uses only InputError should not load them.
     import tyro
 
     from commands.setting_checks import flags_from_toml, refuse_excluded_values
@@ -65,7 +65,7 @@ def parse_config(config_class: type[Config], argv: Sequence[str] | None = None) 
     if toml_path is not None:
         words = flags_from_toml(toml_path, config_class, given=_flag_names(words)) + words
     message = io.StringIO()
-    # tyro folds its errors to the terminal's width, in the middle of long paths.
+    # tyro wraps its errors at the terminal's width, even in the middle of long paths.
     width = None if {"-h", "--help"} & set(words) else "10000"
     try:
         with contextlib.redirect_stderr(message), _terminal_width(width):
@@ -75,7 +75,7 @@ def parse_config(config_class: type[Config], argv: Sequence[str] | None = None) 
             raise
         line = _one_line(message.getvalue())
         line = line.removeprefix(f"Error parsing {config_class.__name__}: ")
-        # Not all of what somebody pasted by mistake.
+        # Truncated, in case a long text was pasted by mistake.
         shown = line if len(line) <= MAX_MESSAGE else f"{line[:MAX_MESSAGE]}..."
         raise InputError(shown) from None
     refuse_excluded_values(config)
@@ -85,14 +85,14 @@ def parse_config(config_class: type[Config], argv: Sequence[str] | None = None) 
 def run_command(main: Callable[[], None]) -> None:
     """Run a command's `main`, and end the process as a user expects.
 
-    A user's mistake is one line on stderr and exit code 2; a machine's refusal (disk full,
-    permission denied) one line and 1; Ctrl-C and SIGTERM one line, and 130 or 143. Anything else
-    that goes wrong keeps its traceback and exits 1.
+    A user's mistake prints one line on stderr and exits with code 2; a system error (disk full,
+    permission denied) prints one line and exits with 1; Ctrl-C and SIGTERM print one line and exit
+    with 130 and 143. Any other exception keeps its traceback and exits with 1.
     """
     before = signal.signal(signal.SIGTERM, _raise_terminated)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A terminal that has no ɛ must not end a command.
+            # A terminal that cannot print ɛ must not end a command.
             stream.reconfigure(errors="backslashreplace")
     try:
         main()
@@ -101,7 +101,7 @@ def run_command(main: Callable[[], None]) -> None:
         _end(f"error: {error}", 2)
     except WriteError as error:
         _end(f"error: {error}", 1)
-    except BrokenPipeError:  # who read our stdout has gone, as in `... | head`
+    except BrokenPipeError:  # the reader of our stdout has exited, as in `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
@@ -176,7 +176,7 @@ def _refuse_unknown_flags(words: Sequence[str], names: Sequence[str]) -> None:
 
 
 def _refuse_valued_switches(words: Sequence[str], config_class: type) -> None:
-    """InputError for `--resume=false`: tyro would call the value a stray word."""
+    """Raise InputError for `--resume=false`, whose value tyro would call a stray argument."""
     switches = {
         "--" + field.name.replace("_", "-")
         for field in dataclasses.fields(config_class)
@@ -206,7 +206,7 @@ def _terminal_width(columns: str | None) -> Iterator[None]:
 def _one_line(box: str) -> str:
     """The message inside tyro's error box, without the frame, the argument's help and the usage
     hint."""
-    # The title stands in the frame; without UTF-8 there is no frame, and it stands above a rule.
+    # The title is in the frame; without UTF-8 there is no frame, and a rule follows the title.
     plain = re.sub(r"\x1b\[[0-9;]*m|[│|]", "", box).replace("─", "-")
     texts = [line.strip() for line in plain.splitlines() if line.strip() and "╭" not in line]
     if "╭" not in box:

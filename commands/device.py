@@ -1,4 +1,4 @@
-"""Which device, how many threads, which precision, which random numbers."""
+"""Choice of device and precision, number of threads, and random seeds."""
 
 import contextlib
 import hashlib
@@ -31,7 +31,7 @@ def pick_device(name: str) -> torch.device:
     """Resolve `--device`.
 
     Args:
-        name: "auto" (CUDA, else Apple's MPS, else CPU), or as torch names it: "cpu", "cuda:1".
+        name: "auto" (CUDA, else Apple's MPS, else CPU), or a torch device name: "cpu", "cuda:1".
 
     Raises:
         InputError: torch does not know it, or this machine does not have it.
@@ -61,7 +61,7 @@ def pick_dtype(name: DtypeName, device: torch.device) -> torch.dtype:
 
 @contextlib.contextmanager
 def use_threads(count: int) -> Iterator[None]:
-    """Let torch compute on so many threads inside a `with`, or in a function it decorates."""
+    """Make torch use `count` threads inside a `with` block or a decorated function."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -71,7 +71,7 @@ def use_threads(count: int) -> Iterator[None]:
 
 
 def describe_machine(device: torch.device, dtype: torch.dtype | str) -> dict[str, Any]:
-    """What the last bits of a result depend on, for `OutputFolder.record`.
+    """Facts about the machine on which the last bits of a result depend, for `OutputFolder.record`.
 
     Args:
         device: where the command computes.
@@ -88,7 +88,7 @@ def describe_machine(device: torch.device, dtype: torch.dtype | str) -> dict[str
 
 
 def _processor_name() -> str:
-    """As the system calls it; Linux says it in a file, others through Python."""
+    """The processor's name: read from a file on Linux, asked of Python elsewhere."""
     facts = Path("/proc/cpuinfo")
     if facts.is_file():
         for line in facts.read_text(encoding="utf-8", errors="replace").split("\n"):

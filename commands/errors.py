@@ -1,10 +1,10 @@
-"""What can go wrong through no fault of the code, and how a command says so: in one line."""
+"""Errors that are not bugs, which a command reports in one line."""
 
 import difflib
 import errno
 from collections.abc import Sequence
 
-# What a machine refuses through no fault of the command: full, read-only, forbidden, broken.
+# System errors that are not the command's fault: disk full, read-only, forbidden, broken.
 MACHINE_ERRORS = frozenset(
     {
         errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM,
@@ -19,16 +19,17 @@ class InputError(ValueError):
 
 
 class WriteError(Exception):
-    """A file could not be written: a full disk, a limit. One line, exit code 1; what is complete
-    stays, and `--resume` goes on from there."""
+    """A file could not be written: a full disk, a limit. Shown as one line, with exit code 1; what
+    is complete is kept, and `--resume` continues from there."""
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, which schedulers send before they kill: ends a command as Ctrl-C does."""
+    """SIGTERM, which schedulers send before they kill a process: ends a command as Ctrl-C does."""
 
 
 def describe_os_error(error: OSError) -> str:
-    """File and reason, without Python's numbers and quotation marks: "x: Permission denied"."""
+    """File and reason, without Python's error number and quotation marks: "x: Permission
+    denied"."""
     reason = error.strerror or str(error)
     return f"{error.filename}: {reason}" if error.filename else reason
 

@@ -1,11 +1,11 @@
-"""Numbers of a run for TensorBoard, in the file that it reads.
+"""A run's numbers, written as a TensorBoard event file.
 
     with EventFile(run, first_step=0) as events:
         events.write(1, {"train/loss": 3.2})
 
-Every entry is in the file when `write` returns. torch's `SummaryWriter` leaves that to a thread of
-its own (tensorboard 2.20), which prints a traceback where the disk is full, and whose last entries
-are lost where the process is killed.
+Every entry is in the file when `write` returns. torch's `SummaryWriter` leaves writing to a
+separate thread (tensorboard 2.20), which prints a traceback if the disk is full, and loses its last
+entries if the process is killed.
 """
 
 import os
@@ -31,18 +31,18 @@ class EventFile:
     def __init__(self, run: Path, *, first_step: int) -> None:
         """
         Args:
-            run: the run's output folder; made where it is not there.
-            first_step: entries of older files from this step on are no longer shown.
+            run: the run's output folder; created if it does not exist.
+            first_step: TensorBoard no longer shows entries of older files from this step on.
 
         Raises:
-            WriteError: the machine refuses, here and in `write`.
+            WriteError: the file cannot be written; also raised by `write`.
         """
         began_s = time.time()
         name = f"events.out.tfevents.{int(began_s):010d}.{socket.gethostname()}.{os.getpid()}"
         self.path = run / name
         with write_errors(self.path):
             run.mkdir(parents=True, exist_ok=True)
-            # Unbuffered: what the disk refuses is not tried again when the file is closed.
+            # Unbuffered, so that a failed write is not repeated when the file is closed.
             self._file = self.path.open("ab", buffering=0)
             self._records = RecordWriter(self._file)
             start = SessionLog(status=SessionLog.START)
@@ -53,7 +53,7 @@ class EventFile:
                 self._records.write(event.SerializeToString())
 
     def write(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Add numbers of one step, by their names; a slash groups them."""
+        """Add numbers of one step by name; a slash in a name groups them."""
         values = [Summary.Value(tag=tag, simple_value=value) for tag, value in numbers.items()]
         event = Event(wall_time=time.time(), step=step, summary=Summary(value=values))
         with write_errors(self.path):

@@ -1,4 +1,4 @@
-"""What identifies a file or a folder: hashes of what is in it."""
+"""Fingerprints that identify a file or folder: hashes of its contents."""
 
 import hashlib
 import os
@@ -12,9 +12,9 @@ def fingerprint(path_or_name: Path | str) -> dict[str, Any]:
     """What identifies an input: sha256 of a file, of a finished folder, or of a model folder.
 
     A folder of ours is identified by its `done`, which holds the hash of every file. Any other
-    folder by its files' names, sizes and contents; of files over 64 MiB the first and last MiB are
-    read. A name that is no path (a hub name) has no hash here: its revision is recorded by whoever
-    downloads it.
+    folder is identified by its files' names, sizes and contents; only the first and last MiB of
+    files over 64 MiB are read. A name that is not a path (a hub name) has no hash here: the code
+    that downloads it records its revision.
     """
     path = Path(path_or_name)
     if path.is_file():

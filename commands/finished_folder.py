@@ -1,10 +1,10 @@
-"""Output folders as readers see them: finished, whole, and of the command that was expected.
+"""Read output folders: they must be finished, intact and written by the expected command.
 
     settings = open_input(Path("runs/rvq"), made_by="stage1_rvq.train", flag="--rvq")
     for path in list_files(Path("data/x"), "shard_*.jsonl", flag="--embeddings"):
         ...
 
-What a folder holds, and who writes it: `artifact.py`.
+`run_folder.py` writes these folders and says what they hold.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from commands.setting_types import FileSize, InnerPath
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What `done` says of one file."""
+    """What `done` records about one file."""
 
     bytes: FileSize
     sha256: str
@@ -28,14 +28,14 @@ class FileFacts:
 
 @dataclass(frozen=True)
 class FinishedFiles:
-    """The content of `done`: every file of the folder, by its path in it."""
+    """The content of `done`: every file of the folder, by its relative path."""
 
     files: dict[InnerPath, FileFacts]
 
 
 @dataclass(frozen=True)
 class InputFacts:
-    """What `provenance.json` says of one input; no hash of a hub name."""
+    """What `provenance.json` records about one input; a hub name has no hash."""
 
     path: str
     sha256: str = ""
@@ -43,15 +43,14 @@ class InputFacts:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What is read again of `provenance.json`."""
+    """The part of `provenance.json` that is read back."""
 
     command: str
     inputs: dict[str, InputFacts]
 
 
 def open_input(folder: Path, *, made_by: str, flag: str) -> dict[str, Any]:
-    """Check that a folder is a finished output of the expected command, and whole, and read its
-    settings.
+    """Check that a folder is a finished, intact output of the expected command; read its settings.
 
     Args:
         folder: the folder a user named.
@@ -78,17 +77,17 @@ def open_input(folder: Path, *, made_by: str, flag: str) -> dict[str, Any]:
 def refuse_unfinished(
     folder: Path, *, flag: str, made_by: str = "its command", only: str | None = None
 ) -> None:
-    """InputError where a folder is not finished, or its files are not those that `done` lists.
+    """Raise InputError if a folder is not finished, or its files are not those that `done` lists.
 
-    Sizes are compared of all files, contents of those up to 64 MiB. A file that `done` does not
-    list is no error here: notes may lie in the folder (`list_files` refuses one that would be
-    read).
+    The sizes of all files are compared, and the contents of those up to 64 MiB. A file that `done`
+    does not list is not an error here, because users may keep notes in the folder (`list_files`
+    refuses one that would be read).
 
     Args:
         folder: written by one of our commands.
-        flag: that named it, for the message.
+        flag: the flag that named it, for the message.
         made_by: dotted name of that command, for the message.
-        only: the one file that will be read, where the folder holds others by the thousand.
+        only: check only this file, where the folder holds thousands of others.
     """
     if not (folder / "done").exists():
         raise InputError(
@@ -115,15 +114,15 @@ def refuse_unfinished(
 
 
 def list_files(folder: Path, pattern: str, *, flag: str) -> list[Path]:
-    """The files of a finished folder whose path in it fits a pattern, sorted by name.
+    """The files of a finished folder whose relative path matches a pattern, sorted by name.
 
     Args:
         folder: opened by `open_input`.
-        pattern: as `fnmatch`: "shard_*.jsonl".
+        pattern: as for `fnmatch`: "shard_*.jsonl".
         flag: the flag it was given with.
 
     Raises:
-        InputError: there is none, or one that `done` does not list.
+        InputError: no file matches, or one that `done` does not list.
     """
     finished = read_json_as(folder / "done", FinishedFiles)
     listed = sorted(name for name in finished.files if fnmatchcase(name, pattern))
@@ -136,10 +135,10 @@ def list_files(folder: Path, pattern: str, *, flag: str) -> list[Path]:
 
 
 def read_provenance(folder: Path) -> Provenance:
-    """What made a folder, and of what; InputError where that cannot be read."""
+    """Read what made a folder, and from what; InputError if that cannot be read."""
     return read_json_as(folder / "provenance.json", Provenance, ignore_unknown=True)
 
 
 def is_output_folder(path: Path) -> bool:
-    """Whether a path is a folder some command of this project wrote (finished or not)."""
+    """Whether a path is a folder written by a command of this project (finished or not)."""
     return (path / "provenance.json").is_file()

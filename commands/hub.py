@@ -8,10 +8,10 @@ from commands.errors import InputError
 
 
 def push(folder: Path, repository: str) -> str:
-    """Upload a repository's folder in one commit; returns the commit's address.
+    """Upload a repository's folder in one commit; returns the commit's URL.
 
     Raises:
-        InputError: no such account, not logged in, offline, or not a repository's name.
+        InputError: no such account, not logged in, offline, or an invalid repository name.
     """
     api = HfApi()
     try:

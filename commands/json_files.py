@@ -1,4 +1,4 @@
-"""JSON and JSON Lines, read and checked: what is wrong names file and line.
+"""Read and check JSON and JSON Lines; errors name the file and line.
 
 Lines end at line feeds and nowhere else: a transcript may hold U+2028, U+2029 or NEL, at which
 Python's `str.splitlines` would break it.
@@ -15,15 +15,15 @@ from commands.schema import as_mapping, check_json, parse_json
 
 Row = TypeVar("Row")
 
-MAX_LINE_BYTES = 2**24  # 16 MiB: no row of ours comes near
-MAX_FILE_BYTES = 2**30  # of a file that is read at once
+MAX_LINE_BYTES = 2**24  # 16 MiB, far more than any of our rows
+MAX_FILE_BYTES = 2**30  # for a file that is read as a whole
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file that holds one object, of keys the caller looks up.
+    """Read a JSON file that holds one object, whose keys the caller looks up.
 
     Raises:
-        InputError: missing, not UTF-8, not valid JSON, nested too deeply, or no object.
+        InputError: missing, not UTF-8, not valid JSON, nested too deeply, or not an object.
     """
     content = read_regular(path, max_bytes=MAX_FILE_BYTES)
     refuse_other_encoding(content[:4], path)
@@ -32,14 +32,14 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_json_as(path: Path, type_: type[Row], *, ignore_unknown: bool = False) -> Row:
-    """Read a JSON file as the dataclass it holds; arguments and InputError as `read_json` and
+    """Read a JSON file into a dataclass; arguments and InputError as in `read_json` and
     `check_json`."""
     content = read_regular(path, max_bytes=MAX_FILE_BYTES).removeprefix(codecs.BOM_UTF8)
     return check_json(content, type_, where=str(path), ignore_unknown=ignore_unknown)
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Rows of a JSON Lines file of ours; none where it is not written yet."""
+    """Rows of one of our JSON Lines files; none if it has not been written yet."""
     if not path.exists():
         return []
     return [
@@ -55,11 +55,11 @@ def read_rows(path: Path, row_type: type[Row]) -> Iterator[Row]:
 
 
 def read_lines(path: Path, *, flag: str = "") -> Iterator[tuple[str, bytes]]:
-    """Stream the lines of a text file that are not blank, and where each stands: "x.jsonl:3".
+    """Stream the non-blank lines of a text file, each after its location: "x.jsonl:3".
 
     Args:
-        path: the file; a byte order mark is passed over.
-        flag: that named it, for the message where it cannot be read.
+        path: the file; a byte order mark is skipped.
+        flag: the flag that named it, for the message if it cannot be read.
 
     Raises:
         InputError: it cannot be read, is compressed or in UTF-16, or has a line over 16 MiB.
@@ -82,7 +82,7 @@ def read_lines(path: Path, *, flag: str = "") -> Iterator[tuple[str, bytes]]:
 
 
 def refuse_other_encoding(start: bytes, path: Path) -> None:
-    """InputError where the first bytes of a text file say that it is UTF-16, or compressed."""
+    """Raise InputError if the first bytes of a text file show that it is UTF-16 or compressed."""
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in start:
         raise InputError(f"{path}: not UTF-8 (UTF-16 or binary); save it as UTF-8")
     if start.startswith((b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd")):

@@ -1,4 +1,4 @@
-"""Whether a result can be written where it is to go: asked before anything is computed."""
+"""Check that a result can be written to its destination, before anything is computed."""
 
 import tempfile
 from pathlib import Path
@@ -9,23 +9,23 @@ from commands.errors import InputError
 def refuse_unwritable(
     path: Path, *, flag: str, is_folder: bool = False, may_exist: bool = False
 ) -> None:
-    """InputError where a file or folder could not be written later.
+    """Raise InputError if a file or folder could not be written later.
 
-    Nothing is made: the nearest folder that is there is tried with a file without a name.
+    Nothing is left behind: an unnamed temporary file is tried in the nearest existing folder.
 
     Args:
         path: what the user named.
         flag: the flag it was given with, for the message.
-        is_folder: files are written into it; otherwise it is written itself.
-        may_exist: it may be there already, and is then written over, or added to.
+        is_folder: the path is a folder to write files into; otherwise it is a file.
+        may_exist: the path may already exist, and is then overwritten or added to.
 
     Raises:
-        InputError: it is there already, is a file in place of a folder or the reverse, or the
-            machine refuses.
+        InputError: the path already exists, is a file in place of a folder or the reverse, or
+            cannot be written.
     """
     folder = path if is_folder else path.parent
     try:
-        # A link that leads nowhere does not "exist", and would be followed.
+        # A dangling link does not "exist", but would be followed.
         if not may_exist and (path.exists() or path.is_symlink()):
             raise InputError(f"{flag} {path} exists already; name a new one")
         if path.exists() and path.is_dir() != is_folder:

@@ -1,7 +1,7 @@
-"""Parquet as the project writes it: tables whose schema says what their codes are.
+"""The project's Parquet files: tables whose schema states the format of their codes.
 
-Read a few hundred rows at a time, every row checked: that its columns are there, that its codes are
-rectangular and within their codebooks.
+They are read a few hundred rows at a time, and every row is checked: its columns exist, and its
+codes are rectangular and within their codebooks.
 """
 
 # T frames (25 per second), K codebooks (coarsest first)
@@ -25,13 +25,13 @@ from commands.setting_types import CodebookSize, NumCodebooks, PositiveFloat
 
 METADATA_KEY = b"semantic_codes"
 ROWS_PER_BATCH = 256
-# What pyarrow raises for a file that is damaged, or none of its own.
+# What pyarrow raises for a file that is damaged or not Parquet.
 PARQUET_ERRORS = (OSError, pyarrow.ArrowException, ValueError)
 
 
 @dataclass(frozen=True)
 class CodeFormat:
-    """What the codes of a file are.
+    """Format of the codes in a file.
 
     Attributes:
         num_codebooks: K.
@@ -44,12 +44,12 @@ class CodeFormat:
     frame_rate_hz: PositiveFloat
 
     def as_metadata(self) -> dict[bytes, str]:
-        """For a Parquet schema."""
+        """The format as metadata of a Parquet schema."""
         return {METADATA_KEY: json.dumps(asdict(self))}
 
 
 def write_parquet(path: Path, table: pyarrow.Table) -> None:
-    """Write one Parquet file aside and rename it; WriteError where the machine refuses."""
+    """Write one Parquet file atomically; WriteError if that fails."""
     with written_aside(path, raised_by_writer=(pyarrow.ArrowException,)) as aside:
         pyarrow.parquet.write_table(table, aside)
 
@@ -77,10 +77,10 @@ def read_batches(path: Path, schema: pyarrow.Schema, *, flag: str) -> Iterator[p
     Args:
         path: the file.
         schema: columns it must have, with their types; integers may be of any width.
-        flag: that named it.
+        flag: the flag that named it.
 
     Raises:
-        InputError: not Parquet, damaged, another schema, or a null in a column that has none.
+        InputError: not Parquet, damaged, another schema, or a null in a column that allows none.
     """
     try:
         table = pyarrow.parquet.ParquetFile(path)
@@ -114,7 +114,7 @@ def read_codes_column(column: pyarrow.ListArray, fmt: CodeFormat, *, where: str)
         where: flag and file, for the message.
 
     Raises:
-        InputError: a frame without K codes, or a code that no codebook has.
+        InputError: a frame without K codes, or a code outside its codebook.
     """
     frames = column.flatten()
     values = frames.flatten()
@@ -138,7 +138,7 @@ def read_codes_column(column: pyarrow.ListArray, fmt: CodeFormat, *, where: str)
 
 
 def _kind(type_: pyarrow.DataType) -> str:
-    """A type without the width of its integers and texts."""
+    """A type's name, ignoring the width of its integers and strings."""
     if pyarrow.types.is_list(type_) or pyarrow.types.is_large_list(type_):
         return f"list<{_kind(type_.value_type)}>"
     if pyarrow.types.is_struct(type_):

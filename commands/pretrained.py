@@ -1,4 +1,4 @@
-"""Loading what others trained: never their code, no pickle, and whatever is wrong in one line.
+"""Load models trained by others: without their code, without pickle, with one-line errors.
 
     with one_line_errors("--gemma", name):
         model, report = Gemma4Model.from_pretrained(
@@ -6,8 +6,9 @@
         )
     refuse_missing_tensors("--gemma", name, report)
 
-`trust_remote_code=False` is said at every call: left out, transformers asks on the terminal whether
-to run the Python of a model's folder, and a `y` that was meant for something else is an answer.
+`trust_remote_code=False` is passed in every call: without it, transformers asks on the terminal
+whether to run the Python code in a model's folder, and takes a `y` that was meant for something
+else as the answer.
 """
 
 import contextlib
@@ -26,18 +27,19 @@ from commands.errors import MACHINE_ERRORS, InputError
 from commands.json_files import parse_json
 
 MAX_REASON_CHARACTERS = 200
-# What a config may claim: more than any model has, and little enough to be built without weights.
+# What a config may claim: more than any model has, but few enough to build without weights.
 MAX_LAYERS = 1000
 MAX_SIZE = 2**40
-SMALL_MODEL = 50_000_000  # weights that may be made up: quickly done, and then refused
+SMALL_MODEL = 50_000_000  # weights: so few are quickly filled with random numbers, and then refused
 
 
 @contextlib.contextmanager
 def one_line_errors(flag: str, name: str) -> Iterator[None]:
-    """Turn the many errors of a failed `from_pretrained` into one `InputError`, and quieten it.
+    """Turn the many errors of a failed `from_pretrained` into one `InputError`, and silence its
+    messages.
 
     Args:
-        flag: that named the model, for the message.
+        flag: the flag that named the model, for the message.
         name: what the user gave: a folder, or a hub name.
 
     Raises:
@@ -52,7 +54,7 @@ def one_line_errors(flag: str, name: str) -> Iterator[None]:
             yield
     except InputError as error:
         raise InputError(f"{flag} {name}: cannot be loaded: {error}") from None
-    # A damaged file makes transformers, tokenizers and huggingface_hub stumble in any way:
+    # For a damaged file, transformers, tokenizers and huggingface_hub may raise anything:
     # AttributeError, JSONDecodeError, RecursionError and a bare Exception have been seen.
     except Exception as error:
         if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
@@ -66,18 +68,18 @@ def one_line_errors(flag: str, name: str) -> Iterator[None]:
 def refuse_missing_tensors(
     flag: str, name: str, report: Mapping[str, Any], *, used: str = ""
 ) -> None:
-    """InputError where transformers filled absent tensors with random numbers.
+    """Raise InputError if transformers filled missing tensors with random numbers.
 
     Args:
-        flag: that named the model.
+        flag: the flag that named the model.
         name: what the user gave.
-        report: of `from_pretrained(..., output_loading_info=True)`.
-        used: only tensors with this in their name matter.
+        report: as returned by `from_pretrained(..., output_loading_info=True)`.
+        used: only tensors whose names contain this matter.
     """
     missing = sorted(
         str(key)
         for key in report["missing_keys"]
-        # Read in training only; older checkpoints of wav2vec 2.0 have none.
+        # Used in training only; older wav2vec 2.0 checkpoints lack it.
         if used in str(key) and not str(key).endswith("masked_spec_embed")
     )
     if missing:
@@ -85,9 +87,9 @@ def refuse_missing_tensors(
 
 
 def refuse_other_kind(name: str, kinds: Sequence[str]) -> None:
-    """InputError where a model is of another kind than these, as transformers names them.
+    """Raise InputError if a model is not of one of these kinds, as transformers names them.
 
-    transformers would read its config as if it were, and take defaults for what is not there.
+    transformers would read its config as if it were, and use defaults for what is missing.
     """
     kind = PretrainedConfig.get_config_dict(name)[0].get("model_type")
     if kind not in kinds:
@@ -96,19 +98,19 @@ def refuse_other_kind(name: str, kinds: Sequence[str]) -> None:
 
 
 def refuse_other_size(name: str, build: Callable[[], nn.Module]) -> None:
-    """InputError where a local config describes a far larger model than its weights are of:
-    transformers would make up what is missing, number by number.
+    """Raise InputError if a local config describes a far larger model than its weights can fill:
+    transformers would generate random numbers for all that is missing.
 
     Args:
-        name: what the user gave; a hub name is not looked at.
-        build: makes the model of the config.
+        name: what the user gave; a hub name is not checked.
+        build: builds the model that the config describes.
     """
     if not Path(name).is_dir():
         return
     with torch.device("meta"):  # takes no memory, and a tenth of a second for Gemma 4 E4B
         num_weights = sum(parameter.numel() for parameter in build().parameters())
     num_bytes = sum(file.stat().st_size for file in Path(name).glob("*.safetensors"))
-    # Four bits a weight are the fewest there are.
+    # No supported format has fewer than four bits per weight.
     if num_weights > max(4 * num_bytes, SMALL_MODEL):
         raise InputError(
             f"config.json describes {num_weights / 1e6:,.0f} million weights, its safetensors files"
@@ -117,9 +119,9 @@ def refuse_other_size(name: str, build: Callable[[], nn.Module]) -> None:
 
 
 def _refuse_odd_folder(folder: Path) -> None:
-    """InputError where transformers would load something else, or build without end."""
+    """Raise InputError if transformers would load something else, or build without end."""
     if (folder / "adapter_config.json").is_file():
-        # It would load the model that this file names, whatever that is, and not this folder's.
+        # transformers would load whatever model this file names, not the one in this folder.
         raise InputError("it holds an adapter, not a model; name the model it is of")
     path = folder / "config.json"
     if path.is_file():
@@ -135,7 +137,7 @@ def _refuse_odd_folder(folder: Path) -> None:
 
 
 def _leaves(value: object, key: str = "") -> Iterator[tuple[str, int | float | str]]:
-    """Every number and text of a JSON value, and the key it stands under."""
+    """Yield every number and string in a JSON value, after its key."""
     if isinstance(value, dict):
         for name, part in value.items():
             yield from _leaves(part, name)
@@ -147,11 +149,11 @@ def _leaves(value: object, key: str = "") -> Iterator[tuple[str, int | float | s
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line that is not too long; its kind where it says nothing."""
+    """An error's message in one short line, or its class name if it has no message."""
     lines = str(error).strip().splitlines()
     kind = type(error).__name__
-    # A KeyError's or an IndexError's words mean nothing without their kind.
+    # The message of a KeyError or IndexError means nothing without the class name.
     is_clear = isinstance(error, OSError | ValueError | RuntimeError | ImportError)
-    # A heading alone says nothing.
+    # A heading says nothing without the line below it.
     said = " ".join(lines[:2]) if lines and lines[0].endswith(":") else lines[0] if lines else kind
     return (said if is_clear or not lines else f"{kind}: {said}")[:MAX_REASON_CHARACTERS]

@@ -1,4 +1,4 @@
-"""Files opened to be read, and nothing else: a pipe or a device in place of one would never end."""
+"""Open regular files only: reading a pipe or a device in place of one might never end."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ from commands.errors import InputError, describe_os_error
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a file to be read; never waits.
+    """Open a file for reading; never blocks.
 
     Raises:
         OSError: it cannot be opened, or is a folder, a pipe or a device; `strerror` says so.
@@ -33,15 +33,15 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def read_regular(path: Path, *, max_bytes: int, flag: str = "") -> bytes:
-    """All of a file that is no larger than it should be.
+    """Read a whole file, unless it is larger than it should be.
 
     Args:
         path: the file.
-        max_bytes: the most it may hold.
-        flag: that named it, for the message.
+        max_bytes: the largest size allowed.
+        flag: the flag that named it, for the message.
 
     Raises:
-        InputError: it cannot be read, is no file, or is larger.
+        InputError: it cannot be read, is not a regular file, or is larger.
     """
     named = f"{flag} {path}" if flag else str(path)
     try:
@@ -58,7 +58,7 @@ def list_files_below(folder: Path) -> list[Path]:
     """Every file in a folder and in those below it, sorted; links to folders are not followed.
 
     Raises:
-        InputError: a folder cannot be read, or changes while it is.
+        InputError: a folder cannot be read, or changes while it is being read.
     """
 
     def refuse(error: OSError) -> None:

@@ -1,4 +1,4 @@
-"""Output folders: what every command writes, and the only thing the next command needs to be given.
+"""Output folders: what every command writes, and all that the next command needs as input.
 
     runs/rvq/
       config.json       resolved settings of the command
@@ -6,15 +6,15 @@
       ...               what the command makes
       done              written last: every file with its size and sha256
 
-A folder without `done` is refused by readers, and so is one that is no longer what `done` lists. An
-existing folder is refused by writers, unless they resume: then its settings must be the same ones.
-Files are written aside and renamed, so that a killed command leaves no half-written file under its
-final name; one command at a time writes to a folder.
+Readers refuse a folder without `done`, and one whose files no longer match it. Writers refuse an
+existing folder unless they resume it, and then its settings must be the same. Files are written
+under a temporary name and renamed, so that a killed command leaves no half-written file under its
+final name; only one command at a time writes to a folder.
 
-A command killed at any moment and resumed ends with the bytes of one that was left alone. "The same
-bytes" means: on the same processor, with the same number of threads, with the same versions. Sums
-are rounded differently elsewhere, so a run that is resumed under other conditions says so in one
-line (`OutputFolder.record`), and is as good a run, but another one in its last digits.
+A command that is killed at any moment and then resumed writes the same bytes as an uninterrupted
+one, given the same processor, number of threads and package versions. Sums are rounded differently
+otherwise, so a run that is resumed under other conditions reports this in one line
+(`OutputFolder.record`); it is just as good, but differs in its last digits.
 """
 
 import contextlib
@@ -53,7 +53,7 @@ BEGINNING = {"config.json", "provenance.json"}  # what a folder holds before its
 class OutputFolder:
     """A folder that a command is writing, or has finished (`is_done`).
 
-    Of the processes of one `accelerate launch`, only the first writes (`is_writer`).
+    Among the processes of one `accelerate launch`, only the first writes (`is_writer`).
     """
 
     path: Path
@@ -64,8 +64,9 @@ class OutputFolder:
         """Add facts known only once the command runs (device, dtype, counts) to
         `provenance.json`.
 
-        The facts of the machine are those of the process that began the folder. Where a resumed one
-        runs on another, it says so on stderr, and the change is kept under "resumed_on".
+        Facts about the machine are those of the process that created the folder. A process that
+        resumes it on another machine says so on stderr, and the change is recorded under
+        "resumed_on".
         """
         if not self.is_writer:
             return
@@ -85,7 +86,7 @@ class OutputFolder:
         write_json(self.path / "provenance.json", {**provenance, **facts})
 
     def finish(self) -> None:
-        """Write `done`: from here on readers accept the folder."""
+        """Write `done`: from now on readers accept the folder."""
         if not self.is_writer:
             return
         files = {
@@ -100,13 +101,13 @@ class OutputFolder:
         _unlock(self.path)
 
     def remove_if_unused(self) -> None:
-        """Remove the folder again where nothing was made yet: a command that turns out to be
-        mistaken leaves no folder behind that only `--resume` would accept."""
+        """Remove the folder if nothing has been made yet, so that a command that fails on its input
+        leaves no folder behind that only `--resume` would accept."""
         if self.is_writer and {path.name for path in self.path.iterdir()} == BEGINNING:
             _unlock(self.path)
             for name in BEGINNING:
                 remove(self.path / name)
-            with contextlib.suppress(OSError):  # the folder one stands in may not go
+            with contextlib.suppress(OSError):  # the current folder may not be removable
                 self.path.rmdir()
 
 
@@ -118,23 +119,23 @@ def create_output(
     inputs: Mapping[str, Path | str | None],
     resume: bool = False,
 ) -> OutputFolder:
-    """Create a command's output folder, or take up an unfinished one again.
+    """Create a command's output folder, or resume an unfinished one.
 
     Args:
-        out: folder to create; parents are made.
+        out: folder to create, with its parents.
         config: the command's config dataclass, saved as `config.json`.
         command: dotted module name of the command, e.g. "stage1_rvq.train"; `open_input` checks it.
         inputs: name -> file, folder, or hub name; each is fingerprinted into `provenance.json`.
-            None is left out.
-        resume: take up an existing folder again; its settings must be equal, `FREE_ON_RESUME`
-            aside.
+            None is omitted.
+        resume: resume an existing folder; its settings must be equal, apart from `FREE_ON_RESUME`.
 
     Returns:
         The folder; `is_done` when there is nothing left to do.
 
     Raises:
         InputError: the folder exists and `resume` is off, it was made with other settings, it is
-            finished and no longer whole, another command is writing to it, or it cannot be written.
+            finished but no longer intact, another command is writing to it, or it cannot be
+            written.
     """
     # Set by torchrun and accelerate launch for each of several processes.
     if os.environ.get("RANK", "0") != "0":
@@ -175,7 +176,7 @@ def _begin(
         raise InputError(
             f"--out {out} exists already and was not made by this command; name a new one"
         )
-    # Empty, or of a command that was killed before it had written its settings: begin it (again).
+    # Empty, or left by a command that was killed before it had written its settings: start anew.
     for name in names:
         remove(out / name)
     write_json(
@@ -197,7 +198,7 @@ def _begin(
     return OutputFolder(out, is_done=False)
 
 
-# Folders this process has locked: the device and inode of each, and its descriptor.
+# Folders this process has locked: (device, inode) -> file descriptor.
 _locked: dict[tuple[int, int], int] = {}
 
 
@@ -213,7 +214,7 @@ def _lock(out: Path) -> None:
     except BlockingIOError:
         os.close(descriptor)
         raise InputError(f"--out {out}: another command is writing to it now") from None
-    except OSError as error:  # some network file systems have no locks
+    except OSError as error:  # some network file systems do not support locks
         os.close(descriptor)
         print(f"--out {out} cannot be locked ({error.strerror}): let one command alone write there",
               file=sys.stderr)  # fmt: skip

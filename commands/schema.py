@@ -1,4 +1,4 @@
-"""JSON checked against types: the one way in which anything read from a file is believed.
+"""Check JSON against types: everything read from a file passes through here.
 
     @dataclass(frozen=True)
     class Entry:
@@ -8,8 +8,8 @@
     entry = check_json(line, Entry, where="data/x.jsonl:3")
 
 Pydantic does the checking, strictly: "3" is not 3, "false" is not false, an unknown key or a number
-that is not finite is an error. What is added here is one-line messages that say where, and that no
-key may stand in an object twice.
+that is not finite is an error. This module adds one-line messages that say where the error is, and
+refuses duplicate keys.
 """
 
 import dataclasses
@@ -31,20 +31,20 @@ MAX_SHOWN_CHARACTERS = 60  # of a wrong value, in a message
 def check_json(
     text: str | bytes, type_: type[Value], *, where: str, ignore_unknown: bool = False
 ) -> Value:
-    """JSON text as the type it should be.
+    """Parse JSON text as a value of the expected type.
 
     Args:
-        text: one JSON value; as bytes, UTF-8.
-        type_: any type with annotations that pydantic reads, most often a dataclass.
-        where: file, and line, for the message.
-        ignore_unknown: pass over keys that the type has not, in a file that others write.
+        text: one JSON value; bytes must be UTF-8.
+        type_: any annotated type that pydantic supports, usually a dataclass.
+        where: file and line, for the message.
+        ignore_unknown: ignore keys that the type does not have, in a file written by others.
 
     Returns:
-        The value; of a dataclass, an instance.
+        The value; for a dataclass, an instance.
 
     Raises:
-        InputError: not valid JSON, a key is missing, unknown or there twice, or a value is of
-            another type or out of range.
+        InputError: not valid JSON, a key is missing, unknown or repeated, or a value is of the
+            wrong type or out of range.
     """
     try:
         value = _adapter(cast(Hashable, type_)).validate_json(
@@ -57,15 +57,15 @@ def check_json(
 
 
 def parse_json(text: str | bytes, *, where: str) -> Any:
-    """JSON text as Python has it, of keys the caller looks up.
+    """Parse JSON text as plain Python objects, whose keys the caller looks up.
 
     Args:
-        text: one JSON value; as bytes, UTF-8.
-        where: file, and line, for the message.
+        text: one JSON value; bytes must be UTF-8.
+        where: file and line, for the message.
 
     Raises:
         InputError: not UTF-8, not valid JSON, nested too deeply, NaN, half of a surrogate pair,
-            or a key that an object has twice.
+            or a repeated key in an object.
     """
     try:
         if isinstance(text, bytes):
@@ -85,28 +85,28 @@ def parse_json(text: str | bytes, *, where: str) -> Any:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number in JSON")
+    raise ValueError(f"{name} is not a number in JSON")
 
 
 def _refuse_equal_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
         ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)
-        raise ValueError(f"the key {shorten(twice)} is there twice")
+        raise ValueError(f"the key {shorten(twice)} is repeated")
     return values
 
 
 def describe(error: ValidationError, type_: object = None) -> str:
-    """The first thing that is wrong, in one line: "'duration_s' must be greater than 0, got -1".
+    """The first error, in one line: "'duration_s' must be greater than 0, got -1".
 
     Args:
-        error: pydantic's.
-        type_: what was asked for; an unknown key of a dataclass is answered with the nearest name.
+        error: pydantic's error.
+        type_: the expected type; for an unknown key of a dataclass, the nearest name is suggested.
     """
     first = error.errors(include_url=False)[0]
     name = ".".join(str(part) for part in first["loc"])
     kind, value = first["type"], first["input"]
-    if kind == "value_error":  # our own words
+    if kind == "value_error":  # our own message
         said = str(first["ctx"]["error"])
         return said if not name or not said.startswith("must ") else f"{name!r} {said}"
     if kind == "json_invalid":
@@ -124,7 +124,7 @@ def describe(error: ValidationError, type_: object = None) -> str:
 
 
 def shorten(value: object) -> str:
-    """A wrong value as messages show it: on one line, and not all of a long one."""
+    """A wrong value as messages show it: on one line, and truncated if long."""
     shown = repr(value)
     if len(shown) > MAX_SHOWN_CHARACTERS:
         shown = shown[:MAX_SHOWN_CHARACTERS] + "..."
@@ -143,7 +143,7 @@ def _field_names(type_: object) -> list[str]:
 
 
 def as_mapping(value: object, *, where: str) -> Mapping[str, Any]:
-    """A dict whose keys are not known beforehand; InputError where it is something else."""
+    """A dict whose keys are not known beforehand; InputError if it is anything else."""
     if not isinstance(value, dict):
         raise InputError(f"{where}: expected a dict, got {type(value).__name__}")
     return value

@@ -1,4 +1,4 @@
-"""Settings checked against the annotations of their dataclass, from a TOML file or from flags."""
+"""Check settings from a TOML file or flags against the annotations of their dataclass."""
 
 import dataclasses
 import json
@@ -16,13 +16,13 @@ from commands.setting_types import refuse_impossible_path
 
 
 def flags_from_toml(path: Path, config_class: type, given: Sequence[str]) -> list[str]:
-    """What a TOML file sets, as words of a command line; what is `given` there is left out."""
+    """A TOML file's settings as command-line arguments, omitting those already `given` as flags."""
     try:
         refuse_impossible_path(path)
         table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"--config {path}: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, or of the path
+    except (ValueError, RecursionError) as error:  # invalid TOML, UTF-8 or path
         raise InputError(f"--config {path}: not valid TOML: {error}") from None
     types = _annotations(config_class)
     words = []
@@ -37,9 +37,9 @@ def flags_from_toml(path: Path, config_class: type, given: Sequence[str]) -> lis
 
 
 def refuse_excluded_values(config: Any) -> None:
-    """InputError for a value that the field's annotation excludes, and for a path that cannot be.
+    """Raise InputError for a value that its annotation excludes, or for an impossible path.
 
-    A value that is its field's default is not looked at.
+    A value equal to its field's default is not checked.
     """
     types = _annotations(type(config))
     for field in dataclasses.fields(config):
@@ -74,11 +74,11 @@ def _as_words(flag: str, value: Any, *, where: str) -> list[str]:
 
 
 def _refuse_other_type(value: Any, type_: Any, *, where: str) -> None:
-    """InputError where a TOML value is not what the flag takes: "3" for 3, a table for a text."""
+    """Raise InputError if a TOML value has the wrong type: "3" for 3, a table for a string."""
     try:
         TypeAdapter(type_).validate_json(json.dumps(value), strict=True)
-    except TypeError:  # a date, which JSON has not
-        raise InputError(f"{where}: a date or time, {shorten(value)}, is no setting") from None
+    except TypeError:  # a date, which JSON does not have
+        raise InputError(f"{where}: {shorten(value)} is a date or time, not a setting") from None
     except ValidationError as error:
         raise InputError(f"{where} {describe(error)}") from None
 

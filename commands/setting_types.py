@@ -1,9 +1,9 @@
-"""Types of settings and of values in files: what is a sound number, name or path.
+"""Types of settings and of values in files, which define valid numbers, names and paths.
 
     steps: PositiveInt = 20_000
     gemma: ModelName = "google/gemma-4-E4B-it"
 
-Pydantic reads these annotations: `config.parse_config` checks every flag against them, and
+Pydantic reads these annotations: `command_line.parse_config` checks every flag against them, and
 `schema.check` every value of a file. A static type checker sees plain `int`, `float` and `str`.
 """
 
@@ -13,11 +13,11 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 MAX_NAME_BYTES = 255  # of one file or folder name: NAME_MAX of Linux and macOS
-MAX_PATH_BYTES = 4095  # PATH_MAX of Linux, without its closing zero
+MAX_PATH_BYTES = 4095  # PATH_MAX of Linux, without its terminating NUL
 
 
 def refuse_impossible_path(path: Path) -> Path:
-    """The path, unless no file system can hold it.
+    """Return the path, unless no file system can hold it.
 
     Raises:
         ValueError: it holds a NUL or text that is not Unicode, or is too long.
@@ -56,8 +56,8 @@ def _refuse_surrogates(text: str) -> str:
     return text
 
 
-# Counts and sizes. The upper limits are far beyond any use: they stop a slip of the keyboard before
-# it asks for a terabyte.
+# Counts and sizes. The upper limits are far beyond any use: they stop a typing error before it
+# requests a terabyte.
 PositiveInt = Annotated[int, Field(ge=1, le=10**9)]
 NonNegativeInt = Annotated[int, Field(ge=0, le=10**9)]
 LayerWidth = Annotated[int, Field(ge=1, le=2**16)]
@@ -75,8 +75,8 @@ PositiveInts = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 PositiveFloats = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]  # of something, in (0, 1]
-Probability = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]  # below 1: never of all
+Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]  # a fraction in (0, 1]
+Probability = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]  # below 1: never everything
 
 FileSize = Annotated[int, Field(ge=0, lt=2**63)]  # bytes
 # A file by its path inside a folder.

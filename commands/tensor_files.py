@@ -1,4 +1,4 @@
-"""Tensors on disk: safetensors, written aside and renamed, read only as what they should be.
+"""Tensors on disk: safetensors files, written atomically and checked when they are read.
 
 save_tensors(path, {"frames": frames_ND})
 tensors = read_tensors(path, {"frames": TensorKind(torch.bfloat16, (None, 1024))})
@@ -23,11 +23,11 @@ from commands.schema import as_mapping
 
 @dataclass(frozen=True)
 class TensorKind:
-    """What a tensor must be.
+    """The dtype and shape that a tensor must have.
 
     Attributes:
-        dtype: its type; None where any floating-point one will do.
-        shape: its lengths; None where any will do.
+        dtype: its dtype; None accepts any floating-point dtype.
+        shape: its dimensions; None accepts any length.
     """
 
     dtype: torch.dtype | None
@@ -53,7 +53,7 @@ class TensorKind:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a safetensors file; WriteError where the machine refuses."""
+    """Write a safetensors file; WriteError if that fails."""
     with written_aside(path, raised_by_writer=(SafetensorError,)) as aside:
         save_file(dict(tensors), aside)
 
@@ -63,10 +63,10 @@ def read_tensors(path: Path, kinds: Mapping[str, TensorKind] | None = None) -> d
 
     Args:
         path: the file.
-        kinds: the tensors it must hold, and no other; None takes what there is.
+        kinds: the tensors it must hold, and no others; None accepts any.
 
     Raises:
-        InputError: it cannot be read, or holds other tensors.
+        InputError: it cannot be read, or does not hold these tensors.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -91,21 +91,21 @@ def read_tensors(path: Path, kinds: Mapping[str, TensorKind] | None = None) -> d
 
 
 def read_pickled_tensors(path: Path) -> dict[str, Any]:
-    """Read a file of `torch.save` that holds tensors and plain values: nothing in it is run.
+    """Read a `torch.save` file of tensors and plain values; no code in it is run.
 
     Raises:
-        InputError: it cannot be read, or its pickle wants to run something.
+        InputError: it cannot be read, or its pickle would run code.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        # torch's message advises, over many lines, to switch the check off.
+        # torch's message, many lines long, advises switching the check off.
         named = re.search(r"GLOBAL (\S+)", str(error))
         reason = f"its pickle wants to run {named[1]}" if named else "not a checkpoint of tensors"
         raise InputError(f"{path}: refused: {reason}") from None
     except EOFError:
         raise InputError(f"{path}: cannot be read: empty file") from None
-    except Exception as error:  # a damaged pickle makes torch's reader stumble in any way
+    except Exception as error:  # torch may raise anything for a damaged pickle
         raise InputError(f"{path}: cannot be read, cut short? ({_first_line(error)})") from None
     return dict(as_mapping(state, where=str(path)))
 
@@ -113,14 +113,14 @@ def read_pickled_tensors(path: Path) -> dict[str, Any]:
 def refuse_non_finite_weights(
     weights: nn.Module | Iterable[tuple[str, Tensor]], *, where: str
 ) -> None:
-    """InputError where a weight is NaN or infinite: whoever loads such weights hears noise.
+    """Raise InputError if a weight is NaN or infinite: a model with such weights outputs noise.
 
-    Cheap: one pass over each tensor in its own precision, and nothing copied (16 GB/s of float32 or
-    bfloat16 on two cores; a sum in double precision, 0.4).
+    Cheap: one pass over each tensor in its own precision, without copying (16 GB/s for float32 or
+    bfloat16 on two cores; 0.4 for a sum in double precision).
 
     Args:
-        weights: a module, whose buffers may hold infinity (Gemma's limits of what is clipped) but
-            not NaN; or names and tensors, all of which must be finite.
+        weights: a module, whose buffers may hold infinity (Gemma's clipping bounds) but not NaN; or
+            names and tensors, all of which must be finite.
         where: the file or folder, for the message.
     """
     if isinstance(weights, nn.Module):
@@ -136,7 +136,8 @@ def refuse_non_finite_weights(
 
 
 def _bounds(tensor: Tensor) -> tuple[Tensor, ...]:
-    """Smallest and largest element of a tensor of floats, both NaN where one is; of others none."""
+    """Smallest and largest element of a float tensor, both NaN if any is; empty for other
+    tensors."""
     if not (tensor.is_floating_point() and tensor.numel()):
         return ()
     return tuple(torch.aminmax(tensor.detach()))

@@ -1,5 +1,4 @@
-"""What a training run reports: a line per entry in `metrics.jsonl`, and TensorBoard events beside
-it."""
+"""Training logs: one line per entry in `metrics.jsonl`, and TensorBoard events beside it."""
 
 import json
 import math
@@ -17,15 +16,15 @@ MAX_IDS_SHOWN = 8
 
 
 def refuse_non_finite(step: int, ids: Sequence[str] = (), **numbers: float) -> None:
-    """End training where a number is NaN or infinite, before it spoils weights or is kept as best.
+    """End training if a number is NaN or infinite, before it spoils weights or is kept as best.
 
     Args:
-        step: steps done, this one included.
-        ids: what the batch is made of, for the message.
-        numbers: by what they are: loss, gradient norm.
+        step: steps done, including this one.
+        ids: ids of the items in the batch, for the message.
+        numbers: by name: loss, gradient norm.
 
     Raises:
-        InputError: one is not finite; checkpoints and the best model so far stay.
+        InputError: one is not finite; checkpoints and the best model so far are kept.
     """
     for name, value in numbers.items():
         if not math.isfinite(value):
@@ -38,7 +37,7 @@ def refuse_non_finite(step: int, ids: Sequence[str] = (), **numbers: float) -> N
 
 
 class TrainingLog:
-    """Append numbers of a run; used as a context manager.
+    """Append a run's numbers to its logs; used as a context manager.
 
     After a resume, entries beyond the resumed step are dropped, so that the file reads as if the
     run had never stopped.
@@ -49,13 +48,13 @@ class TrainingLog:
         Args:
             run: the run's output folder.
             first_step: steps done before this process began.
-            is_writer: off in all but the first of several processes: nothing is then written.
+            is_writer: False in all but the first of several processes: nothing is then written.
         """
         self.path = run / "metrics.jsonl"
         self.events: EventFile | None = None
         if not is_writer:
             return
-        # Steps after the checkpoint are made again; the last line may have been cut off.
+        # Steps after the checkpoint are repeated; the last line may have been cut off.
         kept = [line for line in self._lines() if self._step(line) <= first_step]
         if self.path.exists():
             write_text(self.path, b"".join(kept).decode())
@@ -65,9 +64,9 @@ class TrainingLog:
         """Record numbers of one step under a split's name ("train", "dev").
 
         Raises:
-            InputError: a number is NaN or infinite. Training ends with that; the checkpoints and
-                the best model before it stay.
-            WriteError: the machine refuses.
+            InputError: a number is NaN or infinite. This ends training; the earlier checkpoints and
+                the best model are kept.
+            WriteError: the entry cannot be written.
         """
         refuse_non_finite(step, (), **{f"{split} {name}": value for name, value in numbers.items()})
         if self.events is None:
@@ -78,8 +77,7 @@ class TrainingLog:
         self.events.write(step, {f"{split}/{name}": value for name, value in numbers.items()})
 
     def lowest(self, split: str, name: str) -> float:
-        """The lowest value of a number logged so far under a split; infinity where there is
-        none."""
+        """The lowest value logged so far for a number of a split; infinity if there is none."""
         values = [
             entry[name]
             for entry in map(self._entry, self._lines())
@@ -88,7 +86,7 @@ class TrainingLog:
         return min((value for value in values if isinstance(value, int | float)), default=math.inf)
 
     def _lines(self) -> list[bytes]:
-        """The whole lines of the file, their ends included."""
+        """The complete lines of the file, including line endings."""
         if not self.path.exists():
             return []
         return [line for _, line in read_lines(self.path) if line.endswith(b"\n")]
@@ -97,7 +95,7 @@ class TrainingLog:
         return int(self._entry(line)["step"])
 
     def _entry(self, line: bytes) -> dict[str, int | float | str]:
-        """A line's numbers by name, beside "step" and "split"; InputError where it is damaged."""
+        """A line's numbers by name, with "step" and "split"; InputError if it is damaged."""
         entry = check_json(line, dict[str, int | float | str], where=str(self.path))
         if type(entry.get("step")) is not int or not isinstance(entry.get("split"), str):
             raise InputError(f"{self.path}: an entry without step or split; start again in a new "

@@ -1,11 +1,11 @@
-"""Audio in and out: any file libsndfile reads (WAV, FLAC, Ogg/Opus, MP3, ...) as mono float32.
+"""Read and write audio: any file libsndfile reads (WAV, FLAC, Ogg/Opus, MP3, ...), as mono float32.
 
 Gemma 4 hears 16 kHz and Mimi speaks 24 kHz; `read_audio` resamples to whichever is asked for. Every
 defect that would silently spoil a training run (empty, cut short, silent, NaN) is an `AudioDefect`,
 a subclass of `InputError` whose `kind` says which.
 
-A header is not believed: rates and lengths have limits, samples are read in blocks and counted, and
-no memory is asked for because a header says so. What a file is, its content says, not its name.
+Headers are not trusted: rates and lengths have limits, samples are read in blocks and counted, and
+no memory is allocated on a header's word. A file's format is told by its content, not its name.
 """
 
 import contextlib
@@ -28,10 +28,10 @@ GEMMA_SAMPLE_RATE_HZ = 16_000  # google/gemma-4-E4B-it processor_config.json
 MIMI_SAMPLE_RATE_HZ = 24_000  # kyutai/mimi config.json
 # Below this peak a 16-bit file holds nothing but rounding noise (-80 dBFS).
 SILENCE_PEAK = 1e-4
-# Above it (+40 dBFS) samples are no levels: 16-bit integers stored as floats, or damage.
+# Above this peak (+40 dBFS) samples are not audio levels: integers stored as floats, or damage.
 IMPOSSIBLE_PEAK = 100.0
-# MP3 headers announce up to two 1152-sample frames more than decode; anything beyond this is a cut
-# file.
+# MP3 headers announce up to two 1152-sample frames more than decode; if more are missing, the file
+# is cut short.
 MISSING_TOLERANCE_S = 0.15
 # The longest recording, or slice of a file, that is decoded at a time.
 MAX_DURATION_S = 3600.0
@@ -40,11 +40,11 @@ MIN_SAMPLE_RATE_HZ = 4_000
 MAX_SAMPLE_RATE_HZ = 384_000
 MAX_CHANNELS = 64
 BLOCK_SAMPLES = 2**20  # decoded at a time, of all channels together
-# What writers put where the length of a WAV file should be while they do not know it yet.
+# What writers put in place of the length of a WAV file while they do not know it yet.
 UNKNOWN_LENGTH_BYTES = 2**31 - 2**16
-# libsndfile's log, where a chunk claims more bytes than the file holds.
+# A line of libsndfile's log for a chunk that claims more bytes than the file holds.
 _CLAIMED_BYTES = re.compile(r"(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)")
-# A machine's refusal, no defect of the recording.
+# System errors, not defects of the recording.
 _NOT_THE_FILES_FAULT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)
 
 
@@ -97,15 +97,15 @@ def audio_info(path: Path) -> AudioInfo:
     """Read a file's header.
 
     Raises:
-        AudioDefect: missing, no file, empty, not audio that libsndfile reads, a rate or length that
-            no recording has, or a file that is cut short.
+        AudioDefect: missing, not a regular file, empty, not audio that libsndfile reads, a rate or
+            length that no recording has, or cut short.
     """
     with _opened(path) as sound:
         return _info_of(sound, str(path))
 
 
 def audio_info_of_bytes(encoded: bytes, name: str) -> AudioInfo:
-    """Read the header of an encoded file that lies in an archive or a table.
+    """Read the header of an encoded file that was stored in an archive or a table.
 
     Args:
         encoded: the whole file.
@@ -129,7 +129,7 @@ def read_audio(
 ) -> np.ndarray:
     """Decode a file, or a slice of it, to mono at a given rate.
 
-    Resampling is soxr's high quality, through librosa.
+    Resamples with soxr's high-quality setting, through librosa.
 
     Args:
         path: audio file.
@@ -150,7 +150,7 @@ def read_audio(
 def decode_audio(
     path: Path, *, start_s: float = 0.0, duration_s: float | None = None
 ) -> DecodedAudio:
-    """Decode a file, or a slice of it, to mono at its own rate, and refuse what is no recording.
+    """Decode a file, or a slice of it, to mono at its own rate, and refuse what is not a recording.
 
     Args:
         path: audio file; its channels are averaged.
@@ -197,14 +197,13 @@ def resample(samples: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
 
 
 def write_wav(path: Path, samples: np.ndarray, sample_rate_hz: int) -> None:
-    """Write mono float32 audio as 16-bit WAV; written aside and renamed, peaks above 1 are scaled
-    down.
+    """Write mono float32 audio as 16-bit WAV; written atomically; peaks above 1 are scaled down.
 
     Raises:
-        WriteError: the machine refuses.
+        WriteError: the file cannot be written.
     """
     peak = float(np.abs(samples).max(initial=0.0))
-    # In memory first: libsndfile does not say what is wrong with a disk.
+    # Encoded in memory first, because libsndfile does not report disk errors.
     encoded = io.BytesIO()
     soundfile.write(
         encoded, samples / max(1.0, peak), sample_rate_hz, format="WAV", subtype="PCM_16"
@@ -215,7 +214,7 @@ def write_wav(path: Path, samples: np.ndarray, sample_rate_hz: int) -> None:
 
 
 def to_pcm16(samples: np.ndarray) -> bytes:
-    """Float samples -> raw 16-bit little-endian ones, as players take them; beyond +-1 is cut."""
+    """Float samples -> raw 16-bit little-endian ones, as players expect; clipped to +-1."""
     return (samples.clip(-1, 1) * 32767).astype("<i2").tobytes()
 
 
@@ -226,7 +225,8 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
         with open_regular(path) as file:
             if os.fstat(file.fileno()).st_size == 0:
                 raise AudioDefect(f"{path}: empty file (0 bytes)")
-            # By descriptor: by name, libsndfile takes any "x.au", "x.gsm" or "x.vox" for audio.
+            # By descriptor: given a name, libsndfile takes any "x.au", "x.gsm" or "x.vox" for
+            # audio.
             with _sound_file(file.fileno(), str(path)) as sound:
                 yield sound
     except OSError as error:
@@ -239,7 +239,7 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
 
 @contextlib.contextmanager
 def _sound_file(file: int | io.BytesIO, name: str) -> Iterator[soundfile.SoundFile]:
-    """Raises AudioDefect where it is no audio, or a header says what no recording is."""
+    """Open audio; AudioDefect if it is not audio, or its header is not that of a recording."""
     try:
         sound = soundfile.SoundFile(file, closefd=False)
     except soundfile.SoundFileError as error:
@@ -258,7 +258,7 @@ def _sound_file(file: int | io.BytesIO, name: str) -> Iterator[soundfile.SoundFi
 
 
 def _info_of(sound: soundfile.SoundFile, name: str) -> AudioInfo:
-    """What a header says of a whole recording."""
+    """What a header says about a whole recording."""
     duration_s = sound.frames / sound.samplerate
     _refuse_too_long(duration_s, f"{name}: its header says that it")
     for claimed, found in _CLAIMED_BYTES.findall(sound.extra_info):

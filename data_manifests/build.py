@@ -1,13 +1,13 @@
-"""Corpora -> train, dev and test manifests whose splits can be trusted.
+"""Corpora -> train, dev and test manifests with splits that do not overlap.
 
     python -m data_manifests.build --common-voice cv-corpus/tw --hold-out sentence --out data/cv
     python -m data_manifests.build --fisd-asante fisd-asanti-twi-90p.zip --max-hours fisd_asante=30
         --bibletts-asante asante-twi.tgz --out data/mixed
 
-Writes `train.jsonl`, `dev.jsonl`, `test.jsonl`, where there is one `test_seen_prompts.jsonl` (test
+Writes `train.jsonl`, `dev.jsonl`, `test.jsonl`, where applicable `test_seen_prompts.jsonl` (test
 speakers reading sentences that are trained on), `dropped.jsonl` (every row left out, and why),
-`rewritten.jsonl` (transcripts of which more than the spelling was changed) and `audio/` (recordings
-that lay in an archive or a table). Splits are made here, the same for the same
+`rewritten.jsonl` (transcripts in which more than the spelling was changed) and `audio/` (recordings
+copied from an archive or a table). The splits are always the same for the same
 seed: see `data_manifests/splits.py`.
 """
 
@@ -51,23 +51,23 @@ class BuildConfig:
     disjoint by speaker and by sentence."""
 
     out: Path
-    """new folder for the manifests, and for audio that lies in archives"""
+    """new folder for the manifests, and for audio copied from archives"""
     fisd_asante: tuple[Path, ...] = ()
     """FISD Asante Twi: zips (fisd-asanti-twi-90p.zip ...) or unpacked folders"""
     fisd_akuapem: tuple[Path, ...] = ()
-    """FISD Akuapem Twi, likewise"""
+    """FISD Akuapem Twi, in the same forms"""
     fisd_fante: tuple[Path, ...] = ()
-    """FISD Fante, likewise"""
+    """FISD Fante, in the same forms"""
     bibletts_asante: tuple[Path, ...] = ()
-    """BibleTTS Asante: asante-twi.tgz of OpenSLR 129, or its folder"""
+    """BibleTTS Asante: asante-twi.tgz from OpenSLR 129, or the folder it unpacks to"""
     bibletts_akuapem: tuple[Path, ...] = ()
-    """BibleTTS Akuapem, likewise"""
+    """BibleTTS Akuapem, in the same forms"""
     waxal_aka_asr: str = ""
     """WAXAL spontaneous Akan: google/WaxalNLP, or a folder with its Parquet files"""
     waxal_twi_tts: str = ""
-    """WAXAL Twi studio voices, likewise"""
+    """WAXAL Twi studio voices, in the same forms"""
     waxal_fat_tts: str = ""
-    """WAXAL Fante studio voices, likewise"""
+    """WAXAL Fante studio voices, in the same forms"""
     common_voice: tuple[Path, ...] = ()
     """Common Voice Twi: the folder that holds clips/"""
     common_voice_tables: tuple[str, ...] = ("validated",)
@@ -77,28 +77,28 @@ class BuildConfig:
     dataset: str = ""
     """any other Hugging Face audio dataset, by name or local path"""
     dataset_columns: tuple[str, ...] = ("audio=audio", "text=text")
-    """its columns: audio=..., text=..., and where there are any speaker=..., id=..., dialect=..."""
+    """its columns: audio=..., text=..., and if it has them speaker=..., id=..., dialect=..."""
     dataset_name: str = "dataset"
-    """what to call it in manifests"""
+    """its name in manifests"""
     dataset_config: str = ""
-    """which of its configurations"""
+    """which of its configurations to use"""
     dataset_dialect: DialectName = "unknown"
-    """asante, akuapem, fante or unknown"""
+    """its dialect: asante, akuapem, fante or unknown"""
     dataset_license: str = "unknown"
     """its licence"""
     max_hours: tuple[str, ...] = ()
-    """train on at most so many hours of a corpus: fisd_asante=30 bibletts_asante=8"""
+    """the most hours of a corpus to train on: fisd_asante=30 bibletts_asante=8"""
     hold_out: HeldOut = "speaker"
-    """speaker: no speaker and no sentence in two splits; sentence: sentences only, for corpora of
-    one voice"""
+    """speaker: no speaker and no sentence in two splits; sentence: no sentence in two splits, for
+    corpora with one voice"""
     dev_fraction: Probability = 0.1
     """share of speakers or sentences held out for choosing checkpoints"""
     test_fraction: Probability = 0.1
-    """share held out for the numbers that are reported"""
+    """share held out for the reported results"""
     seed: Seed = 0
     """another seed gives another split"""
     resume: bool = False
-    """accept an existing unfinished folder and go on with it"""
+    """continue an unfinished folder"""
 
     def __post_init__(self) -> None:
         if self.dev_fraction + self.test_fraction >= 1:
@@ -189,7 +189,7 @@ def main(argv: list[str] | None = None) -> None:
 def _recipes(
     config: BuildConfig, dropped: list[dict[str, str]]
 ) -> Iterator[tuple[str, Iterable[Recording]]]:
-    """Name of the corpus, and its recordings, of every corpus asked for; none is read yet."""
+    """Name and recordings of every corpus asked for; nothing is read yet."""
     report_for = partial(report_into, dropped)
     for dialect in ("asante", "akuapem", "fante"):
         name = f"fisd_{dialect}"
@@ -237,8 +237,8 @@ def _any_dataset(config: BuildConfig, report_dropped: ReportDropped) -> Iterable
 
 
 def _record_what_was_read(output: OutputFolder, utterances: Sequence[Utterance]) -> None:
-    """Into provenance: of each corpus the number of rows and a hash of their ids and texts; hashing
-    the audio would take longer than preparing it."""
+    """Record each corpus's number of rows, and a hash of their ids and texts, as provenance;
+    hashing the audio would take longer than preparing it."""
     digests = {u.corpus: hashlib.sha256() for u in utterances}
     for u in utterances:
         digests[u.corpus].update(f"{u.id}\0{u.text}\0{u.speaker}\n".encode())

@@ -1,4 +1,4 @@
-"""Settings of `data_manifests.build` that are lists of NAME=VALUE."""
+"""Settings of `data_manifests.build` that are lists of NAME=VALUE pairs."""
 
 import math
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ def hours_of(settings: Sequence[str]) -> dict[str, float]:
     """ "fisd_asante=30" -> {"fisd_asante": 30.0}.
 
     Raises:
-        InputError: not a name, "=" and a positive number, or a name twice.
+        InputError: not a name, "=" and a positive number, or a repeated name.
     """
     hours = {}
     for setting in settings:
         name, _, number = setting.partition("=")
         if name in hours:
-            raise InputError(f"--max-hours: {name!r} is there twice")
+            raise InputError(f"--max-hours: {name!r} is repeated")
         try:
             hours[name] = float(number)
         except ValueError:
@@ -34,7 +34,7 @@ def columns_of(settings: Sequence[str]) -> dict[str, str]:
     """("audio=speech", "text=words") -> {"audio": "speech", "text": "words"}.
 
     Raises:
-        InputError: not one of our names, "=" and a column, or one that is needed is not there.
+        InputError: not one of our names, "=" and a column, or a required name is missing.
     """
     columns = dict(setting.partition("=")[::2] for setting in settings)
     for name, column in columns.items():

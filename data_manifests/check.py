@@ -1,16 +1,16 @@
-"""Check that a manifest's audio is what its rows say, show what is in it, and clean it.
+"""Check that a manifest's audio matches its rows, report what it contains, and clean it.
 
     python -m data_manifests.check --manifest data/common_voice/train.jsonl
     python -m data_manifests.check --manifest data/common_voice/train.jsonl --fix --out runs/check
 
 Every recording is decoded, once. Prints a table by corpus and dialect, then problems and
 observations by kind with a few examples. A problem makes a row unusable, or wrong for training
-(`defects.py`, `manifest_totals.py`); a row counts once, under the first that is found. An
-observation (digits, clipping, ...) is only reported.
+(`defects.py`, `manifest_totals.py`); a row counts once, under its first problem. An observation
+(digits, clipping, ...) is only reported.
 
-`--out` also gets `report.json`, `durations.png` and `speaking_rates.png`; with `--fix` the rows
-without a problem, under the manifest's own name, and `removed.jsonl`, which says what was removed
-and why. Rows stream through: memory grows by a few 64-bit hashes a row.
+With `--out` it also writes `report.json`, `durations.png` and `speaking_rates.png`; with `--fix`
+also the rows without a problem, under the manifest's own name, and `removed.jsonl`, which says what
+was removed and why. Rows are streamed: each adds only a few 64-bit hashes to memory.
 """
 
 from contextlib import ExitStack
@@ -36,7 +36,7 @@ from data_manifests.manifest_totals import ManifestTotals
 from data_manifests.ordered_map import WorkerDied, map_in_order
 
 NUM_CHARACTERS_SHOWN = 8
-# In the folder of a check, beside the cleaned manifest.
+# Files that a check writes beside the cleaned manifest.
 OWN_FILES = (
     *("config.json", "provenance.json", "done", "report.json", REMOVED_NAME),
     *("durations.png", "speaking_rates.png"),
@@ -46,7 +46,7 @@ OWN_FILES = (
 @dataclass(frozen=True, kw_only=True)
 class CheckConfig:
     """Decode every utterance of a manifest, compare it with its row, and print what the corpus
-    holds. Exit code 2 if a row has a problem, unless --fix removed it."""
+    contains. Exits with code 2 if a row has a problem, unless --fix removed it."""
 
     manifest: Path
     """manifest to check"""
@@ -55,11 +55,11 @@ class CheckConfig:
     fix: bool = False
     """also write, into --out, the manifest without its problem rows, and removed.jsonl"""
     decode: bool = True
-    """decode the audio (off: rows only, in seconds instead of minutes)"""
+    """decode the audio; off, only the rows are checked, in seconds instead of minutes"""
     num_workers: NumWorkers = 0
-    """processes that decode; 0 decodes in the command's own. The result is the same"""
+    """processes that decode audio; 0 decodes in the main process; the result is the same"""
     resume: bool = False
-    """accept an existing unfinished folder and write it again"""
+    """overwrite an unfinished folder"""
 
     def __post_init__(self) -> None:
         if self.fix and self.out is None:
@@ -74,7 +74,7 @@ class CheckConfig:
 def main(argv: list[str] | None = None) -> None:
     """Check a manifest: report on stdout, problems counted in one `InputError`."""
     config = parse_config(CheckConfig, argv)
-    next(read_lines(config.manifest, flag="--manifest"), None)  # before a folder is made
+    next(read_lines(config.manifest, flag="--manifest"), None)  # before a folder is created
     if config.out is None:
         totals = check_manifest(config)
         print(format_report(totals.report()))
@@ -87,9 +87,9 @@ def check_into_folder(config: CheckConfig, out: Path) -> None:
     """Check a manifest, print the report, and write it with its plots (and the cleaned manifest).
 
     Raises:
-        InputError: as `conclude`; or the manifest cannot be read to its end: then the folder is
-            removed again. If not a single row could be kept, report, plots and `removed.jsonl` are
-            there, but no manifest and no `done`: readers refuse the folder.
+        InputError: as `conclude`; or the manifest cannot be read to its end, and then the folder is
+            removed. If no row could be kept, report, plots and `removed.jsonl` are written, but no
+            manifest and no `done`, so that readers refuse the folder.
     """
     output = create_output(
         out,
@@ -123,7 +123,7 @@ def check_into_folder(config: CheckConfig, out: Path) -> None:
 
 
 def check_manifest(config: CheckConfig) -> ManifestTotals:
-    """Examine every row; with `--fix`, write the sound ones and list the others as they come."""
+    """Examine every row; with `--fix`, write the sound ones and list the others along the way."""
     totals = ManifestTotals()
     with ExitStack() as stack:
         cleaned = None
@@ -178,7 +178,7 @@ def conclude(config: CheckConfig, report: dict[str, Any]) -> None:
     """Print what was written.
 
     Raises:
-        InputError: there are problems, and no cleaned manifest was asked for.
+        InputError: there are problems, and no cleaned manifest was requested.
     """
     num_rows, num_problems = report["num_rows"], report["num_problems"]
     if config.fix and config.out is not None:
@@ -198,7 +198,7 @@ def conclude(config: CheckConfig, report: dict[str, Any]) -> None:
 
 
 def _count_lines(path: Path) -> int | None:
-    """Rows to expect, for the progress bar; None where reading twice is impossible (a pipe)."""
+    """Number of rows, for the progress bar; None if the file cannot be read twice (a pipe)."""
     if not path.is_file():
         return None
     with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""The output of `data_manifests.check --fix`: the sound rows, and beside them what was removed."""
+"""The output of `data_manifests.check --fix`: the sound rows, and a list of what was removed."""
 
 import contextlib
 import json
@@ -16,11 +16,11 @@ REMOVED_NAME = "removed.jsonl"
 
 @dataclass
 class CleanedManifest:
-    """A manifest that is written while another is read; nothing of it is held in memory.
+    """A manifest written while another is read; none of it is held in memory.
 
-    Its rows and their order are those of the old one; `audio` is absolute, since it was relative to
-    another folder. Of what was removed there is one line a row: id, audio (absolute), kind, reason,
-    and its place in the old manifest ("row").
+    Its rows keep their order; `audio` becomes absolute, because it was relative to another folder.
+    Each removed row is listed on one line: id, audio (absolute), kind, reason, and its place in the
+    old manifest ("row").
 
     Attributes:
         kept: where sound rows go.
@@ -34,7 +34,7 @@ class CleanedManifest:
 
     def add(self, utterance: Utterance, problem: Finding | None) -> None:
         """Keep a row, or list it as removed if it has a problem."""
-        # Not resolved: where the recordings are links, the links are what the user named.
+        # Links are not resolved: if the recordings are links, the links are what the user named.
         audio = str(Path(utterance.audio).absolute())
         if problem is None:
             self.kept.write(format_row(replace(utterance, audio=audio)))
@@ -54,8 +54,8 @@ class CleanedManifest:
 def cleaned_manifest(folder: Path, name: str) -> Iterator[CleanedManifest]:
     """Write a cleaned manifest of this name, and `removed.jsonl`, into a folder.
 
-    The files get their names when the block ends without an error. A manifest without a row would
-    be none, so where nothing was kept only the list of what was removed stays.
+    The files get their final names when the block ends without an error. A manifest without rows
+    would be invalid, so if nothing was kept, only the list of removed rows is written.
     """
     path = folder / name
     with (

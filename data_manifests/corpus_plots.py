@@ -1,4 +1,4 @@
-"""Durations and speaking rates of every corpus as pictures."""
+"""Plots of the durations and speaking rates in every corpus."""
 
 import math
 from collections.abc import Mapping
@@ -15,14 +15,14 @@ from data_manifests.defects import MAX_CHARACTERS_PER_S, MIN_CHARACTERS_PER_S
 
 
 def plot_durations(statistics: StatisticsByCorpus, path: Path) -> None:
-    """Draw the share of utterances by duration (logarithmic axis), one line a corpus, as PNG."""
+    """Plot the share of utterances by duration (logarithmic axis) as PNG, one line per corpus."""
     histograms = histograms_by_corpus(statistics, lambda total: total.durations)
     _plot(histograms, path, "duration, seconds", is_logarithmic=True)
 
 
 def plot_speaking_rates(statistics: StatisticsByCorpus, path: Path) -> None:
-    """Draw the share of utterances by characters a second, one line a corpus, as PNG; the limits
-    of human speech are dashed, what is beyond the axis is in its last bin."""
+    """Plot the share of utterances by characters a second as PNG, one line per corpus; dashed lines
+    mark the limits of human speech, and the last bin holds all that is beyond the axis."""
     histograms = histograms_by_corpus(statistics, lambda total: total.speaking_rates)
     limits = (MIN_CHARACTERS_PER_S, MAX_CHARACTERS_PER_S)
     _plot(histograms, path, "characters a second", limits=limits)
@@ -36,7 +36,7 @@ def _plot(
     is_logarithmic: bool = False,
     limits: tuple[float, ...] = (),
 ) -> None:
-    # A second to import. A bare Figure draws with Agg, with no display and no global state.
+    # Takes a second to import. A bare Figure draws with Agg, with no display or global state.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 3.5), layout="constrained")

@@ -1,4 +1,4 @@
-"""What a manifest holds, counted while it streams by: hours, speakers, distinct sentences, and
+"""Statistics of a manifest, counted as it is streamed: hours, speakers, distinct sentences, and
 histograms of durations and speaking rates, by corpus and dialect."""
 
 from bisect import bisect_right
@@ -10,15 +10,15 @@ from data_manifests.defects import Examination
 from data_manifests.hash_set import HashSet
 from data_manifests.manifest import Utterance
 
-# Bins of the plots. Durations span a word to an hour, so their bins grow: 20 for each factor of 10.
-# Speaking rates reach beyond what is possible; whatever is faster counts in the last bin.
+# Bins of the plots. Durations range from a word to an hour, so their bins grow: 20 for each factor
+# of 10. Speaking rates extend beyond what is possible; anything faster counts in the last bin.
 DURATION_EDGES_S = [10 ** (i / 20) for i in range(-20, 72)]
 RATE_EDGES_PER_S = [i / 2 for i in range(81)]
 
 
 @dataclass
 class Histogram:
-    """Counts of values between edges; a value outside counts in the bin next to it."""
+    """Counts of values between edges; a value outside counts in the nearest bin."""
 
     edges: Sequence[float]
     counts: list[int] = field(default_factory=list)
@@ -32,13 +32,13 @@ class Histogram:
         self.counts[min(max(position, 0), len(self.counts) - 1)] += 1
 
     def add_all(self, other: "Histogram") -> None:
-        """Count what another histogram with the same edges has counted."""
+        """Add the counts of another histogram with the same edges."""
         self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
 
 
 @dataclass
 class CorpusStatistics:
-    """Running totals of one corpus and dialect; of speakers and sentences only hashes are kept."""
+    """Running totals of one corpus and dialect; only hashes of speakers and sentences are kept."""
 
     num_utterances: int = 0
     num_problems: int = 0
@@ -99,7 +99,7 @@ def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
 def histograms_by_corpus(
     statistics: StatisticsByCorpus, choose: Callable[[CorpusStatistics], Histogram]
 ) -> dict[str, Histogram]:
-    """One of the histograms of every corpus, over all its dialects.
+    """One histogram for every corpus, over all its dialects.
 
     Args:
         statistics: totals by corpus and dialect.

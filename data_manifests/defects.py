@@ -1,8 +1,8 @@
 """What can be wrong with one utterance: problems, which make it unusable or wrong for training, and
-observations, which deserve a look and no more.
+observations, which only deserve a look.
 
-Two problems need the other rows too and are found by `data_manifests.manifest_totals`: an id used
-twice, and audio that an earlier row has already.
+Two problems also depend on other rows and are found by `data_manifests.manifest_totals`: an id used
+twice, and audio that an earlier row already has.
 """
 
 from collections.abc import Iterator
@@ -16,24 +16,24 @@ from data_manifests.manifest import Utterance, decode_utterance
 from data_manifests.twi_inventory import loan_letters, outside_characters
 from data_manifests.twi_text import is_speakable, normalize_for_scoring, normalize_for_training
 
-# Characters (spaces included, as normalised for scoring) a second. Talkers of 17 languages read 4
+# Characters (spaces included, as normalised for scoring) a second. Speakers of 17 languages read 4
 # to 9 syllables a second (Coupé et al. 2019, doi:10.1126/sciadv.aaw2594), and Twi has 2.4 to 2.5
 # characters a syllable (counted over 221 sentences of Common Voice and 2,092 of WAXAL): up to 23.
 # Those recordings of Common Voice have 3.0 to 12.3. Misaligned rows go far beyond: up to 78 words
 # a second in ghananlpcommunity/twi-speech-text-multispeaker-16k.
 MAX_CHARACTERS_PER_S = 30.0
 # FISD's prompts have 3 characters a second on average (3.2 words in 5.3 s), the shortest are one
-# word. Less than a letter in two seconds is a sentence whose audio goes on without it.
+# word. Less than a letter in two seconds means that the audio goes on without the sentence.
 MIN_CHARACTERS_PER_S = 0.5
 
-# In a sound recording no sample lies this near to full scale, or single ones do: in Common Voice 7
-# of 221 have any, at most 0.005 %. A clipped one has a row of them in every loud vowel.
+# In a sound recording few or no samples lie this close to full scale: in Common Voice 7 of 221 have
+# any, at most 0.005 %. A clipped one has runs of them in every loud vowel.
 CLIPPED_LEVEL = 0.999
 MAX_CLIPPED_SHARE = 0.001
 
 # A frame this far below the loudest one of its recording holds no speech: the softest consonants
-# lie some 30 dB below the loudest vowels. In Common Voice up to three quarters of a recording are
-# such frames; beyond nine tenths it is noise, a click, or one word in a long pause.
+# lie some 30 dB below the loudest vowels. In Common Voice up to three quarters of a recording's
+# frames are silent; beyond nine tenths it is noise, a click, or one word in a long pause.
 SILENT_FRAME_DB = -40.0
 MAX_SILENT_SHARE = 0.9
 FRAMES_PER_S = 50
@@ -55,8 +55,8 @@ class Finding:
     """Something about an utterance.
 
     Attributes:
-        kind: what findings are counted by, e.g. "cut short".
-        reason: what was found, with its numbers; without the row's place in the manifest.
+        kind: category under which findings are counted, e.g. "cut short".
+        reason: what was found, with numbers, but without the row's place in the manifest.
     """
 
     kind: str
@@ -65,17 +65,17 @@ class Finding:
 
 @dataclass(frozen=True)
 class Examination:
-    """What is kept of an utterance once it has been looked at: small, however long its audio.
+    """What is kept of an utterance once it has been examined: small, however long its audio.
 
     Attributes:
         problem: the first one found, or None.
-        observations: of an utterance without a problem.
-        num_characters: of the sentence as normalised for scoring, spaces included.
-        id_hash: 64 bits, as all hashes here.
-        speaker_hash: of corpus and speaker.
-        sentence_hash: of the sentence as normalised for scoring.
-        reading_hash: of corpus, speaker and sentence.
-        audio_hash: of the decoded samples; None where they were not decoded, or are defective.
+        observations: made only if there is no problem.
+        num_characters: length of the sentence as normalised for scoring, including spaces.
+        id_hash: hash of the id; 64 bits, like all hashes here.
+        speaker_hash: hash of corpus and speaker.
+        sentence_hash: hash of the sentence as normalised for scoring.
+        reading_hash: hash of corpus, speaker and sentence.
+        audio_hash: hash of the decoded samples; None if they were not decoded or are defective.
         outside_characters: as `twi_inventory.outside_characters`.
         loan_letters: as `twi_inventory.loan_letters`.
     """
@@ -93,11 +93,11 @@ class Examination:
 
 
 def examine(utterance: Utterance, *, decode: bool) -> Examination:
-    """Look at an utterance's text and, if asked to, at its audio, which is decoded once.
+    """Examine an utterance's text and, on request, its audio, which is decoded once.
 
     Args:
         utterance: a manifest row.
-        decode: read the audio; without, only the row is looked at.
+        decode: read the audio; otherwise only the row is examined.
     """
     text = normalize_for_training(utterance.text)
     sentence = normalize_for_scoring(text)
@@ -177,6 +177,6 @@ def _silent_share(decoded: DecodedAudio) -> float:
 
 
 def _hash_audio(decoded: DecodedAudio) -> int:
-    """Of the samples, not the file: a copy under another name or in another container is equal, two
-    slices of one file are not."""
+    """Hash the samples, not the file: copies under another name or in another container have equal
+    hashes, two slices of one file do not."""
     return hash_bytes(np.ascontiguousarray(decoded.samples).data.cast("B"))

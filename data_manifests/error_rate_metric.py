@@ -1,10 +1,10 @@
-"""Twi error rates as a Hugging Face `evaluate.Metric`, for code that already speaks that interface.
+"""Twi error rates as a Hugging Face `evaluate.Metric`, for code that already uses that interface.
 
     metric = TwiErrorRate()
     metric.add_batch(references=["mepa wo kyɛw"], predictions=["mepa wo kyew"])
     metric.compute()["wer"]  # 0.333...
 
-Unlike `evaluate.load("wer")` it downloads no code. It stands apart from `error_rates` because
+Unlike `evaluate.load("wer")` it downloads no code. It is separate from `error_rates` because
 importing `evaluate` imports torch and takes seconds.
 """
 
@@ -17,10 +17,10 @@ from data_manifests.error_rates import compute_error_rates
 
 
 class TwiErrorRate(evaluate.Metric):  # type: ignore[misc]
-    """All fields of `ErrorRates` by name; rates are fractions.
+    """Computes all fields of `ErrorRates`, by name; rates are fractions.
 
     `compute(references=..., predictions=..., normalize=True, seed=0)`; the last two as in
-    `compute_error_rates`. Arguments of the constructor are `evaluate.Metric`'s own.
+    `compute_error_rates`. The constructor's arguments are those of `evaluate.Metric`.
     """
 
     def _info(self) -> evaluate.MetricInfo:

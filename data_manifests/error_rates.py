@@ -4,10 +4,10 @@
     print(rates.format_table())
 
 Both sides go through `normalize_for_scoring` first. The rate to quote is the corpus (pooled) WER:
-all word errors over all reference words. The mean of the utterances' own WERs stands beside it,
-because published Twi results use either and the two can be far apart (33.8 % pooled and 51.3 % mean
-for one public system on Akuapem Bible readings). Twi word division is unstable (sɛ ebia / sɛebia),
-so CER belongs beside any WER, with and without spaces.
+all word errors over all reference words. The mean of the utterances' own WERs is given too, because
+published Twi results use either and they can differ greatly (33.8 % pooled and 51.3 % mean for one
+public system on Akuapem Bible readings). Twi word division is unstable (sɛ ebia / sɛebia), so every
+WER should be quoted with the CER, with and without spaces.
 
 An utterance whose reference is empty after normalisation adds no reference words, and every word of
 its hypothesis is an insertion; its own WER and CER are 0 if the hypothesis is empty too, else 1.
@@ -53,7 +53,7 @@ class EditCounts:
 
 @dataclass(frozen=True)
 class UtteranceErrors:
-    """One utterance, aligned. The texts are those compared, normalised where that was asked for."""
+    """One utterance, aligned. The texts are those compared, normalised if that was requested."""
 
     reference: str
     hypothesis: str
@@ -77,11 +77,11 @@ class ErrorRates:
     wer_folded: float
     """Pooled, with ɛ and e, ɔ and o taken as the same letter."""
     cer: float
-    """Pooled, over characters; the space between two words is one."""
+    """Pooled, over characters; the space between two words counts as one."""
     cer_without_spaces: float
-    """Pooled, over characters other than spaces: blind to word division."""
+    """Pooled, over characters other than spaces: not affected by word division."""
     substitutions: int
-    """Of words, as are deletions and insertions."""
+    """Number of words, as for deletions and insertions."""
     deletions: int
     insertions: int
     num_reference_words: int
@@ -129,10 +129,10 @@ def compute_error_rates(
     """Error rates of a corpus, as defined at the top of this file.
 
     Args:
-        references: what was said, one string an utterance.
+        references: what was said, one string per utterance.
         hypotheses: what was recognised, in the same order.
-        normalize: apply `normalize_for_scoring` to both; without it only white space is unified.
-        seed: of the bootstrap's resampling.
+        normalize: apply `normalize_for_scoring` to both; otherwise only white space is unified.
+        seed: seed of the bootstrap's resampling.
 
     Raises:
         InputError: unequal lengths, no utterance, or no reference with a word in it.
@@ -144,13 +144,13 @@ def compute_error_rates(
 def align_utterances(
     references: Sequence[str], hypotheses: Sequence[str], *, normalize: bool = True
 ) -> list[UtteranceErrors]:
-    """The first half of `compute_error_rates`: one row an utterance. Raises as it does."""
+    """The first half of `compute_error_rates`: one row per utterance. Raises the same errors."""
     if len(references) != len(hypotheses):
         raise InputError(
             f"{len(references)} references but {len(hypotheses)} hypotheses: "
             "each utterance needs one of each, in the same order"
         )
-    if not references:  # jiwer 4.0 would align one empty utterance
+    if not references:  # jiwer 4.0 would count one empty utterance
         raise InputError("no utterances to score")
     prepare = normalize_for_scoring if normalize else _unify_spaces
     refs = [prepare(text) for text in references]
@@ -211,7 +211,7 @@ def _count_edits(output: jiwer.WordOutput | jiwer.CharacterOutput) -> list[EditC
     counts = []
     for reference, chunks in zip(output.references, output.alignments, strict=True):
         edits = {"equal": 0, "substitute": 0, "delete": 0, "insert": 0}
-        for chunk in chunks:  # an insertion spans nothing of the reference, every other chunk does
+        for chunk in chunks:  # an insertion spans no reference units, every other chunk does
             num_units = chunk.ref_end_idx - chunk.ref_start_idx
             edits[chunk.type] += num_units or chunk.hyp_end_idx - chunk.hyp_start_idx
         counts.append(
@@ -232,8 +232,8 @@ def _sum_counts(counts: Sequence[EditCounts]) -> EditCounts:
 def difference_interval(
     first: Sequence[EditCounts], other: Sequence[EditCounts], *, seed: int = 0
 ) -> tuple[float, float]:
-    """95 % bootstrap interval of how much higher the pooled rate of `other` is than that of
-    `first`, for two systems on the same utterances, which are drawn in pairs.
+    """95 % bootstrap interval of the pooled rate of `other` minus that of `first`, for two systems
+    on the same utterances, which are resampled in pairs.
 
     Raises:
         InputError: unequal numbers of utterances.
@@ -250,10 +250,10 @@ def _bootstrap_interval(counts: Sequence[EditCounts], seed: int) -> tuple[float,
 
 
 def _resample_rate(errors: Sequence[int], lengths: Sequence[int], seed: int) -> tuple[float, float]:
-    """Percentile interval of all errors over all lengths, over utterances (Bisani and Ney, ICASSP
-    2004).
+    """Percentile interval of total errors / total length, resampling utterances (Bisani and Ney,
+    ICASSP 2004).
 
-    A resample of nothing but empty references has no rate and is left out of the percentiles.
+    A resample that has only empty references has no rate and is left out of the percentiles.
     """
     errors_N, lengths_N = np.array(errors), np.array(lengths)
     generator = np.random.default_rng(seed)

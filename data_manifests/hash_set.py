@@ -1,9 +1,8 @@
-"""What has been seen, remembered as 64-bit hashes: the memory of a check that streams its corpus.
+"""A compact set of 64-bit hashes, with which a streaming check remembers what it has seen.
 
-A Python set of strings needs 100 bytes and more for each, and the strings; this needs 12 to 24, so
-that 30 million utterances (a terabyte of compressed speech) fit into the memory of a workstation.
-Two of n different things share a hash with a probability of about n²/2⁶⁵: one in 40,000 for 30
-million.
+A Python set of strings needs over 100 bytes per entry besides the strings; this needs 12 to 24, so
+that 30 million utterances (a terabyte of compressed speech) fit into a workstation's memory. Two of
+n different items share a hash with a probability of about n²/2⁶⁵: one in 40,000 for 30 million.
 """
 
 import hashlib
@@ -13,7 +12,7 @@ INITIAL_SLOTS = 1 << 8
 
 
 def hash_text(*parts: str) -> int:
-    """A 64-bit hash of texts, the same in every process (Python's own `hash` is not)."""
+    """A 64-bit hash of strings, the same in every process (Python's own `hash` is not)."""
     return hash_bytes("\0".join(parts).encode())
 
 

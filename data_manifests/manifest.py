@@ -1,12 +1,12 @@
-"""Manifests: JSON Lines, one utterance a row, the form in which speech enters every stage.
+"""Manifests: JSON Lines files with one utterance per row, the speech input of every stage.
 
     {"id": "cv-001", "audio": "clips/001.mp3", "text": "Me din de Ama.", "duration_s": 1.9,
      "speaker": "spk1", "dialect": "asante", "corpus": "common_voice", "split": "train",
      "license": "CC0-1.0"}
 
-`audio` is a path, absolute or relative to the manifest. Optional: `start_s` (the utterance is a
-slice of the file, `duration_s` long), `sample_rate_hz` (checked against the file) and
-`dialect_guess` (from the spelling, where `dialect` is unknown). Errors name file and line.
+`audio` is a path, absolute or relative to the manifest. Optional keys are `start_s` (the utterance
+is a slice of the file, `duration_s` long), `sample_rate_hz` (checked against the file) and
+`dialect_guess` (from the spelling, if `dialect` is unknown). Errors name file and line.
 """
 
 import json
@@ -34,11 +34,11 @@ from data_manifests.audio import (
 from data_manifests.hash_set import HashSet, hash_text
 
 MIN_FILE_S = 0.001
-# No file of speech is as long as a day; `audio.MAX_DURATION_S` limits what is decoded.
+# No speech file is longer than a day; `audio.MAX_DURATION_S` limits what is decoded.
 MAX_FILE_S = 86_400.0
 DurationSeconds = Annotated[float, Field(gt=0, le=MAX_FILE_S)]
 StartSeconds = Annotated[float, Field(ge=0, le=MAX_FILE_S)]
-# Names stand in tables, plots and messages; a text is what is said in one recording.
+# Names appear in tables, plots and messages; a text is what is said in one recording.
 MAX_CHARACTERS = {"id": 1000, "speaker": 1000, "corpus": 200, "license": 200, "text": 100_000}
 
 DIALECTS: tuple[str, ...] = get_args(DialectName)
@@ -61,7 +61,7 @@ class Utterance:
     start_s: StartSeconds | None = None
     sample_rate_hz: SampleRate | None = None
     dialect_guess: str | None = None
-    # Where the row was read, e.g. "data/train.jsonl:12"; for messages only, never written.
+    # Where the row was read from, e.g. "data/train.jsonl:12"; only for messages, never written.
     origin: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
@@ -94,13 +94,13 @@ class Utterance:
 
 
 class WrongSampleRate(AudioDefect):
-    """The file's sample rate is not the row's."""
+    """The file's sample rate differs from the row's."""
 
     kind = "wrong sample rate"
 
 
 class WrongDuration(AudioDefect):
-    """The file does not last as long as the row says."""
+    """The file's duration differs from the row's."""
 
     kind = "wrong duration"
 
@@ -110,15 +110,15 @@ def read_manifest(path: Path, *, unique_ids: bool = True) -> Iterator[Utterance]
 
     Args:
         path: the manifest.
-        unique_ids: refuse an id that an earlier row has; codes and dialogues are joined by id.
+        unique_ids: refuse repeated ids; codes and dialogues are joined by id.
 
     Raises:
         InputError: it cannot be read, its folder is an unfinished or changed output, a row is not
-            JSON, lacks a key or has a wrong value, or an id is used twice (file and line are
-            named), or it has no row at all.
+            JSON, lacks a key or has a wrong value, an id is used twice (the message names file and
+            line), or it has no rows.
     """
     if is_output_folder(path.parent):
-        # Recordings are compared with their rows when they are decoded.
+        # Recordings are checked against their rows when they are decoded.
         refuse_unfinished(path.parent, flag=f"{path}: its folder", only=path.name)
     ids = HashSet()
     num_rows = 0
@@ -137,14 +137,14 @@ def read_manifest(path: Path, *, unique_ids: bool = True) -> Iterator[Utterance]
 
 
 def write_manifest(path: Path, utterances: Iterable[Utterance]) -> int:
-    """Write utterances as a manifest (aside, then renamed); returns how many."""
+    """Write utterances as a manifest, atomically; returns how many there are."""
     lines = [format_row(utterance) for utterance in utterances]
     write_text(path, "".join(lines))
     return len(lines)
 
 
 def format_row(utterance: Utterance) -> str:
-    """An utterance as one line of a manifest, its line end included."""
+    """An utterance as one line of a manifest, including the line ending."""
     row = {k: v for k, v in asdict(utterance).items() if k != "origin" and v is not None}
     return json.dumps(row, ensure_ascii=False) + "\n"
 
@@ -160,7 +160,7 @@ def read_utterance_audio(utterance: Utterance, sample_rate_hz: int) -> np.ndarra
         float32 `[num_samples]`, mono.
 
     Raises:
-        AudioDefect: as `decode_utterance`; the manifest's file and line come first in the message.
+        AudioDefect: as `decode_utterance`; the message begins with the manifest's file and line.
     """
     try:
         decoded = decode_utterance(utterance)
@@ -174,7 +174,8 @@ def decode_utterance(utterance: Utterance) -> DecodedAudio:
     """Decode an utterance's audio at its file's own rate and check it against its row.
 
     Raises:
-        AudioDefect: as `decode_audio`, or the file's sample rate or duration is not the row's.
+        AudioDefect: as `decode_audio`, or the file's sample rate or duration differs from the
+            row's.
     """
     path = Path(utterance.audio)
     if utterance.start_s is None:
@@ -187,7 +188,7 @@ def decode_utterance(utterance: Utterance) -> DecodedAudio:
             f"{utterance.sample_rate_hz}"
         )
     tolerance_s = max(MISSING_TOLERANCE_S, 0.02 * decoded.duration_s)
-    # A slice has been cut to its row's length, or refused.
+    # A slice already has its row's length, or was refused.
     if utterance.start_s is None and abs(decoded.duration_s - utterance.duration_s) > tolerance_s:
         raise WrongDuration(
             f"{path}: lasts {decoded.duration_s:.2f} s, the manifest says "

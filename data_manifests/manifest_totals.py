@@ -1,7 +1,7 @@
-"""Everything a check keeps of the rows that stream by: counts, a few examples, and hashes.
+"""Everything a check keeps of the rows it streams: counts, a few examples, and hashes.
 
-A row leaves up to five 64-bit hashes here (id, audio, sentence, speaker, reading), nothing else: no
-text, no path, no samples.
+For each row it keeps up to five 64-bit hashes (id, audio, sentence, speaker, reading), but no text,
+path or samples.
 """
 
 from collections import Counter, defaultdict
@@ -20,7 +20,7 @@ NUM_CHARACTERS = 20
 
 @dataclass
 class ManifestTotals:
-    """Running totals of a manifest, and what its later rows are compared with."""
+    """Running totals of a manifest, and the hashes that later rows are compared with."""
 
     statistics: dict[tuple[str, str], CorpusStatistics] = field(default_factory=dict)
     num_rows: int = 0
@@ -35,17 +35,17 @@ class ManifestTotals:
 
     @property
     def num_problems(self) -> int:
-        """Rows with a problem; each counts once, under the first that was found."""
+        """Number of rows with a problem; each counts once, under its first problem."""
         return self.problems.total()
 
     def add(self, utterance: Utterance, examination: Examination) -> Finding | None:
-        """Count a row, and compare it with those before.
+        """Count a row, and compare it with earlier ones.
 
         Only sound rows are compared with later ones: if the first of two rows with the same audio
-        has to go for another reason, the second may stay.
+        is removed for another reason, the second may stay.
 
         Returns:
-            The row's problem, or None where it is sound.
+            The row's problem, or None if it is sound.
         """
         problem = examination.problem or self._find_duplicate(utterance, examination)
         self.num_rows += 1
@@ -105,5 +105,5 @@ class ManifestTotals:
 
 
 def _by_count(counts: Counter[str]) -> dict[str, int]:
-    """Most frequent first; the order of equals does not depend on the rows' order."""
+    """Most frequent first; ties do not depend on the order of the rows."""
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

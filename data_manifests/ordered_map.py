@@ -1,5 +1,5 @@
-"""Apply a function to a stream, in several processes if asked to: results in order, few items in
-memory."""
+"""Apply a function to a stream, optionally in several processes; results keep their order, and few
+items are in memory."""
 
 import multiprocessing
 from collections import deque
@@ -12,18 +12,18 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Items sent to a process at a time: handing one over costs as much as looking at a short row.
+# Items sent to a process at a time: sending one costs as much as examining a short row.
 CHUNK_ITEMS = 32
-# Chunks under way for each process: one at work, one waiting, so that none idles while this process
-# deals with results.
+# Chunks in flight per process: one being processed and one waiting, so that no process idles while
+# this one handles results.
 CHUNKS_PER_WORKER = 2
 
 
 class WorkerDied(Exception):
-    """A process ended before its work was done: killed for its memory, or by a library's fault.
+    """A process ended before its work was done: killed for lack of memory, or crashed in a library.
 
     Attributes:
-        items: among which is the one it was at.
+        items: include the one it was working on.
     """
 
     def __init__(self, items: Sequence[object]) -> None:
@@ -39,14 +39,13 @@ def map_in_order(
     At most `CHUNK_ITEMS * CHUNKS_PER_WORKER * num_workers` items are held.
 
     Args:
-        function: defined in a module (processes import it), or a `partial` of such a one.
-        items: read only as fast as results are taken.
-        num_workers: processes; 0 works in this one, on one item at a time.
+        function: function defined in a module (processes import it), or a `partial` of one.
+        items: consumed only as fast as results are taken.
+        num_workers: processes; 0 uses this one, one item at a time.
 
     Raises:
         WorkerDied: a process ended before its work was done.
-        Exception: what `items` or `function` raise, here and unchanged; what was under way is
-            dropped.
+        Exception: what `items` or `function` raise, unchanged; work in flight is dropped.
     """
     if num_workers == 0:
         for item in items:
@@ -54,7 +53,7 @@ def map_in_order(
         return
     source = iter(items)
     under_way: deque[tuple[list[Item], Future[list[Result]]]] = deque()
-    # Spawned, not forked: a fork copies the locks of threads (BLAS, tqdm) that it does not copy.
+    # Spawned, not forked: a fork copies locks held by threads (BLAS, tqdm) but not the threads.
     pool = ProcessPoolExecutor(num_workers, mp_context=multiprocessing.get_context("spawn"))
     try:
         while True:
@@ -78,7 +77,7 @@ def map_in_order(
 def _submit(
     pool: ProcessPoolExecutor, function: Callable[[Item], Result], chunk: list[Item]
 ) -> Future[list[Result]]:
-    """A future, also where a process has died already: its chunk's turn to say so comes first."""
+    """A future, even if a process has died: the chunk reports that when its turn comes."""
     try:
         return pool.submit(_apply_to_all, function, chunk)
     except BrokenProcessPool as error:

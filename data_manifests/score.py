@@ -2,7 +2,7 @@
 
     python -m data_manifests.score --references R.txt --hypotheses H.txt
 
-Add `--json` for a machine, `--per-utterance U.jsonl` to see where the errors are.
+Add `--json` for machine-readable output, `--per-utterance U.jsonl` to see where the errors are.
 """
 
 import json
@@ -24,22 +24,22 @@ from data_manifests.text_lines import read_lines
 class ScoreConfig:
     """Score Twi transcripts against references: WER, CER and their errors.
 
-    Both files are UTF-8 text with one utterance a line, in the same order; an empty line is an
+    Both files are UTF-8 text with one utterance per line, in the same order; an empty line is an
     utterance without words. Definitions: data_manifests/error_rates.py.
     """
 
     references: Path
-    """What was said."""
+    """file of what was said"""
     hypotheses: Path
-    """What was recognised."""
+    """file of what was recognised"""
     normalize: bool = True
-    """Compare normalised Twi: case, punctuation, tone marks and look-alikes of ɛ ɔ do not count."""
+    """compare normalised Twi: case, punctuation, tone marks and look-alikes of ɛ ɔ do not count"""
     json: bool = False
-    """Print JSON, rates as fractions, instead of a table in percent."""
+    """print JSON with rates as fractions, instead of a table in percent"""
     per_utterance: Path | None = None
-    """Also write each utterance's WER, CER, word errors and texts as compared here (JSON Lines)."""
+    """also write each utterance's WER, CER, word errors and compared texts (JSON Lines)"""
     seed: Seed = 0
-    """Of the resampling behind the 95 % interval."""
+    """seed for the resampling behind the 95 % interval"""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def write_per_utterance(path: Path, utterances: Sequence[UtteranceErrors]) -> None:
-    """Write one JSON object a line: line number, rates (fractions), word errors, texts."""
+    """Write one JSON object per line: line number, rates (fractions), word errors, texts."""
     rows = (
         {
             "line": number,

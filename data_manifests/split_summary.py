@@ -1,4 +1,4 @@
-"""What `data_manifests.build` tells about the splits it made."""
+"""The summary that `data_manifests.build` prints of the splits it made."""
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -20,11 +20,11 @@ def summarize_splits(
     """Hours by corpus and split, how they were made, and what was left out.
 
     Args:
-        utterances: all that were found.
-        corpus: what became of them.
-        dropped: corpus, id and reason of every row left out.
-        rewritten: likewise, of every transcript that was changed.
-        hold_out: as `assign_splits` was told.
+        utterances: all utterances that were found.
+        corpus: their splits.
+        dropped: corpus, id and reason for every row left out.
+        rewritten: likewise, for every transcript that was changed.
+        hold_out: as passed to `assign_splits`.
         with_own_splits: likewise.
     """
     lines = [_table(utterances, corpus)]
@@ -57,7 +57,7 @@ def summarize_splits(
 
 
 def _table(utterances: Sequence[Utterance], corpus: SplitCorpus) -> str:
-    """Hours by corpus and split, with speakers and distinct sentences of what was found."""
+    """Hours by corpus and split, with the speakers and distinct sentences that were found."""
     columns = (*SPLITS, "seen prompts", "left out")
     hours: defaultdict[tuple[str, str], float] = defaultdict(float)
     for u in corpus.utterances:

@@ -1,7 +1,7 @@
 """Train, dev and test: assigned by hashing, so that a corpus added later never moves an utterance.
 
-Held out means held out twice: no speaker and no normalised sentence is in two splits, across all
-corpora that are mixed. What cannot be had both ways is left out, and counted.
+Data is held out in two ways: no speaker and no normalised sentence is in two splits, across all
+corpora in the mixture. Utterances that cannot satisfy both are left out and counted.
 """
 
 import hashlib
@@ -13,8 +13,8 @@ from typing import Literal
 from data_manifests.manifest import Utterance
 from data_manifests.twi_text import normalize_for_scoring
 
-# A corpus of fewer speakers is all training data: a tenth of them would be nobody, or its one main
-# voice.
+# A corpus with fewer speakers is used for training only: a tenth of them would be nobody, or its
+# one main voice.
 MIN_SPEAKERS_TO_SPLIT = 20
 
 HeldOut = Literal["speaker", "sentence"]
@@ -25,11 +25,11 @@ class SplitCorpus:
     """Utterances with their split, and what had to be left out to keep the splits apart.
 
     Attributes:
-        utterances: of train, dev and test.
+        utterances: those in train, dev and test.
         seen_prompts: recordings of test speakers whose sentence is trained on, read by others: a
-            second test set, easier than the first, and never one with it. Split "test".
-        left_out: what could only be in another split than its speaker or its sentence.
-        surplus: what would make the training hours of its corpus too many.
+            second, easier test set, never to be merged with the first. Split "test".
+        left_out: utterances whose speaker and sentence belong to different splits.
+        surplus: utterances beyond the training hours allowed for their corpus.
     """
 
     utterances: list[Utterance]
@@ -50,22 +50,23 @@ def assign_splits(
 ) -> SplitCorpus:
     """Split a mixture of corpora by speaker and by sentence.
 
-    Every utterance has one possible split, which depends on nothing but itself, its corpus and the
-    seed: the corpus's own where that can be trusted; train where the corpus has fewer than
-    `MIN_SPEAKERS_TO_SPLIT` speakers; else by the hash of its speaker. It is left out where a part
-    of its speaker's recordings, or of those of its sentence, could only be in another split, unless
-    this one wins: a held-out split of the corpus's own, else by the hash of the speaker, or
-    sentence. So utterances added later, in other corpora, move none to another split.
+    Every utterance has one possible split, which depends only on itself, its corpus and the seed:
+    the corpus's own split if that can be trusted; train if the corpus has fewer than
+    `MIN_SPEAKERS_TO_SPLIT` speakers; otherwise the split that its speaker hashes to. If utterances
+    of one speaker, or of one sentence, have different possible splits, one of these wins (a
+    held-out split of the corpus's own, else by the hash of the speaker or sentence), and the
+    utterances with another are left out. So adding corpora later never moves an utterance to
+    another split.
 
     Args:
-        utterances: of all corpora; `split` is read only of those in `with_own_splits`.
+        utterances: of all corpora; `split` is read only for those in `with_own_splits`.
         seed: another seed gives another split.
         dev_fraction: share of speakers (or sentences) for dev, in [0, 1).
         test_fraction: share for test, in [0, 1).
-        hold_out: "sentence" holds out sentences alone, and speakers are in every split: for a
-            corpus of one voice.
+        hold_out: "sentence" holds out sentences only, and speakers may be in every split: for a
+            corpus with one voice.
         with_own_splits: names of the corpora whose own splits are kept.
-        max_hours: corpus -> hours of it to train on, at most; dev and test do not depend on it.
+        max_hours: corpus -> the most hours of it to train on; dev and test do not depend on it.
     """
 
     def hashed(key: str) -> str:
@@ -118,14 +119,15 @@ def assign_splits(
 def _cap_training_hours(
     utterances: Sequence[Utterance], max_hours: Mapping[str, float], seed: int
 ) -> tuple[list[Utterance], list[Utterance]]:
-    """Those kept, and those too many: drawn by hash, so that more hours keep the same and more."""
+    """Those kept, and the surplus: chosen by hash, so that a larger cap keeps the same ones and
+    more."""
     position = {u.id: _hash_fraction(seed, f"cap\0{u.corpus}\0{u.id}") for u in utterances}
     seconds: defaultdict[str, float] = defaultdict(float)
     full: set[str] = set()
     surplus: set[tuple[str, str]] = set()
     for u in sorted(utterances, key=lambda u: (position[u.id], u.id)):
         if u.split == "train" and u.corpus in max_hours:
-            # Full for good at the first that does not fit, so that a larger cap only adds.
+            # Stop at the first that does not fit, so that a larger cap only adds utterances.
             if seconds[u.corpus] + u.duration_s > 3600 * max_hours[u.corpus]:
                 full.add(u.corpus)
             if u.corpus in full:
@@ -142,7 +144,7 @@ def _settle(
     pinned: Sequence[str],
     hashed: Callable[[str], str],
 ) -> dict[str, str]:
-    """The one split of each speaker, or sentence, of those its utterances could be in."""
+    """Choose one split for each speaker, or sentence, among those possible for its utterances."""
     candidates: defaultdict[str, set[str]] = defaultdict(set)
     held_out: defaultdict[str, set[str]] = defaultdict(set)
     for key, utterance, own in zip(keys, placed, pinned, strict=True):

@@ -1,4 +1,4 @@
-"""Text files with a sentence in each line."""
+"""Text files with one sentence per line."""
 
 import codecs
 from pathlib import Path
@@ -12,13 +12,15 @@ MAX_LINE_BYTES = 200_000
 
 
 def read_lines(path: Path, *, flag: str = "") -> list[str]:
-    """Read a text file of one utterance a line; a byte order mark and CRLF line ends are tolerated.
+    """Read a text file with one utterance per line; a byte order mark and CRLF line ends are
+    tolerated.
 
-    Only line feeds end a line, so a stray U+2028 or form feed inside a transcript shifts nothing.
+    Only line feeds end a line, so a stray U+2028 or form feed inside a transcript does not shift
+    the lines.
 
     Args:
         path: the file.
-        flag: that named it, for the message where it cannot be read.
+        flag: the flag that named it, for the message if it cannot be read.
 
     Raises:
         InputError: the file is missing, unreadable, over 1 GiB, empty, compressed or not UTF-8, or

@@ -3,9 +3,10 @@
     guess_dialect("Adeɛ no firi Kumase.")   ->  "asante"
     guess_dialect("Nea ɔkae no.")           ->  "unknown": one weak cue does not decide
 
-A guess about spelling, not about the speaker: transcribers spell speech of one dialect in another.
-It fills in `dialect` where a corpus does not say, and shows what a corpus holds. The cues are few,
-because most Twi words are spelt alike in all three; `tests/golden/twi_dialects.tsv` has examples.
+The guess is about the spelling, not the speaker: transcribers may spell speech of one dialect as
+another. It fills in `dialect_guess` where a corpus names no dialect, and shows what a corpus holds.
+The cues are few, because most Twi words are spelt alike in all three;
+`tests/golden/twi_dialects.tsv` has examples.
 """
 
 import re
@@ -15,15 +16,15 @@ from data_manifests.twi_text import normalize_for_scoring
 SURE, WEAK = 2, 1
 MIN_EVIDENCE = 2
 MIN_RATIO = 3
-"""A dialect needs as many points: one sure cue or two weak ones, and three times as many as each
+"""A dialect needs this many points (one sure cue or two weak ones), and three times as many as any
 other dialect. With less, a single typing error or a quoted word would decide."""
 
-# Words as `normalize_for_scoring` leaves them, and where each is from.
+# Words as normalised by `normalize_for_scoring`, and the source of each.
 # "orthography": what sets the three written standards apart: final vowels that Asante writes and
-# Akuapem drops, dz and ts in Fante. "UDHR": the word, or its spelling, is in one of the three
-# Universal Declarations only (odd paragraphs). Corpora (WAXAL, MasakhaPOS, AfriQA, AfriSenti,
-# Common Voice) showed which of these words keep company with cues of another dialect; such words
-# became weak or were thrown out (ade, fi, hunu, hokwan, dɛ, hɔnom, mb-, nd-).
+# Akuapem drops, dz and ts in Fante. "UDHR": the word, or its spelling, is in only one of the three
+# Universal Declarations (odd paragraphs). Corpora (WAXAL, MasakhaPOS, AfriQA, AfriSenti, Common
+# Voice) showed which of these words occur together with cues of another dialect; these were made
+# weak or dropped (ade, fi, hunu, hokwan, dɛ, hɔnom, mb-, nd-).
 SURE_WORDS = {
     "asante": (
         *("adeɛ", "berɛ", "ɛberɛ", "aberɛ", "mmerɛ", "foforɔ", "afoforɔ"),  # orthography, UDHR
@@ -48,20 +49,20 @@ WEAK_WORDS = {
     "fante": ("kor", "ebien", "ekyir", "enyim", "mber"),  # UDHR, WAXAL
 }
 
-# Endings and letters, all weak, of words that are in no list above.
+# Endings and letters, all weak cues, of words that are in no list above.
 PATTERNS = {
     "asante": re.compile(r"\w+(?:[ei]ɛ|oɔ|uo)"),  # aseɛ, anigyeɛ, abatoɔ, nkurɔfoɔ, nsuo
     "fante": re.compile(r"\w*(?:dz[aeɛio]|ts[eɛi])\w*"),  # fahodzi, wiadze, asetsena
 }
-# Written in Akuapem and in Fante, not in Asante. Each line counts once however many words show it,
-# as transcribers of Asante leave the ɔ of -foɔ out now and then (WAXAL: nkurɔfo beside ntaadeɛ).
+# Written in Akuapem and in Fante, not in Asante. Each line counts once, however many words match,
+# because transcribers of Asante sometimes omit the ɔ of -foɔ (WAXAL: nkurɔfo beside ntaadeɛ).
 SHARED_PATTERNS = (
     re.compile(r"\w+[iu]w"),  # kuw, titiriw, abufuw
     re.compile(r"\w\w+fo"),  # asɛnnifo, nkurɔfo
     re.compile(r"(?:o|wo|wu|mi|ye)hu"),  # ohu: he sees
     re.compile(r"ahorow|abien"),  # UDHR; WAXAL has abien beside dz and ts 11 times of 17
 )
-# Words of those shapes that all three share, and names.
+# Words that match these patterns but occur in all three dialects, and names.
 NO_CUES = frozenset(
     [
         *("nimdeɛ", "tuo", "atuo", "etuo", "duo"),
@@ -73,11 +74,11 @@ NO_CUES = frozenset(
 
 
 def guess_dialect(text: str) -> str:
-    """Guess from the spelling: "asante", "akuapem", "fante" or "unknown".
+    """Guess the dialect from the spelling: "asante", "akuapem", "fante" or "unknown".
 
     Every distinct word of the normalised text counts once, 2 points for a sure cue and 1 for a weak
-    one. "unknown" where no dialect has `MIN_EVIDENCE` points, or where the evidence is
-    contradictory: another dialect has more than a third of the points of the best.
+    one. "unknown" if no dialect has `MIN_EVIDENCE` points, or if the evidence is contradictory:
+    another dialect has more than a third of the points of the best.
 
     Measured on the Universal Declaration of Human Rights: see tests/test_data_twi_dialects.py.
     """
@@ -90,10 +91,10 @@ def guess_dialect(text: str) -> str:
 
 
 def count_evidence(text: str) -> dict[str, int]:
-    """Points of each dialect, 0 where nothing speaks for it.
+    """Points of each dialect; 0 if there is no evidence for it.
 
-    What Akuapem and Fante share counts for Fante where the text is Fante by its other words, and
-    for Akuapem otherwise: there are few Fante sentences without dz, ts or hɔn.
+    Cues shared by Akuapem and Fante count for Fante if the text's other words are Fante, and for
+    Akuapem otherwise: there are few Fante sentences without dz, ts or hɔn.
     """
     words = set(normalize_for_scoring(text).split()) - NO_CUES
     points = {dialect: sum(_weigh(word, dialect) for word in words) for dialect in SURE_WORDS}

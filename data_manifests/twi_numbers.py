@@ -5,12 +5,12 @@
         ->  text "Ɛyɛ sidi num ne pɛsewa aduonum, bra 10:30.", unknown ("10:30",)
 
 From 0 to 999,999, in Asante and Akuapem. The forms are the tables below, for a linguist to edit;
-`tests/golden/twi_numbers.tsv` shows them at work. Speakers often say numbers in English: these are
-the words where a text is to be Twi throughout.
+`tests/golden/twi_numbers.tsv` shows them at work. Speakers often say numbers in English; these
+words are for text that is to be Twi throughout.
 
-"Not attested" marks a form that none of the texts within reach has; it is the regular one. The
-texts: the Universal Declarations, AfriQA, MasakhaPOS (which mixes both spellings), WAXAL, Common
-Voice and AfriSenti's tweets. The number behind a form says in how many places they have it.
+"Not attested" marks a form that does not occur in the available texts; it is the regular one. These
+texts are the Universal Declarations, AfriQA, MasakhaPOS (which mixes both spellings), WAXAL, Common
+Voice and AfriSenti's tweets. The number after a form says how often it occurs in them.
 """
 
 import functools
@@ -19,9 +19,9 @@ from dataclasses import dataclass
 
 MAX_NUMBER = 999_999
 
-# In counting, and behind what is counted (sidi nan, mpem num), where ɛnan and enum lose their
-# vowel: mfeɛ nan 6, mfeɛ num 3. Attested too, for nouns in the plural, but not chosen here: nnipa
-# nnan 11, nnum 5. For people there are words of their own (baanu, baasa), which digits do not show.
+# In counting, and after the noun that is counted (sidi nan, mpem num), where ɛnan and enum lose
+# their vowel: mfeɛ nan 6, mfeɛ num 3. Also attested after plural nouns, but not chosen here: nnipa
+# nnan 11, nnum 5. People are counted with separate words (baanu, baasa), which digits do not show.
 UNITS = {
     "asante": ("baako", "mmienu", "mmiɛnsa", "ɛnan", "enum", "nsia", "nson", "nwɔtwe", "nkron"),
     "akuapem": ("biako", "abien", "abiɛsa", "anan", "anum", "asia", "ason", "awɔtwe", "akron"),
@@ -32,13 +32,13 @@ COUNTED_UNITS = {
     # nnɔnhwerew abiɛsa, nkyem anum, asram asia, nnɔn akron: the same as in counting
     "akuapem": UNITS["akuapem"],
 }
-# Behind a ten. Asante: baako 55, mmienu 28, mmiɛnsa 7, nan 3 (ɛnan 1, nnan 1), num 9, nsia 11,
+# After a ten. Asante: baako 55, mmienu 28, mmiɛnsa 7, nan 3 (ɛnan 1, nnan 1), num 9, nsia 11,
 # nson 3, wɔtwe 6 (nwɔtwe 0), nkron 1 (nkronɔ 2). Akuapem: not attested, as in counting.
 UNITS_AFTER_TEN = {
     "asante": ("baako", "mmienu", "mmiɛnsa", "nan", "num", "nsia", "nson", "wɔtwe", "nkron"),
     "akuapem": UNITS["akuapem"],
 }
-# 10 to 19: in one word 35, most of them in AfriQA (dunwɔtwe also in the Asante declaration); in two
+# 10 to 19: as one word 35, most of them in AfriQA (dunwɔtwe also in the Asante declaration); as two
 # (du baako) 30, nearly all in MasakhaPOS. dumienu 4, dummienu 2. Akuapem: dumien 1, dumiɛnsa 1,
 # dubiako not attested; from 14 on the same as in Asante.
 TEENS = {
@@ -61,11 +61,11 @@ AND = "ne"
 CEDI, PESEWA = "sidi", "pɛsewa"  # sidi 1, before its number (cedi, cedis 13); pɛsewa not attested
 
 # How the parts are joined. A ten and its unit stand side by side (aduonu baako; 130 of 130). `ne`
-# stands once, behind the largest part: ɔha ne aduosia mmiɛnsa (163; with ne 5, without 3), mpem
+# occurs once, after the largest part: ɔha ne aduosia mmiɛnsa (163; with ne 5, without 3), mpem
 # mmienu ne aduonu baako (2,021; 107 of 107), mpem mmiɛnsa ne ahanu dubaako (3,211; 1, against
-# apem ahanwɔtwe ne dunkron, 1,819, and one number without any). There is none in what counts the
-# thousands (mpem ahanwɔtwe aduosia, 1; in what counts millions, 1). So mpem ahanu aduonu is 220,000
-# and mpem ahanu ne aduonu 200,020, and no two numbers share their words.
+# apem ahanwɔtwe ne dunkron, 1,819, and one number without any). There is none within the number of
+# thousands (mpem ahanwɔtwe aduosia, 1; or of millions, 1). So mpem ahanu aduonu is 220,000 and mpem
+# ahanu ne aduonu 200,020, and no two numbers have the same words.
 
 # ----- What is read, and what is not
 _WHOLE = r"(?:0|[1-9][0-9]{0,5}|[1-9][0-9]{0,2},[0-9]{3})"
@@ -78,15 +78,16 @@ _SUMS = (
     re.compile(rf"(?P<cedis>)(?P<pesewas>{_WHOLE}) ?pes[ei]was?", re.IGNORECASE),
 )
 _NUMBER, _AMOUNT_ALONE = re.compile(_WHOLE), re.compile(_AMOUNT)
-# Words beside a number, a blank between, that belong to it. The words that we write ourselves,
-# sidi and pɛsewa, must not be among those that follow, or a second reading would go further.
+# Words that belong to the number next to them, with a space between. The words written here, sidi
+# and pɛsewa, must not be among those that follow a number, or a second pass would change more.
 _BEFORE = re.compile(rf"{_SIGN_BEFORE}|cedis?|sidi|[$€£₦]", re.IGNORECASE)
 _AFTER = re.compile(
     rf"{_SIGN_AFTER}|pes[ei]was?|%|percent|hundred|thousand|[mbtr]+illion|[ap]\.?m|st|nd|rd|th",
     re.IGNORECASE,
 )
 _BETWEEN = re.compile("[-–—−/x×+=:*]")  # 3 - 4
-# Punctuation and emoji around a number. A dot or a colon in front (.5) and signs are part of it.
+# Punctuation and emoji around a number. A leading dot or colon (.5) and signs are part of the
+# number.
 _SIGNS = r"\w¢₵$€£₦%°+=/<>#@~^&*–—−\-"
 _EDGES = re.compile(
     rf"(?P<opening>[^{_SIGNS}.,:]*)(?P<core>.*?)(?P<closing>[^{_SIGNS}]*)", re.DOTALL
@@ -99,7 +100,7 @@ class SpokenText:
 
     Args:
         text: the text.
-        unknown: what holds digits and was left as it was, in order.
+        unknown: parts with digits that were left unchanged, in order.
     """
 
     text: str
@@ -110,7 +111,7 @@ def number_in_words(number: int, dialect: str) -> str:
     """The words of a whole number, as in counting: 4 is ɛnan, 125 is ɔha ne aduonu num.
 
     Raises:
-        ValueError: not in 0 to 999,999, or a dialect without forms.
+        ValueError: not in 0 to 999,999, or a dialect that has no forms here.
     """
     _check_dialect(dialect)
     if not 0 <= number <= MAX_NUMBER:
@@ -121,20 +122,21 @@ def number_in_words(number: int, dialect: str) -> str:
 def speak_numbers(text: str, dialect: str) -> SpokenText:
     """Write the numbers of a text in words, and report those whose reading would be a guess.
 
-    Read: whole numbers (12, 1000) and those with thousands separators (1,000), a year as the number
-    it is; sums in cedis (GH¢5, GHC 5.50, GH₵20, ¢5, GHS 5, 5 cedis, 50gh) and pesewas (50 pesewas).
-    Everything else with a digit stays and is reported: decimals, percentages, fractions, ranges,
-    times, dates, ordinals (3rd), telephone numbers (a leading 0, more than 6 digits, or numbers in
-    a row), other currencies, digits beside a letter or a sign (covid19, 10k, #1), 5 million, 5 pm.
+    Read: whole numbers (12, 1000) and those with thousands separators (1,000), a year as a plain
+    number; sums in cedis (GH¢5, GHC 5.50, GH₵20, ¢5, GHS 5, 5 cedis, 50gh) and pesewas (50
+    pesewas). Everything else with a digit is left unchanged and reported: decimals, percentages,
+    fractions, ranges, times, dates, ordinals (3rd), telephone numbers (a leading 0, more than 6
+    digits, or numbers in a row), other currencies, digits beside a letter or a sign (covid19, 10k,
+    #1), 5 million, 5 pm.
 
-    The text is expected as `normalize_for_training` gives it: s3 is a number beside a letter here.
-    What has no digit is not touched. Idempotent.
+    The text must be normalised by `normalize_for_training`: s3 is a number beside a letter here.
+    Words without a digit are not changed. Idempotent.
 
     Raises:
-        ValueError: a dialect without forms.
+        ValueError: a dialect that has no forms here.
     """
     _check_dialect(dialect)
-    pieces = re.split(r"(\s+)", text)  # word, blank, word, ...
+    pieces = re.split(r"(\s+)", text)  # word, space, word, ...
     spoken: list[str] = []
     unknown = []
     start = end = 0
@@ -156,7 +158,8 @@ def _find_number(pieces: list[str], start: int) -> int | None:
 
 
 def _start_of_group(pieces: list[str], place: int, first: int) -> int:
-    """A currency before the number (GH¢ 5) belongs to it; `first`: pieces before are taken."""
+    """A currency before the number (GH¢ 5) belongs to it; pieces before `first` are already
+    used."""
     if place - 2 >= first and _split_edges(pieces[place])[0] == "":
         _, core, closing = _split_edges(pieces[place - 2])
         if not closing and _BEFORE.fullmatch(core):
@@ -165,7 +168,8 @@ def _start_of_group(pieces: list[str], place: int, first: int) -> int:
 
 
 def _end_of_group(pieces: list[str], place: int) -> int:
-    """Numbers in a row or with a sign between are one thing, as is a number with its unit."""
+    """Adjacent numbers, or numbers with a sign between, form one group, as does a number with its
+    unit."""
     words = [*pieces[place::2], "", "", ""]
     last = 0
     while words[last][-1:].isdigit():
@@ -210,7 +214,7 @@ def _read(core: str, dialect: str) -> str | None:
 
 
 def _counted(number: int, dialect: str) -> str:
-    """The words of a number behind what is counted."""
+    """The words of a number that follows the noun it counts."""
     thousands, rest = divmod(number, 1000)
     if not thousands:
         return _below_thousand(rest, dialect, f" {AND} ")
@@ -222,7 +226,7 @@ def _counted(number: int, dialect: str) -> str:
 
 @functools.cache
 def _below_thousand(number: int, dialect: str, joint: str) -> str:
-    """`joint` stands between the hundred and what follows it."""
+    """The words of a number below 1000; `joint` goes between the hundred and the rest."""
     hundreds, rest = divmod(number, 100)
     tens, units = divmod(rest, 10)
     if rest == 0:

@@ -1,24 +1,25 @@
-"""Twi text as models read it, and Twi text as error rates compare it.
+"""Normalise Twi text, for models to read and for error rates to compare.
 
     normalize_for_training("De3  w'abɛn\\u200b no")  ->  "Deɛ w'abɛn no"
     normalize_for_scoring("De3  w'abɛn\\u200b no.")  ->  "deɛ wabɛn no"
 
-Unicode offers more than a dozen letters that look like ɛ and ɔ, and where the keyboard has neither
-people type `3` and `)` for them. NFC repairs none of that, so one spoken word would count as
-several written ones. `tests/golden/twi_text.tsv` shows every rule at work, one example a line.
+Unicode has more than a dozen letters that look like ɛ and ɔ, and people whose keyboards have
+neither type `3` and `)` for them. NFC repairs none of this, so one spoken word would count as
+several written ones. `tests/golden/twi_text.tsv` shows every rule at work, one example per line.
 
-For Asante, Akuapem and Fante. Dialect spellings are kept apart (adeɛ / ade / adze), and so are loan
-letters (c j q v x z) and ŋ. Numbers are not read out: digits stay digits.
+For Asante, Akuapem and Fante. Dialect spellings (adeɛ / ade / adze), loan letters (c j q v x z) and
+ŋ are kept. Numbers are not spelt out: digits stay digits.
 """
 
 import re
 import unicodedata
 
 NORMALIZATION_VERSION = "twi-1"
-"""Travels with weights, codes and error rates; changes whenever any output below changes."""
+"""Stored with weights, codes and error rates; changes whenever any output below changes."""
 
-# Found in Common Voice, WAXAL, MasakhaPOS, AfriQA, MAFAND and tweets. Those marked * were not, but
-# have the shape, or are the other case, of one that was. In decomposed text: έ is ε and an accent.
+# Found in Common Voice, WAXAL, MasakhaPOS, AfriQA, MAFAND and tweets. Those marked * were not
+# found, but have the shape, or are the other case, of one that was. In decomposed text: έ is ε and
+# an accent.
 LOOK_ALIKES = {
     # ----- ɛ U+025B, Ɛ U+0190
     "\N{GREEK SMALL LETTER EPSILON}": "ɛ",  # U+03B5 ε
@@ -45,7 +46,7 @@ LOOK_ALIKES = {
     # ----- the cedi sign, as in GH¢ 5
     "\N{LATIN SMALL LETTER C WITH STROKE}": "¢",  # U+023C ȼ
     "\N{LATIN CAPITAL LETTER C WITH STROKE}": "¢",  # U+023B Ȼ *
-    # ----- apostrophe, as in n'ani; a quotation mark of the same shape becomes one too
+    # ----- apostrophe, as in n'ani; a quotation mark of the same shape becomes an apostrophe too
     "\N{RIGHT SINGLE QUOTATION MARK}": "'",  # U+2019 ’
     "\N{LEFT SINGLE QUOTATION MARK}": "'",  # U+2018 ‘
     "\N{MODIFIER LETTER APOSTROPHE}": "'",  # U+02BC ʼ
@@ -57,7 +58,7 @@ LOOK_ALIKES = {
 }
 
 # What people type for ɛ and ɔ. AfriSenti's training tweets hold 2,557 words with 3 for ɛ; "mp3" is
-# mpɛ ("does not like") there, 5 times of 5, and so it is not among the numbers kept as they are.
+# mpɛ ("does not like") there, 5 times out of 5, so it is not among the numbers kept unchanged.
 TYPED_LETTERS = {"3": "ɛ", ")": "ɔ"}
 NUMBERS_WITH_UNIT = {
     *("3rd", "3d", "3g", "3gb", "3x", "3am", "3pm", "3kg"),
@@ -83,7 +84,8 @@ _NUMBER_EDGE = re.compile(r"(?<=\d)(?=[^\W\d_])|(?<=[^\W\d_])(?=\d)")
 
 
 def normalize_for_training(text: str) -> str:
-    """Spell a Twi text in one way, and keep everything a reader or a voice could use.
+    """Make the spelling of a Twi text consistent, and keep everything a reader or a voice could
+    use.
 
     NFC; invisible characters removed; `LOOK_ALIKES` replaced; `3` and `)` typed inside a word
     replaced by ɛ and ɔ; control characters and runs of white space become one space. Case,
@@ -109,8 +111,9 @@ def normalize_for_scoring(text: str) -> str:
     that is not a letter or a digit (hyphen, punctuation, emoji) a space, and a number apart from
     the letters beside it (10k -> 10 k; Covid19 and Covid-19 -> covid 19).
 
-    Idempotent, and the same whether or not the text was normalised for training before. Nothing of
-    an English normaliser, which would rewrite words: contractions, fillers, spellings, numbers.
+    Idempotent, and the same whether or not the text was normalised for training before. It has none
+    of the rules of English normalisers that rewrite words: contractions, fillers, spellings,
+    numbers.
     """
     text = unicodedata.normalize("NFD", normalize_for_training(text).lower())
     text = "".join(char for char in text if not unicodedata.category(char).startswith("M"))
@@ -120,7 +123,7 @@ def normalize_for_scoring(text: str) -> str:
 
 
 def is_speakable(text: str) -> bool:
-    """Whether at least one letter is left to pronounce: not so for "", "...", "😂" or "2024"."""
+    """Whether a text has at least one letter to pronounce; "", "...", "😂" and "2024" do not."""
     return any(char.isalpha() for char in normalize_for_scoring(text))
 
 
@@ -146,7 +149,8 @@ def _replace_in_word(match: re.Match[str]) -> str:
 
 
 def _split_at_closing_brackets(text: str) -> list[str]:
-    """Cut out every `)` that closes a `(`; in a row of them the last: "(Kofi w))" is (Kofi wɔ)."""
+    """Split a text at every `)` that closes a `(`; of several in a row, at the last: "(Kofi w))" is
+    (Kofi wɔ)."""
     pieces = []
     start = num_open = 0
     for match in re.finditer(r"\(|\)+", text):

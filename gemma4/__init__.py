@@ -1,7 +1,7 @@
-"""Everything that knows Gemma 4's insides: loading and its errors, the audio tower, the entrance
-for speech embeddings, chat templates, quantised weights, tiny random checkpoints.
+"""Everything that depends on Gemma 4's internals: loading and its errors, the audio tower, input of
+speech embeddings, chat templates, quantised weights, tiny random checkpoints.
 
-When transformers changes its Gemma 4, this is what has to follow.
+If transformers changes its Gemma 4, this package must be adapted.
 """
 
 import commands  # noqa: F401 - before torch is loaded

@@ -59,9 +59,10 @@ def fast_cpu_forward(
 def stock_forward(
     tower: Gemma4AudioModel, features_BMF: Tensor, mask_BM: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The same by the stock module itself, on any device."""
+    """The same computed by the stock module, on any device."""
     captured: list[Tensor] = []
-    # The tower's own hidden states end after output_proj, so its input is taken where it enters.
+    # The tower's own hidden states end after output_proj, so the input of output_proj is captured
+    # by a hook.
     hook = tower.output_proj.register_forward_pre_hook(lambda _, args: captured.append(args[0]))
     try:
         output = tower(features_BMF, mask_BM)
@@ -122,8 +123,8 @@ def _feed_forward(module: Gemma4AudioFeedForward, x_BTD: Tensor) -> Tensor:
 def _light_convolution(module: Gemma4AudioLightConv1d, x_BTD: Tensor) -> Tensor:
     limit = min(module.gradient_clipping, torch.finfo(x_BTD.dtype).max)
     y_BTD = _clipped_linear(module.linear_start, _rms_norm(module.pre_layer_norm, x_BTD))
-    # An image one pixel high, channels last. Padded at both ends and cut at the right one, the
-    # convolution is causal.
+    # Treated as an image one pixel high, channels last. It is padded at both ends and cut at the
+    # right end, so that the convolution is causal.
     image = F.glu(y_BTD, dim=-1).transpose(1, 2)[:, :, None]
     weight = module.depthwise_conv1d.weight[:, :, None]
     padding = (0, module.depthwise_conv1d.left_pad)

@@ -1,10 +1,9 @@
-"""A checkpoint's chat template: rendered, and tried before it is relied on.
+"""Render a checkpoint's chat template, after testing that it works.
 
-A template is a program of whoever made the checkpoint. transformers runs it in jinja's sandbox,
-from which it reaches neither files nor Python's internals; but there it may still loop for ever,
-ask for all memory, or raise. So it is tried once, as soon as it is loaded, in a child process
-that can be ended. What it does to that trial decides; a template that behaves there and not later
-is not found out.
+A template is a program written by whoever made the checkpoint. transformers runs it in jinja's
+sandbox, where it cannot reach files or Python's internals, but can still loop for ever, use all
+memory, or raise. So it is tested once, as soon as it is loaded, in a child process that can be
+killed. A template that passes this test but misbehaves later is not detected.
 """
 
 import json
@@ -23,13 +22,13 @@ from commands.errors import InputError
 from commands.pretrained import first_line
 
 TRIAL_S = 10.0
-TRIAL_BYTES = 2**30  # beyond what the process takes already
-MAX_TRIAL_CHARACTERS = 100_000  # of an example of a few words
+TRIAL_BYTES = 2**30  # beyond what the process already uses
+MAX_TRIAL_CHARACTERS = 100_000  # for an example of a few words
 AUDIO_SLOT, TURN_END = "<|audio|>", "<turn|>"
 
 Messages = Sequence[Mapping[str, Any]]
 SPOKEN = [{"type": "audio"}, {"type": "text", "text": "Wo din de sɛn?"}]
-# A dialogue of every kind of turn; what is rendered is each beginning that ends with an answer.
+# A dialogue with every kind of turn; each prefix that ends with an answer is rendered.
 EXAMPLE: list[dict[str, Any]] = [
     {"role": "system", "content": "Wo din de Ama."},
     {"role": "user", "content": SPOKEN},
@@ -40,19 +39,19 @@ EXAMPLE: list[dict[str, Any]] = [
 
 
 def render_chat(messages: Messages, tokenizer: PreTrainedTokenizerBase, *, asks: bool) -> str:
-    """Turns as the template writes them.
+    """Render turns with the tokenizer's chat template.
 
     Args:
-        messages: turns, as chat templates take them.
-        tokenizer: holds the template.
-        asks: end where the assistant begins to write.
+        messages: turns, in the format that chat templates take.
+        tokenizer: tokenizer that holds the template.
+        asks: end at the point where the assistant begins to write.
 
     Raises:
-        InputError: the template refuses these turns, or fails at them.
+        InputError: the template refuses these turns, or fails on them.
     """
     try:
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=asks)
-    except Exception as error:  # whatever a template does wrong: jinja's errors, Python's
+    except Exception as error:  # whatever a template raises: jinja's errors, Python's
         raise InputError(f"the chat template fails at this dialogue: {first_line(error)}") from None
     if not isinstance(text, str):
         raise InputError("the chat template gives no text")
@@ -60,11 +59,11 @@ def render_chat(messages: Messages, tokenizer: PreTrainedTokenizerBase, *, asks:
 
 
 def refuse_unusable_template(tokenizer: PreTrainedTokenizerBase, *, flag: str, name: str) -> None:
-    """InputError where there is no template, or it does not do on an example what it is for.
+    """Raise InputError if there is no template, or it does not render an example correctly.
 
     Args:
-        tokenizer: holds it.
-        flag: that named the checkpoint, for the message.
+        tokenizer: tokenizer that holds it.
+        flag: the flag that named the checkpoint, for the message.
         name: what the user gave.
     """
     if tokenizer.chat_template is None:
@@ -78,12 +77,12 @@ def refuse_unusable_template(tokenizer: PreTrainedTokenizerBase, *, flag: str, n
 
 
 def _find_problem(rendered: Sequence[str]) -> str:
-    """What is wrong with the example as it was rendered: prompt and whole of each answer; "" where
-    nothing is."""
+    """What is wrong with the rendered example (prompt and full text for each answer); "" if nothing
+    is."""
     before = ""
     for prompt, whole in zip(rendered[::2], rendered[1::2], strict=True):
         if not (prompt.startswith(before) and whole.startswith(prompt)):
-            return "what it writes of a dialogue changes as the dialogue goes on"
+            return "it renders a turn differently once others follow"
         if TURN_END not in whole[len(prompt) :]:
             return f"it does not end a turn with {TURN_END}: not a Gemma 4 template"
         if whole.count(AUDIO_SLOT) != 1:
@@ -93,7 +92,7 @@ def _find_problem(rendered: Sequence[str]) -> str:
 
 
 def _render_in_child(tokenizer: PreTrainedTokenizerBase) -> list[str] | str:
-    """The example rendered, or what was wrong."""
+    """The rendered example, or what went wrong."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -115,7 +114,7 @@ def _render_in_child(tokenizer: PreTrainedTokenizerBase) -> list[str] | str:
 
 
 def _answer_and_end(writer: int, tokenizer: PreTrainedTokenizerBase) -> None:
-    """In the child: never returns."""
+    """Runs in the child process; never returns."""
     try:
         _limit_memory()
         try:
@@ -145,7 +144,7 @@ def _render_example(tokenizer: PreTrainedTokenizerBase) -> list[str] | str:
 
 
 def _limit_memory() -> None:
-    """Limit this process to little more than it takes; only Linux says how much that is."""
+    """Limit this process to little more memory than it uses, which only Linux reports."""
     statm = Path("/proc/self/statm")
     if statm.is_file():
         taken = int(statm.read_text(encoding="ascii").split()[0]) * resource.getpagesize()
@@ -154,7 +153,7 @@ def _limit_memory() -> None:
 
 
 def _read_until(reader: int, deadline: float) -> bytes | None:
-    """All that comes through a pipe; None where it has not ended in time."""
+    """Read a pipe to its end; None if it has not ended in time."""
     received = b""
     while (left := deadline - time.monotonic()) > 0:
         if select.select([reader], [], [], left)[0]:

@@ -1,6 +1,6 @@
-"""The one door through which Gemma 4 enters: tower, full model, tokenizer.
+"""The only module that loads Gemma 4: audio tower, full model, tokenizer.
 
-Classes of transformers are used as they are, so real checkpoints ("google/gemma-4-E4B-it") load
+The classes of transformers are used unchanged, so real checkpoints ("google/gemma-4-E4B-it") load
 unchanged; an extracted audio encoder ("rnagabh/gemma4-audio-encoder") is enough for stage 1.
 """
 
@@ -42,12 +42,12 @@ FRAME_RATE_HZ = 25.0  # 10 ms mel hop, subsampled by 4
 SAMPLES_PER_FRAME = 640
 # Fewer samples do not fill one analysis window of the feature extractor.
 MIN_SAMPLES = 161
-# The tower sees 181 frames to the left at most (12 layers x 12-frame chunks, measured); pieces of a
-# long recording carry this much context, so that they equal one-shot encoding.
+# The tower sees at most 181 frames to the left (12 layers x 12-frame chunks, measured); each piece
+# of a long recording gets this much context, so that the result equals encoding it at once.
 LEFT_CONTEXT_FRAMES = 192
 PIECE_FRAMES = 750
 # transformers 5.23 refuses the plain string "sdpa" for any Gemma 4 with an audio tower.
-# Of its tokenizer: what stands around speech and in its place, and what ends a turn.
+# Tokens of its tokenizer: those around speech and in its place, and the end of a turn.
 MARKS = ("<|audio>", "<|audio|>", "<audio|>", "<turn|>")
 EXTRACTOR = {
     "sampling_rate": GEMMA_SAMPLE_RATE_HZ, "hop_length": 160, "feature_size": 128,
@@ -84,8 +84,8 @@ class AudioEncoder:
         Args:
             tower: stock module, on its device and in its dtype.
             extractor: its mel front end.
-            fast_cpu: compute the tower by `audio_tower.fast_cpu_forward`: about twice as fast, and
-                equal up to rounding, but not bit for bit what Gemma itself hears of the same
+            fast_cpu: run the tower with `audio_tower.fast_cpu_forward`: about twice as fast, and
+                equal up to rounding, but not bit for bit what Gemma itself computes for the same
                 recording.
 
         Raises:
@@ -103,14 +103,14 @@ class AudioEncoder:
     def encode(self, waveforms: Sequence[np.ndarray]) -> list[Tensor]:
         """Encode recordings of any length.
 
-        Padding changes nothing, and a recording beyond 30 s is encoded in pieces with 192 frames of
-        left context, which equals encoding it at once (the tower is causal).
+        Padding does not change the result. A recording longer than 30 s is encoded in pieces with
+        192 frames of left context, which equals encoding it at once (the tower is causal).
 
         Args:
             waveforms: mono float32 in [-1, 1] at 16 kHz, each `[num_samples]`.
 
         Returns:
-            One float32 tensor `[T_i, D]` a recording, on the CPU, before `output_proj`.
+            One float32 tensor `[T_i, D]` per recording, on the CPU, before `output_proj`.
 
         Raises:
             InputError: a recording is shorter than one frame.
@@ -126,7 +126,7 @@ class AudioEncoder:
 
     @staticmethod
     def refuse_too_short(waveform: np.ndarray) -> None:
-        """InputError for a recording without a single frame."""
+        """Raise InputError for a recording that is too short for one frame."""
         if len(waveform) < MIN_SAMPLES:
             raise InputError(
                 f"too short for one frame: {len(waveform)} samples at 16 kHz, {MIN_SAMPLES} needed"
@@ -134,9 +134,10 @@ class AudioEncoder:
 
     @torch.no_grad()
     def encode_at_once(self, waveforms: Sequence[np.ndarray]) -> list[Tensor]:
-        """As `encode`, long recordings too in one forward pass: memory grows with their length."""
-        # Always a list: a bare array crashes the extractor. No truncation: its default drops what
-        # is beyond 30 s without a word.
+        """Like `encode`, but in one forward pass even for long recordings: memory grows with
+        length."""
+        # Always a list: a bare array crashes the extractor. No truncation: by default it silently
+        # drops what is beyond 30 s.
         features = self.extractor(
             list(waveforms), sampling_rate=GEMMA_SAMPLE_RATE_HZ, return_tensors="pt",
             truncation=False, max_length=None,
@@ -158,8 +159,8 @@ def _cut_into_pieces(waveform: np.ndarray) -> Iterator[tuple[np.ndarray, int, in
     for first in range(0, num_frames, PIECE_FRAMES):
         end = min(first + PIECE_FRAMES, num_frames)
         start = max(0, first - LEFT_CONTEXT_FRAMES)
-        # One sample more than the frames cover: the last mel frame needs it to be what it is in the
-        # whole.
+        # One sample more than the frames cover: without it the last mel frame would differ from
+        # that of the whole recording.
         stop = len(waveform) if end == num_frames else end * SAMPLES_PER_FRAME + 1
         yield waveform[start * SAMPLES_PER_FRAME : stop], first - start, end - start
 
@@ -201,24 +202,24 @@ def load_gemma(
     Args:
         name: hub name or local folder.
         device: where it runs.
-        dtype: its precision; with `quantize`, of what is not quantised.
-        quantize: bits of the decoder's linear maps (see `weight_quantization`).
+        dtype: its precision; with `quantize`, that of the weights that are not quantised.
+        quantize: precision of the decoder's linear layers (see `weight_quantization`).
 
     Returns:
-        The model; its `left_over_tensors` names those of the checkpoint that have no place in it.
-        And its tokenizer.
+        The model and its tokenizer. The model's `left_over_tensors` names the tensors of the
+        checkpoint that have no place in it.
 
     Raises:
         InputError: not found, not a full Gemma 4, tensors are missing, or no chat template.
     """
-    # First: they are small, and tell at once what is no folder of Gemma's.
+    # Loaded first: it is small, and fails at once if the folder is not a Gemma checkpoint.
     tokenizer = load_tokenizer(name)
     generation = Path(name) / "generation_config.json"
-    if generation.is_file():  # transformers 5.23 passes over one that it cannot read
+    if generation.is_file():  # transformers 5.23 ignores one that it cannot read
         read_json(generation)
     settings: dict[str, Any] = {}
     if quantization := weight_quantization(quantize, dtype):
-        # Quantised as they are loaded, so where they will stay.
+        # Weights are quantised while loading, so they are loaded onto their final device.
         settings = {"quantization_config": quantization, "device_map": {"": device}}
     with one_line_errors("--gemma", name):
         refuse_other_kind(name, ("gemma4",))
@@ -238,7 +239,7 @@ def load_gemma(
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """Load a checkpoint's tokenizer; InputError where its chat template is missing or unusable."""
+    """Load a checkpoint's tokenizer; InputError if its chat template is missing or unusable."""
     with one_line_errors("--gemma", name):
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         marks = (*MARKS, tokenizer.eos_token, tokenizer.pad_token)
@@ -252,7 +253,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 def _refuse_other_tokenizer(
     tokenizer: PreTrainedTokenizerBase, config: Gemma4Config, name: str
 ) -> None:
-    """InputError where a tokenizer has other numbers for its tokens than the model."""
+    """Raise InputError if a tokenizer and the model number their tokens differently."""
     highest = max(tokenizer.get_vocab().values())
     if highest >= config.text_config.vocab_size:
         raise InputError(
@@ -272,7 +273,7 @@ def load_feature_extractor(name: str) -> Gemma4AudioFeatureExtractor:
                 raise InputError(
                     f"preprocessor_config.json has {setting} = {found!r}, Gemma 4 {expected!r}"
                 )
-        # Other settings show when it is used.
+        # Errors in other settings show when it is used.
         silence_N = np.zeros(16 * MIN_SAMPLES, np.float32)
         features = extractor([silence_N], sampling_rate=GEMMA_SAMPLE_RATE_HZ, return_tensors="pt")
         if not features["input_features"].isfinite().all():

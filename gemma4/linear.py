@@ -1,4 +1,4 @@
-"""Matrix products on a CPU, at the speed the CPU has in both precisions."""
+"""Matrix products at full CPU speed, in float32 and bfloat16."""
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ def linear(x: Tensor, weight: Tensor, clip: tuple[float, float] | None = None) -
     Args:
         x: float32 or bfloat16, `[..., in]`.
         weight: same dtype, `[out, in]`.
-        clip: bounds of the result.
+        clip: lower and upper bound of the result.
 
     Returns:
         `[..., out]` in the same dtype.
@@ -22,7 +22,7 @@ def linear(x: Tensor, weight: Tensor, clip: tuple[float, float] | None = None) -
     if x.device.type != "cpu" or not _runs_in_onednn(x.dtype):
         y = F.linear(x, weight)
         return y if clip is None else y.clamp_(*clip)
-    # No public function of torch 2.13 takes float32 there; oneDNN calls a clip "hardtanh".
+    # No public function of torch 2.13 runs float32 in oneDNN; oneDNN calls a clip "hardtanh".
     activation, bounds = ("none", []) if clip is None else ("hardtanh", list(clip))
     return torch.ops.mkldnn._linear_pointwise(x, weight, None, activation, bounds, "")
 

@@ -1,4 +1,4 @@
-"""The entrance for speech embeddings: generated speech enters Gemma 4 where real speech does."""
+"""Input of speech embeddings: generated speech enters Gemma 4 where real speech does."""
 
 # B utterances, T frames (25 per second), D embedding width (1024)
 
@@ -10,7 +10,7 @@ from transformers.models.gemma4.modeling_gemma4 import Gemma4AudioModelOutput, G
 
 
 class SpeechGemma4Model(Gemma4Model):
-    """Gemma 4's body, taking speech embeddings where it takes mel spectrograms.
+    """Gemma 4's body, which also accepts speech embeddings in place of mel spectrograms.
 
     The two are told apart by width: `[B, T, 128]` is a mel spectrogram and goes through the tower,
     `[B, T, 1024]` are embeddings before `output_proj` and skip it. Nothing else differs, so real
@@ -20,7 +20,7 @@ class SpeechGemma4Model(Gemma4Model):
     def get_audio_features(
         self, input_features: Tensor, input_features_mask: Tensor, **kwargs: Any
     ) -> Gemma4AudioModelOutput:
-        """Soft tokens of speech; see the class."""
+        """Soft tokens for speech, from either kind of input; see the class."""
         if input_features.shape[-1] != self.config.audio_config.hidden_size:
             return super().get_audio_features(input_features, input_features_mask, **kwargs)
         project = self.audio_tower.output_proj
@@ -35,7 +35,7 @@ class SpeechGemma4Model(Gemma4Model):
 def accept_embeddings(model: Gemma4ForConditionalGeneration) -> Gemma4ForConditionalGeneration:
     """Let a loaded Gemma 4 take speech embeddings as `input_features`, in place.
 
-    Its parameters, their names, `generate`, saving and peft stay as they are; call it before peft
+    Parameters, their names, `generate`, saving and peft are not affected; call this before peft
     wraps the model.
     """
     assert model.config.audio_config.hidden_size != 128, "mel and embeddings would look alike"

@@ -20,14 +20,14 @@ def tiny_gemma(
     """A real Gemma 4 of about 0.6 M random parameters, shaped like E4B in every way that matters.
 
     Sliding and full layers, shared keys and values, per-layer embeddings, logit softcap; for tests
-    and for the offline demo. Weights are drawn so that no norm, bias or scale is trivially one or
-    zero.
+    and for the offline demo. Random weights are chosen so that no norm, bias or scale is trivially
+    one or zero.
 
     Args:
-        vocabulary_size: of its tokenizer.
+        vocabulary_size: vocabulary size of its tokenizer.
         special_ids: ids of "boi eoi image video boa eoa audio pad bos eos turn_end" in that
             tokenizer.
-        seed: of the random weights.
+        seed: seed for the random weights.
     """
     text = Gemma4TextConfig(
         vocab_size=vocabulary_size, vocab_size_per_layer_input=vocabulary_size, hidden_size=64,
@@ -66,14 +66,14 @@ def tiny_gemma(
 def small_config(
     text: Gemma4TextConfig, audio: Gemma4AudioConfig, special_ids: dict[str, int]
 ) -> Gemma4Config:
-    """Decoder and tower -> a full Gemma 4 configuration, with the least vision tower there can be.
+    """Decoder and tower -> a full Gemma 4 configuration, with the smallest possible vision tower.
 
     Args:
-        text: of the decoder.
-        audio: of the tower.
+        text: configuration of the decoder.
+        audio: configuration of the audio tower.
         special_ids: ids of "boi eoi image video boa eoa audio" in the tokenizer.
     """
-    # Never used, but without a configuration of its own it would have 300 MB.
+    # Never used, but with the default configuration it would take 300 MB.
     vision = Gemma4VisionConfig(
         hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
         num_key_value_heads=2, head_dim=16, position_embedding_size=64, use_clipped_linears=True,

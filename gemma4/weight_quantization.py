@@ -1,7 +1,7 @@
-"""Gemma's weights in 8 or 4 bits, by bitsandbytes: not to be confused with the quantiser of speech.
+"""Gemma's weights in 8 or 4 bits, with bitsandbytes; not related to the speech quantiser.
 
-Only the decoder's linear maps are quantised. Of E4B's 14.8 GiB in bfloat16 these are 7.4; the
-tables of embeddings, 6.5, stay as they are.
+Only the decoder's linear layers are quantised. They take 7.4 of E4B's 14.8 GiB in bfloat16; the
+embedding tables, 6.5 GiB, are not quantised.
 """
 
 import importlib.util
@@ -14,8 +14,8 @@ from commands.errors import InputError
 
 QuantizeName = Literal["none", "8bit", "4bit"]
 
-# Towers and what leads from them into the decoder; transformers 5.23 matches these names from the
-# root of the model only, and "audio_tower" alone would match nothing.
+# The towers and their projections into the decoder. transformers 5.23 matches these names only from
+# the root of the model, so "audio_tower" alone would match nothing.
 NOT_QUANTIZED = [
     "model.audio_tower", "model.vision_tower", "model.embed_audio", "model.embed_vision", "lm_head",
     "model.language_model.per_layer_model_projection",
@@ -27,8 +27,8 @@ def weight_quantization(name: QuantizeName, dtype: torch.dtype) -> BitsAndBytesC
 
     Args:
         name: "4bit" is NF4 with doubly quantised scales, as in QLoRA (Dettmers et al., 2023,
-            arXiv:2305.14314); "8bit" is LLM.int8(); "none" leaves the weights alone.
-        dtype: what matrices are multiplied in.
+            arXiv:2305.14314); "8bit" is LLM.int8(); "none" does not quantise.
+        dtype: dtype of the matrix products.
 
     Raises:
         InputError: bitsandbytes is not installed.

@@ -1,4 +1,4 @@
-"""How well a quantiser uses its codebooks, and what it loses. Definitions fixed once."""
+"""Metrics for how well a quantiser uses its codebooks, and how much it loses."""
 
 # N frames, D embedding width, K codebooks
 
@@ -16,7 +16,8 @@ class CodebookUsage:
 
     Attributes:
         used_fraction: codes that occur at least once / codebook size.
-        perplexity: exp of the entropy (in nats) of the code distribution; at most the codes used.
+        perplexity: exp of the entropy (in nats) of the code distribution; at most the number of
+            codes used.
         normalized_entropy: entropy / log(codebook size), in [0, 1].
     """
 
@@ -45,8 +46,7 @@ class Reconstruction:
 
 
 def measure_usage(codes_NK: Tensor, codebook_size: int) -> CodebookUsage:
-    """Count codes: int64 `[N, K]`, N at least 20 x codebook_size for figures that mean
-    something."""
+    """Count codes: int64 `[N, K]`, with N at least 20 x codebook_size for meaningful figures."""
     used, perplexity, entropy = [], [], []
     for codes_N in codes_NK.T:
         counts = torch.bincount(codes_N, minlength=codebook_size).double()
@@ -78,6 +78,6 @@ def measure_reconstruction(
 
 
 def codebook_prefixes(num_codebooks: int) -> list[int]:
-    """1, 2, 4, 8, ... and all: how many of the coarsest codebooks each row of the tables uses."""
+    """1, 2, 4, 8, ... and all: the number of coarsest codebooks in each row of the tables."""
     powers = [2**i for i in range(num_codebooks.bit_length()) if 2**i < num_codebooks]
     return [*powers, num_codebooks]

@@ -1,10 +1,10 @@
-"""Residual codebooks: fitting them to a sample of frames, and finding a frame's codes.
+"""Fit residual codebooks to a sample of frames, and find a frame's codes.
 
-Each codebook is fitted to what the ones before it left over. Speech embeddings vary in a thousand
-directions, few of which matter, so plain k-means spends codes on single odd frames, and its
-centroids carry the noise of their few members. Two remedies:
+Each codebook is fitted to the residuals of the ones before it. Speech embeddings vary in a thousand
+directions, few of which matter, so plain k-means spends codes on single outlier frames, and its
+centroids are noisy because they have few members. Two remedies:
 
-- k-means begins in the few main directions and then takes in more (progressive dimensions, as in
+- k-means begins in the few main directions and then adds more (progressive dimensions, as in
   faiss's `ResidualQuantizer`; Douze et al., "The Faiss library", arXiv:2401.08281).
 - a centroid is not the mean of its cluster but its posterior mean: in a direction where clusters
   differ by no more than chance, centroids do not differ (empirical Bayes; Efron and Morris,
@@ -22,9 +22,9 @@ from torch.nn import functional as F
 
 from gemma4.linear import linear
 
-FIRST_DIRECTIONS = 4  # each round takes in 4 times as many, until all are in
+FIRST_DIRECTIONS = 4  # each round uses 4 times as many, until all are used
 ITERATIONS_PER_ROUND = 20
-CHUNK_ROWS = 1024  # rows of distances to all codes of a codebook that are held at once
+CHUNK_ROWS = 1024  # rows of distances to all codes of a codebook computed at once
 
 
 @torch.no_grad()
@@ -39,12 +39,12 @@ def fit_codebooks(
     """Fit residual codebooks, coarsest first.
 
     Args:
-        frames_ND: float32, drawn over the whole corpus; more than codebook_size.
+        frames_ND: float32, sampled from the whole corpus; N is more than codebook_size.
         num_codebooks: K.
         codebook_size: C.
-        generator: on the CPU, so that every device starts from the same frames.
+        generator: generator on the CPU, so that every device starts from the same frames.
         beam_size: candidates whose residuals the next codebook is fitted to; above 1 lowers the
-            error of a beam search and the share of codes that a greedy one uses.
+            error of a beam search, but also the share of codes that a greedy search uses.
 
     Returns:
         K codebooks, each float32 `[C, D]`.
@@ -61,9 +61,9 @@ def fit_codebooks(
 def search_codes(frames_ND: Tensor, codebooks: Sequence[Tensor], *, beam_size: int = 1) -> Tensor:
     """Find the codes whose sum is nearest to each frame, codebook by codebook.
 
-    Faster than the library's own search (see `benchmarks.rvq`), which builds one-hot matrices; and
-    its beam search ranks candidates by the sum of the errors after each codebook, this one by the
-    error that is left.
+    Faster than the library's own search (see `benchmarks.rvq`), which builds one-hot matrices. The
+    library's beam search ranks candidates by the sum of the errors after each codebook, this one by
+    the remaining error.
 
     Args:
         frames_ND: float32.
@@ -79,7 +79,7 @@ def search_codes(frames_ND: Tensor, codebooks: Sequence[Tensor], *, beam_size: i
 def _search(
     frames_ND: Tensor, codebooks: Sequence[Tensor], beam_size: int
 ) -> tuple[Tensor, Tensor]:
-    """Codes `[N, S, K]` and residuals `[N, S, D]` of the candidates left at the end, best first."""
+    """Codes `[N, S, K]` and residuals `[N, S, D]` of the final candidates, best first."""
     norms = [torch.linalg.vector_norm(c_CD, dim=1).square() for c_CD in codebooks]
     search = _beam if beam_size > 1 else _nearest
     chunks = frames_ND.split(max(1, CHUNK_ROWS // beam_size))
@@ -150,10 +150,10 @@ def _move_centroids(frames_NP: Tensor, codebook_CP: Tensor, generator: torch.Gen
     explained_P = (sum_CP.square() / count_C.clamp(min=1)[:, None]).sum(dim=0)
     within_P = (total_P - explained_P) / (len(frames_NP) - (count_C > 0).sum())
     between_P = (total_P / len(frames_NP) - within_P).clamp(min=0)
-    # A direction that does not vary would be 0 / 0.
+    # The clamp avoids 0 / 0 in a direction without variance.
     weight_CP = count_C[:, None] * between_P + within_P.clamp(min=1e-12)
     codebook_CP = sum_CP * between_P / weight_CP
-    # An empty cluster takes over a part of a large one: a copy, a little aside.
+    # An empty cluster takes over part of a large one: its centroid becomes a shifted copy.
     empty_E = (count_C == 0).nonzero()[:, 0]
     aside_EP = torch.randn(len(empty_E), len(total_P), generator=generator).to(frames_NP.device)
     largest_E = count_C.topk(len(empty_E)).indices

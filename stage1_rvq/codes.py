@@ -1,9 +1,9 @@
-"""Semantic codes on disk: Parquet, one utterance a row.
+"""Semantic codes on disk: Parquet files with one utterance per row.
 
     id, text, speaker, dialect, num_frames, codes (list of frames, each K integers, coarsest first)
 
-`datasets.load_dataset("parquet", data_files="codes/*.parquet")` reads it; how many codebooks, how
-large, and at what rate stands in the file's schema metadata, so that no reader has to be told.
+`datasets.load_dataset("parquet", data_files="codes/*.parquet")` reads it; the number of codebooks,
+their size and the frame rate are in the file's schema metadata, so that readers need not be told.
 """
 
 # T frames (25 per second), K codebooks (coarsest first)
@@ -40,12 +40,12 @@ class CodedUtterance:
 
 
 def code_format(config: RVQConfig) -> CodeFormat:
-    """The format of the codes a quantiser makes."""
+    """The format of the codes that a quantiser produces."""
     return CodeFormat(config.num_codebooks, config.codebook_size, config.frame_rate_hz)
 
 
 def code_schema(fmt: CodeFormat) -> pyarrow.Schema:
-    """Columns of a file of codes."""
+    """The columns of a file of codes."""
     small = pyarrow.int16() if fmt.codebook_size <= 2**15 else pyarrow.int32()
     columns = {
         "id": pyarrow.string(),
@@ -60,7 +60,7 @@ def code_schema(fmt: CodeFormat) -> pyarrow.Schema:
 
 
 def write_codes(path: Path, utterances: Sequence[CodedUtterance], fmt: CodeFormat) -> None:
-    """Write one Parquet file (aside, then renamed)."""
+    """Write one Parquet file, atomically."""
     columns = {
         "id": [u.id for u in utterances],
         "text": [u.text for u in utterances],
@@ -76,7 +76,7 @@ def find_code_files(path: Path, *, flag: str = "--codes") -> list[Path]:
     """The Parquet files of a codes folder, or the one file named.
 
     Raises:
-        InputError: nothing there, or the folder is unfinished or no longer whole.
+        InputError: there are none, or the folder is unfinished or no longer intact.
     """
     if is_output_folder(path):
         refuse_unfinished(path, flag=flag)
@@ -88,8 +88,7 @@ def find_code_files(path: Path, *, flag: str = "--codes") -> list[Path]:
 
 
 def read_code_format(path: Path, *, flag: str = "--codes") -> CodeFormat:
-    """The format shared by all files of a codes folder; InputError where they differ or have
-    none."""
+    """The format shared by all files of a codes folder; InputError if they differ or have none."""
     formats = {read_parquet_format(file, flag=flag) for file in find_code_files(path, flag=flag)}
     if len(formats) > 1:
         raise InputError(
@@ -102,8 +101,8 @@ def read_codes(path: Path, *, flag: str = "--codes") -> Iterator[CodedUtterance]
     """Stream the utterances of a codes folder or file, in order.
 
     Raises:
-        InputError: as `find_code_files`; a damaged file, codes that are not those of the format, or
-            an id that is used twice.
+        InputError: as `find_code_files`; a damaged file, codes that do not fit the format, or a
+            repeated id.
     """
     ids = HashSet()
     for file in find_code_files(path, flag=flag):
@@ -113,7 +112,7 @@ def read_codes(path: Path, *, flag: str = "--codes") -> Iterator[CodedUtterance]
             names = batch.select(["id", "text", "speaker", "dialect", "num_frames"]).to_pylist()
             for row, codes_TK in zip(names, codes, strict=True):
                 if row.pop("num_frames") != len(codes_TK):
-                    raise InputError(f"{flag} {file}: {row['id']!r} has not num_frames frames")
+                    raise InputError(f"{flag} {file}: {row['id']!r}: num_frames is wrong")
                 if (hashed := hash_text(row["id"])) in ids:
                     raise InputError(f"{flag} {file}: id {row['id']!r} is used twice")
                 ids.add(hashed)
@@ -123,7 +122,7 @@ def read_codes(path: Path, *, flag: str = "--codes") -> Iterator[CodedUtterance]
 def refuse_other_format(
     found: CodeFormat, expected: CodeFormat, *, flag: str, expected_by: str
 ) -> None:
-    """InputError where codes and a model do not belong together."""
+    """Raise InputError if codes and a model do not belong together."""
     if found != expected:
         raise InputError(
             f"{flag} has {found.num_codebooks} codebooks of {found.codebook_size} at "

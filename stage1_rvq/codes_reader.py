@@ -1,4 +1,4 @@
-"""Semantic codes read back as text: dequantised, then heard by the CTC reader.
+"""Read semantic codes back as text: dequantise them, then run the CTC reader.
 
 codes_reader = load_codes_reader("runs/rvq", Path("runs/reader"), device=torch.device("cpu"))
 texts = codes_reader.transcribe([codes_TK, ...])
@@ -46,8 +46,8 @@ class CodesReader:
             )
 
     def transcribe(self, codes: Sequence[Tensor]) -> list[str]:
-        """What the reader reads in codes `[T_i, k]`, each with at least one frame; with k < K only
-        the coarsest k codebooks are heard."""
+        """Transcripts of codes `[T_i, k]`, each with at least one frame; with k < K only the
+        coarsest k codebooks are used."""
         device = self.rvq.project_in.weight.device
         texts = []
         for start in range(0, len(codes), BATCH_SIZE):
@@ -58,10 +58,10 @@ class CodesReader:
         return texts
 
     def read_codes(self, path: Path, *, flag: str) -> list[CodedUtterance]:
-        """The utterances of a codes folder or file that have a frame.
+        """The utterances of a codes folder or file that have at least one frame.
 
         Raises:
-            InputError: not finished, none there, or codes of another format.
+            InputError: the folder is unfinished, there are no codes, or they have another format.
         """
         refuse_other_format(
             read_code_format(path, flag=flag), code_format(self.rvq.config),
@@ -74,7 +74,7 @@ class CodesReader:
 
 
 def load_codes_reader(rvq: str, reader: Path, *, device: torch.device) -> CodesReader:
-    """Load both.
+    """Load a quantiser and a reader.
 
     Args:
         rvq: folder of stage1_rvq.train, or hub name.
@@ -82,6 +82,6 @@ def load_codes_reader(rvq: str, reader: Path, *, device: torch.device) -> CodesR
         device: where they run.
 
     Raises:
-        InputError: unfinished or foreign folders, or they do not belong together.
+        InputError: unfinished or foreign folders, or models that do not belong together.
     """
     return CodesReader(load_rvq(rvq, device=device), load_reader(reader, device=device))

@@ -1,12 +1,12 @@
-"""Do two tokenizations of the same speech say the same? How often codes agree, and what is read.
+"""Compare two tokenizations of the same speech: how often codes agree, and how they are read.
 
     python -m stage1_rvq.compare_codes --codes data/cv-codes/test \
         --other-codes data/cv-codes-bfloat16/test --rvq runs/rvq --reader runs/reader
 
-Answers whether a faster way to tokenize (`--dtype bfloat16`, another batch size, a smaller beam) is
-safe for a corpus: codes may differ in many frames and still be read as the same words. Both are
-read on the same utterances, so the difference of their WERs has a far narrower interval than
-either.
+This tells whether a faster way to tokenize (`--dtype bfloat16`, another batch size, a smaller beam)
+is safe for a corpus: codes may differ in many frames and still be read as the same words. Both are
+read on the same utterances, so the interval of the difference of their WERs is far narrower than
+that of either WER.
 """
 
 # K codebooks (coarsest first)
@@ -34,7 +34,7 @@ class CompareConfig:
     codes: Path
     """folder of stage1_rvq.tokenize_corpus, with transcripts: the reference"""
     other_codes: Path
-    """another of the same utterances"""
+    """another such folder with codes of the same utterances"""
     rvq: ModelName
     """quantiser that made both: folder of stage1_rvq.train, or hub name"""
     reader: Path
@@ -44,7 +44,7 @@ class CompareConfig:
     json: bool = False
     """print JSON, rates as fractions, instead of a table in percent"""
     seed: Seed = 0
-    """of the resampling behind the 95 % intervals"""
+    """seed for the resampling behind the 95 % intervals"""
     device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
 
@@ -54,11 +54,11 @@ class Comparison:
     """Fractions, over the same utterances.
 
     Attributes:
-        num_utterances: compared.
+        num_utterances: number of utterances compared.
         agreement: share of frames with the same code, by codebook.
-        wer: of the reference codes.
-        wer_other: of the other codes.
-        wer_difference: the second less the first.
+        wer: WER of the reference codes.
+        wer_other: WER of the other codes.
+        wer_difference: wer_other minus wer.
         wer_difference_low: lower end of its 95 % interval, utterances resampled in pairs.
         wer_difference_high: upper end.
         num_texts_differing: utterances that are not read as the same text.
@@ -100,11 +100,11 @@ def compare(
     Args:
         first: the reference, with transcripts.
         other: the same utterances in the same order.
-        codes_reader: judges both.
-        seed: of the resampling.
+        codes_reader: reads both.
+        seed: seed for the resampling.
 
     Raises:
-        InputError: other utterances, or other lengths.
+        InputError: the utterances or their lengths differ.
     """
     if [(u.id, len(u.codes_TK)) for u in first] != [(u.id, len(u.codes_TK)) for u in other]:
         raise InputError("--codes and --other-codes are not of the same utterances and lengths")

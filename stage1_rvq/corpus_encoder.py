@@ -1,5 +1,4 @@
-"""Run the audio tower over a whole manifest: shard by shard, audio decoded ahead, killed and
-resumed.
+"""Run the audio tower over a whole manifest, shard by shard, decoding audio ahead; resumable.
 
 Shared by `embed` (which keeps the embeddings) and `tokenize_corpus` (which keeps their codes).
 """
@@ -40,26 +39,26 @@ def encode_corpus(
 ) -> int:
     """Encode a manifest in shards of 256 utterances and hand each shard to `write_shard`.
 
-    A shard depends on its own rows alone, so that an interrupted and resumed run writes the bytes
-    an uninterrupted one would have. Unusable recordings are listed in `out/skipped.jsonl`.
+    A shard depends only on its own rows, so that an interrupted and resumed run writes the same
+    bytes as an uninterrupted one. Unusable recordings are listed in `out/skipped.jsonl`.
 
     Args:
         utterances: manifest rows.
         encoder: the audio tower.
         out: output folder, for `skipped.jsonl`.
-        convert: what to keep of float32 embeddings, frame by frame: `[N, D]` -> `[N, ...]`.
+        convert: turns float32 embeddings into what is kept, frame by frame: `[N, D]` -> `[N, ...]`.
         write_shard: writes shard number and its (row, converted) pairs, in the manifest's order.
         is_written: whether a shard is complete from an earlier run.
         batch_size: utterances per forward pass.
         num_workers: threads that decode audio.
-        skip_bad_audio: list unusable recordings and go on, instead of raising at the first.
+        skip_bad_audio: list unusable recordings and continue, instead of raising at the first one.
 
     Returns:
         Number of skipped recordings.
 
     Raises:
-        InputError: an unusable recording (manifest file and line are named), or no usable one at
-            all.
+        InputError: an unusable recording (the message names manifest file and line), or no usable
+            one at all.
     """
     skipped_path = out / "skipped.jsonl"
     skipped = read_json_lines(skipped_path)
@@ -98,10 +97,10 @@ def encode_utterances(
     num_workers: int,
     convert: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[tuple[Utterance, Tensor | InputError]]:
-    """Embeddings `[T, D]` of utterances in their order, or the error that made one unusable.
+    """Embeddings `[T, D]` of utterances, in order, or the error that made one unusable.
 
-    Utterances are batched by length within a window, which changes nothing but speed; `convert` is
-    given the frames of a batch end to end, and its result is handed out in place of the embeddings.
+    Utterances are batched by length within a window, which affects only speed; `convert` is given
+    the frames of a batch end to end, and its result is yielded in place of the embeddings.
     """
     for window in _decode_ahead(utterances, batch_size * WINDOW_BATCHES, num_workers):
         results: dict[int, Tensor | InputError] = {}
@@ -126,7 +125,7 @@ def encode_utterances(
 def _decode_ahead(
     utterances: list[Utterance], window: int, num_workers: int
 ) -> Iterator[list[tuple[Utterance, np.ndarray | InputError]]]:
-    """Decoded 16 kHz audio, a window at a time, the next window decoding in threads meanwhile."""
+    """Decoded 16 kHz audio, a window at a time, while threads decode the next window."""
     rows = iter(utterances)
     with ThreadPoolExecutor(max_workers=num_workers) as pool:
 

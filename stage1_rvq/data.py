@@ -1,11 +1,11 @@
-"""Cached embeddings: what `stage1_rvq.embed` wrote, read without loading it whole.
+"""Read cached embeddings, written by `stage1_rvq.embed`, without loading them whole.
 
     embeddings/shard_00000.safetensors   "frames": bfloat16 [N, D], utterances end to end
-               shard_00000.jsonl         one row an utterance: id, text, ..., start, num_frames
+               shard_00000.jsonl         one row per utterance: id, text, ..., start, num_frames
                encoder.safetensors       "frame_scale": weight of the tower's last norm, float32 [D]
 
-safetensors maps tensors into memory, so 100 hours (18 GB) train on a laptop: only frames that are
-used are ever read.
+safetensors maps tensors into memory, so 100 hours (18 GB) can be used for training on a laptop:
+only frames that are used are read.
 """
 
 # B utterances, T frames (25 per second), D embedding width, N frames
@@ -29,7 +29,7 @@ from data_manifests.hash_set import HashSet, hash_text
 
 @dataclass(frozen=True, kw_only=True)
 class IndexRow:
-    """One utterance in the index of its shard; its frames begin where those of the row before
+    """One utterance in the index of its shard; its frames begin where those of the previous row
     end."""
 
     id: str
@@ -53,13 +53,13 @@ class EmbeddingFolder:
 
     Attributes:
         utterances: index rows in the manifest's order.
-        num_frames: frames in all.
+        num_frames: total number of frames.
         dim: embedding width.
         frame_scale_D: float32, weight of the tower's last norm.
 
     Raises:
-        InputError: unfinished or no longer whole, not an embeddings folder, an index that does not
-            fit its frames, or an id that is used twice.
+        InputError: unfinished or no longer intact, not an embeddings folder, an index that does not
+            fit its frames, or a repeated id.
     """
 
     def __init__(self, folder: Path, *, flag: str = "--embeddings") -> None:
@@ -88,7 +88,7 @@ class EmbeddingFolder:
         return frames_TD
 
     def gather(self, positions_N: Tensor) -> Tensor:
-        """Frames at positions counted over all shards: int64 `[N]` -> float32 `[N, D]`."""
+        """Frames at positions that are counted over all shards: int64 `[N]` -> float32 `[N, D]`."""
         frames_ND = torch.empty(len(positions_N), self.dim)
         shard_of_N = torch.bucketize(positions_N, self._shard_ends, right=True)
         for shard in shard_of_N.unique().tolist():
@@ -102,7 +102,7 @@ class EmbeddingFolder:
         refuse_non_finite_weights([("a frame", frames_ND)], where=str(self.folder))
 
     def sample(self, num_frames: int, seed: int) -> Tensor:
-        """Distinct frames drawn over the whole corpus, float32 `[min(num_frames, all), D]`."""
+        """Distinct frames sampled from the whole corpus, float32 `[min(num_frames, all), D]`."""
         generator = torch.Generator().manual_seed(seed)
         positions_N = torch.randperm(self.num_frames, generator=generator)[:num_frames]
         return self.gather(positions_N.sort().values)
@@ -123,7 +123,7 @@ class EmbeddingFolder:
 
 
 def refuse_repeated_ids(ids: Iterable[str], *, where: str) -> None:
-    """InputError where an id comes a second time: what is joined by id would be mixed up."""
+    """Raise InputError for a repeated id, because data joined by id would be mixed up."""
     seen = HashSet()
     for id_ in ids:
         if (hashed := hash_text(id_)) in seen:
@@ -132,8 +132,7 @@ def refuse_repeated_ids(ids: Iterable[str], *, where: str) -> None:
 
 
 class ShuffledBatches:
-    """Which items make up the batch of a given step: every item once an epoch, shuffled by the
-    seed.
+    """The items in the batch of a given step: every item once an epoch, shuffled by the seed.
 
     A pure function of (seed, step), so that a resumed run continues with the batches it would have
     seen.
@@ -174,7 +173,7 @@ def iterate_batches(num_items: int, batch_size: int) -> Iterator[range]:
 
 
 def _read_index(path: Path) -> list[IndexRow]:
-    """The rows of a shard's index, in order; InputError where their frames are not end to end."""
+    """The rows of a shard's index, in order; InputError if their frames are not contiguous."""
     rows = list(read_rows(path, IndexRow))
     start = 0
     for number, row in enumerate(rows, start=1):

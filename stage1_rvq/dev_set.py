@@ -1,4 +1,4 @@
-"""How well a quantiser does on held-out frames, while it is trained."""
+"""Measure a quantiser on held-out frames during training."""
 
 import torch
 
@@ -15,7 +15,7 @@ MAX_DEV_FRAMES = 100_000
 def measure_on_dev(
     rvq: SpeechRVQ, dev: EmbeddingFolder, task: TaskLoss | None = None
 ) -> dict[str, float]:
-    """Relative error and cosine of the dev split's frames, all codebooks used; with a reader also
+    """Relative error and cosine on the dev split's frames, with all codebooks; with a reader, also
     its error rates on them."""
     rvq.eval()
     device = rvq.frame_scale_D.device

@@ -3,7 +3,7 @@
     python -m stage1_rvq.embed --manifest data/cv/train.jsonl --gemma google/gemma-4-E4B-it \
         --out data/cv-embeddings/train
 
-Writes shards as described in `stage1_rvq/data.py`. Killed, it continues with `--resume` at the last
+Writes shards as described in `stage1_rvq/data.py`. If killed, `--resume` continues at the last
 shard.
 """
 
@@ -32,11 +32,12 @@ class EmbedConfig:
     manifest: Path
     """manifest of utterances"""
     out: Path
-    """new folder for the embeddings (about 180 MB an hour of speech)"""
+    """new folder for the embeddings (about 180 MB per hour of speech)"""
     gemma: ModelName = "google/gemma-4-E4B-it"
     """hub name or folder of Gemma 4 (E2B, E4B) or of an extracted audio encoder"""
     skip_bad_audio: bool = False
-    """list unusable recordings in skipped.jsonl and go on, instead of stopping at the first"""
+    """list unusable recordings in skipped.jsonl and continue, instead of stopping at the first
+    one"""
     batch_size: PositiveInt = 8
     """utterances per forward pass"""
     num_workers: NumWorkers = 2
@@ -46,7 +47,7 @@ class EmbedConfig:
     dtype: DtypeName = "float32"
     """precision of the tower; bfloat16 is faster and changes some codes"""
     fast_cpu: bool = False
-    """on a CPU: our own forward pass of the tower, twice as fast, equal up to rounding"""
+    """on a CPU: use a forward pass of the tower that is twice as fast and equal up to rounding"""
     resume: bool = False
     """continue an unfinished folder"""
 
@@ -95,7 +96,7 @@ def _index_path(out: Path, number: int) -> Path:
 def _write_shard(index_path: Path, rows: list[tuple[Utterance, Tensor]], dim: int) -> None:
     """Tensors first, index last: a shard with an index is complete."""
     tensors_path = index_path.with_suffix(".safetensors")
-    # A shard may have lost all its recordings.
+    # All recordings of a shard may have been skipped.
     frames = [torch.empty(0, dim, dtype=torch.bfloat16), *(frames_TD for _, frames_TD in rows)]
     save_tensors(tensors_path, {"frames": torch.cat(frames)})
     index: list[dict[str, Any]] = []

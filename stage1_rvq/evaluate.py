@@ -1,10 +1,10 @@
-"""How good is a quantiser: codebook use, what it loses, and whether its codes can still be read.
+"""Evaluate a quantiser: codebook use, what it loses, and whether its codes can still be read.
 
     python -m stage1_rvq.evaluate --rvq runs/rvq --embeddings data/cv-embeddings/test \
         --reader runs/reader --out runs/rvq-test
 
-Writes `metrics.json` and a plot of codebook use; prints the table. Everything is measured on the
-whole of one held-out folder, whose size is printed.
+Writes `metrics.json` and a plot of codebook use; prints the table. Everything is measured on all of
+one held-out folder, whose size is printed.
 """
 
 from dataclasses import asdict, dataclass
@@ -42,9 +42,11 @@ class EvaluateConfig:
     out: Path
     """new folder for metrics.json"""
     reader: Path | None = None
-    """CTC reader: adds word and character error rates before and after quantisation"""
+    """folder of stage1_rvq.train_reader: adds word and character error rates before and after
+    quantisation"""
     manifest: Path | None = None
-    """recordings: adds how much codes change under noise (30 and 20 dB); needs --gemma"""
+    """manifest of recordings: adds how much codes change under noise (30 and 20 dB); needs
+    --gemma"""
     gemma: ModelName | None = None
     """with --manifest: hub name or folder of the audio tower that made the embeddings"""
     beam_size: PositiveInt = 1
@@ -52,7 +54,7 @@ class EvaluateConfig:
     device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     resume: bool = False
-    """accept an unfinished folder and write it again"""
+    """overwrite an unfinished folder"""
 
     def __post_init__(self) -> None:
         if bool(self.manifest) != bool(self.gemma):
@@ -136,7 +138,7 @@ def measure(
 
 
 def format_table(metrics: dict[str, Any]) -> str:
-    """The numbers as a person reads them."""
+    """The numbers as a table for the terminal."""
     lines = [
         f"{metrics['num_utterances']} utterances, {metrics['num_frames']} frames"
         + (

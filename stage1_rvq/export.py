@@ -1,10 +1,11 @@
-"""Quantiser -> a repository to share: both layouts of its weights, and a card of what was measured.
+"""Quantiser -> a repository to share: both layouts of its weights, and a model card with its
+results.
 
     python -m stage1_rvq.export --rvq runs/rvq --metrics runs/rvq-test --out runs/rvq-repository
 
 The folder is the repository, ready for the Hugging Face hub, and holds nothing else: `README.md`,
 `config.json` and `model.safetensors` (`SpeechRVQ.from_pretrained`), and the files of
-`stage1_rvq/published.py`. It appears when it is complete. `--push NAME` uploads it.
+`stage1_rvq/published.py`. The folder appears only when it is complete. `--push NAME` uploads it.
 """
 
 import sys
@@ -41,22 +42,23 @@ from stage1_rvq.published import AVERAGED_FILE, BEST_FILE, CONFIG_FILE, FINAL_FI
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
-    """Write a quantiser as a repository that others can load, with a true model card."""
+    """Write a quantiser as a repository that others can load, with a model card."""
 
     rvq: ModelName
     """quantiser: folder of stage1_rvq.train, or hub name"""
     out: Path
-    """new folder: the repository"""
+    """new folder for the repository"""
     metrics: Path | None = None
-    """folder of stage1_rvq.evaluate on this quantiser, for the card's results"""
+    """folder of stage1_rvq.evaluate for this quantiser: the card's results"""
     dev_embeddings: Path | None = None
-    """embeddings of the dev split: checkpoints are averaged, and kept if better on it"""
+    """embeddings of the dev split: checkpoints are averaged, and the average is kept if better on
+    it"""
     push: str | None = None
-    """hub repository to upload to; it is public unless your account says otherwise"""
+    """hub repository to upload to; it is public unless your account's settings say otherwise"""
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Write the repository; prints its folder, and the commit where it was pushed."""
+    """Write the repository; prints its folder, and the commit if it was pushed."""
     config = parse_config(ExportConfig, argv)
     refuse_unwritable(config.out, flag="--out")
     rvq = load_rvq(config.rvq, device=torch.device("cpu"))
@@ -97,14 +99,14 @@ def read_metrics(folder: Path, rvq: str) -> dict[str, Any]:
     """The numbers of a `stage1_rvq.evaluate` folder.
 
     Raises:
-        InputError: unfinished or foreign folder, or it measured another quantiser than `rvq`, or on
-            the speech that one was trained on.
+        InputError: unfinished or foreign folder, or it measured another quantiser than `rvq`, or
+            used the speech that `rvq` was trained on.
     """
     open_input(folder, made_by="stage1_rvq.evaluate", flag="--metrics")
     measured = read_provenance(folder).inputs
     nothing = InputFacts("nothing")
     measured_rvq = measured.get("rvq", nothing)
-    # A hub name has no fingerprint: there the name decides.
+    # A hub name has no fingerprint, so the names are compared.
     sha256 = fingerprint(rvq).get("sha256")
     if measured_rvq.sha256 != sha256 if sha256 else measured_rvq.path != rvq:
         raise InputError(
@@ -124,10 +126,11 @@ def read_metrics(folder: Path, rvq: str) -> dict[str, Any]:
 def average_if_better(
     rvq: SpeechRVQ, checkpoints: list[Path], dev: EmbeddingFolder
 ) -> SpeechRVQ | None:
-    """The mean of a run's kept checkpoints, if it loses less on dev than the best weights do.
+    """The mean of a run's kept checkpoints, if its error on dev is lower than that of the best
+    weights.
 
-    Averaging assumes that a code means the same in every checkpoint, which a replaced code does
-    not: hence the comparison.
+    Averaging assumes that a code means the same in every checkpoint, which is not true of a
+    replaced code: hence the comparison.
     """
     if len(checkpoints) < 2:
         print(f"{AVERAGED_FILE}: not written, under two checkpoints there", file=sys.stderr)

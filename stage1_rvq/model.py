@@ -1,11 +1,11 @@
-"""The residual vector quantiser: 1024-d speech embeddings <-> 8 codes of 2048 a frame.
+"""The residual vector quantiser: 1024-d speech embeddings <-> 8 codes (out of 2048) per frame.
 
     rvq = SpeechRVQ.from_pretrained("runs/rvq/model")
     codes_TK = rvq.encode(frames_TD)
     frames_TD = rvq.decode(codes_TK)
 
-The quantiser itself is vector-quantize-pytorch's `ResidualVQ`, and this file is its only door.
-Around it: the scale of Gemma's last norm, and a linear map in and out (as in
+The quantiser itself is vector-quantize-pytorch's `ResidualVQ`, and only this file uses it. Around
+it are the scale of Gemma's last norm, and an input and an output linear map (as in
 ik/speechless-twi-stage1-rvq-gemma4).
 """
 
@@ -35,7 +35,7 @@ from gemma4.gemma import FRAME_RATE_HZ
 from stage1_rvq.codebooks import fit_codebooks, search_codes
 from stage1_rvq.model_card import make_model_card
 
-MIN_FRAMES_PER_CODE = 20  # below this k-means fits noise
+MIN_FRAMES_PER_CODE = 20  # with fewer, k-means fits noise
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class RVQConfig:
         num_codebooks: K.
         codebook_size: codes per codebook.
         frame_rate_hz: frames a second.
-        decay: of the codebooks' exponential moving average.
+        decay: decay of the codebooks' exponential moving average.
         min_code_usage: a code whose moving average of frames per batch falls below this is replaced
             by a frame of the batch.
     """
@@ -80,8 +80,8 @@ class RVQLoss:
 
 
 class SpeechRVQ(nn.Module, PyTorchModelHubMixin):
-    """Residual vector quantiser of Gemma 4's speech embeddings. Computes in float32 whatever it is
-    given."""
+    """Residual vector quantiser of Gemma 4's speech embeddings. Computes in float32, whatever the
+    input's dtype."""
 
     def __init__(self, config: RVQConfig) -> None:
         super().__init__()
@@ -111,10 +111,10 @@ class SpeechRVQ(nn.Module, PyTorchModelHubMixin):
         """Fit every codebook to a sample of the whole corpus, level by level.
 
         Args:
-            frames_ND: embeddings drawn over the corpus, at least 20 per code.
+            frames_ND: embeddings sampled from the corpus, at least 20 per code.
             frame_scale_D: weight of the tower's last norm.
-            beam_size: of the search the codebooks are fitted for.
-            seed: of the frames k-means starts from.
+            beam_size: beam size of the search that the codebooks are fitted for.
+            seed: seed for the frames that k-means starts from.
 
         Raises:
             InputError: too few frames for the codebook size.
@@ -145,11 +145,11 @@ class SpeechRVQ(nn.Module, PyTorchModelHubMixin):
     def forward(self, frames_ND: Tensor) -> RVQLoss:
         """Quantise a batch of real frames (no padding) and return the model card's training loss.
 
-        In training mode this also moves the codebooks, and drops the last codebooks at random, so
-        that every prefix of codebooks decodes.
+        In training mode this also updates the codebooks, and drops the last codebooks at random, so
+        that every prefix of the codebooks can be decoded.
 
         Args:
-            frames_ND: embeddings as the tower gives them.
+            frames_ND: embeddings as output by the tower.
 
         Returns:
             0.5 MSE + 0.5 (1 - cosine) + commitment, over unit-RMS frames (source: the published
@@ -198,7 +198,7 @@ class SpeechRVQ(nn.Module, PyTorchModelHubMixin):
         return codes_NK.reshape(*frames_TD.shape[:-1], self.config.num_codebooks)
 
     def decode(self, codes_TK: Tensor) -> Tensor:
-        """Turn codes back into embeddings that enter Gemma before `output_proj`.
+        """Turn codes back into embeddings, which enter Gemma before `output_proj`.
 
         Args:
             codes_TK: integer `[..., T, k]` with k <= K: the first k codebooks are used.
@@ -228,7 +228,8 @@ class SpeechRVQ(nn.Module, PyTorchModelHubMixin):
         return frames_1ND.reshape(*codes_TK.shape[:-1], self.config.dim)
 
     def generate_model_card(self, **facts: Any) -> ModelCard:
-        """The card that `save_pretrained` and `push_to_hub` write, of `model_card_kwargs`."""
+        """The card that `save_pretrained` and `push_to_hub` write, made from
+        `model_card_kwargs`."""
         return make_model_card(self.config, **facts)
 
 
@@ -243,7 +244,7 @@ def load_rvq(name: str, *, device: torch.device) -> SpeechRVQ:
     Raises:
         InputError: unfinished or foreign folder, or weights that do not fit.
     """
-    # Here, not above: that file builds a SpeechRVQ.
+    # Not at the top of the file: that module imports this one.
     from stage1_rvq.published import is_published, read_published
 
     if Path(name).is_file():

@@ -1,7 +1,7 @@
-"""The quantiser's model card: README.md, from what was recorded and measured and nothing else.
+"""The quantiser's model card: a README.md made only from what was recorded and measured.
 
 `SpeechRVQ.save_pretrained` and `push_to_hub` write it. What was not measured reads "not yet
-measured", what was not recorded "not recorded". It names no path of the machine it was made on.
+measured", what was not recorded "not recorded". It contains no local paths.
 """
 
 # K codebooks (coarsest first)
@@ -43,13 +43,13 @@ def make_model_card(
 
     Args:
         config: its shape.
-        run: folder of `stage1_rvq.train` it comes from; tells what it was trained on.
-        metrics: `metrics.json` of `stage1_rvq.evaluate`.
+        run: the folder of `stage1_rvq.train` that it comes from; records its training data.
+        metrics: content of `metrics.json` from `stage1_rvq.evaluate`.
         repository: the name under which the usage example loads it.
         published_files: files beside it in the published layout.
 
     Returns:
-        Front matter and text.
+        The card, with front matter and text.
     """
     provenance = read_json(run / "provenance.json") if run else {}
     settings = read_json(run / "config.json") if run else {}
@@ -102,7 +102,7 @@ def _training_table(
         rows["settings"] = ", ".join(
             f"{name} {value:g}"
             for name, value in settings.items()
-            # Paths and names stay at home; the task loss's own settings mean nothing without it.
+            # Paths and names are left out, and so are the task loss's settings if it was not used.
             if type(value) in (int, float) and (settings.get("reader") or "task_" not in name)
         )
     if git := provenance.get("git"):
@@ -147,7 +147,7 @@ def _results(metrics: Mapping[str, Any], config: "RVQConfig") -> str:
 
 
 def _rates(metrics: Mapping[str, Any], *keys: str) -> str:
-    """WER and CER cells of a row; measured only where `evaluate` was given a reader."""
+    """WER and CER cells of a row; measured only if `evaluate` was given a reader."""
     if keys[0] not in metrics:
         return f"{NOT_MEASURED} | {NOT_MEASURED}"
     rates = metrics[keys[0]][keys[1]] if len(keys) == 2 else metrics[keys[0]]

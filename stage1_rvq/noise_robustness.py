@@ -1,9 +1,9 @@
-"""How much codes change under noise that a listener hardly hears.
+"""Measure how much codes change under noise that a listener hardly hears.
 
 Semantic tokenizers can be brittle: inaudible noise may change most tokens (StableToken,
-arXiv:2509.22220). Measured as unit edit distance: Levenshtein distance between the codes of a
-recording and of the same recording with white noise, divided by its number of frames; 0 is
-perfectly robust. One figure a codebook.
+arXiv:2509.22220). The measure is the unit edit distance: the Levenshtein distance between the codes
+of a recording and of the same recording with white noise, divided by its number of frames; 0 is
+perfectly robust. There is one figure per codebook.
 """
 
 # N samples, T frames (25 per second), K codebooks
@@ -33,7 +33,7 @@ def measure_noise_robustness(
         utterances: recordings; all are used.
         encoder: the audio tower.
         rvq: the quantiser.
-        seed: of the noise; each recording has its own.
+        seed: seed for the noise, which differs for each recording.
 
     Returns:
         "30" and "20" -> K distances, pooled over all frames.
@@ -54,7 +54,8 @@ def measure_noise_robustness(
 def add_white_noise(
     samples_N: np.ndarray, signal_to_noise_db: float, generator: np.random.Generator
 ) -> np.ndarray:
-    """Add Gaussian noise so many decibels below the recording's mean power; float32 `[N]`."""
+    """Add Gaussian noise at a given number of decibels below the recording's mean power; float32
+    `[N]`."""
     noise_rms = np.sqrt(np.mean(samples_N**2)) * 10 ** (-signal_to_noise_db / 20)
     noise_N = noise_rms * generator.standard_normal(len(samples_N))
     return (samples_N + noise_N).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The file layout of the published checkpoint `ik/speechless-twi-stage1-rvq-gemma4`: read, write.
+"""Read and write the file layout of the published `ik/speechless-twi-stage1-rvq-gemma4`.
 
     rvq = read_published(Path("speechless-twi-stage1-rvq-gemma4"))
     write_published(rvq, Path("out"), final=rvq)
@@ -6,10 +6,11 @@
     config_stage1.json   rvq_dim, rvq_num_quantizers, rvq_codebook_size (and more, not used here)
     rvq_best.pt          {"rvq": state dict}; so are rvq_final.pt and rvq_averaged.pt
 
-Read with `weights_only=True`; the repository's Python is never run. The names inside were not seen:
-file size and pickle imports on the card say lucidrains' `ResidualVQ` and two linear maps. So
-tensors are placed by the end of their name and their shape, what has no place is printed, and what
-would change codes is refused. The layout has no `frame_scale_D`: it is folded into the maps.
+Read with `weights_only=True`; the repository's Python is never run. Its tensor names could not be
+inspected: file size and the pickle imports listed on the card indicate lucidrains' `ResidualVQ` and
+two linear maps. So tensors are matched by the end of their name and their shape, those that match
+nothing are printed, and those that would change codes are refused. The layout has no
+`frame_scale_D`: it is folded into the maps.
 """
 
 # D embedding width, K codebooks (coarsest first)
@@ -42,7 +43,7 @@ CONFIG_KEYS = {
 
 @dataclass(frozen=True)
 class PublishedSizes:
-    """What of `config_stage1.json` is used here."""
+    """The part of `config_stage1.json` that is used here."""
 
     rvq_dim: LayerWidth
     rvq_num_quantizers: NumCodebooks
@@ -57,19 +58,19 @@ MAP_WORDS = {"project_in": {"in", "input", "pre"}, "project_out": {"out", "outpu
 
 
 def is_published(folder: Path) -> bool:
-    """Whether a folder holds a quantiser in the published layout, and none in ours."""
+    """Whether a folder holds a quantiser in the published layout, and not in ours."""
     return (folder / CONFIG_FILE).is_file() and not (folder / "model.safetensors").exists()
 
 
 def read_published(folder: Path, *, file: str | None = None) -> SpeechRVQ:
     """Read a quantiser in the published layout; stderr names every tensor that did not match.
 
-    An absent linear map is the identity. Whether each tensor landed where it belongs only
-    `python -m stage1_rvq.evaluate` can tell: the card reports cosine 0.9768 and MSE 1.8069.
+    An absent linear map is the identity. Only `python -m stage1_rvq.evaluate` can tell whether each
+    tensor was matched correctly: the card reports cosine 0.9768 and MSE 1.8069.
 
     Args:
         folder: holds `config_stage1.json` and at least one `rvq_*.pt`.
-        file: which of them; None takes the first there is of best, final, averaged.
+        file: which of them; None takes the first that exists of best, final, averaged.
 
     Returns:
         The quantiser, frozen and ready to encode; its `frame_scale_D` is ones.
@@ -92,7 +93,7 @@ def read_published(folder: Path, *, file: str | None = None) -> SpeechRVQ:
     for name, tensor in tensors.items():
         target = _find_target(name)
         if target not in state:
-            # Printed at once: whoever sees a refusal needs the names that were there.
+            # Printed at once: if the file is refused next, the user needs these names.
             print(f"{path}: not used: {name} {list(tensor.shape)}", file=sys.stderr)
             _refuse_if_needed(name, tensor, config, path)
         elif target in sources:
@@ -124,7 +125,7 @@ def write_published(
         rvq: the best weights, for `rvq_best.pt`.
         folder: existing folder.
         final: weights after the last step, for `rvq_final.pt`.
-        averaged: weights for `rvq_averaged.pt`; None writes no such file.
+        averaged: weights for `rvq_averaged.pt`; if None, that file is not written.
     """
     shape = {key: getattr(rvq.config, field) for key, field in CONFIG_KEYS.items()}
     write_json(folder / CONFIG_FILE, {**shape, "frame_rate_hz": rvq.config.frame_rate_hz})
@@ -135,7 +136,7 @@ def write_published(
 
 
 def _read_config(path: Path) -> RVQConfig:
-    checked = read_json_as(path, PublishedSizes, ignore_unknown=True)  # others are of training
+    checked = read_json_as(path, PublishedSizes, ignore_unknown=True)  # others are for training
     return RVQConfig(**{ours: getattr(checked, key) for key, ours in CONFIG_KEYS.items()})
 
 
@@ -148,7 +149,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _find_target(name: str) -> str | None:
-    """Our name of a published tensor; None where nothing of ours fits."""
+    """Our name of a published tensor; None if none of ours fits."""
     if match := CODEBOOK_TENSOR.search(name):
         return f"quantizer.layers.{int(match[1])}._codebook.{match[2]}"
     module, _, kind = name.rpartition(".")
@@ -158,7 +159,7 @@ def _find_target(name: str) -> str | None:
 
 
 def _refuse_if_needed(name: str, tensor: Tensor, config: RVQConfig, path: Path) -> None:
-    """InputError for a tensor of a frame's width: a norm, or a map whose direction is unknown."""
+    """Raise InputError for a tensor as wide as a frame: a norm, or a map of unknown direction."""
     if "ema" not in name and tensor.squeeze().shape in ((config.dim,), (config.dim, config.dim)):
         raise InputError(
             f"{path}: {name} {list(tensor.shape)} would change codes, and this quantiser has no "
@@ -169,7 +170,7 @@ def _refuse_if_needed(name: str, tensor: Tensor, config: RVQConfig, path: Path) 
 def _fill_absent(
     state: dict[str, Tensor], sources: dict[str, str], config: RVQConfig, path: Path
 ) -> list[str]:
-    """Complete `state` in place where nothing was read; returns what was absent, for a person."""
+    """Fill the tensors missing from `state` in place; returns their names, for messages."""
     absent = []
     for k in range(config.num_codebooks):
         codebook = f"quantizer.layers.{k}._codebook."

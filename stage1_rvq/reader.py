@@ -1,11 +1,11 @@
-"""The CTC reader: 1024-d speech embeddings -> Twi text. The project's yardstick.
+"""The CTC reader: 1024-d speech embeddings -> Twi text. It evaluates every later stage.
 
     reader = load_reader("runs/reader", device=torch.device("cpu"))
     texts = reader.transcribe([frames_TD, ...])
     spans = reader.align(frames_TD, "me din de ama")
 
-It judges quantised and generated frames, filters generated speech, and aligns recordings for stage
-4. The shape is SUPERB's ASR probe (Yang et al., 2021): two bidirectional LSTM layers and CTC.
+It evaluates quantised and generated frames, filters generated speech, and aligns recordings for
+stage 4. The shape is SUPERB's ASR probe (Yang et al., 2021): two bidirectional LSTM layers and CTC.
 """
 
 # B utterances, T frames (25 per second), D embedding width, U units of a text, V units in all
@@ -39,9 +39,9 @@ class ReaderConfig:
     Attributes:
         dim: embedding width D.
         num_units: V, blank included.
-        width: of each LSTM direction.
+        width: width of each LSTM direction.
         num_layers: LSTM layers.
-        dropout: between layers, in training.
+        dropout: dropout between layers, in training.
     """
 
     dim: LayerWidth = 1024
@@ -53,7 +53,7 @@ class ReaderConfig:
 
 @dataclass(frozen=True)
 class UnitSpan:
-    """One unit of a text, where it was said.
+    """One unit of a text, and the frames in which it was said.
 
     Attributes:
         text: the unit's letters ("▁" marks a word's start).
@@ -72,7 +72,7 @@ class CTCReader(
     library_name="speechless-twi",
     tags=["speech", "twi", "automatic-speech-recognition"],
 ):
-    """Bidirectional LSTM with CTC over cached, quantised or generated embeddings."""
+    """Bidirectional LSTM with CTC on cached, quantised or generated embeddings."""
 
     def __init__(self, config: ReaderConfig) -> None:
         super().__init__()
@@ -91,12 +91,12 @@ class CTCReader(
         """Log-probabilities of units per frame.
 
         Args:
-            frames_BTD: embeddings before `output_proj`, padded behind.
+            frames_BTD: embeddings before `output_proj`, padded at the end.
             lengths_B: int64 on the CPU, real frames of each utterance.
 
         Returns:
-            float32 `[B, T, V]`; padding holds arbitrary values. An utterance gives the same alone
-            or in a batch.
+            float32 `[B, T, V]`; padding holds arbitrary values. An utterance gives the same result
+            alone or in a batch.
 
         Raises:
             InputError: D is not the reader's.
@@ -114,7 +114,7 @@ class CTCReader(
 
     @torch.no_grad()
     def transcribe(self, frames: Sequence[Tensor], *, batch_size: int = 32) -> list[str]:
-        """Greedy transcripts, normalised for scoring, of embeddings `[T_i, D]`."""
+        """Greedy transcripts of embeddings `[T_i, D]`, normalised for scoring."""
         assert self.units is not None
         texts = []
         for start in range(0, len(frames), batch_size):
@@ -129,15 +129,15 @@ class CTCReader(
     def align(self, frames_TD: Tensor, text: str) -> list[UnitSpan]:
         """When each unit of a known text was said: the most probable CTC path (Viterbi).
 
-        Frames before the first unit and blanks between units count to the unit before them (the
-        first unit starts at frame 0), so that the spans cover the utterance without gaps.
+        Blanks between units count towards the unit before them, and the first unit starts at frame
+        0, so that the spans cover the utterance without gaps.
 
         Args:
             frames_TD: embeddings of the utterance.
             text: what is said in it; normalised here.
 
         Raises:
-            InputError: nothing speakable in the text, or more units than the frames can hold.
+            InputError: nothing speakable in the text, or too many units for the number of frames.
         """
         assert self.units is not None
         encoding = self.units.encode(normalize_for_scoring(text))
@@ -164,7 +164,7 @@ def ctc_loss(
         log_probs_BTV: from `CTCReader`.
         lengths_B: real frames of each utterance.
         texts: what is said in each; normalised here.
-        units: the reader's.
+        units: the reader's units.
     """
     targets = [torch.tensor(_unit_ids(text, units)) for text in texts]
     return F.ctc_loss(
@@ -177,7 +177,7 @@ def ctc_loss(
 
 
 def fits_ctc(text: str, num_frames: int, units: Tokenizer) -> bool:
-    """Whether an utterance has a transcript, and frames enough for CTC to write it."""
+    """Whether an utterance has a transcript, and enough frames for CTC to write it."""
     ids = _unit_ids(text, units)
     return 0 < len(ids) + sum(a == b for a, b in pairwise(ids)) <= num_frames
 

@@ -1,8 +1,8 @@
 """The quantiser's task loss: can the CTC reader still read what was quantised?
 
-Speechless's own quantiser was trained by recognition loss, not by reconstruction error
-(Ichigo-Whisper, janhq/ichigo): distortion that a reader does not mind costs nothing, distortion
-that it does costs much.
+Speechless's own quantiser was trained with a recognition loss, not with reconstruction error
+(Ichigo-Whisper, janhq/ichigo): distortion that does not affect the reader costs nothing, distortion
+that does costs much.
 """
 
 # B utterances, T frames (25 per second), N frames of a batch end to end, D embedding width
@@ -35,8 +35,8 @@ class TaskLoss:
         Args:
             reader_folder: written by `python -m stage1_rvq.train_reader`.
             embeddings: training embeddings, with transcripts.
-            batch_size: utterances per step, of all processes together.
-            seed: of the batches.
+            batch_size: utterances per step, over all processes.
+            seed: seed for the batches.
             device: where the reader runs.
 
         Raises:
@@ -76,7 +76,7 @@ class TaskLoss:
 
 
 def freeze_for_gradients(reader: CTCReader) -> CTCReader:
-    """A frozen reader through which gradients pass, and which gives what it gives in evaluation.
+    """A frozen reader through which gradients pass, with the same outputs as in evaluation mode.
 
     cuDNN refuses the backward pass of an LSTM in evaluation mode, so it stays in training mode,
     with its dropout off.

@@ -3,7 +3,7 @@
 At 25 frames a second characters are too many (17 a second in fast speech, and CTC needs a blank
 between equal ones) and words too few; syllables come at about 8 a second. Units are byte-pair
 merges that never cross a syllable, learned by the `tokenizers` library: frequent syllables are one
-unit, rare ones fall apart into letters, so that any word can be read.
+unit and rare ones are split, down to letters, so that any word can be read.
 """
 
 from collections.abc import Iterable
@@ -14,9 +14,9 @@ from data_manifests.twi_text import normalize_for_scoring
 
 BLANK = "<blank>"
 UNKNOWN = "<unk>"
-# Every letter is always a unit: Twi, Fante, and those of loans and names.
+# Every letter is always a unit: those of Twi and Fante, and of loanwords and names.
 ALPHABET = "abcdeɛfghijklmnoɔpqrstuvwxyz0123456789▁"
-# Open syllables, and what consonants are left at a word's end; "▁" marks a word's start.
+# Open syllables, and any consonants left at the end of a word; "▁" marks a word's start.
 SYLLABLE = "▁?[^aeiouɛɔ▁]*[aeiouɛɔ]|▁?[^aeiouɛɔ▁]+|▁"
 
 
@@ -28,7 +28,7 @@ def train_units(texts: Iterable[str], num_units: int) -> Tokenizer:
         num_units: size of the vocabulary, blank (id 0) and unknown (id 1) included.
 
     Returns:
-        A tokenizer whose `encode` takes scoring-normalised text and whose `decode` gives it back.
+        A tokenizer whose `encode` takes scoring-normalised text and whose `decode` restores it.
     """
     tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

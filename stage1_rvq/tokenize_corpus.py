@@ -5,10 +5,10 @@
     python -m stage1_rvq.tokenize_corpus --embeddings data/cv-embeddings/train --rvq runs/rvq \
         --out data/cv-codes/train
 
-The second is far quicker, where `stage1_rvq.embed` has run already; its embeddings were rounded to
-bfloat16, which changes some codes of the finer codebooks. Writes `codes_00000.parquet`, ... (see
-`stage1_rvq/codes.py`) and `skipped.jsonl`; with `--jsonl` also `twi_semantic_tokens.jsonl`, the
-codes as strings. Killed, it continues with `--resume`.
+The second form is far quicker if `stage1_rvq.embed` has already been run; its embeddings were
+rounded to bfloat16, which changes some codes of the finer codebooks. Writes `codes_00000.parquet`,
+... (see `stage1_rvq/codes.py`) and `skipped.jsonl`; with `--jsonl` also
+`twi_semantic_tokens.jsonl`, the codes as strings. If killed, `--resume` continues it.
 """
 
 from dataclasses import dataclass
@@ -44,15 +44,16 @@ class TokenizeConfig:
     manifest: Path | None = None
     """manifest of utterances"""
     embeddings: Path | None = None
-    """instead of --manifest: folder of stage1_rvq.embed; nothing is encoded again"""
+    """folder of stage1_rvq.embed, instead of --manifest; nothing is encoded again"""
     gemma: ModelName = "google/gemma-4-E4B-it"
     """hub name or folder of Gemma 4 (E2B, E4B) or of an extracted audio encoder"""
     skip_bad_audio: bool = False
-    """list unusable recordings in skipped.jsonl and go on, instead of stopping at the first"""
+    """list unusable recordings in skipped.jsonl and continue, instead of stopping at the first
+    one"""
     jsonl: bool = False
-    """also write twi_semantic_tokens.jsonl, the codes as strings of tokens"""
+    """also write the codes as strings of tokens to twi_semantic_tokens.jsonl"""
     beam_size: PositiveInt = 1
-    """candidates kept per codebook while encoding; more costs time and lowers the error"""
+    """candidates kept per codebook while encoding; more take time and lower the error"""
     batch_size: PositiveInt = 8
     """utterances per forward pass"""
     num_workers: NumWorkers = 2
@@ -62,7 +63,7 @@ class TokenizeConfig:
     dtype: DtypeName = "float32"
     """precision of the tower; bfloat16 is faster and changes some codes"""
     fast_cpu: bool = False
-    """on a CPU: our own forward pass of the tower, twice as fast, equal up to rounding"""
+    """on a CPU: use a forward pass of the tower that is twice as fast and equal up to rounding"""
     resume: bool = False
     """continue an unfinished folder"""
 
@@ -143,7 +144,7 @@ def _tokenize_embeddings(config: TokenizeConfig, folder: Path, rvq: SpeechRVQ) -
                 ]
                 write_codes(path, coded, code_format(rvq.config))
             progress.update(len(shard))
-    # What embed could not use is not among the codes either.
+    # Recordings that embed could not use have no codes either.
     skipped = read_json_lines(folder / "skipped.jsonl")
     write_json_lines(config.out / "skipped.jsonl", skipped)
     output.record(num_utterances=len(embeddings.utterances), num_skipped=len(skipped))
@@ -164,7 +165,7 @@ def as_token_string(codes_TK: Tensor) -> str:
     """Codes as tokens of a text model, frame by frame, coarsest codebook first.
 
     `<|sound_start|><|sound_0_0194|><|sound_1_1020|>...<|sound_end|>`: Ichigo's notation with the
-    codebook added, since eight codebooks share no vocabulary.
+    codebook added, since the eight codebooks do not share a vocabulary.
     """
     tokens = [
         f"<|sound_{k}_{code:04d}|>" for frame in codes_TK.tolist() for k, code in enumerate(frame)

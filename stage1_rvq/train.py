@@ -3,9 +3,9 @@
     python -m stage1_rvq.train --embeddings data/cv-embeddings/train \
         --dev-embeddings data/cv-embeddings/dev --out runs/rvq
 
-`runs/rvq/model` (`SpeechRVQ.from_pretrained`) is the step with the lowest error on dev: the
-reader's CER with `--reader`, else the relative error (the last step, where there is no dev). Runs
-unchanged under `accelerate launch`.
+`runs/rvq/model` (`SpeechRVQ.from_pretrained`) is the model at the step with the lowest error on
+dev: the reader's CER with `--reader`, else the relative error (without dev, the model at the last
+step). Runs unchanged under `accelerate launch`.
 """
 
 from dataclasses import asdict, dataclass
@@ -51,15 +51,15 @@ class TrainConfig:
     reader: Path | None = None
     """folder of stage1_rvq.train_reader: adds its loss on quantised speech to the training loss"""
     task_weight: NonNegativeFloat = 0.1
-    """with --reader: weight of that loss"""
+    """with --reader: weight of the reader's loss"""
     task_utterances: PositiveInt = 16
     """with --reader: transcribed utterances per step and process"""
     num_codebooks: NumCodebooks = 8
-    """codebooks, coarsest first"""
+    """number of codebooks"""
     codebook_size: CodebookSize = 2048
-    """codes per codebook; training needs 20 frames for each"""
+    """codes per codebook; training needs 20 frames for each code"""
     min_code_usage: NonNegativeFloat = RVQConfig.min_code_usage
-    """a code that fewer frames of a batch take, on average, is replaced by one of its frames; 0
+    """a code that fewer frames per batch use, on average, is replaced by a frame of the batch; 0
     replaces none"""
     steps: PositiveInt = 20_000
     """optimizer steps"""
@@ -72,7 +72,7 @@ class TrainConfig:
     save_every: PositiveInt = 1000
     """steps between checkpoints, and between measurements on dev"""
     seed: Seed = 0
-    """of k-means, batches and dropout"""
+    """seed for k-means, batches and dropout"""
     device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     resume: bool = False
@@ -138,7 +138,7 @@ def main(argv: list[str] | None = None) -> None:
             embeddings.frame_scale_D,
             seed=derive_seed(config.seed, "kmeans"),
         )
-    # The schedule stays as it is: prepared, it would step once a process.
+    # The schedule is not prepared: accelerate would step it once per process.
     model, optimizer = accelerator.prepare(rvq, optimizer)
     batches = ShuffledBatches(
         embeddings.num_frames, config.batch_frames * num_processes, config.seed
@@ -157,7 +157,7 @@ def main(argv: list[str] | None = None) -> None:
             positions_N = batches.at_step(step)[rank::num_processes]
             frames_ND = embeddings.gather(positions_N)
             utterances = task.utterances(step, rank, num_processes) if task else []
-            if task:  # one forward pass for both losses, so that processes stay in step
+            if task:  # one forward pass for both losses keeps the processes in step
                 frames_ND = torch.cat([frames_ND, task.frames(utterances)])
             with torch.set_grad_enabled(task is not None):
                 loss = model(frames_ND.to(accelerator.device))
@@ -194,7 +194,7 @@ def _measure_and_save(
     task: TaskLoss | None,
     log: TrainingLog,
 ) -> None:
-    """Keep `model/` at the best dev figure so far; without dev, at the newest step."""
+    """Save the model to `model/` if it is the best on dev so far; without dev, always."""
     if dev:
         judge = "cer" if task else "relative_error"
         best_before = log.lowest("dev", judge)

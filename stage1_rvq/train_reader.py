@@ -3,8 +3,7 @@
     python -m stage1_rvq.train_reader --embeddings data/cv-embeddings/train \
         --dev-embeddings data/cv-embeddings/dev --out runs/reader
 
-`runs/reader/model` is the checkpoint with the lowest CER on dev (the last one, where there is no
-dev).
+`runs/reader/model` is the checkpoint with the lowest CER on dev (the last one if there is no dev).
 """
 
 import sys
@@ -51,7 +50,7 @@ class TrainReaderConfig:
     dev_embeddings: Path | None = None
     """embeddings of the dev split: the checkpoint with the lowest CER on it is kept"""
     num_units: PositiveInt = 512
-    """pieces of words, none longer than a syllable"""
+    """size of the vocabulary of text units, none longer than a syllable"""
     width: LayerWidth = 512
     """width of each LSTM direction"""
     num_layers: NumLayers = 2
@@ -67,7 +66,7 @@ class TrainReaderConfig:
     save_every: PositiveInt = 1000
     """steps between checkpoints, and between measurements on dev"""
     seed: Seed = 0
-    """of weights, batches and dropout"""
+    """seed for weights, batches and dropout"""
     device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     resume: bool = False
@@ -110,7 +109,7 @@ def main(argv: list[str] | None = None) -> None:
     optimizer = torch.optim.AdamW(reader.parameters(), lr=config.learning_rate, weight_decay=0.01)
     schedule = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, config.steps)
     first_step = resume_from_latest(config.out, reader, optimizer, schedule)
-    # The schedule stays as it is: prepared, it would step once a process.
+    # The schedule is not prepared: accelerate would step it once per process.
     model, optimizer = accelerator.prepare(reader, optimizer)
     batches = ShuffledBatches(
         len(usable), config.batch_size * accelerator.num_processes, config.seed
@@ -170,7 +169,7 @@ def _loss(
 def _measure_and_save(
     run: Path, step: int, reader: CTCReader, dev: EmbeddingFolder | None, log: TrainingLog
 ) -> None:
-    """Keep `model/` at the lowest dev CER so far; without dev, at the newest step."""
+    """Save the model to `model/` if its dev CER is the lowest so far; without dev, always."""
     if dev:
         best_before = log.lowest("dev", "cer")
         rates = read_embeddings(reader.eval(), dev)

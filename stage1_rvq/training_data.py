@@ -1,4 +1,4 @@
-"""What a quantiser was trained on: recorded by `stage1_rvq.train`, told by the model card."""
+"""What a quantiser was trained on: recorded by `stage1_rvq.train`, shown by the model card."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ class TrainingData:
     """What a quantiser was trained on, as `stage1_rvq.train` records it.
 
     Attributes:
-        num_utterances: utterances.
-        num_frames: embeddings, one per 40 ms.
-        num_speakers: distinct speakers named in the manifest.
-        corpus_hours: hours by corpus; empty where the manifest is gone or has changed.
+        num_utterances: number of utterances.
+        num_frames: number of embeddings, one per 40 ms.
+        num_speakers: number of distinct speakers named in the manifest.
+        corpus_hours: hours by corpus; empty if the manifest is gone or has changed.
         gemma: hub name the embeddings came from; None for a local folder.
     """
 
@@ -33,14 +33,15 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class _MadeOf:
-    """What a folder of embeddings was made of, of its settings."""
+    """The settings of a folder of embeddings that say what it was made from."""
 
     manifest: LocalPath
     gemma: ModelName
 
 
 def describe_training_data(embeddings: EmbeddingFolder) -> TrainingData:
-    """Count what a folder of embeddings holds; corpora come from the manifest it was made of."""
+    """Count what a folder of embeddings holds; corpora are read from the manifest it was made
+    from."""
     made_of = read_json_as(embeddings.folder / "config.json", _MadeOf, ignore_unknown=True)
     manifest, gemma = Path(made_of.manifest), made_of.gemma
     inputs = read_provenance(embeddings.folder).inputs

@@ -1,12 +1,12 @@
-"""What does the CTC reader hear: transcripts of codes, real or generated, or of embeddings.
+"""Transcribe codes, real or generated, or embeddings with the CTC reader.
 
     python -m stage1_rvq.transcribe --codes data/spoken-sentences --rvq runs/rvq \
         --reader runs/reader --out transcripts.jsonl
     python -m stage1_rvq.transcribe --embeddings data/cv-embeddings/test --reader runs/reader \
         --out transcripts.jsonl
 
-Writes one JSON row an utterance (id, text, heard, its own WER); prints the error rates against the
-texts that were to be said.
+Writes one JSON row per utterance (id, text, heard, its own WER); prints the error rates against the
+intended texts.
 """
 
 import json
@@ -41,11 +41,11 @@ class TranscribeConfig:
     codes: Path | None = None
     """folder of stage1_rvq.tokenize_corpus or stage2_speechless.generate, or one Parquet file"""
     rvq: ModelName | None = None
-    """with --codes: the quantiser they belong to: folder of stage1_rvq.train, or hub name"""
+    """with --codes: the quantiser that made them: folder of stage1_rvq.train, or hub name"""
     embeddings: Path | None = None
-    """instead of --codes: folder of stage1_rvq.embed"""
+    """folder of stage1_rvq.embed, instead of --codes"""
     json: bool = False
-    """print the error rates as JSON, rates as fractions, instead of a table in percent"""
+    """print the error rates as JSON with fractions, instead of a table in percent"""
     device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
 
@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> None:
 def _read(
     config: TranscribeConfig, device: torch.device
 ) -> tuple[Sequence[CodedUtterance | EmbeddedUtterance], list[str]]:
-    """The utterances, and what is heard in each."""
+    """The utterances, and the reader's transcript of each."""
     if config.codes and config.rvq:
         codes_reader = load_codes_reader(config.rvq, config.reader, device=device)
         coded = codes_reader.read_codes(config.codes, flag="--codes")

@@ -1,4 +1,4 @@
-"""Recordings -> codes, a batch at a time."""
+"""Turn recordings into codes, a batch at a time."""
 
 from pathlib import Path
 
@@ -22,9 +22,9 @@ def tokenize_utterances(
     num_workers: int,
     skip_bad_audio: bool,
 ) -> int:
-    """Write the codes of a manifest, shard by shard; shards that are there already are kept.
+    """Write the codes of a manifest, shard by shard; existing shards are kept.
 
-    Args and errors as `encode_corpus`; `beam_size` as `SpeechRVQ.encode`.
+    Arguments and errors as in `encode_corpus`; `beam_size` as in `SpeechRVQ.encode`.
 
     Returns:
         Number of skipped recordings.
@@ -51,5 +51,5 @@ def tokenize_utterances(
 
 
 def codes_path(out: Path, number: int) -> Path:
-    """Where a shard of codes lies."""
+    """Path of a shard of codes."""
     return out / f"codes_{number:05d}.parquet"

@@ -1,6 +1,6 @@
-"""Where Speechless is good and where it is not: by dialect, by length, by codebooks; and plots.
+"""Break down Speechless's results by dialect, length and number of codebooks, and plot them.
 
-Every row has generated speech beside real speech of the same sentences, its ceiling.
+Every row compares generated speech with real speech of the same sentences, which is its ceiling.
 """
 
 from collections.abc import Sequence
@@ -12,15 +12,16 @@ from stage1_rvq.codebook_metrics import codebook_prefixes
 from stage2_speechless.metrics import ReadSentence, pool_errors, pool_sentences
 from stage2_speechless.round_trip import RoundTrip
 
-# Characters, spaces included, of short and of medium sentences: thirds of Common Voice's validated
-# Twi (its quantiles are 25 and 42), fixed so that rows of different test sets compare.
+# Longest short and longest medium sentence in characters, including spaces: thirds of Common
+# Voice's validated Twi (its quantiles are 25 and 42), fixed so that rows of different test sets can
+# be compared.
 LENGTH_BOUNDS = (25, 40)
 
 Row = dict[str, float | int]
 
 
 def measure_by_dialect(sentences: Sequence[ReadSentence]) -> dict[str, Row]:
-    """`pool_sentences` of each dialect that occurs."""
+    """`pool_sentences` for each dialect that occurs."""
     names = sorted({s.real.dialect for s in sentences})
     return {
         name: pool_sentences([s for s in sentences if s.real.dialect == name]) for name in names
@@ -28,8 +29,8 @@ def measure_by_dialect(sentences: Sequence[ReadSentence]) -> dict[str, Row]:
 
 
 def measure_by_length(sentences: Sequence[ReadSentence]) -> dict[str, Row]:
-    """`pool_sentences` of short, medium and long sentences ("up to 25", "26 to 40", "over 40"
-    characters), those of them that occur."""
+    """`pool_sentences` for short, medium and long sentences ("up to 25", "26 to 40", "over 40"
+    characters), where any occur."""
     short, medium = LENGTH_BOUNDS
     groups: dict[str, list[ReadSentence]] = {
         f"up to {short}": [], f"{short + 1} to {medium}": [], f"over {medium}": [],
@@ -46,8 +47,8 @@ def measure_by_codebooks(
 ) -> dict[str, dict[str, float]]:
     """`pool_errors` when only the coarsest 1, 2, 4, ... and all codebooks are decoded.
 
-    How much of what the reader understands is in which codes, and in which of them generated
-    speech falls behind.
+    This shows how much of what the reader understands is in which codebooks, and in which of them
+    generated speech falls behind.
     """
     texts = [s.real.text for s in sentences]
     rows = {}
@@ -59,7 +60,7 @@ def measure_by_codebooks(
 
 
 def plot_durations(sentences: Sequence[ReadSentence], frame_rate_hz: float, path: Path) -> None:
-    """Each sentence's generated duration against the real one."""
+    """Plot each sentence's generated duration against the real one."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.5, 4.5), layout="constrained")
@@ -81,7 +82,8 @@ def plot_durations(sentences: Sequence[ReadSentence], frame_rate_hz: float, path
 
 
 def plot_error_rates(metrics: dict[str, Any], path: Path) -> None:
-    """WER with its 95 % interval on real and generated codes: by length, dialect and codebooks."""
+    """Plot WER and its 95 % interval on real and generated codes by length, dialect and
+    codebooks."""
     from matplotlib.figure import Figure
 
     panels = {"characters": "by_length", "dialect": "by_dialect", "codebooks": "by_codebooks"}

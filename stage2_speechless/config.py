@@ -1,4 +1,4 @@
-"""Shape of Speechless, and what its numbers mean: everything that must travel with its weights."""
+"""Configuration of Speechless: everything that must be stored with its weights."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,23 +20,23 @@ from stage2_speechless.vocabulary import CHARACTERS, NUM_RATES
 
 @dataclass(frozen=True)
 class SpeechlessConfig:
-    """Shape of the model and meaning of its numbers; saved beside its weights.
+    """Shape of the model and meaning of its token numbers; saved beside its weights.
 
     Attributes:
         num_codebooks: K.
         codebook_size: V, codes per codebook.
         frame_rate_hz: frames a second.
-        width, num_layers, num_heads: of the temporal transformer; the width is D.
+        width, num_layers, num_heads: shape of the temporal transformer; the width is D.
         llama: further settings of its `LlamaConfig`, by name: the base of its rotary positions, or
-            all that a model brings which it starts from (see `warm_start.py`).
-        depth_width, depth_layers, depth_heads: of the code-frame decoder.
-        dropout: on inputs and on states before the heads, in training.
-        rates_cps: what a rate is drawn from where none is given: quantiles of training's speaking
-            rates, evenly spaced.
-        quantizer: sha256 of the quantiser's folder that the codes belong to; "" where unknown.
-        characters: inventory of the texts.
-        dialects: dialects it was told of.
-        num_rates: bins of speaking rate.
+            all settings of the model that it starts from (see `warm_start.py`).
+        depth_width, depth_layers, depth_heads: shape of the code-frame decoder.
+        dropout: dropout on inputs and on the states before the heads, in training.
+        rates_cps: rates to draw from if none is given: evenly spaced quantiles of the speaking
+            rates in the training data.
+        quantizer: sha256 of the folder of the quantiser that the codes belong to; "" if unknown.
+        characters: characters that texts may contain.
+        dialects: dialects that it can be given.
+        num_rates: number of bins of speaking rate.
         normalization: version of the text normalisation.
     """
 
@@ -59,7 +59,7 @@ class SpeechlessConfig:
     llama: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("dialects", "rates_cps"):  # lists, read from JSON
+        for name in ("dialects", "rates_cps"):  # JSON gives lists
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
     @property
@@ -68,5 +68,5 @@ class SpeechlessConfig:
 
 
 def default_num_heads(width: int) -> int:
-    """Attention heads of a transformer for which none are given: 64 wide, and at least 4."""
+    """Default number of attention heads of a transformer: heads 64 wide, and at least 4 of them."""
     return max(4, width // 64)

@@ -1,6 +1,6 @@
 """Codes with transcripts -> training batches of Speechless.
 
-One utterance is one sequence, padded behind:
+One utterance is one sequence, padded at the end:
 
     position   dialect  rate  m  e  ...  start    frame 0  ...  frame T-1  padding
     target        -      -    -  -   -   frame 0  frame 1  ...  end           -
@@ -26,14 +26,14 @@ from stage2_speechless.generation import MAX_FRAMES
 from stage2_speechless.model import NO_TARGET, Speechless
 from stage2_speechless.vocabulary import NOTHING, UNKNOWN_DIALECT, Vocabulary
 
-# Batches whose utterances are sorted by length together: enough that little is padded, few enough
-# that an utterance meets others in every epoch.
+# Number of batches whose utterances are sorted by length together: enough to need little padding,
+# few enough that an utterance is batched with different ones in every epoch.
 BATCHES_PER_WINDOW = 50
 
 
 @dataclass(frozen=True)
 class TrainingUtterance:
-    """What was said, how fast, and its codes, int16 or int32 `[T, K]`."""
+    """What was said, how fast, and the codes, int16 or int32 `[T, K]`."""
 
     id: str
     text: str
@@ -44,7 +44,7 @@ class TrainingUtterance:
 
 @dataclass(frozen=True)
 class UtteranceList:
-    """Usable utterances of a codes folder, and how many were left out, by reason."""
+    """Usable utterances of a codes folder, and the number of those left out, by reason."""
 
     utterances: list[TrainingUtterance]
     left_out: Counter[str]
@@ -63,8 +63,8 @@ class Batch:
 def read_utterances(path: Path, vocabulary: Vocabulary, *, flag: str = "--codes") -> UtteranceList:
     """Load a codes folder into memory (100 hours: about 150 MB).
 
-    Left out are texts without a letter or with a character outside the vocabulary, and speech that
-    is empty or beyond 30 s.
+    Texts without a letter or with a character outside the vocabulary are left out, and so is speech
+    that is empty or longer than 30 s.
 
     Raises:
         InputError: not a finished codes folder, or nothing usable in it.
@@ -99,17 +99,16 @@ def rate_quantiles(utterances: Sequence[TrainingUtterance]) -> tuple[float, ...]
 
 
 def print_left_out(listed: UtteranceList, flag: str) -> None:
-    """One line on stderr, where anything was left out."""
+    """Print one line on stderr, if anything was left out."""
     if count := sum(listed.left_out.values()):
         print(f"{flag}: {count} left out: {_describe(listed.left_out)}", file=sys.stderr)
 
 
 class BucketedBatches:
-    """Which utterances make up the batch of a given step: of similar length, each at most once an
-    epoch.
+    """The utterances in the batch of a given step: similar in length, each at most once an epoch.
 
-    A pure function of (seed, step), as `stage1_rvq.data.ShuffledBatches`. An epoch leaves out what
-    does not fill a last batch, another few every time.
+    A pure function of (seed, step), like `stage1_rvq.data.ShuffledBatches`. Each epoch leaves out
+    the few utterances that do not fill a last batch, different ones every time.
     """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
@@ -147,18 +146,18 @@ def collate(
     dialect_dropout: float = 0.0,
     history_dropout: float = 0.0,
 ) -> Batch:
-    """Lay utterances out as sequences.
+    """Arrange utterances as padded sequences.
 
-    What is dropped is drawn from torch's global generator (see `seed_step`).
+    Dropout is drawn from torch's global generator (see `seed_step`).
 
     Args:
-        utterances: B of them.
-        model: whose numbering is used.
+        utterances: the B utterances.
+        model: the model whose token numbering is used.
         dialect_dropout: probability that an utterance's dialect becomes "unknown".
-        history_dropout: probability that a frame is hidden from the frames after it; it is still to
-            be predicted itself. What was just said tells most of what comes next, and a model that
-            always sees it learns late to listen to the text (word dropout, Bowman et al., 2016,
-            arXiv:1511.06349).
+        history_dropout: probability that a frame is hidden from the frames after it; the frame
+            itself must still be predicted. The last frames tell most of what comes next, and a
+            model that always sees them is slow to learn to use the text (word dropout, Bowman et
+            al., 2016, arXiv:1511.06349).
     """
     is_told_B = (torch.rand(len(utterances)) >= dialect_dropout).tolist()
     tokens, positions, targets = [], [], []
@@ -183,12 +182,12 @@ def collate(
 
 
 def move_batch(batch: Batch, device: torch.device) -> Batch:
-    """The batch on another device."""
+    """Move a batch to another device."""
     return Batch(*(tensor.to(device) for tensor in vars(batch).values()))
 
 
 def quantizer_of_codes(path: Path) -> str:
-    """sha256 of the quantiser's folder that made a codes folder; "" where it was not recorded."""
+    """sha256 of the folder of the quantiser that made a codes folder; "" if it was not recorded."""
     provenance = (path if path.is_dir() else path.parent) / "provenance.json"
     if not provenance.is_file():
         return ""
@@ -199,7 +198,8 @@ def quantizer_of_codes(path: Path) -> str:
 
 @dataclass(frozen=True)
 class _MadeBy:
-    """Of the provenance of codes that a model spoke: the quantiser of what it learned from."""
+    """Part of the provenance of codes that a model generated: the quantiser of its training
+    codes."""
 
     quantizer: str = ""
 

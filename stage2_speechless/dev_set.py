@@ -1,4 +1,5 @@
-"""What training measures on: dev utterances and, where there is one, the reader that judges."""
+"""What training measures on: dev utterances and, if there is one, the reader that evaluates
+speech."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,8 @@ from stage2_speechless.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class Dev:
-    """What is measured while training: loss on all utterances, speech on the first few."""
+    """What is measured during training: loss on all utterances, generated speech on the first
+    few."""
 
     utterances: list[TrainingUtterance]
     round_trip: RoundTrip | None
@@ -33,10 +35,10 @@ def load_dev(
 
     Args:
         codes: codes of the dev split.
-        rvq: quantiser that made them; without it or the reader only the loss is measured.
+        rvq: quantiser that made them; without it or the reader, only the loss is measured.
         reader: folder of stage1_rvq.train_reader.
-        shape: of the model in training.
-        expected_by: the flag its codes came from, for messages.
+        shape: shape of the model in training.
+        expected_by: the flag that its codes came from, for messages.
         device: where quantiser and reader run.
 
     Raises:

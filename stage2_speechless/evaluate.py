@@ -1,12 +1,12 @@
-"""How well does Speechless speak: the CTC reader on its codes, beside the codes of real speech.
+"""Evaluate Speechless: run the CTC reader on its codes, and on the codes of real speech.
 
     python -m stage2_speechless.evaluate --speechless runs/speechless --codes data/codes/test \
         --rvq runs/rvq --reader runs/reader --out runs/speechless-test
 
 Writes `metrics.json`, `durations.png` (generated against real) and `wer.png`; prints the table: all
-sentences, then by dialect, by length, and by how many of the codebooks the reader hears. Every
-sentence counts in every number: one that never ended is read up to where it was cut off. Speaking
-rates are drawn, as when the model is used.
+sentences, then by dialect, by length, and by how many codebooks the reader is given. Every sentence
+counts in every number: one that never ended is read up to the point where it was cut off. Speaking
+rates are drawn at random, as when the model is used.
 """
 
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ class EvaluateConfig:
     speechless: ModelName
     """model: folder of stage2_speechless.train, or hub name"""
     codes: Path
-    """held-out codes with transcripts, of stage1_rvq.tokenize_corpus"""
+    """folder of stage1_rvq.tokenize_corpus: held-out codes with transcripts"""
     rvq: ModelName
     """quantiser that made the codes: folder of stage1_rvq.train, or hub name"""
     reader: Path
@@ -54,19 +54,19 @@ class EvaluateConfig:
     out: Path
     """new folder for metrics.json and plots"""
     num_utterances: NonNegativeInt = 0
-    """measure on the first so many; 0 takes all"""
+    """number of utterances to measure on, from the first; 0 takes all"""
     temperature: NonNegativeFloat = DEFAULT_TEMPERATURE
-    """of sampling; 0 takes the most probable code"""
+    """sampling temperature; 0 takes the most probable code"""
     top_k: NonNegativeInt = DEFAULT_TOP_K
     """draw from the k most probable codes; 0 draws from all"""
     batch_size: PositiveInt = 32
     """sentences generated together"""
     seed: Seed = 0
-    """another seed speaks the same sentences another way"""
+    """seed for sampling; another seed speaks the same sentences differently"""
     device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     resume: bool = False
-    """accept an unfinished folder and write it again"""
+    """overwrite an unfinished folder"""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -130,7 +130,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def format_table(metrics: dict[str, Any]) -> str:
-    """The numbers as a person reads them."""
+    """The numbers as a table for the terminal."""
     lines = []
     for name, label in (("real_codes", "real codes"), ("generated", "generated")):
         low, high = 100 * metrics[f"wer_{name}_low"], 100 * metrics[f"wer_{name}_high"]
@@ -163,7 +163,7 @@ def format_table(metrics: dict[str, Any]) -> str:
 def _format_row(row: dict[str, Any]) -> str:
     names = ("wer_real_codes", "cer_real_codes", "wer_generated", "cer_generated")
     line = "".join(f"{100 * row[name]:8.1f}" for name in names)
-    if "num_utterances" in row:  # codebooks say nothing about lengths
+    if "num_utterances" in row:  # rows by codebooks have no lengths
         line += f"{row['length_ratio']:9.3f}{100 * row['never_ended']:15.1f}"
         line += f"{row['num_utterances']:11d}"
     return line

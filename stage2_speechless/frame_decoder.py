@@ -5,9 +5,9 @@
     codes_NK = decoder.generate(states_ND, code0_N, uniforms_NJ)    # generation
 
 A "depth transformer" (RQ-Transformer, Lee et al., 2022; Moshi, Défossez et al., 2024): the
-caller's temporal model predicts codebook 0 from the state, this one codebooks 1 to K-1, each from
-the state and the codes before it. Used by Speechless (25 frames a second) and by the speech head
-(Mimi's codes, 12.5).
+caller's temporal model predicts codebook 0 from the state, and this decoder predicts codebooks 1 to
+K-1, each from the state and the codes before it. Used by Speechless (25 frames a second) and by the
+speech head (Mimi's codes, 12.5).
 """
 
 # N frames, D state width, W decoder width, K codebooks, J = K - 1 predicted here, V codes each
@@ -25,8 +25,8 @@ from commands.errors import InputError
 from commands.setting_types import CodebookSize, LayerWidth, NumCodebooks, NumLayers
 from stage2_speechless.sampling import sample_codes
 
-# As large as the projected state beside them: at Llama's 0.02 codes would start at 3 % of the sum,
-# and codebooks 2 to 7 were learned later (seen on synthetic codes).
+# As large as the projected state they are added to: with Llama's 0.02, codes would start at 3 % of
+# the sum, and codebooks 2 to 7 were learned later (seen on synthetic codes).
 EMBEDDING_STD = 0.5
 
 
@@ -77,7 +77,7 @@ class FrameDecoder(nn.Module):
 
         Args:
             states_ND: temporal states, float.
-            codes_NK: int64 in [0, V); the last column is not looked at.
+            codes_NK: int64 in [0, V); the last column is not used.
 
         Returns:
             logits_NJV: `[:, j]` are those of codebook j + 1.
@@ -115,11 +115,11 @@ class FrameDecoder(nn.Module):
         Args:
             states_ND: temporal states.
             code0_N: int64, codes of codebook 0.
-            uniforms_NJ: float32 in [0, 1), one for each code to draw.
+            uniforms_NJ: float32 in [0, 1), one random number for each code to draw.
             temperature: as `sample_codes`.
             top_k: as `sample_codes`.
             guidance: as `guide`; other than 1 only with `unconditional_ND`.
-            unconditional_ND: states of the same frames that were not told the text.
+            unconditional_ND: states of the same frames, computed without the text.
 
         Returns:
             codes_NK: int64, `code0_N` first.
@@ -140,13 +140,13 @@ class FrameDecoder(nn.Module):
 
 
 def guide(logits_NV: Tensor, unconditional_NV: Tensor, guidance: float) -> Tensor:
-    """Classifier-free guidance (Ho and Salimans, 2022, arXiv:2207.12598): how much more of what the
-    text adds.
+    """Classifier-free guidance (Ho and Salimans, 2022, arXiv:2207.12598): amplify what the text
+    adds.
 
     Args:
-        logits_NV: told the text.
-        unconditional_NV: not told.
-        guidance: 1 gives the former, 0 the latter; above 1 goes beyond.
+        logits_NV: logits given the text.
+        unconditional_NV: logits without the text.
+        guidance: 1 gives `logits_NV`, 0 gives `unconditional_NV`; above 1 extrapolates.
     """
     return torch.lerp(unconditional_NV, logits_NV, guidance)
 
@@ -160,19 +160,20 @@ def build_transformer(
     padding_token: int | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> LlamaModel:
-    """A causal transformer of Llama's kind with random weights.
+    """A causal Llama transformer with random weights.
 
     Args:
         num_tokens: rows of its embedding table, `embed_tokens`.
-        width: of the residual stream; the feed-forward layers are 8/3 of it, in steps of 64.
+        width: width of the residual stream; the feed-forward layers are 8/3 of it, rounded to a
+            multiple of 64.
         num_layers: transformer layers.
         num_heads: attention heads.
-        padding_token: a token that embeds as zero and stays so.
-        settings: further ones of `LlamaConfig`, by name; `intermediate_size` may be among them.
+        padding_token: a token whose embedding is zero and stays zero.
+        settings: further settings of `LlamaConfig`, by name; `intermediate_size` may be among them.
 
     Raises:
-        InputError: heads do not divide the width into even parts (rotary positions come in pairs),
-            and `settings` has no `head_dim`.
+        InputError: heads do not divide the width into parts of even width (rotary positions come in
+            pairs), and `settings` has no `head_dim`.
     """
     settings = settings or {}
     if "head_dim" not in settings and width % (2 * num_heads):

@@ -3,13 +3,13 @@
     python -m stage2_speechless.generate --speechless runs/speechless --text sentences.txt \
         --rvq runs/rvq --reader runs/reader --max-cer 0.3 --takes 3 --out data/spoken
 
-Every sentence is spoken `--takes` times; of these the one with the lowest CER, as the reader reads
-it, is kept, unless that is over `--max-cer`; without a reader it is the first that ended. Numbers
-of Asante and Akuapem sentences are read in words.
+Every sentence is spoken `--takes` times; the take with the lowest CER, measured by the reader, is
+kept, unless that is over `--max-cer`; without a reader, the first take that ended is kept. Numbers
+in Asante and Akuapem sentences are spoken as words.
 
-Writes `codes_00000.parquet`, ... (see `stage1_rvq/codes.py`), `kept.jsonl` (of every sentence among
-the codes, which take it is and its CER) and `dropped.jsonl` (every other sentence, with the
-reason). Killed, it continues with `--resume`.
+Writes `codes_00000.parquet`, ... (see `stage1_rvq/codes.py`), `kept.jsonl` (for every sentence
+among the codes, the number of its take and its CER) and `dropped.jsonl` (every other sentence, with
+the reason). If killed, `--resume` continues it.
 """
 
 import sys
@@ -60,33 +60,34 @@ class GenerateConfig:
     speechless: ModelName
     """model: folder of stage2_speechless.train, or hub name"""
     text: Path
-    """one sentence a line; or .jsonl with id and text, and dialect where it is known"""
+    """text file with one sentence per line; or .jsonl with id and text, and dialect if known"""
     out: Path
     """new folder for the codes"""
     rvq: ModelName | None = None
     """quantiser, to read the codes back; needs --reader"""
     reader: Path | None = None
-    """folder of stage1_rvq.train_reader: picks the best take, drops what it cannot read
+    """folder of stage1_rvq.train_reader: chooses the best take and drops sentences it cannot read
     (--max-cer); needs --rvq"""
     max_cer: NonNegativeFloat = 0.3
-    """with --reader: the highest CER of a sentence that is kept (0.3 = 30 %)"""
+    """with --reader: highest CER of a sentence that is kept (0.3 = 30 %)"""
     takes: PositiveInt = 1
-    """times each sentence is spoken; the take that the reader reads best is kept (one without an
-    error ends the search), without --reader the first that ended"""
+    """how often each sentence is spoken, at most; the take with the lowest CER is kept (one without
+    errors ends the search), or without --reader the first that ended"""
     dialect: DialectName = "unknown"
-    """asante, akuapem, fante, unknown; of sentences whose row does not say"""
+    """dialect of sentences whose row names none: asante, akuapem, fante or unknown"""
     rate: PositiveFloat | None = None
-    """speaking rate in characters per second; drawn from those of training where not given"""
+    """speaking rate in characters per second; if not given, drawn from the rates in the training
+    data"""
     max_characters: PositiveInt = MAX_CHARACTERS
-    """longer sentences are dropped: Gemma hears 30 s"""
+    """longest sentence that is kept, in characters: Gemma hears at most 30 s"""
     temperature: NonNegativeFloat = DEFAULT_TEMPERATURE
-    """of sampling; 0 takes the most probable code"""
+    """sampling temperature; 0 takes the most probable code"""
     top_k: NonNegativeInt = DEFAULT_TOP_K
     """draw from the k most probable codes; 0 draws from all"""
     batch_size: PositiveInt = 32
     """sentences generated together"""
     seed: Seed = 0
-    """another seed speaks the same sentences another way"""
+    """seed for sampling; another seed speaks the same sentences differently"""
     device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     resume: bool = False
@@ -148,7 +149,7 @@ def main(argv: list[str] | None = None) -> None:
             top_k=config.top_k,
             batch_size=config.batch_size,
         )
-        # Where a killed run left rows of a shard, but not its codes, they are made again.
+        # If a killed run left rows of a shard, but not its codes, they are written again.
         kept = [row for row in kept if row["shard"] != number] + [
             {"shard": number, "id": s.id, "take": takes[s.id].number, "cer": takes[s.id].cer}
             for s in shard
@@ -180,11 +181,13 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def read_sentences(path: Path, *, dialect: str, rate_cps: float | None) -> list[Sentence]:
-    """Read sentences to speak: one a line, numbered by line; or JSON Lines, a manifest included.
+    """Read sentences to speak: one per line, with line numbers as ids; or JSON Lines, such as a
+    manifest.
 
     Raises:
-        InputError: no such file, not UTF-8, nothing in it; in JSON Lines (file and line are named)
-            a row that is not JSON, lacks `id` or `text`, repeats an id, or has an unknown dialect.
+        InputError: no such file, not UTF-8, or empty; in JSON Lines (the message names file and
+            line), a row that is not JSON, lacks `id` or `text`, repeats an id, or has an unknown
+            dialect.
     """
     lines = read_lines(path)
     if not any(line.strip() for line in lines):
@@ -200,7 +203,7 @@ def read_sentences(path: Path, *, dialect: str, rate_cps: float | None) -> list[
             continue
         sentence = _parse_row(line, f"{path}:{number}", dialect, rate_cps)
         if sentence.id in sentences:
-            raise InputError(f"{path}:{number}: id {sentence.id!r} a second time")
+            raise InputError(f"{path}:{number}: id {sentence.id!r} is used twice")
         sentences[sentence.id] = sentence
     return list(sentences.values())
 

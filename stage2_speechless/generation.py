@@ -28,7 +28,7 @@ MAX_FRAMES = 750  # 30 s: what Gemma 4 hears of one recording
 
 @dataclass(frozen=True)
 class GeneratedCodes:
-    """One utterance: its codes, int64 `[T, K]` on the CPU, T >= 1, and whether speech ended by
+    """One utterance: its codes, int64 `[T, K]` on the CPU, T >= 1, and whether it ended by
     itself."""
 
     codes_TK: Tensor
@@ -47,7 +47,7 @@ def generate_batch(
     top_k: int,
     max_frames: int,
 ) -> list[GeneratedCodes]:
-    """What `Speechless.generate` does, for prefixes already numbered by `Vocabulary.encode`."""
+    """Implements `Speechless.generate`, for prefixes already encoded by `Vocabulary.encode`."""
     device = model.code0_head.weight.device
     num_codebooks = model.config.num_codebooks
     tokens_BSK, mask_BL = pad_in_front(prefixes, num_codebooks)
@@ -59,7 +59,7 @@ def generate_batch(
         ]
     ).to(device)
     tokens_BSK, mask_BL = tokens_BSK.to(device), mask_BL.to(device)
-    # One row more than frames: the last may decide that speech ends.
+    # One row more than frames: the last one may decide that speech ends.
     uniforms_BTK = torch.stack(
         [utterance_uniforms(seed, id_, max_frames + 1, num_codebooks) for id_ in ids]
     ).to(device)
@@ -98,8 +98,8 @@ def generate_batch(
 
 
 def pad_in_front(prefixes: Sequence[list[int]], num_codebooks: int) -> tuple[Tensor, Tensor]:
-    """Prefixes of several lengths -> tokens `[B, S, K]`, of which the first column is used, and
-    mask `[B, S]`, True at real positions."""
+    """Prefixes of different lengths -> tokens `[B, S, K]`, of which only the first column is used,
+    and mask `[B, S]`, True at real positions."""
     longest = max(map(len, prefixes))
     tokens_BSK = torch.full((len(prefixes), longest, num_codebooks), NOTHING, dtype=torch.long)
     for row_SK, prefix in zip(tokens_BSK, prefixes, strict=True):

@@ -1,4 +1,4 @@
-"""What is measured of Speechless: its loss, and what the CTC reader understands of its speech."""
+"""Metrics of Speechless: its loss, and how well the CTC reader understands its speech."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ def measure_loss(
     batch_size: int,
     codebook_weights: Sequence[float] = (1.0,),
 ) -> dict[str, float]:
-    """Loss per frame, in all and of each codebook, of utterances whose conditions and history are
-    all told; weights as `Speechless.forward`."""
+    """Loss per frame, in total and for each codebook, without dropping conditions or history;
+    weights as in `Speechless.forward`."""
     device = model.code0_head.weight.device
     by_length = sorted(utterances, key=lambda u: len(u.codes_TK))
     num_frames = sum(len(u.codes_TK) for u in utterances)
@@ -41,9 +41,9 @@ def measure_loss(
 
 @dataclass(frozen=True)
 class ReadSentence:
-    """A sentence of which real codes exist, spoken anew; both versions read by the reader.
+    """A sentence with real codes, spoken again by the model; the reader has read both versions.
 
-    `asked_frames`: how long it would be at exactly the speaking rate that was drawn for it.
+    `asked_frames` is its length at exactly the speaking rate that was drawn for it.
     """
 
     real: TrainingUtterance
@@ -64,9 +64,9 @@ def speak_and_read(
     batch_size: int = 32,
     max_frames: int = MAX_FRAMES,
 ) -> list[ReadSentence]:
-    """Speak the utterances' sentences anew, at rates that are drawn, and have both versions read.
+    """Speak the utterances' sentences again, at randomly drawn rates, and read both versions.
 
-    Settings are those of `Speechless.generate`.
+    The settings are those of `Speechless.generate`.
     """
     texts = [u.text for u in utterances]
     rates = [draw_one(model.config.rates_cps, seed, u.id) for u in utterances]
@@ -93,15 +93,15 @@ def speak_and_read(
 
 
 def pool_sentences(sentences: Sequence[ReadSentence]) -> dict[str, float | int]:
-    """The numbers of a set of sentences.
+    """The metrics of a set of sentences.
 
     Returns:
         wer_real_codes: reader's pooled WER on the real codes, the ceiling.
-        wer_generated, cer_generated: on the generated ones.
+        wer_generated, cer_generated: the same rates on the generated ones.
         length_ratio: all generated frames over all real ones.
-        length_ratio_asked: what it would be if the drawn speaking rates were kept to exactly.
+        length_ratio_asked: what it would be if the drawn speaking rates were followed exactly.
         never_ended: fraction of sentences that had to be cut off.
-        num_utterances: how many.
+        num_utterances: number of sentences.
         cer_real_codes, and wer_..._low and wer_..._high: as `pool_errors`.
     """
     errors = pool_errors(
@@ -123,7 +123,7 @@ def pool_errors(
     real: Sequence[UtteranceErrors], generated: Sequence[UtteranceErrors]
 ) -> dict[str, float]:
     """Error rates of both versions, pooled: wer_real_codes, its 95 % bootstrap interval over
-    sentences (wer_real_codes_low and _high), cer_real_codes; the same of wer_generated."""
+    sentences (wer_real_codes_low and _high), cer_real_codes; the same for wer_generated."""
     rates = {}
     for name, utterances in (("real_codes", real), ("generated", generated)):
         pooled = pool_error_rates(utterances)

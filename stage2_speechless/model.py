@@ -1,16 +1,17 @@
-"""Speechless: Twi text -> semantic codes of the speech that would say it.
+"""Speechless: Twi text -> semantic codes of speech that says it.
 
     model = load_speechless("runs/speechless", device=torch.device("cpu"))
     spoken = model.generate(["me din de ama"], ["hello-1"], dialects=["asante"], rates_cps=[None])
     spoken[0].codes_TK, spoken[0].ended
 
-A causal transformer reads the prefix (`vocabulary.py`), then goes frame by frame, 25 a second:
-its head predicts codebook 0 or the end of speech, a code-frame decoder codebooks 1 to K-1. What a
-frame is to the next one is the sum of its K code embeddings.
+A causal transformer reads the prefix (`vocabulary.py`), then generates frame by frame, 25 a second:
+its head predicts codebook 0 or the end of speech, and a code-frame decoder predicts codebooks 1 to
+K-1. A frame is fed back as the sum of its K code embeddings.
 
-Rotary positions run along the text: a frame stands where the speaking rate says that the speech has
-got to, so that the characters being said are always near (VoiceStar's progress-monitoring RoPE,
-Peng et al., 2025, arXiv:2505.19462). It makes alignment quick to learn, and tells where to end.
+Rotary positions run along the text: a frame's position is the point in the text that the speech has
+reached according to the speaking rate, so that the characters being said are always near
+(VoiceStar's progress-monitoring RoPE, Peng et al., 2025, arXiv:2505.19462). This makes alignment
+quick to learn, and shows where to end.
 """
 
 # B utterances, S prefix positions, T frames (25 per second), L = S + T, K codebooks, D width,
@@ -42,15 +43,15 @@ class SpeechlessLoss:
     """Cross-entropies in nats."""
 
     total: Tensor
-    """Of everything, per frame: the weighted sum of `codebooks_K`, and `end` spread over the
+    """Total loss per frame: the weighted sum of `codebooks_K`, plus `end` spread over the
     frames."""
     codebooks_K: Tensor
-    """Of each codebook, per frame."""
+    """Loss of each codebook, per frame."""
     end: Tensor
-    """Of the end of speech, per utterance."""
+    """Loss of the end of speech, per utterance."""
 
     def as_numbers(self) -> dict[str, float]:
-        """For the training log."""
+        """The losses by name, for the training log."""
         codebooks = {f"codebook_{k}": loss for k, loss in enumerate(self.codebooks_K.tolist())}
         return {"loss": self.total.item(), "end": self.end.item(), **codebooks}
 
@@ -84,7 +85,7 @@ class Speechless(
 
     @property
     def end_of_speech(self) -> int:
-        """The class of `code0_head` that is no code."""
+        """The class of `code0_head` that is not a code."""
         return self.config.codebook_size
 
     def frame_tokens(self, codes_TK: Tensor) -> Tensor:
@@ -96,7 +97,7 @@ class Speechless(
         """Rotary positions of a prefix and the frames after it: float32 `[S + T]`.
 
         Prefix positions count 0, 1, 2, ...; the start token and frames 0, 1, ... advance from the
-        first character by as much as is said in one frame, 1 being one character.
+        first character by the number of characters said in one frame.
         """
         pace = rate_cps / self.config.frame_rate_hz
         spoken_T = torch.arange(-1, num_frames) * pace + NUM_CONDITIONS
@@ -112,8 +113,8 @@ class Speechless(
     ) -> SpeechlessLoss:
         """Training loss of a batch, as `data.collate` makes it.
 
-        An utterance is its prefix, then its frames; padding only behind, where a causal model
-        does not see it.
+        An utterance is its prefix, then its frames; padding is only at the end, where a causal
+        model does not see it.
 
         Args:
             tokens_BLK: int64; the K tokens of a frame, or a prefix token and K - 1 `NOTHING`.
@@ -122,8 +123,8 @@ class Speechless(
                 K - 1 `NO_TARGET`, or `NO_TARGET` only.
             depth_fraction: share of the frames, drawn at random, on which codebooks 1 to K-1 are
                 learned (CSM trains its decoder on 1/16 of them, Sesame, 2025).
-            codebook_weights: how much each codebook counts in `total`, the coarsest first; the last
-                number is also that of the codebooks after it.
+            codebook_weights: weight of each codebook in `total`, coarsest first; the last number
+                also applies to the codebooks after it.
         """
         states_BLD = self.dropout(self.temporal_states(tokens_BLK, positions_BL))
         code0_BL = targets_BLK[..., 0]
@@ -156,11 +157,11 @@ class Speechless(
         """States that predict what follows each position.
 
         Args:
-            tokens_BLK: as in `forward`; with a cache only what is new.
-            positions_BL: of these tokens.
-            mask_BL: bool, True at real tokens, those in the cache included; None where no padding
-                stands in front.
-            cache: keys and values of the positions before; extended by these.
+            tokens_BLK: as in `forward`; with a cache, only the new ones.
+            positions_BL: positions of these tokens.
+            mask_BL: bool, True at real tokens, including those in the cache; None if there is no
+                padding in front.
+            cache: keys and values of the earlier positions; extended in place.
 
         Returns:
             float `[B, L, D]`.
@@ -201,12 +202,12 @@ class Speechless(
 
         Args:
             texts: B texts; normalised here.
-            ids: decide, with `seed`, what is drawn for each.
-            dialects: of each text.
+            ids: together with `seed`, they decide what is drawn for each text.
+            dialects: dialect of each text.
             rates_cps: speaking rates in characters per second; for None one is drawn.
-            seed: another seed speaks the same texts another way.
+            seed: another seed speaks the same texts differently.
             temperature, top_k: as `sample_codes`.
-            max_frames: where an utterance that has not ended is cut off.
+            max_frames: length at which an utterance that has not ended is cut off.
 
         Raises:
             InputError: a text or condition that `Vocabulary.encode` refuses.

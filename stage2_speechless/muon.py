@@ -1,18 +1,18 @@
-"""Muon: every weight matrix of the transformer layers moves by an orthogonal update.
+"""Muon: every weight matrix of the transformer layers gets an orthogonal update.
 
     optimizer = Muon(model, learning_rate=3e-3)
 
-A step of Adam turns a matrix mostly in the few directions in which gradients are always large;
-Muon turns it equally in all of them, so that what is rare in the data is learned as well (Jordan et
-al., "Muon: An optimizer for hidden layers in neural networks", 2024). Embeddings, output layers,
-norms and biases are AdamW's. Both take one learning rate: updates are scaled to the size of AdamW's
-(Liu et al., 2025, arXiv:2502.16982).
+A step of Adam changes a matrix mostly in the few directions in which gradients are always large;
+Muon changes it equally in all directions, so that what is rare in the data is also learned (Jordan
+et al., "Muon: An optimizer for hidden layers in neural networks", 2024). Embeddings, output layers,
+norms and biases are updated by AdamW. Both use the same learning rate: updates are scaled to the
+size of AdamW's (Liu et al., 2025, arXiv:2502.16982).
 
-A step costs more work, whatever the batch: at reference size 1.4 TFLOP, milliseconds on a GPU, but
-as much as a batch of a thousand frames, where both are done by a CPU.
+A step has an extra cost that does not depend on the batch: 1.4 TFLOP at reference size, which is
+milliseconds on a GPU, but on a CPU as much as a batch of a thousand frames.
 
-`torch.optim.Muon` orthogonalises in bfloat16 only, which CPUs without bfloat16 arithmetic do some
-60 times slower: seconds a step. Here it is float32 on CPUs.
+`torch.optim.Muon` orthogonalises in bfloat16 only, which is some 60 times slower on CPUs without
+bfloat16 arithmetic: seconds per step. This module uses float32 on CPUs.
 """
 
 # M matrices of one shape, A <= B their sides
@@ -32,13 +32,13 @@ MOMENTUM = 0.95
 # rounds; the coefficients are Jordan et al.'s.
 ROUNDS = 5
 LINEAR, CUBIC, QUINTIC = 3.4445, -4.775, 2.0315
-ADAM_RMS = 0.2  # how large an entry of AdamW's update usually is, in learning rates
+ADAM_RMS = 0.2  # usual RMS of AdamW's update, in learning rates
 
 
 def make_optimizer(
     model: nn.Module, name: OptimizerName, *, learning_rate: float
 ) -> torch.optim.AdamW:
-    """The optimizer that `--optimizer` names, for a model made of `build_transformer`s."""
+    """The optimizer that `--optimizer` names, for a model made with `build_transformer`."""
     if name == "muon":
         return Muon(model, learning_rate=learning_rate)
     return torch.optim.AdamW(
@@ -50,8 +50,8 @@ class Muon(torch.optim.AdamW):
     """Muon for the matrices of a model's layers, AdamW for all else.
 
     Args:
-        model: whose layers are found by their names, `...layers.0...`.
-        learning_rate: peak; of both.
+        model: its layers are found by their names, `...layers.0...`.
+        learning_rate: peak learning rate of both.
     """
 
     def __init__(self, model: nn.Module, *, learning_rate: float) -> None:
@@ -67,12 +67,12 @@ class Muon(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Move all parameters that have a gradient; the gradients of matrices are gone after."""
+        """Update all parameters that have a gradient; afterwards the matrices have none."""
         assert closure is None
         for group in self.param_groups:
             if group["is_orthogonal"]:
                 self._move_matrices(group["params"], group["lr"], group["weight_decay"])
-        super().step()  # leaves out what has no gradient
+        super().step()  # skips what has no gradient
         return None
 
     def _move_matrices(self, matrices: list[Tensor], rate: float, weight_decay: float) -> None:
@@ -87,12 +87,12 @@ class Muon(torch.optim.AdamW):
                 matrix.grad = None
 
     def _smooth_gradient(self, matrix: Tensor) -> Tensor:
-        """Nesterov's: the gradient on top of its moving sum."""
+        """Nesterov momentum: the gradient plus its decaying sum."""
         assert matrix.grad is not None
         state = self.state[matrix]
         if not state:
             state["momentum"] = torch.zeros_like(matrix)
-            state["step"] = torch.tensor(0.0)  # AdamW looks for one when it is loaded
+            state["step"] = torch.tensor(0.0)  # AdamW expects one when its state is loaded
         state["momentum"].mul_(MOMENTUM).add_(matrix.grad)
         return matrix.grad + MOMENTUM * state["momentum"]
 
@@ -104,7 +104,7 @@ def orthogonalize(matrices: Tensor) -> Tensor:
         matrices: float32 `[M, rows, columns]`, of any size and scale; computed in bfloat16 on GPUs.
 
     Returns:
-        float32, same shape; a matrix of zeros stays so.
+        float32, same shape; a matrix of zeros stays zero.
     """
     is_tall = matrices.shape[1] > matrices.shape[2]
     x_MAB = matrices.mT if is_tall else matrices

@@ -1,6 +1,6 @@
-"""What the CTC reader hears in codes: dequantise, read, compare with the text.
+"""Measure what the CTC reader hears in codes: dequantise, read, compare with the text.
 
-The judge of generated speech, in training (which checkpoint to keep), in `generate` (which
+This evaluates generated speech in training (which checkpoint to keep), in `generate` (which
 sentences to keep) and in `evaluate`.
 """
 
@@ -25,10 +25,10 @@ from stage2_speechless.config import SpeechlessConfig
 
 @dataclass(frozen=True)
 class RoundTrip(CodesReader):
-    """Quantiser and reader that belong together, and to the codes of a Speechless model."""
+    """Quantiser and reader that belong together, and that match a Speechless model's codes."""
 
     def align(self, codes: Sequence[Tensor], texts: Sequence[str]) -> list[UtteranceErrors]:
-        """What the reader reads, beside the text that each utterance was meant to say."""
+        """Align what the reader reads with the text that each utterance was meant to say."""
         return align_utterances(texts, self.transcribe(codes)) if codes else []
 
     def character_error_rates(self, codes: Sequence[Tensor], texts: Sequence[str]) -> list[float]:
@@ -44,12 +44,12 @@ def load_round_trip(
     expected_by: str,
     device: torch.device,
 ) -> RoundTrip:
-    """Load the judge, and check that it can read the codes in question.
+    """Load quantiser and reader, and check that they can read the codes in question.
 
     Args:
         rvq_name: folder of stage1_rvq.train, or hub name.
         reader_folder: folder of stage1_rvq.train_reader.
-        speech: of the model whose codes are read: their format, and which quantiser they belong to.
+        speech: configuration of the model whose codes are read: their format and quantiser.
         expected_by: the flag that named that model or its codes, for the message.
         device: where both run.
 

@@ -1,7 +1,7 @@
-"""Sampling from given uniform numbers, so that what an utterance draws is its own.
+"""Sample from given uniform numbers, so that an utterance's draws do not depend on others.
 
 An utterance's numbers come from its id and the seed. So it gets the same codes alone or in any
-batch, on any machine, up to the rounding of the logits themselves.
+batch, on any machine, apart from rounding of the logits themselves.
 """
 
 # N rows, V codes, T frames, K codebooks
@@ -14,8 +14,9 @@ from torch import Tensor
 from commands.device import derive_seed
 from commands.errors import InputError
 
-# Of Speechless. Fine codebooks carry the room and the voice, which text does not decide: drawn from
-# all codes at temperature 1 they would be noise, taken greedily every sentence would sound alike.
+# Speechless's defaults. Fine codebooks carry the room and the voice, which the text does not
+# decide: sampled from all codes at temperature 1 they would be noise, and chosen greedily every
+# sentence would sound alike.
 # A demo model of 3,000 steps, WER on dev: 0.36 at temperature 1, 0.30 at 0.8, 0.24 at 0.6, 0.22 at
 # 0.4, 0.20 at 0. One of 7,000 steps: 0.119 at 0.5, 0.118 at 0.3, 0.105 at 0.1.
 DEFAULT_TEMPERATURE = 0.5
@@ -30,7 +31,7 @@ def utterance_uniforms(seed: int, id_: str, num_frames: int, num_codebooks: int)
 
 
 def draw_one(choices: Sequence[float], seed: int, id_: str) -> float:
-    """One of several values, for an utterance."""
+    """Draw one of several values for an utterance."""
     return choices[derive_seed(seed, id_, "choice") % len(choices)]
 
 
@@ -39,8 +40,8 @@ def sample_codes(
 ) -> Tensor:
     """Draw one code a row by inverting the cumulative distribution at the row's uniform number.
 
-    Codes keep their order (they are not sorted by probability), so that logits which differ by
-    rounding give another code only where the number falls on the very edge between two.
+    Codes keep their order (they are not sorted by probability), so that rounding differences in the
+    logits change a code only if the number falls on the very edge between two.
 
     Args:
         logits_NV: any float type; computed in float32.
@@ -62,11 +63,11 @@ def sample_codes(
     # Rounding may lift the threshold to the total itself, beyond the last possible code.
     below_total_N1 = torch.nextafter(total_N1, torch.zeros_like(total_N1))
     threshold_N1 = torch.minimum(uniforms_N[:, None] * total_N1, below_total_N1)
-    return (cumulative_NV > threshold_N1).int().argmax(dim=-1)  # the first that exceeds it
+    return (cumulative_NV > threshold_N1).int().argmax(dim=-1)  # the first code that exceeds it
 
 
 def refuse_bad_sampling(temperature: float, top_k: int) -> None:
-    """InputError for settings that sample nothing."""
+    """Raise InputError for impossible sampling settings."""
     if temperature < 0:
         raise InputError(f"--temperature must not be negative, got {temperature}")
     if top_k < 0:

@@ -1,4 +1,5 @@
-"""Sentences -> codes in memory: what `generate`, `evaluate` and training's own measurement call.
+"""Sentences -> codes in memory: called by `generate`, by `evaluate`, and by training to measure
+progress.
 
 spoken = speak(model, [Sentence("greeting-1", "Me din de Ama.", "asante")])
 """
@@ -28,10 +29,10 @@ class Sentence:
     """What to say and how.
 
     Attributes:
-        id: decides, with the seed, what is drawn.
+        id: together with the seed, it decides what is drawn.
         text: as written; normalised by the model.
         dialect: asante, akuapem, fante or unknown.
-        rate_cps: characters per second; None draws one of training's.
+        rate_cps: characters per second; None draws a rate from the training data.
     """
 
     id: str
@@ -42,12 +43,12 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Take:
-    """An utterance of a sentence that ended by itself.
+    """A spoken version of a sentence that ended by itself.
 
     Attributes:
-        number: which attempt it was, from 0.
+        number: number of the attempt, from 0.
         codes_TK: int64 `[T, K]`.
-        cer: of what the reader read in it, against the sentence; None where nothing read it.
+        cer: CER of what the reader read in it, against the sentence; None without a reader.
     """
 
     number: int
@@ -56,7 +57,7 @@ class Take:
 
     @property
     def errors(self) -> float:
-        """What takes are compared by: the CER; one that nothing read counts as faultless."""
+        """The number that takes are compared by: the CER; 0 without a reader."""
         return 0.0 if self.cer is None else self.cer
 
 
@@ -74,8 +75,8 @@ def speak(
 
     Args:
         sentences: speakable ones (see `why_unspeakable`).
-        seed: as `Speechless.generate`, as are the other settings.
-        batch_size: sentences per batch; changes nothing but speed.
+        seed: as in `Speechless.generate`, like the other settings.
+        batch_size: sentences per batch; affects only speed.
 
     Returns:
         Codes in the order of the sentences.
@@ -119,21 +120,21 @@ def speak_and_select(
 ) -> tuple[dict[str, Take], dict[str, str]]:
     """Speak each sentence several times and keep its best take.
 
-    The best is the one with the lowest CER when read back, the earlier of equals; without a reader
-    it is the first that ended. What the reader reads without an error is not spoken again.
+    The best take has the lowest CER when read back (of several, the earliest); without a reader it
+    is the first that ended. A sentence that the reader reads without an error is not spoken again.
 
     Args:
-        model: the speaker.
-        sentences: any, numbers in words where they should be (`with_numbers_in_words`);
+        model: the model that speaks.
+        sentences: any sentences, with numbers already in words (`with_numbers_in_words`);
             unspeakable ones are reported.
         round_trip: reads codes back; None keeps every utterance that ended.
-        takes: attempts at a sentence, each drawn differently; at least 1.
+        takes: number of attempts per sentence, each drawn differently; at least 1.
         max_cer: with `round_trip`, the highest CER of an utterance that is kept (0.3 = 30 %).
         max_characters: longer sentences are not spoken.
-        seed: as `Speechless.generate`, as are the other settings.
+        seed: as in `Speechless.generate`, like the other settings.
 
     Returns:
-        What is kept by id, and the reason by id of what is not.
+        The takes that are kept, by id, and the reasons why other sentences are not, by id.
     """
     reasons = {
         s.id: reason
@@ -168,13 +169,13 @@ def speak_and_select(
 
 
 def count_takes(numbers: Iterable[int]) -> dict[str, int]:
-    """How many sentences were kept in which take, for `provenance.json`: {"0": 90, "1": 7}."""
+    """How many sentences were kept from which take, for `provenance.json`: {"0": 90, "1": 7}."""
     return {str(number): count for number, count in sorted(Counter(numbers).items())}
 
 
 def with_numbers_in_words(sentence: Sentence) -> Sentence:
-    """The sentence as it is read aloud: "GH¢5" is sidi num. Only in Asante and Akuapem; digits that
-    no rule reads (see `speak_numbers`) stay as they are."""
+    """The sentence as it is read aloud: "GH¢5" becomes sidi num. Only in Asante and Akuapem; digits
+    that no rule covers (see `speak_numbers`) are unchanged."""
     if sentence.dialect not in NUMBER_DIALECTS:
         return sentence
     text = speak_numbers(normalize_for_training(sentence.text), sentence.dialect).text
@@ -199,7 +200,7 @@ def why_unspeakable(
 
 
 def _unread_digits(sentence: Sentence) -> str | None:
-    """The reason not to speak what a reader of this dialect would have put in words."""
+    """The reason not to speak digits that were left although this dialect has number words."""
     digits = [word for word in sentence.text.split() if any(map(str.isnumeric, word))]
     if not digits or sentence.dialect not in NUMBER_DIALECTS:
         return None
@@ -212,7 +213,7 @@ def _read_takes(
     spoken: Sequence[GeneratedCodes],
     round_trip: RoundTrip | None,
 ) -> dict[str, Take]:
-    """What ended, by id, read back where there is a reader."""
+    """The utterances that ended, by id, read back if there is a reader."""
     ended = [(s, g.codes_TK) for s, g in zip(sentences, spoken, strict=True) if g.ended]
     rates: list[float | None] = [None] * len(ended)
     if round_trip:

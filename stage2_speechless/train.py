@@ -4,9 +4,9 @@
         --rvq runs/rvq --reader runs/reader --out runs/speechless
 
 `runs/speechless/model` (`Speechless.from_pretrained`) is the checkpoint whose speech the reader
-understands best (lowest CER on generated dev sentences); without a reader the one with the lowest
-dev loss, without dev the last. With `--init-from` training starts from the layers of a small
-language model. Runs unchanged under `accelerate launch`.
+understands best (lowest CER on generated dev sentences); without a reader it is the one with the
+lowest dev loss, and without dev the last. With `--init-from`, training starts from the layers of a
+small language model. Runs unchanged under `accelerate launch`.
 """
 
 from dataclasses import dataclass
@@ -64,8 +64,8 @@ from stage2_speechless.muon import OptimizerName, make_optimizer
 from stage2_speechless.vocabulary import Vocabulary
 from stage2_speechless.warm_start import copy_layers, load_base_model, temporal_shape
 
-# Positions count characters, of which a text has at most 500: Llama's 10,000 is meant for
-# thousands of tokens, and leaves most of the dimensions still over so short a way.
+# Positions count characters, at most 500 per text. Llama's 10,000 is meant for thousands of tokens;
+# over so few positions most dimensions would hardly rotate.
 ROPE_THETA = 100.0
 
 
@@ -84,30 +84,31 @@ class TrainConfig:
     reader: Path | None = None
     """folder of stage1_rvq.train_reader; needs --dev-codes and --rvq"""
     init_from: ModelName | None = None
-    """small language model of Llama's kind (local folder or hub name) whose layers the temporal
-    transformer starts from; it brings its own width, layers and heads"""
+    """small Llama language model (local folder or hub name) whose layers the temporal transformer
+    starts from; it sets width, layers and heads"""
     width: LayerWidth | None = None
-    """width of the temporal transformer; where not given 768"""
+    """width of the temporal transformer; 768 if not given"""
     num_layers: NumLayers | None = None
-    """its layers; where not given 10"""
+    """layers of the temporal transformer; 10 if not given"""
     num_heads: NumLayers | None = None
-    """its attention heads; where not given one for every 64 of width, at least 4"""
+    """attention heads of the temporal transformer; if not given, width / 64, but at least 4"""
     depth_width: LayerWidth = 512
     """width of the code-frame decoder (codebooks 1 to 7)"""
     depth_layers: NumLayers = 2
-    """its layers"""
+    """layers of the code-frame decoder"""
     depth_heads: NumLayers | None = None
-    """its attention heads; as --num-heads"""
+    """attention heads of the code-frame decoder; default as for --num-heads"""
     depth_fraction: Share = 0.5
-    """share of each batch's frames on which it is trained; more costs time"""
+    """share of each batch's frames on which the code-frame decoder is trained; more takes more
+    time"""
     dropout: Probability = 0.1
-    """on inputs and states"""
+    """dropout on inputs and states"""
     dialect_dropout: Probability = 0.2
-    """how often a dialect is not told, so that "unknown" can be spoken"""
+    """how often the dialect is replaced by "unknown", so that none need be given in use"""
     history_dropout: Probability = 0.4
-    """how often a frame is hidden from those after it, so that the text is listened to"""
+    """how often a frame is hidden from those after it, so that the model learns to use the text"""
     codebook_weights: PositiveFloats = (4.0, 2.0, 1.0)
-    """how much each codebook counts, coarsest first; the last number counts for all the rest"""
+    """loss weight of each codebook, coarsest first; the last number applies to all the rest"""
     steps: PositiveInt = 50_000
     """optimizer steps"""
     batch_size: PositiveInt = 32
@@ -123,11 +124,11 @@ class TrainConfig:
     save_every: PositiveInt = 1000
     """steps between checkpoints, and between measurements on dev"""
     seed: Seed = 0
-    """of weights, batches, dropout, and what dev sentences draw"""
+    """seed for weights, batches, dropout and the sampling of dev sentences"""
     device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     dtype: DtypeName = "auto"
-    """bfloat16 trains in mixed precision; the weights are float32 either way"""
+    """precision: bfloat16 trains in mixed precision; the weights are float32 either way"""
     resume: bool = False
     """continue from the newest checkpoint"""
 
@@ -206,7 +207,7 @@ def main(argv: list[str] | None = None) -> None:
     optimizer = make_optimizer(speechless, config.optimizer, learning_rate=config.learning_rate)
     schedule = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, config.steps)
     first_step = resume_from_latest(config.out, speechless, optimizer, schedule)
-    # The schedule stays as it is: prepared, it would step once a process.
+    # The schedule is not prepared: accelerate would step it once per process.
     model, optimizer = accelerator.prepare(speechless, optimizer)
     lengths = [len(u.codes_TK) for u in listed.utterances]
     batches = BucketedBatches(lengths, config.batch_size * accelerator.num_processes, config.seed)
@@ -252,7 +253,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _own_shape(config: TrainConfig) -> dict[str, Any]:
-    """The temporal transformer's, where it starts from random numbers."""
+    """Shape of a temporal transformer that starts from random weights."""
     width = SpeechlessConfig.width if config.width is None else config.width
     layers = SpeechlessConfig.num_layers if config.num_layers is None else config.num_layers
     heads = config.num_heads or default_num_heads(width)
@@ -264,15 +265,16 @@ def _own_shape(config: TrainConfig) -> dict[str, Any]:
 def _measure_and_save(
     config: TrainConfig, step: int, model: Speechless, dev: Dev | None, log: TrainingLog
 ) -> None:
-    """Keep `model/` at the lowest dev CER (else dev loss) so far; without dev, at the newest
-    step."""
+    """Save the model to `model/` if its dev CER (else dev loss) is the lowest so far; without dev,
+    always."""
     model.eval()
     if dev:
         metrics = measure_loss(model, dev.utterances, config.batch_size, config.codebook_weights)
         judged_by = "loss"
         if dev.round_trip:
             chosen = dev.utterances[: config.num_dev_sentences]
-            # Young models do not end; twice the longest recording is enough to see it.
+            # Models early in training do not end; twice the longest recording is enough to see
+            # that.
             longest = max(len(u.codes_TK) for u in chosen)
             sentences = speak_and_read(
                 model, chosen, dev.round_trip, seed=config.seed, batch_size=config.batch_size,

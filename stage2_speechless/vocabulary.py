@@ -1,9 +1,10 @@
-"""What Speechless is told before it speaks: dialect, speaking rate, and the text's characters.
+"""The prefix that Speechless is given: dialect, speaking rate, and the text's characters.
 
     [dialect][rate][m][e][ ][d][i][n]...[start]
 
 Texts are normalised for scoring: lower case, no punctuation, no tone marks. Those are the letters
-that a model can learn to sound out from few hours of speech, and those the reader is judged by.
+that a model can learn to pronounce from a few hours of speech, and by which the reader is
+evaluated.
 """
 
 # S prefix positions
@@ -15,27 +16,28 @@ from commands.errors import InputError, nearest_name
 from data_manifests.manifest import DIALECTS
 from data_manifests.twi_text import is_speakable, normalize_for_scoring
 
-# Asante, Akuapem and Fante; ŋ; the letters of loans and names (c j q v x z); digits, which corpora
-# hold and readers read out. Nothing else is left of a Twi text once it is normalised for scoring.
+# Asante, Akuapem and Fante; ŋ; the letters of loanwords and names (c j q v x z); digits, which
+# corpora contain and speakers read out. Nothing else is left in a Twi text once it is normalised
+# for scoring.
 CHARACTERS = " abcdeɛfghijklmnŋoɔpqrstuvwxyz0123456789"
 # Characters per second, spaces included, in bins of 1; fast Twi reaches 17. WhisperSpeech
 # conditions on the same quantity in 32 bins of 0.625 (collabora, t2s_up_wds_mlang_enclm.py).
 NUM_RATES = 24
 UNKNOWN_DIALECT = "unknown"
 
-NOTHING = 0  # embeds as zero: padding, and the unused columns of a prefix position
+NOTHING = 0  # has a zero embedding: padding, and unused columns of a prefix position
 START = 1
 NUM_CONDITIONS = 2  # dialect and rate, before the first character
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Numbers of everything that can stand in a prefix. Code frames are numbered after them.
+    """Token numbers of everything that can occur in a prefix. Code tokens are numbered after them.
 
     Attributes:
-        characters: the inventory; anything else in a text is refused.
-        dialects: names; "unknown" is also told at random in training.
-        num_rates: bins of speaking rate, 1 character per second each.
+        characters: the characters allowed; anything else in a text is refused.
+        dialects: names of dialects; in training, "unknown" is also used at random.
+        num_rates: number of bins of speaking rate, 1 character per second each.
     """
 
     characters: str = CHARACTERS
@@ -44,16 +46,17 @@ class Vocabulary:
 
     @property
     def size(self) -> int:
-        """Prefix tokens in all, `NOTHING` and `START` included."""
+        """Number of prefix tokens, including `NOTHING` and `START`."""
         return 2 + len(self.dialects) + self.num_rates + len(self.characters)
 
     def encode(self, text: str, dialect: str, rate_cps: float) -> list[int]:
-        """Number a prefix.
+        """Encode a prefix as token numbers.
 
         Args:
             text: what is to be said; normalised here.
             dialect: one of `dialects`.
-            rate_cps: speaking rate in characters per second; beyond the last bin it counts there.
+            rate_cps: speaking rate in characters per second; rates beyond the last bin are put in
+                that bin.
 
         Returns:
             S = 3 + characters numbers in [1, size).

@@ -1,13 +1,12 @@
-"""Start Speechless from a small language model (`--init-from`) instead of from random numbers.
+"""Start Speechless from a small language model (`--init-from`) instead of from random weights.
 
     base = load_base_model("HuggingFaceTB/SmolLM2-135M")
     model = Speechless(SpeechlessConfig(**temporal_shape(base)))
     copy_layers(base, model)
 
 The layers and the last norm of a `LlamaForCausalLM` become those of the temporal transformer, which
-is of the same class and takes over its shape. Its vocabulary is left behind: Speechless reads
-characters and codes, whose embeddings start random. The trained model is complete without the one
-it started from.
+is of the same class and takes its shape. Its vocabulary is not used: Speechless reads characters
+and codes, whose embeddings start random. The trained model does not need the one it started from.
 """
 
 from dataclasses import dataclass
@@ -24,13 +23,13 @@ from commands.pretrained import one_line_errors, refuse_missing_tensors, refuse_
 from commands.tensor_files import refuse_non_finite_weights
 from stage2_speechless.model import Speechless
 
-# Everything but width, layers and heads that decides what a Llama's layers compute.
+# All settings except width, layers and heads that determine what a Llama's layers compute.
 LAYER_SETTINGS = (
     "intermediate_size", "num_key_value_heads", "head_dim", "hidden_act", "attention_bias",
     "mlp_bias", "rms_norm_eps", "rope_parameters", "max_position_embeddings",
 )  # fmt: skip
-# The others of transformers 5.23, "dynamic" and "longrope", depend on the longest sequence of the
-# batch: an utterance would get other codes alone than in company.
+# The other types in transformers 5.23, "dynamic" and "longrope", depend on the longest sequence of
+# the batch: an utterance would get different codes alone and in a batch.
 ROPE_TYPES = ("default", "linear", "llama3", "yarn")
 
 
@@ -40,7 +39,7 @@ class BaseModel:
 
     Attributes:
         llama: its transformer, float32, on the CPU.
-        revision: commit it was downloaded at; None of a local folder.
+        revision: commit it was downloaded at; None for a local folder.
     """
 
     llama: LlamaModel
@@ -48,7 +47,7 @@ class BaseModel:
 
 
 def load_base_model(name: str) -> BaseModel:
-    """Load a language model of Llama's kind.
+    """Load a Llama language model.
 
     Args:
         name: local folder, or hub name, which is downloaded.
@@ -67,11 +66,11 @@ def load_base_model(name: str) -> BaseModel:
                 use_safetensors=True, output_loading_info=True,
             )  # fmt: skip
     if kind != "llama":
-        found = f"is of kind {kind!r}" if kind else "is no model of transformers"
+        found = f"is of kind {kind!r}" if kind else "is not a transformers model"
         raise InputError(
             f"--init-from {name} {found}: only 'llama' (LlamaForCausalLM) is supported"
         )
-    # The vocabulary's tensors are not used, so they need not be there.
+    # The vocabulary's tensors are not used, so they need not exist.
     refuse_missing_tensors("--init-from", name, report, used=".layers.")
     rope_type = model.config.rope_parameters["rope_type"]
     if rope_type not in ROPE_TYPES:
@@ -101,8 +100,8 @@ def copy_layers(base: BaseModel, model: Speechless) -> None:
 
 
 def _read_kind(name: str) -> tuple[str | None, str | None]:
-    """Kind of a model as transformers names it, None where it is not one of its own, and the
-    commit it has on the hub."""
+    """A model's type as transformers names it, None if it is not one of its own, and the model's
+    commit on the hub."""
     if Path(name).is_dir():
         return read_json(Path(name) / "config.json").get("model_type"), None
     path = Path(hf_hub_download(name, "config.json"))

@@ -134,7 +134,7 @@ def test_json_lines_read_back_equal(tmp_path, rows):
     try:
         read = read_json_lines(path)
     except InputError as error:
-        assert "surrogate" in str(error) or "is no number in JSON" in str(error)
+        assert "surrogate" in str(error) or "is not a number in JSON" in str(error)
     else:
         assert json.dumps(read) == json.dumps(rows)
 
@@ -172,7 +172,7 @@ def test_any_bytes_are_a_table_or_one_line(content):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"a,b,a\n1,2,3\n", "column 'a' is there twice"),
+        (b"a,b,a\n1,2,3\n", "column 'a' is repeated"),
         (b",,\n,,\n", "expected a header of several columns"),
         (b'a,b\n"x,y\n1,2\n3,4\n', "unexpected end of data"),
     ],
@@ -185,7 +185,7 @@ def test_tables_that_would_lose_rows_are_refused(content, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"a": 1, "b": {"c": 1, "c": 1}}', "the key 'c' is there twice"),
+        ('{"a": 1, "b": {"c": 1, "c": 1}}', "the key 'c' is repeated"),
         ('{"a": ' + "9" * 5000 + "}", "not valid JSON"),
         ("[" * 100_000, "not valid JSON"),
         ('{"a": "\\ud800"}', "surrogate"),
@@ -201,7 +201,7 @@ def test_json_that_python_would_take_or_break_at(text, message):
 def test_a_key_there_twice_is_refused_in_a_manifest(tmp_path):
     path = tmp_path / "m.jsonl"
     path.write_text(row_text(good_rows()[0])[:-1] + ', "text": "Other words."}\n')
-    with pytest.raises(InputError, match=r"m.jsonl:1: not valid JSON: the key 'text' is there tw"):
+    with pytest.raises(InputError, match=r"m.jsonl:1: not valid JSON: the key 'text' is repeated"):
         list(read_manifest(path))
 
 

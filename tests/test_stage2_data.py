@@ -74,7 +74,7 @@ def test_unusable_utterances_are_counted(tmp_path: Path) -> None:
     [
         ("", "empty"),
         ("\n \n", "no sentence in it"),
-        ('{"id": "a", "text": "Kofi"}\n{"id": "a", "text": "Ama"}', r":2: id 'a' a second time"),
+        ('{"id": "a", "text": "Kofi"}\n{"id": "a", "text": "Ama"}', r":2: id 'a' is used twice"),
         ('{"id": "a"}', r":1: needs a string 'text'"),
         ('{"id": "a", "text": "Kofi", "dialect": "ga"}', r":1: dialect 'ga'"),
         ("Kofi", r":1: not valid JSON"),

@@ -181,7 +181,7 @@ def test_refused(base: Path, codes: Path, tmp_path: Path) -> None:
         run(train.main, *words, codes)
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "config.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(InputError, match="is no model of transformers: only 'llama'"):
+    with pytest.raises(InputError, match="is not a transformers model: only 'llama'"):
         run(train.main, *words, tmp_path / "foreign")
     for absent in (tmp_path / "absent", "no-such/model", "not a name"):
         with pytest.raises(InputError, match=r"cannot be loaded \(no such folder, so") as error:

@@ -1,4 +1,4 @@
-"""Recipes: one module per corpus, from the layout a user downloads to utterances.
+"""Recipes: one module per corpus, which turns the downloaded files into utterances.
 
     common_voice    Mozilla Common Voice, any release
     fisd            Financial Inclusion Speech Dataset: Asante, Akuapem, Fante
@@ -6,7 +6,7 @@
     waxal           Google WAXAL: spontaneous speech (aka_asr), studio voices (twi_tts, fat_tts)
     ugspeechdata    UGSpeechData, the source of WAXAL's spontaneous part
     audio_dataset   any Hugging Face audio dataset, by name or from disk
-    recording       what all of them yield
+    recording       the type that all of them yield
     collect         reads them all, and copies their audio out of archives and tables
 
 They share `delimited_table` (tables as text), `open_dataset` (Hugging Face datasets) and

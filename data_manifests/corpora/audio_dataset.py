@@ -1,4 +1,4 @@
-"""Any Hugging Face audio dataset: on the Hub, saved to disk, Parquet, a folder of audio."""
+"""Read any Hugging Face audio dataset: on the Hub, saved to disk, Parquet, a folder of audio."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -45,35 +45,35 @@ def audio_dataset(
     config: str | None = None,
     official_splits: Mapping[str, str] | None = None,
 ) -> Iterator[Recording]:
-    """Any Hugging Face dataset with an audio and a text column; cite and license it as its card
-    says.
+    """Read any Hugging Face dataset with an audio and a text column; cite and license it as its
+    card says.
 
     Layout: a name on the Hub, or a local path: a folder written by `save_to_disk`, a Parquet file
     or a folder of them, or a folder of audio with `metadata.csv` or `metadata.jsonl` (its audio
     column is then "audio"). No code of a dataset is ever run.
 
-    Known problems: `datasets` copies Parquet into its cache (HF_HOME), so disk space is needed
-    twice. Folders of audio on the Hub need the package torchcodec, local ones do not. Without a
-    speaker column all recordings count as one speaker, and held-out speakers cannot be had.
+    Known problems: `datasets` copies Parquet into its cache (HF_HOME), which takes the disk space
+    twice. Folders of audio on the Hub need the package torchcodec; local ones do not. Without a
+    speaker column all recordings count as one speaker, and speakers cannot be held out.
 
     Args:
         source: name on the Hub or local path.
-        report_dropped: told about every row that is left out.
-        corpus: what to call it in the manifest.
-        dialect: of every row that `dialect_column` does not decide.
+        report_dropped: called for every row that is left out.
+        corpus: its name in the manifest.
+        dialect: dialect of the rows whose `dialect_column` does not decide it.
         license: SPDX name, as in "CC-BY-4.0".
-        text_column: transcripts.
-        audio_column: recordings.
-        speaker_column: None where there is none; the speaker is then "<corpus>/unknown".
+        text_column: column of transcripts.
+        audio_column: column of recordings.
+        speaker_column: None if there is none; the speaker is then "<corpus>/unknown".
         id_column: None numbers the rows.
-        dialect_column: cells that name one dialect, as in "Asante Twi", decide it.
-        config: which of the dataset's configurations; None where it has one.
-        official_splits: the dataset's split names to ours where they can be trusted, as in
+        dialect_column: its cells decide the dialect if they name one, as in "Asante Twi".
+        config: which of the dataset's configurations to use; None if it has only one.
+        official_splits: the dataset's split names -> ours, if they can be trusted, as in
             {"validation": "dev"}; all other rows are "train".
 
     Raises:
         InputError: cannot be opened (not found, offline, other configurations, no data), or a
-            column is missing (those there are are named).
+            column is missing (the message names the existing ones).
     """
     columns = Columns(
         audio=audio_column,
@@ -99,7 +99,7 @@ def read_rows(
     license: str,
     official_splits: Mapping[str, str],
 ) -> Iterator[Recording]:
-    """Rows of an opened dataset as recordings; arguments and errors as `audio_dataset`'s."""
+    """Rows of an opened dataset as recordings; arguments and errors as in `audio_dataset`."""
     undecoded = {
         split: _without_decoding(source, split, dataset, columns)
         for split, dataset in splits.items()
@@ -130,7 +130,7 @@ def read_rows(
 def _read_row(dataset: Any, i: int) -> dict[str, Any]:
     try:
         row: dict[str, Any] = dataset[i]
-    except Exception as error:  # of damaged tables pyarrow and datasets raise any kind
+    except Exception as error:  # pyarrow and datasets may raise anything for damaged tables
         raise InputError(f"row cannot be read ({describe_dataset_error(error)})") from None
     return row
 
@@ -147,7 +147,7 @@ def _without_decoding(source: str, split: str, dataset: Any, columns: Columns) -
     try:
         # Decoding would need torchcodec.
         return dataset.cast_column(columns.audio, datasets.Audio(decode=False))
-    except Exception:  # pyarrow and datasets raise many kinds, of a column of another type
+    except Exception:  # pyarrow and datasets may raise anything for another column type
         kind = dataset.features[columns.audio]
         raise InputError(
             f"{source}: column {columns.audio!r} does not hold audio: {kind}"
@@ -158,9 +158,9 @@ def _utterance(
     row: Mapping[str, Any], row_id: str, columns: Columns,
     *, corpus: str, dialect: str, license: str, split: str,
 ) -> Utterance:  # fmt: skip
-    """Raises InputError with the reason to leave the row out."""
+    """One row as an utterance; raises InputError with the reason to leave the row out."""
     if not isinstance(row[columns.text] or "", str):
-        raise InputError(f"its text is no text, but {type(row[columns.text]).__name__}")
+        raise InputError(f"its text is not a string, but {type(row[columns.text]).__name__}")
     text = normalize_for_training(row[columns.text] or "")
     if not is_speakable(text):
         raise InputError(f"nothing to say in {text!r}")
@@ -196,7 +196,8 @@ def _read_bytes(dataset: Any, i: int, column: str) -> bytes:
 
 
 def _suffix_of(audio: Mapping[str, Any]) -> str:
-    """Of the name the dataset gives it, else by the first bytes; "" where neither tells."""
+    """The file suffix, from the dataset's file name, else from the first bytes; "" if neither
+    tells."""
     suffix = PurePosixPath(audio["path"] or "").suffix.lower()
     if suffix in AUDIO_SUFFIXES:
         return suffix

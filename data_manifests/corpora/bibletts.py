@@ -1,4 +1,4 @@
-"""BibleTTS: the Bible in studio quality, one voice each for Asante and Akuapem."""
+"""BibleTTS: the Bible in studio quality, with one voice each for Asante and Akuapem."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,19 +21,19 @@ def bibletts(
     Meyer et al., "BibleTTS: a large, high-fidelity, multilingual, and uniquely African speech
     corpus", INTERSPEECH 2022. CC BY-SA 4.0. 75 h aligned for Asante, 67 h for Akuapem.
 
-    Layout: `<language>/{train,dev,test}/<book>/<verse>.flac` (48 kHz, 24 bit) and a `.txt` of one
-    line with the same name, in `asante-twi.tgz` or `akuapem-twi.tgz`.
+    Layout: `<language>/{train,dev,test}/<book>/<verse>.flac` (48 kHz, 24 bit) and a one-line `.txt`
+    of the same name, in `asante-twi.tgz` or `akuapem-twi.tgz`.
 
     Known problems: one voice reads everything, so held-out verses say nothing about other speakers;
     for that reason the official split (by book) is not used and every row is "train". Verses were
-    aligned automatically, and some may start or end in the wrong place. Digits stay digits.
+    aligned automatically, and some may start or end in the wrong place. Digits are kept as digits.
 
     Args:
         path: the .tgz or .tar, or the folder it unpacks to.
-        report_dropped: told about every recording that is left out.
+        report_dropped: called for every recording that is left out.
         dialect: asante or akuapem; there is no Fante voice.
-        unpack_into: where an archive is unpacked, once; it has no random access. Give each archive
-            a folder of its own. Not used where `path` is a folder.
+        unpack_into: where an archive is unpacked, once, because it has no random access. Give each
+            archive a folder of its own. Not used where `path` is a folder.
 
     Raises:
         InputError: no such path, an archive that is broken or suspicious (`unpack_tar_once`), no
@@ -70,7 +70,7 @@ def bibletts(
 
 
 def _utterance(file: Path, dialect: str) -> Utterance:
-    """Raises InputError with the reason to leave it out."""
+    """One recording as an utterance; raises InputError with the reason to leave it out."""
     transcript = file.with_suffix(".txt")
     if not transcript.is_file():
         raise InputError("no .txt beside it")

@@ -1,4 +1,4 @@
-"""Recordings of all corpora asked for: read once, with their audio as files."""
+"""Read the recordings of all requested corpora once, and write their audio as files."""
 
 import hashlib
 import re
@@ -16,7 +16,7 @@ from data_manifests.manifest import Utterance
 from data_manifests.twi_dialects import guess_dialect
 
 _PLAIN_NAME = re.compile(r"(?![.-])[^/\\:*?\"<>|\x00-\x1f\x7f]+")
-MAX_PLAIN_BYTES = 200  # file systems take 255, and what is being written has a longer name
+MAX_PLAIN_BYTES = 200  # file systems allow 255, and a file being written has a longer name
 
 
 def collect_recordings(
@@ -25,12 +25,12 @@ def collect_recordings(
     """Read every recipe to its end.
 
     Args:
-        recipes: name of the corpus, and its recordings.
-        dropped: rows that are left out are added to it, with the reason.
+        recipes: pairs of a corpus's name and its recordings.
+        dropped: rows that are left out are appended to it, with the reason.
 
     Returns:
-        Every recording by its utterance's id; of two with the same id the first. Where the dialect
-        is unknown, the utterance has a `dialect_guess` if its spelling allows one.
+        Every recording by its utterance's id; the first of two with the same id. If the dialect is
+        unknown, the utterance has a `dialect_guess` where its spelling allows one.
 
     Raises:
         InputError: a corpus without a usable utterance.
@@ -62,15 +62,15 @@ def _with_dialect_guess(utterance: Utterance) -> Utterance:
 def write_audio(
     out: Path, chosen: Sequence[Utterance], recordings: Mapping[str, Recording]
 ) -> Iterator[Utterance]:
-    """Copy audio out of archives and tables into `out/audio/<corpus>/`; what is there stays.
+    """Copy audio out of archives and tables into `out/audio/<corpus>/`; existing files are kept.
 
     Args:
         out: folder of the manifests.
-        chosen: what is in a manifest.
-        recordings: by id.
+        chosen: the utterances that are in a manifest.
+        recordings: recordings by id.
 
     Yields:
-        The utterances, `audio` relative to `out` where it lies below it, else absolute.
+        The utterances, with `audio` relative to `out` if it lies below it, else absolute.
     """
     taken: set[tuple[str, str]] = set()
     for utterance in tqdm(chosen, desc="audio", unit=" recordings"):
@@ -92,8 +92,8 @@ def write_audio(
 
 
 def _safe_name(utterance: Utterance) -> str:
-    """The file name that a corpus gives a recording, or one made of its id where that could lead
-    elsewhere, be too long, or look like a file that is being written."""
+    """The file name that a corpus gives a recording, or one made from its id if that could lead
+    elsewhere, be too long, or look like an unfinished file."""
     name = utterance.audio
     is_plain = (
         _PLAIN_NAME.fullmatch(name)
@@ -110,7 +110,8 @@ def _made_name(utterance: Utterance) -> str:
 
 
 def _as_seen_from(folder: Path, audio: str) -> str:
-    """Relative where it lies under the folder, which can then be moved; else absolute."""
+    """A relative path if it lies below the folder, which can then be moved; else an absolute
+    one."""
     path = Path(audio).resolve()
     inside = folder.resolve()
     return str(path.relative_to(inside) if path.is_relative_to(inside) else path)

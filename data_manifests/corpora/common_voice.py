@@ -23,22 +23,23 @@ def common_voice(
     """Mozilla Common Voice, Scripted Speech, Twi (`tw`), any release.
 
     Ardila et al., "Common Voice: A Massively-Multilingual Speech Corpus", LREC 2020. CC0-1.0;
-    whoever downloads it promises not to try to identify speakers. Releases come from Mozilla Data
-    Collective.
+    anyone who downloads it promises not to try to identify speakers. Releases come from Mozilla
+    Data Collective.
 
     Layout: `clips/*.mp3` (32 kHz), `train.tsv dev.tsv test.tsv validated.tsv other.tsv
     invalidated.tsv`, `clip_durations.tsv` (milliseconds). TSVs are unquoted: a stray `"` is part of
     the sentence.
 
-    Known problems: the Twi release is tiny (0.3 h), nearly all one man; `dev.tsv` and `test.tsv`
-    may be empty, so the official splits are not used and `data_manifests.build` makes its own;
-    sentences carry stray bullets and quotes; readers report them to be Akuapem, but no column says
-    so, hence "unknown".
+    Known problems: the Twi release is tiny (0.3 h), nearly all from one man; `dev.tsv` and
+    `test.tsv` may be empty, so the official splits are not used and `data_manifests.build` makes
+    its own; sentences carry stray bullets and quotes; readers report them to be Akuapem, but no
+    column says so, hence "unknown".
 
     Args:
         folder: the folder that holds `clips/`, usually `cv-corpus-.../tw`.
-        report_dropped: told about every row that is left out.
-        tables: of "validated", "other" (not yet voted on), "invalidated" (voted down, or a tie).
+        report_dropped: called for every row that is left out.
+        tables: any of "validated", "other" (not yet voted on), "invalidated" (voted down, or a
+            tie).
 
     Raises:
         InputError: a file of the layout is missing, or a table cannot be read or lacks a column.
@@ -64,12 +65,12 @@ def common_voice(
 def _utterance(
     clips: Path, cells: dict[str, str], durations_s: dict[str, float], *, table: str
 ) -> Utterance:
-    """Raises InputError with the reason to leave it out."""
+    """One row as an utterance; raises InputError with the reason to leave it out."""
     name = cells["path"]
     if not name or Path(name).name != name:
         raise InputError("its path is not the name of a file")
     clip = clips / name
-    if not os.path.isfile(clip):  # False as well where no file can have the name
+    if not os.path.isfile(clip):  # also False if no file can have this name
         raise InputError(f"{table}.tsv names it, clips/ does not have it")
     text = normalize_for_training(cells["sentence"])
     if not is_speakable(text):
@@ -100,7 +101,7 @@ def _read_clip_durations(path: Path) -> dict[str, float]:
     table = _read_tsv(path, ("clip", "duration[ms]"))
     for row in table.rows:
         cells = row.cells or {"clip": "", "duration[ms]": ""}
-        # At most an hour or so: eight digits are a day.
+        # Clips last an hour at most; eight digits of milliseconds are a day.
         if re.fullmatch("[0-9]{1,8}", cells["duration[ms]"]) is None:
             raise InputError(
                 f"{path}:{row.line_number}: expected a clip and its milliseconds, got "

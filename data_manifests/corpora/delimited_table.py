@@ -1,4 +1,4 @@
-"""Tables as text, whatever separates their columns: tab, comma, semicolon or `|`."""
+"""Read text tables whose columns are separated by tab, comma, semicolon or `|`."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ DELIMITERS = ("\t", "|", ";", ",")
 
 @dataclass(frozen=True)
 class TableRow:
-    """One row; `cells` by column, or None where it has not as many cells as the header."""
+    """One row; `cells` by column, or None if the number of cells is not the header's."""
 
     line_number: int
     cells: dict[str, str] | None
@@ -20,14 +20,14 @@ class TableRow:
 
 @dataclass(frozen=True)
 class DelimitedTable:
-    """A header and its rows, surrounding white space removed from all cells."""
+    """A header and its rows, with surrounding white space removed from all cells."""
 
     name: str
     columns: tuple[str, ...]
     rows: tuple[TableRow, ...]
 
     def require(self, columns: tuple[str, ...]) -> None:
-        """Raise InputError, naming the columns there are, unless all of `columns` are."""
+        """Raise InputError, naming the existing columns, unless all of `columns` exist."""
         missing = [column for column in columns if column not in self.columns]
         if missing:
             raise InputError(
@@ -38,18 +38,18 @@ class DelimitedTable:
 def read_delimited_table(
     content: bytes, name: str, *, row_per_line: bool, quoted: bool = True
 ) -> DelimitedTable:
-    """Read a table with a header row; the delimiter is the one the header has most of.
+    """Read a table with a header row; the delimiter is the most frequent one in its header.
 
     Args:
         content: the whole file, UTF-8 with or without byte order mark.
-        name: what to call it in messages.
-        row_per_line: every line is a row, so that a stray quotation mark spoils its own line and no
-            more. Off, a quoted cell may hold line breaks, as spreadsheets export them.
-        quoted: quotation marks may enclose cells. Off, they are part of them.
+        name: its name in messages.
+        row_per_line: every line is a row, so that a stray quotation mark spoils only its own line.
+            Off, a quoted cell may hold line breaks, as spreadsheets export them.
+        quoted: quotation marks may enclose cells. Off, they are part of the cells.
 
     Raises:
-        InputError: not UTF-8, empty, a header of one column, or with a column twice, a cell of over
-            128 KiB, or, unless every line is a row, one whose quotation marks do not fit.
+        InputError: not UTF-8, empty, a header with only one column or a repeated one, a cell of
+            over 128 KiB, or, unless every line is a row, unbalanced quotation marks.
     """
     try:
         text = content.decode("utf-8-sig")
@@ -71,7 +71,7 @@ def read_delimited_table(
     columns = tuple(rows[0][1])
     for column in columns:
         if columns.count(column) > 1 and column:
-            raise InputError(f"{name}:1: the column {column[:100]!r} is there twice")
+            raise InputError(f"{name}:1: the column {column[:100]!r} is repeated")
     return DelimitedTable(
         name,
         columns,
@@ -93,7 +93,7 @@ def _read_lines(text: str, delimiter: str, quoted: bool) -> Iterator[tuple[int, 
 
 
 def _read_cells(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    # Strict: a cell that is opened and not closed would swallow every row that follows it.
+    # Strict, because a cell with no closing quotation mark would swallow all rows that follow.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     for cells in reader:
         yield reader.line_num, cells

@@ -8,7 +8,8 @@ SPELLINGS = {
 
 
 def find_dialects(text: str) -> set[str]:
-    """Every dialect that a file name or a cell names, upper or lower case; empty where none is."""
+    """Every dialect named in a file name or a cell, in upper or lower case; empty if there is
+    none."""
     lower = text.lower()
     return {
         dialect

@@ -19,12 +19,12 @@ from data_manifests.manifest import Utterance
 from data_manifests.twi_text import is_speakable, normalize_for_training
 
 AUDIO_COLUMN, TEXT_COLUMN = "Audio Filepath", "Transcription"
-MAX_PROMPT_CHARACTERS = 1000  # the longest is a few words; notes are looked for again and again
+MAX_PROMPT_CHARACTERS = 1000  # the longest is a few words; removing notes takes several passes
 
 _FILE_NAME = re.compile(
     r"(?P<language>[a-z]+?)(?:Fm|Ma)\d*-(?P<speaker>[^-]+)-Tmp\d+-.+\.ogg", re.IGNORECASE
 )
-# With the blanks before it, so that "X (note)." becomes "X.". A bracket left open runs to the end.
+# Includes the spaces before it, so that "X (note)." becomes "X.". An open bracket runs to the end.
 _NOTE = re.compile(r"\s*(?:\([^()]*(?:\)|$)|\[[^\[\]]*(?:\]|$))")
 _BETWEEN_PHRASES = re.compile(r"\s+/+\s*|/+\s+")
 _RIGHT_WORDS = re.compile(r"(?<!\d)/\S*|/(?!\d)\S*")
@@ -37,23 +37,23 @@ def fisd(path: Path, report_dropped: ReportDropped, *, dialect: str) -> Iterator
     Financial-Inclusion-Speech-Dataset. CC BY 4.0. About 30 h Asante, 38 h Akuapem, 39 h Fante.
 
     Layout: `data.csv` (`Audio Filepath`, `Transcription`, `Translation`, tab-separated) beside
-    `audios/*.ogg` (Opus, 48 kHz), zipped or not, enclosing folders or not. Folders in `Audio
-    Filepath` mean nothing: rows and audio are joined by file name. AsantiTwiFm23-MMuHe3cd-
+    `audios/*.ogg` (Opus, 48 kHz), zipped or not, in enclosing folders or not. Folders in `Audio
+    Filepath` are ignored: rows and audio are matched by file name. AsantiTwiFm23-MMuHe3cd-
     Tmp033-90pZBJ.ogg: dialect, gender, age, speaker, prompt.
 
     Known problems: everyone reads the same prompts, about 120 a dialect and three words long on
-    average, so a model can know them by heart; 90p and 10p share speakers and prompts, so the
-    split is "train" for all. 1 to 3 % of recordings are cut short or say something else. Prompts
-    hold notes to the reader, see `clean_fisd_prompt`; rows so changed have a `note`. Some speaker
-    ids hold a blank.
+    average, so a model can memorise them; 90p and 10p share speakers and prompts, so the
+    split is "train" for all rows. 1 to 3 % of recordings are cut short or say something else.
+    Prompts contain notes to the reader, see `clean_fisd_prompt`; rows changed by it have a `note`.
+    Some speaker ids contain a space.
 
     Args:
         path: a zip (fisd-asanti-twi-90p.zip, ...) or a folder with one or more of them unpacked.
-        report_dropped: told about every row that is left out.
+        report_dropped: called for every row that is left out.
         dialect: asante, akuapem or fante.
 
     Raises:
-        InputError: no `data.csv` or no audio, a column is missing, a broken zip, or most file names
+        InputError: no `data.csv` or no audio, a missing column, a broken zip, or most file names
             name another dialect.
     """
     if not path.exists():
@@ -80,13 +80,14 @@ def fisd(path: Path, report_dropped: ReportDropped, *, dialect: str) -> Iterator
 
 
 def clean_fisd_prompt(text: str) -> str:
-    """What a reader of an FISD prompt says; "" where that is nothing.
+    """What a reader of an FISD prompt says; "" if that is nothing.
 
-    Notes in round or square brackets go: "Mepaa'kyɛw (spoken. Written: Mepawokyew)" is Mepaa'kyɛw.
-    Of alternatives the left one stays: a slash with a blank beside it parts whole prompts ("ɛberɛ
-    nni hɔ/ mmerɛ nni hɔ" is ɛberɛ nni hɔ), one without parts two words ("sika/pesewa bi" is sika
-    bi); between digits it is a number's. Some readers may have said the right one: nothing tells
-    them apart. ń, written for syllabic n, is n. Then `normalize_for_training`. Idempotent.
+    Notes in round or square brackets are removed: "Mepaa'kyɛw (spoken. Written: Mepawokyew)" is
+    Mepaa'kyɛw. Of alternatives the left one is kept: a slash with a space beside it separates whole
+    prompts ("ɛberɛ nni hɔ/ mmerɛ nni hɔ" is ɛberɛ nni hɔ), one without a space separates two words
+    ("sika/pesewa bi" is sika bi); between digits it belongs to a number. Some readers may have said
+    the right one; the data does not show which. ń, written for syllabic n, is n. The result is
+    normalised by `normalize_for_training`. Idempotent.
     """
     text = normalize_for_training(text)
     while (without_note := _NOTE.sub("", text)) != text:
@@ -100,7 +101,8 @@ def clean_fisd_prompt(text: str) -> str:
 
 @dataclass(frozen=True)
 class _Files:
-    """The tables (name, how to read it), and audio by file name: a file, or how to read it."""
+    """The tables (name and reader function), and audio by file name: a file or its reader
+    function."""
 
     tables: list[tuple[str, Callable[[], bytes]]]
     audio: dict[str, Path | Callable[[], bytes]]
@@ -131,7 +133,8 @@ def _list_zip(path: Path) -> _Files:
 
 
 def _kind_of(relative: str) -> str | None:
-    """ "table", "audio", or None for anything else, hidden files and macOS's shadow copies."""
+    """ "table", "audio", or None for anything else, including hidden files and macOS metadata
+    copies."""
     parts = PurePosixPath(relative).parts
     if any(part.startswith(".") or part == "__MACOSX" for part in parts):
         return None
@@ -145,7 +148,7 @@ def _base_name(cell: str) -> str:
 
 
 def _language_of(name: str) -> str:
-    """The dialect in a file name, "ga" for the corpus's fourth language, or "" where unclear."""
+    """The dialect in a file name, "ga" for the corpus's fourth language, or "" if unclear."""
     match = _FILE_NAME.fullmatch(name)
     if match is None:
         return ""
@@ -168,7 +171,7 @@ def _refuse_other_dialect(path: Path, tables: list[DelimitedTable], dialect: str
 def _recording(
     name: str, original: str, audio: Path | Callable[[], bytes] | None, dialect: str
 ) -> Recording:
-    """Raises InputError with the reason to leave it out."""
+    """One row as a recording; raises InputError with the reason to leave it out."""
     match = _FILE_NAME.fullmatch(name)
     if match is None:
         raise InputError("file name is not <language><gender><age>-<speaker>-Tmp<n>-<n>.ogg")

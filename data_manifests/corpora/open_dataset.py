@@ -1,4 +1,4 @@
-"""Hugging Face datasets, opened from wherever they are, without decoding audio."""
+"""Open Hugging Face datasets, local or on the Hub, without decoding audio."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +18,7 @@ def open_dataset(
     Args:
         source: name on the Hub, or local path: a folder written by `save_to_disk`, a Parquet file
             or a folder of them, or a folder of audio with `metadata.csv` or `metadata.jsonl`.
-        config: which of its configurations.
+        config: which of its configurations to open.
         parquet_files: split name -> pattern of Parquet files, local or hf://; read in place of
             whatever `source` would resolve to.
 
@@ -28,7 +28,7 @@ def open_dataset(
     Raises:
         InputError: it cannot be opened; the library's reason is in the message.
     """
-    import datasets  # one second to import, and only here
+    import datasets  # takes a second to import
 
     path = Path(source)
     _refuse_special_file(path)
@@ -48,8 +48,8 @@ def open_dataset(
             opened = datasets.load_dataset(source, config)
     except InputError:
         raise
-    # What is damaged makes datasets, pyarrow, pandas and fsspec stumble in any way; what is not
-    # there, or consists of code, is an OSError or a RuntimeError of datasets.
+    # For damaged data, datasets, pyarrow, pandas and fsspec may raise anything; for a missing
+    # dataset, or one that consists of code, datasets raises an OSError or a RuntimeError.
     except Exception as error:
         reason = describe_dataset_error(error.__cause__ or error)
         raise InputError(f"{source}: cannot be opened as a dataset: {reason}") from None
@@ -60,12 +60,12 @@ def open_dataset(
 
 
 def describe_dataset_error(error: BaseException) -> str:
-    """What a library says, on one line, and not all of a long story."""
+    """A library's error message on one line, truncated if long."""
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def _refuse_special_file(path: Path) -> None:
-    """InputError for a pipe or a device, which would be read for ever."""
+    """Raise InputError for a pipe or a device, which would be read for ever."""
     if path.exists() and not path.is_dir():
         try:
             open_regular(path).close()
@@ -79,8 +79,8 @@ def _find_metadata(folder: Path) -> list[Path]:
 
 
 def _open_audio_folder(metadata: Path) -> Any:
-    """What `load_dataset("audiofolder")` gives. That needs torchcodec even for audio it only names
-    (datasets 5.2, `Audio.encode_example`)."""
+    """The same dataset as `load_dataset("audiofolder")`, which needs torchcodec even for audio it
+    only names (datasets 5.2, `Audio.encode_example`)."""
     import datasets
 
     kind = "csv" if metadata.suffix == ".csv" else "json"

@@ -1,12 +1,12 @@
-"""What every recipe yields: an utterance, and its audio where that is not a file of its own yet."""
+"""What every recipe yields: an utterance, and its audio if that is not yet a file of its own."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from data_manifests.manifest import Utterance
 
-MAX_TRANSCRIPT_BYTES = 2**16  # of a file that holds the words of one recording
-MAX_TABLE_BYTES = 2**28  # of a file that holds those of all
+MAX_TRANSCRIPT_BYTES = 2**16  # for a file with the transcript of one recording
+MAX_TABLE_BYTES = 2**28  # for a file with the transcripts of all
 
 # Called with (row id, reason) for every row a recipe leaves out.
 ReportDropped = Callable[[str, str], None]
@@ -17,14 +17,14 @@ class Recording:
     """One usable row of a corpus.
 
     Attributes:
-        utterance: the row. Its split is the corpus's own where the recipe's docstring says that
-            these can be trusted, else "train".
-        audio_bytes: reads the encoded audio out of an archive or a table; None where
-            `utterance.audio` is a file already. Where it is given, `utterance.audio` is the file
-            name to write, as in "AsantiTwiFm23-MMuHe3cd-Tmp033-90pZBJ.ogg". Works after the recipe
-            has been read to its end; raises InputError where the archive is damaged.
-        note: "", or what was done to the row beyond spelling, as in "prompt rewritten: Aane
-            (spoken)", the original last.
+        utterance: the row. Its split is the corpus's own if the recipe's docstring says that these
+            can be trusted, else "train".
+        audio_bytes: reads the encoded audio out of an archive or a table; None if `utterance.audio`
+            is a file already. If given, `utterance.audio` is the file name to write, as in
+            "AsantiTwiFm23-MMuHe3cd-Tmp033-90pZBJ.ogg". Can still be called after the recipe has
+            been read to its end; raises InputError if the archive is damaged.
+        note: "", or how the row was changed beyond spelling, with the original last, as in "prompt
+            rewritten: Aane (spoken)".
     """
 
     utterance: Utterance
@@ -33,8 +33,8 @@ class Recording:
 
 
 def report_into(dropped: list[dict[str, str]], corpus: str) -> ReportDropped:
-    """A `ReportDropped` that adds to a list, as text that can be written: bytes of file names that
-    are not UTF-8 become escapes."""
+    """A `ReportDropped` that appends to a list; bytes of file names that are not UTF-8 are escaped,
+    so that the list can be written as text."""
 
     def report(row: str, reason: str) -> None:
         named = {"corpus": corpus, "id": row, "reason": reason}

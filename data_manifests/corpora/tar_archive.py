@@ -1,4 +1,4 @@
-"""Tars unpacked as if an enemy had made them: plain files only, below one folder, within limits."""
+"""Unpack untrusted tar archives: plain files only, below one folder, within limits."""
 
 import bz2
 import contextlib
@@ -29,44 +29,44 @@ from data_manifests.corpora.archive_limits import (
     max_unpacked_bytes,
 )
 
-# What tarfile and the decompressors raise for a file that is damaged, or none of theirs.
+# What tarfile and the decompressors raise for a file that is damaged or in another format.
 TAR_ERRORS = (
     tarfile.TarError, EOFError, OSError, ValueError, OverflowError, zlib.error, lzma.LZMAError,
     RecursionError,  # extended headers of extended headers of ...
 )  # fmt: skip
-# By the bytes a file begins with.
+# Keyed by the first bytes of a file.
 DECOMPRESSORS: dict[bytes, Callable[[BinaryIO], Any]] = {
     b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open,
 }  # fmt: skip
 BLOCK_BYTES = 2**20
 SAMPLE_BYTES = 2**20
-MAX_READ_BYTES = 2**26  # at a time: extended headers that claim more are no headers
-FREE_BYTES = 2**26  # left on the disk
+MAX_READ_BYTES = 2**26  # at a time: no real extended header claims more
+FREE_BYTES = 2**26  # kept free on the disk
 
 
 @dataclass(frozen=True)
 class _Unpacked:
-    """Of which archive a folder holds the files, and whether all of them."""
+    """Which archive was unpacked into a folder, and whether completely."""
 
     archive: str
     is_whole: bool
 
 
 def unpack_tar_once(archive: Path, folder: Path) -> None:
-    """Unpack a tar, compressed or not; killed, it goes on where it was.
+    """Unpack a tar, compressed or not; if killed, it continues where it stopped.
 
-    Members are read to the end of the archive, its checksum included. Beside the folder stands
-    `<folder>.unpacked.json`, which says what was unpacked from which archive: another one, of the
-    same name and size even, is unpacked in place of it.
+    The archive is read to its end, including its checksum. `<folder>.unpacked.json`, beside the
+    folder, records what was unpacked from which archive; a different archive, even of the same name
+    and size, replaces it.
 
     Args:
         archive: the file.
-        folder: where its members go; this archive's alone.
+        folder: where its members go; used for this archive only.
 
     Raises:
-        InputError: it is damaged or cut short; holds a link, a device or a sparse file, a path out
-            of its folder, or the same path twice; or is larger unpacked than `archive_limits`
-            allows.
+        InputError: it is damaged or cut short; holds a link, a device or a sparse file, a path
+            outside the folder, or the same path twice; or is larger when unpacked than
+            `archive_limits` allows.
         WriteError: the disk is too full.
     """
     note = folder.with_name(folder.name + ".unpacked.json")
@@ -108,7 +108,7 @@ def _unpack(archive: Path, folder: Path) -> None:
                 if len(seen) > MAX_MEMBERS:
                     raise InputError(f"{archive}: over {MAX_MEMBERS} files")
                 _write_member(tar, member, folder / path)
-        # Where a header is damaged, tarfile takes it for the end.
+        # tarfile takes a damaged header for the end of the archive.
         if limited.last_read != bytes(tarfile.BLOCKSIZE):
             raise tarfile.ReadError(f"it ends in the middle, after {len(seen)} files")
         while limited.read(BLOCK_BYTES):  # the checksum comes last
@@ -122,13 +122,13 @@ def _write_member(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -
     if shutil.disk_usage(target.parent).free < member.size + FREE_BYTES:
         raise WriteError(f"cannot write {target}: the disk is too full")
     source = tar.extractfile(member)
-    assert source is not None  # of a plain file
+    assert source is not None  # true for any plain file
     with written_aside(target) as aside, aside.open("wb") as file:
         shutil.copyfileobj(source, file, BLOCK_BYTES)
 
 
 def _safe_path(member: tarfile.TarInfo, archive: str) -> PurePosixPath:
-    """Where a member goes, relative to the folder; InputError where it must not go anywhere."""
+    """Where a member goes, relative to the folder; InputError if it must not be unpacked."""
     shown = repr(member.name[:100])
     if not member.isreg() or member.issparse():
         raise InputError(f"{archive}: {shown} is a link, a device or a sparse file, not a file")
@@ -146,7 +146,7 @@ def _safe_path(member: tarfile.TarInfo, archive: str) -> PurePosixPath:
 
 @contextlib.contextmanager
 def _decompressed(archive: Path) -> Iterator[BinaryIO | io.BufferedIOBase]:
-    """An archive's tar, whatever compresses it."""
+    """The decompressed tar stream of an archive."""
     with open_regular(archive) as file:
         start = file.read(max(map(len, DECOMPRESSORS)))
         file.seek(0)
@@ -159,10 +159,10 @@ def _decompressed(archive: Path) -> Iterator[BinaryIO | io.BufferedIOBase]:
 
 
 class _LimitedStream:
-    """A stream that refuses to be longer than it may, and to be read beyond its end for ever.
+    """A stream that limits its length, and how often it can be read beyond its end.
 
     Attributes:
-        last_read: what was read last.
+        last_read: the bytes that were read last.
     """
 
     def __init__(self, stream: BinaryIO | io.BufferedIOBase, max_bytes: int, name: str) -> None:
@@ -173,11 +173,11 @@ class _LimitedStream:
         self.last_read = b""
 
     def read(self, size: int) -> bytes:
-        """At most so many bytes."""
+        """Read at most `size` bytes."""
         if size > MAX_READ_BYTES:
             raise tarfile.ReadError(f"a header claims to have {size} bytes")
         self.last_read = self._stream.read(size)
-        # tarfile 3.11 asks for the rest of a sparse file's map without end.
+        # tarfile (Python 3.11) asks for the rest of a sparse file's map for ever.
         self._num_empty = 0 if self.last_read or not size else self._num_empty + 1
         if self._num_empty > 8:
             raise EOFError("it ends in the middle")
@@ -185,7 +185,7 @@ class _LimitedStream:
         return self.last_read
 
     def seek(self, position: int) -> int:
-        """Go forward (or, in an archive that is not compressed, back)."""
+        """Go forward (or back, in an uncompressed archive)."""
         if position > self._max_bytes:
             raise InputError(f"{self._name}: claims to unpack to over {self._max_bytes} bytes")
         return self._stream.seek(position)
@@ -203,7 +203,7 @@ class _LimitedStream:
 
 
 def _identify(archive: Path) -> str:
-    """A hash of size, time of change, and the first and last MiB."""
+    """A hash of the size, modification time, and first and last MiB."""
     try:
         with open_regular(archive) as file:
             status = os.fstat(file.fileno())

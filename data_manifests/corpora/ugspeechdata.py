@@ -19,8 +19,8 @@ from data_manifests.twi_text import is_speakable, normalize_for_training
 
 AUDIO_SUFFIXES = (".flac", ".mp3", ".ogg", ".wav")
 TABLE_SUFFIXES = (".csv", ".tsv")
-# A column whose name holds one of these is taken, the first of them first: "Full Filename" before
-# "AUDIO_URL" before "ORG_NAME" before "SPEAKER_ID".
+# Use the column whose name contains one of these, in this order of preference: "Full Filename"
+# before "AUDIO_URL" before "ORG_NAME" before "SPEAKER_ID".
 FILE_NAME_COLUMNS = ("file", "audio", "name", "id")
 TEXT_COLUMNS = ("transcri", "text")
 _FILE_NAME = re.compile(r"ak_gh_.*?_u(?P<user>\d+)_.*", re.IGNORECASE)
@@ -30,24 +30,24 @@ def ugspeechdata(path: Path, report_dropped: ReportDropped) -> Iterator[Recordin
     """UGSpeechData (University of Ghana), Akan: 1,000 h, of which 100 h are transcribed.
 
     Wiafe et al., "UGSpeechData", Science Data Bank, doi:10.57760/sciencedb.22298, 2023. Licence:
-    github.com/HCI-LAB-UGSPEECHDATA says CC BY-NC-ND 4.0, which is what rows carry; the deposit is
-    quoted elsewhere as CC BY 4.0. Read the terms of your copy before you publish a model.
+    github.com/HCI-LAB-UGSPEECHDATA says CC BY-NC-ND 4.0, which is what the rows say; other sources
+    give CC BY 4.0 for the deposit. Read the terms of your copy before you publish a model.
 
     Layout. From the corpus's own pages: `Akan.tar` and `Transcribed data/Akan.zip` (audio),
     `Metadata/Akan.xlsx`; names like ak_gh_image_0828_u776_1_1682163241022_05459, u776 being the
-    speaker; 15 to 30 s each. From other people's readers of its Dagbani and Ewe parts, never seen
-    here: audio is MP3, and transcripts are the workbook's sheet "Transcribed", columns `Full
-    Filename` and `Transcription`. So this recipe takes what it finds: audio anywhere below the
-    folder, transcripts in any .csv or .tsv below it with a file-name and a transcript column, else
-    in a .txt of the recording's name. Export the sheet as CSV (UTF-8): .xlsx is not read.
+    speaker; 15 to 30 s each. According to other people's code for its Dagbani and Ewe parts, not
+    verified here: audio is MP3, and transcripts are in the workbook's sheet "Transcribed", columns
+    `Full Filename` and `Transcription`. So this recipe uses whatever it finds: audio anywhere below
+    the folder, transcripts in any .csv or .tsv below it with a file-name and a transcript column,
+    else in a .txt named like the recording. Export the sheet as CSV (UTF-8): .xlsx is not read.
 
     Known problems: dialects are mixed and not labelled, hence "unknown". WAXAL's aka_asr was made
     from it: never test on one and train on the other.
 
     Args:
-        path: folder with archives unpacked and the sheet exported.
-        report_dropped: told about every transcribed row that is left out, and once, with their
-            number, about recordings without transcript.
+        path: folder with the unpacked archives and the exported sheet.
+        report_dropped: called for every transcribed row that is left out, and once for all
+            recordings without a transcript, with their number.
 
     Raises:
         InputError: no folder, no audio, no transcript, or a table that cannot be read.
@@ -80,7 +80,7 @@ def ugspeechdata(path: Path, report_dropped: ReportDropped) -> Iterator[Recordin
 def _read_transcripts(
     path: Path, files: Sequence[Path], audio: dict[str, Path], report_dropped: ReportDropped
 ) -> Iterator[tuple[str, str]]:
-    """Name of the recording without suffix, and transcript; .txt only where no table has any."""
+    """Each recording's name without suffix, and its transcript; .txt only if no table has any."""
     has_transcripts = False
     for file in files:
         if file.suffix.lower() not in TABLE_SUFFIXES:
@@ -91,7 +91,7 @@ def _read_transcripts(
         others = [column for column in table.columns if column != name_column]
         text_column = _find_column(others, TEXT_COLUMNS)
         if name_column is None or text_column is None:
-            continue  # metadata of speakers and pictures
+            continue  # metadata about speakers and pictures
         for row in table.rows:
             if row.cells is None:
                 report_dropped(f"{file}:{row.line_number}", "not as many cells as the header")
@@ -125,7 +125,7 @@ def _stem(cell: str) -> str:
 
 
 def _utterance(stem: str, original: str, file: Path | None) -> Utterance:
-    """Raises InputError with the reason to leave it out."""
+    """One row as an utterance; raises InputError with the reason to leave it out."""
     match = _FILE_NAME.fullmatch(stem)
     if match is None:
         raise InputError("file name is not ak_gh_..._u<speaker>_..., so its speaker is unknown")

@@ -12,13 +12,13 @@ from data_manifests.corpora.recording import Recording, ReportDropped
 
 TEXT_COLUMNS = ("transcription", "text")
 _SPLITS = ("train", "validation", "test")
-# "[10] Du": digits in brackets, before the words for them. Brackets that hold letters stay.
+# "[10] Du": digits in brackets before the same number in words. Brackets with letters are kept.
 _BRACKETED_NUMBER = re.compile(r"\[[^\[\]\w]*\d(?:\d|[^\[\]\w])*\]")
 
 
 @dataclass(frozen=True)
 class _Config:
-    folder: str  # of the repository
+    folder: str  # in the repository
     language: str
     dialect: str
     official_splits: dict[str, str]
@@ -42,24 +42,24 @@ def waxal(source: str, report_dropped: ReportDropped, *, config: str) -> Iterato
     `<language>-<split>-*.parquet`. Columns id, speaker_id, audio, transcription or text.
 
     aka_asr: about 70 h of spontaneous speech, 15 to 30 s a recording. The official splits are kept
-    (validation is our dev): no test speaker is in train, and published error rates are on that
-    test. `unlabeled` is not read. twi_tts, fat_tts: studio speech; the same four speakers are in
-    all of its splits, so every row is "train".
+    (validation is our dev): no test speaker is in train, and published error rates refer to that
+    test split. `unlabeled` is not read. twi_tts, fat_tts: studio speech; the same four speakers are
+    in all of its splits, so every row is "train".
 
     Known problems: aka_asr mixes Asante, Akuapem and Fante, and no column says which, hence
-    "unknown"; so is twi_tts, said to be Twi and no more. English words inside. A few recordings
-    occur twice. Made from UGSpeechData: never test on one and train on the other. Four in ten
-    twi_tts texts hold numbers twice, "[10] Du": the bracket is removed, and the row has a `note`.
-    TTS recordings last up to 380 s.
+    "unknown"; twi_tts is also "unknown", because it is only said to be Twi. Texts contain English
+    words. A few recordings occur twice. aka_asr was made from UGSpeechData: never test on one and
+    train on the other. Four in ten twi_tts texts contain numbers twice, "[10] Du": the bracket is
+    removed, and the row has a `note`. TTS recordings last up to 380 s.
 
     Args:
         source: google/WaxalNLP, or a local copy of that repository or of one of its folders.
-        report_dropped: told about every row that is left out.
+        report_dropped: called for every row that is left out.
         config: aka_asr, twi_tts or fat_tts.
 
     Raises:
-        InputError: no such configuration, no Parquet files of it, not reachable, or a column is
-            missing.
+        InputError: no such configuration, no Parquet files for it, not reachable, or a missing
+            column.
     """
     if config not in WAXAL_CONFIGS:
         raise InputError(f"WAXAL {config!r}: expected one of {', '.join(WAXAL_CONFIGS)}")
@@ -80,7 +80,7 @@ def waxal(source: str, report_dropped: ReportDropped, *, config: str) -> Iterato
 
 
 def _find_parquet(source: str, part: _Config) -> dict[str, str]:
-    """Split name -> pattern. The files are named one by one because the repository's own
+    """Split name -> pattern. The files are listed explicitly because the repository's own
     configurations would download `unlabeled` as well."""
     if not Path(source).exists():
         folder = f"hf://datasets/{source}/{part.folder}"
@@ -107,7 +107,7 @@ def _text_column(source: str, column_names: Sequence[str]) -> str:
 
 
 def _with_words_only(recording: Recording, config: str) -> Recording:
-    """Without bracketed numbers; speakers are numbered across all configurations."""
+    """Remove bracketed numbers; speakers are numbered across all configurations."""
     utterance = recording.utterance
     text = " ".join(_BRACKETED_NUMBER.sub(" ", utterance.text).split())
     speaker = utterance.speaker.removeprefix(f"waxal_{config}/")

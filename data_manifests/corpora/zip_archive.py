@@ -1,4 +1,4 @@
-"""Zips read as if an enemy had made them: a member at a time, none larger than it may be."""
+"""Read untrusted zip archives: one member at a time, within limits on its size."""
 
 import lzma
 import struct
@@ -15,7 +15,7 @@ from data_manifests.corpora.archive_limits import (
 )
 
 # What zipfile and the decompressors raise for a file that is damaged. RuntimeError: it has a
-# password; NotImplementedError, one of them: it is packed in a way that Python does not know.
+# password; NotImplementedError, a subclass: its compression method is not supported.
 ZIP_ERRORS = (
     zipfile.BadZipFile, OSError, EOFError, ValueError, OverflowError, RuntimeError, struct.error,
     IndexError, zlib.error, lzma.LZMAError,
@@ -29,7 +29,7 @@ def open_zip(path: Path) -> tuple[zipfile.ZipFile, list[str]]:
         The archive, and the names of its files, sorted.
 
     Raises:
-        InputError: no zip, two members of one name, or one that claims to be larger than
+        InputError: not a zip, two members with one name, or a member that claims to be larger than
             `archive_limits` allows.
     """
     try:
@@ -55,7 +55,7 @@ def open_zip(path: Path) -> tuple[zipfile.ZipFile, list[str]]:
 
 
 def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
-    """The bytes of a file in a zip; InputError where it is damaged."""
+    """The bytes of a file in a zip; InputError if it is damaged."""
     try:
         return archive.read(name)
     except ZIP_ERRORS as error:
