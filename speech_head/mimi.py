@@ -147,7 +147,7 @@ class MimiStreamDecoder:
     One object is one stream, or B that advance together; a new utterance needs a new object.
 
     transformers 5.23 cannot do this: with `decoder_past_key_values`, `MimiModel.decode` keeps its
-    transformer's state, but its convolutions start anew at every call, which is audible as clicks
+    transformer's state, but its convolutions restart at every call, which is audible as clicks
     (SesameAILabs/csm#105). Here each of them also gets the last inputs of the previous chunk.
     """
 
