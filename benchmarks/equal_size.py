@@ -216,7 +216,8 @@ def _build_csm(
         audio_eos_token_id=None,
         codebook_pad_token_id=0,
         # transformers 5.23 accepts `eos_token_id` and `min_new_tokens` for CSM, but ignores both:
-        # speech ends at a frame whose codes, except the last, all equal this id. No code is as high.
+        # speech ends at a frame whose codes, except the last, all equal this id, which is larger
+        # than any code.
         codebook_eos_token_id=num_codebooks * codebook_size - 1,
         depth_decoder_config={
             "num_codebooks": num_codebooks,

@@ -60,7 +60,7 @@ class EvaluateConfig:
     """instead of --reader: hub name or folder of a speech recogniser of transformers"""
     manifest: Path | None = None
     """held-out recordings with transcripts: the transcripts are spoken; with --dialogues,
-    recordings to compare answers with the same words to"""
+    recordings for comparison, for answers with the same words"""
     texts: Path | None = None
     """held-out texts, one per line, if there are no recordings"""
     dialogues: Path | None = None
@@ -104,13 +104,13 @@ class EvaluateConfig:
         if sum(given is not None for given in (self.manifest or self.dialogues, self.texts)) != 1:
             raise ValueError("give --manifest, --dialogues or both, or else --texts")
         if (self.reader is None) == (self.asr is None):
-            raise ValueError("give one of --reader, --asr: who is to understand the speech")
+            raise ValueError("give one of --reader, --asr to transcribe the speech")
         if self.questions and not self.dialogues:
-            raise ValueError("--questions needs --dialogues: what is asked, and in which words")
+            raise ValueError("--questions needs --dialogues, which hold the words of the questions")
         if self.parallel_head and not self.manifest:
-            raise ValueError("--parallel-head needs --manifest: recordings tell it how long to be")
+            raise ValueError("--parallel-head needs --manifest: recordings set its length")
         if (self.dnsmos or self.speaker_model) and not self.manifest:
-            raise ValueError("--dnsmos and --speaker-model need --manifest: recordings beside them")
+            raise ValueError("--dnsmos and --speaker-model need the recordings of --manifest")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -55,7 +55,7 @@ class LiveStates(StatesFolder):
         """
         super().__init__(folder, flag=flag)
         if self.format.layers:
-            raise InputError(f"{flag} {folder} has states: leave --on-the-fly away")
+            raise InputError(f"{flag} {folder} has states: omit --on-the-fly")
         made_with = read_made_with(folder)
         layers = pick_layers(made_with.layers, conversation.model)
         self.format = replace(self.format, layers=layers)

@@ -138,7 +138,7 @@ class SpeakerSimilarity:
             inputs = self._extractor(heard, sampling_rate=self._rate_hz, return_tensors="pt")
             embedding_E = self._model(**inputs.to(self._device)).embeddings[0].float().cpu()
             if not embedding_E.isfinite().all():
-                raise InputError("what it makes of speech is not finite")
+                raise InputError("its embedding of speech is not finite")
         return F.normalize(embedding_E, dim=0)
 
 

@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> None:
     )  # fmt: skip
     if config.init_from:
         missing = start_from(head, config.init_from)
-        print(f"--init-from: at random stay {', '.join(missing) or 'none'}", file=sys.stderr)
+        print(f"--init-from: weights left random: {', '.join(missing) or 'none'}", file=sys.stderr)
     head.to(accelerator.device)
     output = create_output(
         config.out,

@@ -214,8 +214,8 @@ def encode_dialogue(dialogue: Dialogue, tokenizer: PreTrainedTokenizerBase) -> E
         upto = _expand_audio(_ids(text, tokenizer), turns[: i + 1], tokenizer)
         if upto[: len(prompt)] != prompt or prompt[: len(ids)] != ids:
             raise InputError(
-                f"dialogue {dialogue.id!r}: the chat template writes its beginning otherwise as it "
-                "goes on, so that what is learned cannot be told from what is given"
+                f"dialogue {dialogue.id!r}: the chat template renders earlier turns differently "
+                "when later turns follow, so that the answers cannot be located for training"
             )
         end = len(prompt) + upto[len(prompt) :].index(turn_end) + 1
         labels += [NO_LABEL] * (len(prompt) - len(labels))

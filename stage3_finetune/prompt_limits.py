@@ -88,6 +88,6 @@ def num_turns_to_forget(
         if len(prompt.input_ids) <= max_tokens:
             return num_forgotten
     raise InputError(
-        f"the question takes {len(prompt.input_ids):,} tokens, Gemma is told at most "
+        f"the question takes {len(prompt.input_ids):,} tokens, Gemma takes at most "
         f"{max_tokens:,} at once: ask a shorter one"
     )

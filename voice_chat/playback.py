@@ -97,4 +97,4 @@ class Playback:
             self._say(f"ended with code {code}")
 
     def _say(self, what: str) -> None:
-        print(f"{self._program} {what}: the answer is written, and not heard", file=sys.stderr)
+        print(f"{self._program} {what}: the answer is written, but not played", file=sys.stderr)

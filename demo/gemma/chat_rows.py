@@ -86,7 +86,7 @@ class TypedDialogues:
         self.weights = [counts[q.relation] ** (BALANCE - 1) for q in questions]
 
     def draw(self, num_questions: int, generator: random.Random) -> list[EncodedDialogue]:
-        """Dialogues of one, two or three questions, all equally many, to reduce padding.
+        """Dialogues with the same number of questions (one to three), to reduce padding.
 
         Args:
             num_questions: approximate number of questions in all dialogues together.

@@ -205,8 +205,8 @@ def refuse_other_speech(config: TrainMimiConfig, segments: SpeechSegments) -> No
     before = read_json(config.out / "provenance.json").get("speech_sha256", segments.sha256)
     if before != segments.sha256:
         raise InputError(
-            f"--resume {config.out}: its speech was another; resume in the environment that began "
-            "it (espeak-ng), or name a new folder"
+            f"--resume {config.out}: it began with other speech; resume in the environment "
+            "that began it (espeak-ng), or name a new folder"
         )
 
 
