@@ -1,3 +1,3 @@
-"""Speed and memory at true size, side by side with what a user would use instead, in one run."""
+"""Speed and memory at full size, compared in one run with what a user would use instead."""
 
 import commands  # noqa: F401 - before torch is loaded

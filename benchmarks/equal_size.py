@@ -1,10 +1,11 @@
-"""Speechless and two other ways to make code frames, built to have as many parameters as it.
+"""Speechless and two other generators of code frames, built with the same number of parameters.
 
-flattened: one Llama, one token a code: 200 steps a second instead of 25 large and 175 small ones.
-CSM (Sesame, 2025): the same division of work as ours, as transformers publishes it: its class, its
-`generate`, twice nested.
+flattened: one Llama with one token per code: 200 steps per second of speech, instead of 25 large
+and 175 small ones.
+CSM (Sesame, 2025): divides the work as ours does; transformers' own class, and its nested
+`generate`.
 
-All have random weights, which change no timing: every step runs, whatever is drawn.
+All have random weights, which do not affect timings: every step runs, whatever is sampled.
 """
 
 # B utterances, S prefix positions, T frames (25 per second), K codebooks, V codes per codebook
@@ -41,7 +42,7 @@ TEXT = "me din de ama na mefiri kumasi ɛnnɛ anɔpa"  # 41 characters
 DIALECT = "asante"
 RATE_CPS = 14.0
 FEED_FORWARD_STEP = 16
-# Built because the class insists, thrown away before anything is counted or timed.
+# Required by the class, and discarded before anything is counted or timed.
 TINY_CODEC = {
     "model_type": "mimi", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
     "num_key_value_heads": 2, "head_dim": 8, "intermediate_size": 16, "num_filters": 2,
@@ -52,7 +53,7 @@ TINY_CODEC = {
 
 @dataclass(frozen=True)
 class Work:
-    """Steps of one frame, and the parameters that a step multiplies by (embeddings are not)."""
+    """Steps per frame, and the parameters that each step multiplies by (without embeddings)."""
 
     large_steps: int
     large_parameters: float
@@ -70,12 +71,12 @@ def build_model(name: str, shape: SpeechlessConfig) -> Model:
 
     Args:
         name: "Speechless", "flattened" or "CSM".
-        shape: of Speechless; the others get as many parameters, by way of their feed-forward width.
+        shape: shape of Speechless; the others get as many parameters by their feed-forward width.
     """
     torch.manual_seed(0)
     if name == "Speechless":
         speechless = Speechless(shape)
-        # A logit of 0 is never among the highest few of many symmetric ones: speech does not end.
+        # A logit of 0 is never among the highest of many symmetric ones, so speech does not end.
         nn.init.zeros_(speechless.code0_head.weight[speechless.end_of_speech])
         return speechless.eval()
     with torch.device("meta"):
@@ -84,7 +85,7 @@ def build_model(name: str, shape: SpeechlessConfig) -> Model:
     width = speechless.temporal.config.intermediate_size
     if name == "CSM":
         return _fit(lambda width: _build_csm(shape, speechless, width), wanted).eval()
-    # A flattened model has no second transformer; layers of the usual shape take its place.
+    # A flattened model has no second transformer, but more layers of the usual shape instead.
     with torch.device("meta"):
         one, two = (count_parameters(_build_flattened(shape, n, width)) for n in (1, 2))
     num_layers = 1 + round((wanted - one) / (two - one))
@@ -96,7 +97,7 @@ def count_parameters(*modules: nn.Module) -> int:
 
 
 def count_work(model: Model, shape: SpeechlessConfig) -> Work:
-    """What a model does for one frame."""
+    """The work that a model does for one frame."""
     num_codebooks = shape.num_codebooks
     if isinstance(model, LlamaForCausalLM):
         layers = count_parameters(model) - count_parameters(model.model.embed_tokens)
@@ -118,7 +119,7 @@ def count_work(model: Model, shape: SpeechlessConfig) -> Work:
 
 
 def prefix_tokens() -> list[int]:
-    """The sentence that everyone is given, as Speechless numbers it."""
+    """The sentence that every model is given, as Speechless's token ids."""
     return Vocabulary().encode(TEXT, DIALECT, RATE_CPS)
 
 
@@ -131,15 +132,15 @@ def generate_codes(
     *,
     static_cache: bool = False,
 ) -> Tensor:
-    """Say the same sentence several times, for a given number of frames.
+    """Speak the same sentence several times, for a given number of frames.
 
     Args:
-        model: of `build_model`, of the same `shape`.
+        model: from `build_model`, with the same `shape`.
         static_cache: allocate keys and values once, at full length (transformers then compiles the
-            model, on CUDA); not for Speechless, whose cache is its own affair.
+            model, on CUDA); not for Speechless, which manages its own cache.
 
     Returns:
-        What was drawn, int64 `[B, T, K]`: codes; of the flattened model, which may draw any token
+        The sampled codes, int64 `[B, T, K]`; for the flattened model, which may sample any token
         anywhere, tokens.
     """
     top_k = min(DEFAULT_TOP_K, shape.codebook_size // 8)
@@ -208,14 +209,15 @@ def _build_csm(
         num_attention_heads=shape.num_heads,
         num_key_value_heads=shape.num_heads,
         max_position_embeddings=8192,
-        # The defaults are numbers of the published vocabulary, beyond this one.
+        # The default ids are those of the published vocabulary, and out of range for this one.
         pad_token_id=NOTHING,
         bos_token_id=None,
         audio_token_id=None,
         audio_eos_token_id=None,
         codebook_pad_token_id=0,
-        # transformers 5.23 takes `eos_token_id` and `min_new_tokens` for CSM, and heeds neither: a
-        # frame ends speech whose codes, but the last, all equal this. No code is as large.
+        # transformers 5.23 accepts `eos_token_id` and `min_new_tokens` for CSM, but ignores both:
+        # speech ends at a frame whose codes, except the last, all equal this id, which is larger
+        # than any code.
         codebook_eos_token_id=num_codebooks * codebook_size - 1,
         depth_decoder_config={
             "num_codebooks": num_codebooks,
@@ -227,8 +229,8 @@ def _build_csm(
             "num_attention_heads": shape.depth_heads,
             "num_key_value_heads": shape.depth_heads,
             "max_position_embeddings": num_codebooks + 1,
-            # With a padding token of 0 `generate` (5.23) silently masks the slot of the temporal
-            # state, whose place holder is 0: codes no longer depend on it.
+            # With a padding token of 0, `generate` (5.23) silently masks the slot of the temporal
+            # state, whose placeholder is 0, so that codes no longer depend on the state.
             "pad_token_id": None,
         },
         codec_config=TINY_CODEC,
@@ -239,7 +241,7 @@ def _build_csm(
 
 
 def _fit(build: Callable[[int], PreTrainedModel], num_parameters: int) -> PreTrainedModel:
-    """The model whose feed-forward width brings it nearest to a number of parameters."""
+    """The model whose feed-forward width gives the number of parameters closest to a given one."""
     step = FEED_FORWARD_STEP
     with torch.device("meta"):
         one, two = (count_parameters(build(width)) for width in (step, 2 * step))

@@ -1,15 +1,16 @@
-"""One LoRA step on a spoken question: ours, from codes, beside the usual recipe, from recordings.
+"""One LoRA step on a spoken question: ours, from codes, against the usual recipe, from recordings.
 
     python -m benchmarks.finetune
     python -m benchmarks.finetune --batch-size 1 --seconds 2 --rounds 1 --no-memory
 
-The usual recipe makes a mel spectrogram of every recording and sends it through the frozen audio
-tower at every step; ours looks codes up, and speech enters behind the tower. All else is the same:
-one model, one adapter, the same text and as many positions, plain forward, backward and AdamW.
+The usual recipe computes a mel spectrogram of every recording and runs it through the frozen audio
+tower at every step; ours looks up codes, and speech enters after the tower. Everything else is the
+same: model, adapter, text, number of positions, and a plain forward pass, backward pass and AdamW
+step.
 
-Both take turns, so that other load on the machine hits both alike; the median counts. On CUDA the
-shapes are E4B's own (7.9 B random parameters, bfloat16); elsewhere all widths are divided by about
-four, tower and decoder alike, and what counts is the ratio.
+Both take turns, so that other load on the machine affects both alike; medians are reported. On CUDA
+the shapes are E4B's own (7.9 B random parameters, bfloat16); elsewhere all widths of tower and
+decoder are divided by about four, and only the ratio is meaningful.
 """
 
 # B rows, S text positions, T frames (25 per second), D tower width, N samples (16,000 per second)
@@ -47,7 +48,7 @@ from stage3_finetune.model import lora_config
 Size = Literal["auto", "e4b", "small"]
 Recipe = Literal["codes", "recordings"]
 RECIPES: tuple[Recipe, ...] = ("codes", "recordings")
-NUM_TEXT_TOKENS = 60  # of template, transcript and answer
+NUM_TEXT_TOKENS = 60  # template, transcript and answer together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,15 +58,15 @@ class BenchmarkConfig:
     size: Size = "auto"
     """e4b: Gemma 4 E4B's shapes; small: about a quarter as wide; auto: e4b on CUDA, else small"""
     batch_size: PositiveInt = 4
-    """rows of a step"""
+    """rows per step"""
     seconds: PositiveFloat = 5.0
-    """of speech in each row"""
+    """seconds of speech in each row"""
     gradient_checkpointing: bool = True
-    """as in stage3_finetune.train"""
+    """recompute activations in the backward pass, as stage3_finetune.train does"""
     rounds: PositiveInt = 3
-    """times each is run, after a first that does not count"""
+    """number of timed runs of each, after a warm-up"""
     memory: bool = True
-    """measure peak memory too, of each in a process of its own (on Linux, or on CUDA)"""
+    """also measure peak memory, each in its own process (on Linux, or on CUDA)"""
     device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
 
@@ -161,7 +162,7 @@ def _measure_seconds(config: BenchmarkConfig, device: torch.device) -> dict[Reci
 
 
 def count(module: torch.nn.Module) -> int:
-    """How many parameters a module has."""
+    """Number of parameters of a module."""
     return sum(p.numel() for p in module.parameters())
 
 
@@ -206,7 +207,7 @@ def _peak(config: BenchmarkConfig, recipe: Recipe, device: torch.device) -> str:
 
 def _step_alone(config: BenchmarkConfig, recipe: Recipe) -> None:
     step = FinetuneStep(config, pick_device(config.device))
-    for _ in range(2):  # from the second step on, the optimizer's state is there all along
+    for _ in range(2):  # the optimizer's state exists from the second step on
         step(recipe)
 
 

@@ -1,4 +1,4 @@
-"""Peak memory of a function, run by a fresh process: its own, not that of all that came before."""
+"""Peak memory of a function, run in a fresh process to exclude memory used before."""
 
 import multiprocessing
 import re
@@ -17,27 +17,28 @@ def measure_peak(
     device: torch.device,
     with_libraries: bool = False,
 ) -> int | None:
-    """Run a function in another process, and say how much memory it took.
+    """Run a function in another process, and measure its peak memory.
 
     Args:
-        function: of a module, so that the other process can import it; what it needs it builds.
-        arguments: sent to it.
+        function: defined at module level, so that the other process can import it; it builds what
+            it needs.
+        arguments: arguments that it is called with.
         device: where it runs.
-        with_libraries: count also what the imported libraries hold.
+        with_libraries: whether to include the memory of the imported libraries.
 
     Returns:
-        Bytes: on CUDA of tensors, else of the process, above what the libraries imported by the
-        function's module hold; None where neither is known (neither CUDA nor Linux).
+        Bytes: of tensors on CUDA, else of the process, beyond the memory of the libraries that the
+        function's module imports; None if it cannot be measured (neither CUDA nor Linux).
     """
     if device.type != "cuda" and not STATUS.exists():
         return None
-    # Forked, it would start with this process's memory and with its threads' locks as they stand.
+    # A forked process would start with this one's memory, and with its threads' locks as they are.
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_run, function, arguments, device, with_libraries).result()
 
 
 def show_peak(num_bytes: int | None) -> str:
-    """As a table shows what `measure_peak` found."""
+    """Format the result of `measure_peak` for a table."""
     return "unknown" if num_bytes is None else f"{num_bytes / 1e6:,.0f} MB"
 
 
@@ -52,7 +53,7 @@ def _run(
     function(*arguments)
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    # Not `getrusage`: the peak it gives is inherited from the process that started this one.
+    # Not `getrusage`: its peak is inherited from the process that started this one.
     return max(0, _resident_bytes("VmHWM") - before)
 
 

@@ -1,4 +1,4 @@
-"""Gemma 4's audio encoder at its true shape, with random weights: as large and as slow as the real
+"""Gemma 4's audio encoder at full size with random weights: as large and as slow as the real
 one."""
 
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from transformers import Gemma4AudioConfig, Gemma4AudioFeatureExtractor, Gemma4AudioModel
 
-# Real checkpoints carry finite clip bounds, which have to be applied; these clip a few values.
+# Real checkpoints have finite clip bounds, which must be applied; this one clips a few values.
 CLIP_BOUND = 4.0
 
 
@@ -22,6 +22,6 @@ def random_tower(device: torch.device, dtype: torch.dtype = torch.float32) -> Ge
 
 
 def save_random_encoder(folder: Path) -> None:
-    """Write the tower as an extracted encoder is: `--gemma` takes the folder."""
+    """Write the tower like an extracted encoder, as a folder that `--gemma` accepts."""
     random_tower(torch.device("cpu")).save_pretrained(folder)
     Gemma4AudioFeatureExtractor().save_pretrained(folder)

@@ -1,13 +1,13 @@
-"""The quantiser beside what a user would take instead: encoding speed, and quality of codebooks.
+"""The quantiser against what a user would use instead: encoding speed and codebook quality.
 
     python -m benchmarks.rvq                                  speed, at 1024-d, 8 x 2048
     python -m benchmarks.rvq --quality                        error and codebook use, 8 x 256
     python -m benchmarks.rvq --quality --codebook-size 2048   the same at full size
     python -m benchmarks.rvq --quality --embeddings data/cv-embeddings/train --codebook-size 128
 
-Speed is measured against `ResidualVQ` of vector-quantize-pytorch in evaluation mode, with the same
-codebooks. Quality is measured against the same library's defaults and against
-`faiss.ResidualQuantizer` (`pip install -e '.[bench]'`), on frames none of them was trained on.
+Speed is compared with `ResidualVQ` of vector-quantize-pytorch in evaluation mode, with the same
+codebooks. Quality is compared with the same library's defaults and with `faiss.ResidualQuantizer`
+(`pip install -e '.[bench]'`), on frames that none of them was trained on.
 """
 
 # N frames, D embedding width, K codebooks (coarsest first), C codes of a codebook
@@ -35,35 +35,35 @@ from stage1_rvq.model import RVQConfig, SpeechRVQ
 
 NUM_CODEBOOKS = 8
 SPEED_CODEBOOK_SIZE = 2048
-SPEED_FRAMES = (250, 2000, 8192)  # one clip of 10 s, a batch of 8 clips, a batch of training
+SPEED_FRAMES = (250, 2000, 8192)  # one clip of 10 s, a batch of 8 clips, a training batch
 LIBRARY_BEAM_FRAMES = 250  # its beam search holds a one-hot row for every candidate
 BEAM_SIZE = 5
-# One utterance, and so one voice, for each code. Codes are shared by few voices; among fewer voices
-# than codes some go unused for want of the voice alone.
+# One utterance, and so one voice, per code. Few voices share a code, so that with fewer voices than
+# codes, some codes would go unused only because no voice has them.
 HELD_OUT_PER_CODE = FRAMES_PER_UTTERANCE
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig:
-    """Compare the quantiser with the library's and with faiss's."""
+    """Compare the quantiser with those of vector-quantize-pytorch and faiss."""
 
     quality: bool = False
     """compare held-out error and codebook use instead of speed"""
     embeddings: Path | None = None
-    """with --quality: folder of stage1_rvq.embed, every fifth utterance held out; default:
-    synthetic frames"""
+    """with --quality: folder of stage1_rvq.embed, of which every fifth utterance is held out;
+    default: synthetic frames"""
     codebook_size: CodebookSize = 256
     """with --quality: codes per codebook, a power of two"""
     frames_per_code: PositiveInt = 20
-    """with --quality: training frames for each code, at most"""
+    """with --quality: most training frames per code"""
     num_sets: PositiveInt = 5
-    """with --quality: sets of synthetic frames to fit and measure on, each with its own seed"""
+    """with --quality: number of sets of synthetic frames to fit and measure on, one seed each"""
     against: tuple[Literal["library", "faiss"], ...] = ("library", "faiss")
-    """with --quality: what ours is compared with; faiss takes by far the longest"""
+    """with --quality: quantisers to compare ours with; faiss takes by far the longest"""
     steps: PositiveInt = 20
-    """with --quality: training steps of the library; ours is the fit that training starts from"""
+    """with --quality: training steps of the library; ours is only the initial fit, untrained"""
     batch_frames: PositiveInt = 2048
-    """with --quality: frames per step of the library"""
+    """with --quality: frames per training step of the library"""
     device: str = "cpu"
     """auto, cpu, cuda, cuda:1, mps; faiss always runs on the CPU"""
 
@@ -90,7 +90,7 @@ def compare_speed(device: torch.device) -> None:
     rvq = SpeechRVQ(RVQConfig(DIM, NUM_CODEBOOKS, SPEED_CODEBOOK_SIZE)).eval().to(device)
     codebooks = [layer._codebook.embed[0] for layer in rvq.quantizer.layers]
     residual_ND = make_frames(SPEED_CODEBOOK_SIZE * 2, seed=2).to(device)
-    for codebook_CD in codebooks:  # frames themselves: fitting them would change no timing
+    for codebook_CD in codebooks:  # frames as codebooks: fitting would not affect timings
         codebook_CD.copy_(residual_ND[torch.randperm(len(residual_ND))[:SPEED_CODEBOOK_SIZE]])
         residual_ND = residual_ND - codebook_CD[search_codes(residual_ND, [codebook_CD])[:, 0]]
 
@@ -129,7 +129,7 @@ def largest_gap(
     frames_ND: Tensor, ours_NK: Tensor, theirs_NK: Tensor, codebooks: Sequence[Tensor]
 ) -> float:
     """How far from a tie two encodings are where they first differ, relative to the squares that
-    rounding acts on. 0 where there are no frames."""
+    rounding acts on; 0 if there are no frames."""
     largest = 0.0
     for x_D, ours_K, theirs_K in zip(frames_ND.double(), ours_NK, theirs_NK, strict=True):
         first = int((ours_K != theirs_K).nonzero()[0])
@@ -143,14 +143,14 @@ def largest_gap(
 
 @dataclass(frozen=True)
 class Quality:
-    """Of one set of codebooks on one set of held-out frames.
+    """Quality of one set of codebooks on one set of held-out frames.
 
     Attributes:
-        errors: |x - x'|^2 / |x - mean|^2, found at beam 1 and at beam 5.
-        used: codes that occur / codes, at beam 1; of the codebook where it is lowest.
-        entropy: entropy / log(codes); likewise.
-        fewest: training frames of the code that has fewest, over all codebooks, at beam 1.
-        seconds: to fit.
+        errors: |x - x'|^2 / |x - mean|^2, at beam 1 and at beam 5.
+        used: codes that occur / codes, at beam 1, for the codebook where it is lowest.
+        entropy: entropy / log(codes), likewise.
+        fewest: training frames of the code that has the fewest, over all codebooks, at beam 1.
+        seconds: time to fit.
     """
 
     errors: tuple[float, float]
@@ -161,7 +161,8 @@ class Quality:
 
 
 def compare_quality(config: BenchmarkConfig, device: torch.device) -> None:
-    """Train all on the same frames, measure all on the same others; on several sets in turn."""
+    """Train all on the same frames, and measure all on the same held-out frames, on several
+    sets in turn."""
     sets = [tuple(x.to(device) for x in pair) for pair in _split_frames(config)]
     size = config.codebook_size
     print(
@@ -266,7 +267,7 @@ def _train_faiss(codebook_size: int, beam_size: int, train_ND: Tensor) -> list[T
 
 
 def _split_frames(config: BenchmarkConfig) -> list[tuple[Tensor, Tensor]]:
-    """Training and held-out frames; one pair, where they come from a folder."""
+    """Pairs of training and held-out frames; a single pair if they come from a folder."""
     wanted = config.frames_per_code * config.codebook_size
     if config.embeddings is None:
         num_held_out = HELD_OUT_PER_CODE * config.codebook_size
@@ -294,8 +295,8 @@ def _print_speed(num_frames: int, beam_size: int, library_s: float, ours_s: floa
 def _time_both(
     library: Callable[[], object], ours: Callable[[], object], repeats: int = 5
 ) -> tuple[float, float]:
-    """Seconds of the fastest of several calls of each, taken in turns, since other work on the
-    machine may slow down any one of them; a first call of each is not counted."""
+    """Seconds of the fastest of several calls of each, taken in turns, since other load on the
+    machine may slow down any of them; the first call of each is not counted."""
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(repeats + 1):
         for function, seconds in zip((library, ours), times, strict=True):

@@ -1,13 +1,13 @@
-"""A training step of the reader alone, and beside a program that keeps every core busy.
+"""Time a training step of the reader alone, and next to a program that keeps every core busy.
 
     python -m benchmarks.shared_cores
 
-Between two parallel loops OpenMP's threads wait for the next: torch lets them spin, for longer than
-a loop takes, which holds a core; `OMP_WAIT_POLICY=PASSIVE` lets them sleep at once; this project
-lets them spin for a moment (`commands/waiting_threads.py`). All three are measured, each in a
-process of its own, as the threads' ways are settled when torch is loaded. The
-step is that of `make demo`: 16 utterances, LSTMs 128 wide. The other program multiplies matrices on
-all cores, as torch does by itself.
+Between two parallel loops, OpenMP's threads wait for the next one. By default with torch they spin
+for longer than a loop takes, which occupies a core; with `OMP_WAIT_POLICY=PASSIVE` they sleep at
+once; this project lets them spin for a moment (`commands/waiting_threads.py`). All three are
+measured, each in its own process, because the behaviour is fixed when torch is loaded. The step is
+that of `make demo`: 16 utterances, LSTMs 128 wide. The other program multiplies matrices on all
+cores, with torch's defaults.
 """
 
 # B utterances, T frames (25 per second), U units of a text
@@ -42,7 +42,7 @@ import json, sys
 from benchmarks.shared_cores import measure_steps
 print(json.dumps(measure_steps(seconds=float(sys.argv[1]), max_steps=int(sys.argv[2]))))
 """
-# Imported before any of our packages, torch's threads wait as the environment says.
+# If torch is imported before any of our packages, its threads wait as the environment says.
 FIRST = "import torch\n"
 KEEP_BUSY = """
 import os
@@ -56,12 +56,12 @@ while os.getppid() == parent:
 
 @dataclass(frozen=True)
 class Way:
-    """How threads wait.
+    """A way for threads to wait.
 
     Attributes:
-        name: for the table.
-        first: the statements a process begins with.
-        environment: what is set.
+        name: label in the table.
+        first: the statements that a process begins with.
+        environment: environment variables that are set.
     """
 
     name: str
@@ -78,12 +78,12 @@ WAYS = (
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig:
-    """Time a step of the reader on quiet and on busy cores, by how threads wait for one another."""
+    """Time a step of the reader on idle and on busy cores, for each way that threads can wait."""
 
     seconds: PositiveFloat = 20.0
-    """each of the six is measured for so long at most"""
+    """longest time for each of the six measurements, in seconds"""
     max_steps: PositiveInt = 300
-    """and for so many steps"""
+    """most steps in each measurement"""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -108,8 +108,8 @@ def measure_steps(*, seconds: float, max_steps: int) -> list[float]:
     """Seconds of each step of a training, warmed up.
 
     Args:
-        seconds: no step begins after so many.
-        max_steps: at most.
+        seconds: no step begins after this time.
+        max_steps: most steps.
     """
     torch.manual_seed(0)
     reader = CTCReader(SHAPE).train()
@@ -140,7 +140,7 @@ def measure_steps(*, seconds: float, max_steps: int) -> list[float]:
 
 @contextlib.contextmanager
 def busy_cores() -> Iterator[None]:
-    """Another process multiplies matrices on every core meanwhile."""
+    """In the meantime, another process multiplies matrices on every core."""
     with subprocess.Popen(
         [sys.executable, "-c", KEEP_BUSY], env=_own_environment(), stdout=subprocess.PIPE
     ) as process:
@@ -163,7 +163,7 @@ def _measure_in_process(way: Way, config: BenchmarkConfig) -> float:
 
 
 def _own_environment() -> dict[str, str]:
-    """Ours, as it was before this process settled how its own threads wait."""
+    """Our environment, as it was before this process set how its own threads wait."""
     return {name: value for name, value in os.environ.items() if name not in SETTINGS}
 
 

@@ -1,17 +1,17 @@
-"""Is every frame of speech ready before the one before it has been heard? Stage 4, timed.
+"""Time stage 4: is every frame of speech ready before the previous one has been played?
 
     python -m benchmarks.speech_head
     python -m benchmarks.speech_head --gemma google/gemma-4-E4B-it --mimi kyutai/mimi \
         --finetune runs/finetune --head runs/head
 
-Four tables, each beside what a user would use instead, in one run:
+Prints four tables in one run, each with what a user would compare with:
 
 - an answer, end to end: from the question to the first sound and to the last, with Gemma writing
   while the head speaks (by default the demo's trained models);
-- frames: a step of the head, its code-frame decoder and Mimi, against the 80 ms that a frame
-  lasts; of those models, and at full size with random weights, which change no timing;
+- frames: a step of the head, its code-frame decoder and Mimi, against the 80 ms that a frame lasts;
+  with those models, and at full size with random weights, which do not affect timings;
 - Mimi as a stream, against decoding all frames again whenever one is added;
-- the code-frame decoder, against `CsmDepthDecoderForCausalLM.generate` of transformers, of equal
+- the code-frame decoder, against transformers' `CsmDepthDecoderForCausalLM.generate` with the same
   shape.
 """
 
@@ -48,8 +48,8 @@ from speech_head.timed_speech import Recording, record
 from stage2_speechless.frame_decoder import FrameDecoder
 
 DEMO_GEMMA = str(WEIGHTS / "gemma")
-NUM_TOKENS = 512  # far more than are said
-NUM_WARM_UP = 5  # frames that do not count
+NUM_TOKENS = 512  # far more than are spoken
+NUM_WARM_UP = 5  # frames that are not timed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,15 +65,15 @@ class BenchmarkConfig:
     head: ModelName = str(WEIGHTS / "head")
     """folder of speech_head.train, or hub name"""
     prompt: str = "Benada akyi yɛ da bɛn?"
-    """typed question that is answered"""
+    """typed question to answer"""
     batch_sizes: PositiveInts = (1, 8)
     """utterances spoken together"""
     num_frames: PositiveInt = 100
-    """frames of each, 12.5 a second"""
+    """frames per utterance, 12.5 per second"""
     rounds: PositiveInt = 3
-    """times each is run, after a first that does not count"""
+    """number of timed runs of each, after a warm-up"""
     full_size: bool = True
-    """time random weights of full size too (151 M head, 79 M Mimi)"""
+    """also time full-size models with random weights (151 M head, 79 M Mimi)"""
     device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     dtype: DtypeName = "auto"
@@ -82,11 +82,11 @@ class BenchmarkConfig:
 
 @dataclass(frozen=True)
 class FrameTimes:
-    """Of B utterances spoken together.
+    """Times for B utterances spoken together.
 
     Attributes:
         first_ms: from the tokens to the first frame's samples.
-        frame_ms: of each frame after, its samples included.
+        frame_ms: for each later frame, including its samples.
     """
 
     first_ms: float
@@ -135,8 +135,8 @@ def time_answers(config: BenchmarkConfig, talker: Talker) -> None:
 
 
 def build_full_size(device: torch.device) -> tuple[SpeechHead, Mimi]:
-    """Head and Mimi of full size, with random weights; the head guided, as one trained with the
-    defaults is."""
+    """A full-size head and Mimi with random weights; the head uses guidance, like one trained with
+    the defaults."""
     torch.manual_seed(0)
     head = (
         SpeechHead(SpeechHeadConfig(text_dropout=TrainConfig.text_dropout))
@@ -149,7 +149,7 @@ def build_full_size(device: torch.device) -> tuple[SpeechHead, Mimi]:
 
 
 def time_frames(config: BenchmarkConfig, voices: dict[str, tuple[SpeechHead, Mimi]]) -> None:
-    """Milliseconds of each frame, against the time it lasts."""
+    """Milliseconds per frame, against the time that it lasts."""
     print(
         f"\n{config.num_frames} frames of each utterance, ms a frame of all utterances together\n"
         f"{'':<20}{'batch':>6}{'first':>10}{'p50':>8}{'p95':>8}{'budget':>8}"
@@ -175,7 +175,7 @@ def time_frames(config: BenchmarkConfig, voices: dict[str, tuple[SpeechHead, Mim
 def time_stream(
     head: SpeechHead, mimi: Mimi, batch_size: int, num_frames: int, *, seed: int
 ) -> FrameTimes:
-    """Speak random tokens for so many frames, Mimi included."""
+    """Speak random tokens for `num_frames` frames, including Mimi."""
     generator = torch.Generator().manual_seed(seed)
     width, num_layers = head.config.state_width, len(head.config.layers)
     stream = HeadStream(head, [str(i) for i in range(batch_size)], Sampling(seed=seed))
@@ -198,7 +198,7 @@ def time_stream(
 
 
 def compare_mimi(config: BenchmarkConfig, codecs: dict[str, Mimi], device: torch.device) -> None:
-    """Decode frame by frame: as a stream, and all of it again for every frame."""
+    """Decode frame by frame: as a stream, and by decoding everything again for every frame."""
     print(f"\nMimi, {config.num_frames} frames as they come, ms a frame")
     print(f"{'':<20}{'stream':>10}{'prefix again':>14}{'ratio':>8}")
     for name, mimi in codecs.items():
@@ -223,7 +223,7 @@ def compare_mimi(config: BenchmarkConfig, codecs: dict[str, Mimi], device: torch
 def compare_frame_decoders(
     config: BenchmarkConfig, decoders: dict[str, FrameDecoder], device: torch.device
 ) -> None:
-    """Complete frames whose first codes are known: ours, and transformers' of equal shape."""
+    """Complete frames whose first codes are known, with ours and transformers' of equal shape."""
     print("\ncode-frame decoder, ms a frame of all utterances together")
     print(f"{'':<20}{'batch':>6}{'ours':>10}{'CSM':>10}{'ratio':>8}")
     for name, ours in decoders.items():
@@ -251,7 +251,7 @@ def compare_frame_decoders(
             ) -> None:  # fmt: skip
                 for _ in range(config.num_frames):
                     csm.generate(
-                        F.pad(code0_N[:, None], (1, 0)),  # where the state goes
+                        F.pad(code0_N[:, None], (1, 0)),  # slot for the state
                         backbone_last_hidden_state=states_ND, do_sample=True,
                         max_new_tokens=num_codes, **settings,
                     )  # fmt: skip
@@ -267,7 +267,7 @@ def compare_frame_decoders(
 
 
 def build_csm_decoder(ours: FrameDecoder) -> CsmDepthDecoderForCausalLM:
-    """transformers' depth decoder of the shape of ours, with random weights."""
+    """transformers' depth decoder in the shape of ours, with random weights."""
     llama = ours.transformer.config
     config = CsmDepthDecoderConfig(
         num_codebooks=ours.config.num_codebooks,
@@ -284,7 +284,7 @@ def build_csm_decoder(ours: FrameDecoder) -> CsmDepthDecoderForCausalLM:
 
 
 def random_codes(num_frames: int, num_codebooks: int, codebook_size: int) -> Tensor:
-    """int64 `[F, K]`, the same every time."""
+    """Random codes, int64 `[F, K]`, the same in every call."""
     generator = torch.Generator().manual_seed(0)
     return torch.randint(codebook_size, (num_frames, num_codebooks), generator=generator)
 

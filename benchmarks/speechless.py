@@ -1,20 +1,20 @@
-"""Speechless beside a flattened transformer and CSM of equal size: speed and memory, in one run.
+"""Speechless against a flattened transformer and CSM of equal size: speed and memory, in one run.
 
     python -m benchmarks.speechless
     python -m benchmarks.speechless --batch-sizes 1 --num-frames 20 --no-training --no-memory
 
-`equal_size.py` says what the three are. Generation is measured in frames a second, of all
-utterances of a batch together; the rivals run with both caches that transformers offers. Training
-is one plain step (forward, backward, AdamW) of Speechless and of the flattened model on the same
-utterances; transformers' `Trainer` would run that same step and add only its bookkeeping. Beside it
-stands the step that `stage2_speechless.train` takes by default: codebooks 1 to 7 on half of the
-frames, and Muon.
+`equal_size.py` describes the three models. Generation is measured in frames per second, summed over
+the utterances of a batch; the other two run with both caches that transformers offers. Training is
+one plain step (forward, backward, AdamW) of Speechless and of the flattened model on the same
+utterances; transformers' `Trainer` would run the same step and add only its bookkeeping. The
+default step of `stage2_speechless.train` is also measured: codebooks 1 to 7 on half of the frames,
+and Muon.
 
-All take turns, so that other load on the machine hits all alike; the median counts. Beside what is
-measured stands what linear layers alone would allow ("at most"): parameters that a frame multiplies
-by, at the pace at which this machine gets through parameters at that batch size. Reading the text,
-attention, keys and values, sampling and Python come on top; weights of the small steps that stay in
-a cache, and so need no reading, come off.
+All take turns, so that other load on the machine affects all alike; medians are reported. Next to
+each measurement is the speed that linear layers alone would allow ("at most"), from the number of
+parameters that a frame multiplies by and this machine's time per parameter at that batch size.
+Reading the text, attention, keys and values, sampling and Python make it slower; small-step weights
+that stay in a cache, and so need not be read, make it faster.
 """
 
 from collections.abc import Callable
@@ -49,29 +49,29 @@ class BenchmarkConfig:
     """Compare Speechless with a flattened transformer and with CSM, at equal size."""
 
     size: Literal["reference", "small"] = "reference"
-    """reference: 107 M parameters, 8 x 2048 codes; small: to see that it runs"""
+    """reference: 107 M parameters, 8 x 2048 codes; small: only to check that it runs"""
     batch_sizes: PositiveInts = (1, 8, 64)
     """utterances generated together"""
     num_frames: PositiveInt = 50
-    """frames of each, 25 a second"""
+    """frames per generated utterance, 25 per second"""
     rounds: PositiveInt = 3
-    """times each is run, after a first that does not count"""
+    """number of timed runs of each, after a warm-up"""
     training: bool = True
-    """measure training too"""
+    """also measure training"""
     training_utterances: PositiveInt = 8
-    """utterances of a training step; at reference size the flattened model takes about 750 MB
-    for each"""
+    """utterances per training step; at reference size, the flattened model takes about 750 MB for
+    each"""
     training_frames: PositiveInt = 100
-    """frames of each"""
+    """frames per training utterance"""
     memory: bool = True
-    """measure peak memory too, of each in a process of its own (on Linux, or on CUDA)"""
+    """also measure peak memory, each in its own process (on Linux, or on CUDA)"""
     device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
 
 
 @dataclass(frozen=True)
 class System:
-    """A way to generate: a model, and a cache. Small enough to be sent to another process."""
+    """A way to generate: a model and a cache. Small enough to be sent to another process."""
 
     model: str
     static_cache: bool | None = None
@@ -90,8 +90,8 @@ SYSTEMS = [
 
 @dataclass(frozen=True)
 class Training:
-    """A way to train: a model, the share of the frames on which codebooks 1 to K-1 are learned, and
-    an optimizer."""
+    """A way to train: a model, the share of frames on which codebooks 1 to K-1 are trained, and an
+    optimizer."""
 
     model: str
     depth_fraction: float = 1.0
@@ -121,7 +121,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def compare_generation(config: BenchmarkConfig, device: torch.device, ceiling: Ceiling) -> None:
-    """Frames a second and memory of each way to generate."""
+    """Frames per second and memory of each way to generate."""
     shape = SHAPES[config.size]
     models = {name: build_model(name, shape).to(device) for name in MODELS}
     work = {name: count_work(model, shape) for name, model in models.items()}
@@ -166,8 +166,8 @@ def compare_generation(config: BenchmarkConfig, device: torch.device, ceiling: C
 
 
 def compare_training(config: BenchmarkConfig, device: torch.device) -> None:
-    """Frames a second and memory of one training step."""
-    # Before anything is built here: two processes with such a step each may not fit.
+    """Frames per second and memory of one training step."""
+    # Before anything is built here: two processes with one such step each may not fit into memory.
     peaks = {
         way: _peak(config, device, _train_alone, training)
         for way, training in TRAINING_WAYS.items()
@@ -219,7 +219,7 @@ def _generate_alone(config: BenchmarkConfig, system: System, batch_size: int) ->
 
 def _train_alone(config: BenchmarkConfig, training: Training) -> None:
     step = _training(config, training, pick_device(config.device))
-    for _ in range(2):  # from the second step on, the optimizer's state is there all along
+    for _ in range(2):  # the optimizer's state exists from the second step on
         step()
 
 

@@ -1,12 +1,12 @@
-"""The whole of stage 1 at true size: the memory and the time that each of its commands takes.
+"""All of stage 1 at full size: the memory and time that each of its commands takes.
 
     python -m benchmarks.stage1 --data data/cv
 
-Every command runs as a user runs it, in a process of its own, on all recordings of a corpus. The
+Every command runs as a user would run it, in its own process, on all recordings of a corpus. The
 audio encoder has Gemma 4's shape (304.8 M parameters) and random weights, and is loaded from a
-folder like a downloaded one; the quantiser has 8 codebooks of 2048, or fewer where there is too
-little speech for them. Random weights hear nothing, so codes and error rates mean nothing; memory
-and time are those of the real thing, save that the two trainings take only a few steps.
+folder like a downloaded one; the quantiser has 8 codebooks of 2048 codes, or of fewer if there is
+too little speech. With random weights, codes and error rates are meaningless; memory and time are
+realistic, except that the two trainings take only a few steps.
 """
 
 import importlib
@@ -37,14 +37,14 @@ MAX_CODEBOOK_SIZE = 2048
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig:
-    """Run all of stage 1 at true size; print memory and time of each command."""
+    """Run all of stage 1 at full size; print the memory and time of each command."""
 
     data: Path
     """folder of data_manifests.build: train.jsonl, dev.jsonl, test.jsonl"""
     dtypes: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
-    """precisions of the tower"""
+    """precisions of the tower to measure"""
     gemma: ModelName | None = None
-    """hub name or folder of an audio encoder; default: a random one of the true shape"""
+    """hub name or folder of an audio encoder; default: a full-size one with random weights"""
     steps: PositiveInt = 20
     """training steps of the reader and of the quantiser"""
     batch_size: PositiveInt = 8
@@ -95,7 +95,7 @@ def main(argv: list[str] | None = None) -> None:
 def _commands(
     config: BenchmarkConfig, encoder: str, out: Path, dtype: str, codebook_size: int
 ) -> Iterator[tuple[str, list[str]]]:
-    """The commands of the stage in order: module, words."""
+    """The commands of the stage in order: module, arguments."""
 
     def command(name: str, result: str, *words: object) -> tuple[str, list[str]]:
         common = ("--device", config.device, "--out", out / result)

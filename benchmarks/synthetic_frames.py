@@ -12,9 +12,10 @@ FRAMES_PER_UTTERANCE = 100
 def make_frames(num_frames: int, *, seed: int) -> Tensor:
     """Frames made of sounds, speakers and noise: float32 `[N, 1024]`, unit RMS.
 
-    Utterances of 4 s. A frame is the sum of one of 500 sounds held for 1 to 7 frames (Zipf-like
-    frequencies), a speaker, and noise with a memory of a few frames, each with variance 1 / i in
-    the i-th of 1024 directions, which a rotation hides; and a mean that all frames share.
+    Utterances last 4 s. A frame is the sum of one of 500 sounds (with Zipf-like frequencies, held
+    for 1 to 7 frames), a speaker, noise that is correlated over a few frames, and a mean shared by
+    all frames. The first three each have variance 1 / i in the i-th of 1024 randomly rotated
+    directions.
     """
     world = torch.Generator().manual_seed(0)
     scale_D = torch.arange(1, DIM + 1).rsqrt()

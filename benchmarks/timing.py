@@ -1,4 +1,4 @@
-"""Timing several things side by side, and what the machine allows at best."""
+"""Time several functions in turns, and measure the best that the machine allows."""
 
 # B utterances, D width
 
@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 Way = TypeVar("Way")
 
-MATRIX_SIZE = 8192  # 256 MiB of float32: no cache holds it
+MATRIX_SIZE = 8192  # 256 MiB of float32: too large for any cache
 MATMUL_SIZE = 2048
 NUM_LINEAR = 40
 CEILING_REPEATS = 6
@@ -22,7 +22,7 @@ CEILING_REPEATS = 6
 
 @dataclass(frozen=True)
 class Ceiling:
-    """What the machine does at best, float32: reading weights, and multiplying large matrices."""
+    """The machine's best speed in float32, for reading weights and multiplying large matrices."""
 
     bytes_per_s: float
     flops: float
@@ -31,8 +31,8 @@ class Ceiling:
 def take_turns(
     ways: Mapping[Way, Callable[[], object]], rounds: int, device: torch.device, what: str
 ) -> dict[Way, float]:
-    """Median seconds of several functions, run one after the other, again and again; a first round
-    is not counted."""
+    """Median seconds of several functions, run in turns over several rounds; a first round is not
+    counted."""
     seconds: dict[Way, list[float]] = {way: [] for way in ways}
     turns = [(way, function) for _ in range(rounds + 1) for way, function in ways.items()]
     for way, function in tqdm(turns, desc=what, leave=False):
@@ -41,7 +41,7 @@ def take_turns(
 
 
 def measure_ceiling(device: torch.device) -> Ceiling:
-    """The machine's best, with nothing but one large product."""
+    """Measure the machine's best speed, with a single large product."""
     weight = torch.randn(MATRIX_SIZE, MATRIX_SIZE, device=device)
     vector = torch.randn(1, MATRIX_SIZE, device=device)
     square = torch.randn(MATMUL_SIZE, MATMUL_SIZE, device=device)
@@ -51,9 +51,9 @@ def measure_ceiling(device: torch.device) -> Ceiling:
 
 
 def measure_linear(batch_size: int, device: torch.device) -> float:
-    """Seconds that linear layers take for each parameter, one position of each utterance at a time.
+    """Seconds per parameter of linear layers, with one position per utterance at a time.
 
-    The layers are of the temporal transformer's size, and too many for any cache to hold.
+    The layers have the temporal transformer's size, and are together too large for any cache.
     """
     width, wide = 768, 2048
     weights = list(torch.randn(NUM_LINEAR, wide, width, device=device))

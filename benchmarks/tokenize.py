@@ -1,14 +1,13 @@
-"""Tokenizing speech at true size: ours against the published model card's snippet, in one run.
+"""Tokenizing speech at full size: ours against the published model card's snippet, in one run.
 
     python -m benchmarks.tokenize --manifest data/cv/train.jsonl
 
-The tower has the real shape (304.8 M parameters) and random weights, which changes no timing. The
-snippet takes one clip at a time, with a forward hook, and ends with codes in memory; ours is what
-`tokenize_corpus` runs (on a CPU with `--fast-cpu`), from the same files to Parquet. They take
-turns, so that other load on the machine hits all alike, and the best turn of each counts. Nothing
-is compiled: the first clip is as fast as the last. The machine's matrix-multiply ceiling is
-measured beside them, and the memory that `tokenize_corpus` takes without `--fast-cpu`, in a process
-of its own.
+The tower has the real shape (304.8 M parameters) and random weights, which do not affect timings.
+The snippet takes one clip at a time, with a forward hook, and ends with codes in memory; ours is
+what `tokenize_corpus` runs (on a CPU with `--fast-cpu`), from the same files to Parquet. They take
+turns, so that other load on the machine affects all alike, and the best turn of each is reported.
+Nothing is compiled: the first clip is as fast as the last. The machine's matrix-multiply ceiling is
+also measured, and the memory that `tokenize_corpus` takes without `--fast-cpu`, in its own process.
 """
 
 # N frames, D embedding width, K codebooks (coarsest first), C codes of a codebook
@@ -47,22 +46,22 @@ CODEBOOK_CLIPS = 16
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig:
-    """Time tokenizing at true size beside the published snippet."""
+    """Time tokenizing at full size against the published snippet."""
 
     manifest: Path | None = None
-    """manifest of real recordings; without one, clips of noise"""
+    """manifest of real recordings; default: clips of noise"""
     seconds: PositiveFloat = 120.0
-    """speech to tokenize; the manifest's first utterances that fit"""
+    """seconds of speech to tokenize, from the first utterances of the manifest"""
     clip_s: PositiveFloat = 10.0
-    """length of a clip of noise"""
+    """length of each clip of noise, in seconds"""
     batch_size: PositiveInt = 8
-    """clips per forward pass, ours"""
+    """clips per forward pass in ours"""
     num_workers: NumWorkers = 2
-    """threads that decode audio ahead, ours"""
+    """threads that decode audio in advance in ours"""
     turns: PositiveInt = 2
-    """times each is run"""
+    """number of runs of each"""
     memory: bool = True
-    """measure peak memory too (on Linux, or on CUDA)"""
+    """also measure peak memory (on Linux, or on CUDA)"""
     device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
 
@@ -144,7 +143,7 @@ def _tokenize(
 def _tokenize_alone(
     config: BenchmarkConfig, clips: list[Utterance], dtype: torch.dtype, folder: str
 ) -> None:
-    """As a user's process does it: one model, in one precision, transformers' own forward pass."""
+    """Tokenize as a user's process would: one model, one precision, transformers' forward pass."""
     device = pick_device(config.device)
     with torch.device(device):
         rvq = SpeechRVQ(RVQConfig()).eval()
@@ -154,7 +153,7 @@ def _tokenize_alone(
 
 @torch.no_grad()
 def _random_rvq(encoder: AudioEncoder, clips: list[Utterance]) -> SpeechRVQ:
-    """Codebooks drawn from a Gaussian with the mean and covariance of what is left to code."""
+    """Codebooks sampled from a Gaussian with the mean and covariance of the residual to code."""
     waveforms = [read_utterance_audio(clip, GEMMA_SAMPLE_RATE_HZ) for clip in clips]
     rvq = SpeechRVQ(RVQConfig()).eval()
     residual_ND = torch.cat(encoder.encode(waveforms)) / encoder.frame_scale_D
@@ -196,7 +195,7 @@ def _snippet(
     extractor: Gemma4AudioFeatureExtractor,
     rvq: SpeechRVQ,
 ) -> None:
-    """One clip at a time, as the published card shows (which loads the tower in bfloat16)."""
+    """Tokenize one clip at a time, as the published card shows (it loads the tower in bfloat16)."""
     weight = tower.output_proj.weight
     caught: list[Tensor] = []
     hook = tower.output_proj.register_forward_hook(lambda _, args, out: caught.append(args[0]))

@@ -43,7 +43,7 @@ class TrainingStep:
         """Take a step; returns the loss.
 
         Args:
-            depth_fraction: of Speechless, as in `Speechless.forward`.
+            depth_fraction: as in `Speechless.forward`; only for Speechless.
         """
         if isinstance(self.model, Speechless):
             loss = self.model(**self.batch, depth_fraction=depth_fraction).total
@@ -71,10 +71,10 @@ def make_utterances(
 def flatten_utterances(
     shape: SpeechlessConfig, utterances: Sequence[TrainingUtterance]
 ) -> dict[str, Tensor]:
-    """The same utterances, one token a code: what `LlamaForCausalLM` learns from.
+    """The same utterances with one token per code, as a batch for `LlamaForCausalLM`.
 
-    Tokens are numbered as Speechless embeds them, the end of speech last. Loss is on codes and the
-    end. Utterances are of one length, so that nothing is padded.
+    Token ids are those of Speechless's embeddings, followed by the end of speech. The loss is on
+    codes and the end of speech. Utterances have equal lengths, so that nothing is padded.
     """
     prefix_S = torch.tensor(prefix_tokens())
     first_code = Vocabulary().size

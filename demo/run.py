@@ -1,10 +1,10 @@
-"""All four stages, from nothing to a spoken answer, on a laptop and offline.
+"""Run all four stages, from a text corpus to a spoken answer, offline on a laptop.
 
     python -m demo.run --out runs/demo
 
-Every step is one of the project's own commands; its line is printed, so that each can be run by
-itself. Run again, it continues where it stopped. Ends with `report.json`, `report.html` and
-`answer.wav`.
+Every step is one of the project's own commands; its command line is printed, so that each can be
+run by itself. If it is run again, it continues where it stopped. At the end it writes
+`report.json`, `report.html` and `answer.wav`.
 """
 
 import importlib
@@ -34,17 +34,17 @@ class RunConfig:
     """Run all four stages on the demo's own corpus and models."""
 
     out: Path = Path("runs/demo")
-    """folder of everything the demo makes"""
+    """folder for everything the demo makes"""
     effort: Effort = "demo"
     """demo: a quarter of an hour; full: all questions and about four times the steps; check: a few
-    steps a stage, proves only that all of it runs"""
+    steps per stage, which only shows that everything runs"""
     seed: Seed = 0
-    """of every stage"""
+    """seed for every stage"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """How much each stage does."""
+    """The amount of work in each stage."""
 
     num_questions: int
     num_held_out: int
@@ -93,7 +93,7 @@ class Step:
     words: tuple[str, ...]
     # The folder or file it writes.
     out: Path
-    # Written last; there already, the step is skipped.
+    # The file it writes last; if it exists, the step is skipped.
     last: Path
 
 
@@ -127,7 +127,7 @@ def main(argv: list[str] | None = None) -> None:
 def plan(out: Path, sizes: Sizes, seed: int) -> Iterator[Step]:
     """The commands of the demo, in order."""
     corpus = out / "corpus"
-    # As on a command line: relative to where the demo is run.
+    # As on a command line: relative to the current folder.
     weights = Path(os.path.relpath(Path(__file__).parent / "weights"))
     gemma, mimi = weights / "gemma", weights / "mimi"
     save = ("--save-every", sizes.save_every)
@@ -243,13 +243,13 @@ def plan(out: Path, sizes: Sizes, seed: int) -> Iterator[Step]:
 
 
 def _run_step(step: Step) -> str:
-    """Run a command in this process, resuming it if it was cut off; returns what it printed."""
+    """Run a command in this process, resuming it if it was interrupted; returns what it printed."""
     words = list(step.words)
     if step.out.is_file():
-        remove(step.out)  # cut off after it was written, before what was printed about it
+        remove(step.out)  # interrupted after it was written, but before its printed output was
     if (step.out / "config.json").exists():
         words.append("--resume")
-    # As on its own command line, which goes into its provenance.
+    # Set sys.argv as on its own command line, which is recorded in its provenance.
     outer, sys.argv = sys.argv, [step.command, *words]
     try:
         with redirect_stdout(io.StringIO()) as written:

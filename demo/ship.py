@@ -1,9 +1,9 @@
-"""Copy what a training or a demo run made into `demo/weights`, with the record of how it was made.
+"""Copy models of a training or demo run to `demo/weights`, with a record of how they were made.
 
     python -m demo.ship --gemma runs/train-gemma --mimi runs/train-mimi --demo runs/demo
 
-Of each model: the weights, its settings, its provenance, and a thinned training log. `make demo`
-starts from the first two, `make chat` from all of them.
+For each model it copies the weights, settings, provenance and a thinned training log. `make demo`
+starts from Gemma and Mimi, `make chat` from all of them.
 """
 
 import json
@@ -20,13 +20,13 @@ from commands.new_paths import refuse_unwritable
 from commands.run_folder import OutputFolder
 from demo.shipped import WEIGHTS
 
-# Lines of a training log that are kept, besides every measurement on dev.
+# Lines of a training log that are kept, in addition to every evaluation on dev.
 NUM_LOG_LINES = 200
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShipConfig:
-    """Copy trained models of the demo to where they are shipped from."""
+    """Copy trained models of the demo to the folder that is shipped."""
 
     gemma: Path | None = None
     """folder of demo.gemma.train"""
@@ -35,7 +35,7 @@ class ShipConfig:
     demo: Path | None = None
     """folder of demo.run: its adapter and speech head, for make chat"""
     out: Path = WEIGHTS
-    """where to; what is there is replaced"""
+    """folder to copy to; existing models in it are replaced"""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -57,8 +57,8 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def ship_model(run: Path, target: Path, *, made_by: str, flag: str) -> None:
-    """A training run's `model/` -> a checkpoint folder, with the record of its making in
-    `training/`; what a person wrote there, README.md, stays."""
+    """A training run's `model/` -> a checkpoint folder, with the record of the training in
+    `training/`; a README.md written by hand stays."""
     open_input(run, made_by=made_by, flag=flag)
     readme = target / "training" / "README.md"
     written = readme.read_text(encoding="utf-8") if readme.exists() else None
@@ -70,7 +70,7 @@ def ship_model(run: Path, target: Path, *, made_by: str, flag: str) -> None:
 
 
 def ship_run(run: Path, target: Path, *, made_by: str, kept: str) -> None:
-    """A stage's output folder without its checkpoints: finished, and read like the original."""
+    """Copy a stage's finished output folder without checkpoints; it reads like the original."""
     open_input(run, made_by=made_by, flag="--demo")
     with written_aside(target) as aside:
         shutil.copytree(run / kept, aside / kept)
@@ -79,7 +79,7 @@ def ship_run(run: Path, target: Path, *, made_by: str, kept: str) -> None:
 
 
 def _copy_record(run: Path, target: Path) -> None:
-    """Settings, provenance and logs, paths as they were given on the command line."""
+    """Copy settings, provenance and logs; paths stay as given on the command line."""
     target.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(run / "config.json", target / "config.json")
     write_json(target / "provenance.json", read_json(run / "provenance.json"))

@@ -1,4 +1,4 @@
-"""Where the trained models lie that come with the repository."""
+"""Location of the trained models that come with the repository."""
 
 from pathlib import Path
 

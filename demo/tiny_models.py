@@ -1,9 +1,9 @@
-"""Make a tiny random Gemma 4 and Mimi, loaded exactly like real checkpoints: for tests.
+"""Make a tiny random Gemma 4 and Mimi for tests, which load exactly like real checkpoints.
 
     python -m demo.tiny_models --out runs/tiny
 
 Writes `gemma/` (model, tokenizer with the published chat template, feature extractor) and `mimi/`.
-They have learned nothing; those that have are in `demo/weights`.
+They are untrained; the trained ones are in `demo/weights`.
 """
 
 from dataclasses import dataclass
@@ -28,9 +28,9 @@ class TinyModelsConfig:
     out: Path
     """new folder"""
     vocabulary_size: PositiveInt = 640
-    """tokens of the tiny Gemma, 256 bytes among them"""
+    """vocabulary size of the tiny Gemma, including 256 bytes"""
     seed: Seed = 0
-    """of the random weights"""
+    """seed for the random weights"""
     resume: bool = False
     """accept an unfinished folder and write it again"""
 

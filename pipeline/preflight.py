@@ -1,10 +1,10 @@
-"""Prove on your own checkpoints what this project could only test on models of the same classes.
+"""Check on your own checkpoints what this project could only test on models of the same classes.
 
     python -m pipeline.preflight --gemma google/gemma-4-E4B-it --mimi kyutai/mimi \
         --rvq runs/rvq --finetune runs/finetune --head runs/head --recording question.wav
 
-One line per check, with the figure measured; where a line fails, what to do, and exit code 1. The
-checks themselves are in `preflight_gemma.py` and `preflight_checks.py`.
+Prints one line per check, with the measured figure; if a check fails, the line says what to do, and
+the exit code is 1. The checks themselves are in `preflight_gemma.py` and `preflight_checks.py`.
 """
 
 import sys
@@ -50,7 +50,7 @@ class PreflightConfig:
     head: ModelName | None = None
     """speech head of stage 4"""
     recording: Path | None = None
-    """speech to check with, its first 10 s; default: a synthetic sound"""
+    """recording of speech whose first 10 s are used for the checks; default: a synthetic sound"""
     device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     dtype: DtypeName = "auto"
@@ -58,7 +58,7 @@ class PreflightConfig:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run all checks; exit code 1 where one fails."""
+    """Run all checks; exit code 1 if any fails."""
     config = parse_config(PreflightConfig, argv)
     device = pick_device(config.device)
     dtype = pick_dtype(config.dtype, device)
@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> None:
 def load_checks(
     config: PreflightConfig, sounds: Sounds, device: torch.device, dtype: torch.dtype
 ) -> list[Check]:
-    """Load the models, and say what there is to check about them.
+    """Load the models, and list the checks for them.
 
     Raises:
         InputError: one cannot be loaded.

@@ -1,6 +1,6 @@
-"""What the four stages rely on in Mimi, in each other and in the machine, measured and judged.
+"""Checks of what the four stages rely on in Mimi, in each other and in the machine.
 
-What they rely on in Gemma is in `preflight_gemma.py`.
+Checks of Gemma are in `preflight_gemma.py`.
 """
 
 # N samples, T frames (25 per second), D embedding width, S text positions, L Gemma layers, F Mimi
@@ -29,7 +29,7 @@ from stage3_finetune.memory import GIB, load_gemma_config, plan_memory
 
 MAX_RECORDING_S = 10.0
 FINETUNE_TOKENS = (
-    600  # positions of a row, as many as half a minute of speech takes with its answer
+    600  # positions of a row: about as many as half a minute of speech with its answer
 )
 NOT_MADE_FOR_IT = "name the checkpoint it was trained on, or train it again on this one"
 UNTESTED = "these versions of torch and transformers do not do what this project relies on: install"
@@ -42,8 +42,8 @@ class Check:
 
     Attributes:
         name: what should hold.
-        measure: returns what was measured; InputError says what is wrong.
-        remedy: what to do where it does not hold.
+        measure: returns the measured figure; raises InputError that says what is wrong.
+        remedy: what to do if it does not hold.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Sounds:
-    """What the checks listen to, float32 `[N]`: one sound at Gemma's rate and at Mimi's."""
+    """Input of the checks, float32 `[N]`: the same sound at Gemma's rate and at Mimi's."""
 
     gemma_N: np.ndarray
     mimi_N: np.ndarray
@@ -164,14 +164,14 @@ def memory_check(gemma: str, device: torch.device, dtype: torch.dtype) -> Check:
 
 
 def memory_there(device: torch.device) -> int:
-    """Bytes that a device has, in use or not."""
+    """Total memory of a device in bytes, in use or not."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def refuse_difference(found: Tensor, expected: Tensor, tolerance: float) -> str:
-    """How much two tensors differ, of the largest value; InputError above a tolerance."""
+    """Difference of two tensors, relative to the largest value; InputError above a tolerance."""
     difference = float((found - expected).abs().max() / expected.abs().max())
     if not difference <= tolerance:
         raise InputError(f"differ by {difference:.1e} of the largest value, at most {tolerance}")

@@ -1,4 +1,4 @@
-"""What the four stages rely on in Gemma: its tower, its way of taking speech, its states."""
+"""Checks of what the stages rely on in Gemma: its tower, its handling of speech, its states."""
 
 # N samples, T frames (25 per second), D embedding width, S text positions, L Gemma layers
 
@@ -22,12 +22,12 @@ NUM_TOKENS = 8  # answer tokens compared
 
 
 def gemma_checks(conversation: Conversation, sounds: Sounds, tolerance: float) -> list[Check]:
-    """What the stages rely on in Gemma: its tower, its way of taking speech, its states.
+    """What the stages rely on in Gemma: its tower, its handling of speech, its states.
 
     Args:
         conversation: the model, with or without an adapter.
-        sounds: what it listens to.
-        tolerance: largest difference between what should be equal, of the largest value.
+        sounds: its input.
+        tolerance: largest difference allowed between equal results, relative to the largest value.
     """
     model, tokenizer, encoder = conversation.model, conversation.tokenizer, conversation.encoder
     waveform_N = sounds.gemma_N

@@ -1,7 +1,7 @@
 """The demo's results: `report.json` (for programs), `report.txt` and `report.html` (for people).
 
-Every number is read from the `metrics.json` of the command that measured it; what was not measured
-is null. Rates are fractions: 0.05 is 5 %.
+Every number is read from the `metrics.json` of the command that measured it; a number that was not
+measured is null. Rates are fractions: 0.05 is 5 %.
 """
 
 import html
@@ -26,7 +26,7 @@ STAGES = ("stage1", "stage2", "stage3", "speech_head", "chat")
 
 @dataclass(frozen=True)
 class Line:
-    """A row of the table: where in the report, what it is called, what it means in words."""
+    """A row of the table: its place in the report, its name, and its meaning in words."""
 
     stage: str
     key: str
@@ -74,12 +74,12 @@ def build_report(folder: Path, seconds: dict[str, float], peak_rss_mb: float) ->
     """Gather what the demo's commands measured.
 
     Args:
-        folder: the demo's folder, all steps done.
-        seconds: time each stage took.
-        peak_rss_mb: the most memory the demo's process held.
+        folder: the demo's folder, after all steps.
+        seconds: time that each stage took.
+        peak_rss_mb: peak memory of the demo's process.
 
     Returns:
-        The report; rates as fractions, null where nothing was measured.
+        The report; rates as fractions, null for what was not measured.
     """
     stage1 = read_json(folder / "rvq-test" / "metrics.json")
     stage2 = read_json(folder / "speechless-test" / "metrics.json")
@@ -187,7 +187,7 @@ def _shown(value: float | None) -> str:
 
 
 def _plot_losses(folder: Path, path: Path) -> None:
-    """Training loss of each stage against its step, one panel a run."""
+    """Plot the training loss of each stage against its step, one panel per run."""
     from matplotlib.figure import Figure
 
     runs = ("rvq", "reader", "speechless", "finetune", "head", "head-parallel")

@@ -1,9 +1,9 @@
-"""Which token of a transcript each Mimi frame of its recording belongs to.
+"""Align each Mimi frame of a recording with a token of its transcript.
 
-    reader units (25 a second) -> characters of the transcript -> tokens -> frames (12.5 a second)
+    reader units (25 per s) -> characters of the transcript -> tokens -> frames (12.5 per s)
 
-The result is the path of the head's text cursor: it never goes back, moves on by at most three
-tokens a frame, and ends on the token that closes the turn.
+The result is the path of the head's text cursor: it never goes back, advances by at most three
+tokens per frame, and ends on the token that closes the turn.
 """
 
 # S answer tokens, F Mimi frames (12.5 per second)
@@ -20,7 +20,7 @@ from stage1_rvq.reader import UnitSpan
 from stage1_rvq.text_units import UNKNOWN
 
 MAX_ADVANCE = 3
-READER_FRAMES_PER_MIMI_FRAME = 2  # 25 and 12.5 a second
+READER_FRAMES_PER_MIMI_FRAME = 2  # 25 and 12.5 per second
 
 
 def cursor_path(
@@ -28,9 +28,9 @@ def cursor_path(
 ) -> Tensor:
     """The token under the cursor at every frame.
 
-    A unit's time is shared out evenly among its letters. A token lasts from its first letter to
-    that of the next token; one without a letter (a comma, a byte of an emoji) lasts no time. A
-    frame belongs to the token at its middle.
+    A unit's duration is divided evenly among its letters. A token lasts from its first letter to
+    the first letter of the next token; one without a letter (a comma, a byte of an emoji) has no
+    duration. A frame belongs to the token at its midpoint.
 
     Args:
         spans: `CTCReader.align` of the recording with `text`; they cover it without gaps.
@@ -39,11 +39,11 @@ def cursor_path(
         num_frames: F, Mimi frames of the recording.
 
     Returns:
-        int64 `[F + 1]` in [0, S): 0 first; S - 1, the token that closes the turn, last (where
-        speech has ended); neighbours differ by 0 to `MAX_ADVANCE`.
+        int64 `[F + 1]` in [0, S): the first is 0; the last, after the end of speech, is S - 1, the
+        token that closes the turn; neighbours differ by 0 to `MAX_ADVANCE`.
 
     Raises:
-        InputError: more tokens than that many frames can pass.
+        InputError: there are more tokens than the cursor can pass in that many frames.
     """
     num_tokens = len(offsets)
     if num_tokens > MAX_ADVANCE * num_frames:
@@ -54,7 +54,7 @@ def cursor_path(
     places = scoring_positions(text)
     starts_S = boundaries[[min(places[start], len(boundaries) - 1) for start, _ in offsets]]
     middles_F = READER_FRAMES_PER_MIMI_FRAME * np.arange(num_frames) + 1
-    middles_F = np.minimum(middles_F, boundaries[-1] - 0.5)  # Mimi fills up its last frame
+    middles_F = np.minimum(middles_F, boundaries[-1] - 0.5)  # Mimi pads its last frame
     cursor_F = np.searchsorted(starts_S, middles_F, side="right") - 1
     return limit_steps(torch.tensor([*cursor_F.clip(min=0), num_tokens]))
 
@@ -63,24 +63,24 @@ def letter_boundaries(spans: Sequence[UnitSpan]) -> np.ndarray:
     """When each letter of the normalised text begins, and the last one ends.
 
     Returns:
-        float64 `[letters + 1]`, in reader frames; a space is a letter, the one before the first
-        word aside.
+        float64 `[letters + 1]`, in reader frames; spaces count as letters, except the one before
+        the first word.
     """
     times: list[float] = []
     for span in spans:
         num_letters = 1 if span.text == UNKNOWN else len(span.text)
         times += np.linspace(span.start_frame, span.end_frame, num_letters, endpoint=False).tolist()
     boundaries = np.array([*times, spans[-1].end_frame], dtype=np.float64)
-    # Every unit sequence opens with the mark of a word's start, which the text does not have.
+    # Every unit sequence begins with a word-start mark, which the text does not have.
     boundaries[1] = boundaries[0]
     return boundaries[1:]
 
 
 def scoring_positions(text: str) -> list[int]:
-    """For each character of a text, and its end, how many normalised characters stand before it.
+    """For each character of a text, and its end, the number of normalised characters before it.
 
-    Normalisation drops, joins and adds characters; the length of a normalised prefix tells where it
-    stands. Never decreases.
+    Normalisation drops, merges and adds characters, so the length of the normalised prefix is used.
+    The numbers never decrease.
     """
     positions = [0]
     for end in range(1, len(text) + 1):
@@ -90,13 +90,13 @@ def scoring_positions(text: str) -> list[int]:
 
 
 def limit_steps(cursor: Tensor) -> Tensor:
-    """The nearest path that starts at 0 and moves on by at most `MAX_ADVANCE` a frame.
+    """The nearest path that starts at 0 and advances by at most `MAX_ADVANCE` per frame.
 
     Args:
         cursor: int64 `[F + 1]`, never decreasing, its last value at most `MAX_ADVANCE` times F.
     """
     num_frames = len(cursor) - 1
     reach = MAX_ADVANCE * torch.arange(num_frames + 1)
-    # Start early enough to arrive in time: at least what every later frame demands.
+    # Advance early enough to arrive in time: at least as far as every later frame requires.
     needed = (cursor - reach).flip(0).cummax(0).values.flip(0) + reach
     return torch.minimum(needed, reach)

@@ -1,13 +1,13 @@
-"""An answer as the head sees it: its tokens, with the states of Gemma that predicted them.
+"""An answer as the head sees it: its tokens, with the Gemma states that predicted them.
 
-Which state belongs to which token, decided here and nowhere else: **token i goes with the states of
-the position before it**, those from which Gemma predicted it (as in LLaMA-Omni2, arXiv:2505.02625).
-So a token and its states are there at the same moment, and the last row is the token that closes
-the turn. `answer_states` (an answer that is known) and `stream_answer` (one being written) keep to
-it, and give the same states up to rounding.
+Only this module decides which states belong to which token: **token i is paired with the states of
+the position before it**, from which Gemma predicted it (as in LLaMA-Omni2, arXiv:2505.02625). So a
+token and its states are available at the same moment, and the last row is the token that closes the
+turn. `answer_states` (for a complete answer) and `stream_answer` (for one being generated) both
+follow this rule, and give the same states up to rounding.
 
-States are those of the last six decoder layers, unless a head reads others; the last is the one
-after Gemma's final norm, which transformers puts in place of the layer's own output.
+States are those of the last six decoder layers, unless a head reads others; the last is taken after
+Gemma's final norm, which transformers returns in place of the layer's own output.
 """
 
 # B utterances, P prompt tokens, S answer tokens (the one that closes the turn included), L layers,
@@ -35,11 +35,11 @@ from stage3_finetune.dialogue import (
 )
 from stage3_finetune.generate import prompt_inputs, stop_ids
 
-# Positions in transformers' `hidden_states`, from the end: -1 is the last layer, the embeddings are
-# the first.
+# Indices into transformers' `hidden_states`, from the end: -1 is the last layer; the first entry
+# holds the embeddings.
 LAYERS = [-6, -5, -4, -3, -2, -1]
 LayersName = Literal["last_six", "two_thirds"]
-# What the user says before an answer that is given as text: "Speak."
+# The user's turn before an answer that is given as text: "Speak."
 SPEAK = Turn("user", "Kasa.")
 MAX_ANSWER_TOKENS = 512
 
@@ -50,7 +50,7 @@ class AnswerTokens:
 
     Attributes:
         ids_S: int64, on the CPU.
-        states_SLD: states that predicted each, in Gemma's precision and on its device.
+        states_SLD: states that predicted each token, in Gemma's precision and on its device.
         embeddings_SD: rows of Gemma's embedding table.
     """
 
@@ -61,11 +61,11 @@ class AnswerTokens:
 
 @dataclass(frozen=True, kw_only=True)
 class WrittenAnswer:
-    """An answer of which every token is known.
+    """A complete answer, all of whose tokens are known.
 
     Attributes:
         text: the answer.
-        prompt: all that stands before it, with what is heard in it.
+        prompt: everything before it, including the embeddings of spoken turns.
         ids_S: int64, its tokens and the one that closes the turn.
     """
 
@@ -76,7 +76,7 @@ class WrittenAnswer:
 
 @dataclass(frozen=True, kw_only=True)
 class SpokenText(WrittenAnswer):
-    """A text, white space unified, as the assistant's turn of the chat template.
+    """A text with normalised white space, as the assistant's turn of the chat template.
 
     Attributes:
         offsets: first and last + 1 character of each of its S - 1 tokens.
@@ -95,14 +95,14 @@ def tokenize_spoken_text(
     """Put a text where Gemma would have written it: in the assistant's turn.
 
     Args:
-        text: what is said.
+        text: the text to speak.
         tokenizer: Gemma's.
-        question: the user's turn before it; a spoken one with embeddings.
-        has_transcript: Gemma writes what the question says, and a line break, before it answers
-            (the chain target).
+        question: the user's turn before it; if spoken, with embeddings.
+        has_transcript: whether Gemma writes the question's transcript and a line break before it
+            answers (the chain target).
 
     Raises:
-        InputError: no letter to pronounce, or the text holds the chat template's own marks.
+        InputError: the text has no letter to pronounce, or holds marks of the chat template.
     """
     text = " ".join(text.split())
     if not is_speakable(text):
@@ -132,7 +132,7 @@ def tokenize_spoken_text(
 
 
 def pick_layers(name: LayersName, gemma: Gemma4ForConditionalGeneration) -> list[int]:
-    """The last six, or the one at two thirds of the decoder's depth, as `LAYERS` counts."""
+    """The last six layers, or the one at two thirds of the decoder's depth; indices as `LAYERS`."""
     if name == "last_six":
         return LAYERS
     num_layers = gemma.config.text_config.num_hidden_layers
@@ -145,12 +145,12 @@ def answer_states(
     texts: Sequence[WrittenAnswer],
     layers: Sequence[int] = LAYERS,
 ) -> list[AnswerTokens]:
-    """States of known answers, all tokens at once; a text gets the same alone or in a batch.
+    """States of complete answers, all tokens at once; they are the same alone or in a batch.
 
     Args:
         gemma: the model, with or without an adapter.
         texts: the answers.
-        layers: whose states, counted as in `LAYERS`; there may be none.
+        layers: layers whose states are returned, indexed as in `LAYERS`; may be empty.
     """
     sequences = [
         torch.cat([torch.tensor(text.prompt.input_ids), text.ids_S[:-1]]) for text in texts
@@ -187,21 +187,21 @@ def stream_answer(
     max_tokens: int = MAX_ANSWER_TOKENS,
     cut_long_answers: bool = False,
 ) -> Iterator[AnswerTokens]:
-    """Let Gemma answer, greedily, and hand out every token as soon as it is chosen.
+    """Let Gemma answer by greedy decoding, and yield every token as soon as it is chosen.
 
     Args:
         gemma: the model, with or without an adapter.
         tokenizer: its tokenizer.
-        turns: the conversation, a user's turn last; spoken ones with embeddings.
-        layers: as `answer_states`.
-        max_tokens: longest answer, the token that closes the turn included.
-        cut_long_answers: close the turn there, instead of raising.
+        turns: the conversation, ending with a user turn; spoken turns with embeddings.
+        layers: as in `answer_states`.
+        max_tokens: longest answer, including the token that closes the turn.
+        cut_long_answers: close the turn at `max_tokens`, instead of raising an error.
 
     Yields:
-        One token at a time; the one that closes the turn is the last.
+        One token at a time; the last is the one that closes the turn.
 
     Raises:
-        InputError: the answer did not end within `max_tokens`, and is not to be cut.
+        InputError: the answer did not end within `max_tokens`, and `cut_long_answers` is False.
     """
     inputs = prompt_inputs([encode_prompt(turns, tokenizer)], tokenizer, gemma)
     past_key_values = None
@@ -234,11 +234,11 @@ def embed_tokens(gemma: Gemma4ForConditionalGeneration, ids_S: Tensor) -> Tensor
 
 
 def _wanted(layers: Sequence[int]) -> list[int]:
-    """What transformers is asked for: one layer at least, or it would keep none of the outputs."""
+    """Layers to request from transformers: at least one, or it would return no hidden states."""
     return list(layers) or LAYERS[-1:]
 
 
 def _stack_layers(hidden_states: Sequence[Tensor | None], layers: Sequence[int]) -> Tensor:
-    """`[B, P, L, D]` of the layers kept; transformers leaves None in place of the others."""
+    """Stack the kept layers to `[B, P, L, D]`; transformers leaves None for the others."""
     stacked = torch.stack([hidden_states[layer] for layer in _wanted(layers)], dim=2)
     return stacked[:, :, : len(layers)]

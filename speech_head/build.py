@@ -1,9 +1,9 @@
-"""A head that fits some states: with random weights, or with those of another head.
+"""Build a head for a folder of states, with random weights or those of another head.
 
-Speech of any voice with transcripts teaches a head to pronounce; it need not see Gemma for that.
-So it can first be trained on embeddings (`speech_head.states --no-states`, `speech_head.train
---reads embedding`), on all the speech there is, and then with states, on the voice that is to
-answer (in LLaMA-Omni2, arXiv:2505.02625, the lever: without it 80 % of the words were wrong).
+A head can learn to pronounce from transcribed speech of any voice, without Gemma's states. So it
+can first be trained on embeddings (`speech_head.states --no-states`, `speech_head.train --reads
+embedding`) with all available speech, and then with states on the voice that will answer. In
+LLaMA-Omni2 (arXiv:2505.02625) this was decisive: without it, 80 % of the words were wrong.
 """
 
 from dataclasses import asdict
@@ -31,16 +31,16 @@ def build_head(
     shape: dict[str, Any],
     cursor_shape: dict[str, Any],
 ) -> AnyHead:
-    """A head with random weights that fits some states.
+    """A head with random weights that fits a folder of states.
 
     Args:
-        states: what it is to be trained on.
+        states: its training data.
         architecture: "parallel" is the published head.
-        shape: fields of its config; None leaves the default.
-        cursor_shape: further ones, that the parallel head does not have.
+        shape: fields of its config; None keeps the default.
+        cursor_shape: further fields, which the parallel head does not have.
 
     Raises:
-        InputError: there is no utterance in the folder, or no states, and it is to read states.
+        InputError: the folder has no utterances, or it has no states and the head would read them.
     """
     fmt = states.format
     if not states.utterances:
@@ -56,17 +56,18 @@ def build_head(
 
 
 def start_from(head: AnyHead, name: str) -> list[str]:
-    """Take over the weights of another head of the same shape.
+    """Copy the weights of another head of the same shape.
 
     Args:
-        head: what it lacks stays as it is: with another `reads`, the gate and what reads states.
+        head: the head to initialise. Weights that the other head lacks stay as they are: if its
+            `reads` differs, the gate and the layers that read states.
         name: folder of speech_head.train, a `save_pretrained` folder, or a hub name.
 
     Returns:
-        Names of the weights that were not there.
+        Names of the weights that the other head lacks.
 
     Raises:
-        InputError: not found, damaged, of another shape, or a parallel head.
+        InputError: the other head is not found, damaged, of another shape, or a parallel head.
     """
     if not isinstance(head, SpeechHead):
         raise InputError("--init-from is for --architecture cursor")
@@ -77,7 +78,7 @@ def start_from(head: AnyHead, name: str) -> list[str]:
         if field not in MAY_DIFFER and value != wanted[field]:
             raise InputError(f"--init-from has {field} = {value}, this head has {wanted[field]}")
     state, given = head.state_dict(), other.state_dict()
-    # Of a mix of other layers nothing is kept.
+    # The mix of a different number of layers does not fit, and is not copied.
     kept = {n: v for n, v in given.items() if n in state and v.shape == state[n].shape}
     head.load_state_dict({**state, **kept})
     return sorted(state.keys() - kept.keys())

@@ -1,4 +1,4 @@
-"""Settings of a training of the speech head."""
+"""Settings for training the speech head."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,48 +31,48 @@ class TrainConfig:
     out: Path
     """new folder for this run"""
     dev_states: Path | None = None
-    """states of the dev split: the checkpoint with the lowest loss on it is kept"""
+    """states of the dev split: the checkpoint with the lowest dev loss is kept"""
     reader: Path | None = None
-    """folder of stage1_rvq.train_reader; needs --dev-states. Dev texts are then spoken and read
-    back, with --mimi and --gemma, and the checkpoint with the lowest CER is kept"""
+    """folder of stage1_rvq.train_reader; needs --dev-states. Dev texts are then spoken and
+    transcribed, with --mimi and --gemma, and the checkpoint with the lowest CER is kept"""
     gemma: ModelName = "google/gemma-4-E4B-it"
-    """hub name or folder of the Gemma 4 whose audio tower the reader hears through"""
+    """hub name or folder of the Gemma 4 whose audio tower feeds the reader"""
     mimi: ModelName = "kyutai/mimi"
     """hub name or folder of the Mimi that made the codes"""
     on_the_fly: bool = False
-    """compute states as they are needed, from folders of speech_head.states --no-states: takes no
-    disk, but Gemma's memory and time at every step"""
+    """compute states when needed, from folders of speech_head.states --no-states: saves disk space,
+    but costs Gemma's memory and time at every step"""
     num_dev_sentences: PositiveInt = 64
-    """dev texts spoken and read back at each measurement"""
+    """dev texts spoken and transcribed at each evaluation"""
     architecture: Architecture = "cursor"
     """parallel: the published head, for comparison (see parallel.py); has no code-frame decoder"""
     init_from: ModelName | None = None
-    """head (folder or hub name) of the same shape whose weights this one starts from; it may have
-    read embeddings only"""
+    """head of the same shape (folder or hub name) to initialise the weights from; it may be one
+    that reads embeddings only"""
     reads: Reads = "gate"
-    """what of a token is read: its states and its embedding, gated or summed, or only one of the
-    two (the parallel head reads states)"""
+    """input for each token: its states and its embedding, gated or summed, or only one of the two
+    (the parallel head reads states)"""
     width: LayerWidth | None = None
-    """width of the temporal transformer; where not given 1024 (parallel: 1536)"""
+    """width of the temporal transformer; default 1024 (parallel: 1536)"""
     num_layers: NumLayers | None = None
-    """its layers; where not given 8 (parallel: 4)"""
+    """layers of the temporal transformer; default 8 (parallel: 4)"""
     num_heads: NumLayers | None = None
-    """its attention heads; where not given 16 (parallel: 8)"""
+    """attention heads of the temporal transformer; default 16 (parallel: 8)"""
     depth_width: LayerWidth = 512
     """width of the code-frame decoder (codebooks 1 to 7)"""
     depth_layers: NumLayers = 2
-    """its layers"""
+    """layers of the code-frame decoder"""
     depth_heads: NumLayers = 8
-    """its attention heads"""
+    """attention heads of the code-frame decoder"""
     dropout: Probability | None = None
-    """on inputs and states; where not given 0.1 (parallel: 0.05)"""
+    """dropout on inputs and states; default 0.1 (parallel: 0.05)"""
     history_dropout: Probability = 0.2
-    """how often a frame is hidden from those after it: overfits later"""
+    """probability that a frame is hidden from later frames, which delays overfitting"""
     text_dropout: Probability = 0.1
-    """how often an utterance is not told its text; above 0, speech is guided towards its text
-    (speak --guidance)"""
+    """probability that an utterance is trained without its text; above 0, speech can be guided
+    towards its text (speak --guidance)"""
     codebook_weights: PositiveFloats = (2.0, 1.5, 1.0, 1.0, 0.75, 0.75, 0.5, 0.5)
-    """how much each codebook counts (defaults: the published gemma4-audio experiment)"""
+    """loss weight of each codebook (defaults: the published gemma4-audio experiment)"""
     steps: PositiveInt = 50_000
     """optimizer steps"""
     batch_size: PositiveInt = 32
@@ -82,9 +82,9 @@ class TrainConfig:
     warmup_steps: NonNegativeInt = 1000
     """steps of linear warm-up"""
     save_every: PositiveInt = 1000
-    """steps between checkpoints, and between measurements on dev"""
+    """steps between checkpoints, and between evaluations on dev"""
     seed: Seed = 0
-    """of weights, batches and dropout"""
+    """seed for weight initialisation, batches and dropout"""
     device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     dtype: DtypeName = "auto"

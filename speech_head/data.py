@@ -1,9 +1,9 @@
-"""Cached states: what `speech_head.states` wrote, read without loading it whole; and batches of it.
+"""Cached states written by `speech_head.states`, read without loading them all; and batches.
 
 states/shard_00000.safetensors   "states" bfloat16 [N, L, D], "token_ids" int32 [N]: answers end
                                  to end; "codes" int16 [M, K]: recordings end to end;
                                  "cursor" int32 [M + utterances]: F + 1 values of each
-       shard_00000.jsonl         one row an utterance: id, text, ..., where its rows are
+       shard_00000.jsonl         one row per utterance: id, text, ..., where its rows are
        embeddings.safetensors    "token_ids" int64 [U], "rows" bfloat16 [U, D]: Gemma's
                                  embeddings of the tokens that occur
        format.json               widths and codebooks
@@ -40,14 +40,14 @@ from stage1_rvq.data import refuse_repeated_ids
 
 @dataclass(frozen=True)
 class StatesFormat:
-    """What a head must be built for.
+    """Properties of the states that a head must be built for.
 
     Attributes:
         state_width: D.
-        layers: the L layers of Gemma whose states there are, as in `answer.LAYERS`.
+        layers: the L layers of Gemma whose states are cached, as in `answer.LAYERS`.
         num_codebooks: K.
         codebook_size: codes per codebook.
-        frame_rate_hz: Mimi frames a second.
+        frame_rate_hz: Mimi frames per second.
     """
 
     state_width: LayerWidth
@@ -59,8 +59,8 @@ class StatesFormat:
 
 @dataclass(frozen=True, kw_only=True)
 class IndexRow:
-    """One utterance in the index of its shard; its tokens and frames begin where those of the row
-    before end."""
+    """One utterance in the index of its shard; its tokens and frames begin where those of the
+    previous row end."""
 
     id: str
     text: str
@@ -75,7 +75,7 @@ class IndexRow:
 
 @dataclass(frozen=True, kw_only=True)
 class CachedUtterance(IndexRow):
-    """One cached utterance, and its place: shard, and row in its index."""
+    """One cached utterance and its place: the shard, and the row in its index."""
 
     shard: NonNegativeInt
     position: NonNegativeInt
@@ -83,7 +83,7 @@ class CachedUtterance(IndexRow):
 
 @dataclass(frozen=True)
 class HeadExample:
-    """One utterance: its text as Gemma wrote it, its speech, and how the two go together.
+    """One utterance: its text as Gemma's tokens, its speech, and their alignment.
 
     Attributes:
         states_SLD: states that predicted each token (see `answer.py`).
@@ -100,7 +100,7 @@ class HeadExample:
 
 @dataclass(frozen=True)
 class HeadBatch:
-    """Utterances padded behind.
+    """Utterances, padded at the end.
 
     Attributes:
         states_BSLD: float32.
@@ -131,15 +131,15 @@ class StatesFolder:
         num_frames: Mimi frames in all.
 
     Raises:
-        InputError: unfinished or no longer whole, not a states folder, an index or tensors that do
-            not fit each other, or an id that is used twice.
+        InputError: the folder is unfinished or incomplete, or is not a states folder, an index and
+            its tensors do not match, or an id is used twice.
     """
 
     def __init__(self, folder: Path, *, flag: str = "--states") -> None:
         open_input(folder, made_by="speech_head.states", flag=flag)
         self.folder = folder
         self.format = read_json_as(folder / "format.json", StatesFormat)
-        # As they are on disk; states that are computed as they are needed may be of other layers.
+        # As on disk; states that are computed when needed may be of other layers.
         self._num_cached_layers = len(self.format.layers)
         self._index_paths = list_files(folder, "shard_*.jsonl", flag=flag)
         self.utterances = [
@@ -151,15 +151,15 @@ class StatesFolder:
         self.num_frames = sum(u.num_frames for u in self.utterances)
 
     def read_all(self, utterances: Sequence[CachedUtterance]) -> list[HeadExample]:
-        """Utterances in the order they are asked for; states and embeddings as float32."""
+        """The given utterances, in order, with states and embeddings as float32."""
         return [self.read(utterance) for utterance in utterances]
 
     def read(self, utterance: CachedUtterance) -> HeadExample:
-        """One utterance, as it is on disk."""
+        """One utterance, in the precision stored on disk."""
         shard = self._shards[utterance.shard]
         tokens = slice(utterance.first_token, utterance.first_token + utterance.num_tokens)
         frames = slice(utterance.first_frame, utterance.first_frame + utterance.num_frames)
-        # The cursor has one value more than an utterance has frames.
+        # The cursor has one value more per utterance than there are frames.
         first = utterance.first_frame + utterance.position
         token_ids_U, rows_UD = self._embeddings
         token_ids_S = shard["token_ids"][tokens].long()
@@ -186,7 +186,7 @@ class StatesFolder:
         shards = {}
         for shard, index_path in enumerate(self._index_paths):
             rows = [u for u in self.utterances if u.shard == shard]
-            if rows:  # of a shard without a usable recording there are no tensors
+            if rows:  # a shard without usable recordings has no tensors
                 shards[shard] = self._read_shard(index_path.with_suffix(".safetensors"), rows)
         return shards
 
@@ -222,14 +222,14 @@ class StatesFolder:
 
 
 def refuse_other_states(found: StatesFormat, expected: StatesFormat, *, flag: str) -> None:
-    """InputError where a second folder of states does not fit the first."""
+    """Raise InputError if a second folder of states does not match the first."""
     for name, value in asdict(expected).items():
         if asdict(found)[name] != value:
             raise InputError(f"{flag} has {name} = {asdict(found)[name]}, --states has {value}")
 
 
 def collate(examples: Sequence[HeadExample]) -> HeadBatch:
-    """Examples -> one batch, padded behind."""
+    """Examples -> one batch, padded at the end."""
     frame_mask_BF = _mask([len(example.codes_FK) for example in examples])
     num_steps = frame_mask_BF.shape[1] + 1
     return HeadBatch(
@@ -246,7 +246,7 @@ def collate(examples: Sequence[HeadExample]) -> HeadBatch:
 
 
 def _read_index(path: Path) -> list[IndexRow]:
-    """The rows of a shard's index; InputError where their tokens or frames are not end to end."""
+    """The rows of a shard's index; raises InputError if their tokens or frames leave gaps."""
     rows = list(read_rows(path, IndexRow))
     token, frame = 0, 0
     for number, row in enumerate(rows, start=1):

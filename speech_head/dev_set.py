@@ -1,4 +1,4 @@
-"""What training measures on: cached dev states and, where there is one, a listener that judges."""
+"""Evaluation during training: on cached dev states and, if there is a reader, on speech."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from stage1_rvq.data import iterate_batches
 
 @dataclass(frozen=True)
 class Judge:
-    """What turns codes into words again: Mimi makes sound of them, the listener reads it."""
+    """Turns codes back into words: Mimi decodes them, and the listener transcribes the speech."""
 
     mimi: Mimi
     listener: Listener
@@ -28,17 +28,17 @@ class Judge:
 def load_judge(
     gemma: str, mimi: str, reader: Path, fmt: StatesFormat, *, device: torch.device
 ) -> Judge:
-    """Load what makes words of a head's codes.
+    """Load the models that turn a head's codes back into words.
 
     Args:
         gemma: hub name or folder; its audio tower is used.
         mimi: hub name or folder.
         reader: folder of stage1_rvq.train_reader.
-        fmt: of the states the head is trained on.
+        fmt: format of the states that the head is trained on.
         device: where all of it runs.
 
     Raises:
-        InputError: one cannot be loaded, or they do not belong together.
+        InputError: one cannot be loaded, or they do not fit together.
     """
     codec = load_mimi(mimi, num_codebooks=fmt.num_codebooks, device=device)
     refuse_other_codec(
@@ -50,7 +50,7 @@ def load_judge(
 
 @dataclass(frozen=True)
 class Dev:
-    """What is measured while training: loss on all utterances, speech on the first few."""
+    """Dev data: the loss is measured on all utterances, speech on the first few."""
 
     states: StatesFolder
     judge: Judge | None
@@ -60,7 +60,7 @@ class Dev:
 def measure_loss(
     head: AnyHead, states: StatesFolder, weights_K: Tensor, batch_size: int
 ) -> dict[str, float]:
-    """Losses over a folder of states, every frame counted once; the whole history is told."""
+    """Losses over a folder of states, averaged over its frames, without history dropout."""
     device = weights_K.device
     totals: dict[str, float] = {}
     for picks in iterate_batches(len(states.utterances), batch_size):
@@ -81,11 +81,11 @@ def measure_speech(
     batch_size: int,
     seed: int,
 ) -> dict[str, float]:
-    """What is understood of the first few texts when the head speaks them by itself.
+    """How well the first few texts are understood when the head speaks them by itself.
 
     Returns:
-        wer, cer: of what is heard against the texts, pooled.
-        runaway, cut_short: fractions that had to be cut off, as `stream.End`.
+        wer, cer: pooled error rates of the transcripts of the speech.
+        runaway, cut_short: fractions that had to be cut off, as in `stream.End`.
     """
     utterances = states.utterances[:num_sentences]
     heard: list[str] = []

@@ -1,4 +1,4 @@
-"""Is what the head says understood: the CTC reader on its speech, beside the recordings.
+"""How well is the head's speech understood? Compares it, by the CTC reader, with recordings.
 
     python -m speech_head.evaluate --head runs/head --manifest data/cv/test.jsonl \
         --reader runs/reader --gemma google/gemma-4-E4B-it --mimi kyutai/mimi --out runs/head-test
@@ -6,12 +6,12 @@
         --questions data/dialogues/test-questions.jsonl --finetune runs/finetune \
         --reader runs/reader --out runs/answers-test
 
-The first speaks the manifest's transcripts; the second the answers that Gemma itself writes to
-held-out questions, heard (or, without `--questions`, read). Writes `metrics.json`,
-`utterances.jsonl` (what was said, what was heard) and `wav/`; prints the table. Two ceilings stand
-beside the head: the recordings, and the recordings through Mimi; and where `--parallel-head` is
-given, the published architecture, which is told how long each recording is. Every text counts; one
-that was cut off is read up to there.
+The first command speaks the manifest's transcripts; the second speaks Gemma's own answers to
+held-out questions, which are spoken (or, without `--questions`, typed). Writes `metrics.json`,
+`utterances.jsonl` (what was said, what was heard) and `wav/`; prints the table. The head is
+compared with two ceilings, the recordings and the recordings coded by Mimi; and, with
+`--parallel-head`, with the published architecture, which is given the length of each recording.
+Every text counts; if its speech was cut off, the part before the cut is transcribed.
 """
 
 import re
@@ -48,34 +48,34 @@ from stage1_rvq.reader import load_reader
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """Measure how well a speech head is understood, on texts it was not trained on."""
+    """Measure how well a head's speech is understood, on texts it was not trained on."""
 
     head: ModelName
     """folder of speech_head.train, or hub name"""
     out: Path
     """new folder for metrics.json"""
     reader: Path | None = None
-    """folder of stage1_rvq.train_reader, which reads the speech back"""
+    """folder of stage1_rvq.train_reader, which transcribes the speech"""
     asr: ModelName | None = None
     """instead of --reader: hub name or folder of a speech recogniser of transformers"""
     manifest: Path | None = None
     """held-out recordings with transcripts: the transcripts are spoken; with --dialogues,
-    recordings of the answers, where their words are the same"""
+    recordings for comparison, for answers with the same words"""
     texts: Path | None = None
-    """held-out texts, one a line, where there are no recordings"""
+    """held-out texts, one per line, if there are no recordings"""
     dialogues: Path | None = None
-    """held-out dialogues: what Gemma answers to their last questions is spoken"""
+    """held-out dialogues: Gemma's answers to their last questions are spoken"""
     questions: Path | None = None
-    """with --dialogues: recordings of the questions, which are then heard instead of read"""
+    """with --dialogues: recordings of the questions, which Gemma then gets instead of text"""
     parallel_head: ModelName | None = None
     """head trained with --architecture parallel, to compare with; needs recordings"""
     dnsmos: bool = False
-    """rate how the speech sounds (extra "mos"); needs recordings"""
+    """rate the speech quality with DNSMOS (needs the extra "mos" and recordings)"""
     speaker_model: ModelName | None = None
-    """hub name or folder of a speaker-verification model of transformers, e.g.
-    microsoft/wavlm-base-plus-sv: how like the recorded voice the speech is; needs recordings"""
+    """hub name or folder of a transformers speaker-verification model, e.g.
+    microsoft/wavlm-base-plus-sv: measures similarity to the recorded voice; needs recordings"""
     num_utterances: NonNegativeInt = 0
-    """measure on the first so many; 0 takes all"""
+    """number of utterances to measure, from the first; 0 takes all"""
     gemma: ModelName = "google/gemma-4-E4B-it"
     """hub name or folder of the Gemma 4 the head was trained on"""
     finetune: Path | None = None
@@ -83,16 +83,16 @@ class EvaluateConfig:
     mimi: ModelName = "kyutai/mimi"
     """hub name or folder of Mimi"""
     temperature: NonNegativeFloat = Sampling.temperature
-    """of sampling; 0 takes the most probable code"""
+    """sampling temperature; 0 takes the most probable code"""
     top_k: NonNegativeInt = Sampling.top_k
     """draw codes from the k most probable; 0 draws from all"""
     guidance: NonNegativeFloat | None = None
-    """above 1 keeps closer to the text; for a head trained with --text-dropout, of which 1.5 is the
-    default"""
+    """above 1 keeps closer to the text; only for a head trained with --text-dropout, for which the
+    default is 1.5"""
     batch_size: PositiveInt = 16
-    """texts spoken together; changes nothing but speed"""
+    """texts spoken together; affects only speed"""
     seed: Seed = 0
-    """another seed says the same texts another way"""
+    """sampling seed; another seed speaks the same texts differently"""
     device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     dtype: DtypeName = "auto"
@@ -104,17 +104,17 @@ class EvaluateConfig:
         if sum(given is not None for given in (self.manifest or self.dialogues, self.texts)) != 1:
             raise ValueError("give --manifest, --dialogues or both, or else --texts")
         if (self.reader is None) == (self.asr is None):
-            raise ValueError("give one of --reader, --asr: who is to understand the speech")
+            raise ValueError("give one of --reader, --asr to transcribe the speech")
         if self.questions and not self.dialogues:
-            raise ValueError("--questions needs --dialogues: what is asked, and in which words")
+            raise ValueError("--questions needs --dialogues, which hold the words of the questions")
         if self.parallel_head and not self.manifest:
-            raise ValueError("--parallel-head needs --manifest: recordings tell it how long to be")
+            raise ValueError("--parallel-head needs --manifest: recordings set its length")
         if (self.dnsmos or self.speaker_model) and not self.manifest:
-            raise ValueError("--dnsmos and --speaker-model need --manifest: recordings beside them")
+            raise ValueError("--dnsmos and --speaker-model need the recordings of --manifest")
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Measure, write `metrics.json`, print the table."""
+    """Measure, write `metrics.json`, and print the table."""
     config = parse_config(EvaluateConfig, argv)
     sampling = Sampling(config.seed, config.temperature, config.top_k, guidance=config.guidance)
     device = pick_device(config.device)
@@ -136,7 +136,7 @@ def main(argv: list[str] | None = None) -> None:
     listener = asr or Listener(talker.conversation.encoder, reader)
     limit = config.num_utterances or None
     held_out = None
-    if not config.dialogues:  # what cannot be spoken is refused before anything is written
+    if not config.dialogues:  # refuse unspeakable texts before anything is written
         held_out = given_texts(config.manifest, config.texts, talker, limit=limit)
     output = create_output(
         config.out,
@@ -176,7 +176,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def format_table(metrics: dict[str, Any]) -> str:
-    """The numbers as a person reads them."""
+    """Format the numbers as a readable table."""
     names = {
         "wer_teacher": "WER, recordings",
         "wer_mimi": "WER, recordings through Mimi",

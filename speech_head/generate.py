@@ -1,4 +1,4 @@
-"""Speech from text: Gemma's tokens -> frames -> samples, while they are being written.
+"""Speech from text: Gemma's tokens -> frames -> samples, while the tokens are being generated.
 
 talker = load_talker("google/gemma-4-E4B-it", None, "kyutai/mimi", "runs/head", ...)
 speech = Speech(talker, Sampling())
@@ -38,7 +38,7 @@ from stage3_finetune.dialogue import Turn, split_chain
 
 @dataclass(frozen=True)
 class Talker:
-    """Gemma with its conversation so far, and what makes it speak; all frozen."""
+    """Gemma with its conversation so far, and the models that make it speak; all frozen."""
 
     conversation: Conversation
     head: SpeechHead
@@ -50,13 +50,13 @@ class Talker:
         return self.conversation.tokenizer
 
     def answer(self, question: Turn) -> Iterator[AnswerTokens]:
-        """Let Gemma answer, and hand out what is to be spoken, token by token.
+        """Let Gemma answer, and yield what is to be spoken, token by token.
 
-        A transcript of the question, which an adapter trained with the chain target writes first,
-        is left out; where it wrote none, all of it is the answer, known only at its end. Question
-        and answer join the conversation once the answer is complete, or as far as it was written
-        where the generator is closed before, or Ctrl-C ends it: who interrupts has heard that much.
-        One that cannot be pronounced joins nothing.
+        An adapter trained with the chain target first writes a transcript of the question, which is
+        left out; if it wrote none, all of the text is the answer, which is known only at its end.
+        Question and answer are added to the conversation once the answer is complete. If the
+        generator is closed or Ctrl-C interrupts it earlier, the part written so far is added. An
+        answer that cannot be pronounced is not added, nor is its question.
 
         Raises:
             InputError: as `Conversation.make_room` and `stream_answer`.
@@ -99,7 +99,7 @@ class Talker:
 
 @dataclass(frozen=True)
 class WordTime:
-    """A word of the answer, and when it is heard."""
+    """A word of the answer, and when it is spoken."""
 
     word: str
     start_s: float
@@ -110,9 +110,9 @@ class Speech:
     """One answer being spoken.
 
     Attributes:
-        ids: tokens so far, the one that closes the turn included.
+        ids: tokens so far, including the one that closes the turn.
         frames: Mimi codes so far, each `[K]`.
-        end: how it ended; None before.
+        end: how the speech ended; None until then.
     """
 
     def __init__(self, talker: Talker, sampling: Sampling, *, id_: str = "answer") -> None:
@@ -123,16 +123,16 @@ class Speech:
         self._decoder = MimiStreamDecoder(talker.mimi)
 
     def say(self, answer: Iterable[AnswerTokens]) -> Iterator[np.ndarray]:
-        """Speak tokens as they come.
+        """Speak tokens as they arrive.
 
         Args:
-            answer: tokens of the whole answer in pieces of any size.
+            answer: tokens of the whole answer, in pieces of any size.
 
         Yields:
-            float32 `[1920]`, 80 ms at a time, as soon as the tokens it needs are there.
+            float32 `[1920]`, 80 ms at a time, as soon as the required tokens are available.
 
         Raises:
-            InputError: no letter to pronounce in the answer; whatever `answer` raises.
+            InputError: the answer has no letter to pronounce; also whatever `answer` raises.
         """
         for tokens in answer:
             self.ids += tokens.ids_S.tolist()
@@ -145,7 +145,7 @@ class Speech:
 
     @property
     def text(self) -> str:
-        """The answer so far; a letter split over several tokens joins it with the last of them."""
+        """The answer so far; a letter split over several tokens is added with the last of them."""
         text: str = self.talker.tokenizer.decode(self.ids, skip_special_tokens=True)
         return text.rstrip("\N{REPLACEMENT CHARACTER}").strip()
 
@@ -155,12 +155,12 @@ class Speech:
 
     @property
     def num_pushed(self) -> int:
-        """Tokens that the head did not leave by itself."""
+        """Number of tokens from which the cursor had to be moved on (`HeadStream.nums_pushed`)."""
         return self._stream.nums_pushed[0]
 
     @property
     def words(self) -> list[WordTime]:
-        """Words of which something was spoken, with their times."""
+        """Words spoken at least in part, with their times."""
         return word_times(
             self.ids, self._stream.cursors[0], self.talker.tokenizer, self.talker.mimi.frame_rate_hz
         )
@@ -173,7 +173,7 @@ class Speech:
 
 
 def tokenize_within_limit(text: str, tokenizer: PreTrainedTokenizerBase) -> SpokenText:
-    """`tokenize_spoken_text`, and InputError where the text is longer than the head may speak."""
+    """`tokenize_spoken_text`; also raises InputError if the text is too long for the head."""
     spoken = tokenize_spoken_text(text, tokenizer)
     if len(spoken.ids_S) > MAX_ANSWER_TOKENS:
         raise InputError(
@@ -184,8 +184,8 @@ def tokenize_within_limit(text: str, tokenizer: PreTrainedTokenizerBase) -> Spok
 
 
 def transcript_length(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> int:
-    """How many of the tokens written to a spoken question are its transcript and the line break
-    after it (the chain target); 0 where there is no line break: then all is the answer."""
+    """How many of the tokens written in reply to a spoken question are its transcript and the line
+    break after it (the chain target); 0 without a line break: then all of it is the answer."""
     for i, id_ in enumerate(ids):
         if "\n" in tokenizer.decode([id_]):
             return i + 1
@@ -198,13 +198,13 @@ def word_times(
     tokenizer: PreTrainedTokenizerBase,
     frame_rate_hz: float,
 ) -> list[WordTime]:
-    """When each word was said.
+    """When each word was spoken.
 
     Args:
         ids: S answer tokens.
         cursor: token of each of F frames.
         tokenizer: Gemma's.
-        frame_rate_hz: frames a second.
+        frame_rate_hz: frames per second.
     """
     texts = [tokenizer.decode(ids[:i], skip_special_tokens=True) for i in range(len(ids) + 1)]
     ends = [len(text) for text in texts]
@@ -214,7 +214,7 @@ def word_times(
         position = start + len(word)
         first = bisect.bisect_right(ends, start) - 1
         after = bisect.bisect_left(ends, position)
-        # A token begins at the first frame whose cursor has reached it.
+        # A token begins at the first frame at which the cursor has reached it.
         start_frame, end_frame = (bisect.bisect_left(cursor, token) for token in (first, after))
         if start_frame < len(cursor):
             words.append(WordTime(word, start_frame / frame_rate_hz, end_frame / frame_rate_hz))
@@ -232,11 +232,11 @@ def load_talker(
     max_new_tokens: int = MAX_ANSWER_TOKENS,
     cut_long_answers: bool = False,
 ) -> Talker:
-    """Load Gemma, Mimi and a head that belong together.
+    """Load Gemma, Mimi and a head that fit together.
 
     Raises:
-        InputError: one cannot be loaded, the head was trained for another Gemma or Mimi, or answers
-            may be longer than a head can speak.
+        InputError: one cannot be loaded, the head was trained for another Gemma or Mimi, or
+            `max_new_tokens` is more than a head can speak.
     """
     if not 1 <= max_new_tokens <= MAX_ANSWER_TOKENS:
         raise InputError(
@@ -258,7 +258,7 @@ def refuse_misfit(
     *,
     flag: str = "--head",
 ) -> None:
-    """InputError where a head was trained for another width of Gemma or another Mimi."""
+    """Raise InputError if a head was trained for another width of Gemma or another Mimi."""
     width = gemma.config.text_config.hidden_size
     if width != head.config.state_width:
         raise InputError(

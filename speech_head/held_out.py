@@ -1,9 +1,8 @@
-"""What a speech head is judged on: texts it was not trained on, with their recordings where there
-are any.
+"""Test data of a speech head: texts it was not trained on, with recordings if there are any.
 
-Either texts as they are (a manifest's transcripts, or the lines of a file), or the answers that
-Gemma itself writes to held-out questions: then the head speaks in the very condition it is for,
-from the states Gemma had while it wrote.
+The texts are either given (a manifest's transcripts, or the lines of a file), or Gemma's own
+answers to held-out questions. The latter test the head as it is used: it speaks from the states
+that Gemma had while it wrote the answer.
 """
 
 from dataclasses import dataclass, replace
@@ -24,7 +23,7 @@ from stage3_finetune.generate import generate_tokens, stop_ids
 
 @dataclass(frozen=True)
 class HeldOut:
-    """An answer to speak, and a recording of the same words where there is one."""
+    """An answer to speak, and a recording of the same words if there is one."""
 
     id: str
     answer: WrittenAnswer
@@ -33,8 +32,8 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class HeldOutSet:
-    """What is spoken, and the ids of questions whose answers cannot be: no letter in them, or no
-    end."""
+    """Answers to speak, and the ids of questions whose answers cannot be spoken because they have
+    no letter or did not end."""
 
     rows: list[HeldOut]
     left_out: list[str]
@@ -43,10 +42,11 @@ class HeldOutSet:
 def given_texts(
     manifest: Path | None, texts: Path | None, talker: Talker, *, limit: int | None
 ) -> HeldOutSet:
-    """The first `limit` texts of a manifest or of a file, one a line.
+    """The first `limit` texts of a manifest, or of a file with one per line.
 
     Raises:
-        InputError: missing, empty, or a text that cannot be spoken (its id or line is named).
+        InputError: the file is missing or empty, or a text cannot be spoken (its id or line is
+            named).
     """
     rows: list[tuple[str, str, Utterance | None]] = []
     if manifest is not None:
@@ -75,19 +75,19 @@ def gemma_answers(
     limit: int | None,
     batch_size: int,
 ) -> HeldOutSet:
-    """What Gemma answers to the last question of each dialogue.
+    """Gemma's answers to the last question of each dialogue.
 
     Args:
-        dialogues: `messages` JSONL; its own last answers are not looked at.
-        questions: recordings of the questions, which are then heard; dialogues whose question was
-            not recorded are passed over. None types all questions.
-        manifest: recordings; one of the same words, if any, goes with an answer.
-        talker: whose Gemma answers, greedily, with its adapter.
-        limit: the first so many dialogues.
+        dialogues: `messages` JSONL; the answers to the last questions in it are ignored.
+        questions: recordings of the questions, which are then spoken; dialogues whose question was
+            not recorded are skipped. With None, all questions are typed.
+        manifest: recordings; an answer gets one with the same words, if there is one.
+        talker: its Gemma answers, by greedy decoding, with its adapter.
+        limit: number of dialogues to use, from the first.
         batch_size: questions answered together.
 
     Raises:
-        InputError: no dialogues, or none that has a question (that was recorded).
+        InputError: there are no dialogues, or none has a (recorded) question.
     """
     asked = {d.id: turns for d in read_dialogues(dialogues) if (turns := _up_to_last_question(d))}
     if not asked:
@@ -124,7 +124,7 @@ def gemma_answers(
 
 
 def _up_to_last_question(dialogue: Dialogue) -> list[Turn]:
-    """The turns up to the last of the user, all typed; none where there is no such turn."""
+    """The turns up to the last user turn, all typed; empty if there is no user turn."""
     turns = [replace(turn, spoken=False) for turn in dialogue.turns]
     while turns and turns[-1].role != "user":
         turns.pop()
@@ -132,7 +132,7 @@ def _up_to_last_question(dialogue: Dialogue) -> list[Turn]:
 
 
 def _by_words(manifest: Path) -> dict[str, Utterance]:
-    """One recording of each text."""
+    """One recording of each text, by its normalised words."""
     return {normalize_for_scoring(u.text): u for u in read_manifest(manifest)}
 
 
@@ -148,7 +148,7 @@ def _recorded(asked: dict[str, list[Turn]], questions: Path) -> dict[str, list[T
 def _heard(
     asked: dict[str, list[Turn]], questions: Path, talker: Talker, batch_size: int
 ) -> dict[str, list[Turn]]:
-    """The last turns heard instead of read."""
+    """The conversations with their last turn spoken instead of typed."""
     recordings = _by_words(questions)
     utterances = [recordings[normalize_for_scoring(turns[-1].content)] for turns in asked.values()]
     encoded = encode_utterances(

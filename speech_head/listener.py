@@ -1,4 +1,4 @@
-"""What is understood of speech: by Gemma's audio tower and the CTC reader, or by any recogniser.
+"""Transcribe speech with Gemma's audio tower and the CTC reader, or with any recogniser.
 
 listener = load_listener("google/gemma-4-E4B-it", Path("runs/reader"), device=torch.device("cpu"))
 [text] = listener.transcribe([samples_N], 24_000)
@@ -31,7 +31,7 @@ from stage1_rvq.reader import CTCReader, load_reader
 
 
 class Transcriber(Protocol):
-    """Whatever hears."""
+    """Anything that transcribes speech."""
 
     def transcribe(self, waveforms: Sequence[np.ndarray], sample_rate_hz: int) -> list[str]:
         """What is heard in mono waveforms of a given rate, each at least 40 ms long."""
@@ -40,7 +40,7 @@ class Transcriber(Protocol):
 
 @dataclass(frozen=True)
 class Listener:
-    """Audio tower and reader that belong together.
+    """An audio tower, and a reader that was trained on its embeddings.
 
     Raises:
         InputError: the reader was trained on embeddings of another width.
@@ -71,15 +71,15 @@ def load_listener(gemma: str, reader: Path, *, device: torch.device) -> Listener
         device: where both run.
 
     Raises:
-        InputError: one cannot be loaded, or they do not belong together.
+        InputError: one cannot be loaded, or they do not fit together.
     """
     encoder = load_audio_encoder(gemma, device=device, dtype=torch.float32)
     return Listener(encoder, load_reader(reader, device=device))
 
 
 class AsrListener:
-    """Any speech recogniser of transformers (CTC, Whisper, ...): an ear that had no part in the
-    training. It hears one recording at a time: to some, wav2vec 2.0 among them, padding matters."""
+    """Any transformers speech recogniser (CTC, Whisper, ...), independent of the head's training.
+    It transcribes one recording at a time: padding affects some, wav2vec 2.0 among them."""
 
     def __init__(self, name: str, *, device: torch.device) -> None:
         """
@@ -88,7 +88,7 @@ class AsrListener:
             device: where it runs.
 
         Raises:
-            InputError: not found, or no speech recogniser.
+            InputError: not found, or not a speech recogniser.
         """
         with one_line_errors("--asr", name):
             config = AutoConfig.from_pretrained(name, trust_remote_code=False)
@@ -110,10 +110,10 @@ class AsrListener:
         refuse_missing_tensors("--asr", name, report)
         refuse_non_finite_weights(model, where=f"--asr {name}")
         self._name = name
-        self.transcribe([np.zeros(self._rate_hz, np.float32)], self._rate_hz)  # whether it works
+        self.transcribe([np.zeros(self._rate_hz, np.float32)], self._rate_hz)  # check that it works
 
     def transcribe(self, waveforms: Sequence[np.ndarray], sample_rate_hz: int) -> list[str]:
-        """As `Transcriber.transcribe`; no text where the recogniser writes none."""
+        """As `Transcriber.transcribe`; "" if the recogniser writes nothing."""
         resampled = [resample(waveform, sample_rate_hz, self._rate_hz) for waveform in waveforms]
         with one_line_errors("--asr", self._name):
             heard = self._pipeline(
@@ -123,7 +123,7 @@ class AsrListener:
 
 
 def sampling_rate_of(extractor: Any) -> int:
-    """The rate that a model's front end takes, in hertz; InputError where it claims an odd one."""
+    """Sampling rate of a model's front end, in hertz; raises InputError if it is implausible."""
     rate_hz = extractor.sampling_rate
     if type(rate_hz) is not int or not 1000 <= rate_hz <= 200_000:
         raise InputError(f"preprocessor_config.json has sampling_rate = {shorten(rate_hz)}")

@@ -1,9 +1,9 @@
-"""States that Gemma computes when they are asked for, instead of a cache on disk.
+"""States that Gemma computes on demand, instead of a cache on disk.
 
-A cache holds 30.7 kB a token of E4B: 30 GB for the hundred hours of a large corpus, read once an
-epoch. Computed as training goes, states take no disk, but Gemma's memory and time at every step.
-They are the ones that `speech_head.states` would have written, rounded alike: a folder made with
-`--no-states` remembers which Gemma, which adapter, which layers and which questions it is of.
+A cache takes 30.7 kB per token of E4B: 30 GB for the hundred hours of a large corpus, read once per
+epoch. Computed during training, states take no disk space, but Gemma's memory and time at every
+step. They equal those that `speech_head.states` would have written, including rounding: a folder
+made with `--no-states` records its Gemma, adapter, layers and questions.
 """
 
 # S answer tokens, L Gemma layers, D width of Gemma
@@ -25,7 +25,7 @@ from stage3_finetune.conversation import Conversation, load_conversation
 
 @dataclass(frozen=True)
 class MadeWith:
-    """Of the settings of `speech_head.states`: what its states are of."""
+    """The settings of `speech_head.states` that determine its states."""
 
     gemma: ModelName
     layers: LayersName
@@ -36,7 +36,7 @@ class MadeWith:
 
 
 def read_made_with(folder: Path) -> MadeWith:
-    """What a folder's states are of; InputError where its settings do not say."""
+    """Read the settings that determine a folder's states; raises InputError if any is missing."""
     return read_json_as(folder / "config.json", MadeWith, ignore_unknown=True)
 
 
@@ -47,15 +47,15 @@ class LiveStates(StatesFolder):
         """
         Args:
             folder: tokens, codes and alignment, without states.
-            conversation: the Gemma they are of, with its adapter where there is one.
-            flag: that named the folder, for messages.
+            conversation: the Gemma the folder was made with, and its adapter if there is one.
+            flag: the option that named the folder, for messages.
 
         Raises:
-            InputError: as `StatesFolder`; the folder has states already; its questions are gone.
+            InputError: as `StatesFolder`; the folder already has states; its questions are gone.
         """
         super().__init__(folder, flag=flag)
         if self.format.layers:
-            raise InputError(f"{flag} {folder} has states: leave --on-the-fly away")
+            raise InputError(f"{flag} {folder} has states: omit --on-the-fly")
         made_with = read_made_with(folder)
         layers = pick_layers(made_with.layers, conversation.model)
         self.format = replace(self.format, layers=layers)
@@ -66,8 +66,8 @@ class LiveStates(StatesFolder):
             self._questions = load_questions(dialogues, made_with.rvq, seed=made_with.seed)
 
     def read_all(self, utterances: Sequence[CachedUtterance]) -> list[HeadExample]:
-        """As `StatesFolder.read_all`, in one forward pass of Gemma; InputError where its tokenizer
-        is not the one the folder was made with."""
+        """As `StatesFolder.read_all`, in one forward pass of Gemma; raises InputError if its
+        tokenizer is not the one that the folder was made with."""
         conversation = self._conversation
         texts = [
             put_after_question(
@@ -93,18 +93,18 @@ class LiveStates(StatesFolder):
 def load_live_states(
     folder: Path, dev_folder: Path | None, *, device: torch.device, dtype: torch.dtype
 ) -> tuple[LiveStates, LiveStates | None]:
-    """Load the Gemma that a folder is of, and open the folder, and that of dev, with it.
+    """Load the Gemma that a folder was made with; open the folder, and the dev folder, with it.
 
     Args:
         folder: made by `speech_head.states --no-states`.
         dev_folder: likewise, with the same Gemma and adapter.
         device: where Gemma runs.
-        dtype: its precision.
+        dtype: Gemma's precision.
 
     Raises:
-        InputError: as `LiveStates`; or the two folders are of different Gemmas.
+        InputError: as `LiveStates`; or the two folders were made with different Gemmas.
     """
-    StatesFolder(folder)  # refuses what is no such folder, before Gemma is loaded
+    StatesFolder(folder)  # refuse any other folder before Gemma is loaded
     made_with = read_made_with(folder)
     finetune = Path(made_with.finetune) if made_with.finetune else None
     conversation = load_conversation(made_with.gemma, finetune, device=device, dtype=dtype)

@@ -1,4 +1,4 @@
-"""Speak held-out answers, have them read back, and count: the stage-4 row of the report."""
+"""Speak held-out answers, transcribe them, and compute error rates: stage 4's row of the report."""
 
 # F Mimi frames (12.5 per second), K codebooks, N samples
 
@@ -24,17 +24,17 @@ from speech_head.stream import End, Sampling, speak_answers
 
 @dataclass(frozen=True)
 class Spoken:
-    """What came of it.
+    """A spoken answer, and its transcripts.
 
     Attributes:
-        held_out: what was spoken.
-        samples_N: at Mimi's rate.
-        end: how it ended.
-        num_pushed: tokens that it did not leave by itself.
-        heard: what the reader heard in it.
-        heard_in_recording, heard_through_mimi: in the recording, and in the recording coded by
-            Mimi; None where there is none.
-        heard_parallel: in what the parallel head said; None where there is none.
+        held_out: the answer to speak.
+        samples_N: the speech, at Mimi's rate.
+        end: how the speech ended.
+        num_pushed: tokens from which the cursor had to be moved on.
+        heard: the reader's transcript of the speech.
+        heard_in_recording, heard_through_mimi: transcripts of the recording, and of the recording
+            coded by Mimi; None if there is no recording.
+        heard_parallel: transcript of the parallel head's speech; None if there is none.
     """
 
     held_out: HeldOut
@@ -54,7 +54,7 @@ def speak_and_read(
     sampling: Sampling,
     parallel: ParallelHead | None = None,
 ) -> list[Spoken]:
-    """Speak a batch of answers, and read them and their recordings."""
+    """Speak a batch of answers, and transcribe the speech and the recordings."""
     mimi = talker.mimi
     texts = [row.answer for row in batch]
     answers = answer_states(talker.conversation.model, texts, talker.head.config.layers)
@@ -93,7 +93,7 @@ def _read(speech: Sequence[Tensor], mimi: Mimi, listener: Transcriber) -> list[s
 
 
 def _spread(texts: Sequence[str], is_there: Sequence[bool]) -> list[str | None]:
-    """Texts of the rows that have one, None at the others; all None where there are no texts."""
+    """Put the texts at the rows that have one, None at the others; without texts, all are None."""
     remaining = iter(texts)
     return [next(remaining) if here and texts else None for here in is_there]
 
@@ -101,7 +101,7 @@ def _spread(texts: Sequence[str], is_there: Sequence[bool]) -> list[str | None]:
 def rate_speech(
     spoken: Sequence[Spoken], mimi: Mimi, raters: Sequence[Rater]
 ) -> dict[str, dict[str, float]]:
-    """How what was spoken sounds, beside recordings of the same words; by the rater's name."""
+    """Ratings of the speech and of recordings of the same words, by the rater's name."""
     recorded, through_mimi, samples = [], [], []
     for one in spoken:
         if one.held_out.recording is not None:
@@ -115,7 +115,7 @@ def rate_speech(
 
 
 def compute_metrics(spoken: Sequence[Spoken]) -> dict[str, Any]:
-    """The stage-4 row; rates are fractions, null where there is nothing to measure."""
+    """Stage 4's row of the report; rates are fractions, null if there is nothing to measure."""
     texts = [one.held_out.answer.text for one in spoken]
     rates = compute_error_rates(texts, [one.heard for one in spoken])
 

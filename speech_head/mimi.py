@@ -1,7 +1,8 @@
-"""Mimi, the codec the speech head speaks through: speech to codes, codes to speech, as a stream.
+"""Mimi, the speech head's codec: speech to codes, and codes to speech, also as a stream.
 
 Mimi (Kyutai, arXiv:2410.00037; `kyutai/mimi`, CC-BY 4.0) turns 24 kHz mono speech into 12.5 frames
-a second, one code per codebook. It is causal: nothing after a frame, padding included, changes it.
+per second, one code per codebook. It is causal: nothing after a frame, including padding, affects
+it.
 
     mimi = load_mimi("kyutai/mimi")
     [codes_FK] = mimi.encode([x_N])
@@ -42,7 +43,7 @@ Tensors = TypeVar("Tensors", Tensor, list[Tensor])  # of one utterance, or of ea
 def load_mimi(
     name_or_folder: str | Path, *, num_codebooks: int = 8, device: Device = "cpu"
 ) -> "Mimi":
-    """Load a frozen Mimi; it runs in float32, whatever it was saved in.
+    """Load a frozen Mimi; it runs in float32, whatever precision it was saved in.
 
     Args:
         name_or_folder: `kyutai/mimi`, or a folder written by `save_pretrained` (needs no network).
@@ -50,7 +51,7 @@ def load_mimi(
         device: where it runs.
 
     Raises:
-        InputError: nothing there, not a Mimi, weights missing, or too few codebooks.
+        InputError: not found, not a Mimi, weights are missing, or it has too few codebooks.
     """
     name = str(name_or_folder)
     with one_line_errors("--mimi", name):
@@ -61,7 +62,7 @@ def load_mimi(
             name, trust_remote_code=False, use_safetensors=True, output_loading_info=True
         )
     refuse_missing_tensors("--mimi", name, report)
-    # Its codebooks are buffers, and hold no infinity.
+    # state_dict, because its codebooks are buffers; they hold no infinity.
     refuse_non_finite_weights(model.state_dict().items(), where=f"--mimi {name}")
     return Mimi(model, num_codebooks=num_codebooks, device=device)
 
@@ -70,7 +71,7 @@ class Mimi:
     """A frozen Mimi. Not an `nn.Module`: a speech head that holds one never trains or saves it."""
 
     def __init__(self, model: MimiModel, *, num_codebooks: int = 8, device: Device = "cpu") -> None:
-        """Take `model` over: cast, move and freeze it. InputError if it has too few codebooks."""
+        """Take over `model`: cast, move and freeze it. InputError if it has too few codebooks."""
         config = model.config
         if not 1 <= num_codebooks <= config.num_quantizers:
             raise InputError(f"num_codebooks is {num_codebooks}, Mimi has {config.num_quantizers}")
@@ -81,16 +82,16 @@ class Mimi:
         self.frame_size: int = config.frame_size  # samples per frame: 1920
         self.frame_rate_hz: float = config.frame_rate  # 12.5
         self.sample_rate_hz: int = config.sampling_rate  # 24,000
-        self.device = torch.device(device)  # where it runs, and where results lie
+        self.device = torch.device(device)  # where it runs, and where results are
 
     def encode(self, waveforms: Sequence[Tensor | np.ndarray]) -> list[Tensor]:
-        """Turn clips into codes, each as if it were alone.
+        """Turn clips into codes; each clip gets the codes it would get alone.
 
         Args:
             waveforms: each [N], float32 at `sample_rate_hz`, N >= 1; lengths may differ.
 
         Returns:
-            Of each clip codes_FK, int64, F = ceil(N / frame_size): silence fills the last frame.
+            codes_FK of each clip, int64, F = ceil(N / frame_size): silence fills the last frame.
 
         Raises:
             InputError: a clip is not 1-D float32, is empty, or holds NaN or infinity.
@@ -102,7 +103,7 @@ class Mimi:
                 raise InputError(f"waveforms[{i}] is {found}, expected torch.float32 [N], N >= 1")
             if not x_N.isfinite().all():
                 raise InputError(f"waveforms[{i}] holds NaN or infinity, expected finite samples")
-        # transformers 5.23 ignores Mimi's padding mask. Padding of whole frames does no harm, but a
+        # transformers 5.23 ignores Mimi's padding mask. Padding whole frames does no harm, but a
         # frame cut short by the end of the batch gets other codes than one filled with silence.
         clips = [torch.nn.functional.pad(x_N, (0, -len(x_N) % self.frame_size)) for x_N in clips]
         x_BN = pad_sequence(clips, batch_first=True).to(self.device)
@@ -123,7 +124,7 @@ class Mimi:
             x_N, float32 at `sample_rate_hz`.
 
         Raises:
-            InputError: wrong shape, type or range (end-of-speech codes have to be cut off before).
+            InputError: wrong shape, type or range (end-of-speech codes must be removed first).
         """
         if isinstance(codes, Tensor):
             return self.decode([codes], None if num_samples is None else [num_samples])[0]
@@ -143,11 +144,11 @@ class Mimi:
 class MimiStreamDecoder:
     """`Mimi.decode` while the codes are still being generated, in chunks of any size.
 
-    One object is one stream, or B that advance together; a new utterance takes a new object.
+    One object is one stream, or B that advance together; a new utterance needs a new object.
 
-    transformers 5.23 cannot: with `decoder_past_key_values`, `MimiModel.decode` carries over what
-    its transformer saw, but its convolutions begin anew at every call, which is heard as clicks
-    (SesameAILabs/csm#105). Here each of them is given the last inputs of the chunk before, too.
+    transformers 5.23 cannot do this: with `decoder_past_key_values`, `MimiModel.decode` keeps its
+    transformer's state, but its convolutions restart at every call, which is audible as clicks
+    (SesameAILabs/csm#105). Here each of them also gets the last inputs of the previous chunk.
     """
 
     def __init__(self, mimi: Mimi) -> None:
@@ -159,7 +160,7 @@ class MimiStreamDecoder:
             conv.layer_idx = index  # in the cache below; transformers numbers only the encoder's
         self._past_inputs = layers.MimiConv1dPaddingCache(
             num_layers=len(convs),
-            # The kernel of a transposed one is twice its stride, so it needs a single past input.
+            # A transposed convolution's kernel is twice its stride, so one past input is enough.
             per_layer_padding=[int(c.padding_total) if isinstance(c, plain) else 1 for c in convs],
             per_layer_padding_mode=["constant"] * len(convs),
             per_layer_in_channels=[c.conv.in_channels for c in convs],
@@ -199,11 +200,11 @@ class MimiStreamDecoder:
 
 
 def refuse_other_codec(mimi: Mimi, *, expected_by: str, **expected: float) -> None:
-    """InputError where a Mimi is not the one that a head, or its states, were made for.
+    """Raise InputError if a Mimi is not the one that a head, or its states, were made for.
 
     Args:
         mimi: the codec.
-        expected_by: what made the expectation, for the message: "--head was trained on".
+        expected_by: beginning of the message, e.g. "--head was trained on".
         expected: `num_codebooks`, `codebook_size`, `frame_rate_hz`.
     """
     for name, value in expected.items():
@@ -213,10 +214,10 @@ def refuse_other_codec(mimi: Mimi, *, expected_by: str, **expected: float) -> No
 
 
 def reset_codebook_caches(model: MimiModel) -> None:
-    """Have `model` read its codebooks anew after they were changed, cast or moved.
+    """Make `model` reread its codebooks after they were changed, cast or moved.
 
-    transformers 5.23 keeps each table in a plain attribute from its first use on, which neither
-    `load_state_dict` nor `to` reaches: the old codebook stays in use unnoticed, or types clash.
+    From its first use on, transformers 5.23 keeps each table in a plain attribute, which neither
+    `load_state_dict` nor `to` updates: the old codebook silently stays in use, or types clash.
     """
     for module in model.modules():
         if isinstance(module, layers.MimiEuclideanCodebook):
@@ -226,8 +227,9 @@ def reset_codebook_caches(model: MimiModel) -> None:
 def tiny_mimi(seed: int = 0) -> MimiModel:
     """Build a small `MimiModel` with random weights for tests: real in all but size and sound.
 
-    24 kHz, 12.5 frames a second, 8 codebooks of 64, 147 k parameters, attention over 4 frames. As
-    the library initialises it, tests would be blind: codebooks are zero, transformers nearly so.
+    24 kHz, 12.5 frames per second, 8 codebooks of 64, 147 k parameters, attention over 4 frames.
+    With the library's own initialisation tests would detect little: codebooks are zero, and
+    transformers nearly so.
     """
     width = {"hidden_size": 32, "upsample_groups": 32, "intermediate_size": 64, "codebook_dim": 16}
     codes = {"num_quantizers": 8, "codebook_size": 64, "vector_quantization_hidden_dimension": 16}
@@ -244,10 +246,11 @@ def tiny_mimi(seed: int = 0) -> MimiModel:
 
 @contextmanager
 def _exact_float32(device: torch.device) -> Iterator[None]:
-    """Compute in full float32, without gradients, whatever the caller trains in.
+    """Compute in full float32, without gradients, whatever precision the caller trains in.
 
-    A code is a nearest neighbour among residuals, so rounding shows: bfloat16 changes 9 % of them,
-    TF32 2 % (full size, random weights), and torch 2.13 uses TF32 in CUDA convolutions by default.
+    A code is the nearest neighbour of a residual, so rounding matters: bfloat16 changes 9 % of the
+    codes, TF32 2 % (full size, random weights), and torch 2.13 uses TF32 in CUDA convolutions by
+    default.
     """
     conv, matmul = torch.backends.cudnn.conv, torch.backends.cuda.matmul
     before = conv.fp32_precision, matmul.fp32_precision
@@ -260,7 +263,7 @@ def _exact_float32(device: torch.device) -> Iterator[None]:
 
 
 def _check_codes(codes: Tensor, mimi: Mimi, name: str, dims: str) -> None:
-    """Refuse what Mimi cannot decode; on a GPU a code out of range would end the process."""
+    """Refuse what Mimi cannot decode; on a GPU, a code out of range would kill the process."""
     is_shaped = codes.ndim == dims.count(",") + 1 and codes.shape[-1] == mimi.num_codebooks
     if codes.dtype != torch.int64 or not is_shaped or codes.numel() == 0:
         expected = f"torch.int64 {dims} with K = {mimi.num_codebooks}, F >= 1"

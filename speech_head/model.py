@@ -1,14 +1,14 @@
-"""The speech head: an answer's tokens, with Gemma's states -> the Mimi frames that say it.
+"""The speech head: an answer's tokens, with Gemma's states -> the Mimi frames that speak it.
 
     head = load_head("runs/head", device=torch.device("cpu"))
     stream = HeadStream(head, ids=["answer-1"], sampling=Sampling())     # stream.py
 
-A temporal transformer goes frame by frame, 12.5 a second. It hears the frame before, reads the
-token under a text cursor and the two after it, and predicts codebook 0 (or the end of speech) and
-by how many tokens the cursor moves on; the code-frame decoder of stage 2 completes the frame. The
-cursor never goes back: no word is repeated or left out, durations are the head's own, and every
-frame is known to belong to one token (delayed-streams modelling, arXiv:2509.08753, moves over words
-likewise).
+A temporal transformer works frame by frame, 12.5 per second. From the previous frame, the token
+under a text cursor and the two tokens after it, it predicts codebook 0 (or the end of speech) and
+by how many tokens the cursor advances; the code-frame decoder of stage 2 completes the frame. The
+cursor never goes back: no word is repeated or left out, the head decides durations, and every frame
+is known to belong to one token (delayed-streams modelling, arXiv:2509.08753, advances over words in
+the same way).
 """
 
 # B utterances, S answer tokens, F Mimi frames (12.5 per second), K codebooks (coarsest first),
@@ -51,25 +51,25 @@ LOOK_AHEAD = 2  # tokens after the cursor; as arXiv:2509.08753
 
 @dataclass(frozen=True)
 class SpeechHeadConfig:
-    """Shape of the head; saved beside its weights. The defaults fit Gemma 4 E4B and Mimi (151 M).
+    """Shape of the head, saved with its weights. The defaults fit Gemma 4 E4B and Mimi (151 M).
 
     Attributes:
         state_width: D, width of Gemma.
         layers: the L layers of Gemma whose states are mixed, as in `answer.LAYERS`.
-        num_codebooks: K, of Mimi.
+        num_codebooks: K, Mimi's codebooks.
         codebook_size: codes per codebook.
-        frame_rate_hz: Mimi frames a second.
-        width: W, of the temporal transformer.
+        frame_rate_hz: Mimi frames per second.
+        width: W, width of the temporal transformer.
         num_layers: its layers.
         num_heads: its attention heads.
         depth_width: width of the code-frame decoder.
         depth_layers: its layers.
         depth_heads: its attention heads.
-        dropout: on inputs and on states before the heads, in training.
-        reads: what of a token is read: its states and its embedding, gated or summed, or only one
-            of the two.
-        text_dropout: how often an utterance was not told its text in training; above 0, what is
-            drawn can be guided (see `Sampling`).
+        dropout: dropout on inputs and on states before the heads, in training.
+        reads: input for each token: its states and its embedding, gated or summed, or only one of
+            the two.
+        text_dropout: probability that an utterance is trained without its text; above 0, sampling
+            can be guided (see `Sampling`).
     """
 
     state_width: LayerWidth = 2560
@@ -94,11 +94,11 @@ class HeadLoss:
 
     Attributes:
         total: weighted mean of `codebooks_K`, plus `advance`, plus `end` spread over the frames.
-        codebooks_K: of each codebook, per frame.
-        advance: of the cursor's step, per frame.
-        end: of the end of speech, per utterance.
-        gate: no loss: how much of what is read comes from Gemma's states, mean over tokens and
-            channels; None where there is no gate.
+        codebooks_K: loss of each codebook, per frame.
+        advance: loss of the cursor's step, per frame.
+        end: loss of the end of speech, per utterance.
+        gate: not a loss: share of Gemma's states in what is read, mean over tokens and channels;
+            None if there is no gate.
     """
 
     total: Tensor
@@ -108,7 +108,7 @@ class HeadLoss:
     gate: Tensor | None
 
     def as_numbers(self) -> dict[str, float]:
-        """For the training log."""
+        """The losses as numbers, for the training log."""
         parts = {"loss": self.total, "advance": self.advance, "end": self.end}
         if self.gate is not None:
             parts["gate"] = self.gate
@@ -137,16 +137,16 @@ class SpeechHead(
         if config.reads == "gate":
             self.gate = nn.Linear(2 * config.width, config.width)
         self.read_ahead = nn.Linear(LOOK_AHEAD * config.width, config.width, bias=False)
-        # Code c of codebook k is token k V + c; one more token stands before the first frame.
+        # Code c of codebook k is token k V + c; one more token precedes the first frame.
         self.temporal = build_transformer(
             config.num_codebooks * config.codebook_size + 1,
             config.width, config.num_layers, config.num_heads,
         )  # fmt: skip
-        # A frame is the sum of K embeddings, and should be as large as one.
+        # A frame is the sum of K embeddings, and should have the size of one.
         std = EMBEDDING_STD / config.num_codebooks**0.5
         nn.init.normal_(self.temporal.embed_tokens.weight, std=std)
         self.dropout = nn.Dropout(config.dropout)
-        # One class more than codes: the end of speech.
+        # One more class than there are codes: the end of speech.
         self.code0_head = nn.Linear(config.width, config.codebook_size + 1, bias=False)
         self.advance_head = nn.Linear(config.width, MAX_ADVANCE + 1)
         self.frame_decoder = FrameDecoder(
@@ -162,7 +162,7 @@ class SpeechHead(
 
     @property
     def end_of_speech(self) -> int:
-        """The class of `code0_head` that is no code."""
+        """The class of `code0_head` that is not a code."""
         return self.config.codebook_size
 
     def forward(
@@ -172,11 +172,11 @@ class SpeechHead(
 
         Args:
             batch: from `data.collate`.
-            codebook_weights_K: float, how much each codebook counts.
+            codebook_weights_K: float, loss weight of each codebook.
             history_dropout: probability that a frame is hidden from the frames after it, drawn from
-                torch's global generator. With it the head overfits later (lowest dev loss of the
-                demo's 700 steps: 3.48 at 0.2, 3.60 without); what is understood is as good
-                without, the cursor already says which word it is.
+                torch's global generator. It delays overfitting (lowest dev loss of the demo's 700
+                steps: 3.48 at 0.2, 3.60 without), but does not make the speech more intelligible,
+                since the cursor already tells the head which word it is at.
         """
         tokens_BSW, gate_BSW = self._read(batch.states_BSLD, batch.embeddings_BSD)
         gate = None if gate_BSW is None else gate_BSW.detach()[batch.token_mask_BS].mean()
@@ -190,7 +190,7 @@ class SpeechHead(
             is_told_BF = torch.rand_like(frames_BFW[..., 0]) >= history_dropout
             frames_BFW = frames_BFW * is_told_BF[..., None]
         before_BFW = torch.cat([self.start_of_speech(len(text_BFW))[:, None], frames_BFW], dim=1)
-        # Padding is behind real frames, where a causal model does not see it.
+        # Padding comes after the real frames, where a causal model does not see it.
         states_BFW = self.temporal_states(before_BFW + text_BFW)
         frame_mask_BF = batch.frame_mask_BF
         codes_NK = batch.codes_BFK[frame_mask_BF]
@@ -211,19 +211,19 @@ class SpeechHead(
         return HeadLoss(total, codebooks_K.detach(), advance.detach(), end.detach(), gate)
 
     def read_tokens(self, states_BSLD: Tensor, embeddings_BSD: Tensor) -> Tensor:
-        """What the head reads of each token: mixed states and embedding, gated.
+        """The head's input for each token: mixed states and embedding, gated.
 
-        Gemma's layers differ in size by far more than in meaning, so each is brought to unit RMS
+        Gemma's layers differ far more in scale than in meaning, so each is normalised to unit RMS
         before they are mixed; so is the embedding. The gate is that of LLaMA-Omni2
-        (arXiv:2505.02625), where it beat the states alone by half of the word errors.
+        (arXiv:2505.02625), where it halved the word errors compared with the states alone.
 
         Returns:
-            `[B, S, W]`; a token does not depend on the tokens beside it.
+            `[B, S, W]`; each token is independent of its neighbours.
         """
         return self._read(states_BSLD, embeddings_BSD)[0]
 
     def _read(self, states_BSLD: Tensor, embeddings_BSD: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What is read, and the gate `[B, S, W]` where there is one: 1 reads only states."""
+        """The head's input, and the gate `[B, S, W]` if there is one: at 1 only states are read."""
         width = (self.config.state_width,)
         if self.config.reads == "embedding":
             return self.read_embeddings(F.rms_norm(embeddings_BSD.float(), width)), None
@@ -239,21 +239,21 @@ class SpeechHead(
         return gate_BSW * from_states_BSW + (1 - gate_BSW) * from_text_BSW, gate_BSW
 
     def layer_shares(self) -> dict[str, float]:
-        """For the training log: how much each layer counts in the mix of states."""
+        """Weight of each layer in the mix of states, for the training log."""
         if self.config.reads == "embedding":
             return {}
         return describe_mix(self.layer_logits_L, self.config.layers)
 
     def text_under_cursor(self, tokens_BSW: Tensor, cursor_BF: Tensor) -> Tensor:
-        """The token at each frame's cursor, and what follows it; `[B, F, W]`. After the last token
-        stand zeros."""
+        """The token at each frame's cursor and those that follow it, `[B, F, W]`; zeros stand for
+        tokens after the last."""
         padded_BSW = F.pad(tokens_BSW, (0, 0, 0, LOOK_AHEAD))
         rows_B1 = torch.arange(len(tokens_BSW), device=cursor_BF.device)[:, None]
         ahead = [padded_BSW[rows_B1, cursor_BF + 1 + j] for j in range(LOOK_AHEAD)]
         return padded_BSW[rows_B1, cursor_BF] + self.read_ahead(torch.cat(ahead, dim=-1))
 
     def embed_frames(self, codes_BFK: Tensor) -> Tensor:
-        """Frames as the transformer hears them: sums of their code embeddings, `[B, F, W]`."""
+        """Frames as the transformer's input: sums of their code embeddings, `[B, F, W]`."""
         num_codebooks = self.config.num_codebooks
         offsets_K = torch.arange(num_codebooks, device=codes_BFK.device) * self.config.codebook_size
         flat_NW = F.embedding_bag(
@@ -264,12 +264,12 @@ class SpeechHead(
         return flat_NW.view(*codes_BFK.shape[:2], -1)
 
     def start_of_speech(self, num_utterances: int) -> Tensor:
-        """What stands before the first frame, `[B, W]`."""
+        """The input before the first frame, `[B, W]`."""
         return self.temporal.embed_tokens.weight[-1].expand(num_utterances, -1)
 
     def temporal_states(self, inputs_BFW: Tensor, cache: DynamicCache | None = None) -> Tensor:
-        """States that predict a frame each, `[B, F, W]`; with a cache, inputs are the new frames
-        only."""
+        """States that each predict one frame, `[B, F, W]`; with a cache, the inputs are only the
+        new frames."""
         output = self.temporal(
             inputs_embeds=self.dropout(inputs_BFW),
             past_key_values=cache,
@@ -279,13 +279,13 @@ class SpeechHead(
 
 
 def describe_mix(layer_logits_L: Tensor, layers: Sequence[int]) -> dict[str, float]:
-    """How much each of Gemma's layers counts in a mix of states, by name, for a training log."""
+    """Weight of each of Gemma's layers in a mix of states, by name, for the training log."""
     shares_L = layer_logits_L.detach().softmax(dim=0).tolist()
     return {f"layer_{layer}": share for layer, share in zip(layers, shares_L, strict=True)}
 
 
 def load_head(name: str, *, device: torch.device) -> SpeechHead:
-    """Load a head for speaking, in float32.
+    """Load a head for inference, in float32.
 
     Args:
         name: folder written by `python -m speech_head.train`, a `save_pretrained` folder, or a hub
@@ -293,7 +293,7 @@ def load_head(name: str, *, device: torch.device) -> SpeechHead:
         device: where it runs.
 
     Raises:
-        InputError: unfinished or foreign folder, or weights that do not fit.
+        InputError: the folder is unfinished or of another kind, or the weights do not fit.
     """
     folder = find_pretrained(name, made_by="speech_head.train", flag="--head")
     return load_frozen(folder, SpeechHead, SpeechHeadConfig, device=device)

@@ -1,7 +1,7 @@
-"""How speech sounds, as far as models can tell: DNSMOS, and likeness to the voice of recordings.
+"""How speech sounds, as far as models can tell: DNSMOS, and similarity to the recorded voice.
 
-Word errors say whether speech is understood, not whether one would want to listen. Neither number
-was made for Twi: they compare systems with each other and with their ceilings, no more.
+Word errors show whether speech is understood, not whether it is pleasant to hear. Neither measure
+was made for Twi: they only compare systems with each other and with their ceilings.
 """
 
 # N samples, E width of a voice embedding
@@ -27,11 +27,11 @@ DNSMOS_RATE_HZ = 16_000
 
 @dataclass(frozen=True)
 class Versions:
-    """The same answers as recorded, as Mimi codes the recordings, and as the head speaks.
+    """The same answers as recorded, as coded by Mimi, and as spoken by the head.
 
     Attributes:
         recorded, through_mimi, spoken: mono float32 waveforms `[N]`.
-        sample_rate_hz: of all.
+        sample_rate_hz: sampling rate of all of them.
     """
 
     recorded: Sequence[np.ndarray]
@@ -41,12 +41,12 @@ class Versions:
 
 
 class Rater(Protocol):
-    """Whatever rates speech."""
+    """Anything that rates speech."""
 
-    name: str  # of the metric
+    name: str  # name of the metric
 
     def rate(self, versions: Versions) -> dict[str, float]:
-        """Means: "teacher" of the recordings, "mimi", "spoken"."""
+        """Mean ratings: "teacher" (the recordings), "mimi" and "spoken"."""
         ...
 
 
@@ -56,7 +56,7 @@ class Dnsmos:
     name = "dnsmos"
 
     def __init__(self) -> None:
-        """InputError where speechmos, which holds the model, is not installed."""
+        """Raise InputError if speechmos, which contains the model, is not installed."""
         try:
             from speechmos import dnsmos
         except ImportError:
@@ -70,7 +70,7 @@ class Dnsmos:
             ratings = []
             for waveform in waveforms:
                 heard = resample(waveform, versions.sample_rate_hz, DNSMOS_RATE_HZ)
-                # Louder than full scale it refuses; resampling may go beyond by a little.
+                # DNSMOS refuses samples beyond full scale, which resampling may slightly exceed.
                 ratings.append(self._run(heard.clip(-1, 1), sr=DNSMOS_RATE_HZ)["ovrl_mos"])
             return float(np.mean(ratings))
 
@@ -81,9 +81,9 @@ class Dnsmos:
 
 
 class SpeakerSimilarity:
-    """Cosine of voice embeddings with their mean over the recordings, -1 to 1.
+    """Cosine similarity of voice embeddings to their mean over the recordings, -1 to 1.
 
-    A recording is compared with the mean of the others: what one voice reaches with itself.
+    A recording is compared with the mean of the others, which shows what one voice reaches itself.
     """
 
     name = "speaker_similarity"
@@ -91,12 +91,12 @@ class SpeakerSimilarity:
     def __init__(self, name: str, *, device: torch.device) -> None:
         """
         Args:
-            name: hub name or folder of a speaker-verification model of transformers, such as
+            name: hub name or folder of a transformers speaker-verification model, such as
                 microsoft/wavlm-base-plus-sv.
             device: where it runs.
 
         Raises:
-            InputError: not found, or no such model.
+            InputError: not found, or not a speaker-verification model.
         """
         with one_line_errors("--speaker-model", name):
             self._extractor: Any = AutoFeatureExtractor.from_pretrained(
@@ -113,10 +113,10 @@ class SpeakerSimilarity:
         self._model: Any = model.to(device).eval()
         self._device = device
         self._name = name
-        self._embed(np.zeros(self._rate_hz, np.float32), self._rate_hz)  # whether it works
+        self._embed(np.zeros(self._rate_hz, np.float32), self._rate_hz)  # check that it works
 
     def rate(self, versions: Versions) -> dict[str, float]:
-        """As `Rater.rate`; InputError for a single recording."""
+        """As `Rater.rate`; raises InputError for a single recording."""
         if len(versions.recorded) < 2:
             raise InputError("--speaker-model needs two recordings or more of the voice")
         recorded, through_mimi, spoken = (
@@ -132,13 +132,13 @@ class SpeakerSimilarity:
 
     @torch.no_grad()
     def _embed(self, waveform: np.ndarray, sample_rate_hz: int) -> Tensor:
-        """Embedding `[E]` of unit length; one at a time, since padding would be heard."""
+        """Unit-length embedding `[E]`; one waveform at a time, since padding would affect it."""
         heard = resample(waveform, sample_rate_hz, self._rate_hz)
         with one_line_errors("--speaker-model", self._name):
             inputs = self._extractor(heard, sampling_rate=self._rate_hz, return_tensors="pt")
             embedding_E = self._model(**inputs.to(self._device)).embeddings[0].float().cpu()
             if not embedding_E.isfinite().all():
-                raise InputError("what it makes of speech is not finite")
+                raise InputError("its embedding of speech is not finite")
         return F.normalize(embedding_E, dim=0)
 
 

@@ -1,17 +1,17 @@
-"""The published speech head, the baseline of ours: all frames of an answer at once.
+"""The published speech head, our baseline: it predicts all frames of an answer at once.
 
     head = load_parallel_head("runs/head-parallel", device=torch.device("cpu"))
     codes = head.speak([answer], num_frames=[45])
 
-The architecture of gemma4-audio (R. Swamy, "Grafting a Speech Head onto Gemma 4 E4B", 2026): the
-last Gemma layers are mixed, normed and projected; every frame asks with a query of its own, to
-which the answer's states are added, stretched to the speech's length; one cross-attention to the
-states, a transformer in which frames see each other both ways, and one linear output a codebook,
-independent of the others. The most probable codes are taken. It has no sense of duration: how long
-the speech is to be is told from outside.
+The architecture is that of gemma4-audio (R. Swamy, "Grafting a Speech Head onto Gemma 4 E4B",
+2026). The last Gemma layers are mixed, normalised and projected. Every frame has its own query, to
+which the answer's states, stretched to the length of the speech, are added. Then come one
+cross-attention to the states, a bidirectional transformer over the frames, and one independent
+linear output per codebook. The most probable codes are taken. The head does not predict duration:
+the caller gives the length of the speech.
 
-Changed is only what was broken: padding took part in all of it, so that nearly every code of an
-utterance changed with the length of its neighbours in the batch. Here it is masked.
+Only a defect was changed: padding was not masked, so that nearly every code of an utterance
+depended on the length of its neighbours in the batch. Here it is masked.
 """
 
 # B utterances, S answer tokens, F Mimi frames (12.5 per second), K codebooks, V codes each,
@@ -44,19 +44,19 @@ from speech_head.model import describe_mix
 
 @dataclass(frozen=True)
 class ParallelHeadConfig:
-    """Shape of the published head; saved beside its weights. The defaults are its own (152 M).
+    """Shape of the published head, saved with its weights. The defaults are its own (152 M).
 
     Attributes:
         state_width: D, width of Gemma.
         layers: the L layers of Gemma whose states are mixed, as in `answer.LAYERS`.
-        num_codebooks: K, of Mimi.
+        num_codebooks: K, Mimi's codebooks.
         codebook_size: V.
-        frame_rate_hz: Mimi frames a second.
+        frame_rate_hz: Mimi frames per second.
         width: W.
-        num_layers: of the transformer over the frames.
-        num_heads: its attention heads, and those of the cross-attention.
-        dropout: in training.
-        max_frames: queries; later frames ask with the last one.
+        num_layers: layers of the transformer over the frames.
+        num_heads: attention heads of that transformer and of the cross-attention.
+        dropout: dropout in training.
+        max_frames: number of queries; later frames use the last one.
     """
 
     state_width: LayerWidth = 2560
@@ -73,14 +73,14 @@ class ParallelHeadConfig:
 
 @dataclass(frozen=True)
 class ParallelLoss:
-    """Cross-entropies in nats: the weighted mean of `codebooks_K`, and each codebook's, per
-    frame."""
+    """Cross-entropies in nats per frame: of each codebook (`codebooks_K`), and their weighted
+    mean."""
 
     total: Tensor
     codebooks_K: Tensor
 
     def as_numbers(self) -> dict[str, float]:
-        """For the training log."""
+        """The losses as numbers, for the training log."""
         codebooks = {f"codebook_{k}": float(loss) for k, loss in enumerate(self.codebooks_K)}
         return {"loss": self.total.item(), **codebooks}
 
@@ -117,15 +117,15 @@ class ParallelHead(
         return self.queries_FW.device
 
     def layer_shares(self) -> dict[str, float]:
-        """For the training log: how much each layer counts in the mix of states."""
+        """Weight of each layer in the mix of states, for the training log."""
         return describe_mix(self.layer_logits_L, self.config.layers)
 
     def forward(self, batch: HeadBatch, codebook_weights_K: Tensor) -> ParallelLoss:
         """Training loss of a batch; padding changes nothing.
 
         Args:
-            batch: from `data.collate`; the cursor is not looked at.
-            codebook_weights_K: float, how much each codebook counts.
+            batch: from `data.collate`; its cursor is ignored.
+            codebook_weights_K: float, loss weight of each codebook.
         """
         num_frames_B = batch.frame_mask_BF.sum(dim=1)
         logits_BFKV = self.logits(batch.states_BSLD, batch.token_mask_BS, num_frames_B)
@@ -138,12 +138,12 @@ class ParallelHead(
         return ParallelLoss(total, codebooks_K.detach())
 
     def logits(self, states_BSLD: Tensor, token_mask_BS: Tensor, num_frames_B: Tensor) -> Tensor:
-        """Logits `[B, F, K, V]` of all frames; those after an utterance's last mean nothing.
+        """Logits `[B, F, K, V]` of all frames; those after an utterance's last are meaningless.
 
         Args:
-            states_BSLD: Gemma's states, padded behind.
+            states_BSLD: Gemma's states, padded at the end.
             token_mask_BS: bool, True at real tokens.
-            num_frames_B: how long each utterance is to be.
+            num_frames_B: number of frames of each utterance.
         """
         mixed_BSD = torch.einsum("bsld,l->bsd", states_BSLD, self.layer_logits_L.softmax(dim=0))
         text_BSW = self.read_states(self.norm(mixed_BSD))
@@ -169,10 +169,10 @@ class ParallelHead(
 
         Args:
             answers: B of them.
-            num_frames: how many frames each is to have.
+            num_frames: number of frames of each.
 
         Returns:
-            int64 codes `[F, K]` of each, on the CPU.
+            int64 codes `[F, K]` of each answer, on the CPU.
         """
         assert not self.training, "call .eval() before generating"
         states = [answer.states_SLD.float().to(self.device) for answer in answers]
@@ -192,8 +192,8 @@ def stretch(
 ) -> Tensor:
     """Each utterance's states, linearly interpolated to its number of frames: `[B, F, W]`.
 
-    As `torch.nn.functional.interpolate` on the real tokens alone. After an utterance's last frame
-    stands its last state.
+    Like `torch.nn.functional.interpolate` on the real tokens alone. Frames after an utterance's
+    last repeat its last state.
     """
     centre_BF = (position_F + 0.5) * (lengths_B / num_frames_B)[:, None] - 0.5
     last_B1 = lengths_B[:, None] - 1
@@ -214,7 +214,7 @@ def load_parallel_head(name: str, *, device: torch.device) -> ParallelHead:
         device: where it runs.
 
     Raises:
-        InputError: unfinished or foreign folder, or weights that do not fit.
+        InputError: the folder is unfinished or of another kind, or the weights do not fit.
     """
     folder = find_pretrained(name, made_by="speech_head.train", flag="--parallel-head")
     return load_frozen(folder, ParallelHead, ParallelHeadConfig, device=device)

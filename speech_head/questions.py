@@ -1,10 +1,9 @@
-"""What the user says before the texts that a head is trained on.
+"""The user's turns before the texts that a head is trained on.
 
-Gemma's states at an answer depend on all that stands before it. A head trained after one prompt
-only knows the states of that prompt; one that is to speak answers has to be trained after
-questions, put as users put them: typed, or spoken. No dialogue has to be recorded for it: any
-recording can stand where an answer stands, and spoken questions are those that stage 2 made of
-text.
+Gemma's states at an answer depend on everything before it. A head trained after a single prompt
+knows only the states that follow that prompt. A head that is to speak answers must be trained after
+questions as users ask them, typed or spoken. No dialogues have to be recorded for this: any
+recording can take the place of an answer, and stage 2 makes the spoken questions from text.
 """
 
 # T frames (25 per second), D embedding width
@@ -29,19 +28,19 @@ from stage3_finetune.dialogue import Dialogue, Turn, read_dialogues
 
 
 class Questions:
-    """Questions to put before texts; the same for the same text and id, run after run."""
+    """Questions to put before texts; the same text and id get the same question in every run."""
 
     def __init__(
         self, dialogues: Sequence[Dialogue], decode: Callable[[Tensor], Tensor] | None, seed: int
     ) -> None:
         """
         Args:
-            dialogues: their first questions are asked; those with codes half of the time aloud.
-            decode: codes `[T, K]` -> embeddings `[T, D]`; None where no question has codes.
-            seed: of what is drawn.
+            dialogues: their first questions are used; those with codes are spoken half of the time.
+            decode: codes `[T, K]` -> embeddings `[T, D]`; None if no question has codes.
+            seed: seed for choosing questions.
 
         Raises:
-            InputError: no question among the dialogues.
+            InputError: the dialogues have no questions.
         """
         self._decode = decode
         self._seed = seed
@@ -59,11 +58,10 @@ class Questions:
             raise InputError("--dialogues: no question in any of them")
 
     def before(self, text: str, id_: str) -> Turn:
-        """The question that a text is put after.
+        """The question to put before a text.
 
-        The text of an answer comes after a question it answers. Any other comes after some question
-        or after "Kasa." ("Speak."), one or the other by chance, so that a head can also say what it
-        is given.
+        The text of an answer gets a question that it answers. Any other text gets, at random, some
+        question or "Kasa." ("Speak."), so that a head can also speak a given text.
         """
         drawn = random.Random(derive_seed(self._seed, id_))
         fitting = self._by_answer.get(normalize_for_scoring(text))
@@ -87,14 +85,14 @@ def put_after_question(
     *,
     has_transcripts: bool,
 ) -> SpokenText:
-    """A transcript where Gemma would have written it.
+    """Put a transcript where Gemma would have written it.
 
     Args:
-        text: of a manifest.
-        id_: of the utterance.
+        text: transcript from a manifest.
+        id_: id of the utterance.
         tokenizer: Gemma's.
-        questions: what to put it after; None puts all after "Kasa." ("Speak.").
-        has_transcripts: Gemma writes the transcript of a question it hears before its answer.
+        questions: questions to put before it; None puts every text after "Kasa." ("Speak.").
+        has_transcripts: whether Gemma writes the transcript of a spoken question before its answer.
 
     Raises:
         InputError: as `tokenize_spoken_text`.
@@ -107,11 +105,11 @@ def put_after_question(
 
 
 def load_questions(dialogues: Path, rvq: str | None, *, seed: int) -> Questions:
-    """Questions of a `messages` file, or of a folder of spoken dialogues and the quantiser it was
-    made for.
+    """Load questions from a `messages` file, or from a folder of spoken dialogues and the quantiser
+    it was made for.
 
     Raises:
-        InputError: missing, unfinished, or a folder without its quantiser.
+        InputError: missing or unfinished, or a folder without its quantiser.
     """
     if not dialogues.is_dir():
         typed = [

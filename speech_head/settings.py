@@ -1,4 +1,4 @@
-"""Settings that every command has which lets a head speak."""
+"""Settings shared by the commands that speak with a head."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,34 +34,34 @@ class TalkerConfig:
     max_new_tokens: PositiveInt = MAX_ANSWER_TOKENS
     """longest answer, in tokens"""
     cut_long_answers: bool = False
-    """speak the first --max-new-tokens of a longer answer, instead of none of it"""
+    """if an answer is longer than --max-new-tokens, speak that much of it instead of refusing"""
     temperature: NonNegativeFloat = Sampling.temperature
-    """of sampling frames; 0 takes the most probable code"""
+    """sampling temperature; 0 takes the most probable code"""
     top_k: NonNegativeInt = Sampling.top_k
     """draw codes from the k most probable; 0 draws from all"""
     pace: FiniteFloat = Sampling.pace
     """above 0 speaks faster, below 0 slower; -1 to 1 is a lot"""
     guidance: NonNegativeFloat | None = None
-    """above 1 keeps closer to the text; for a head trained with --text-dropout, of which 1.5 is the
-    default"""
+    """above 1 keeps closer to the text; only for a head trained with --text-dropout, for which the
+    default is 1.5"""
     seed: Seed = 0
-    """another seed says the same another way"""
+    """sampling seed; another seed speaks the same text differently"""
     device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     dtype: DtypeName = "auto"
     """precision of Gemma; head and Mimi run in float32"""
 
     def sampling(self, seed: int) -> Sampling:
-        """How frames are drawn; InputError where nothing could be."""
+        """How frames are sampled; raises InputError if the settings are invalid."""
         return Sampling(seed, self.temperature, self.top_k, self.pace, self.guidance)
 
     def sampling_of_turn(self, turns: Sequence[Turn]) -> Sampling:
-        """As `sampling`, for what follows these turns: every turn draws other numbers, and the same
-        ones when the conversation is repeated."""
+        """As `sampling`, for the answer after these turns: every turn has its own seed, which is
+        the same if the conversation is repeated."""
         return self.sampling(derive_seed(self.seed, len(turns) // 2 + 1))
 
     def load(self) -> Talker:
-        """Load what speaks; errors as `load_talker`."""
+        """Load the models that speak; raises the same errors as `load_talker`."""
         device = pick_device(self.device)
         return load_talker(
             self.gemma, self.finetune, self.mimi, self.head,

@@ -1,11 +1,11 @@
-"""Say a text, or let Gemma answer a question and say the answer while it is being written.
+"""Speak a text, or let Gemma answer a question and speak the answer while it is generated.
 
     python -m speech_head.speak --head runs/head --text "Me din de Ama." --out greeting.wav
     python -m speech_head.speak --head runs/head --finetune runs/finetune \
         --audio question.wav --out answer.wav
 
-Prints the answer, then the WAV's path; with `--json` one object with both, the time of every word,
-and how long it took. The WAV is written when all of it is there.
+Prints the answer, then the WAV's path; with `--json`, one object with both, the time of every word,
+and how long it took. The WAV is written when the speech is complete.
 """
 
 # N samples (24,000 per second)
@@ -31,16 +31,16 @@ from stage3_finetune.prompt_limits import MAX_TYPED_CHARACTERS
 
 @dataclass(frozen=True, kw_only=True)
 class SpeakConfig(TalkerConfig):
-    """Say a text, or the answer to a typed or spoken question."""
+    """Speak a text, or the answer to a typed or spoken question."""
 
     out: Path
     """WAV file to write, 24 kHz"""
     text: str | None = None
-    """say this, as it is"""
+    """speak this text"""
     prompt: str | None = None
-    """ask this typed question, and say the answer"""
+    """ask this typed question, and speak the answer"""
     audio: Path | None = None
-    """ask with this recording, and say the answer"""
+    """ask with this recording, and speak the answer"""
     json: bool = False
     """print one JSON object: answer, wav, words with their times, time to first sound"""
 
@@ -50,7 +50,7 @@ class SpeakConfig(TalkerConfig):
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Speak; prints text and path."""
+    """Speak; prints the text and the path."""
     config = parse_config(SpeakConfig, argv)
     refuse_unwritable(config.out, flag="--out")
     sampling = config.sampling(config.seed)
@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _refuse_unspeakable(text: str) -> None:
-    """InputError where nobody could say a text: told before models are loaded."""
+    """Raise InputError if a text cannot be spoken at all, before models are loaded."""
     if not text.strip():
         raise InputError("--text is empty: nothing to say")
     if len(text) > MAX_TYPED_CHARACTERS:

@@ -1,12 +1,12 @@
-"""Manifest -> cached training data of the speech head: Gemma's states, Mimi's codes, the alignment.
+"""Manifest -> cached training data of the speech head: Gemma's states, Mimi's codes, alignment.
 
     python -m speech_head.states --manifest data/cv/train.jsonl --gemma google/gemma-4-E4B-it \
         --mimi kyutai/mimi --reader runs/reader --out data/states/train
 
-Every transcript is put where Gemma would have written it, so that states in training are those of
+Every transcript is put where Gemma would have written it, so that training sees the same states as
 generation (`answer.py`): after "Kasa." ("Speak."), or with `--dialogues` after questions
-(`questions.py`). Writes shards as described in `speech_head/data.py`. Killed, it continues with
-`--resume` at the last shard.
+(`questions.py`). Writes shards as described in `speech_head/data.py`. After it was killed,
+`--resume` continues at the last shard.
 """
 
 # S answer tokens, F Mimi frames (12.5 per second), K codebooks, L Gemma layers, D width of Gemma
@@ -54,41 +54,41 @@ INDEX_KEYS = ("id", "text", "speaker", "dialect", "duration_s")
 
 @dataclass(frozen=True, kw_only=True)
 class StatesConfig:
-    """Cache what the speech head is trained on: Gemma's states, Mimi's codes, and the alignment."""
+    """Cache the speech head's training data: Gemma's states, Mimi's codes, and the alignment."""
 
     manifest: Path
     """manifest of utterances with transcripts"""
     reader: Path
-    """CTC reader, written by stage1_rvq.train_reader: tells when each token is said"""
+    """CTC reader, written by stage1_rvq.train_reader: finds when each token is spoken"""
     out: Path
     """new folder"""
     gemma: ModelName = "google/gemma-4-E4B-it"
     """hub name or folder of Gemma 4 (E2B, E4B)"""
     finetune: Path | None = None
-    """adapter, written by stage3_finetune.train, where the head is to speak for that model"""
+    """adapter, written by stage3_finetune.train, if the head is to speak for that model"""
     mimi: ModelName = "kyutai/mimi"
     """hub name or folder of Mimi"""
     dialogues: Path | None = None
-    """messages file, or folder of stage3_finetune.speak_dialogues (then with --rvq): transcripts
-    are put after its questions, instead of all after "Kasa." ("Speak.")"""
+    """messages file, or folder of stage3_finetune.speak_dialogues (with --rvq): transcripts are put
+    after its questions, instead of all after "Kasa." ("Speak.")"""
     rvq: ModelName | None = None
     """folder of stage1_rvq.train, or hub name, which decodes the spoken questions of --dialogues"""
     num_codebooks: NumCodebooks = 8
     """Mimi codebooks to use, coarsest first"""
     states: bool = True
-    """cache Gemma's states; --no-states caches only which tokens there are, and is small and quick:
-    for a head that learns to pronounce (speech_head.train --reads embedding), or whose states are
-    computed as it is trained (--on-the-fly)"""
+    """cache Gemma's states; --no-states caches only the tokens, which is small and quick: for a
+    head that learns to pronounce (speech_head.train --reads embedding), or whose states are
+    computed during training (--on-the-fly)"""
     layers: LayersName = "last_six"
-    """of Gemma, to mix; or only the one at two thirds of its depth"""
+    """layers of Gemma to mix: the last six, or only the one at two thirds of its depth"""
     skip_bad_audio: bool = False
     """list unusable recordings in skipped.jsonl and go on, instead of stopping at the first"""
     batch_size: PositiveInt = 8
     """utterances per forward pass"""
     num_workers: NumWorkers = 2
-    """threads that decode audio ahead"""
+    """threads that decode audio in advance"""
     seed: Seed = 0
-    """of which question a transcript is put after"""
+    """seed for choosing the question before each transcript"""
     device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     dtype: DtypeName = "auto"
@@ -177,7 +177,7 @@ def _print_size(
 def _write_shards(
     utterances: list[Utterance], models: _Models, config: StatesConfig, layers: list[int]
 ) -> int:
-    """Write what is not yet written, 256 utterances a shard; returns the number of skipped ones."""
+    """Write the missing shards, 256 utterances each; returns the number of skipped utterances."""
     skipped_path = config.out / "skipped.jsonl"
     skipped = read_json_lines(skipped_path)
     with tqdm(total=len(utterances), desc="states", unit=" utterances") as progress:
@@ -210,7 +210,7 @@ def _write_shards(
 def _align(
     utterances: list[Utterance], models: _Models, config: StatesConfig
 ) -> Iterator[tuple[Utterance, tuple[SpokenText, Tensor, Tensor] | InputError]]:
-    """Text, Mimi codes and cursor of each utterance, or why its text cannot be found in it."""
+    """Text, Mimi codes and cursor of each utterance, or why its text cannot be aligned with it."""
     encoded = encode_utterances(
         utterances,
         models.listener.encoder,
@@ -257,7 +257,7 @@ def _read_states(
 
 
 def _write_shard(index_path: Path, rows: list[_Row]) -> None:
-    """Tensors first, index last: a shard with an index is complete."""
+    """Write the tensors first, the index last: a shard with an index is complete."""
     index, first_token, first_frame = [], 0, 0
     for row in rows:
         num_tokens, num_frames = len(row.tokens.ids_S), len(row.codes_FK)

@@ -1,4 +1,4 @@
-"""The generation loop of the speech head: tokens go in as they are written, frames come out.
+"""The generation loop of the speech head: tokens go in as they are generated, frames come out.
 
     stream = HeadStream(head, ["answer-1"], Sampling(seed=0))
     for tokens in stream_answer(...):
@@ -9,8 +9,8 @@
     while stream.can_step:
         play(stream.step())
 
-A frame needs the token under its cursor and the two after it, nothing else. So the same frames come
-out however the tokens arrive: one by one from Gemma, or all at once from a finished text.
+A frame needs only the token under its cursor and the two after it. So the same frames come out
+however the tokens arrive: one by one from Gemma, or all at once from a finished text.
 """
 
 # B utterances, A of them still speaking, S answer tokens, K codebooks, W width of the head
@@ -32,27 +32,29 @@ from speech_head.model import LOOK_AHEAD, SpeechHead
 from stage2_speechless.frame_decoder import guide
 from stage2_speechless.sampling import refuse_bad_sampling, sample_codes, utterance_uniforms
 
-# How an utterance ended: by itself; still sounding though all was said; with text left unsaid.
+# How an utterance ended: by itself; cut off after the whole text was spoken, but without an end of
+# speech; cut off before the whole text was spoken.
 End = Literal["ended", "runaway", "cut short"]
 DEFAULT_GUIDANCE = 1.5
-# Two seconds: no token takes as long; a head that stays on one says its sounds again and again.
+# Two seconds: no token takes as long; a head that stays on one longer is repeating its sounds.
 MAX_FRAMES_PER_TOKEN = 25
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How frames are drawn.
+    """How frames are sampled.
 
     Attributes:
-        seed: another seed says the same text another way.
-        temperature: as `sample_codes`. Low: what is understood of the demo's dev answers (WER at
-            0.7 / 0.5 / 0.3 / 0.2 / 0: 0.13-0.15 / 0.12 / 0.08-0.09 / 0.10 / 0.10).
-        top_k: as `sample_codes`.
-        pace: added to the logits of moving on to the next token; above 0 is faster.
-        guidance: above 1, codes are drawn further towards what the text adds to them; other than 1
-            only for a head trained with text dropout, and at twice the work. None is 1.5 for such a
-            head, 1 for any other. On the demo's dev answers (WER, two seeds): 0.085 without text
-            dropout; with it 0.117 at 1, 0.070 at 1.5, 0.083 at 2, 0.127 at 2.5.
+        seed: another seed speaks the same text differently.
+        temperature: as in `sample_codes`. Low, because the demo's dev answers are then understood
+            best (WER at 0.7 / 0.5 / 0.3 / 0.2 / 0: 0.13-0.15 / 0.12 / 0.08-0.09 / 0.10 / 0.10).
+        top_k: as in `sample_codes`.
+        pace: added to the logits of advancing to the next token; above 0 is faster.
+        guidance: classifier-free guidance: above 1, the text has more influence on the codes than
+            the head gives it. Values other than 1 need a head trained with text dropout, and twice
+            the computation. None is 1.5 for such a head, 1 for any other. On the demo's dev answers
+            (WER, two seeds): 0.085 without text dropout; with it 0.117 at 1, 0.070 at 1.5, 0.083 at
+            2, 0.127 at 2.5.
     """
 
     seed: int = 0
@@ -66,7 +68,7 @@ class Sampling:
 
 
 def frame_budget(num_tokens: int) -> int:
-    """Most frames that so many tokens may take: a third of a second each, and two seconds.
+    """Most frames that an answer may take: a third of a second per token, plus two seconds.
 
     Source: `max_frames` of Kyutai's Pocket TTS, transformers/models/pocket_tts.
     """
@@ -75,12 +77,12 @@ def frame_budget(num_tokens: int) -> int:
 
 @dataclass(frozen=True)
 class SpokenFrames:
-    """An utterance, spoken to its end.
+    """An utterance, completely spoken.
 
     Attributes:
         codes_FK: int64, Mimi codes.
         end: how it ended.
-        num_pushed: tokens that it did not leave by itself (see `HeadStream.nums_pushed`).
+        num_pushed: tokens from which the cursor had to be moved on (see `HeadStream.nums_pushed`).
     """
 
     codes_FK: Tensor
@@ -92,22 +94,22 @@ class HeadStream:
     """B utterances being spoken; those that end leave the loop.
 
     Attributes:
-        cursors: token under the cursor at each frame so far, one list an utterance.
-        ends: how each utterance ended; None while it speaks.
-        guidance: that is used.
-        nums_pushed: for each utterance, tokens on which the cursor stood for
-            `MAX_FRAMES_PER_TOKEN` and was moved on: the guard against repetition.
+        cursors: token under the cursor at each frame so far, one list per utterance.
+        ends: how each utterance ended; None while it is being spoken.
+        guidance: the guidance that is used.
+        nums_pushed: for each utterance, the number of tokens at which the cursor stood for
+            `MAX_FRAMES_PER_TOKEN` and was moved on, to prevent repetition.
     """
 
     def __init__(self, head: SpeechHead, ids: Sequence[str], sampling: Sampling) -> None:
         """
         Args:
             head: from `load_head`.
-            ids: one an utterance; decide, with the seed, what is drawn for it.
-            sampling: how.
+            ids: one per utterance; with the seed, an id determines the utterance's random numbers.
+            sampling: how frames are sampled.
 
         Raises:
-            InputError: guidance, of a head that cannot be guided.
+            InputError: guidance is set, but the head was trained without text dropout.
         """
         assert not head.training, "call .eval() before generating"
         can_be_guided = head.config.text_dropout > 0
@@ -147,12 +149,12 @@ class HeadStream:
         self._tokens[utterance] = torch.cat([self._tokens[utterance], read_1SW[0]])
 
     def close(self, utterance: int) -> None:
-        """Tell that an utterance has all its tokens, the one that closes the turn last."""
+        """Mark an utterance as complete; its last token is the one that closes the turn."""
         self._is_closed[utterance] = True
 
     @property
     def can_step(self) -> bool:
-        """Whether someone still speaks, and the next frame's tokens are there."""
+        """Whether any utterance is unfinished, and the tokens for the next frame are available."""
         speaking = self._speaking()
         return bool(speaking) and all(
             self._is_closed[i] or self._next_cursor[i] + LOOK_AHEAD < len(self._tokens[i])
@@ -161,10 +163,10 @@ class HeadStream:
 
     @torch.no_grad()
     def step(self) -> dict[int, Tensor]:
-        """Draw the next frame of everyone who still speaks.
+        """Sample the next frame of every unfinished utterance.
 
         Returns:
-            utterance -> codes_K, int64, on the CPU; those that end here are not among them.
+            utterance -> codes_K, int64, on the CPU; without the utterances that end at this step.
         """
         assert self.can_step, "push tokens before stepping"
         head, sampling = self.head, self.sampling
@@ -175,7 +177,7 @@ class HeadStream:
         logits_AV = head.code0_head(states_AW)
         if untold_AW is not None:
             logits_AV = guide(logits_AV, head.code0_head(untold_AW), self.guidance)
-        # Speech ends on the token that closes the turn, and nowhere before it.
+        # Speech ends at the token that closes the turn, never before it.
         is_last = [
             self._is_closed[i] and cursor == len(self._tokens[i]) - 1
             for i, cursor in zip(speaking, cursors, strict=True)
@@ -212,7 +214,7 @@ class HeadStream:
     def _temporal_step(
         self, speaking: list[int], cursors: list[int]
     ) -> tuple[Tensor, Tensor | None]:
-        """States told the text and, where they are needed, states that were never told any."""
+        """States with the text and, if guidance needs them, states without any text."""
         windows = [
             self._tokens[i][cursor : cursor + LOOK_AHEAD + 1]
             for i, cursor in zip(speaking, cursors, strict=True)
@@ -235,12 +237,12 @@ class HeadStream:
             advance = 1
             self.nums_pushed[utterance] += 1
         self._next_cursor[utterance] = cursor + advance
-        # Judged by the cursor, not by the tokens there are, which depend on how fast Gemma writes.
+        # Based on the cursor, not on the tokens so far, which depend on how fast Gemma writes.
         if self._num_frames >= frame_budget(cursor + 1):
             self.ends[utterance] = "runaway" if is_last else "cut short"
 
     def _keep(self, rows: list[int], kept: Tensor, codes_AK: Tensor) -> None:
-        """Rows that go on: their keys and values, and the frame just drawn."""
+        """Keep the rows that go on: their keys and values, and the frame just sampled."""
         if not rows:
             return
         if (num_before := len(self._before_AW)) > len(rows):
@@ -259,10 +261,10 @@ def speak_answers(
     ids: Sequence[str],
     sampling: Sampling,
 ) -> list[SpokenFrames]:
-    """Speak complete answers, a batch at once.
+    """Speak a batch of complete answers.
 
-    An answer gets the codes it would get alone, and those of a stream whose tokens come one by one,
-    up to the rounding of the logits.
+    An answer gets the same codes as alone, or as in a stream whose tokens come one by one, up to
+    the rounding of the logits.
     """
     stream = HeadStream(head, ids, sampling)
     for i, tokens in enumerate(answers):

@@ -1,4 +1,4 @@
-"""Speak, and measure how long it takes to the first sound and to the last."""
+"""Speak, and measure the time to the first sound and to the last."""
 
 # N samples (24,000 per second)
 
@@ -14,13 +14,13 @@ from speech_head.generate import Speech
 
 @dataclass(frozen=True)
 class Recording:
-    """What was spoken, and how long it took.
+    """The speech, and how long it took.
 
     Attributes:
         samples_N: float32, 24 kHz.
-        duration_s: of the speech.
+        duration_s: length of the speech.
         first_sound_s: from the question to the first 80 ms of speech.
-        total_s: from the question to the last.
+        total_s: from the question to the last 80 ms.
     """
 
     samples_N: np.ndarray
@@ -34,7 +34,7 @@ def record(
     answer: Iterable[AnswerTokens],
     on_samples: Callable[[np.ndarray], None] = lambda samples_N: None,
 ) -> Recording:
-    """Speak an answer to its end; `on_samples` gets every 80 ms as they are there.
+    """Speak an answer to its end; `on_samples` gets every 80 ms as soon as they are ready.
 
     Raises:
         InputError: as `Speech.say`.
@@ -53,7 +53,7 @@ def record(
 
 
 def describe(speech: Speech, recording: Recording) -> str:
-    """Times, and how the speech ended where it did not end by itself, in one line."""
+    """The times in one line, and how the speech ended if it did not end by itself."""
     factor = recording.total_s / recording.duration_s
     ended = "" if speech.end == "ended" else f"; warning: the speech was {speech.end}"
     return (

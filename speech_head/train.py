@@ -4,8 +4,9 @@
         --out runs/head
 
 `runs/head/model` (`SpeechHead.from_pretrained`) is the checkpoint whose speech the reader
-understands best (lowest CER on dev texts that the head speaks by itself); without a reader the one
-with the lowest dev loss, without dev the last. Runs unchanged under `accelerate launch`.
+understands best (lowest CER on dev texts that the head speaks by itself); without a reader it is
+the one with the lowest dev loss, without dev states the last one. Runs unchanged under `accelerate
+launch`.
 """
 
 import sys
@@ -75,7 +76,7 @@ def main(argv: list[str] | None = None) -> None:
     )  # fmt: skip
     if config.init_from:
         missing = start_from(head, config.init_from)
-        print(f"--init-from: at random stay {', '.join(missing) or 'none'}", file=sys.stderr)
+        print(f"--init-from: weights left random: {', '.join(missing) or 'none'}", file=sys.stderr)
     head.to(accelerator.device)
     output = create_output(
         config.out,
@@ -105,10 +106,10 @@ def main(argv: list[str] | None = None) -> None:
     )
     schedule = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, config.steps)
     first_step = resume_from_latest(config.out, head, optimizer, schedule)
-    # The schedule stays as it is: prepared, it would step once a process.
+    # The schedule is not prepared: it would then step once per process.
     model, optimizer = accelerator.prepare(head, optimizer)
     weights_K = torch.tensor(config.codebook_weights, device=accelerator.device)
-    # The parallel head hears no frames before.
+    # The parallel head does not use earlier frames.
     is_parallel = config.architecture == "parallel"
     hidden = {} if is_parallel else {"history_dropout": config.history_dropout}
     batches = BucketedBatches(
@@ -151,7 +152,7 @@ def main(argv: list[str] | None = None) -> None:
 def _open_states(
     config: TrainConfig, device: torch.device, dtype: torch.dtype
 ) -> tuple[StatesFolder, StatesFolder | None]:
-    """States to train on and of dev, from disk or computed as they are needed."""
+    """Training and dev states, from disk or computed when needed."""
     if config.on_the_fly:
         states, dev_states = load_live_states(
             config.states, config.dev_states, device=device, dtype=dtype
@@ -169,8 +170,8 @@ def _open_states(
 def _measure_and_save(
     config: TrainConfig, step: int, head: AnyHead, dev: Dev | None, log: TrainingLog
 ) -> None:
-    """Keep `model/` at the lowest dev CER (else dev loss) so far; without dev, at the newest
-    step."""
+    """Keep in `model/` the head with the lowest dev CER (else dev loss) so far; without dev states,
+    the newest."""
     head.eval()
     if dev:
         weights_K = torch.tensor(config.codebook_weights, device=head.device)

@@ -1,4 +1,4 @@
-"""How well answers match the ones that were expected."""
+"""How well answers match the reference answers."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,8 +17,8 @@ def exact_match(references: Sequence[str], answers: Sequence[str]) -> float:
 
 
 def chrf(references: Sequence[str], answers: Sequence[str]) -> float:
-    """chrF2 of all answers together (Popović, 2015; sacrebleu's), as a fraction, after Twi scoring
-    normalisation: what is right of longer answers that no one words alike."""
+    """Corpus chrF2 of the answers (Popović, 2015; sacrebleu's), as a fraction, after Twi scoring
+    normalisation: it gives partial credit to longer answers, which can be worded in many ways."""
     score = CHRF().corpus_score(
         [normalize_for_scoring(answer) for answer in answers],
         [[normalize_for_scoring(reference) for reference in references]],
@@ -29,8 +29,8 @@ def chrf(references: Sequence[str], answers: Sequence[str]) -> float:
 def measure_by_category(
     questions: Sequence[RecordedQuestion], answers: Mapping[str, Sequence[str]]
 ) -> dict[str, dict[str, float | int]]:
-    """Exact match of each system on the questions of each category, and how many those are; empty
-    where the dialogues name none."""
+    """Exact match of each system on the questions of each category, and the number of questions;
+    empty if the dialogues name no categories."""
     rows: dict[str, dict[str, float | int]] = {}
     for category in sorted({q.category for q in questions} - {""}):
         chosen = [i for i, question in enumerate(questions) if question.category == category]

@@ -34,7 +34,7 @@ FILE_FORMATS = {
     ".tsv": "csv",
     ".parquet": "parquet",
 }
-# A question so many times longer than it may be is not even normalised.
+# A question more than this many times the length limit is rejected before normalisation.
 RAW_LENGTH_LIMIT = 10
 
 
@@ -47,13 +47,13 @@ class BuildDialoguesConfig:
     out: Path
     """new folder for dialogues.jsonl"""
     user: tuple[str, ...] = ("instruction", "input")
-    """columns that make up the user's turn, joined by a space; empty cells are left out"""
+    """columns that make up the user's turn, joined by spaces; empty cells are left out"""
     assistant: str = "output"
     """column with the answer"""
     split: str = "train"
     """split of a Hugging Face dataset"""
     max_characters: PositiveInt = 400
-    """longer questions are left out: read aloud they would pass the 30 s Gemma hears"""
+    """longer questions are left out: read aloud, they would exceed the 30 s that Gemma can hear"""
 
     resume: bool = False
     """accept an unfinished folder and write it again"""
@@ -68,10 +68,10 @@ def main(argv: list[str] | None = None) -> None:
         if column not in rows.column_names:
             hint = nearest_name(column, rows.column_names)
             raise InputError(f"--table {config.table}: no column {column!r}: {hint}")
-        # pandas, which reads CSV, gives the second of two columns of one name another.
+        # pandas, which reads CSV, renames the second of two columns with the same name.
         if Path(config.table).suffix in (".csv", ".tsv") and f"{column}.1" in rows.column_names:
             raise InputError(f"--table {config.table}: two columns are named {column!r}")
-    rows = rows.select_columns(columns)  # others may hold pictures, and need not be decoded
+    rows = rows.select_columns(columns)  # others may hold pictures: do not decode them
     dialogues, dropped, seen = [], [], set()
     progress = tqdm(_iterate(rows, config.table), "dialogues", total=len(rows), unit=" rows")
     for number, row in enumerate(progress):
@@ -110,7 +110,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _load_table(table: str, split: str) -> "Dataset":
-    """The rows of a local file or a hub name."""
+    """Load the rows of a local file or a Hugging Face dataset."""
     import datasets  # slow to import, and not needed for --help
 
     path = Path(table)
@@ -129,7 +129,7 @@ def _load_table(table: str, split: str) -> "Dataset":
             )
     except InputError:
         raise
-    except Exception as error:  # datasets raises a dozen kinds; all mean: this table cannot be read
+    except Exception as error:  # datasets raises a dozen kinds; all mean an unreadable table
         raise InputError(f"--table {table}: cannot be read: {_reason(error)}") from None
     if not isinstance(rows, datasets.Dataset):
         raise InputError(f"--split {split!r}: name one split of {table}")
@@ -137,22 +137,22 @@ def _load_table(table: str, split: str) -> "Dataset":
 
 
 def _iterate(rows: "Dataset", table: str) -> Iterator[dict[str, Any]]:
-    """Rows one by one; a cell that cannot be decoded is found here."""
+    """Yield the rows; a cell that cannot be decoded raises here."""
     try:
         yield from rows
-    except Exception as error:  # pyarrow's, pandas' and Python's own, by what the table holds
+    except Exception as error:  # pyarrow's, pandas' or Python's own, depending on the table
         raise InputError(f"--table {table}: cannot be read: {_reason(error)}") from None
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong; datasets wraps it in an error that says only that something did."""
+    """The underlying cause; datasets wraps it in an error that says only that something failed."""
     cause = error.__cause__ or error
     lines = str(cause).strip().splitlines()
     return lines[0][:200] if lines else type(cause).__name__
 
 
 def _cell(value: Any) -> str | None:
-    """A cell as text, "" where it is empty; None where it is no text: a list, bytes, a date."""
+    """A cell as text, "" if it is empty; None if it is not text but a list, bytes or a date."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
@@ -161,7 +161,7 @@ def _cell(value: Any) -> str | None:
 
 
 def _read_turns(row: Mapping[str, Any], config: BuildDialoguesConfig) -> tuple[str, str, str]:
-    """Question, answer, and why they cannot be used ("" where they can)."""
+    """Return question, answer, and the reason they cannot be used ("" if they can)."""
     cells = {column: _cell(row[column]) for column in (*config.user, config.assistant)}
     for column, text in cells.items():
         if text is None:
@@ -169,7 +169,7 @@ def _read_turns(row: Mapping[str, Any], config: BuildDialoguesConfig) -> tuple[s
         if any("\ud800" <= character <= "\udfff" for character in text):
             return "", "", f"column {column!r} holds half of a surrogate pair, which is no text"
     question = " ".join(cells[column] or "" for column in config.user)
-    # Before it is normalised, which takes its time over a whole book.
+    # Checked before normalisation, which is slow for a whole book.
     if len(question) > RAW_LENGTH_LIMIT * config.max_characters:
         return "", "", _too_long(question, config.max_characters)
     question = normalize_for_training(question)

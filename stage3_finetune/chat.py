@@ -1,13 +1,13 @@
-"""Chat with Gemma in Twi: type, or give a recording; the answer is written as it comes.
+"""Chat with Gemma in Twi: type, or give a recording; the answer is printed as it is generated.
 
     python -m stage3_finetune.chat --gemma google/gemma-4-E4B-it --finetune runs/finetune
     python -m stage3_finetune.chat ... --audio question.mp3            one question, one answer
     python -m stage3_finetune.chat ... --prompt "Wo din de sɛn?" --json
 
-In the conversation: `/audio FILE` asks with a recording, `/reset` forgets what was said, `/save
-FILE` writes it as a `messages` row, `/quit` ends. Ctrl-C stops an answer; at the prompt it ends the
-program. When a conversation has grown longer than Gemma is told at once (`prompt_limits.py`), its
-oldest turns are forgotten, and a line says so.
+In the conversation, `/audio FILE` asks with a recording, `/reset` starts a new conversation, `/save
+FILE` writes it as a `messages` row, and `/quit` ends it. Ctrl-C stops an answer; at the prompt it
+ends the program. When a conversation exceeds the longest prompt (`prompt_limits.py`), its oldest
+turns are forgotten, and a line says so.
 """
 
 import json
@@ -35,11 +35,11 @@ class ChatConfig:
     gemma: ModelName = "google/gemma-4-E4B-it"
     """hub name or folder of an instruction-tuned Gemma 4 (E2B, E4B)"""
     finetune: Path | None = None
-    """folder of stage3_finetune.train; without it the base model answers"""
+    """folder of stage3_finetune.train; without it, the base model answers"""
     prompt: str | None = None
-    """ask this one typed question and end"""
+    """ask this one typed question and exit"""
     audio: Path | None = None
-    """ask with this one recording, of any format and at most five minutes, and end"""
+    """ask with this one recording, in any format and at most five minutes long, and exit"""
     json: bool = False
     """with --prompt or --audio: print one JSON object with transcript and answer"""
     max_new_tokens: PositiveInt = MAX_NEW_TOKENS
@@ -49,7 +49,7 @@ class ChatConfig:
     dtype: DtypeName = "auto"
     """bfloat16 on CUDA, float32 elsewhere"""
     quantize: QuantizeName = "none"
-    """8bit or 4bit: load the decoder so (needs bitsandbytes)"""
+    """8bit or 4bit: quantise the decoder as it is loaded (needs bitsandbytes)"""
 
     def __post_init__(self) -> None:
         if self.prompt is not None and self.audio is not None:

@@ -26,17 +26,17 @@ class TrainConfig:
     dialogues: Path
     """folder written by stage3_finetune.speak_dialogues"""
     rvq: ModelName
-    """quantiser the dialogues' codes were made for: folder of stage1_rvq.train, or hub name"""
+    """quantiser that the dialogues' codes were made for: folder of stage1_rvq.train, or hub name"""
     out: Path
     """new folder for this run"""
     gemma: ModelName = "google/gemma-4-E4B-it"
     """hub name or folder of an instruction-tuned Gemma 4 (E2B, E4B)"""
     target: Target = "chain"
-    """chain: write the transcript, a line break, the answer; direct: the answer alone"""
+    """chain: write the transcript, a line break, then the answer; direct: the answer alone"""
     transcribe_share: NonNegativeFloat = 0.2
-    """transcription rows for every answering row"""
+    """transcription rows per answering row"""
     typed_share: NonNegativeFloat = 0.2
-    """typed rows for every answering row, so that typed chat is not unlearned"""
+    """typed rows per answering row, so that typed chat is not unlearned"""
     lora_rank: PositiveInt = 32
     """rank of the LoRA matrices"""
     lora_alpha: PositiveInt = 64
@@ -44,7 +44,7 @@ class TrainConfig:
     lora_dropout: Probability = 0.05
     """dropout before the LoRA matrices"""
     train_embed_audio: bool = False
-    """also train, in full, the linear map that leads speech into the decoder"""
+    """also train, in full, the linear map that projects speech into the decoder (embed_audio)"""
     steps: PositiveInt = 2000
     """optimizer steps"""
     batch_size: PositiveInt = 4
@@ -56,16 +56,16 @@ class TrainConfig:
     warmup_steps: NonNegativeInt = 50
     """steps of linear warm-up"""
     gradient_checkpointing: bool = True
-    """recompute activations in the backward pass: slower, and far less memory"""
+    """recompute activations in the backward pass: slower, but needs far less memory"""
     save_every: PositiveInt = 250
     """steps between checkpoints"""
     seed: Seed = 0
-    """of LoRA's start, the mixture, batches and dropout"""
+    """seed for LoRA's initialisation, the task mixture, batches and dropout"""
     device: DeviceName = "auto"
     """auto, cpu, cuda"""
     dtype: DtypeName = "auto"
     """precision of the frozen weights: bfloat16 on CUDA, float32 elsewhere"""
     quantize: QuantizeName = "none"
-    """8bit or 4bit: train the adapter on a decoder loaded so (QLoRA; needs bitsandbytes)"""
+    """8bit or 4bit: train the adapter on a quantised decoder (QLoRA; needs bitsandbytes)"""
     resume: bool = False
     """continue from the newest checkpoint"""

@@ -1,5 +1,4 @@
-"""A conversation with Gemma, turn after turn: what was said so far, and the next answer as it is
-written."""
+"""A conversation with Gemma: the turns so far, and the next answer as it is generated."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -49,8 +48,8 @@ class Conversation:
             model: from `load_finetuned`.
             tokenizer: its tokenizer.
             encoder: the model's audio tower.
-            writes_transcripts: trained with the chain target: answers to speech begin with a
-                transcript.
+            writes_transcripts: whether the model was trained with the chain target, so that answers
+                to speech begin with a transcript.
             max_new_tokens: longest answer.
         """
         self.model = model
@@ -61,23 +60,23 @@ class Conversation:
         self.turns: list[Turn] = []
 
     def continuing(self, turns: list[Turn]) -> "Conversation":
-        """Another conversation with the same model; `turns` is what was said, and grows with it."""
+        """Another conversation with the same model; `turns` is its history, extended in place."""
         other = copy.copy(self)
         other.turns = turns
         return other
 
     def typed_turn(self, text: str) -> Turn:
-        """A typed question; InputError as `typed_question`."""
+        """A typed question; raises InputError as `typed_question` does."""
         return Turn("user", typed_question(text))
 
     def spoken_turn(self, audio: Path) -> Turn:
-        """A recorded question; InputError where the file is unusable or too long."""
+        """A recorded question; raises InputError if the file is unusable or too long."""
         refuse_long_recording(audio)
         [frames_TD] = self.encoder.encode([read_audio(audio, GEMMA_SAMPLE_RATE_HZ)])
         return Turn("user", f"[{audio.name}]", spoken=True, frames_TD=frames_TD)
 
     def make_room(self, question: Turn) -> int:
-        """Forget the oldest turns, as many as must be for a question to be heard.
+        """Forget as many of the oldest turns as needed for a question to fit into the prompt.
 
         Returns:
             How many turns were forgotten.
@@ -93,8 +92,8 @@ class Conversation:
     def ask(self, question: Turn, on_text: Callable[[str], None]) -> Reply:
         """Answer a question; `on_text` gets the answer (never the transcript) piece by piece.
 
-        Question and answer join the conversation; of an answer that is stopped by Ctrl-C, as much
-        as was written.
+        Question and answer are added to the conversation. If Ctrl-C stops the answer, the part
+        written so far is added.
 
         Raises:
             InputError: as `make_room`.
@@ -118,7 +117,7 @@ class Conversation:
             if written.strip():
                 self.remember(question, written)
             raise
-        # Without a line break the model wrote no transcript: all of it is the answer, shown late.
+        # Without a line break there is no transcript: all of the text is the answer, shown late.
         if has_transcript and "\n" not in written:
             on_text(written)
         self.remember(question, written)
@@ -126,7 +125,7 @@ class Conversation:
 
     def remember(self, question: Turn, written: str) -> None:
         """Add a question and what the model wrote to the conversation."""
-        # A model that spells out a mark of the chat template must not spoil every later prompt.
+        # If the model spells out a mark of the chat template, it must not corrupt later prompts.
         answer = written.replace("<|", "<").replace("|>", ">").strip()
         self.turns += [question, Turn("assistant", answer)]
 
@@ -144,7 +143,7 @@ def load_conversation(
     quantize: QuantizeName = "none",
     max_new_tokens: int = MAX_NEW_TOKENS,
 ) -> Conversation:
-    """Load everything a conversation needs; errors as `load_finetuned`."""
+    """Load everything a conversation needs; raises the same errors as `load_finetuned`."""
     model, tokenizer = load_finetuned(
         gemma, finetune, device=device, dtype=dtype, quantize=quantize
     )
@@ -152,7 +151,7 @@ def load_conversation(
     if finetune:
         target = read_json(finetune / "config.json")["target"]
     else:
-        target = getattr(model.config, TARGET_KEY, "direct")  # of a merged checkpoint
+        target = getattr(model.config, TARGET_KEY, "direct")  # set in a merged checkpoint
     return Conversation(
         model,
         tokenizer,
@@ -163,8 +162,8 @@ def load_conversation(
 
 
 def _text_pieces(tokens: Iterator[int], tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
-    """Tokens -> text as it becomes certain: a character split over byte tokens waits for its
-    last."""
+    """Tokens -> text, once it is final: a character split over byte tokens waits for its last
+    one."""
     ids: list[int] = []
     shown = ""
     for token in tokens:

@@ -1,7 +1,7 @@
 """Training data of stage 3: spoken dialogues on disk, the task mixture, batches.
 
-Spoken dialogues are Parquet, one a row: `id`, `messages` (role, content, spoken, codes). Codes
-become embeddings when a row is used, by the quantiser they were made for.
+Spoken dialogues are stored as Parquet, one per row: `id`, `messages` (role, content, spoken,
+codes). When a row is used, the quantiser that its codes were made for decodes them to embeddings.
 """
 
 # B rows, S text positions, T frames (25 per second), D embedding width
@@ -47,7 +47,7 @@ TRANSCRIBE_PROMPT = "Kyerɛw deɛ wote."  # "Write what you hear."
 
 @dataclass(frozen=True)
 class TaskMixture:
-    """Rows of each task for every answering row.
+    """Number of rows of each other task per answering row.
 
     Attributes:
         transcribe: spoken turn -> its transcript.
@@ -74,7 +74,7 @@ def dialogue_schema(fmt: CodeFormat) -> pyarrow.Schema:
 
 
 def write_spoken_dialogues(path: Path, dialogues: Sequence[Dialogue], fmt: CodeFormat) -> None:
-    """Write spoken dialogues as one Parquet file (aside, then renamed)."""
+    """Write spoken dialogues as one Parquet file (to a temporary file, then renamed)."""
     rows = [
         {
             "id": dialogue.id,
@@ -101,8 +101,8 @@ def read_spoken_dialogues(folder: Path, expected: CodeFormat) -> Iterator[Dialog
         expected: format of the quantiser that will decode them.
 
     Raises:
-        InputError: unfinished or changed folder, nothing in it, codes of another format, a row that
-            is no dialogue, a spoken turn without codes, or an id that is used twice.
+        InputError: the folder is unfinished, changed or empty, the codes have another format, a row
+            is not a dialogue, a spoken turn has no codes, or an id is used twice.
     """
     open_input(folder, made_by="stage3_finetune.speak_dialogues", flag="--dialogues")
     ids: set[str] = set()
@@ -120,7 +120,7 @@ def read_spoken_dialogues(folder: Path, expected: CodeFormat) -> Iterator[Dialog
 
 
 class SpokenDialogues:
-    """Rows of the task mixture, encoded when they are asked for."""
+    """Rows of the task mixture, encoded on access."""
 
     def __init__(
         self,
@@ -138,8 +138,8 @@ class SpokenDialogues:
             tokenizer: Gemma's.
             decode: codes `[T, K]` -> embeddings `[T, D]`.
             target: "chain" writes the transcript before the answer.
-            mixture: how many rows of the other tasks.
-            seed: of which dialogues those are.
+            mixture: share of rows of the other tasks.
+            seed: seed for choosing the dialogues of those rows.
         """
         if not dialogues:
             raise InputError("no dialogues to train on")
@@ -160,9 +160,10 @@ class SpokenDialogues:
         return len(self.rows)
 
     def longest(self) -> int:
-        """Positions of the longest row, S; of the likeliest few, for speed.
+        """Number of positions S of the longest row.
 
-        A frame of speech takes one position, and a character at most one.
+        For speed, only the 16 rows with the highest upper bound are encoded. The bound counts one
+        position per frame of speech and one per character, which takes at most one.
         """
 
         def bound(index: int) -> int:
@@ -207,7 +208,7 @@ def collate(rows: Sequence[EncodedDialogue], pad_id: int) -> dict[str, Tensor]:
     """Rows -> one padded batch for Gemma.
 
     Returns:
-        `input_ids`, `attention_mask`, `labels` `[B, S]`, padded behind; and, where any row has
+        `input_ids`, `attention_mask`, `labels` `[B, S]`, padded at the end; and, if any row has
         speech, `input_features` float32 `[A, T, D]` and `input_features_mask` bool `[A, T]` of the
         A spoken turns in order.
     """
@@ -230,7 +231,7 @@ def collate(rows: Sequence[EncodedDialogue], pad_id: int) -> dict[str, Tensor]:
 def _read_codes_of_turns(
     messages: pyarrow.ListArray, fmt: CodeFormat, *, where: str
 ) -> Iterator[Tensor | None]:
-    """Codes of the turns of a batch of dialogues, one after another; None where there are none."""
+    """Yield the codes of each turn of a batch of dialogues; None for a turn without codes."""
     codes = pyarrow.compute.struct_field(messages.flatten(), "codes")
     present = iter(read_codes_column(codes.drop_null(), fmt, where=f"--dialogues {where}"))
     return (next(present) if is_there else None for is_there in codes.is_valid().to_pylist())

@@ -1,12 +1,12 @@
-"""Dialogues: on disk, and as the token ids Gemma is trained on and prompted with.
+"""Dialogues: on disk, and as the token ids that Gemma is trained on and prompted with.
 
     {"id": "sum-1", "messages": [
         {"role": "user", "content": "Baako ne baako yɛ sɛn?", "spoken": true},
         {"role": "assistant", "content": "Baako ne baako yɛ mmienu."}]}
 
-A spoken turn is heard, not read: in its place stand `<|audio|>` slots, one per embedding. `content`
-is then its transcript, which the model is trained to write before its answer (the "chain" target),
-so that the typed skill is reused instead of relearned.
+Gemma receives a spoken turn as audio, not text: it is replaced by `<|audio|>` slots, one per
+embedding. `content` is then its transcript, which the model is trained to write before its answer
+(the "chain" target), so that its skill with typed questions is reused instead of relearned.
 """
 
 # S text positions, T frames (25 per second), D embedding width
@@ -38,10 +38,10 @@ class Turn:
 
     Attributes:
         role: "system", "user" or "assistant".
-        content: its text; of a spoken turn, what is said.
-        spoken: a user turn that is heard instead of read.
+        content: its text; for a spoken turn, its transcript.
+        spoken: whether this is a user turn that Gemma receives as audio, not text.
         codes_TK: semantic codes of a spoken turn, int64 `[T, K]`.
-        frames_TD: embeddings of a spoken turn, float32 `[T, D]`: decoded codes or a real recording.
+        frames_TD: embeddings of a spoken turn, float32 `[T, D]`: from codes or a real recording.
         prompt: text shown beside the speech, e.g. to ask for a transcript.
     """
 
@@ -59,8 +59,8 @@ class Dialogue:
 
     Attributes:
         id: unique in its file.
-        turns: system, then user and assistant in turn.
-        category: what it is about, to tell results apart by; "" where nothing is said.
+        turns: an optional system turn, then user and assistant turns alternately.
+        category: its topic, by which results are grouped; "" if none is given.
     """
 
     id: str
@@ -74,7 +74,7 @@ class EncodedDialogue:
 
     Attributes:
         input_ids: S token ids, `<|audio|>` repeated once per embedding.
-        labels: the same where the model should learn to write, `NO_LABEL` elsewhere.
+        labels: the same at positions the model learns to write, `NO_LABEL` elsewhere.
         frames: embeddings `[T, D]` of the spoken turns, in order.
     """
 
@@ -83,7 +83,7 @@ class EncodedDialogue:
     frames: tuple[Tensor, ...]
 
     def followed_by(self, ids: Sequence[int]) -> "EncodedDialogue":
-        """With further tokens behind, nothing of which is learned."""
+        """The dialogue with further tokens appended, all without labels."""
         return replace(
             self, input_ids=[*self.input_ids, *ids], labels=[*self.labels, *[NO_LABEL] * len(ids)]
         )
@@ -93,8 +93,8 @@ def read_dialogues(path: Path, *, flag: str = "--dialogues") -> Iterator[Dialogu
     """Stream a `messages` JSONL file.
 
     Raises:
-        InputError: missing, empty, a row that is no dialogue, or an id that an earlier row has:
-            by its id a dialogue finds its codes. File and line are named.
+        InputError: the file is missing or empty, a row is not a dialogue, or an id is used twice
+            (codes are matched to dialogues by id). File and line are named.
     """
     seen: dict[str, str] = {}
     for where, line in read_lines(path, flag=flag):
@@ -114,7 +114,7 @@ def read_dialogues(path: Path, *, flag: str = "--dialogues") -> Iterator[Dialogu
 
 
 def parse_dialogue(row: Any, default_id: str) -> Dialogue:
-    """A JSON row -> `Dialogue`; InputError says what is wrong with it."""
+    """A JSON row -> `Dialogue`; raises InputError that says what is wrong with the row."""
     if not isinstance(row, dict):
         raise InputError(f"expected a JSON object, got {type(row).__name__}")
     messages = row.get("messages")
@@ -162,18 +162,18 @@ def with_chain_target(dialogue: Dialogue) -> Dialogue:
 
 
 def split_chain(text: str) -> tuple[str, str]:
-    """What a model with the chain target wrote -> (transcript, answer); without a line break all is
-    answer."""
+    """Output of a model with the chain target -> (transcript, answer); without a line break, all of
+    it is the answer."""
     transcript, line_break, answer = text.strip().partition("\n")
     return (transcript.strip(), answer.strip()) if line_break else ("", transcript.strip())
 
 
 def encode_prompt(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> EncodedDialogue:
-    """Turns so far -> ids that end where the assistant begins to write.
+    """Turns so far -> token ids that end where the assistant's answer begins.
 
     Raises:
-        InputError: a spoken turn without embeddings, or a mark of the chat template in what a user
-            wrote. In what the model wrote it is passed over: a conversation must go on.
+        InputError: a spoken turn has no embeddings, or a user's text holds a mark of the chat
+            template. In the model's text a mark is tolerated: the conversation must go on.
     """
     for turn in turns:
         if turn.role != "assistant":
@@ -190,12 +190,12 @@ def encode_prompt(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> 
 
 
 def encode_dialogue(dialogue: Dialogue, tokenizer: PreTrainedTokenizerBase) -> EncodedDialogue:
-    """A whole dialogue -> ids and labels; what is learned is each answer and the mark that ends its
+    """A whole dialogue -> ids and labels; each answer is labelled, with the mark that ends its
     turn.
 
     Raises:
-        InputError: no assistant turn, a spoken turn without embeddings, or a mark of the chat
-            template in a turn.
+        InputError: there is no assistant turn, a spoken turn has no embeddings, or a turn holds a
+            mark of the chat template.
     """
     turns = dialogue.turns
     for turn in turns:
@@ -214,8 +214,8 @@ def encode_dialogue(dialogue: Dialogue, tokenizer: PreTrainedTokenizerBase) -> E
         upto = _expand_audio(_ids(text, tokenizer), turns[: i + 1], tokenizer)
         if upto[: len(prompt)] != prompt or prompt[: len(ids)] != ids:
             raise InputError(
-                f"dialogue {dialogue.id!r}: the chat template writes its beginning otherwise as it "
-                "goes on, so that what is learned cannot be told from what is given"
+                f"dialogue {dialogue.id!r}: the chat template renders earlier turns differently "
+                "when later turns follow, so that the answers cannot be located for training"
             )
         end = len(prompt) + upto[len(prompt) :].index(turn_end) + 1
         labels += [NO_LABEL] * (len(prompt) - len(labels))
@@ -235,8 +235,8 @@ def turn_end_id(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def render_example(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A dialogue of every kind of turn as the chat template renders it: kept with a training run,
-    so that another template is noticed."""
+    """An example dialogue with every kind of turn, as the chat template renders it: stored with a
+    training run, so that a different template is noticed."""
     turns = [
         Turn("system", "S"), Turn("user", "A", spoken=True), Turn("assistant", "B"),
         Turn("user", "C"),
@@ -245,7 +245,7 @@ def render_example(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def as_messages(turns: Sequence[Turn]) -> list[dict[str, Any]]:
-    """Turns as chat templates take them."""
+    """Turns in the form that chat templates take."""
     messages: list[dict[str, Any]] = []
     for turn in turns:
         content: str | list[dict[str, str]] = turn.content

@@ -1,4 +1,4 @@
-"""Does Gemma answer real recordings? Four systems on the same held-out questions.
+"""Does Gemma answer real recordings? Compares four systems on the same held-out questions.
 
     python -m stage3_finetune.evaluate --gemma google/gemma-4-E4B-it --finetune runs/finetune \
         --dialogues data/test-dialogues.jsonl --recordings data/cv/test.jsonl --reader runs/reader \
@@ -6,7 +6,7 @@
 
 A question counts when its transcript is the text of a recording (both normalised for scoring).
 Writes `metrics.json` and `answers.jsonl` (every question, reference and answer); prints the table.
-Where the dialogues' rows name a "category", results are also told by it.
+If the dialogues' rows name a "category", results are also given per category.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ from stage3_finetune.generate import generate_answers
 from stage3_finetune.model import load_finetuned
 from stage3_finetune.recorded_questions import RecordedQuestion, embed_questions, match_recordings
 
-# What each row of the table is, in the order of the table.
+# Each row of the table and what it means, in the order of the table.
 SYSTEMS = {
     "typed": "base model, question typed: the ceiling",
     "spoken_before": "base model, question spoken",
@@ -45,7 +45,7 @@ SYSTEMS = {
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """Ask held-out recorded questions of the base model, a cascade and the fine-tuned model."""
+    """Ask the base model, a cascade and the fine-tuned model held-out recorded questions."""
 
     dialogues: Path
     """held-out dialogues (`messages` JSONL): first user turn and first answer are used"""
@@ -56,27 +56,27 @@ class EvaluateConfig:
     out: Path
     """new folder for metrics.json and answers.jsonl"""
     direct_finetune: Path | None = None
-    """a second run, trained with --target direct, reported beside it"""
+    """a second run, trained with --target direct, for comparison"""
     reader: Path | None = None
-    """folder of stage1_rvq.train_reader: adds the cascade"""
+    """folder of stage1_rvq.train_reader: adds the cascade to the comparison"""
     gemma: ModelName = "google/gemma-4-E4B-it"
     """hub name or folder of the base model"""
     max_new_tokens: PositiveInt = 128
     """longest answer, in tokens"""
     batch_size: PositiveInt = 16
-    """questions at a time"""
+    """questions answered together"""
     device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     dtype: DtypeName = "auto"
     """bfloat16 on CUDA, float32 elsewhere"""
     quantize: QuantizeName = "none"
-    """8bit or 4bit: ask the same questions of a decoder loaded so (needs bitsandbytes)"""
+    """8bit or 4bit: quantise the decoder as it is loaded (needs bitsandbytes)"""
     resume: bool = False
     """accept an unfinished folder and write it again"""
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Evaluate, write the numbers and every answer, print the table."""
+    """Evaluate, write the numbers and every answer, and print the table."""
     config = parse_config(EvaluateConfig, argv)
     device = pick_device(config.device)
     dtype = pick_dtype(config.dtype, device)
@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> None:
         ("--finetune", config.finetune), ("--direct-finetune", config.direct_finetune)
     ):  # fmt: skip
         if run:
-            # It is loaded last: what is wrong with it should not wait for the base model's answers.
+            # The run is loaded last; report a bad folder now, not after the base model's answers.
             open_input(run, made_by="stage3_finetune.train", flag=flag)
     reader = load_reader(config.reader, device=device) if config.reader else None
     matches = match_recordings(config.dialogues, config.recordings)
@@ -126,7 +126,7 @@ def main(argv: list[str] | None = None) -> None:
     }
     if reader:
         transcripts = reader.transcribe([q.frames_TD for q in questions])
-        # An empty transcript is asked as a question mark: the cascade heard nothing.
+        # An empty transcript becomes a question mark: the cascade recognised nothing.
         asked = [[Turn("user", text or "?")] for text in transcripts]
         answers["cascade"] = ask(base, asked, "cascade")
     transcripts_after = None
@@ -173,7 +173,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def format_table(metrics: dict) -> str:
-    """The numbers as a person reads them."""
+    """Format the numbers as a readable table."""
     lines = [
         f"answers to {metrics['num_held_out']} held-out recorded questions",
         f"{'':<14}{'exact match':>14}{'chrF2':>8}",

@@ -1,12 +1,11 @@
-"""Adapter -> a checkpoint of its own: Gemma 4 with the adapter merged into its weights.
+"""Adapter -> a standalone checkpoint: Gemma 4 with the adapter merged into its weights.
 
     python -m stage3_finetune.export --gemma google/gemma-4-E4B-it --finetune runs/finetune \
         --out runs/gemma-twi
 
 Plain transformers loads it (`AutoModelForImageTextToText`, `Gemma4ForConditionalGeneration`), and
-so does every command here that takes `--gemma`, then without `--finetune`. The folder is the
-repository, ready for the Hugging Face hub; it appears when it is complete. `--push NAME` uploads
-it.
+so does every command here that takes `--gemma`, then without `--finetune`. The folder is a complete
+repository for the Hugging Face hub, and appears only when it is complete. `--push NAME` uploads it.
 """
 
 import shutil
@@ -29,8 +28,8 @@ from commands.setting_types import ModelName
 from gemma4.gemma import load_feature_extractor
 from stage3_finetune.model import TARGET_KEY, load_finetuned
 
-# Files of a checkpoint that transformers reads and that neither model, tokenizer nor feature
-# extractor write when they are saved.
+# Files of a checkpoint that transformers reads, but that saving the model, the tokenizer and the
+# feature extractor does not write.
 OTHER_FILES = ("processor_config.json",)
 
 
@@ -45,14 +44,14 @@ class ExportConfig:
     gemma: ModelName = "google/gemma-4-E4B-it"
     """hub name or folder of the Gemma 4 it was trained on"""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """what the weights are merged and stored in: bfloat16, as Gemma 4 is published, or float32
-    (twice the memory and disk)"""
+    """precision in which weights are merged and stored: bfloat16, as Gemma 4 is published, or
+    float32 (twice the memory and disk space)"""
     push: str | None = None
     """hub repository to upload to; it is public unless your account says otherwise"""
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Write the repository; prints its folder, and the commit where it was pushed."""
+    """Write the repository; prints its folder and, if it was pushed, the commit."""
     config = parse_config(ExportConfig, argv)
     refuse_unwritable(config.out, flag="--out")
     adapted, tokenizer = load_finetuned(
@@ -83,7 +82,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def model_card(config: ExportConfig, settings: dict[str, Any], provenance: dict[str, Any]) -> str:
-    """What the checkpoint is, from the run's own records."""
+    """Write the checkpoint's model card from the run's own records."""
     spoken = provenance["spoken_turns"]
     is_on_hub = not Path(config.gemma).exists()
     name = config.gemma if is_on_hub else Path(config.gemma).name

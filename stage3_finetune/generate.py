@@ -32,7 +32,7 @@ def generate_answers(
         conversations: turns so far; spoken ones with embeddings.
         max_new_tokens: longest answer.
         batch_size: conversations at a time; the answers do not depend on it (up to rounding).
-        description: of the progress bar.
+        description: label of the progress bar.
 
     Returns:
         What the model wrote, without special tokens, in order.
@@ -58,8 +58,8 @@ def generate_tokens(
     batch_size: int = 16,
     description: str = "answer",
 ) -> list[list[int]]:
-    """As `generate_answers`, token ids of answers to prompts; the token that ends one is the last,
-    where it ended within `max_new_tokens`."""
+    """Like `generate_answers`, but from encoded prompts to token ids; an answer that ended within
+    `max_new_tokens` includes its end token."""
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].input_ids))
     stops = stop_ids(tokenizer)
     answers: list[list[int]] = [[] for _ in prompts]
@@ -89,8 +89,7 @@ def stream_tokens(
     *,
     max_new_tokens: int = MAX_NEW_TOKENS,
 ) -> Iterator[int]:
-    """Greedy answer to one prompt, token id by token id, as each is known; ends at the turn's
-    end."""
+    """Greedy answer to one prompt: yields each token id as it is generated, until the turn ends."""
     inputs = prompt_inputs([prompt], tokenizer, model)
     stops = set(stop_ids(tokenizer))
     cache = None
@@ -110,7 +109,7 @@ def prompt_inputs(
     tokenizer: PreTrainedTokenizerBase,
     model: Gemma4ForConditionalGeneration,
 ) -> dict[str, Tensor]:
-    """Prompts -> one batch padded in front, on the model's device."""
+    """Prompts -> one left-padded batch on the model's device."""
     length = max(len(prompt.input_ids) for prompt in prompts)
     padding = [length - len(prompt.input_ids) for prompt in prompts]
     ids = [

@@ -1,13 +1,13 @@
-"""How much memory a fine-tuning run needs, before anything is loaded.
+"""Estimate how much memory a fine-tuning run needs, before anything is loaded.
 
     plan = plan_memory(config, rank=16, dtype=torch.bfloat16, batch_size=2, num_tokens=600,
                        gradient_checkpointing=True)
     print(plan.as_table())
 
-Counted on the meta device, where tensors have shapes and no content: weights are those that peft
-leaves frozen or adds; activations are what the decoder's own forward pass keeps for the backward
-pass. So they follow from the checkpoint's configuration, whatever Gemma 4 it is. `train`
-measures the peak too, and records both.
+The model is built on the meta device, where tensors have shapes but no content: weights are those
+that peft leaves frozen or adds; activations are what the decoder's own forward pass keeps for the
+backward pass. So the configuration of any Gemma 4 checkpoint is enough. `train` also measures the
+peak, and records both.
 """
 
 # B rows, S text positions, L decoder layers, D decoder width
@@ -28,26 +28,26 @@ from stage3_finetune.model import lora_config
 
 GIB = 2**30
 FLOAT32_BYTES = 4
-# Of a weight, its share of the scales included: one float32 a row, negligible; one a block of 64,
-# itself in 8 bits.
+# Bytes per weight, with its share of the scales: at 8 bits one float32 per row, which is
+# negligible; at 4 bits one scale per block of 64, itself stored in 8 bits.
 QUANTIZED_BYTES = {"8bit": 1.0, "4bit": 0.5 + 1 / 64}
-# trl's fused head makes logits of so many positions at a time (trl 1.16, trainer/utils.py), in
-# float32, with their gradient beside them.
+# trl's fused head computes logits for this many positions at a time (trl 1.16, trainer/utils.py),
+# in float32, together with their gradients.
 LOGIT_POSITIONS = 256
 LOGIT_COPIES = 3
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes on one device, of one process.
+    """Memory of one process on one device, in bytes.
 
     Attributes:
-        weights: frozen, in the run's precision, or quantised.
+        weights: frozen weights, in the run's precision, or quantised.
         adapter: LoRA's weights, float32.
-        gradients: of the adapter, float32.
+        gradients: the adapter's gradients, float32.
         optimizer: AdamW's two moments of the adapter, float32.
-        activations: kept for the backward pass, at the longest batch.
-        logits: of the part of a batch that is worked on at a time, with their gradients.
+        activations: activations kept for the backward pass of the longest batch.
+        logits: logits of the part of a batch that is computed at once, and their gradients.
         num_trained: how many weights LoRA adds.
     """
 
@@ -61,14 +61,14 @@ class MemoryPlan:
 
     @property
     def total(self) -> int:
-        """All of it at once."""
+        """Sum of all parts."""
         return (
             self.weights + self.adapter + self.gradients + self.optimizer + self.activations
             + self.logits
         )  # fmt: skip
 
     def as_table(self) -> str:
-        """What a person reads before the run, in GiB."""
+        """The plan as a readable table, in GiB."""
         names = ("weights", "adapter", "gradients", "optimizer", "activations", "logits", "total")
         lines = [f"  {name:<12}{getattr(self, name) / GIB:8.2f} GiB" for name in names]
         return "\n".join(["memory planned:", *lines])
@@ -78,7 +78,7 @@ def load_gemma_config(name: str) -> Gemma4Config:
     """Read a checkpoint's configuration, without its weights.
 
     Raises:
-        InputError: not found, or not a Gemma 4.
+        InputError: the checkpoint is not found, or is not a Gemma 4.
     """
     with one_line_errors("--gemma", name):
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
@@ -98,18 +98,18 @@ def plan_memory(
     quantize: QuantizeName = "none",
     train_embed_audio: bool = False,
 ) -> MemoryPlan:
-    """Count what a run of `stage3_finetune.train` will hold.
+    """Count the memory that a run of `stage3_finetune.train` will take.
 
     Args:
-        config: of the base model.
-        rank: of LoRA.
-        dtype: of the frozen weights.
+        config: configuration of the base model.
+        rank: LoRA rank.
+        dtype: precision of the frozen weights.
         batch_size: rows per forward pass, B.
-        num_tokens: positions of the longest row, S, slots of speech included.
-        gradient_checkpointing: whether each layer keeps its input alone, and makes the rest again
-            when its gradients are due.
-        quantize: bits of the decoder's linear maps.
-        train_embed_audio: as `lora_config`.
+        num_tokens: positions of the longest row, S, including slots for speech.
+        gradient_checkpointing: whether each layer keeps only its input and recomputes the rest in
+            the backward pass.
+        quantize: precision of the decoder's linear layers.
+        train_embed_audio: as in `lora_config`.
     """
     with torch.device("meta"):
         base = Gemma4ForConditionalGeneration._from_config(
@@ -126,7 +126,7 @@ def plan_memory(
         and not module.weight.requires_grad
     }
     weights = 0.0
-    for parameter in model.parameters():  # tied ones once
+    for parameter in model.parameters():  # tied parameters count once
         if not parameter.requires_grad:
             is_quantized = quantize != "none" and id(parameter) in quantized
             size = QUANTIZED_BYTES[quantize] if is_quantized else parameter.element_size()
@@ -150,7 +150,7 @@ def plan_memory(
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes that this process held at most: on CUDA of tensors, else of all it is."""
+    """Peak memory of this process in bytes: of its tensors on CUDA, else of the whole process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024
@@ -158,7 +158,7 @@ def peak_memory(device: torch.device) -> int:
 
 
 def _kept_by_forward(decoder: nn.Module, batch_size: int, num_tokens: int) -> int:
-    """Bytes of what a decoder on the meta device keeps for its backward pass, weights left out."""
+    """Bytes that a decoder on the meta device keeps for its backward pass, without weights."""
     weights = {p.untyped_storage()._cdata for p in decoder.parameters()}
     kept: dict[int, int] = {}
 
@@ -166,12 +166,12 @@ def _kept_by_forward(decoder: nn.Module, batch_size: int, num_tokens: int) -> in
         storage = tensor.untyped_storage()
         if storage._cdata not in weights:
             kept[storage._cdata] = storage.nbytes()
-            alive.append(tensor)  # a freed storage's number would be given to another
+            alive.append(tensor)  # or a later storage could reuse its number
         return tensor
 
     alive: list[Tensor] = []
     ids_BS = torch.zeros(batch_size, num_tokens, dtype=torch.long, device="meta")
-    # Ready-made masks: transformers would look into the ids to make them.
+    # Pass masks: transformers would read the ids to make them, and meta tensors have no content.
     mask_B1SS = torch.ones(batch_size, 1, num_tokens, num_tokens, dtype=torch.bool, device="meta")
     masks = dict.fromkeys(set(decoder.config.layer_types), mask_B1SS)
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):

@@ -1,4 +1,4 @@
-"""Gemma 4 that also takes speech embeddings, with and without a LoRA adapter.
+"""Gemma 4 that also takes speech embeddings, with or without a LoRA adapter.
 
 model, tokenizer = load_finetuned("google/gemma-4-E4B-it", Path("runs/finetune"), ...)
 """
@@ -29,8 +29,8 @@ from gemma4.gemma import load_gemma
 from gemma4.speech_embeddings import accept_embeddings
 from gemma4.weight_quantization import QuantizeName
 
-# Every linear map of the decoder's attention and MLP. Vision and audio towers are left alone: their
-# linear layers are of a class that peft 0.21 cannot wrap.
+# Every linear layer of the decoder's attention and MLP. The vision and audio towers are left out:
+# their linear layers are of a class that peft 0.21 cannot wrap.
 LORA_TARGETS = (
     r".*language_model\.layers\.\d+\."
     r"(self_attn\.(q_proj|k_proj|v_proj|o_proj)|mlp\.(gate_proj|up_proj|down_proj))"
@@ -38,7 +38,7 @@ LORA_TARGETS = (
 # The two files of an adapter, as peft names them.
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_TENSORS = "adapter_model.safetensors"
-# What of an adapter's settings says where it came from, and nothing of what it does.
+# Adapter settings that record where it came from and do not affect what it does.
 NOT_COMPARED = ("base_model_name_or_path", "revision", "inference_mode", "auto_mapping")
 # In `config.json` of a merged checkpoint: the target it was trained with ("chain" or "direct").
 TARGET_KEY = "speech_answer_target"
@@ -47,8 +47,8 @@ TARGET_KEY = "speech_answer_target"
 def lora_config(
     rank: int, alpha: int, dropout: float, *, train_embed_audio: bool = False
 ) -> LoraConfig:
-    """LoRA on the decoder's attention and MLP; where asked, what leads speech into the decoder
-    (`embed_audio`) is trained in full beside it."""
+    """LoRA on the decoder's attention and MLP; with `train_embed_audio`, the linear map that
+    projects speech into the decoder (`embed_audio`) is also trained in full."""
     return LoraConfig(
         r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=LORA_TARGETS,
         modules_to_save=["embed_audio"] if train_embed_audio else None, task_type="CAUSAL_LM",
@@ -69,17 +69,17 @@ def load_finetuned(
         gemma: hub name or folder of the base model.
         finetune: folder written by `python -m stage3_finetune.train`; None for the base model
             alone.
-        device: where it runs.
-        dtype: its precision.
-        quantize: bits of the base model's decoder.
+        device: where the model runs.
+        dtype: precision of its weights.
+        quantize: precision of the base model's decoder.
 
     Returns:
         The model, frozen, in evaluation mode, taking embeddings as well as mel spectrograms; and
         its tokenizer.
 
     Raises:
-        InputError: either cannot be loaded, the adapter is of another model or not whole, or its
-            weights are not finite.
+        InputError: either cannot be loaded, the adapter belongs to another model or is incomplete,
+            or its weights are not finite.
     """
     if finetune is not None:
         open_input(finetune, made_by="stage3_finetune.train", flag="--finetune")
@@ -101,7 +101,7 @@ def load_finetuned(
 
 @dataclass(frozen=True)
 class AdapterShape:
-    """What of `adapter_config.json` is a setting of a run; the rest is the same for all."""
+    """The entries of `adapter_config.json` that a run can set; the rest are always the same."""
 
     r: LayerWidth
     lora_alpha: PositiveInt
@@ -113,8 +113,8 @@ def read_adapter_config(adapter: Path) -> LoraConfig:
     """Read an adapter's settings.
 
     Raises:
-        InputError: they cannot be read, or are not what `lora_config` makes: peft would take them,
-            and the adapter would be another than was trained.
+        InputError: they cannot be read, or differ from what `lora_config` makes: peft would accept
+            them, and the adapter would not be the one that was trained.
     """
     path = adapter / ADAPTER_CONFIG
     shape = read_json_as(path, AdapterShape, ignore_unknown=True)
@@ -134,9 +134,9 @@ def read_adapter_config(adapter: Path) -> LoraConfig:
 
 
 def read_adapter_tensors(adapter: Path, model: PeftModel) -> dict[str, Tensor]:
-    """Read an adapter's tensors, which must be those of the model's adapter, and finite.
+    """Read an adapter's tensors, which must be exactly those of the model's adapter, and finite.
 
-    peft 0.21 warns of tensors that are missing, and answers with the base model.
+    peft 0.21 only warns of missing tensors, and the base model would answer.
     """
     path = adapter / ADAPTER_TENSORS
     own = get_peft_model_state_dict(model, save_embedding_layers=False)

@@ -1,10 +1,10 @@
-"""How much may be asked at once, and of how long a conversation Gemma is told.
+"""Limits on the length of a question and of the conversation in Gemma's prompt.
 
-Attention costs time and memory with the square of a prompt's length: a text of 100,000 characters,
-which is pasted in a second, takes 10 GB on the demo's small model. So a typed question, a recording
-and the whole prompt have a limit each. A question over one is refused. A conversation that has
-grown too long goes on: its oldest turns are forgotten, as chat programs do, and whoever asks says
-so in a line.
+Attention costs time and memory that grow with the square of the prompt's length: a text of 100,000
+characters, pasted in a second, takes 10 GB on the demo's small model. So a typed question, a
+recording and the whole prompt each have a limit. A question over a limit is refused. A conversation
+that has grown too long goes on: its oldest turns are forgotten, as in other chat programs, and the
+caller prints a line that says so.
 """
 
 from collections.abc import Sequence
@@ -18,21 +18,21 @@ from data_manifests.twi_text import normalize_for_training
 from stage3_finetune.dialogue import Turn, encode_prompt
 from stage3_finetune.template_marks import refuse_template_marks
 
-# About four minutes read aloud, as long as the longest recording, nearly.
+# About four minutes read aloud: nearly as long as the longest recording.
 MAX_TYPED_CHARACTERS = 4000
 # Gemma's audio tower was trained on at most 30 s (google/gemma-4-E4B-it model card); ten times that
-# is 7,500 embeddings, which `MAX_PROMPT_TOKENS` holds.
+# is 7,500 embeddings, which fit into `MAX_PROMPT_TOKENS`.
 MAX_RECORDING_S = 300.0
-# One recording of the longest kind with a little text, or an hour of short questions and answers.
+# One recording of maximum length with a little text, or an hour of short questions and answers.
 MAX_PROMPT_TOKENS = 8192
 
 
 def typed_question(text: str) -> str:
-    """A typed question as Gemma is asked it: spelled in one way (`normalize_for_training`).
+    """A typed question as Gemma receives it, with normalised spelling (`normalize_for_training`).
 
     Raises:
-        InputError: it is empty, too long, no Unicode, or holds the chat template's own marks, with
-            which a question could speak in another's name.
+        InputError: it is empty, too long, not Unicode, or holds marks of the chat template, with
+            which a question could pose as another speaker's turn.
     """
     if len(text) > MAX_TYPED_CHARACTERS:
         raise InputError(
@@ -51,7 +51,7 @@ def typed_question(text: str) -> str:
 
 
 def refuse_long_recording(path: Path) -> None:
-    """InputError where a recording is too long, by its header; AudioDefect where it has none."""
+    """Raise InputError if a recording is too long by its header, AudioDefect if it has none."""
     duration_s = audio_info(path).duration_s
     if duration_s > MAX_RECORDING_S:
         raise InputError(
@@ -61,7 +61,7 @@ def refuse_long_recording(path: Path) -> None:
 
 
 def most_prompt_tokens(model: PreTrainedModel, max_new_tokens: int) -> int:
-    """The longest prompt of a model whose answer may have `max_new_tokens`."""
+    """Longest prompt, in tokens, that leaves the model room for `max_new_tokens` of answer."""
     positions: int = model.config.text_config.max_position_embeddings
     return min(MAX_PROMPT_TOKENS, positions - max_new_tokens)
 
@@ -72,10 +72,10 @@ def num_turns_to_forget(
     tokenizer: PreTrainedTokenizerBase,
     max_tokens: int,
 ) -> int:
-    """How many of the oldest turns must be left out for a question to be heard.
+    """How many of the oldest turns must be left out for a question to fit into the prompt.
 
     Args:
-        turns: the conversation so far, user and assistant in turn.
+        turns: the conversation so far, user and assistant turns alternately.
         question: what is asked next.
         tokenizer: Gemma's.
         max_tokens: from `most_prompt_tokens`.
@@ -88,6 +88,6 @@ def num_turns_to_forget(
         if len(prompt.input_ids) <= max_tokens:
             return num_forgotten
     raise InputError(
-        f"the question takes {len(prompt.input_ids):,} tokens, Gemma is told at most "
+        f"the question takes {len(prompt.input_ids):,} tokens, Gemma takes at most "
         f"{max_tokens:,} at once: ask a shorter one"
     )

@@ -1,4 +1,4 @@
-"""Questions of which there are recordings, and what is expected in answer."""
+"""Recorded questions and their reference answers."""
 
 # B utterances, T frames (25 per second), D embedding width
 
@@ -17,8 +17,8 @@ from stage3_finetune.dialogue import read_dialogues
 
 @dataclass(frozen=True)
 class RecordedQuestion:
-    """A held-out question, its reference answer, what it is about, and a recording's embeddings
-    `[T, D]`."""
+    """A held-out question, its reference answer, its category, and the embeddings `[T, D]` of one
+    recording."""
 
     id: str
     question: str
@@ -29,17 +29,17 @@ class RecordedQuestion:
 
 @dataclass(frozen=True)
 class Matches:
-    """(dialogue id, question, answer, category, recording) of every recorded question."""
+    """(dialogue id, question, answer, category, recording) for every recording of a question."""
 
     rows: list[tuple[str, str, str, str, Utterance]]
     num_without_recording: int
 
 
 def match_recordings(dialogues: Path, recordings: Path) -> Matches:
-    """Find the recordings of every dialogue's first question, by their normalised texts.
+    """Find the recordings of every dialogue's first question by their normalised texts.
 
     Raises:
-        InputError: a dialogue has no answer, or no question was recorded.
+        InputError: a dialogue has no answer, or none of the questions has a recording.
     """
     by_text: dict[str, list[Utterance]] = {}
     for utterance in read_manifest(recordings):
@@ -63,7 +63,7 @@ def match_recordings(dialogues: Path, recordings: Path) -> Matches:
 def embed_questions(
     matches: Matches, encoder: AudioEncoder, batch_size: int
 ) -> list[RecordedQuestion]:
-    """Encode the recordings; InputError where one cannot be."""
+    """Encode the recordings; raises InputError if one cannot be encoded."""
     utterances = [utterance for *_, utterance in matches.rows]
     encoded = encode_utterances(utterances, encoder, batch_size=batch_size, num_workers=2)
     questions = []

@@ -1,13 +1,13 @@
-"""Dialogues + stage 2 -> spoken dialogues: what stage 3 is trained on, without a recording.
+"""Dialogues + stage 2 -> spoken dialogues: stage 3's training data, without any recordings.
 
     python -m stage3_finetune.speak_dialogues --dialogues data/dialogues/dialogues.jsonl \
         --speechless runs/speechless --rvq runs/rvq --reader runs/reader --out data/spoken-dialogues
 
 Every user turn marked `"spoken": true` gets semantic codes. Writes `dialogues_*.parquet` (see
-`stage3_finetune/data.py`), shard by shard, so that `--resume` continues where a run was killed; in
-`kept.jsonl` every spoken turn with its take and CER, in `dropped.jsonl` the dialogues with a turn
-that could not be spoken, or not understood by the reader: they are left out whole, with the reason.
-With `--dialect asante` or `akuapem`, numbers are spoken in words.
+`stage3_finetune/data.py`) shard by shard, so that `--resume` continues where a run was killed.
+`kept.jsonl` lists every spoken turn with its take and CER. `dropped.jsonl` lists the dialogues with
+a turn that could not be spoken, or that the reader did not understand, with the reason; such a
+dialogue is left out whole. With `--dialect asante` or `akuapem`, numbers are spoken in words.
 """
 
 import sys
@@ -45,7 +45,7 @@ from stage2_speechless.speak import (
 from stage3_finetune.data import write_spoken_dialogues
 from stage3_finetune.dialogue import Dialogue, read_dialogues
 
-# A killed run loses at most the shard it was at.
+# A killed run loses at most the shard it was working on.
 DIALOGUES_PER_SHARD = 1024
 
 
@@ -56,31 +56,31 @@ class SpeakDialoguesConfig:
     dialogues: Path
     """`messages` JSONL with user turns marked "spoken": true"""
     speechless: ModelName
-    """model that speaks: folder of stage2_speechless.train, or hub name"""
+    """model that generates the codes: folder of stage2_speechless.train, or hub name"""
     out: Path
     """new folder for dialogues_*.parquet"""
     rvq: ModelName | None = None
     """quantiser, to read the codes back; needs --reader"""
     reader: Path | None = None
-    """folder of stage1_rvq.train_reader: picks the best take, drops what it cannot read
+    """folder of stage1_rvq.train_reader: picks the best take and drops turns it cannot read
     (--max-cer); needs --rvq"""
     max_cer: NonNegativeFloat = 0.3
-    """with --reader: the highest CER of a turn that is kept (0.3 = 30 %)"""
+    """with --reader: highest CER at which a turn is kept (0.3 = 30 %)"""
     takes: PositiveInt = 1
-    """times each turn is spoken; the take that the reader reads best is kept (one without an error
-    ends the search), without --reader the first that ended"""
+    """number of takes per turn; with --reader, the take with the lowest CER is kept (an error-free
+    take ends the search), without it the first complete one"""
     variants: PositiveInt = 1
-    """times each dialogue is spoken, each time differently"""
+    """number of different spoken versions of each dialogue"""
     dialect: DialectName = "unknown"
     """asante, akuapem, fante, unknown: how the turns are spoken"""
     temperature: NonNegativeFloat = DEFAULT_TEMPERATURE
-    """of sampling; 0 takes the most probable code"""
+    """sampling temperature; 0 takes the most probable code"""
     top_k: NonNegativeInt = DEFAULT_TOP_K
     """draw from the k most probable codes; 0 draws from all"""
     batch_size: PositiveInt = 32
     """turns generated together"""
     seed: Seed = 0
-    """another seed speaks the same dialogues another way"""
+    """sampling seed; another seed speaks the same dialogues differently"""
     device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     resume: bool = False
@@ -154,7 +154,7 @@ def main(argv: list[str] | None = None) -> None:
             batch_size=config.batch_size,
         )
         spoken = [one for dialogue in shard if (one := _with_codes(dialogue, takes))]
-        # Where a killed run left rows of a shard, but not its codes, they are made again.
+        # A killed run may have left rows of a shard without its codes: replace them.
         kept = [row for row in kept if row["shard"] != number] + [
             {"shard": number, "id": dialogue.id, "turns": _described(dialogue, takes)}
             for dialogue in spoken
@@ -190,13 +190,13 @@ def _described(dialogue: Dialogue, takes: dict[str, Take]) -> dict[str, dict[str
 
 
 def _reasons(dialogue: Dialogue, reasons: dict[str, str]) -> dict[str, str]:
-    """Why turns are not spoken, by their position."""
+    """The reasons why turns could not be spoken, by the turn's position."""
     why = {i: reasons.get(_turn_id(dialogue, i)) for i in range(len(dialogue.turns))}
     return {str(i): reason for i, reason in why.items() if reason}
 
 
 def _with_codes(dialogue: Dialogue, takes: dict[str, Take]) -> Dialogue | None:
-    """The dialogue with codes on every spoken turn; None where one of them has none."""
+    """The dialogue with codes on every spoken turn; None if any of them has none."""
     turns = []
     for i, turn in enumerate(dialogue.turns):
         if not turn.spoken:

@@ -1,7 +1,7 @@
-"""A conversation at the terminal: line after line, and no slip ends it.
+"""A conversation at the terminal that survives the user's mistakes.
 
-What cannot be done is said in one line on stderr, and the next line is read. Ctrl-C while an answer
-is written or spoken stops the answer; at the prompt it ends the program, as in other chat programs.
+An error is reported in one line on stderr, and the next line is read. Ctrl-C while an answer is
+printed or spoken stops the answer; at the prompt it ends the program, as in other chat programs.
 """
 
 import io
@@ -18,7 +18,7 @@ def converse(take: Callable[[str], None], *, commands: str) -> None:
     """Read lines until the input ends or `/quit`.
 
     Args:
-        take: does what a line says; InputError, WriteError and OSError are shown.
+        take: handles one line; its InputError, WriteError and OSError are reported.
         commands: what can be typed, shown first.
     """
     print(commands, file=sys.stderr)
@@ -30,7 +30,7 @@ def converse(take: Callable[[str], None], *, commands: str) -> None:
             take(line)
         except (InputError, WriteError) as error:
             _say(f"error: {error}")
-        except BrokenPipeError:  # who read our stdout has gone
+        except BrokenPipeError:  # the reader of our stdout has gone
             raise
         except OSError as error:
             _say(f"error: {describe_os_error(error)}")
@@ -42,7 +42,7 @@ def converse(take: Callable[[str], None], *, commands: str) -> None:
 
 
 def refuse_other_encoding(line: str) -> None:
-    """InputError where a line was typed in another encoding than the terminal's."""
+    """Raise InputError if a line was typed in another encoding than the terminal's."""
     try:
         line.encode()
     except UnicodeEncodeError:
@@ -50,7 +50,7 @@ def refuse_other_encoding(line: str) -> None:
 
 
 def path_of(argument: str, *, commands: str) -> Path:
-    """The path that was typed after a command; InputError where there is none that can exist."""
+    """The path typed after a command; raises InputError if it is missing or cannot exist."""
     if not argument.strip():
         raise InputError(f"a file is missing: {commands}")
     try:
@@ -60,12 +60,12 @@ def path_of(argument: str, *, commands: str) -> Path:
 
 
 def recording_named(line: str) -> Path | None:
-    """The file whose path a line is; None where the line is something else, say a question.
+    """The file whose path was typed; None if the line is something else, such as a question.
 
     Raises:
-        InputError: something is there that is no file: a folder, a pipe.
+        InputError: the path exists but is not a file: a folder or a pipe, for example.
     """
-    # os.path, because Path's own tests raise where a name is too long or holds a NUL.
+    # os.path, because Path's own tests raise if a name is too long or holds a NUL.
     if os.path.isfile(line):
         return Path(line)
     if os.sep in line and os.path.exists(line):
@@ -74,7 +74,7 @@ def recording_named(line: str) -> Path | None:
 
 
 def announce_forgotten(num_turns: int) -> None:
-    """Say on stderr that the oldest turns of a conversation were forgotten, where they were."""
+    """Report on stderr that the oldest turns were forgotten, if there were any."""
     if num_turns:
         print(
             f"(the conversation is long: its {num_turns} oldest turns are forgotten; /reset starts "
@@ -85,7 +85,7 @@ def announce_forgotten(num_turns: int) -> None:
 
 def _typed_lines() -> Iterator[str]:
     if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="surrogateescape")  # a line in Latin-1 is told, not fatal
+        sys.stdin.reconfigure(errors="surrogateescape")  # report Latin-1, do not crash
     while True:
         try:
             yield input("> " if sys.stdin.isatty() else "").strip()

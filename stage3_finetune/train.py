@@ -3,8 +3,8 @@
     python -m stage3_finetune.train --dialogues data/spoken-dialogues --rvq runs/rvq \
         --gemma google/gemma-4-E4B-it --out runs/finetune
 
-The adapter is `runs/finetune/adapter` (peft's format). trl's `SFTTrainer` holds the loop; runs
-unchanged under `accelerate launch`.
+The adapter is `runs/finetune/adapter` (peft's format). trl's `SFTTrainer` runs the training loop;
+the command runs unchanged under `accelerate launch`.
 """
 
 import sys
@@ -82,7 +82,7 @@ def main(argv: list[str] | None = None) -> None:
     newest = trainer.find_newest_checkpoint() if config.resume else None
     first_step = int(newest.name.removeprefix("step_")) if newest else 0
     is_writer = trainer.is_world_process_zero()
-    # Resumed at its last step, transformers would train one more.
+    # If resumed at the last step, transformers would train one more.
     if first_step < config.steps:
         with (
             TrainingLog(config.out, first_step=first_step, is_writer=is_writer) as log,

@@ -1,4 +1,4 @@
-"""trl's trainer as stage 3 uses it: whole checkpoints, our log, nothing hidden.
+"""trl's trainer as stage 3 uses it: complete checkpoints, our log, nothing hidden.
 
 trainer = build_trainer(config, model, rows, tokenizer, device=device, dtype=dtype)
 trainer.add_callback(LogSteps(log, progress))
@@ -56,23 +56,23 @@ if TYPE_CHECKING:
     from stage3_finetune.config import TrainConfig
 
 NUM_KEPT = 2  # checkpoints
-# What torch and safetensors raise where the machine refuses a file.
+# What torch and safetensors raise if a file cannot be written.
 WRITER_ERRORS = (SafetensorError, RuntimeError)
 
 
 class SpeechTrainer(SFTTrainer):
-    """trl's trainer, whose checkpoints are whole or absent.
+    """trl's trainer, but each checkpoint is either complete or absent.
 
     transformers 5.23 writes `checkpoint-N` in place, file by file: a run that dies meanwhile cannot
-    be resumed, or goes on without the optimizer's state and says nothing.
+    be resumed, or silently goes on without the optimizer's state.
     """
 
     def find_newest_checkpoint(self) -> Path | None:
-        """The checkpoint to go on from, None where there is none yet; what a killed process left
-        unfinished is removed.
+        """The checkpoint to resume from, None if there is none yet; unfinished ones that a killed
+        process left are removed.
 
         Raises:
-            InputError: it cannot be read, or is not of this model.
+            InputError: it cannot be read, or belongs to another model.
         """
         run = Path(self.args.output_dir).parent
         if self.args.should_save:
@@ -97,11 +97,11 @@ class SpeechTrainer(SFTTrainer):
         return newest
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Save a checkpoint aside and rename it; then delete all but the newest.
+        """Save a checkpoint under a temporary name and rename it; then delete all but the newest.
 
-        This hook of transformers' is trl 1.16's too. Everything below it is written into
-        `args.output_dir`, which therefore is another folder meanwhile. Of several processes each
-        adds the state of its random numbers; the first writes the rest.
+        trl 1.16 also uses this hook of transformers. Everything it calls writes into
+        `args.output_dir`, which is therefore set to another folder meanwhile. Each of several
+        processes adds the state of its random numbers; the first writes the rest.
         """
         step = self.state.global_step
         trained = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
@@ -129,8 +129,8 @@ class SpeechTrainer(SFTTrainer):
             keep_newest(folder.parent)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        """Save the adapter alone: transformers adds the tokenizer, which is the base model's, and
-        its own settings as a pickle."""
+        """Save only the adapter: transformers would add the tokenizer, which is the base model's,
+        and its own settings as a pickle."""
         self.model.save_pretrained(
             output_dir or self.args.output_dir,
             state_dict=state_dict,
@@ -139,8 +139,8 @@ class SpeechTrainer(SFTTrainer):
 
 
 class LogSteps(TrainerCallback):
-    """The trainer's numbers, in the form every stage logs them; training ends with one that is not
-    finite, before a checkpoint is saved."""
+    """Logs the trainer's numbers in the form that every stage uses; a number that is not finite
+    ends training before a checkpoint is saved."""
 
     def __init__(self, log: TrainingLog, progress: tqdm) -> None:
         self.log = log
@@ -162,8 +162,8 @@ class LogSteps(TrainerCallback):
             self.log.log(state.global_step, "train", **kept)
             self.progress.set_postfix(loss=f"{kept['loss']:.3f}", refresh=False)
             self.progress.update()
-        # transformers would write all of them into every checkpoint again, with a count of tokens
-        # that begins anew at each resumption (trl 1.16).
+        # transformers would write all of them again into every checkpoint, with a count of tokens
+        # that restarts whenever the run is resumed (trl 1.16).
         state.log_history.clear()
 
 
@@ -176,20 +176,20 @@ def build_trainer(
     device: torch.device,
     dtype: torch.dtype,
 ) -> SpeechTrainer:
-    """The trainer of a run.
+    """Build the trainer of a run.
 
     Args:
-        config: its settings.
-        model: Gemma, taking embeddings; LoRA is put around it, by torch's random numbers.
-        rows: what it is trained on.
-        tokenizer: the model's.
-        device: where it runs.
-        dtype: of the frozen weights.
+        config: settings of the run.
+        model: Gemma, taking embeddings; LoRA is added, initialised from torch's global generator.
+        rows: training data.
+        tokenizer: the model's tokenizer.
+        device: where the model runs.
+        dtype: precision of the frozen weights.
     """
     pad_id = tokenizer.pad_token_id
-    # The loss is trl's, which divides by the labels of a whole optimizer step where it is told how
-    # many; Gemma 4's own could not. Untold, it would average over forward passes, and the answers
-    # of a pass with few labels would count more.
+    # The loss is trl's. With this flag it is given the number of labels in a whole optimizer step
+    # and divides by it, which Gemma 4's own loss could not. Otherwise it would average over forward
+    # passes, and the answers of a pass with few labels would count more.
     model.accepts_loss_kwargs = True
 
     def collate_rows(batch: list[dict[str, int]]) -> dict[str, Tensor]:
@@ -214,16 +214,16 @@ def build_trainer(
             # (Gemma 4 E2B and E4B, transformers 5.23): equal loss, gradients off by up to 87 %.
             activation_checkpointing_kwargs={"use_reentrant": False},
             save_steps=config.save_every,
-            # Old checkpoints are deleted by SpeechTrainer: transformers would leave a half one
-            # under its name, and ignore that it cannot be deleted.
+            # SpeechTrainer deletes old checkpoints: transformers would ignore a failed deletion and
+            # leave half a checkpoint under its name.
             save_total_limit=None,
             logging_steps=1,
             logging_strategy="steps",
-            # transformers would log a NaN loss as the mean of those before it, and train on.
+            # transformers would replace a NaN loss by the mean of earlier ones, and train on.
             logging_nan_inf_filter=False,
             report_to=[],
-            # Its progress bar writes every number to stdout, and stays open where training ends
-            # with an error, whose line would follow on it. LogSteps has another.
+            # Its progress bar writes every number to stdout, and stays open if training ends with
+            # an error, whose message would follow on the same line. LogSteps has its own bar.
             disable_tqdm=True,
             seed=config.seed,
             data_seed=config.seed,
@@ -234,7 +234,7 @@ def build_trainer(
             packing=False,
             dataloader_pin_memory=device.type == "cuda",
         ),
-        # trl wants a table; ours holds row numbers, and rows are encoded when they are batched.
+        # trl expects a table; ours holds row numbers, and rows are encoded when they are batched.
         train_dataset=Dataset.from_dict({"row": range(len(rows))}),
         data_collator=collate_rows,
         processing_class=tokenizer,
@@ -245,18 +245,18 @@ def build_trainer(
             train_embed_audio=config.train_embed_audio,
         ),
     )
-    trainer.remove_callback(PrinterCallback)  # what transformers has in place of its progress bar
+    trainer.remove_callback(PrinterCallback)  # replaces transformers' disabled progress bar
     return trainer
 
 
 def keep_newest(run: Path) -> None:
-    """Delete a run's checkpoints but the newest two."""
+    """Delete all but the newest two checkpoints of a run."""
     for old in list_checkpoints(run)[:-NUM_KEPT]:
         take_away(old)
 
 
 def copy_adapter(checkpoint: Path, adapter: Path) -> None:
-    """Write the adapter of a run's last checkpoint as a folder of its own, unless that is done."""
+    """Copy the adapter of a run's last checkpoint to its own folder, unless it is there already."""
     if adapter.exists():
         return
     with written_aside(adapter) as aside:

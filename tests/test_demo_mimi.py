@@ -97,7 +97,7 @@ def interrupt(*_: object) -> None:
 def test_resume_refuses_other_speech(straight_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = TrainMimiConfig(out=straight_run)
     clips = mimi_speech.speak_texts(["Me din de Kofi."], seed=0)
-    with pytest.raises(InputError, match="its speech was another"):
+    with pytest.raises(InputError, match="it began with other speech"):
         train_mimi.refuse_other_speech(config, mimi_speech.SpeechSegments(clips))
 
 

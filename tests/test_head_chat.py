@@ -92,7 +92,7 @@ def test_a_player_that_dies_costs_the_sound_only(talk, tmp_path, monkeypatch, sc
     put_player(tmp_path, script, monkeypatch)
     monkeypatch.setattr(playback, "to_pcm16", lambda samples_N: bytes(2**20))  # more than a pipe
     written = talk(QUESTION, QUESTION, flags=["--play"])
-    assert written.err.count(told) == 2 and "the answer is written, and not heard" in written.err
+    assert written.err.count(told) == 2 and "the answer is written, but not played" in written.err
     assert written.out.count(WRITTEN) == 2
     assert soundfile.info(tmp_path / "out" / "answer_002.wav").frames > 0
 

@@ -114,10 +114,10 @@ def test_states_computed_on_the_fly_are_those_of_the_cache(head_world, tmp_path)
     [cached], [computed] = (dev_entries(tmp_path / f"on-{name}") for name in ("cached", "texts"))
     assert cached.pop("split") == computed.pop("split")
     assert computed == pytest.approx(cached, rel=1e-3)
-    with pytest.raises(InputError, match="has states: leave --on-the-fly away"):
+    with pytest.raises(InputError, match="has states: omit --on-the-fly"):
         make_head(head_world, tmp_path / "x", *live)
     other = ("--states", tmp_path / "texts", "--dev-states", tmp_path / "cached")
-    with pytest.raises(InputError, match="cached has states: leave"):
+    with pytest.raises(InputError, match="cached has states: omit"):
         make_head(head_world, tmp_path / "x", *other, *live)
     assert not (tmp_path / "x").exists()
 

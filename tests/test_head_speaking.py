@@ -86,7 +86,7 @@ def test_a_long_conversation_forgets_its_oldest_turns(talker, monkeypatch):
     assert conversation.make_room(question) == 2
     assert 2 <= len(conversation.turns) < 20
     assert conversation.turns[0].role == "user" and conversation.turns[-1].content.endswith("19")
-    with pytest.raises(InputError, match="Gemma is told at most 120 at once: ask a shorter one"):
+    with pytest.raises(InputError, match="Gemma takes at most 120 at once: ask a shorter one"):
         conversation.make_room(Turn("user", "Baako ne mmienu. " * 50))
 
 

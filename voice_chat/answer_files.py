@@ -1,4 +1,4 @@
-"""Where spoken answers are kept: `answer_001.wav`, `answer_002.wav`, ...; none is written over."""
+"""Store spoken answers as `answer_001.wav`, `answer_002.wav`, ...; none is overwritten."""
 
 # N samples (24,000 per second)
 
@@ -14,15 +14,15 @@ _ANSWER = re.compile(r"answer_([0-9]{1,9})\.wav")
 
 
 def keep_answer(folder: Path, samples_N: np.ndarray, sample_rate_hz: int) -> Path:
-    """Write an answer under the next free number, also where another program writes there too.
+    """Write an answer under the next free number, even if other programs write to the same folder.
 
     Args:
-        folder: made where it is not there.
+        folder: created if missing.
         samples_N: float32.
-        sample_rate_hz: of them.
+        sample_rate_hz: sampling rate of the samples.
 
     Raises:
-        WriteError, OSError: the machine refuses; nothing is left of the answer.
+        WriteError, OSError: the file cannot be written; no part of it is left behind.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for number in count(next_answer_number(folder)):
@@ -41,6 +41,6 @@ def keep_answer(folder: Path, samples_N: np.ndarray, sample_rate_hz: int) -> Pat
 
 
 def next_answer_number(folder: Path) -> int:
-    """The number after the highest one there; files of other names (a copy) are passed over."""
+    """The number after the highest one in the folder; other files (say, copies) are ignored."""
     found = [_ANSWER.fullmatch(path.name) for path in folder.glob("answer_*.wav")]
     return max((int(match[1]) for match in found if match), default=0) + 1

@@ -3,11 +3,11 @@
     python -m voice_chat.chat --head runs/head --finetune runs/finetune --play
     python -m voice_chat.chat --head runs/head --prompt "Wo din de sɛn?"
 
-In the conversation: a line is a question; a line that is the path of a file asks with that
-recording; `/reset` forgets what was said, `/quit` ends. Ctrl-C stops an answer; at the prompt it
-ends the program. Every answer is also written as a WAV, as far as it was spoken. When a
-conversation has grown longer than Gemma is told at once (stage3_finetune/prompt_limits.py), its
-oldest turns are forgotten, and a line says so.
+In the conversation, a line is a question; a line that is the path of a file asks with that
+recording; `/reset` starts a new conversation, and `/quit` ends it. Ctrl-C stops an answer; at the
+prompt it ends the program. Every answer is also written as a WAV, as far as it was spoken. When a
+conversation exceeds the longest prompt (stage3_finetune/prompt_limits.py), its oldest turns are
+forgotten, and a line says so.
 """
 
 # N samples (24,000 per second)
@@ -38,9 +38,9 @@ class ChatConfig(TalkerConfig):
     """Talk with Gemma in Twi: it answers aloud."""
 
     out: Path = Path("runs/chat")
-    """folder for the answers' WAV files; more are added to those in it"""
+    """folder for the answers' WAV files; files already in it are kept"""
     prompt: str | None = None
-    """ask this one typed question and end"""
+    """ask this one typed question and exit"""
     play: bool = False
     """play answers while they are being spoken (aplay, paplay, play or ffplay)"""
 
@@ -72,11 +72,11 @@ def main(argv: list[str] | None = None) -> None:
 def reply(talker: Talker, question: Turn, config: ChatConfig, player: list[str] | None) -> Path:
     """Answer one question aloud; prints the answer as it is spoken, then the WAV's path.
 
-    An answer that Ctrl-C stops is written as far as it was spoken.
+    If Ctrl-C stops the answer, the part already spoken is written.
 
     Raises:
-        InputError: the question is too long, or there is no answer, or one too long; nothing is
-            written then.
+        InputError: the question is too long, or the answer is empty or too long; nothing is then
+            written.
         WriteError, OSError: the WAV cannot be written.
     """
     announce_forgotten(talker.conversation.make_room(question))

@@ -1,4 +1,4 @@
-"""Samples of an answer on their way to a listener, who may interrupt it.
+"""A buffer of an answer's samples between the speaker and a listener, who may interrupt.
 
 sound = LiveSound()
 sound.add(samples_N)            # the thread that speaks
@@ -15,7 +15,7 @@ import numpy as np
 
 
 class LiveSound:
-    """Samples that one thread adds and another takes: none is lost, none is taken twice."""
+    """Samples that one thread adds and another takes; none is lost, and none is taken twice."""
 
     def __init__(self) -> None:
         self._pieces: list[np.ndarray] = []
@@ -36,29 +36,29 @@ class LiveSound:
             self._changed.notify_all()
 
     def end(self) -> None:
-        """Tell that nothing more is added."""
+        """Mark the sound as complete: nothing more will be added."""
         with self._changed:
             self._has_ended = True
             self._changed.notify_all()
 
     def interrupt(self) -> None:
-        """Tell that nothing more is taken; what was not taken is dropped."""
+        """Mark the sound as interrupted: samples not yet taken are dropped."""
         with self._changed:
             self._is_interrupted = True
             self._pieces.clear()
             self._changed.notify_all()
 
     def take(self, timeout_s: float | None = None) -> np.ndarray | None:
-        """Everything added since the last call; waits until there is something.
+        """Take everything added since the last call; waits until there is something.
 
-        One thread waits at a time, so that a listener who asks often holds up one thread, not all:
-        to a second one an empty array is returned at once.
+        Only one thread waits at a time, so that a listener who asks often blocks one thread, not
+        all of them: a second one gets an empty array at once.
 
         Args:
-            timeout_s: waits no longer, and returns an empty array then; None waits for ever.
+            timeout_s: longest wait, after which an empty array is returned; None waits for ever.
 
         Returns:
-            float32 `[N]`; None once all was taken, or the listener has interrupted.
+            float32 `[N]`; None once everything has been taken or the listener has interrupted.
         """
         with self._changed:
             if not self._is_awaited:

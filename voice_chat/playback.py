@@ -1,4 +1,4 @@
-"""Plays an answer while it is being spoken, through a program of the system."""
+"""Play an answer while it is being spoken, through an installed audio player."""
 
 # N samples (24,000 per second)
 
@@ -13,7 +13,7 @@ import numpy as np
 from commands.errors import InputError
 from data_manifests.audio import MIMI_SAMPLE_RATE_HZ, to_pcm16
 
-# Programs that play raw 16-bit samples from their input while more are coming.
+# Programs that play raw 16-bit samples from their standard input as they arrive.
 PLAYERS = {
     "aplay": f"-q -t raw -f S16_LE -r {MIMI_SAMPLE_RATE_HZ} -c 1",
     "paplay": f"--raw --format=s16le --rate={MIMI_SAMPLE_RATE_HZ} --channels=1",
@@ -23,7 +23,7 @@ PLAYERS = {
 
 
 def find_player() -> list[str]:
-    """Command line of the first of `PLAYERS` that is installed; InputError where none is."""
+    """Command line of the first of `PLAYERS` that is installed; raises InputError if none is."""
     for program, arguments in PLAYERS.items():
         if path := shutil.which(program):
             return [path, *arguments.split()]
@@ -31,14 +31,14 @@ def find_player() -> list[str]:
 
 
 class Playback:
-    """One answer on its way to the loudspeaker.
+    """Plays one answer.
 
     with Playback(find_player()) as playback:
         playback.add(samples_N)
 
-    At the end of the block the sound is heard to its end; an error or Ctrl-C cuts it off. A player
-    that cannot be started, or ends before the sound does, is told in one line, and the answer goes
-    on in silence.
+    At its end, the block waits until the sound has been played; an error or Ctrl-C cuts it off. If
+    the player cannot be started, or ends too early, one line reports it, and the answer goes on
+    without sound.
     """
 
     def __init__(self, player: list[str] | None) -> None:
@@ -62,7 +62,7 @@ class Playback:
         try:
             self._process.stdin.write(to_pcm16(samples_N))
             self._process.stdin.flush()
-        except OSError:  # broken pipe: it has gone, or listens no more
+        except OSError:  # broken pipe: the player has exited or closed its input
             self._process.kill()
             self._end()
 
@@ -88,13 +88,13 @@ class Playback:
             raise
 
     def _end(self) -> None:
-        """Wait for the player, and say so where it failed."""
+        """Wait for the player, and report it if the player failed."""
         assert self._process is not None
-        self._process.communicate()  # closes its input; passes over a broken pipe
+        self._process.communicate()  # closes its input; ignores a broken pipe
         code = self._process.returncode
         self._process = None
         if code:
             self._say(f"ended with code {code}")
 
     def _say(self, what: str) -> None:
-        print(f"{self._program} {what}: the answer is written, and not heard", file=sys.stderr)
+        print(f"{self._program} {what}: the answer is written, but not played", file=sys.stderr)

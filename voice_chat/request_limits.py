@@ -1,8 +1,8 @@
-"""What of a request is not let through to Gradio: long bodies, and addresses of other hosts.
+"""Requests that must not reach Gradio: those with long bodies, or with URLs in place of files.
 
-Gradio 6.31 reads a whole request into memory, whatever its length, and where a file is expected it
-takes an address too: it would fetch for anybody what they name. This stands before it, as ASGI
-middleware. Uploads pass: for them Gradio has a limit of its own (`launch(max_file_size=...)`).
+Gradio 6.31 reads a whole request into memory, whatever its length, and accepts a URL in place of a
+file: it would fetch any URL for anybody. This ASGI middleware filters requests before Gradio.
+Uploads pass: Gradio has its own limit for them (`launch(max_file_size=...)`).
 """
 
 import json
@@ -12,13 +12,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# A question has at most a few kilobytes; a page of text is told its limit by the page itself.
+# A question has at most a few kilobytes; the page itself reports the limit for longer texts.
 MAX_REQUEST_BYTES = 2**20
 UPLOAD_PATH = "/upload"
 
 
 class RequestLimits:
-    """ASGI middleware that answers 403 or 413 in place of the application."""
+    """ASGI middleware that answers such requests with 403 or 413."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -43,7 +43,7 @@ class RequestLimits:
 
 
 async def _read_body(request: Request) -> bytes | None:
-    """The whole body; None where it is too long."""
+    """The whole body; None if it is too long."""
     body = bytearray()
     try:
         async for piece in request.stream():
@@ -56,7 +56,7 @@ async def _read_body(request: Request) -> bytes | None:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that hands out a body that was read already, and then what comes after it."""
+    """A `receive` that returns a body that was already read, and then any later messages."""
     is_sent = False
 
     async def receive_again() -> Message:
@@ -70,11 +70,11 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 def _asks_for_address(body: bytes) -> bool:
-    """Whether somewhere in a JSON body a file's "path" is an address."""
+    """Whether any file's "path" in a JSON body is a URL."""
     try:
         waiting: list[Any] = [json.loads(body)] if body else []
     except (ValueError, RecursionError):
-        return False  # no JSON: refused by Gradio
+        return False  # not JSON: Gradio refuses it
     while waiting:
         value = waiting.pop()
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Many visitors talk with one Gemma, one answer at a time: what the page in the browser stands on.
+"""Many visitors talk with one Gemma, one answer at a time: the logic behind the browser page.
 
 voice_chat = VoiceChat(talker, config, Path("files"))
 for shown in voice_chat.ask("ama", "Wo din de sɛn?"):
@@ -6,9 +6,9 @@ for shown in voice_chat.ask("ama", "Wo din de sɛn?"):
 voice_chat.next_sound(shown.sound)     # meanwhile, in another thread
 voice_chat.leave("ama")
 
-What a visitor says and hears is theirs: names of sounds and files cannot be guessed, and all but
-the WAVs in `--out` is deleted when they leave. How much is kept of one visitor, and of how many,
-has a limit, so that memory stays the same however many come.
+Conversations are private: the names of sounds and files cannot be guessed, and everything but the
+WAVs in `--out` is deleted when a visitor leaves. The number of visitors, and the data kept for
+each, are limited, so that memory stays bounded.
 """
 
 # N samples (24,000 per second)
@@ -36,13 +36,13 @@ from voice_chat.answer_files import keep_answer
 from voice_chat.live_sound import LiveSound
 from voice_chat.waiting_line import Place, WaitingLine
 
-# A request of the browser waits so long for the next sound, then asks again.
+# A request from the browser waits this long for the next sound, then asks again.
 POLL_S = 10.0
-# Questions that wait while one is answered; the last of them hears its answer in about a minute.
+# Questions that may wait while one is answered; the last gets its answer in about a minute.
 MAX_WAITING = 8
-# Conversations kept; when one more begins, the one that was silent longest is forgotten.
+# Conversations kept; when one more begins, the one that was idle longest is forgotten.
 MAX_VISITS = 64
-# Questions with their answers that the page goes on showing of a long conversation.
+# Most recent questions and answers of a long conversation that the page keeps showing.
 MAX_EXCHANGES = 50
 
 
@@ -51,13 +51,13 @@ class Shown:
     """What the page shows of a question and its answer so far.
 
     Attributes:
-        question: as it was asked; of a recording, what Gemma heard, once that is known.
-        recording: the question as it was spoken.
-        num_before: questions that are answered before this one.
+        question: the typed question; for a recording, Gemma's transcript, once it is known.
+        recording: the spoken question.
+        num_before: questions that will be answered before this one.
         sound: name of the answer's sound, for `VoiceChat.next_sound`; "" before it begins.
         answer: the text so far.
-        wav: all of the speech, at the end.
-        num_forgotten: oldest turns that Gemma is no longer told, because the conversation is long.
+        wav: the complete speech, at the end.
+        num_forgotten: oldest turns no longer in Gemma's prompt, because the conversation is long.
     """
 
     question: str
@@ -74,11 +74,11 @@ class Visit:
     """One visitor's conversation.
 
     Attributes:
-        name: of the folders with its files; cannot be guessed.
-        turns: as Gemma is told it.
-        exchanges: as the page shows it, oldest first.
-        sound: the answer that is heard, and its name.
-        has_left: nothing of it is wanted any more.
+        name: name of the folders with its files; cannot be guessed.
+        turns: the conversation as Gemma gets it.
+        exchanges: the conversation as the page shows it, oldest first.
+        sound: the answer that is being played, and its name.
+        has_left: whether the visitor has left, so that nothing more of it is needed.
     """
 
     name: str = field(default_factory=secrets.token_urlsafe)
@@ -94,11 +94,11 @@ class VoiceChat:
     def __init__(self, talker: Talker, config: TalkerConfig, out: Path, files: Path) -> None:
         """
         Args:
-            talker: what answers everybody.
-            config: how it speaks.
-            out: answers are kept here, in a folder of each visit.
-            files: recordings and answers that the page plays, in a folder of each visit that is
-                deleted with it.
+            talker: the models that answer every visitor.
+            config: how they speak.
+            out: where answers are kept, in one folder per visit.
+            files: where recordings and answers that the page plays are kept, in one folder per
+                visit, which is deleted with the visit.
         """
         self.talker = talker
         self.config = config
@@ -110,7 +110,7 @@ class VoiceChat:
         self._lock = threading.Lock()
 
     def visit(self, visitor: str) -> Visit:
-        """The visitor's conversation; a new one where there is none."""
+        """The visitor's conversation; a new one if there is none."""
         with self._lock:
             visit = self._visits.setdefault(visitor, Visit())
             self._visits.move_to_end(visitor)
@@ -130,10 +130,10 @@ class VoiceChat:
             shutil.rmtree(self.files / visit.name, ignore_errors=True)
 
     def receive(self, visitor: str, upload: Path) -> Path:
-        """Take a recording that was uploaded over into the visit's files, under a new name.
+        """Move an uploaded recording into the visit's files, under a new name.
 
         Raises:
-            InputError: it is gone; uploads that nobody asks with are deleted after a while.
+            InputError: it is gone; uploads that no question uses are deleted after a while.
         """
         folder = self._folder(self.visit(visitor))
         kept = folder / f"{secrets.token_urlsafe()}{upload.suffix}"
@@ -147,17 +147,17 @@ class VoiceChat:
         """Answer a question aloud, when its turn has come.
 
         Args:
-            visitor: who asks; an answer they still listen to is interrupted.
-            question: typed, or a recording, from `receive`.
+            visitor: who asks; an answer they are still listening to is interrupted.
+            question: typed, or a recording from `receive`.
 
         Yields:
-            What to show, whenever there is more of it. Where the visitor leaves, nothing more. An
-            answer that is interrupted stays in the conversation as far as it was written.
+            What to show, whenever there is more; nothing more once the visitor leaves. If an answer
+            is interrupted, the part written so far stays in the conversation.
 
         Raises:
-            InputError: the question cannot be asked, or answered, or too many wait; for the
-                visitor to read. The conversation is what it was.
-            WriteError, OSError: the answer was given, and cannot be kept.
+            InputError: the question cannot be asked or answered, or too many visitors wait; the
+                message is for the visitor. The conversation is unchanged.
+            WriteError, OSError: the answer was given, but its WAV cannot be written.
         """
         try:
             if isinstance(question, Path):
@@ -172,14 +172,14 @@ class VoiceChat:
             if not isinstance(question, Path):
                 raise
             question.unlink(missing_ok=True)
-            # Where files lie on the server is nobody's business.
+            # Do not reveal paths on the server.
             raise InputError(str(error).replace(str(question), "the recording")) from None
 
     def next_sound(self, name: str) -> str | None:
         """Samples not yet fetched; waits for some, at most `POLL_S`.
 
         Returns:
-            16-bit little-endian integers as base64; None where there are no more.
+            16-bit little-endian integers as base64; None at the end of the sound.
         """
         sound = self._sounds.get(name)
         samples_N = sound and sound.take(POLL_S)
@@ -189,7 +189,7 @@ class VoiceChat:
         return base64.b64encode(to_pcm16(samples_N)).decode()
 
     def interrupt(self, visitor: str) -> None:
-        """The visitor wants to hear no more of what they are told."""
+        """Interrupt the answer that the visitor is listening to."""
         visit = self._visits.get(visitor)
         if visit and visit.sound:
             name, sound = visit.sound
@@ -206,7 +206,7 @@ class VoiceChat:
             yield from self._answer(visit, replace(shown, num_before=0))
 
     def _answer(self, visit: Visit, shown: Shown) -> Iterator[Shown]:
-        """As `ask`, for the one whose turn it is."""
+        """As `ask`, for the visitor whose turn it is."""
         talker = replace(self.talker, conversation=self.talker.conversation.continuing(visit.turns))
         conversation = talker.conversation
         if shown.recording:
@@ -234,7 +234,7 @@ class VoiceChat:
             sound.end()
         if visit.has_left:
             return
-        shown = replace(shown, answer=speech.text)  # a word may come after the last sound
+        shown = replace(shown, answer=speech.text)  # words may come after the last sound
         if turn.spoken and conversation.writes_transcripts and pieces:
             shown = replace(shown, question=split_chain(visit.turns[-1].content)[0])
         refused: WriteError | OSError | None = None
@@ -249,7 +249,7 @@ class VoiceChat:
             raise refused
 
     def _add_sound(self, visit: Visit, sound: LiveSound) -> str:
-        """Let the visitor hear a sound in place of the one before; returns its name."""
+        """Make a sound the one that the visitor hears, replacing the last; returns its name."""
         if visit.sound:
             visit.sound[1].interrupt()
             self._sounds.pop(visit.sound[0], None)

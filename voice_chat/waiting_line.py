@@ -1,4 +1,4 @@
-"""One at a time, in the order of arrival; a visitor waits once, and not too many wait.
+"""A queue: one visitor at a time in order of arrival, each queued only once, of limited length.
 
 with line.join("ama") as place:
     while num_before := place.wait(timeout_s=1):
@@ -13,12 +13,12 @@ from commands.errors import InputError
 
 
 class WaitingLine:
-    """Who is served (the first), and who waits; used by many threads."""
+    """The visitor being served (the first) and those who wait; thread-safe."""
 
     def __init__(self, max_waiting: int) -> None:
         """
         Args:
-            max_waiting: who comes when so many wait is turned away.
+            max_waiting: when this many wait, further visitors are turned away.
         """
         self._max_waiting = max_waiting
         self._places: list[Place] = []
@@ -28,10 +28,10 @@ class WaitingLine:
         return len(self._places)
 
     def join(self, visitor: str) -> "Place":
-        """A place at the end, to be left (`with`).
+        """A place at the end of the line, for a `with` block, which gives it up at its end.
 
         Raises:
-            InputError: the visitor waits already, or too many do.
+            InputError: the visitor is waiting already, or too many are.
         """
         with self._changed:
             if any(place.visitor == visitor for place in self._places[1:]):
@@ -45,7 +45,7 @@ class WaitingLine:
             return place
 
     def num_before(self, place: "Place", timeout_s: float) -> int:
-        """How many come before a place; waits until that changes, at most `timeout_s`."""
+        """How many are before a place; waits until that changes, at most `timeout_s`."""
         with self._changed:
             before = self._places.index(place)
             if before:
@@ -53,7 +53,7 @@ class WaitingLine:
             return self._places.index(place)
 
     def leave(self, place: "Place") -> None:
-        """Give a place up: whoever is behind moves on."""
+        """Give up a place: those behind it move up."""
         with self._changed:
             self._places.remove(place)
             self._changed.notify_all()
@@ -67,7 +67,7 @@ class Place:
         self._line = line
 
     def wait(self, timeout_s: float = 0.0) -> int:
-        """How many come before this place; waits until that changes, at most `timeout_s`."""
+        """How many are before this place; waits until that changes, at most `timeout_s`."""
         return self._line.num_before(self, timeout_s)
 
     def __enter__(self) -> "Place":

@@ -1,14 +1,14 @@
 """Voice chat in the browser: speak or type; read the answer and hear it while it is being written.
 
     python -m voice_chat.web --head runs/head --finetune runs/finetune
-    make web                                    the small trained models that come along
+    make web                                    with the small trained models of the demo
 
-Prints the page's address. Recording starts and ends with the microphone's button; who starts one,
-or types the next question, while an answer is heard interrupts it. Every visitor has a conversation
-of their own, which nobody else can read or hear, and which is forgotten when they leave or begin a
+Prints the page's address. The microphone button starts and ends a recording; starting one, or
+asking the next question, interrupts an answer that is being played. Every visitor has their own
+conversation, which nobody else can read or hear, and which is forgotten when they leave or start a
 new one; its spoken answers are also kept as WAVs, in a folder of `--out` per conversation. Answers
-are computed one after another: who waits sees how many come before. The limits are those of
-`voice_chat.py` and stage3_finetune/prompt_limits.py.
+are computed one after another: a visitor who waits sees how many are before them. The limits are
+those of `visits.py` and stage3_finetune/prompt_limits.py.
 
 Needs Gradio: `pip install -c constraints.txt -e '.[web]'`. Browsers allow a microphone on localhost
 and over https only: for a machine elsewhere, `ssh -L 7860:localhost:7860 that-machine`.
@@ -38,19 +38,19 @@ from voice_chat.visits import MAX_WAITING, Shown, VoiceChat
 PLAYER_JS = Path(__file__).with_name("player.js")
 # Five minutes, the longest recording, as a browser records them: 48 kHz, 16 bit, stereo.
 MAX_UPLOAD_BYTES = 60_000_000
-# Gradio keeps a copy of the page's settings of so many visitors.
+# Gradio keeps a copy of the page's settings for at most this many visitors.
 MAX_SESSIONS = 200
-# Uploads that no question was asked with are deleted after an hour; looked at every ten minutes.
+# Every ten minutes, uploads older than an hour that no question used are deleted.
 DELETE_UPLOADS = (600, 3600)
-# Gradio 6.31 draws recordings in a chat 256 pixels high: show the middle of that. And whatever
-# `buttons` says, it gives them a button that uploads them to huggingface.co: hide it.
+# Gradio 6.31 draws recordings in a chat 256 pixels high: show only the middle. And whatever
+# `buttons` says, it adds a button that uploads them to huggingface.co: hide it.
 CSS = """
 .message-wrap button[title="Share"] { display: none; }
 .message .minimal-audio-player, .message .waveform-wrapper { height: 3rem; }
 .message .waveform-wrapper { display: flex; align-items: center; overflow: hidden; }
 .message .waveform-wrapper > div { width: 100%; }
 """
-Message = dict[str, Any]  # of gr.Chatbot: role, content
+Message = dict[str, Any]  # for gr.Chatbot: role, content
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class WebConfig(TalkerConfig):
     out: Path = Path("runs/web")
     """folder for the answers' WAV files; each conversation adds a folder"""
     host: str = "127.0.0.1"
-    """address to listen on; 0.0.0.0 lets other machines in"""
+    """address to listen on; 0.0.0.0 allows connections from other machines"""
     port: Port = 7860
     """TCP port to listen on"""
 
@@ -86,14 +86,14 @@ def main(argv: list[str] | None = None) -> None:
 
 @contextlib.contextmanager
 def visitors_files() -> Iterator[Path]:
-    """A folder that only this user can read, for what visitors upload and hear; deleted at the end.
+    """A folder for visitors' uploads and answers that only this user can read; deleted at the end.
 
-    Gradio is told by an environment variable, which is put back.
+    An environment variable, which is restored, makes Gradio use it.
     """
     name = "GRADIO_TEMP_DIR"
     before = os.environ.get(name)
     with tempfile.TemporaryDirectory(prefix="spoken-twi-", ignore_cleanup_errors=True) as folder:
-        # Gradio compares paths with links resolved, and macOS's temporary folder is one.
+        # Gradio compares paths with links resolved, and macOS's temporary folder is a link.
         os.environ[name] = str(Path(folder).resolve())
         try:
             yield Path(os.environ[name])
@@ -104,7 +104,7 @@ def visitors_files() -> Iterator[Path]:
 
 
 def launch(page: Any, *, host: str, port: int | None) -> str:
-    """Start serving a page, in threads of its own.
+    """Start serving a page in background threads.
 
     Args:
         page: from `build_page`.
@@ -122,7 +122,7 @@ def launch(page: Any, *, host: str, port: int | None) -> str:
     from voice_chat.request_limits import RequestLimits
 
     gradio = import_gradio()
-    # Fonts of the visitor's machine: those of Gradio's themes would be downloaded.
+    # Use fonts of the visitor's machine: those of Gradio's themes would be downloaded.
     theme = gradio.themes.Default(font="system-ui", font_mono="monospace")
     _, address, _ = page.launch(
         server_name=host, server_port=port, theme=theme, css=CSS, quiet=True,
@@ -134,7 +134,7 @@ def launch(page: Any, *, host: str, port: int | None) -> str:
 
 
 def import_gradio() -> ModuleType:
-    """Gradio; InputError where it is not installed."""
+    """Import Gradio; raises InputError if it is not installed."""
     try:
         return importlib.import_module("gradio")
     except ImportError:
@@ -142,14 +142,14 @@ def import_gradio() -> ModuleType:
 
 
 def build_page(voice_chat: VoiceChat) -> Any:
-    """The page, a `gradio.Blocks`; InputError where Gradio is not installed."""
+    """Build the page, a `gradio.Blocks`; raises InputError if Gradio is not installed."""
     gr = import_gradio()
 
     def player_of(path: Path) -> gr.Audio:
         return gr.Audio(str(path), show_label=False, interactive=False, buttons=["download"])
 
     def messages(exchanges: list[Shown]) -> list[Message]:
-        """Exchanges as gr.Chatbot takes them."""
+        """Exchanges in the form that gr.Chatbot takes."""
         shown = []
         for exchange in exchanges:
             asked = [player_of(exchange.recording)] if exchange.recording else []
@@ -161,7 +161,7 @@ def build_page(voice_chat: VoiceChat) -> Any:
         return shown
 
     def answer(asked: str | Path, visitor: str) -> Iterator[list[Any]]:
-        inputs = ["", None]  # the question leaves the text box or the microphone
+        inputs = ["", None]  # clear the text box and the microphone
         before: list[Shown] = []
         shown_before: list[Message] = []
         try:
@@ -176,7 +176,7 @@ def build_page(voice_chat: VoiceChat) -> Any:
                 inputs = [gr.skip(), gr.skip()]
         except InputError as error:
             gr.Warning(as_text(str(error)))
-            # What was typed stays, to be corrected.
+            # The typed text stays, so that it can be corrected.
             yield [messages(voice_chat.visit(visitor).exchanges), "", gr.skip(), None]
         except (WriteError, OSError) as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
@@ -227,8 +227,8 @@ def build_page(voice_chat: VoiceChat) -> Any:
         anew = gr.Button("New conversation")
 
         silence = {"fn": interrupt, "js": "() => { stopSpeaking(); return []; }", "queue": False}
-        # Questions wait in the voice chat's own line, not in Gradio's. And the page sends one also
-        # while the answer before it is written, which it interrupts.
+        # Questions wait in the voice chat's own line, not in Gradio's queue. And the page may send
+        # a question while the previous answer is being generated, which it interrupts.
         asking = {"concurrency_limit": None, "concurrency_id": "asking", "trigger_mode": "multiple"}
         shown = [chat, player, text, microphone]
         answers = [
@@ -249,12 +249,12 @@ def build_page(voice_chat: VoiceChat) -> Any:
 
 
 def as_text(text: str) -> str:
-    """A text for Gradio, which renders HTML wherever it shows one."""
+    """Escape a text for Gradio, which renders HTML in every text it shows."""
     return html.escape(text)
 
 
 def describe(shown: Shown) -> str:
-    """What stands in the answer's place."""
+    """The text shown in place of the answer."""
     if shown.num_before:
         return f"({shown.num_before} before you)"
     if shown.num_forgotten:

@@ -1,7 +1,7 @@
-"""Rows the demo's Gemma is trained on: typed dialogues and transcriptions, as token ids.
+"""Training rows of the demo's Gemma: typed dialogues and transcriptions, as token ids.
 
-The same ids as `stage3_finetune.dialogue.encode_dialogue` gives (a test checks it), put together
-from pieces, because rendering the chat template takes longer than a training step.
+The ids equal those of `stage3_finetune.dialogue.encode_dialogue` (a test checks it), but are built
+from cached pieces, because rendering the chat template takes longer than a training step.
 """
 
 import random
@@ -17,11 +17,11 @@ from demo.world.grammar import Question
 from stage3_finetune.data import TRANSCRIBE_PROMPT
 from stage3_finetune.dialogue import NO_LABEL, EncodedDialogue
 
-# How often the dialogues of a step have one, two or three questions.
+# Probabilities that the dialogues of a step have one, two or three questions.
 TURN_SHARES = (0.7, 0.2, 0.1)
-# Questions typed in lower case without punctuation.
+# Share of questions typed in lower case without punctuation.
 CARELESS_SHARE = 0.15
-# Relations count by this power of their number of questions; 0 would make all equal.
+# A relation's weight is its number of questions to this power; 0 would weight all equally.
 BALANCE = 0.8
 
 
@@ -31,7 +31,7 @@ class RowMaker:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """
         Args:
-            tokenizer: of the demo's Gemma.
+            tokenizer: the tokenizer of the demo's Gemma.
         """
         self.tokenizer = tokenizer
         self.special = special_token_ids(tokenizer)
@@ -48,7 +48,7 @@ class RowMaker:
         return self.cache[text]
 
     def typed(self, turns: Sequence[tuple[str, str]]) -> EncodedDialogue:
-        """Typed questions with their answers; learned are the answers."""
+        """Typed questions with their answers; only the answers are labelled."""
         return self._row([(self.ids(question), answer) for question, answer in turns], ())
 
     def transcription(self, text: str, frames_TD: Tensor) -> EncodedDialogue:
@@ -72,13 +72,13 @@ class RowMaker:
 
 
 class TypedDialogues:
-    """Random typed dialogues about the demo's world, each relation with its fair share."""
+    """Random typed dialogues about the demo's world, balanced over its relations."""
 
     def __init__(self, questions: Sequence[Question], rows: RowMaker) -> None:
         """
         Args:
-            questions: to draw from: those of one split.
-            rows: turns them into ids.
+            questions: the questions of one split, to draw from.
+            rows: turns them into token ids.
         """
         self.questions = questions
         self.rows = rows
@@ -86,11 +86,11 @@ class TypedDialogues:
         self.weights = [counts[q.relation] ** (BALANCE - 1) for q in questions]
 
     def draw(self, num_questions: int, generator: random.Random) -> list[EncodedDialogue]:
-        """Dialogues of one, two or three questions, all of a length, so that little is padding.
+        """Dialogues with the same number of questions (one to three), to reduce padding.
 
         Args:
-            num_questions: in all dialogues together, about.
-            generator: of the length, the questions and the typing.
+            num_questions: approximate number of questions in all dialogues together.
+            generator: draws the length, the questions and the style of typing.
         """
         (length,) = generator.choices((1, 2, 3), TURN_SHARES)
         count = max(1, num_questions // length)

@@ -1,4 +1,4 @@
-"""Spoken sentences for training and testing the demo's Gemma: recorded once, batched by length."""
+"""Spoken sentences to train and test the demo's Gemma: synthesised once, batched by length."""
 
 # N samples, B clips, M mel frames (100 per second), F mel bands
 
@@ -24,7 +24,7 @@ INT16_PEAK = 32767
 
 @dataclass(frozen=True)
 class Clips:
-    """Recordings at 16 kHz, one after another in memory, with what is said in each.
+    """Recordings at 16 kHz, end to end in memory, and their sentences.
 
     Attributes:
         samples_N: int16.
@@ -41,7 +41,7 @@ class Clips:
 
     @property
     def durations_s(self) -> np.ndarray:
-        """Seconds of each clip."""
+        """Length of each clip in seconds."""
         return np.diff(self.ends, prepend=0) / GEMMA_SAMPLE_RATE_HZ
 
     def waveform(self, index: int) -> np.ndarray:
@@ -60,13 +60,13 @@ class Clips:
 
 
 def record_clips(folder: Path, texts: Sequence[str], *, held_out: bool, seed: int) -> Clips:
-    """Have each sentence spoken once, or load what was recorded before.
+    """Synthesise each sentence once, or load earlier recordings.
 
     Args:
-        folder: where the recordings lie, or will.
+        folder: where the recordings are, or will be.
         texts: sentences; one that is repeated is spoken differently each time.
-        held_out: by held-out voices, at held-out rates, pitches and noise levels.
-        seed: of who speaks and how.
+        held_out: whether to use held-out voices, rates, pitches and noise levels.
+        seed: seed for choosing the voices and how they speak.
     """
     names = [folder / name for name in ("samples.npy", "ends.npy", "texts.json")]
     # The sentences are written last.
@@ -95,14 +95,14 @@ def record_clips(folder: Path, texts: Sequence[str], *, held_out: bool, seed: in
 
 
 class LengthBatches:
-    """Batches of about equal length in seconds, of clips of about equal length; by step number."""
+    """Batches of about equal duration, each of clips of similar length, by step number."""
 
     def __init__(self, durations_s: np.ndarray, seconds: float, seed: int) -> None:
         """
         Args:
-            durations_s: of each clip.
-            seconds: of a batch at most, padding included.
-            seed: of the order.
+            durations_s: length of each clip in seconds.
+            seconds: longest batch, including padding.
+            seed: seed for the order.
         """
         self.durations_s = durations_s
         self.seconds = seconds
@@ -135,6 +135,6 @@ class LengthBatches:
 
 
 def with_random_level(features_BMF: Tensor, mask_BM: Tensor, generator: torch.Generator) -> Tensor:
-    """Louder or softer recordings: each clip's log-mel features shifted by up to half a neper."""
+    """Vary loudness: shift each clip's log-mel features by up to half a neper."""
     shift_B11 = torch.rand((len(features_BMF), 1, 1), generator=generator) - 0.5
     return features_BMF + shift_B11 * mask_BM[..., None]

@@ -34,14 +34,14 @@ from stage3_finetune.dialogue import NO_LABEL, EncodedDialogue
 SPEECH_SECONDS_PER_STEP = 45.0  # about 20 sentences, a third of the typed questions
 TYPED_QUESTIONS_PER_STEP = 64
 ALIGNMENT_WEIGHT = 0.3
-# Much of it, in the decoder: answers to questions never asked come from facts known apart from
-# their phrasing, which decay favours over pairs learned by heart.
+# Strong, in the decoder: to answer unseen questions, it must store facts separately from their
+# phrasings, which weight decay favours over memorising pairs.
 WEIGHT_DECAY = 0.5
 
 
 @dataclass(frozen=True)
 class HeardClips:
-    """What the trained tower hears in clips: frames before `output_proj`, in bfloat16."""
+    """The trained tower's output for clips: frames before `output_proj`, in bfloat16."""
 
     frames_ND: Tensor
     ends: np.ndarray
@@ -49,7 +49,7 @@ class HeardClips:
 
     @property
     def durations_s(self) -> np.ndarray:
-        """Seconds of each clip."""
+        """Length of each clip in seconds."""
         return np.diff(self.ends, prepend=0) / FRAME_RATE_HZ
 
     def frames(self, index: int) -> Tensor:
@@ -74,7 +74,7 @@ def hear(tower: Gemma4AudioModel, clips: Clips) -> HeardClips:
 
 
 class SpeechAlignment(nn.Module):
-    """Soft tokens of speech, scored against the decoder's own token embeddings."""
+    """Scores soft speech tokens against the decoder's own token embeddings."""
 
     def __init__(self, gemma: Gemma4ForConditionalGeneration) -> None:
         super().__init__()
@@ -102,9 +102,9 @@ def align_speech(
     steps: int,
     seed: int,
 ) -> None:
-    """Train `output_proj` and `embed_audio` alone, by CTC, until speech reads as tokens.
+    """Train only `output_proj` and `embed_audio`, by CTC, to map speech to token embeddings.
 
-    Without this a decoder that can chat needs far longer to find out what the frames mean.
+    Without this, a decoder that can chat needs far longer to learn what the frames mean.
     """
     trained = list(alignment.parameters())
     optimizer = torch.optim.AdamW(trained, lr=4e-3, betas=(0.9, 0.98), weight_decay=0.0)
@@ -141,25 +141,25 @@ def train_decoder(
     num_processes: int = 1,
     is_first: bool = True,
 ) -> None:
-    """Train the decoder in place, on typed dialogues, and on writing what is heard.
+    """Train the decoder in place, on typed dialogues and on transcription.
 
-    Processes share the work and add their gradients: one is given the dialogues, the other the
-    clips. A single process given both takes the same steps.
+    Processes share the work and add their gradients: one gets the dialogues, the other the clips. A
+    single process that gets both takes the same steps.
 
     Args:
         run: folder of the phase.
-        gemma: float32; its tower is left alone.
-        rows: makes rows of clips.
-        typed: typed dialogues, where this process trains on them.
-        dev: name -> rows whose share of exactly right answers is measured at checkpoints.
-        learning_rate: peak.
-        steps: optimizer steps in all.
+        gemma: float32; its tower is not trained.
+        rows: makes training rows from clips.
+        typed: typed dialogues, if this process trains on them.
+        dev: name -> rows; at checkpoints, the share of exactly right answers is measured on them.
+        learning_rate: peak learning rate.
+        steps: total number of optimizer steps.
         save_every: steps between checkpoints.
-        seed: of rows and batches.
-        heard: clips, where this process trains on them.
-        alignment: from `align_speech`; given, it goes on being trained, in all processes.
-        num_processes: that share the work.
-        is_first: whether this process measures and saves.
+        seed: seed for rows and batches.
+        heard: clips, if this process trains on them.
+        alignment: from `align_speech`; if given, all processes continue to train it.
+        num_processes: number of processes that share the work.
+        is_first: whether this process evaluates and saves.
     """
     trainee = nn.ModuleDict({"decoder": gemma.model.language_model})
     if alignment:
@@ -208,8 +208,8 @@ def train_decoder(
 
 @torch.no_grad()
 def exact_share(gemma: Gemma4ForConditionalGeneration, rows: Sequence[EncodedDialogue]) -> float:
-    """Share of rows whose every learned token is the likeliest one: what greedy writing would get
-    right to the last character."""
+    """Share of rows in which every labelled token is the most probable one, which greedy decoding
+    would get exactly right."""
     gemma.eval()
     num_exact = 0
     for positions in iterate_batches(len(rows), 32):

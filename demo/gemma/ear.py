@@ -1,6 +1,6 @@
-"""First phase of the demo's Gemma: the audio tower learns to hear syllables, by CTC.
+"""First training phase of the demo's Gemma: the audio tower learns to hear syllables, by CTC.
 
-Its units are the pieces of Gemma's own tokenizer, so that what it hears is later nearly the token.
+Its units are the tokens of Gemma's own tokenizer, so that its frames are already close to tokens.
 """
 
 # B clips, T frames (25 per second), D tower width, V vocabulary
@@ -26,14 +26,14 @@ from demo.gemma.model import tower_frames
 from demo.gemma.tokenizer import heard_ids
 from stage1_rvq.data import iterate_batches
 
-# Of audio, padding included; about 22 sentences.
+# Seconds of audio, including padding: about 22 sentences.
 SECONDS_PER_STEP = 50.0
 LEARNING_RATE = 2e-3
 WARMUP_STEPS = 200
 BLANK = 0  # the tokenizer's padding
-# A causal tower has heard no syllable by then. Left free, these frames learn to guess the first
-# one, and CTC never finds out that waiting is better: two thirds of all first words were wrong, and
-# hardly any other.
+# By then, a causal tower has not heard a syllable. Without this constraint, these frames learn to
+# guess the first one, and CTC never learns that waiting is better: two thirds of all first words
+# were wrong, and hardly any others.
 NUM_FRAMES_BEFORE_SPEECH = 4
 
 
@@ -68,12 +68,12 @@ def train_ear(
     Args:
         run: folder of the phase: checkpoints and metrics.
         tower: the tower; its `output_proj` is not trained here.
-        tokenizer: whose pieces are the units.
-        clips: to train on.
-        dev: to measure the error rate on, as often as a checkpoint is saved.
-        steps: optimizer steps in all.
+        tokenizer: its tokens are the units.
+        clips: training data.
+        dev: clips on which the error rate is measured whenever a checkpoint is saved.
+        steps: total number of optimizer steps.
         save_every: steps between checkpoints.
-        seed: of the batches.
+        seed: seed for the batches.
     """
     seed_step(seed, -1)
     ear = Ear(tower, len(tokenizer))
@@ -120,7 +120,7 @@ def token_log_probs(scores_BTV: Tensor) -> Tensor:
 def token_ctc_loss(
     log_probs_BTV: Tensor, lengths_B: Tensor, targets: Sequence[Sequence[int]]
 ) -> Tensor:
-    """CTC loss per token; a clip with more tokens than its frames can hold counts nothing."""
+    """CTC loss per token; a clip with more tokens than its frames can hold adds no loss."""
     return F.ctc_loss(
         log_probs_BTV.transpose(0, 1),
         torch.tensor([token for target in targets for token in target]),

@@ -1,9 +1,9 @@
-"""What the demo's Gemma can do before any stage: hear, chat, and not yet answer what it hears.
+"""What the demo's Gemma can do before any stage: transcribe and chat, but not yet answer speech.
 
     python -m demo.gemma.evaluate --gemma runs/train-gemma/model --out runs/gemma-test
 
-Loaded from disk like any checkpoint. Asked about held-out questions only: (fact, phrasing) pairs
-that no training has seen. Prints the table; writes `metrics.json` and `answers.jsonl`.
+It is loaded from disk like any checkpoint, and asked only held-out questions: (fact, phrasing)
+pairs that no training has seen. Prints the table; writes `metrics.json` and `answers.jsonl`.
 """
 
 from collections import defaultdict
@@ -54,15 +54,15 @@ class EvaluateGemmaConfig:
     gemma: ModelName = "demo/weights/gemma"
     """folder of the checkpoint"""
     mimi: ModelName = "demo/weights/mimi"
-    """Mimi, to hear its own two voices before and after coding"""
+    """folder of the Mimi whose two voices are transcribed before and after coding"""
     split: Split = "test"
-    """questions to ask; test only to report, dev to choose"""
+    """split of the questions to ask: test for reporting only, dev for making choices"""
     num_questions: NonNegativeInt = 0
-    """ask only so many, spread over all relations; 0 for all"""
+    """number of questions to ask, spread over all relations; 0 asks all"""
     batch_size: PositiveInt = 32
-    """questions at a time"""
+    """questions answered together"""
     seed: Seed = 100
-    """of the recordings"""
+    """seed for the recordings"""
     device: str = "cpu"
     """cpu, cuda, ..."""
     dtype: DtypeName = "auto"
@@ -72,7 +72,7 @@ class EvaluateGemmaConfig:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Ask, listen, write the numbers and every answer, print the table."""
+    """Ask, transcribe, write the numbers and every answer, and print the table."""
     config = parse_config(EvaluateGemmaConfig, argv)
     device = pick_device(config.device)
     dtype = pick_dtype(config.dtype, device)
@@ -86,7 +86,7 @@ def main(argv: list[str] | None = None) -> None:
         print(config.out)
         return
     output.record(**describe_machine(device, dtype))
-    # What espeak-ng says depends on what it has said before, so all of it is said again.
+    # espeak-ng's output depends on what it has spoken before, so everything is spoken again.
     remove(config.out / "clips")
     questions = choose_questions(config.split, config.num_questions)
     texts = [q.text for q in questions]
@@ -144,7 +144,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def format_table(metrics: dict[str, Any]) -> str:
-    """The numbers beside their targets, as a person reads them."""
+    """Format the numbers and their targets as a readable table."""
     lines = [f"{metrics['num_questions']} held-out questions, each spoken once by each voice group"]
     lines += [f"{name:<24}{metrics[name]:>8.3f}   {target}" for name, target in TARGETS.items()]
     by_relation = metrics["exact_match_by_relation"].items()

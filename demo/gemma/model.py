@@ -1,7 +1,7 @@
-"""The demo's Gemma 4 before it has learned anything: a stock class, small, shaped like E4B.
+"""The demo's Gemma 4 before training: transformers' own class, small, with E4B's structure.
 
-Sliding and full layers, shared keys and values, per-layer embeddings, softcapped logits, a causal
-conformer tower. About 5 M parameters, 10 MB in bfloat16.
+It has sliding-window and full attention layers, shared keys and values, per-layer embeddings,
+softcapped logits and a causal conformer tower. About 5 M parameters, 10 MB in bfloat16.
 """
 
 # B clips, M mel frames (100 per second), F mel bands, T frames (25 per second), D tower width,
@@ -39,7 +39,7 @@ def build_gemma(tokenizer: PreTrainedTokenizerBase, seed: int) -> Gemma4ForCondi
 
     Args:
         tokenizer: from `train_tokenizer`.
-        seed: of the weights.
+        seed: seed for the weights.
     """
     ids = special_token_ids(tokenizer)
     size = len(tokenizer)
@@ -112,7 +112,7 @@ def _subsample(
     is_half = torch.is_autocast_enabled("cpu")
     dtype = torch.bfloat16 if is_half else features_BMF.dtype
     features_BMF = (features_BMF * mask_BM[..., None]).to(dtype)
-    # One channel in: a product over 3 x 3 patches, which leaves channels last.
+    # With one input channel, this is a product over 3 x 3 patches, which leaves channels last.
     patches = F.pad(features_BMF, (1, 1, 1, 1)).unfold(1, 3, 2).unfold(2, 3, 2).flatten(-2)
     first, second = module.layer0, module.layer1
     x_BTFC = patches @ first.conv.weight.flatten(1).t().to(dtype)

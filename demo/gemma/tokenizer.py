@@ -1,8 +1,8 @@
 """Tokenizer of the demo's Gemma: built like the published one, learned from the demo's sentences.
 
 Spaces are "▁", merges are byte pairs, unknown characters become bytes. Merges stay within a
-syllable, so that the vocabulary is not closed over the demo's words: any Twi word can be heard,
-read and written.
+syllable, so that the vocabulary is not limited to the demo's words: any Twi word can be
+transcribed, read and written.
 """
 
 import json
@@ -21,10 +21,11 @@ SPECIAL_TOKENS = {
     "channel": "<|channel>", "channel_end": "<channel|>", "think": "<|think|>",
 }  # fmt: skip
 NUM_BYTES = 256
-# Open syllables and single consonants, with "▁" at a word's start; all else is cut off singly.
+# Open syllables and single consonants, with "▁" at the start of a word; any other character is
+# split off by itself.
 SYLLABLE = r"▁?(?:(?![aeiouɛɔAEIOUƐƆ])\p{L})*[aeiouɛɔAEIOUƐƆ]|▁?\p{L}|."
-# Renders what the template published with google/gemma-4-E2B-it renders, of what this project uses:
-# text and recordings, no tools, no thinking (a test compares them).
+# Renders the same as the template published with google/gemma-4-E2B-it, for what this project uses:
+# text and recordings, but no tools and no thinking (a test compares them).
 CHAT_TEMPLATE = """
 {{- bos_token -}}
 {%- for message in messages -%}
@@ -50,8 +51,8 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTok
 
     Args:
         texts: sentences as they are typed.
-        vocabulary_size: the most tokens, special ones and 256 bytes included; fewer where the texts
-            have fewer syllables.
+        vocabulary_size: most tokens, including special ones and 256 bytes; there are fewer if the
+            texts have fewer syllables.
 
     Returns:
         A tokenizer with `CHAT_TEMPLATE`.
@@ -70,7 +71,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTok
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    # The trainer knows bytes only as special tokens, which decoding would leave out.
+    # The trainer can add bytes only as special tokens, which decoding would leave out.
     learned = json.loads(tokenizer.to_str())["model"]
     vocabulary = learned["vocab"]
     vocabulary |= {f"<0x{byte:02X}>": len(vocabulary) + byte for byte in range(NUM_BYTES)}
@@ -93,7 +94,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTok
 
 
 def special_token_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
-    """Ids of `SPECIAL_TOKENS` by their names there."""
+    """Ids of the special tokens, by their names in `SPECIAL_TOKENS`."""
     return {name: tokenizer.convert_tokens_to_ids(t) for name, t in SPECIAL_TOKENS.items()}
 
 
@@ -104,9 +105,9 @@ def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 
 def heard_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Token ids of what can be heard of a sentence: its words, without punctuation.
+    """Token ids of the audible part of a sentence: its words, without punctuation.
 
-    A word's first letter stays as it is written: sentences begin with a capital, and so do names.
+    Capitals are kept, since both sentences and names begin with one.
     """
     kept = (c for c in text if c.isspace() or unicodedata.category(c)[0] in "LM")
     return text_ids(tokenizer, " ".join("".join(kept).split()))

@@ -1,11 +1,11 @@
-"""Train the demo's Gemma 4 from nothing: to write what it hears, and to answer what is typed.
+"""Train the demo's Gemma 4 from scratch, to transcribe speech and to answer typed questions.
 
     python -m demo.gemma.train --out runs/train-gemma
 
 `runs/train-gemma/model` is a checkpoint like any other Gemma 4's, in bfloat16. Four phases, each
 with its own folder of checkpoints and metrics: `ear` (the tower, by CTC), `chat` (the decoder, on
-typed dialogues), `align` (speech onto token embeddings) and `joint` (writing what is heard, and
-chat). What it never sees is a spoken question with its answer: that is what stage 3 teaches.
+typed dialogues), `align` (speech to token embeddings) and `joint` (transcription and chat). It
+never sees a spoken question with its answer: that is what stage 3 teaches.
 """
 
 import random
@@ -36,7 +36,7 @@ from demo.gemma.tokenizer import train_tokenizer
 from demo.world.grammar import Question, all_questions, listening_sentences
 from stage3_finetune.data import TRANSCRIBE_PROMPT
 
-# Of all steps; the joint phase takes the rest.
+# Shares of all steps; the joint phase takes the rest.
 PHASE_SHARES = {"ear": 0.26, "chat": 0.31, "align": 0.03}
 CHAT_LEARNING_RATE = 4e-3
 JOINT_LEARNING_RATE = 1e-3
@@ -52,15 +52,15 @@ class TrainGemmaConfig:
     steps: PositiveInt = 8_400
     """optimizer steps of all phases together"""
     num_clips: PositiveInt = 32_000
-    """recordings to train on, half of them sentences without sense"""
+    """recordings to train on, half of them of meaningless sentences"""
     processes: PositiveInt = 2
-    """2: one process listens while the other chats; 1: one after the other, same steps"""
+    """2: one process trains on speech, the other on chat; 1: one after the other, same steps"""
     num_dev: PositiveInt = 200
-    """dev questions to measure on, typed and spoken"""
+    """dev questions for evaluation, typed and spoken"""
     save_every: PositiveInt = 500
-    """steps between checkpoints, and between measurements on dev"""
+    """steps between checkpoints, and between evaluations on dev"""
     seed: Seed = 0
-    """of weights, recordings and batches"""
+    """seed for weight initialisation, recordings and batches"""
     resume: bool = False
     """continue from the newest checkpoints"""
 
@@ -87,12 +87,11 @@ def main(argv: list[str] | None = None) -> None:
     print(config.out / "model")
 
 
-# Two threads a process on two cores would wait for each other.
+# With two threads per process on two cores, threads would wait for each other.
 @use_threads(1)
 def _train(rank: int, config: TrainGemmaConfig, meeting_place: str) -> None:
-    """All phases, as one of the processes: the first listens, the last chats, both train jointly.
-
-    With one process, it does both in turn.
+    """Run all phases in one of the processes: the first trains the ear, the last the chat, and both
+    the joint phase. A single process does both in turn.
     """
     is_first, is_last = rank == 0, rank == config.processes - 1
     # The last process waits long for the first.
@@ -105,7 +104,7 @@ def _train(rank: int, config: TrainGemmaConfig, meeting_place: str) -> None:
     save = {"save_every": config.save_every, "seed": seed}
     train, dev = ([q for q in all_questions() if q.split == split] for split in ("train", "dev"))
     dev = dev[: config.num_dev]
-    # No more clips than the ear will hear.
+    # No more clips than the ear phase will use.
     sentences = sentences_to_hear(train, min(config.num_clips, 25 * steps["ear"]), seed)
     tokenizer = train_tokenizer([*sentences, TRANSCRIBE_PROMPT], VOCABULARY_SIZE)
     gemma = build_gemma(tokenizer, seed)
@@ -131,7 +130,7 @@ def _train(rank: int, config: TrainGemmaConfig, meeting_place: str) -> None:
     alignment = SpeechAlignment(gemma)
     heard = None
     if is_first:
-        # From here on the tower is what will be saved.
+        # From here on, the tower has exactly the weights that will be saved.
         _round_to_bfloat16(gemma.model.audio_tower)
         with use_threads(config.processes):  # the other process waits meanwhile
             heard = hear(gemma.model.audio_tower, clips)
@@ -157,8 +156,8 @@ def _train(rank: int, config: TrainGemmaConfig, meeting_place: str) -> None:
 
 
 def sentences_to_hear(questions: Sequence[Question], count: int, seed: int) -> list[str]:
-    """What is recorded for training: half of it questions and answers in turn, half sentences
-    without sense, so that the ear does not guess."""
+    """Sentences to record for training: half are questions and answers alternately, half are
+    meaningless, so that the ear does not learn to guess."""
     meaningful = sorted({text for q in questions for text in (q.text, q.answer)})
     shuffled = random.Random(seed)
     shuffled.shuffle(meaningful)

@@ -1,9 +1,9 @@
-"""How well the demo's Mimi keeps speech that it never heard: synthetic Twi, two monotone voices.
+"""How well the demo's Mimi preserves unseen speech: synthetic Twi in two monotone voices.
 
     python -m demo.mimi.evaluate --mimi runs/train-mimi/model
 
-Prints a table; `--out` writes it as JSON too. Intelligibility is STOI (Taal et al. 2011), 0 to 1,
-compared with the original sample by sample in time.
+Prints a table; `--out` also writes it as JSON. Intelligibility is STOI (Taal et al. 2011), 0 to 1,
+against the time-aligned original.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from speech_head.mimi import Mimi, MimiStreamDecoder, load_mimi
 
 # F Mimi frames (12.5 per second), K codebooks, N samples (24,000 per second), W windows of 64 ms
 
-STREAM_CHUNKS = (1, 2, 5, 1, 3)  # frames given to the stream decoder at a time, over and over
+STREAM_CHUNKS = (1, 2, 5, 1, 3)  # frames per call of the stream decoder, repeated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +33,13 @@ class EvaluateMimiConfig:
     mimi: ModelName
     """folder written by demo.mimi.train (its model/) or by save_pretrained"""
     split: Literal["dev", "test"] = "test"
-    """whose questions and answers are spoken"""
+    """split whose questions and answers are spoken"""
     num_utterances: PositiveInt = 200
-    """at most so many"""
+    """most utterances to measure"""
     num_streamed: PositiveInt = 10
-    """of them are decoded as a stream too"""
+    """number of those utterances that are also decoded as a stream"""
     seed: Seed = 1
-    """of takes and silences"""
+    """seed for takes and silences"""
     out: Path | None = None
     """JSON file for the figures"""
 
@@ -47,7 +47,7 @@ class EvaluateMimiConfig:
 def main(argv: list[str] | None = None) -> None:
     """Measure; prints the table."""
     config = parse_config(EvaluateMimiConfig, argv)
-    import_stoi()  # missing, it is missed before anything is spoken
+    import_stoi()  # fail before anything is spoken if it is not installed
     if config.out is not None:
         refuse_unwritable(config.out, flag="--out", may_exist=True)
     mimi = load_mimi(config.mimi)
@@ -79,7 +79,7 @@ def streaming_difference(mimi: Mimi, clips: Sequence[Clip]) -> float:
 
 
 def format_figures(figures: CodecFigures, stream_difference: float) -> str:
-    """The table that is printed."""
+    """Format the figures as a table."""
     lines = [
         f"utterances            {figures.num_utterances} ({figures.duration_s:.0f} s,"
         f" {figures.num_frames} frames)",

@@ -1,8 +1,8 @@
-"""What the demo's Mimi is trained to get right: the sound, and that its latents say what was said.
+"""Training losses of the demo's Mimi: on the sound, and on the content of its latents.
 
-The sound is compared as log-mel spectra in five resolutions and as harmonics. Two linear probes
-read log-mel bands and phonemes from the latents; they are thrown away after training, but make the
-encoder learn from the first step on, and make the first codebook the semantic one.
+The sound is compared as log-mel spectra at five resolutions and as harmonics. Two linear probes
+predict log-mel bands and phonemes from the latents; they are discarded after training, but make the
+encoder learn from the first step on, and make the first codebook semantic.
 """
 
 import librosa
@@ -16,14 +16,14 @@ from torch.nn import functional
 SAMPLE_RATE_HZ = 24_000
 LABELS_PER_FRAME = 4
 NUM_SAMPLES_PER_LABEL = 480
-# (window, mel bands): from 85 ms, which tells pitches apart, to 5 ms, which dates a burst
+# (window, mel bands): from 85 ms, which resolves pitch, to 5 ms, which locates bursts in time
 RESOLUTIONS = ((2048, 128), (1024, 96), (512, 64), (256, 32), (128, 16))
-LOG_FLOOR = 1e-3  # of full scale; with a lower one silence dominates the loss
+LOG_FLOOR = 1e-3  # relative to full scale; with a lower one, silence dominates the loss
 HARMONICS_WINDOW, HARMONICS_MAX_HZ, HARMONICS_FLOOR = 2048, 4000, 5e-4
 
 
 class SpectralLoss(nn.Module):
-    """Distance between two pieces of speech, blind to phase."""
+    """Distance between two pieces of speech, insensitive to phase."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +40,8 @@ class SpectralLoss(nn.Module):
             x_BN: float32, the original.
 
         Returns:
-            The loss, and of it the mean distance of log-mel spectra alone (natural logarithm).
+            The loss, and the part of it that is the mean distance of log-mel spectra (natural
+            logarithm).
         """
         distances, convergences = [], []
         for window, _ in RESOLUTIONS:
@@ -70,7 +71,7 @@ class SpectralLoss(nn.Module):
 
 
 class LatentProbes(nn.Module):
-    """Linear readers of the latents: 48 log-mel bands of all codebooks, phonemes of the first."""
+    """Linear probes: 48 log-mel bands from all codebooks, phonemes from the first one."""
 
     num_bands = 48
     window = 768  # 32 ms around each label's 20 ms
@@ -80,9 +81,9 @@ class LatentProbes(nn.Module):
     def __init__(self, latent_dim: int, semantic_dim: int, num_phonemes: int) -> None:
         """
         Args:
-            latent_dim: width of what the decoder is given.
+            latent_dim: width of the decoder's input.
             semantic_dim: width of the semantic codebook's vectors.
-            num_phonemes: classes, the pause among them.
+            num_phonemes: number of classes, including the pause.
         """
         super().__init__()
         self.bands = nn.Linear(latent_dim, LABELS_PER_FRAME * self.num_bands)

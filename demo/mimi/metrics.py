@@ -1,7 +1,6 @@
-"""How much of the demo's speech a codec keeps.
+"""How well a codec preserves the demo's speech.
 
-Intelligibility is STOI (Taal et al. 2011), 0 to 1, compared with the original sample by sample in
-time.
+Intelligibility is STOI (Taal et al. 2011), 0 to 1, against the time-aligned original.
 """
 
 # F Mimi frames (12.5 per second), K codebooks, N samples (24,000 per second), W windows of 64 ms
@@ -27,11 +26,11 @@ VOICED = 0.7  # correlation of neighbouring periods, above which the original is
 
 @dataclass(frozen=True)
 class CodecFigures:
-    """What the codec does to some utterances.
+    """Figures of the codec on some utterances.
 
     `periodicity` is the mean correlation of voiced speech with itself 10 ms earlier, after and
-    before the codec; `used_K` how many codes of each codebook occur, `perplexity_K` how many they
-    would be if they occurred equally often.
+    before the codec; `used_K` is the number of codes of each codebook that occur; `perplexity_K` is
+    the equivalent number of equally frequent codes.
     """
 
     num_utterances: int
@@ -46,12 +45,12 @@ class CodecFigures:
     perplexity_K: list[float]
 
     def summary(self) -> dict[str, float]:
-        """The figures that are one number."""
+        """The figures that are single numbers."""
         return {name: value for name, value in asdict(self).items() if not isinstance(value, list)}
 
 
 def measure_codec(mimi: Mimi, clips: Sequence[Clip]) -> CodecFigures:
-    """Encode and decode every clip and compare it with itself."""
+    """Encode and decode every clip, and compare the result with the original."""
     stoi = import_stoi()
     stois, distances, kept, periodic = [], [], [], []
     codes = []
@@ -104,14 +103,14 @@ def _waveform(clip: Clip) -> Tensor:
 
 
 def _log_mel(x_N: Tensor) -> Tensor:
-    """Log-mel spectrum, natural logarithm, of full scale."""
+    """Log-mel spectrum, natural logarithm, relative to full scale."""
     window_N = torch.hann_window(WINDOW)
     spectrum = torch.stft(x_N, WINDOW, WINDOW // 4, window=window_N, return_complex=True).abs()
     return log(mel_filters(WINDOW, NUM_BANDS) @ spectrum / (WINDOW / 4))
 
 
 def _periodicity(x_N: Tensor) -> Tensor:
-    """Of windows of 64 ms the correlation with what was heard 10 ms before; 0 in silence."""
+    """Correlation of each 64 ms window with the signal 10 ms earlier; 0 in silence."""
     now_WN = x_N[PITCH_PERIOD:].unfold(0, PERIODICITY_WINDOW, PERIODICITY_WINDOW // 4)
     before_WN = x_N[:-PITCH_PERIOD].unfold(0, PERIODICITY_WINDOW, PERIODICITY_WINDOW // 4)
     is_heard_W = now_WN.square().mean(dim=1) > 1e-4

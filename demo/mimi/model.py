@@ -1,7 +1,7 @@
 """The demo's Mimi: the stock `MimiModel`, 2.5 M parameters, 8 codebooks of 512 at 12.5 Hz.
 
 A codec of 900 bit/s has no bits for phase. It can speak clearly only at a pitch whose period
-divides the 40 ms of its inner frames, 100 or 200 Hz: there its carriers can be learned by heart.
+divides the 40 ms of its inner frames, 100 or 200 Hz: there it can memorise the carrier waves.
 """
 
 from pathlib import Path
@@ -25,18 +25,19 @@ MIMI_CONFIG: dict[str, Any] = {
 
 
 def build_mimi() -> MimiModel:
-    """Build the model with random weights that train.
+    """Build the model with random weights from which it can be trained.
 
-    With transformers 5.23's own (Kaiming weights, biases up to 0.4) it does not: speech is quieter
-    than the first biases, the encoder is linear there, and 800 steps later everything still sounds
-    like the mean spectrum. Here activations keep their size from layer to layer.
+    With transformers 5.23's own initialisation (Kaiming weights, biases up to 0.4) it does not
+    learn: speech is quieter than the first biases, where the encoder is linear, and after 800 steps
+    everything still sounds like the mean spectrum. Here activations keep their scale from layer to
+    layer.
     """
     model = MimiModel(MimiConfig(**MIMI_CONFIG))
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, nn.Conv1d):
                 fan_in = module.weight[0].numel()
-            elif isinstance(module, nn.ConvTranspose1d):  # two of its taps meet in an output
+            elif isinstance(module, nn.ConvTranspose1d):  # two of its taps add up in an output
                 fan_in = 2 * module.in_channels // module.groups
             else:
                 continue
@@ -51,9 +52,9 @@ def build_mimi() -> MimiModel:
 
 
 def save_mimi(model: MimiModel, folder: Path) -> None:
-    """Write a trained model as `MimiModel.from_pretrained` reads it, in float16.
+    """Write a trained model for `MimiModel.from_pretrained`, in float16.
 
-    Codes are nearest neighbours, so 1 % of them change by the rounding; load it as float32.
+    Codes are nearest neighbours, so rounding changes 1 % of them; load it as float32.
     """
     rounded = MimiModel(model.config)
     rounded.load_state_dict(model.state_dict())
@@ -63,7 +64,7 @@ def save_mimi(model: MimiModel, folder: Path) -> None:
 
 
 def copy_mimi(model: MimiModel) -> MimiModel:
-    """A copy to measure, while the original goes on training."""
+    """A copy to evaluate while the original is trained further."""
     copy = MimiModel(model.config)
     copy.load_state_dict(model.state_dict())
     reset_codebook_caches(copy)

@@ -1,8 +1,8 @@
-"""Train Mimi's codebooks: k-means to begin with, then moving averages (van den Oord et al. 2017).
+"""Train Mimi's codebooks: first k-means, then moving averages (van den Oord et al. 2017).
 
-transformers 5.23 has no such training, but its `MimiEuclideanCodebook` keeps the state of one: a
-codebook is `embed_sum / cluster_usage`. Here those two buffers are moved, so that the trained model
-is a plain `MimiModel`.
+transformers 5.23 has no such training, but its `MimiEuclideanCodebook` has the state for it: a
+codebook is `embed_sum / cluster_usage`. Here those two buffers are updated, so that the trained
+model is a plain `MimiModel`.
 """
 
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from transformers.models.mimi import modeling_mimi as layers
 # B utterances, F Mimi frames (12.5 per second), D latent width, C codebook width, V vectors,
 # S codebook size
 
-RECENT_VECTORS = 2048  # of each codebook; unused codes begin again at one of them
-MAX_REPLACED = 4  # codes of a codebook a step
+RECENT_VECTORS = 2048  # per codebook; unused codes are reset to one of them
+MAX_REPLACED = 4  # codes per codebook and step
 KMEANS_ROUNDS = 10
 
 
 @dataclass(frozen=True)
 class Quantized:
-    """What the quantiser makes of latents, with straight-through gradients.
+    """Quantised latents, with straight-through gradients.
 
-    `latents_BDF` go to the decoder, `semantic_BCF` is the first codebook's part of them before its
-    output projection, `commitment` says how far the encoder is from its codes (1: as far as the
-    latents spread when the codebooks were made).
+    `latents_BDF` go to the decoder; `semantic_BCF` is the first codebook's part of them, before its
+    output projection; `commitment` is the distance of the encoder's output from its codes (1: the
+    variance of the latents when the codebooks were made).
     """
 
     latents_BDF: Tensor
@@ -34,9 +34,9 @@ class Quantized:
 
 
 class CodebookTrainer(nn.Module):
-    """Quantise with gradient, and move the codebooks of a `MimiModel` after the latents.
+    """Quantise with gradients, and let the codebooks of a `MimiModel` follow the latents.
 
-    Its buffers are what has to be kept in a checkpoint beside the model.
+    A checkpoint must hold its buffers as well as the model.
     """
 
     recent_KVC: Tensor
@@ -47,12 +47,12 @@ class CodebookTrainer(nn.Module):
     ) -> None:
         """
         Args:
-            quantizer: the model's; not kept as a submodule.
-            decay: of the moving averages, per step.
-            dead_share: a code used less than this share of the mean begins again elsewhere.
+            quantizer: the model's quantiser; not kept as a submodule.
+            decay: decay of the moving averages, per step.
+            dead_share: a code used less than this share of the mean usage is reset.
         """
         super().__init__()
-        # In a tuple torch does not see them, so that a checkpoint holds each of them only once.
+        # torch does not look into a tuple, so a checkpoint holds each of them only once.
         self._groups = (
             quantizer.semantic_residual_vector_quantizer,
             quantizer.acoustic_residual_vector_quantizer,
@@ -62,18 +62,19 @@ class CodebookTrainer(nn.Module):
         width = self._groups[0].input_proj.out_channels
         self.num_replaced = 0  # codes, since the last reading
         self.register_buffer("recent_KVC", torch.zeros(num_codebooks, RECENT_VECTORS, width))
-        # Fixed at the start: divided by the live variance, commitment lets the latents grow for
-        # ever (var 40 -> 2,289 in 1,200 steps); undivided, its weight depends on the model.
+        # Fixed at the start: if commitment were divided by the current variance, the latents would
+        # grow without limit (var 40 -> 2,289 in 1,200 steps); undivided, its weight would depend on
+        # the model.
         self.register_buffer("variance", torch.ones(len(self._groups)))
 
     def forget_caches(self) -> None:
-        """Have the codebooks read anew after their buffers were loaded."""
+        """Make the model reread the codebooks after their buffers were loaded."""
         for group in self._groups:
             for layer in group.layers:
                 layer.codebook._embed = None
 
     def bypass(self, latents_BDF: Tensor) -> Quantized:
-        """The path before there are codebooks: projected in and out, nothing rounded."""
+        """The path before codebooks exist: latents are projected in and out, but not quantised."""
         projected = [group.input_proj(latents_BDF) for group in self._groups]
         semantic_BDF, acoustic_BDF = (
             group.output_proj(x_BCF) for group, x_BCF in zip(self._groups, projected, strict=True)
@@ -82,14 +83,14 @@ class CodebookTrainer(nn.Module):
 
     @torch.no_grad()
     def begin(self, latents_VD: Tensor, vectors_per_step: int) -> list[float]:
-        """Set all codebooks by k-means, each on what the ones before it leave.
+        """Initialise all codebooks by k-means, each on the residual of the ones before it.
 
         Args:
-            latents_VD: the encoder's, float32; V at least the codebook size.
-            vectors_per_step: how many will follow at every step: the unit of code usage.
+            latents_VD: the encoder's output, float32; V at least the codebook size.
+            vectors_per_step: number of vectors in each later step: the unit of code usage.
 
         Returns:
-            Of each codebook the share of the variance that is left after it.
+            For each codebook, the share of the variance that is left after it.
         """
         shares_left = []
         k = 0
@@ -115,12 +116,12 @@ class CodebookTrainer(nn.Module):
         """Quantise, residual by residual, and let the codebooks follow.
 
         Args:
-            latents_BDF: the encoder's, float32.
-            learn: whether the codebooks move.
+            latents_BDF: the encoder's output, float32.
+            learn: whether the codebooks are updated.
             dropout: share of utterances that get only the first few acoustic codebooks.
 
         Returns:
-            The quantised latents; gradients pass as if nothing had been rounded.
+            The quantised latents; gradients pass as if nothing had been quantised.
         """
         num_utterances, _, num_frames = latents_BDF.shape
         outputs, codes, commitments = [], [], []
@@ -155,7 +156,7 @@ class CodebookTrainer(nn.Module):
     def _follow(
         self, codebook: layers.MimiEuclideanCodebook, x_VC: Tensor, codes_V: Tensor, k: int
     ) -> None:
-        """Move a codebook's averages; let a few dead codes begin again at recent vectors."""
+        """Update a codebook's averages; reset a few dead codes to recent vectors."""
         size = codebook.codebook_size
         recent_VC = torch.cat([x_VC, self.recent_KVC[k]])[:RECENT_VECTORS]
         self.recent_KVC[k] = recent_VC
@@ -173,7 +174,7 @@ class CodebookTrainer(nn.Module):
 
 
 def make_canonical(quantizer: layers.MimiSplitResidualVectorQuantizer) -> None:
-    """Store each codebook as itself over usages of 1: the same codes, and less is lost in fp16."""
+    """Store each codebook with usages of 1: the same codes, but float16 loses less precision."""
     for module in quantizer.modules():
         if isinstance(module, layers.MimiEuclideanCodebook):
             module.embed_sum.copy_(module.embed.clone())

@@ -1,6 +1,6 @@
-"""The speech that the demo's Mimi learns from and is judged by: synthetic Twi on two pitches.
+"""Training and test speech for the demo's Mimi: synthetic Twi at two pitches.
 
-Spoken when a run starts, by `demo.voice.synthesizer`; nothing is downloaded or kept.
+It is synthesised when a run starts, by `demo.voice.synthesizer`; nothing is downloaded or kept.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from demo.world.grammar import Split, all_questions, listening_sentences
 # B utterances, N samples (24,000 per second), T labels (50 per second)
 
 PAUSE = ""  # the label of silence
-MAX_SILENCE_S = 0.3  # before and after an utterance: random, so that pitch and frames drift
+MAX_SILENCE_S = 0.3  # before and after an utterance: random, so that its alignment to frames varies
 ONSETS = (
     "", "b", "d", "dw", "f", "g", "gy", "h", "hw", "hy", "k", "kw", "ky", "l", "m", "n", "nw", "ny",
     "p", "r", "s", "t", "tw", "w", "y",
@@ -42,7 +42,7 @@ class Clip:
 
 
 class SpeechSegments:
-    """All clips end to end, cut anywhere into training segments."""
+    """All clips end to end, cut at random positions into training segments."""
 
     def __init__(self, clips: Sequence[Clip]) -> None:
         """
@@ -75,8 +75,8 @@ class SpeechSegments:
 
 
 def training_texts(count: int, seed: int) -> list[str]:
-    """Twi to learn from, so that any sentence can be said afterwards: half of it the demo's words
-    in disorder, a quarter nonsense words, a quarter questions and answers of the train split."""
+    """Training texts that enable the codec to code any sentence: half are the demo's words in
+    random order, a quarter nonsense words, a quarter questions and answers of the train split."""
     generator = random.Random(derive_seed(seed, "demo Mimi's texts"))
     known = sorted(_texts_of(("train",)))
     held_out = _texts_of(("dev", "test")) - set(known)
@@ -89,9 +89,9 @@ def training_texts(count: int, seed: int) -> list[str]:
 
 
 def held_out_texts(split: Split, count: int) -> list[str]:
-    """Questions of dev or test, then answers; none that another split has too.
+    """Questions of dev or test, then answers; none that another split also has.
 
-    At most `count`, spread over all there are, so that a few hold questions and answers too.
+    At most `count`, spread evenly, so that even a few contain both questions and answers.
     """
     others = _texts_of(tuple(other for other in get_args(Split) if other != split))
     chosen = [q for q in all_questions() if q.split == split]
@@ -101,7 +101,7 @@ def held_out_texts(split: Split, count: int) -> list[str]:
 
 
 def speak_texts(texts: Sequence[str], seed: int) -> list[Clip]:
-    """Say every text once, voices in turn, each time in another take and after another silence."""
+    """Speak every text once, voices in turn, each with a random take and random silences."""
     synthesizer = Synthesizer()
     generator = np.random.default_rng(derive_seed(seed, "demo Mimi's speech"))
     clips = []
@@ -126,7 +126,7 @@ def _texts_of(splits: tuple[Split, ...]) -> set[str]:
 
 
 def _say_nonsense(generator: random.Random) -> str:
-    """One to six words that no Twi dictionary holds, of syllables that Twi has."""
+    """One to six nonsense words, made of Twi syllables."""
     words = []
     for _ in range(generator.randint(1, 6)):
         num_syllables = generator.randint(1, 4)

@@ -1,10 +1,10 @@
-"""Train the demo's Mimi from nothing on synthetic Twi: 35 to 45 minutes on one CPU core.
+"""Train the demo's Mimi from scratch on synthetic Twi: 35 to 45 minutes on one CPU core.
 
     python -m demo.mimi.train --out runs/train-mimi
 
 `runs/train-mimi/model` is then a stock `MimiModel`; `python -m demo.mimi.evaluate` measures it.
-Three phases share the steps: encoder and decoder without codebooks; everything, with codebooks
-begun by k-means; the decoder alone, on codes that no longer move.
+The steps are divided into three phases: encoder and decoder without codebooks; everything, with
+codebooks initialised by k-means; the decoder alone, on fixed codebooks.
 """
 
 import math
@@ -55,9 +55,9 @@ class TrainMimiConfig:
     steps: PositiveInt = 12_000
     """optimizer steps of all phases together"""
     autoencoder_share: Probability = 0.2
-    """of the steps, without codebooks"""
+    """share of the steps without codebooks"""
     codebook_share: Probability = 0.55
-    """of the steps, with codebooks; the rest trains the decoder alone"""
+    """share of the steps with codebooks; the rest trains the decoder alone"""
     num_sentences: PositiveInt = 5000
     """Twi sentences to learn from"""
     batch_size: PositiveInt = 4
@@ -67,29 +67,29 @@ class TrainMimiConfig:
     learning_rate: NonNegativeFloat = 2e-3
     """peak learning rate"""
     warmup_steps: NonNegativeInt = 100
-    """steps of linear warm-up, at the start and where the decoder goes on alone"""
+    """steps of linear warm-up, at the start and when only the decoder is trained further"""
     phoneme_weight: NonNegativeFloat = 0.3
-    """of the phoneme probe's loss"""
+    """weight of the phoneme probe's loss"""
     band_weight: NonNegativeFloat = 1.0
-    """of the log-mel probe's loss"""
+    """weight of the log-mel probe's loss"""
     commitment_weight: NonNegativeFloat = 0.25
-    """of the encoder's distance to its codes"""
+    """weight of the encoder's distance to its codes"""
     codebook_decay: Probability = 0.995
-    """of the codebooks' moving averages, per step"""
+    """decay of the codebooks' moving averages, per step"""
     dead_share: Probability = 0.03
-    """of the mean usage: codes below begin again elsewhere"""
+    """codes used less than this share of the mean usage are reset"""
     codebook_dropout: Probability = 0.1
     """share of segments that get only the first few codebooks"""
     kmeans_latents: PositiveInt = 12_288
-    """frames that the codebooks begin from"""
+    """frames from which k-means initialises the codebooks"""
     num_dev: PositiveInt = 24
-    """utterances of the dev split to measure"""
+    """utterances of the dev split for evaluation"""
     eval_every: PositiveInt = 1000
-    """steps between measurements"""
+    """steps between evaluations"""
     save_every: PositiveInt = 500
     """steps between checkpoints"""
     seed: Seed = 0
-    """of weights, speech and segments"""
+    """seed for weight initialisation, speech and segments"""
     resume: bool = False
     """continue from the newest checkpoint"""
 
@@ -101,19 +101,19 @@ class TrainMimiConfig:
 
     @property
     def first_codebook_step(self) -> int:
-        """The step that makes the codebooks."""
+        """The step at which the codebooks are made."""
         return max(1, round(self.steps * self.autoencoder_share))
 
     @property
     def first_decoder_step(self) -> int:
-        """The step from which on only the decoder learns."""
+        """The first step that trains only the decoder."""
         share = self.autoencoder_share + self.codebook_share
         last = self.steps - 1
         return min(last, max(self.first_codebook_step + 1, round(self.steps * share)))
 
 
 class MimiTraining(nn.Module):
-    """All that a checkpoint holds: the model, and what only training needs."""
+    """Everything a checkpoint holds: the model, and the modules that only training needs."""
 
     def __init__(self, config: TrainMimiConfig, num_phonemes: int) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class MimiTraining(nn.Module):
         )
 
     def begin_phase(self, step: int, config: TrainMimiConfig) -> None:
-        """Let the parameters learn that learn at this step; the others get no gradient."""
+        """Enable gradients for the parameters trained at this step, and disable them for others."""
         is_decoder_alone = step >= config.first_decoder_step
         self.requires_grad_(not is_decoder_alone)
         self.mimi.decoder.requires_grad_(True)
@@ -135,7 +135,7 @@ class MimiTraining(nn.Module):
 def main(argv: list[str] | None = None) -> None:
     """Train; prints the run's folder."""
     config = parse_config(TrainMimiConfig, argv)
-    import_stoi()  # missing, it is missed before the first measurement
+    import_stoi()  # fail at once if it is not installed
     output = create_output(
         config.out, config, command="demo.mimi.train", inputs={}, resume=config.resume
     )
@@ -183,7 +183,7 @@ def main(argv: list[str] | None = None) -> None:
             recent.append(numbers)
             done = step + 1
             is_saved = done % config.save_every == 0 or done == config.steps
-            # Where it is saved too: a resumed run has no numbers of the steps before.
+            # Also log when saving: a resumed run does not have the numbers of earlier steps.
             if done % LOG_EVERY == 0 or is_saved:
                 means = {n: sum(r[n] for r in recent) / len(recent) for n in recent[-1]}
                 log.log(done, "train", **means)
@@ -201,12 +201,12 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def refuse_other_speech(config: TrainMimiConfig, segments: SpeechSegments) -> None:
-    """Resume only on the speech the run began with; another espeak-ng speaks differently."""
+    """Refuse to resume on other speech than the run began with: espeak-ng versions differ."""
     before = read_json(config.out / "provenance.json").get("speech_sha256", segments.sha256)
     if before != segments.sha256:
         raise InputError(
-            f"--resume {config.out}: its speech was another; resume in the environment that began "
-            "it (espeak-ng), or name a new folder"
+            f"--resume {config.out}: it began with other speech; resume in the environment "
+            "that began it (espeak-ng), or name a new folder"
         )
 
 

@@ -1,1 +1,1 @@
-"""The demo's voices: espeak-ng, with Twi spelt in its phonemes."""
+"""The demo's voices: espeak-ng, which is given Twi as phonemes."""

@@ -1,7 +1,7 @@
 """espeak-ng's library in this process: voices, parameters, samples and phoneme events.
 
-Its state (voice, parameters, callback, random numbers) is global in the process, whoever starts it.
-Forked processes have a state each, spawned ones start their own.
+Its state (voice, parameters, callback, random numbers) is global in the process. Each forked
+process has its own copy of the state; spawned ones start the library themselves.
 """
 
 import atexit
@@ -64,18 +64,18 @@ class Espeak:
             raise InputError(f"espeak-ng cannot read its data in {data_path}")
         self._chunks: list[np.ndarray] = []
         self._events: list[tuple[int, str]] = []
-        # 1.52 seeds itself from the clock, and breath would differ from process to process.
+        # 1.52 seeds itself from the clock, so that breath noise would differ between processes.
         library.espeak_ng_SetRandSeed(SEED)
         self._callback = _Callback(self._receive)  # kept: the library calls it
         library.espeak_SetSynthCallback(self._callback)
         self._voice = ""
 
     def set_voice(self, voice: str) -> None:
-        """Choose who speaks from now on.
+        """Choose the voice for the following speech.
 
         Raises:
-            ValueError: neither `hi` nor `hi+` and a variant. (Given a variant that does not exist,
-                espeak-ng speaks without one and says nothing.)
+            ValueError: neither `hi` nor `hi+` and a variant. (If a variant does not exist,
+                espeak-ng speaks without it and reports no error.)
         """
         if voice == self._voice:
             return
@@ -88,12 +88,12 @@ class Espeak:
         self._voice = voice
 
     def set_parameter(self, parameter: int, value: int) -> None:
-        """Set `RATE` (words a minute), `PITCH` or `PITCH_RANGE` (0 to 100)."""
+        """Set `RATE` (words per minute), `PITCH` or `PITCH_RANGE` (0 to 100)."""
         status = self._library.espeak_SetParameter(parameter, value, 0)
         assert status == 0, f"espeak_SetParameter {parameter} {value}: {status}"
 
     def synthesize(self, text: str) -> tuple[np.ndarray, list[tuple[int, str]]]:
-        """int16 samples, and (sample, IPA without stress, "" for a pause) of every phoneme."""
+        """int16 samples, and (start sample, IPA without stress, or "" for a pause) per phoneme."""
         self._chunks, self._events = [], []
         encoded = text.encode()
         status = self._library.espeak_Synth(
@@ -119,14 +119,14 @@ def start_espeak() -> Espeak:
     """The library of this process, started by the first call.
 
     Raises:
-        InputError: no espeak-ng is installed.
+        InputError: espeak-ng is not installed.
     """
     library, data_path = _find_espeak()
     return Espeak(library, _add_variants(data_path))
 
 
 def _find_espeak() -> tuple[ctypes.CDLL, Path]:
-    """The wheel's library and data; else the system's, which knows where its data is."""
+    """The wheel's library and data; else the system's library, which knows where its data is."""
     try:
         import espeakng_loader
     except ImportError:
@@ -147,8 +147,8 @@ def _find_espeak() -> tuple[ctypes.CDLL, Path]:
 
 
 def _add_variants(data_path: Path) -> Path:
-    """A temporary data folder of links to espeak-ng's own, and our variants beside its variants;
-    removed when this process ends."""
+    """A temporary data folder with links to espeak-ng's data and our own variants added; removed
+    when this process ends."""
     folder = Path(tempfile.mkdtemp(prefix="twi-espeak-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     variants = folder / "voices" / "!v"

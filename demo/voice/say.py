@@ -18,15 +18,15 @@ class SpeakConfig:
     """Read a Twi text aloud with espeak-ng."""
 
     text: str
-    """Twi in letters; numbers in words"""
+    """Twi text; numbers written as words"""
     out: Path
     """WAV file to write"""
     voice: str = "hi"
     """hi, or hi+ and a variant: m1 ... m8, f1 ... f5, or one of demo/voice/voice_variants.py"""
     rate_wpm: PositiveInt = 180
-    """words a minute"""
+    """words per minute"""
     pitch: NonNegativeInt = 50
-    """0 to 100"""
+    """pitch, 0 to 100"""
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -1,13 +1,14 @@
-"""Twi text to speech with espeak-ng, in this process: what the demo's models learn to hear.
+"""Twi text to speech with espeak-ng, in this process: the speech that the demo's models hear.
 
     speech = Synthesizer().speak("Me din de Kofi.", "hi+m3", sample_rate_hz=24_000)
 
-A formant synthesiser with an Indian voice that is told every phoneme (`twi_phonemes.py`):
-intelligible, toneless, no speaker of Twi. Nothing measured on it says how a model does on people.
+A formant synthesiser with an Indian voice that is given every phoneme (`twi_phonemes.py`):
+intelligible, but without tone, and not like a Twi speaker. Results on it do not predict how a model
+performs on people.
 
-espeak-ng (GPL-3) is a program of its own: the `espeakng-loader` wheel or the system's library.
-Its state belongs to the process (`espeak.py`): any number of `Synthesizer` share it, and only one
-thread at a time may speak.
+espeak-ng (GPL-3) is a separate program: the `espeakng-loader` wheel or the system's library. Its
+state belongs to the process (`espeak.py`): all `Synthesizer` objects share it, and only one thread
+at a time may speak.
 """
 
 # N samples
@@ -22,14 +23,14 @@ from demo.voice.twi_phonemes import IPA_OF, Clause, phonemize
 from demo.voice.voice_variants import FLAT_PITCH_HZ, MEASURED_PITCH_HZ
 
 EDGE_S = 0.05
-"""Quiet before and after the speech."""
+"""Seconds of silence before and after the speech."""
 AUDIBLE = 0.01
-"""Of the peak; below it, at either end, is silence."""
+"""Share of the peak below which either end counts as silence."""
 PEAK = 0.5
 
 
 class PhonemesDroppedError(RuntimeError):
-    """espeak-ng did not say what it was asked to say."""
+    """espeak-ng did not speak the phonemes it was given."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ class SynthesizedSpeech:
     """Speech and its alignment.
 
     Args:
-        samples_N: float32, peak 0.5, `EDGE_S` of quiet at both ends.
-        sample_rate_hz: of the samples.
+        samples_N: float32, peak 0.5, `EDGE_S` of silence at both ends.
+        sample_rate_hz: sampling rate of the samples.
         phonemes: in order of time, the first at 0; each lasts until the next.
     """
 
@@ -57,13 +58,13 @@ class SynthesizedSpeech:
 
 
 class Synthesizer:
-    """espeak-ng's voice `hi` and variants of it, told every phoneme."""
+    """espeak-ng's voice `hi` and its variants, given every phoneme."""
 
     def __init__(self) -> None:
-        """Find and start espeak-ng; at once where this process has done so before.
+        """Find and start espeak-ng, unless this process has done so before.
 
         Raises:
-            InputError: no espeak-ng is installed.
+            InputError: espeak-ng is not installed.
         """
         self._espeak = start_espeak()
 
@@ -80,18 +81,18 @@ class Synthesizer:
     ) -> SynthesizedSpeech:
         """Read a Twi text aloud.
 
-        The same calls in the same order give the same samples in every process. A call alone does
-        not: espeak-ng carries the wavering of a voice, and the sign of its period, over from what
-        it said before.
+        The same calls in the same order give the same samples in every process. A single call does
+        not: espeak-ng carries over a voice's flutter, and the sign of its period, from what it
+        spoke before.
 
         Args:
-            text: Twi in letters; numbers in words.
-            voice: `hi`, or `hi+` and a variant of espeak-ng's or of `voice_variants.VARIANTS`.
-            sample_rate_hz: of the result.
-            rate_wpm: speed, 80 to 450 words a minute.
-            pitch: 0 to 100, 50 the voice's own.
-            pitch_range: 0 to 100, 50 the voice's own.
-            warp: scales formants, pitch and tempo together, as playing a tape faster does.
+            text: Twi text; numbers written as words.
+            voice: `hi`, or `hi+` and a variant, espeak-ng's own or of `voice_variants.VARIANTS`.
+            sample_rate_hz: sampling rate of the result.
+            rate_wpm: speed, 80 to 450 words per minute.
+            pitch: 0 to 100; 50 is the voice's own.
+            pitch_range: 0 to 100; 50 is the voice's own.
+            warp: scales formants, pitch and tempo together, like a tape played faster.
 
         Raises:
             ValueError: a character that cannot be read, an unknown voice, a rate or a pitch out
@@ -122,7 +123,7 @@ class Synthesizer:
 
 
 def to_espeak_input(clauses: list[Clause]) -> str:
-    """Phonemes in espeak-ng's `[[...]]`. The bars keep neighbours apart: without them a and I would
+    """Phonemes in espeak-ng's `[[...]]`. The bars separate neighbours: without them, a and I would
     become the diphthong aI."""
     spoken = []
     for clause in clauses:
@@ -132,12 +133,12 @@ def to_espeak_input(clauses: list[Clause]) -> str:
 
 
 def check_echo(clauses: list[Clause], events: list[tuple[int, str]]) -> list[tuple[int, str]]:
-    """Compare what was said with what was asked for; espeak-ng drops an unknown phoneme and the
-    rest of its word without a message.
+    """Compare the spoken phonemes with the requested ones; espeak-ng drops an unknown phoneme and
+    the rest of its word without a message.
 
     Returns:
-        The events without the one thing voice `hi` adds: a glide, reported as "", between i or ɪ
-        and a vowel. It is left to the i. Pauses stay.
+        The events without the only thing that voice `hi` adds: a glide, reported as "", between i
+        or ɪ and a vowel; its time is added to the i. Pauses stay.
 
     Raises:
         PhonemesDroppedError: anything else differs.
@@ -171,7 +172,7 @@ def _trim(
     samples_N: np.ndarray, sample_rate_hz: int, events: list[PhonemeEvent]
 ) -> SynthesizedSpeech:
     """Scale to `PEAK`; leave exactly `EDGE_S` before the first audible sample and after the last;
-    move the events along."""
+    shift the events accordingly."""
     loudness_N = np.abs(samples_N)
     peak = loudness_N.max()
     audible = np.flatnonzero(loudness_N > AUDIBLE * peak)

@@ -3,9 +3,9 @@
     to_phonemes("gyata")   ->  ["dZ;", "a", "t", "a"]
     phonemize("Me din de Kofi.")  ->  one clause of four words, and its full stop
 
-Written for the demo's synthesiser: broad, with neither tone nor nasal vowels, which the spelling
-does not show. Rules after Dolphyne (1988), The Akan (Twi-Fante) Language, and Paster (2010) on
-vowel harmony. `tests/golden/twi_phonemes.tsv` shows every rule at work, one word a line.
+Written for the demo's synthesiser: a broad transcription, without tone and nasal vowels, which the
+spelling does not show. Rules follow Dolphyne (1988), The Akan (Twi-Fante) Language, and Paster
+(2010) on vowel harmony. `tests/golden/twi_phonemes.tsv` shows every rule, one word per line.
 """
 
 import itertools
@@ -21,18 +21,18 @@ IPA_OF = {
     "n": "n", "p": "p", "*": "ɾ", "s": "s", "t": "t", "v": "ʋ", "w": "w", "z": "z",
     "N": "ŋ", "n^": "ɲ", "tS;": "tɕ", "dZ;": "dʑ", "S;": "ɕ",
 }  # fmt: skip
-"""Every phoneme this module can give, and the name espeak-ng reports for it."""
+"""Every phoneme that this module can return, and the name that espeak-ng reports for it."""
 
 VOWELS = frozenset("aeEIioOUu")
 
-# Spelling -> phonemes; the longest spelling wins. e and o are decided by harmony, `n` by what
-# follows, hw and nw by the vowel after them.
+# Spelling -> phonemes; the longest spelling wins. Harmony decides e and o, the next letter decides
+# n, and the next vowel decides hw and nw.
 SPELLINGS = {
     "a": ("a",), "ɛ": ("E",), "i": ("i",), "ɔ": ("O",), "u": ("u",), "e": ("e",), "o": ("o",),
     "b": ("b",), "d": ("d",), "f": ("f",), "g": ("g",), "h": ("h",), "k": ("k",), "l": ("l",),
     "m": ("m",), "n": ("n",), "p": ("p",), "r": ("*",), "s": ("s",), "t": ("t",), "w": ("w",),
     "y": ("j",), "ŋ": ("N",),
-    # palatal and rounded consonants; kw and gw need no line, nor do nk, ng, nky, ngy and nny
+    # palatal and rounded consonants; kw, gw, nk, ng, nky, ngy and nny need no entry
     "ky": ("tS;",), "gy": ("dZ;",), "hy": ("S;",), "ny": ("n^",), "tw": ("tS;", "w"),
     "dw": ("dZ;", "w"), "hw": ("h", "w"), "nw": ("N", "w"),
     # letters of names and loans
@@ -50,7 +50,7 @@ LOANS = {
     "niamey": "niamee", "niger": "nigyɛɛ", "nigeria": "naigyiria", "paris": "paaris",
     "senegal": "sɛnɛgaal", "uganda": "yuganda",
 }  # fmt: skip
-"""Names whose spelling is not Twi, spelt as a Twi speaker might say them."""
+"""Names whose spelling is not Twi, respelt as a Twi speaker might say them."""
 
 _VOWEL_LETTERS = tuple("aeɛioɔu")
 _UNIT = re.compile("|".join(sorted(SPELLINGS, key=len, reverse=True)))
@@ -67,7 +67,7 @@ class Clause:
     Args:
         spellings: its words as written.
         words: their phonemes, keys of `IPA_OF`.
-        punctuation: one of `, . ? ! ; :`, or "" where the text ends without any.
+        punctuation: one of `, . ? ! ; :`, or "" if the text ends without any.
     """
 
     spellings: tuple[str, ...]
@@ -76,14 +76,14 @@ class Clause:
 
 
 def phonemize(text: str) -> list[Clause]:
-    """Read a Twi text out: its clauses, their words, the phonemes of each.
+    """Transcribe a Twi text: its clauses, their words, and the phonemes of each word.
 
-    Quotation marks and brackets are silent, a hyphen or a dash parts words, and an n at the end of
-    a word assimilates to the next word.
+    Quotation marks and brackets are silent, a hyphen or dash separates words, and an n at the end
+    of a word assimilates to the next word.
 
     Raises:
-        ValueError: a character that cannot be read (a digit, another alphabet, a symbol), or no
-            word at all.
+        ValueError: the text has a character that cannot be read (a digit, another alphabet, a
+            symbol), or no words.
     """
     clauses = []
     for body, marks in _CLAUSE.findall(normalize_for_training(text)):
@@ -104,12 +104,13 @@ def phonemize(text: str) -> list[Clause]:
 def to_phonemes(word: str) -> list[str]:
     """Phonemes of one word, as if spoken alone.
 
-    In this order: `LOANS`; marks of tone and nasality and apostrophes dropped (n'ani is one word);
-    the longest of `SPELLINGS`; e and o by harmony; u and o before another vowel become w (dua:
-    d w a, but owuo keeps its u); n becomes N before k, g and N, and n^ before a palatal.
+    The rules, in order: `LOANS`; marks of tone and nasality and apostrophes are dropped (n'ani is
+    one word); the longest match in `SPELLINGS`; e and o by harmony; u and o before another vowel
+    become w (dua: d w a, but owuo keeps its u); n becomes N before k, g and N, and n^ before a
+    palatal.
 
     Raises:
-        ValueError: letters or characters that are in no rule; they are named.
+        ValueError: letters or characters that no rule covers; they are named.
     """
     spelling = _bare_letters(word)
     spelling = LOANS.get(spelling, spelling)
@@ -142,9 +143,9 @@ def _bare_letters(word: str) -> str:
 
 
 def _harmonize(units: list[str]) -> list[tuple[str, ...]]:
-    """Advanced e, o beside i or u, retracted I, U beside ɛ or ɔ: the nearest vowel of the four
-    decides, the following one where two are as near. `a` decides nothing. Without any of the four
-    retracted, as in me, wo, no, de."""
+    """Choose advanced e, o near i or u, but retracted I, U near ɛ or ɔ. The nearest of these four
+    vowels decides; if two are equally near, the following one. `a` has no effect. Without any of
+    the four the vowel is retracted, as in me, wo, no, de."""
     vowels = [i for i, unit in enumerate(units) if unit in _VOWEL_LETTERS]
     result = [SPELLINGS[unit] for unit in units]
     triggers = [place for place, i in enumerate(vowels) if units[i] in "iuɛɔ"]

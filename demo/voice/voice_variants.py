@@ -1,7 +1,7 @@
-"""Voices of our own, as espeak-ng variant files.
+"""Our own voices, as espeak-ng variant files.
 
-Used as "hi+NAME", beside the variants that espeak-ng brings along (hi+m3, hi+f1, ...). Each line of
-a variant is documented in espeak-ng's docs/voices.md: `pitch` the lowest and the highest pitch,
+Used as "hi+NAME", like the variants that come with espeak-ng (hi+m3, hi+f1, ...). Each line of a
+variant is documented in espeak-ng's docs/voices.md: `pitch` gives the lowest and highest pitch,
 `formant` a formant's number and its frequency, strength and width in percent.
 """
 
@@ -27,13 +27,13 @@ VARIANTS = {
     # held out
     "uncle": _variant((76, 124), (97, 93, 90), flutter=5, more="roughness 2"),
     "aunt": _variant((158, 245), (110, 118, 113), flutter=1),
-    # Flat: the tiny codec keeps a pitch only where it is one number, a multiple of its 25 Hz.
+    # Flat: the tiny codec preserves pitch only if it is constant, at a multiple of its 25 Hz.
     "flat100": _variant((110, 110), (100, 100, 100), flutter=0),
     "flat200": _variant((210, 210), (110, 110, 113), flutter=0),
 }
 
 FLAT_PITCH_HZ = {"hi+flat100": 100.0, "hi+flat200": 200.0}
-"""Voices without any intonation, and the pitch they have in the result, at pitch 50 and warp 1."""
+"""Voices without intonation, and their pitch in the final speech at pitch 50 and warp 1."""
 
 MEASURED_PITCH_HZ = {"hi+flat100": 100.99, "hi+flat200": 200.96}
-"""What espeak-ng 1.52 gives them (autocorrelation of long vowels); resampling makes up for it."""
+"""Their pitch from espeak-ng 1.52 (autocorrelation of long vowels); resampling corrects it."""

@@ -1,5 +1,4 @@
-"""Who speaks in the demo's recordings, and how: voices, rates, pitches and noise, trained and held
-out."""
+"""Voices, rates, pitches and noise of the demo's recordings, for training and held out."""
 
 # N samples
 
@@ -16,7 +15,7 @@ TRAINING_VOICES = (
 )  # fmt: skip
 HELD_OUT_VOICES = ("hi+m5", "hi+f2", "hi+uncle", "hi+aunt")
 MONOTONE_VOICES = ("hi+flat100", "hi+flat200")
-"""Of the demo's answers: the tiny Mimi keeps no intonation."""
+"""Voices of the demo's answers: the tiny Mimi does not preserve intonation."""
 
 # Half-open ranges. Held-out takes lie outside the training ranges, on either side.
 TRAINING_RATES_WPM = ((165, 226),)
@@ -29,7 +28,7 @@ GAINS_DB = (-12.0, 3.0)
 TRAINING_SNR_DB = (18.0, 40.0)
 HELD_OUT_SNR_DB = (14.0, 18.0)
 NOISY_SHARE = {False: 0.8, True: 0.5}
-"""Of training takes, of held-out takes."""
+"""Share of noisy takes, in training (False) and held out (True)."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,8 @@ class Take:
 
     Attributes:
         voice: a voice of `Synthesizer.speak`.
-        rate_wpm: words a minute.
-        pitch: 0 to 100, 50 the voice's own.
+        rate_wpm: words per minute.
+        pitch: 0 to 100; 50 is the voice's own.
         pitch_range: 0 to 100.
         warp: scales formants, pitch and tempo together.
         gain_db: loudness relative to a peak of 0.5.
@@ -58,8 +57,7 @@ class Take:
 
 
 def draw_take(generator: np.random.Generator, *, held_out: bool) -> Take:
-    """A random take by training voices, or by held-out voices at held-out rates, pitches and noise
-    levels."""
+    """A random take: a training voice, or a held-out voice, rate, pitch and noise level."""
     snr_db = generator.uniform(*(HELD_OUT_SNR_DB if held_out else TRAINING_SNR_DB))
     is_noisy = generator.random() < NOISY_SHARE[held_out]
     return Take(
@@ -92,10 +90,10 @@ def record(
 
     Args:
         synthesizer: reads the text.
-        text: Twi in letters.
-        take: how.
-        sample_rate_hz: of the recording.
-        generator: of the quiet around the speech and of the noise.
+        text: Twi text.
+        take: how it is spoken and recorded.
+        sample_rate_hz: sampling rate of the recording.
+        generator: draws the silence around the speech, and the noise.
 
     Returns:
         float32 `[N]` in [-1, 1].
@@ -122,7 +120,7 @@ def _integer(generator: np.random.Generator, ranges: tuple[tuple[int, int], ...]
 def _noise(
     num_samples: int, color: Literal["white", "pink"], generator: np.random.Generator
 ) -> np.ndarray:
-    """Noise of unit power; pink falls by 3 dB an octave."""
+    """Noise of unit power; pink noise falls by 3 dB per octave."""
     noise_N = generator.standard_normal(num_samples)
     if color == "pink":
         spectrum = np.fft.rfft(noise_N)

@@ -1,4 +1,4 @@
-"""The patterns of world.toml as tables for a reader, as they stand in demo/README.md.
+"""Show the patterns of world.toml as readable tables, as in demo/README.md.
 
 python -m demo.world.describe            prints them
 python -m demo.world.describe --write    copies them into demo/README.md
@@ -17,7 +17,7 @@ START = "<!-- from here on written by: python -m demo.world.describe --write -->
 
 @dataclass(frozen=True, kw_only=True)
 class DescribeConfig:
-    """Show the patterns of demo/world.toml as tables for a reader."""
+    """Show the patterns of demo/world.toml as readable tables."""
 
     write: bool = False
     """copy them into demo/README.md instead of printing them"""
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def pattern_tables() -> str:
-    """The carriers, a table per relation and the word lists, as Markdown."""
+    """The carriers, one table per relation, and the word lists, as Markdown."""
     return "\n".join([*_carriers(), *_relations(), *_word_lists()])
 
 

@@ -1,4 +1,4 @@
-"""What world.toml holds: each relation's phrasings, and the facts that fill their slots."""
+"""Read world.toml: each relation's phrasings, and the facts that fill their slots."""
 
 import itertools
 import string
@@ -14,7 +14,7 @@ LARGEST_NUMBER = 20
 
 @dataclass(frozen=True)
 class Phrasing:
-    """A question and its answer with slots in braces; sentences begin in lower case."""
+    """A question and its answer, with slots in braces; sentences begin in lower case."""
 
     twi: str
     english: str
@@ -23,7 +23,7 @@ class Phrasing:
 
 @lru_cache
 def read_world(path: Path = WORLD_PATH) -> dict[str, Any]:
-    """The tables, carriers and relations of world.toml as they stand there."""
+    """The tables, carriers and relations of world.toml, unprocessed."""
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
@@ -46,12 +46,13 @@ def relation_phrasings(relation: str, path: Path = WORLD_PATH) -> list[Phrasing]
 
 
 def relation_facts(relation: str, path: Path = WORLD_PATH) -> dict[str, dict[str, str]]:
-    """A relation's facts: what fills each slot, by the fact's name.
+    """A relation's facts: the filler of each slot, by the fact's name.
 
-    Only those that fill every slot of the relation: no number follows the last.
+    Only facts that fill every slot of the relation are included: the last number, for example, has
+    no number after it.
 
     Raises:
-        ValueError: a slot that no fact fills.
+        ValueError: no fact fills a slot.
     """
     world = read_world(path)
     source = world["relations"][relation]["facts"]
@@ -130,7 +131,7 @@ def _calculate(source: str, world: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def _guess_colours(world: dict[str, Any]) -> list[dict[str, str]]:
-    """Of each thing its own colour, and two others."""
+    """For each thing, its own colour and two others."""
     colours = [row["colour"] for row in table_rows(world["tables"]["colour"])]
     facts = []
     for thing in table_rows(world["tables"]["thing"]):

@@ -5,7 +5,7 @@
     questions[0].answer     "Ɔkyena yɛ Benada."
 
 A relation (the day after a day) has facts (Dwoada -> Benada) and phrasings. Some combinations of a
-fact and a phrasing are held out; their fact and their phrasing are both trained, but apart.
+fact and a phrasing are held out; both are trained in other combinations.
 """
 
 import hashlib
@@ -26,26 +26,27 @@ TEST_FRACTION = 0.09
 DEV_FRACTION = 0.03
 POLITE_FRACTION = 0.10
 MIN_TRAINED_APART = 2
-"""Each held-out fact is trained in so many other phrasings, each phrasing with so many facts."""
+"""Fewest other phrasings in which a held-out combination's fact is trained, and fewest other facts
+with which its phrasing is trained."""
 MAX_WORDS = 15
-"""The longest question, and the longest sentence to hear: about five seconds."""
+"""Length limit of questions and of listening sentences: about five seconds of speech."""
 
 Split = Literal["train", "dev", "test"]
 
 
 @dataclass(frozen=True)
 class Question:
-    """What somebody asks, and the one right answer.
+    """A question, and its only right answer.
 
     Attributes:
-        id: relation/fact/phrasing, as in "day_after/Dwoada/3"; then /polite, where it is.
+        id: relation/fact/phrasing, as in "day_after/Dwoada/3"; followed by /polite if polite.
         text: as typed, capitalised, with punctuation.
         answer: likewise.
         relation: a key of `relations` in world.toml.
         fact: names the row, or rows, of the tables that fill the slots.
-        phrasing: position in `relation_phrasings`.
-        polite: whether it begins with the polite prefix; the plain form is a question too.
-        split: of the combination of fact and phrasing; a polite form is where its plain form is.
+        phrasing: index into `relation_phrasings`.
+        polite: whether it begins with the polite prefix; the plain form is also a question.
+        split: split of the combination of fact and phrasing; polite and plain forms share it.
     """
 
     id: str
@@ -59,26 +60,26 @@ class Question:
 
 
 def all_questions() -> tuple[Question, ...]:
-    """Every question of the world in the order of world.toml, polite forms behind plain ones.
+    """Every question of the world in the order of world.toml, polite forms after plain ones.
 
     Raises:
-        ValueError: a slot that no fact fills, or two questions that read the same.
+        ValueError: no fact fills a slot, or two questions have the same text.
     """
     return _all_questions(WORLD_PATH)
 
 
 def all_words() -> tuple[str, ...]:
-    """Every distinct word of all questions and answers, as error rates compare it, sorted."""
+    """Every distinct word of all questions and answers, normalised as for error rates, sorted."""
     texts = itertools.chain.from_iterable((q.text, q.answer) for q in all_questions())
     return tuple(sorted({word for text in texts for word in normalize_for_scoring(text).split()}))
 
 
 def listening_sentences(count: int, seed: int) -> list[str]:
-    """Sentences that mean nothing, from which an ear learns to hear words, not to guess them.
+    """Meaningless sentences, from which an ear learns to hear words instead of guessing them.
 
-    By turns a pattern whose slots hold any word of the world, and two to nine words in disorder
-    (single words and pieces of training questions). None contains a dev or test question, or
-    has more than `MAX_WORDS` words.
+    They alternate between a pattern whose slots hold any words of the world, and two to nine words
+    in random order (single words and pieces of training questions). None contains a dev or test
+    question, or has more than `MAX_WORDS` words.
 
     Args:
         count: how many sentences.
@@ -148,7 +149,8 @@ def _expand(relation: str, path: Path) -> list[Question]:
 def _assign_splits(
     relation: str, combinations: Sequence[tuple[str, int]]
 ) -> dict[tuple[str, int], Split]:
-    """Hold out the combinations of lowest hash, passing over those not trained enough apart."""
+    """Hold out the combinations with the lowest hashes; skip those whose fact or phrasing would
+    have fewer than `MIN_TRAINED_APART` other combinations in training."""
     splits: dict[tuple[str, int], Split] = dict.fromkeys(combinations, "train")
     of_fact = Counter(fact for fact, _ in combinations)
     of_phrasing = Counter(phrasing for _, phrasing in combinations)
@@ -174,7 +176,7 @@ def _slot_fillers() -> list[str]:
 
 
 def _spoken_words() -> tuple[list[str], list[list[str]]]:
-    """Every word, and every training question as words; capitals only where names have them."""
+    """Every word, and every training question as words; only names are capitalised."""
     proper = {
         word
         for relation in read_world()["relations"]
@@ -225,6 +227,6 @@ def _capitalise(text: str) -> str:
 
 
 def _hash(*key: str | int) -> float:
-    """A fraction in [0, 1) that depends on the key alone, on every machine."""
+    """A fraction in [0, 1) that depends only on the key, the same on every machine."""
     digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64

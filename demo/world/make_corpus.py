@@ -4,12 +4,12 @@
 
     train.jsonl dev.jsonl             sentences by training voices, and those of the answering voice
     test.jsonl                        held-out questions by held-out voices
-    answers_{train,dev,test}.jsonl    the answering voice alone; what stage 4 learns to sound like
+    answers_{train,dev,test}.jsonl    the answering voice alone: stage 4's target voice
     dialogues_{train,dev,test}.jsonl  questions with their answers, as text
-    sentences.txt                     the training questions, one a line
+    sentences.txt                     the training questions, one per line
 
-Questions are held out as (fact, phrasing) pairs, in every file and stage; the answers of held-out
-questions are in no training recording.
+Questions are held out as (fact, phrasing) pairs, in every file and stage; no training recording
+contains the answers of held-out questions.
 """
 
 from collections.abc import Iterator, Sequence
@@ -43,16 +43,16 @@ class MakeCorpusConfig:
     num_questions: NonNegativeInt = 1000
     """training questions, spread over all relations; 0 for all"""
     num_held_out: NonNegativeInt = 0
-    """dev and test questions, of each at most so many; 0 for all"""
+    """most dev questions, and most test questions; 0 for all"""
     seed: Seed = 0
-    """of voices, rates, noise"""
+    """seed for voices, rates and noise"""
     resume: bool = False
     """accept an unfinished folder and write it again"""
 
 
 @dataclass(frozen=True)
 class _Line:
-    """A sentence to record: by the answering voice, or by a training or a held-out voice."""
+    """A sentence to record, by the answering voice, a training voice or a held-out voice."""
 
     id: str
     text: str
@@ -85,7 +85,7 @@ def main(argv: list[str] | None = None) -> None:
             (line, row) for line, row in zip(lines, rows, strict=True) if row.split == split
         ]
         answers = [row for line, row in of_split if line.is_answer]
-        # In dev and test the answering voice is stage 4's alone.
+        # In dev and test, only stage 4 uses the answering voice.
         heard = [row for line, row in of_split if split == "train" or not line.is_answer]
         write_manifest(config.out / f"{split}.jsonl", heard)
         write_manifest(config.out / f"answers_{split}.jsonl", answers)
@@ -97,8 +97,8 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _what_is_spoken(questions: dict[Split, list[Question]], seed: int) -> Iterator[_Line]:
-    """Questions; half as many sentences without sense; and by the answering voice each answer once,
-    and again half as many sentences without sense."""
+    """Questions, and half as many meaningless sentences; then, by the answering voice, each answer
+    once, and again half as many meaningless sentences."""
     held_out = {q.answer for split in ("dev", "test") for q in questions[split]}
     num_senseless = len(questions["train"]) // 2
     senseless = listening_sentences(2 * num_senseless, derive_seed(seed, "corpus"))

@@ -1,10 +1,11 @@
-"""Which of the demo's questions are asked."""
+"""Choose which of the demo's questions are asked."""
 
 from demo.world.grammar import Question, Split, all_questions
 
 
 def choose_questions(split: Split, count: int) -> list[Question]:
-    """So many questions of a split, evenly over its order and so over all relations; 0 for all."""
+    """`count` questions of a split, spread evenly over its order and so over all relations; 0 gives
+    all."""
     questions = [q for q in all_questions() if q.split == split]
     if not 0 < count < len(questions):
         return questions
