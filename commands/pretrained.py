@@ -24,7 +24,7 @@ from transformers import PretrainedConfig
 from transformers.utils import logging as transformers_logging
 
 from commands.errors import MACHINE_ERRORS, InputError
-from commands.json_files import parse_json
+from commands.schema import parse_json
 
 MAX_REASON_CHARACTERS = 200
 # What a config may claim: more than any model has, but few enough to build without weights.

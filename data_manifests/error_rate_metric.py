@@ -16,7 +16,7 @@ import evaluate
 from data_manifests.error_rates import compute_error_rates
 
 
-class TwiErrorRate(evaluate.Metric):  # type: ignore[misc]
+class TwiErrorRate(evaluate.Metric):
     """Computes all fields of `ErrorRates`, by name; rates are fractions.
 
     `compute(references=..., predictions=..., normalize=True, seed=0)`; the last two as in

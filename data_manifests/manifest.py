@@ -42,7 +42,8 @@ StartSeconds = Annotated[float, Field(ge=0, le=MAX_FILE_S)]
 MAX_CHARACTERS = {"id": 1000, "speaker": 1000, "corpus": 200, "license": 200, "text": 100_000}
 
 DIALECTS: tuple[str, ...] = get_args(DialectName)
-SPLITS = ("train", "dev", "test")
+Split = Literal["train", "dev", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from torch import Tensor
 from commands.errors import InputError
 from commands.json_files import read_json
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, MIMI_SAMPLE_RATE_HZ, read_audio
+from gemma4.weight_quantization import QuantizeName
 from speech_head.generate import refuse_misfit
 from speech_head.mimi import Mimi, MimiStreamDecoder
 from speech_head.model import load_head
@@ -142,7 +143,7 @@ def stage_checks(
 def memory_check(gemma: str, device: torch.device, dtype: torch.dtype) -> Check:
     """Whether a fine-tuning run of stage 3 with its defaults would fit."""
 
-    def needed(quantize: str) -> float:
+    def needed(quantize: QuantizeName) -> float:
         plan = plan_memory(
             load_gemma_config(gemma), rank=TrainConfig.lora_rank, dtype=dtype,
             batch_size=TrainConfig.batch_size, num_tokens=FINETUNE_TOKENS,

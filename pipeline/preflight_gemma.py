@@ -100,11 +100,11 @@ def gemma_checks(conversation: Conversation, sounds: Sounds, tolerance: float) -
         )
         heard = replace(prompt, frames=(features["input_features"][0],))
         with torch.no_grad():
-            logits = [
+            injected, real = (
                 model(**prompt_inputs([p], tokenizer, model)).logits.float()
                 for p in (prompt, heard)
-            ]
-        measured = refuse_difference(*logits, tolerance)
+            )
+        measured = refuse_difference(injected, real, tolerance)
         written = [
             list(stream_tokens(model, tokenizer, p, max_new_tokens=NUM_TOKENS))
             for p in (prompt, heard)

@@ -15,7 +15,7 @@ Gemma's final norm, which transformers returns in place of the layer's own outpu
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -238,7 +238,7 @@ def _wanted(layers: Sequence[int]) -> list[int]:
     return list(layers) or LAYERS[-1:]
 
 
-def _stack_layers(hidden_states: Sequence[Tensor | None], layers: Sequence[int]) -> Tensor:
+def _stack_layers(hidden_states: Sequence[Any], layers: Sequence[int]) -> Tensor:
     """Stack the kept layers to `[B, P, L, D]`; transformers leaves None for the others."""
     stacked = torch.stack([hidden_states[layer] for layer in _wanted(layers)], dim=2)
     return stacked[:, :, : len(layers)]

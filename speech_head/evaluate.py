@@ -133,7 +133,8 @@ def main(argv: list[str] | None = None) -> None:
         refuse_misfit(parallel, talker.conversation.model, talker.mimi, flag="--parallel-head")
         if parallel.config.layers != talker.head.config.layers:
             raise InputError("--parallel-head and --head read different layers of Gemma")
-    listener = asr or Listener(talker.conversation.encoder, reader)
+    listener = Listener(talker.conversation.encoder, reader) if reader else asr
+    assert listener is not None, "one of --reader, --asr is given"
     limit = config.num_utterances or None
     held_out = None
     if not config.dialogues:  # refuse unspeakable texts before anything is written
@@ -154,10 +155,12 @@ def main(argv: list[str] | None = None) -> None:
         print(config.out)
         return
     output.record(**describe_machine(device, dtype))
-    held_out = held_out or gemma_answers(
-        config.dialogues, config.questions, config.manifest, talker,
-        limit=limit, batch_size=config.batch_size,
-    )  # fmt: skip
+    if held_out is None:
+        assert config.dialogues is not None
+        held_out = gemma_answers(
+            config.dialogues, config.questions, config.manifest, talker,
+            limit=limit, batch_size=config.batch_size,
+        )  # fmt: skip
     rows = held_out.rows
     spoken: list[Spoken] = []
     with tqdm(total=len(rows), desc="speak", unit=" texts") as progress:

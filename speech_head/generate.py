@@ -10,7 +10,7 @@ print(speech.text, speech.words, speech.end)
 # S answer tokens, F Mimi frames (12.5 per second), K codebooks, N samples (24,000 per second)
 
 import bisect
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +49,7 @@ class Talker:
     def tokenizer(self) -> PreTrainedTokenizerBase:
         return self.conversation.tokenizer
 
-    def answer(self, question: Turn) -> Iterator[AnswerTokens]:
+    def answer(self, question: Turn) -> Generator[AnswerTokens]:
         """Let Gemma answer, and yield what is to be spoken, token by token.
 
         An adapter trained with the chain target first writes a transcript of the question, which is
@@ -122,7 +122,7 @@ class Speech:
         self._stream = HeadStream(talker.head, [id_], sampling)
         self._decoder = MimiStreamDecoder(talker.mimi)
 
-    def say(self, answer: Iterable[AnswerTokens]) -> Iterator[np.ndarray]:
+    def say(self, answer: Iterable[AnswerTokens]) -> Generator[np.ndarray]:
         """Speak tokens as they arrive.
 
         Args:

@@ -15,7 +15,7 @@ it.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -127,18 +127,20 @@ class Mimi:
             InputError: wrong shape, type or range (end-of-speech codes must be removed first).
         """
         if isinstance(codes, Tensor):
+            assert num_samples is None or isinstance(num_samples, int)
             return self.decode([codes], None if num_samples is None else [num_samples])[0]
         for i, codes_FK in enumerate(codes):
             _check_codes(codes_FK, self, f"codes[{i}]", "[F, K]")
         lengths = [len(codes_FK) * self.frame_size for codes_FK in codes]
-        num_samples = lengths if num_samples is None else num_samples
-        for n, length in zip(num_samples, lengths, strict=True):
+        kept = lengths if num_samples is None else num_samples
+        assert not isinstance(kept, int), "several utterances, and one length"
+        for n, length in zip(kept, lengths, strict=True):
             if not 1 <= n <= length:
                 raise InputError(f"num_samples is {n}, expected 1 to {length}")
         codes_BFK = pad_sequence(codes, batch_first=True).to(self.device)
         with _exact_float32(self.device):
             x_BN = self.model.decode(codes_BFK.transpose(1, 2)).audio_values[:, 0]
-        return [x_N[:n].clone() for x_N, n in zip(x_BN, num_samples, strict=True)]
+        return [x_N[:n].clone() for x_N, n in zip(x_BN, kept, strict=True)]
 
 
 class MimiStreamDecoder:
@@ -252,7 +254,8 @@ def _exact_float32(device: torch.device) -> Iterator[None]:
     codes, TF32 2 % (full size, random weights), and torch 2.13 uses TF32 in CUDA convolutions by
     default.
     """
-    conv, matmul = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    conv: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # torch 2.13
+    matmul = torch.backends.cuda.matmul
     before = conv.fp32_precision, matmul.fp32_precision
     conv.fp32_precision = matmul.fp32_precision = "ieee"
     try:

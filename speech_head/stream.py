@@ -116,9 +116,8 @@ class HeadStream:
         if sampling.guidance not in (None, 1) and not can_be_guided:
             raise InputError("--guidance needs a head trained with --text-dropout")
         self.head = head
-        self.guidance = sampling.guidance
-        if self.guidance is None:
-            self.guidance = DEFAULT_GUIDANCE if can_be_guided else 1.0
+        default = DEFAULT_GUIDANCE if can_be_guided else 1.0
+        self.guidance = default if sampling.guidance is None else sampling.guidance
         self.sampling = sampling
         self.cursors: list[list[int]] = [[] for _ in ids]
         self.ends: list[End | None] = [None for _ in ids]

@@ -153,13 +153,14 @@ def _open_states(
     config: TrainConfig, device: torch.device, dtype: torch.dtype
 ) -> tuple[StatesFolder, StatesFolder | None]:
     """Training and dev states, from disk or computed when needed."""
+    states: StatesFolder
+    dev_states: StatesFolder | None = None
     if config.on_the_fly:
         states, dev_states = load_live_states(
             config.states, config.dev_states, device=device, dtype=dtype
         )
     else:
         states = StatesFolder(config.states)
-        dev_states = None
         if config.dev_states:
             dev_states = StatesFolder(config.dev_states, flag="--dev-states")
     if dev_states:

@@ -83,6 +83,8 @@ class SpeechRVQ(nn.Module, PyTorchModelHubMixin):
     """Residual vector quantiser of Gemma 4's speech embeddings. Computes in float32, whatever the
     input's dtype."""
 
+    frame_scale_D: Tensor
+
     def __init__(self, config: RVQConfig) -> None:
         super().__init__()
         self.config = config

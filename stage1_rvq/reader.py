@@ -74,6 +74,8 @@ class CTCReader(
 ):
     """Bidirectional LSTM with CTC on cached, quantised or generated embeddings."""
 
+    frame_scale_D: Tensor
+
     def __init__(self, config: ReaderConfig) -> None:
         super().__init__()
         self.config = config

@@ -83,19 +83,23 @@ def main(argv: list[str] | None = None) -> None:
     """Train the quantiser; prints the run's folder."""
     config = parse_config(TrainConfig, argv)
     embeddings = EmbeddingFolder(config.embeddings)
-    dev = config.dev_embeddings and EmbeddingFolder(config.dev_embeddings, flag="--dev-embeddings")
+    dev = None
+    if config.dev_embeddings:
+        dev = EmbeddingFolder(config.dev_embeddings, flag="--dev-embeddings")
     if dev and dev.dim != embeddings.dim:
         raise InputError(f"--dev-embeddings are {dev.dim} wide, --embeddings {embeddings.dim}")
     device = pick_device(config.device)
     accelerator = Accelerator(cpu=device.type == "cpu")
     rank, num_processes = accelerator.process_index, accelerator.num_processes
-    task = config.reader and TaskLoss(
-        config.reader,
-        embeddings,
-        batch_size=config.task_utterances * num_processes,
-        seed=derive_seed(config.seed, "task"),
-        device=accelerator.device,
-    )
+    task = None
+    if config.reader:
+        task = TaskLoss(
+            config.reader,
+            embeddings,
+            batch_size=config.task_utterances * num_processes,
+            seed=derive_seed(config.seed, "task"),
+            device=accelerator.device,
+        )
     output = create_output(
         config.out,
         config,

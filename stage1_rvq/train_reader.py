@@ -77,7 +77,9 @@ def main(argv: list[str] | None = None) -> None:
     """Train the reader; prints the run's folder."""
     config = parse_config(TrainReaderConfig, argv)
     embeddings = EmbeddingFolder(config.embeddings)
-    dev = config.dev_embeddings and EmbeddingFolder(config.dev_embeddings, flag="--dev-embeddings")
+    dev = None
+    if config.dev_embeddings:
+        dev = EmbeddingFolder(config.dev_embeddings, flag="--dev-embeddings")
     device = pick_device(config.device)
     accelerator = Accelerator(cpu=device.type == "cpu")
     units = train_units((u.text for u in embeddings.utterances), config.num_units)

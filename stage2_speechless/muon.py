@@ -55,7 +55,8 @@ class Muon(torch.optim.AdamW):
     """
 
     def __init__(self, model: nn.Module, *, learning_rate: float) -> None:
-        matrices, others = [], []
+        matrices: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
         for name, parameter in model.named_parameters():
             is_of_layer = parameter.ndim == 2 and "layers" in name.split(".")
             (matrices if is_of_layer else others).append(parameter)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from sacrebleu.metrics import CHRF
+from sacrebleu.metrics.chrf import CHRF
 
 from data_manifests.twi_text import normalize_for_scoring
 from stage3_finetune.recorded_questions import RecordedQuestion

@@ -129,7 +129,7 @@ class Conversation:
         answer = written.replace("<|", "<").replace("|>", ">").strip()
         self.turns += [question, Turn("assistant", answer)]
 
-    def as_messages(self) -> dict:
+    def as_messages(self) -> dict[str, list[dict[str, str]]]:
         """The conversation as a row of a `messages` file."""
         return {"messages": [{"role": turn.role, "content": turn.content} for turn in self.turns]}
 

@@ -152,7 +152,8 @@ class SpokenDialogues:
         self.target = target
         self.rows: list[tuple[int, Task]] = [(i, "answer") for i in range(len(dialogues))]
         shuffled = random.Random(seed)
-        for task, share in (("transcribe", mixture.transcribe), ("typed", mixture.typed)):
+        others: dict[Task, float] = {"transcribe": mixture.transcribe, "typed": mixture.typed}
+        for task, share in others.items():
             count = round(share * len(dialogues))
             self.rows += [(shuffled.randrange(len(dialogues)), task) for _ in range(count)]
 

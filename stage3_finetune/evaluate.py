@@ -12,6 +12,7 @@ If the dialogues' rows name a "category", results are also given per category.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -172,7 +173,7 @@ def main(argv: list[str] | None = None) -> None:
     print(config.out)
 
 
-def format_table(metrics: dict) -> str:
+def format_table(metrics: dict[str, Any]) -> str:
     """Format the numbers as a readable table."""
     lines = [
         f"answers to {metrics['num_held_out']} held-out recorded questions",

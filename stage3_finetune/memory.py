@@ -15,6 +15,7 @@ peak, and records both.
 import resource
 import sys
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from peft import get_peft_model
@@ -157,7 +158,7 @@ def peak_memory(device: torch.device) -> int:
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _kept_by_forward(decoder: nn.Module, batch_size: int, num_tokens: int) -> int:
+def _kept_by_forward(decoder: Any, batch_size: int, num_tokens: int) -> int:
     """Bytes that a decoder on the meta device keeps for its backward pass, without weights."""
     weights = {p.untyped_storage()._cdata for p in decoder.parameters()}
     kept: dict[int, int] = {}

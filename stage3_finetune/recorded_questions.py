@@ -67,8 +67,9 @@ def embed_questions(
     utterances = [utterance for *_, utterance in matches.rows]
     encoded = encode_utterances(utterances, encoder, batch_size=batch_size, num_workers=2)
     questions = []
-    for (*asked, _), (_, frames) in zip(matches.rows, encoded, strict=True):
+    for row, (_, frames) in zip(matches.rows, encoded, strict=True):
         if isinstance(frames, InputError):
             raise frames
-        questions.append(RecordedQuestion(*asked, frames))
+        id_, question, answer, category, _ = row
+        questions.append(RecordedQuestion(id_, question, answer, category, frames))
     return questions

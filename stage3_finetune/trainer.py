@@ -128,7 +128,9 @@ class SpeechTrainer(SFTTrainer):
         if is_writer:
             keep_newest(folder.parent)
 
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+    def _save(
+        self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None
+    ) -> None:
         """Save only the adapter: transformers would add the tokenizer, which is the base model's,
         and its own settings as a pickle."""
         self.model.save_pretrained(
@@ -190,7 +192,7 @@ def build_trainer(
     # The loss is trl's. With this flag it is given the number of labels in a whole optimizer step
     # and divides by it, which Gemma 4's own loss could not. Otherwise it would average over forward
     # passes, and the answers of a pass with few labels would count more.
-    model.accepts_loss_kwargs = True
+    model.accepts_loss_kwargs = True  # type: ignore[assignment]
 
     def collate_rows(batch: list[dict[str, int]]) -> dict[str, Tensor]:
         return collate([rows[item["row"]] for item in batch], pad_id)

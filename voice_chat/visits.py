@@ -182,7 +182,7 @@ class VoiceChat:
             16-bit little-endian integers as base64; None at the end of the sound.
         """
         sound = self._sounds.get(name)
-        samples_N = sound and sound.take(POLL_S)
+        samples_N = sound.take(POLL_S) if sound else None
         if samples_N is None:
             self._sounds.pop(name, None)
             return None

@@ -143,9 +143,9 @@ def import_gradio() -> ModuleType:
 
 def build_page(voice_chat: VoiceChat) -> Any:
     """Build the page, a `gradio.Blocks`; raises InputError if Gradio is not installed."""
-    gr = import_gradio()
+    gr = import_gradio()  # Gradio looks for its own `Request` in the signatures below
 
-    def player_of(path: Path) -> gr.Audio:
+    def player_of(path: Path) -> Any:
         return gr.Audio(str(path), show_label=False, interactive=False, buttons=["download"])
 
     def messages(exchanges: list[Shown]) -> list[Message]:
@@ -165,8 +165,7 @@ def build_page(voice_chat: VoiceChat) -> Any:
         before: list[Shown] = []
         shown_before: list[Message] = []
         try:
-            is_spoken = isinstance(asked, Path)
-            question = voice_chat.receive(visitor, asked) if is_spoken else asked
+            question = voice_chat.receive(visitor, asked) if isinstance(asked, Path) else asked
             for shown in voice_chat.ask(visitor, question):
                 exchanges = voice_chat.visit(visitor).exchanges
                 others = [exchange for exchange in exchanges if exchange.sound != shown.sound]
@@ -182,19 +181,19 @@ def build_page(voice_chat: VoiceChat) -> Any:
             print(f"error: {error}", file=sys.stderr, flush=True)
             gr.Warning("the server could not keep this answer's sound; it was heard only once")
 
-    def answer_text(text: str, request: gr.Request) -> Iterator[list[Any]]:
+    def answer_text(text: str, request: gr.Request) -> Iterator[list[Any]]:  # type: ignore[name-defined]
         yield from answer(text, request.session_hash)
 
-    def answer_recording(recording: str, request: gr.Request) -> Iterator[list[Any]]:
+    def answer_recording(recording: str, request: gr.Request) -> Iterator[list[Any]]:  # type: ignore[name-defined]
         yield from answer(Path(recording), request.session_hash)
 
-    def interrupt(request: gr.Request) -> None:
+    def interrupt(request: gr.Request) -> None:  # type: ignore[name-defined]
         voice_chat.interrupt(request.session_hash)
 
-    def leave(request: gr.Request) -> None:
+    def leave(request: gr.Request) -> None:  # type: ignore[name-defined]
         voice_chat.leave(request.session_hash)
 
-    def begin_anew(request: gr.Request) -> tuple[list[Message], str]:
+    def begin_anew(request: gr.Request) -> tuple[list[Message], str]:  # type: ignore[name-defined]
         voice_chat.leave(request.session_hash)
         return [], ""
 

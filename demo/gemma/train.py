@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing
 from torch import nn
+from torch.multiprocessing.spawn import start_processes
 from transformers import Gemma4AudioFeatureExtractor
 
 from commands.checkpoint import model_written_aside
@@ -82,7 +83,7 @@ def main(argv: list[str] | None = None) -> None:
             if config.processes == 1:
                 _train(0, *arguments)
             else:
-                torch.multiprocessing.spawn(_train, arguments, nprocs=config.processes)
+                start_processes(_train, arguments, nprocs=config.processes)
         output.finish()
     print(config.out / "model")
 
@@ -101,7 +102,7 @@ def _train(rank: int, config: TrainGemmaConfig, meeting_place: str) -> None:
     out, seed = config.out, config.seed
     steps = {name: round(share * config.steps) for name, share in PHASE_SHARES.items()}
     steps["joint"] = config.steps - sum(steps.values())
-    save = {"save_every": config.save_every, "seed": seed}
+    save: dict[str, Any] = {"save_every": config.save_every, "seed": seed}
     train, dev = ([q for q in all_questions() if q.split == split] for split in ("train", "dev"))
     dev = dev[: config.num_dev]
     # No more clips than the ear phase will use.

@@ -55,7 +55,7 @@ class SpeechSegments:
         self._samples_N = torch.from_numpy(np.concatenate([clip.samples_N for clip in clips]))
         self._labels_T = torch.tensor([classes[label] for label in labels])
         self.duration_s = len(self._samples_N) / SAMPLE_RATE_HZ
-        self.sha256 = hashlib.sha256(self._samples_N.numpy()).hexdigest()
+        self.sha256 = hashlib.sha256(self._samples_N.numpy().tobytes()).hexdigest()
 
     def draw(self, num_segments: int, num_frames: int) -> tuple[Tensor, Tensor]:
         """Cut random segments, with torch's generator.

@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -251,7 +252,7 @@ def compute_loss(
     return loss, numbers
 
 
-def encode(mimi: nn.Module, x_BN: Tensor) -> Tensor:
+def encode(mimi: Any, x_BN: Tensor) -> Tensor:
     """Latents of speech, float32, before quantising."""
     with torch.autocast("cpu", torch.bfloat16):
         latents_BDF = mimi.encoder(x_BN[:, None]).latents

@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
     if output.is_done:
         print(config.out)
         return
-    questions = {
+    questions: dict[Split, list[Question]] = {
         "train": choose_questions("train", config.num_questions),
         "dev": choose_questions("dev", config.num_held_out),
         "test": choose_questions("test", config.num_held_out),
