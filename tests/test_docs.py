@@ -1,4 +1,4 @@
-"""The documents are true: commands exist with their flags, links lead somewhere, files are there."""
+"""The documents are true: commands exist with their flags, links lead somewhere, files exist."""
 
 import dataclasses
 import re
@@ -18,6 +18,9 @@ DOCUMENTS = (
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "demo/README.md",
+    "demo/weights/README.md",
+    "demo/weights/gemma/training/README.md",
+    "demo/weights/mimi/training/README.md",
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("**/*.md")),
 )
 TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS}
@@ -25,9 +28,20 @@ README = TEXTS["README.md"]
 
 # In a code block a command ends with its line, unless "\" joins the next; in running text with "`".
 COMMAND = re.compile(r"(?:python|launch) -m ((?:[a-z0-9_]+\.)+[a-z0-9_]+(?:\\\n|[^`\n|])*)")
-COMMAND_LINES = sorted({line for text in TEXTS.values() for line in COMMAND.findall(text)})
+# The same without "python -m", where a sentence names a command with its flags.
+SHORT_COMMAND = re.compile(rf"`((?:{'|'.join((*ROOMS, 'benchmarks'))})\.[a-z0-9_.]+ --[^`|]*)`")
+COMMAND_LINES = sorted(
+    {
+        line
+        for text in TEXTS.values()
+        for pattern in (COMMAND, SHORT_COMMAND)
+        for line in pattern.findall(text)
+    }
+)
 # What `python -m` runs beside our own commands: programs of others, and of the tests.
 NOT_OURS = {"tests.variants", "tests.attacks", "tests.kill_points"}
+# Flags of other programs, and of ours that take more than settings.
+OTHER_FLAGS = {"config", "help"}
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -56,10 +70,38 @@ def test_commands_and_their_flags_exist(line):
     assert command in find_commands()
     flags = {field.name for field in dataclasses.fields(config_class_of(command))}
     flags |= {"no_" + flag for flag in flags} | {"config", "help"}
-    used = {
-        word[2:].split("=")[0].replace("-", "_") for word in words if re.match("--[a-z]", word)
-    }
+    used = {word[2:].split("=")[0].replace("-", "_") for word in words if re.match("--[a-z]", word)}
     assert used <= flags, f"{command} has no {used - flags}"
+
+
+def test_flags_that_stand_alone_exist():
+    flags = {
+        field.name.replace("_", "-")
+        for command in find_commands()
+        for field in dataclasses.fields(config_class_of(command))
+    }
+    flags |= {"no-" + flag for flag in flags} | OTHER_FLAGS
+    for name, text in TEXTS.items():
+        for flag in re.findall(r"`--([a-z][a-z-]*)", text):
+            assert flag in flags, f"{name}: --{flag}"
+
+
+def test_messages_are_those_of_the_code():
+    """What the page quotes of a message, apart from names and numbers, stands in a string."""
+    source = "".join(
+        path.read_text(encoding="utf-8")
+        for room in ROOMS
+        for path in sorted((ROOT / room).glob("**/*.py"))
+    )
+    source = re.sub(r'"\s*\n\s*f?"', "", source)  # one string, written on several lines
+    page = TEXTS["docs/troubleshooting.md"]
+    for message in re.findall(r"^\| `([^`]+)`[^|]*\|", page, re.MULTILINE):
+        for part in re.split(
+            r"\.\.\.|\b[A-Z]+\b|\d[\d,]*|aplay.*ffplay|'|--|-it|\. |; |\(|\band\b", message
+        ):
+            words = part.strip(" ,.:)")
+            if len(words) > 10:
+                assert words in source, f"{message!r}: no {words!r} in the code"
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

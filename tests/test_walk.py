@@ -1,5 +1,5 @@
-"""The walk of docs/pipeline.md, line by line, on real Common Voice recordings, with tiny models; and what it
-writes to stderr.
+"""The walk of docs/pipeline.md, line by line, on real Common Voice recordings, with tiny models;
+and what it writes to stderr.
 
 Only what a laptop test must change is changed: where the corpus and the models are, how much of the
 corpus there is, the number of steps and questions, the number of codes (a random tower's frames are
