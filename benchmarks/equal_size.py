@@ -12,7 +12,7 @@ All have random weights, which do not affect timings: every step runs, whatever 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ from stage2_speechless.model import Speechless
 from stage2_speechless.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K
 from stage2_speechless.vocabulary import NOTHING, Vocabulary
 
-Model = Speechless | LlamaForCausalLM | CsmForConditionalGeneration
+Model: TypeAlias = Any  # Speechless, LlamaForCausalLM or CsmForConditionalGeneration
 
 SHAPES = {
     "reference": SpeechlessConfig(),

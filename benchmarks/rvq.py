@@ -102,7 +102,7 @@ def compare_speed(device: torch.device) -> None:
     print(f"{'frames':>8}{'beam':>6}{'library':>12}{'ours':>12}{'ratio':>8}")
     for num_frames in SPEED_FRAMES:
         some_ND = frames_ND[:num_frames]
-        seconds = _time_both(lambda x=some_ND: library(x), lambda x=some_ND: rvq.encode(x))
+        seconds = _time_both(partial(library, some_ND), partial(rvq.encode, some_ND))
         _print_speed(num_frames, 1, *seconds)
     some_ND = frames_ND[:LIBRARY_BEAM_FRAMES]
     seconds = _time_both(
@@ -215,7 +215,9 @@ def measure_quality(
     errors = []
     for beam_size in (BEAM_SIZE, 1):
         codes_NK = search_codes(held_out_ND, codebooks, beam_size=beam_size)
-        decoded_ND = sum(c[codes_N] for c, codes_N in zip(codebooks, codes_NK.T, strict=True))
+        decoded_ND = torch.zeros_like(held_out_ND)
+        for codebook_CD, codes_N in zip(codebooks, codes_NK.T, strict=True):
+            decoded_ND += codebook_CD[codes_N]
         errors.append(measure_reconstruction(held_out_ND, decoded_ND, ones_D).relative_error)
     size = len(codebooks[0])
     usage = measure_usage(codes_NK.cpu(), size)

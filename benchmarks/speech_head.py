@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -239,14 +240,14 @@ def compare_frame_decoders(
             def run_ours(
                 ours: FrameDecoder = ours, states_ND: Tensor = states_ND,
                 code0_N: Tensor = code0_N, uniforms_NJ: Tensor = uniforms_NJ,
-                settings: dict = settings,
+                settings: dict[str, Any] = settings,
             ) -> None:  # fmt: skip
                 for _ in range(config.num_frames):
                     ours.generate(states_ND, code0_N, uniforms_NJ, **settings)
 
             def run_csm(
                 csm: CsmDepthDecoderForCausalLM = csm, states_ND: Tensor = states_ND,
-                code0_N: Tensor = code0_N, settings: dict = settings,
+                code0_N: Tensor = code0_N, settings: dict[str, Any] = settings,
                 num_codes: int = num_codebooks - 1,
             ) -> None:  # fmt: skip
                 for _ in range(config.num_frames):

@@ -80,7 +80,8 @@ def main(argv: list[str] | None = None) -> None:
         )
         for dtype in config.dtypes:
             print(f"{dtype:<44}{'seconds':>9}{'peak':>12}")
-            whole_s, peaks = 0.0, []
+            whole_s = 0.0
+            peaks: list[int] = []
             out = Path(folder) / dtype
             for module, words in _commands(config, encoder, out, dtype, codebook_size):
                 started = time.perf_counter()
@@ -105,8 +106,10 @@ def _commands(
     for split in SPLITS:
         manifest = config.data / f"{split}.jsonl"
         yield command("embed", f"embeddings/{split}", "--manifest", manifest, *tower)
-    embeddings = ("--embeddings", out / "embeddings/train")
-    embeddings += ("--dev-embeddings", out / "embeddings/dev")
+    embeddings = (
+        *("--embeddings", out / "embeddings/train"),
+        *("--dev-embeddings", out / "embeddings/dev"),
+    )
     steps = ("--steps", config.steps, "--save-every", config.steps)
     yield command("train_reader", "reader", *embeddings, *steps)
     reader, rvq = ("--reader", out / "reader"), ("--rvq", out / "rvq")

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate, takewhile
 from pathlib import Path
 
@@ -99,7 +100,7 @@ def main(argv: list[str] | None = None) -> None:
         seconds = {(name, dtype): float("inf") for name in ways for dtype in DTYPES}
         for _ in range(config.turns):
             for name, dtype in seconds:
-                taken = _time(lambda name=name, dtype=dtype: ways[name](dtype))
+                taken = _time(partial(ways[name], dtype))
                 seconds[name, dtype] = min(seconds[name, dtype], taken)
         agreement_K = _code_agreement(outs[torch.float32], outs[torch.bfloat16])
 
@@ -168,6 +169,7 @@ def _random_rvq(encoder: AudioEncoder, clips: list[Utterance]) -> SpeechRVQ:
 
 
 def _choose_clips(config: BenchmarkConfig) -> list[Utterance]:
+    assert config.manifest is not None
     clips = list(read_manifest(config.manifest))
     ends_s = accumulate(clip.duration_s for clip in clips)
     return clips[: max(1, len(list(takewhile(lambda end_s: end_s <= config.seconds, ends_s))))]

@@ -1,5 +1,5 @@
-"""The README's walk, line by line, on real Common Voice recordings, with tiny models; and what it
-writes to stderr.
+"""The walk of docs/pipeline.md, line by line, on real Common Voice recordings, with tiny models;
+and what it writes to stderr.
 
 Only what a laptop test must change is changed: where the corpus and the models are, how much of the
 corpus there is, the number of steps and questions, the number of codes (a random tower's frames are
@@ -45,9 +45,9 @@ PROGRESS = r".*(\d+%\||: \d+ ?[a-z ]*\[\d+:\d+).*"
 
 
 def walk():
-    """The command lines of the README's walk."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    block = re.search(r"<!-- walk:.*?-->\n```bash\n(.*?)```", readme, re.DOTALL)[1]
+    """The command lines of the walk."""
+    document = (ROOT / "docs" / "pipeline.md").read_text(encoding="utf-8")
+    block = re.search(r"<!-- walk:.*?-->\n```bash\n(.*?)```", document, re.DOTALL)[1]
     return [line for line in block.splitlines() if line.startswith("python -m ")]
 
 

@@ -21,9 +21,10 @@ from commands.run_folder import create_output
 from commands.setting_types import ModelName, NonNegativeInt, PositiveInt, Seed
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, MIMI_SAMPLE_RATE_HZ, resample
 from data_manifests.error_rates import compute_error_rates
+from data_manifests.manifest import Split
 from demo.gemma.clips import INT16_PEAK, record_clips
 from demo.mimi.speech import speak_texts
-from demo.world.grammar import Question, Split
+from demo.world.grammar import Question
 from demo.world.questions import choose_questions
 from gemma4.gemma import AudioEncoder, load_feature_extractor
 from speech_head.mimi import Mimi, load_mimi

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from commands.device import derive_seed
+from data_manifests.manifest import Split
 from demo.mimi.losses import LABELS_PER_FRAME, NUM_SAMPLES_PER_LABEL, SAMPLE_RATE_HZ
 from demo.voice.synthesizer import PhonemeEvent, Synthesizer
 from demo.voice.voices import MONOTONE_VOICES, monotone_take
-from demo.world.grammar import Split, all_questions, listening_sentences
+from demo.world.grammar import all_questions, listening_sentences
 
 # B utterances, N samples (24,000 per second), T labels (50 per second)
 

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
+from data_manifests.manifest import Split
 from data_manifests.twi_text import normalize_for_scoring
 from demo.world.facts import WORLD_PATH, read_world, relation_facts, relation_phrasings, slots_of
 
@@ -30,8 +30,6 @@ MIN_TRAINED_APART = 2
 with which its phrasing is trained."""
 MAX_WORDS = 15
 """Length limit of questions and of listening sentences: about five seconds of speech."""
-
-Split = Literal["train", "dev", "test"]
 
 
 @dataclass(frozen=True)

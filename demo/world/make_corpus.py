@@ -25,10 +25,10 @@ from commands.device import derive_seed
 from commands.run_folder import create_output
 from commands.setting_types import NonNegativeInt, Seed
 from data_manifests.audio import MIMI_SAMPLE_RATE_HZ, write_wav
-from data_manifests.manifest import SPLITS, Utterance, write_manifest
+from data_manifests.manifest import SPLITS, Split, Utterance, write_manifest
 from demo.voice.synthesizer import Synthesizer
 from demo.voice.voices import MONOTONE_VOICES, draw_take, monotone_take, record
-from demo.world.grammar import Question, Split, listening_sentences
+from demo.world.grammar import Question, listening_sentences
 from demo.world.questions import choose_questions
 
 ANSWERING_VOICE = MONOTONE_VOICES[0]

@@ -1,6 +1,7 @@
 """Choose which of the demo's questions are asked."""
 
-from demo.world.grammar import Question, Split, all_questions
+from data_manifests.manifest import Split
+from demo.world.grammar import Question, all_questions
 
 
 def choose_questions(split: Split, count: int) -> list[Question]:
