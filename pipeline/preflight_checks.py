@@ -18,6 +18,7 @@ from torch import Tensor
 from commands.errors import InputError
 from commands.json_files import read_json
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, MIMI_SAMPLE_RATE_HZ, read_audio
+from gemma4.memory_plan import GIB, load_gemma_config, plan_memory
 from gemma4.weight_quantization import QuantizeName
 from speech_head.generate import refuse_misfit
 from speech_head.mimi import Mimi, MimiStreamDecoder
@@ -26,7 +27,7 @@ from stage1_rvq.model import load_rvq
 from stage3_finetune.config import TrainConfig
 from stage3_finetune.conversation import Conversation
 from stage3_finetune.dialogue import render_example
-from stage3_finetune.memory import GIB, load_gemma_config, plan_memory
+from stage3_finetune.model import lora_config
 
 MAX_RECORDING_S = 10.0
 FINETUNE_TOKENS = (
@@ -145,8 +146,9 @@ def memory_check(gemma: str, device: torch.device, dtype: torch.dtype) -> Check:
 
     def needed(quantize: QuantizeName) -> float:
         plan = plan_memory(
-            load_gemma_config(gemma), rank=TrainConfig.lora_rank, dtype=dtype,
-            batch_size=TrainConfig.batch_size, num_tokens=FINETUNE_TOKENS,
+            load_gemma_config(gemma),
+            adapter=lora_config(TrainConfig.lora_rank, TrainConfig.lora_alpha, 0.0),
+            dtype=dtype, batch_size=TrainConfig.batch_size, num_tokens=FINETUNE_TOKENS,
             gradient_checkpointing=True, quantize=quantize,
         )  # fmt: skip
         return plan.total / GIB

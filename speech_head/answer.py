@@ -15,7 +15,6 @@ Gemma's final norm, which transformers returns in place of the layer's own outpu
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -25,6 +24,7 @@ from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
 from commands.errors import InputError
 from data_manifests.twi_text import is_speakable
 from gemma4.chat_template import render_chat
+from gemma4.layer_states import LAYERS, embed_tokens, layers_to_request, stack_layers
 from stage1_rvq.data import pad_frames
 from stage3_finetune.dialogue import (
     EncodedDialogue,
@@ -35,10 +35,6 @@ from stage3_finetune.dialogue import (
 )
 from stage3_finetune.generate import prompt_inputs, stop_ids
 
-# Indices into transformers' `hidden_states`, from the end: -1 is the last layer; the first entry
-# holds the embeddings.
-LAYERS = [-6, -5, -4, -3, -2, -1]
-LayersName = Literal["last_six", "two_thirds"]
 # The user's turn before an answer that is given as text: "Speak."
 SPEAK = Turn("user", "Kasa.")
 MAX_ANSWER_TOKENS = 512
@@ -131,14 +127,6 @@ def tokenize_spoken_text(
     )
 
 
-def pick_layers(name: LayersName, gemma: Gemma4ForConditionalGeneration) -> list[int]:
-    """The last six layers, or the one at two thirds of the decoder's depth; indices as `LAYERS`."""
-    if name == "last_six":
-        return LAYERS
-    num_layers = gemma.config.text_config.num_hidden_layers
-    return [round(2 / 3 * num_layers) - num_layers - 1]
-
-
 @torch.no_grad()
 def answer_states(
     gemma: Gemma4ForConditionalGeneration,
@@ -165,10 +153,10 @@ def answer_states(
         inputs["input_features"], inputs["input_features_mask"] = pad_frames(frames)
     output = gemma(
         **{name: value.to(gemma.device) for name, value in inputs.items()},
-        output_hidden_states=_wanted(layers),
+        output_hidden_states=layers_to_request(layers),
         logits_to_keep=1,
     )
-    states_BPLD = _stack_layers(output.hidden_states, layers)
+    states_BPLD = stack_layers(output.hidden_states, layers)
     answers = []
     for text, states_PLD in zip(texts, states_BPLD, strict=True):
         before = len(text.prompt.input_ids) - 1  # the position that predicted the first token
@@ -211,7 +199,7 @@ def stream_answer(
             **inputs,
             past_key_values=past_key_values,
             use_cache=True,
-            output_hidden_states=_wanted(layers),
+            output_hidden_states=layers_to_request(layers),
             logits_to_keep=1,
         )
         past_key_values = output.past_key_values
@@ -220,25 +208,9 @@ def stream_answer(
             if not cut_long_answers:
                 raise InputError(f"Gemma's answer did not end within {max_tokens} tokens")
             ids_11 = torch.full_like(ids_11, turn_end_id(tokenizer))
-        states_1LD = _stack_layers(output.hidden_states, layers)[0, -1:]
+        states_1LD = stack_layers(output.hidden_states, layers)[0, -1:]
         yield AnswerTokens(ids_11[0].cpu(), states_1LD, embed_tokens(gemma, ids_11[0]))
         if int(ids_11) in stops:
             return
         mask_1P = torch.cat([inputs["attention_mask"], torch.ones_like(ids_11)], dim=1)
         inputs = {"input_ids": ids_11, "attention_mask": mask_1P}
-
-
-def embed_tokens(gemma: Gemma4ForConditionalGeneration, ids_S: Tensor) -> Tensor:
-    """Rows `[S, D]` of Gemma's embedding table, on its device."""
-    return gemma.get_input_embeddings()(ids_S.to(gemma.device))
-
-
-def _wanted(layers: Sequence[int]) -> list[int]:
-    """Layers to request from transformers: at least one, or it would return no hidden states."""
-    return list(layers) or LAYERS[-1:]
-
-
-def _stack_layers(hidden_states: Sequence[Any], layers: Sequence[int]) -> Tensor:
-    """Stack the kept layers to `[B, P, L, D]`; transformers leaves None for the others."""
-    stacked = torch.stack([hidden_states[layer] for layer in _wanted(layers)], dim=2)
-    return stacked[:, :, : len(layers)]

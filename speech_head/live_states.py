@@ -17,7 +17,8 @@ import torch
 from commands.errors import InputError
 from commands.json_files import read_json_as
 from commands.setting_types import LocalPath, ModelName, Seed
-from speech_head.answer import LayersName, answer_states, pick_layers
+from gemma4.layer_states import LayersName, pick_layers
+from speech_head.answer import answer_states
 from speech_head.data import CachedUtterance, HeadExample, StatesFolder
 from speech_head.questions import load_questions, put_after_question
 from stage3_finetune.conversation import Conversation, load_conversation

@@ -34,8 +34,8 @@ from commands.setting_types import (
     PositiveFloat,
     Probability,
 )
+from gemma4.layer_states import LAYERS
 from speech_head.alignment import MAX_ADVANCE
-from speech_head.answer import LAYERS
 from speech_head.data import HeadBatch
 from stage2_speechless.frame_decoder import (
     EMBEDDING_STD,

@@ -37,7 +37,8 @@ from commands.setting_types import (
     PositiveInt,
     Probability,
 )
-from speech_head.answer import LAYERS, AnswerTokens
+from gemma4.layer_states import LAYERS
+from speech_head.answer import AnswerTokens
 from speech_head.data import HeadBatch, HeadExample
 from speech_head.model import describe_mix
 

@@ -31,15 +31,9 @@ from commands.setting_types import ModelName, NumCodebooks, NumWorkers, Positive
 from commands.tensor_files import read_tensors, save_tensors
 from data_manifests.manifest import Utterance, read_manifest, read_utterance_audio
 from data_manifests.twi_text import normalize_for_training
+from gemma4.layer_states import LayersName, embed_tokens, pick_layers
 from speech_head.alignment import cursor_path
-from speech_head.answer import (
-    AnswerTokens,
-    LayersName,
-    SpokenText,
-    answer_states,
-    embed_tokens,
-    pick_layers,
-)
+from speech_head.answer import AnswerTokens, SpokenText, answer_states
 from speech_head.data import StatesFormat
 from speech_head.listener import Listener
 from speech_head.mimi import Mimi, load_mimi

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from peft import LoraConfig
+
 from commands.device import (
     DeviceName,
     DtypeName,
@@ -17,6 +19,7 @@ from commands.setting_types import (
 )
 from gemma4.weight_quantization import QuantizeName
 from stage3_finetune.dialogue import Target
+from stage3_finetune.model import lora_config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,3 +72,12 @@ class TrainConfig:
     """8bit or 4bit: train the adapter on a quantised decoder (QLoRA; needs bitsandbytes)"""
     resume: bool = False
     """continue from the newest checkpoint"""
+
+    def adapter(self) -> LoraConfig:
+        """What is trained, in peft's terms."""
+        return lora_config(
+            self.lora_rank,
+            self.lora_alpha,
+            self.lora_dropout,
+            train_embed_audio=self.train_embed_audio,
+        )

@@ -23,13 +23,13 @@ from commands.device import (
 from commands.run_folder import create_output
 from commands.training_log import TrainingLog
 from gemma4.gemma import load_gemma, load_tokenizer
+from gemma4.memory_plan import GIB, load_gemma_config, peak_memory, plan_memory
 from gemma4.speech_embeddings import accept_embeddings
 from stage1_rvq.codes import code_format
 from stage1_rvq.model import load_rvq
 from stage3_finetune.config import TrainConfig
 from stage3_finetune.data import SpokenDialogues, TaskMixture, read_spoken_dialogues
 from stage3_finetune.dialogue import render_example
-from stage3_finetune.memory import GIB, load_gemma_config, peak_memory, plan_memory
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -52,8 +52,7 @@ def main(argv: list[str] | None = None) -> None:
         seed=config.seed,
     )
     plan = plan_memory(
-        load_gemma_config(config.gemma), rank=config.lora_rank, dtype=dtype,
-        train_embed_audio=config.train_embed_audio,
+        load_gemma_config(config.gemma), adapter=config.adapter(), dtype=dtype,
         batch_size=config.batch_size, num_tokens=rows.longest(),
         gradient_checkpointing=config.gradient_checkpointing, quantize=config.quantize,
     )  # fmt: skip

@@ -47,7 +47,6 @@ from stage3_finetune.data import SpokenDialogues, collate
 from stage3_finetune.model import (
     ADAPTER_CONFIG,
     ADAPTER_TENSORS,
-    lora_config,
     read_adapter_config,
     read_adapter_tensors,
 )
@@ -240,12 +239,7 @@ def build_trainer(
         train_dataset=Dataset.from_dict({"row": range(len(rows))}),
         data_collator=collate_rows,
         processing_class=tokenizer,
-        peft_config=lora_config(
-            config.lora_rank,
-            config.lora_alpha,
-            config.lora_dropout,
-            train_embed_audio=config.train_embed_audio,
-        ),
+        peft_config=config.adapter(),
     )
     trainer.remove_callback(PrinterCallback)  # replaces transformers' disabled progress bar
     return trainer

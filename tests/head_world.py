@@ -7,8 +7,9 @@ import torch
 from conftest import run
 
 from data_manifests.manifest import read_manifest, write_manifest
+from gemma4.layer_states import LAYERS
 from speech_head import generate, states, train
-from speech_head.answer import LAYERS, AnswerTokens, WrittenAnswer, answer_states
+from speech_head.answer import AnswerTokens, WrittenAnswer, answer_states
 from stage1_rvq import embed, train_reader
 from stage3_finetune.dialogue import (
     NO_LABEL,

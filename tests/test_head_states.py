@@ -11,16 +11,10 @@ from peft import get_peft_model
 from commands.errors import InputError
 from demo.gemma.tokenizer import special_token_ids, train_tokenizer
 from demo.world.grammar import all_questions
+from gemma4.layer_states import LAYERS, pick_layers
 from gemma4.speech_embeddings import accept_embeddings
 from gemma4.tiny_gemma import tiny_gemma
-from speech_head.answer import (
-    LAYERS,
-    SPEAK,
-    answer_states,
-    pick_layers,
-    stream_answer,
-    tokenize_spoken_text,
-)
+from speech_head.answer import SPEAK, answer_states, stream_answer, tokenize_spoken_text
 from stage3_finetune.dialogue import Dialogue, Turn, encode_dialogue, with_chain_target
 from stage3_finetune.model import lora_config
 

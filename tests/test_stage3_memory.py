@@ -8,11 +8,16 @@ from peft import get_peft_model
 from benchmarks.finetune import e4b_shape
 from commands.errors import InputError
 from gemma4.gemma import load_gemma
+from gemma4.memory_plan import GIB, load_gemma_config, plan_memory
 from gemma4.speech_embeddings import accept_embeddings
-from stage3_finetune.memory import GIB, load_gemma_config, plan_memory
 from stage3_finetune.model import lora_config
 
-SETTINGS = {"rank": 4, "batch_size": 2, "num_tokens": 40, "gradient_checkpointing": False}
+SETTINGS = {
+    "adapter": lora_config(4, 4, 0.0),
+    "batch_size": 2,
+    "num_tokens": 40,
+    "gradient_checkpointing": False,
+}
 
 
 def test_weights_are_those_of_the_loaded_model(tiny_models):
@@ -50,7 +55,7 @@ def test_activations_are_what_a_forward_pass_keeps(tiny_models):
 
 def test_e4b_needs_what_its_published_shape_says():
     config = e4b_shape()
-    settings = {"rank": 16, "dtype": torch.bfloat16, "num_tokens": 600}
+    settings = {"adapter": lora_config(16, 16, 0.0), "dtype": torch.bfloat16, "num_tokens": 600}
     plan = plan_memory(config, batch_size=2, gradient_checkpointing=True, **settings)
     assert plan.num_trained == 34_881_536
     assert plan.weights / GIB == pytest.approx(14.79, abs=0.01)
@@ -67,8 +72,8 @@ def test_e4b_needs_what_its_published_shape_says():
 )
 def test_the_table_of_hardware_is_what_is_counted(checkpointing, quantize, gib):
     plan = plan_memory(
-        e4b_shape(), rank=32, dtype=torch.bfloat16, batch_size=4, num_tokens=500,
-        gradient_checkpointing=checkpointing, quantize=quantize,
+        e4b_shape(), adapter=lora_config(32, 32, 0.0), dtype=torch.bfloat16, batch_size=4,
+        num_tokens=500, gradient_checkpointing=checkpointing, quantize=quantize,
     )  # fmt: skip
     assert plan.total / GIB == pytest.approx(gib, abs=0.06)
     document = (ROOT / "docs" / "hardware.md").read_text("utf-8")

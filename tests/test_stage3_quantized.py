@@ -8,8 +8,9 @@ import torch
 from commands.errors import InputError
 from gemma4 import weight_quantization as module
 from gemma4.gemma import load_gemma
+from gemma4.memory_plan import load_gemma_config, plan_memory
 from gemma4.speech_embeddings import accept_embeddings
-from stage3_finetune.memory import load_gemma_config, plan_memory
+from stage3_finetune.model import lora_config
 
 CPU = torch.device("cpu")
 
@@ -51,8 +52,10 @@ def test_speech_still_enters_and_logits_stay_near(quantized, tiny_models):
 
 def test_the_plan_counts_quantised_weights(quantized):
     kind, model, name = quantized
-    settings = {"rank": 4, "batch_size": 2, "num_tokens": 40, "gradient_checkpointing": False}
-    plan = plan_memory(load_gemma_config(name), dtype=torch.float32, quantize=kind, **settings)
+    plan = plan_memory(
+        load_gemma_config(name), adapter=lora_config(4, 4, 0.0), dtype=torch.float32, batch_size=2,
+        num_tokens=40, gradient_checkpointing=False, quantize=kind,
+    )  # fmt: skip
     held = sum(p.numel() * p.element_size() for p in model.parameters())
     assert plan.weights == pytest.approx(held, rel=0.02)
 

@@ -1,7 +1,7 @@
 """Estimate how much memory a fine-tuning run needs, before anything is loaded.
 
-    plan = plan_memory(config, rank=16, dtype=torch.bfloat16, batch_size=2, num_tokens=600,
-                       gradient_checkpointing=True)
+    plan = plan_memory(config, adapter=lora_config(16, 16, 0.0), dtype=torch.bfloat16,
+                       batch_size=2, num_tokens=600, gradient_checkpointing=True)
     print(plan.as_table())
 
 The model is built on the meta device, where tensors have shapes but no content: weights are those
@@ -18,14 +18,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft import get_peft_model
+from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from transformers import AutoConfig, Gemma4Config, Gemma4ForConditionalGeneration
 
 from commands.pretrained import one_line_errors
 from gemma4.gemma import ATTENTION
 from gemma4.weight_quantization import NOT_QUANTIZED, QuantizeName
-from stage3_finetune.model import lora_config
 
 GIB = 2**30
 FLOAT32_BYTES = 4
@@ -91,32 +90,29 @@ def load_gemma_config(name: str) -> Gemma4Config:
 def plan_memory(
     config: Gemma4Config,
     *,
-    rank: int,
+    adapter: LoraConfig,
     dtype: torch.dtype,
     batch_size: int,
     num_tokens: int,
     gradient_checkpointing: bool,
     quantize: QuantizeName = "none",
-    train_embed_audio: bool = False,
 ) -> MemoryPlan:
     """Count the memory that a run of `stage3_finetune.train` will take.
 
     Args:
         config: configuration of the base model.
-        rank: LoRA rank.
+        adapter: what is trained, and beside it nothing.
         dtype: precision of the frozen weights.
         batch_size: rows per forward pass, B.
         num_tokens: positions of the longest row, S, including slots for speech.
         gradient_checkpointing: whether each layer keeps only its input and recomputes the rest in
             the backward pass.
         quantize: precision of the decoder's linear layers.
-        train_embed_audio: as in `lora_config`.
     """
     with torch.device("meta"):
         base = Gemma4ForConditionalGeneration._from_config(
             config, dtype=dtype, attn_implementation=ATTENTION
         )
-    adapter = lora_config(rank, rank, 0.0, train_embed_audio=train_embed_audio)
     model = get_peft_model(base, adapter)
     num_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     quantized = {
