@@ -166,7 +166,7 @@ def test_how_speech_sounds_is_measured_beside_recordings(head_world, tmp_path):
     assert all(1 <= value <= 5 for value in sound["dnsmos"].values())
     assert all(-1 <= value <= 1 for value in sound["speaker_similarity"].values())
     assert table.count("recordings 0.") + table.count("recordings 1.") == 2
-    with pytest.raises(InputError, match="need --manifest"):
+    with pytest.raises(InputError, match="need the recordings of --manifest"):
         text = tmp_path / "texts.txt"
         run(evaluate.main, *words, "--texts", text, *raters, "--out", tmp_path / "x")
     with pytest.raises(InputError, match="nothing: cannot be loaded"):
