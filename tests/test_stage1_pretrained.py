@@ -46,7 +46,7 @@ def put_nan(folder, part):
         ("{{ 'a' * 10 ** 12 }}", "too much memory"),
         ("{{ raise_exception('not for you') }}", "not for you"),
         ("{% for m in messages %}{{ m.role }}{% endfor %}", "does not end a turn"),
-        ("{{ messages | length }}<turn|><|audio|>", "renders a turn differently once others follow"),
+        ("{{ messages | length }}<turn|><|audio|>", "renders a turn differently once"),
         ("{% for m in messages %}<turn|>{% endfor %}", "writes 0 <.audio.> for one recording"),
         ("{{ 'a' * 10 ** 7 }}", "characters for a short dialogue"),
     ],
