@@ -45,7 +45,7 @@ from speech_head.generate import Speech, Talker, load_talker
 from speech_head.mimi import Mimi, MimiStreamDecoder
 from speech_head.model import SpeechHead, SpeechHeadConfig
 from speech_head.stream import HeadStream, Sampling
-from speech_head.timed_speech import Recording, record
+from speech_head.timed_speech import TimedSpeech, record
 from stage2_speechless.frame_decoder import FrameDecoder
 
 DEMO_GEMMA = str(WEIGHTS / "gemma")
@@ -119,7 +119,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def time_answers(config: BenchmarkConfig, talker: Talker) -> None:
     """End to end: Gemma writes, the head speaks."""
-    recordings: list[Recording] = []
+    recordings: list[TimedSpeech] = []
     for round_ in range(config.rounds + 1):
         speech = Speech(talker, Sampling(seed=round_))
         recordings.append(

@@ -48,14 +48,6 @@ def _refuse_impossible_name(name: str) -> str:
     return name
 
 
-def _refuse_surrogates(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError("must be Unicode text, and holds half of a surrogate pair") from None
-    return text
-
-
 # Counts and sizes. The upper limits are far beyond any use: they stop a typing error before it
 # requests a terabyte.
 PositiveInt = Annotated[int, Field(ge=1, le=10**9)]
@@ -83,6 +75,5 @@ FileSize = Annotated[int, Field(ge=0, lt=2**63)]  # bytes
 InnerPath = Annotated[str, AfterValidator(_refuse_path_outside)]
 DialectName = Literal["asante", "akuapem", "fante", "unknown"]
 LocalPath = Annotated[str, AfterValidator(lambda path: str(refuse_impossible_path(Path(path))))]
-UnicodeText = Annotated[str, AfterValidator(_refuse_surrogates)]
 # A local folder or file, or a name on the Hugging Face hub.
 ModelName = Annotated[str, AfterValidator(_refuse_impossible_name)]

@@ -1,7 +1,8 @@
 """Which decoder layers' states are read, and how to get them out of transformers.
 
 The last layer's states are those after Gemma's final norm, which transformers puts in place of the
-layer's own output."""
+layer's own output.
+"""
 
 # B utterances, P prompt tokens, S answer tokens, L layers, D width of Gemma
 

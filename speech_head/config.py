@@ -3,10 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from commands.device import (
-    DeviceName,
-    DtypeName,
-)
+from commands.device import DeviceName, DtypeName
 from commands.setting_types import (
     LayerWidth,
     ModelName,

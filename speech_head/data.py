@@ -44,7 +44,7 @@ class StatesFormat:
 
     Attributes:
         state_width: D.
-        layers: the L layers of Gemma whose states are cached, as in `answer.LAYERS`.
+        layers: the L layers of Gemma whose states are cached, as in `gemma4.layer_states.LAYERS`.
         num_codebooks: K.
         codebook_size: codes per codebook.
         frame_rate_hz: Mimi frames per second.

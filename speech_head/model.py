@@ -55,7 +55,7 @@ class SpeechHeadConfig:
 
     Attributes:
         state_width: D, width of Gemma.
-        layers: the L layers of Gemma whose states are mixed, as in `answer.LAYERS`.
+        layers: the L layers of Gemma whose states are mixed, as in `gemma4.layer_states.LAYERS`.
         num_codebooks: K, Mimi's codebooks.
         codebook_size: codes per codebook.
         frame_rate_hz: Mimi frames per second.

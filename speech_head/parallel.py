@@ -49,7 +49,7 @@ class ParallelHeadConfig:
 
     Attributes:
         state_width: D, width of Gemma.
-        layers: the L layers of Gemma whose states are mixed, as in `answer.LAYERS`.
+        layers: the L layers of Gemma whose states are mixed, as in `gemma4.layer_states.LAYERS`.
         num_codebooks: K, Mimi's codebooks.
         codebook_size: V.
         frame_rate_hz: Mimi frames per second.

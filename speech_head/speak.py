@@ -25,7 +25,7 @@ from data_manifests.twi_text import normalize_for_training
 from speech_head.answer import AnswerTokens, answer_states
 from speech_head.generate import Speech, Talker, tokenize_within_limit
 from speech_head.settings import TalkerConfig
-from speech_head.timed_speech import Recording, describe, record
+from speech_head.timed_speech import TimedSpeech, describe, record
 from stage3_finetune.prompt_limits import MAX_TYPED_CHARACTERS
 
 
@@ -79,7 +79,7 @@ def _refuse_unspeakable(text: str) -> None:
         )
 
 
-def _as_row(speech: Speech, recording: Recording, wav: Path) -> dict[str, Any]:
+def _as_row(speech: Speech, recording: TimedSpeech, wav: Path) -> dict[str, Any]:
     return {
         "answer": speech.text,
         "wav": str(wav),

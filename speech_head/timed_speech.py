@@ -13,7 +13,7 @@ from speech_head.generate import Speech
 
 
 @dataclass(frozen=True)
-class Recording:
+class TimedSpeech:
     """The speech, and how long it took.
 
     Attributes:
@@ -33,7 +33,7 @@ def record(
     speech: Speech,
     answer: Iterable[AnswerTokens],
     on_samples: Callable[[np.ndarray], None] = lambda samples_N: None,
-) -> Recording:
+) -> TimedSpeech:
     """Speak an answer to its end; `on_samples` gets every 80 ms as soon as they are ready.
 
     Raises:
@@ -49,10 +49,10 @@ def record(
         on_samples(samples_N)
     samples_N = np.concatenate(pieces)
     duration_s = len(samples_N) / speech.talker.mimi.sample_rate_hz
-    return Recording(samples_N, duration_s, first_sound_s, time.perf_counter() - began)
+    return TimedSpeech(samples_N, duration_s, first_sound_s, time.perf_counter() - began)
 
 
-def describe(speech: Speech, recording: Recording) -> str:
+def describe(speech: Speech, recording: TimedSpeech) -> str:
     """The times in one line, and how the speech ended if it did not end by itself."""
     factor = recording.total_s / recording.duration_s
     ended = "" if speech.end == "ended" else f"; warning: the speech was {speech.end}"

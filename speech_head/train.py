@@ -19,12 +19,7 @@ from transformers import get_cosine_schedule_with_warmup
 
 from commands.checkpoint import model_written_aside, resume_from_latest, save_checkpoint
 from commands.command_line import parse_config, run_command
-from commands.device import (
-    describe_machine,
-    pick_device,
-    pick_dtype,
-    seed_step,
-)
+from commands.device import describe_machine, pick_device, pick_dtype, seed_step
 from commands.errors import InputError
 from commands.run_folder import create_output
 from commands.training_log import TrainingLog, refuse_non_finite

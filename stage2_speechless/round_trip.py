@@ -4,8 +4,6 @@ This evaluates generated speech in training (which checkpoint to keep), in `gene
 sentences to keep) and in `evaluate`.
 """
 
-# T frames (25 per second), k codebooks
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -5,10 +5,7 @@ from pathlib import Path
 
 from peft import LoraConfig
 
-from commands.device import (
-    DeviceName,
-    DtypeName,
-)
+from commands.device import DeviceName, DtypeName
 from commands.setting_types import (
     ModelName,
     NonNegativeFloat,

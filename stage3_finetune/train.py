@@ -14,12 +14,7 @@ from tqdm import tqdm
 
 from commands.checkpoint import list_checkpoints
 from commands.command_line import parse_config, run_command
-from commands.device import (
-    describe_machine,
-    pick_device,
-    pick_dtype,
-    seed_step,
-)
+from commands.device import describe_machine, pick_device, pick_dtype, seed_step
 from commands.run_folder import create_output
 from commands.training_log import TrainingLog
 from gemma4.gemma import load_gemma, load_tokenizer

@@ -17,7 +17,7 @@ from commands.atomic_write import write_json
 from commands.command_line import parse_config, run_command
 from commands.new_paths import refuse_unwritable
 from commands.setting_types import ModelName, PositiveInt, Seed
-from demo.mimi.metrics import CodecFigures, _waveform, import_stoi, measure_codec
+from demo.mimi.metrics import CodecFigures, import_stoi, measure_codec, waveform_of
 from demo.mimi.speech import Clip, held_out_texts, speak_texts
 from speech_head.mimi import Mimi, MimiStreamDecoder, load_mimi
 
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
 def streaming_difference(mimi: Mimi, clips: Sequence[Clip]) -> float:
     """The largest difference of any sample between decoding in chunks and decoding at once."""
     largest = 0.0
-    for codes_FK in mimi.encode([_waveform(clip) for clip in clips]):
+    for codes_FK in mimi.encode([waveform_of(clip) for clip in clips]):
         stream = MimiStreamDecoder(mimi)
         parts, frame, turn = [], 0, 0
         while frame < len(codes_FK):

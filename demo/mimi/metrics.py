@@ -55,7 +55,7 @@ def measure_codec(mimi: Mimi, clips: Sequence[Clip]) -> CodecFigures:
     stois, distances, kept, periodic = [], [], [], []
     codes = []
     for clip in clips:
-        x_N = _waveform(clip)
+        x_N = waveform_of(clip)
         codes_FK = mimi.encode([x_N])[0]
         decoded_N = mimi.decode(codes_FK, num_samples=len(x_N))
         codes.append(codes_FK)
@@ -98,7 +98,8 @@ def import_stoi() -> Callable[[np.ndarray, np.ndarray, int], float]:
     return measure
 
 
-def _waveform(clip: Clip) -> Tensor:
+def waveform_of(clip: Clip) -> Tensor:
+    """Samples `[N]` of a clip, float32 in [-1, 1)."""
     return torch.from_numpy(clip.samples_N.astype(np.float32) / 32768)
 
 
