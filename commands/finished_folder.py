@@ -91,7 +91,8 @@ def refuse_unfinished(
     """
     if not (folder / "done").exists():
         raise InputError(
-            f"{flag} {folder} is unfinished (no 'done' in it): run {made_by} again with --resume"
+            f"{flag} {folder} is unfinished (no 'done' in it): run {made_by} again with "
+            f"{flag_to_use_again(folder)}"
         )
     finished = read_json_as(folder / "done", FinishedFiles)
     if "config.json" not in finished.files:
@@ -111,6 +112,16 @@ def refuse_unfinished(
                 f"{flag} {folder}: {name} is not what was written (its size or content differs from"
                 " 'done'); copy the folder again, or make it again"
             )
+
+
+def flag_to_use_again(folder: Path) -> str:
+    """The flag with which the command that began a folder may write to it again.
+
+    Args:
+        folder: with or without a `config.json`; only where there is one is a flag needed.
+    """
+    settings = read_json(folder / "config.json") if (folder / "config.json").exists() else {}
+    return "--overwrite" if "overwrite" in settings else "--resume"
 
 
 def list_files(folder: Path, pattern: str, *, flag: str) -> list[Path]:

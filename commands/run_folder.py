@@ -6,10 +6,17 @@
       ...               what the command makes
       done              written last: every file with its size and sha256
 
+    with run_folder(config.out, config, "stage1_rvq.embed", inputs=("manifest", "gemma")) as out:
+        if out.is_done:
+            return
+        ...
+
 Readers refuse a folder without `done`, and one whose files no longer match it. Writers refuse an
-existing folder unless they resume it, and then its settings must be the same. Files are written
-under a temporary name and renamed, so that a killed command leaves no half-written file under its
-final name; only one command at a time writes to a folder.
+existing folder. A command has one of two flags to use it all the same: `--resume` continues where
+an earlier run with the same settings stopped; `--overwrite` deletes what an earlier run of the
+command wrote, and writes it again. Files are written under a temporary name and renamed, so that a
+killed command leaves no half-written file under its final name; only one command at a time writes
+to a folder.
 
 A command that is killed at any moment and then resumed writes the same bytes as an uninterrupted
 one, given the same processor, number of threads and package versions. Sums are rounded differently
@@ -18,34 +25,24 @@ otherwise, so a run that is resumed under other conditions reports this in one l
 """
 
 import contextlib
-import fcntl
-import functools
 import os
-import platform
-import shlex
-import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from commands.atomic_write import ASIDE_SUFFIX, remove, remove_leftovers, write_json
 from commands.command_line import config_as_dict
 from commands.errors import InputError, describe_os_error
-from commands.fingerprints import fingerprint, sha256_of_file
+from commands.fingerprints import sha256_of_file
 from commands.finished_folder import refuse_unfinished
+from commands.folder_lock import folder_lock
 from commands.json_files import read_json
+from commands.provenance import MACHINE_FACTS, describe_run
 
-RECORDED_PACKAGES = (
-    "torch", "transformers", "vector-quantize-pytorch", "peft", "trl", "accelerate", "datasets",
-    "numpy", "soundfile", "librosa",
-)  # fmt: skip
 # Settings that may differ between a run and its resumption: none of them changes what is learned.
-FREE_ON_RESUME = ("resume", "device", "out")
-# Facts on which the last bits of a result depend.
-MACHINE_FACTS = ("device", "cpu", "num_threads")
+FREE_ON_RESUME = ("resume", "overwrite", "device", "out")
 BEGINNING = {"config.json", "provenance.json"}  # what a folder holds before its command begins
 
 
@@ -98,80 +95,76 @@ class OutputFolder:
             if path.is_file() and path.name != "done" and ASIDE_SUFFIX not in path.name
         }
         write_json(self.path / "done", {"files": files})
-        _unlock(self.path)
 
     def remove_if_unused(self) -> None:
         """Remove the folder if nothing has been made yet, so that a command that fails on its input
         leaves no folder behind that only `--resume` would accept."""
         if self.is_writer and {path.name for path in self.path.iterdir()} == BEGINNING:
-            _unlock(self.path)
             for name in BEGINNING:
                 remove(self.path / name)
             with contextlib.suppress(OSError):  # the current folder may not be removable
                 self.path.rmdir()
 
 
-def create_output(
-    out: Path,
-    config: Any,
-    *,
-    command: str,
-    inputs: Mapping[str, Path | str | None],
-    resume: bool = False,
-) -> OutputFolder:
-    """Create a command's output folder, or resume an unfinished one.
+@contextlib.contextmanager
+def run_folder(
+    out: Path, config: Any, command: str, *, inputs: Iterable[str] = ()
+) -> Iterator[OutputFolder]:
+    """Create a command's output folder, or use an existing one again; finish it, print its path.
+
+    The block writes the folder's content, unless it `is_done`. When the block ends, `done` is
+    written and the folder's path is printed on stdout. When it raises InputError before anything
+    has been made, the folder is removed.
 
     Args:
         out: folder to create, with its parents.
-        config: the command's config dataclass, saved as `config.json`.
+        config: the command's config dataclass, saved as `config.json`. It has a field `resume` or
+            `overwrite`, which says what to do with an existing folder.
         command: dotted module name of the command, e.g. "stage1_rvq.train"; `open_input` checks it.
-        inputs: name -> file, folder, or hub name; each is fingerprinted into `provenance.json`.
-            None is omitted.
-        resume: resume an existing folder; its settings must be equal, apart from `FREE_ON_RESUME`.
+        inputs: names of the settings that are files, folders or hub names to read; each of them
+            that is given is fingerprinted into `provenance.json`.
 
-    Returns:
+    Yields:
         The folder; `is_done` when there is nothing left to do.
 
     Raises:
-        InputError: the folder exists and `resume` is off, it was made with other settings, it is
-            finished but no longer intact, another command is writing to it, or it cannot be
-            written.
+        InputError: the folder exists and neither flag is on, it was made with other settings or by
+            another command, it is finished but no longer intact, another command is writing to it,
+            it cannot be written, or it holds an input and `--overwrite` would delete that.
     """
     # Set by torchrun and accelerate launch for each of several processes.
     if os.environ.get("RANK", "0") != "0":
-        return OutputFolder(out, is_done=(out / "done").exists(), is_writer=False)
-    try:
-        return _begin(out, config_as_dict(config), command, inputs, resume=resume)
-    except OSError as error:
-        raise InputError(f"--out {out} cannot be written: {describe_os_error(error)}") from None
+        yield OutputFolder(out, is_done=(out / "done").exists(), is_writer=False)
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            if out.exists() and not out.is_dir():
+                raise InputError(f"--out {out} is a file; name a folder")
+            out.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(folder_lock(out))
+            folder = _begin(out, config_as_dict(config), command, inputs)
+        except OSError as error:
+            raise InputError(f"--out {out} cannot be written: {describe_os_error(error)}") from None
+        try:
+            yield folder
+        except InputError:
+            folder.remove_if_unused()
+            raise
+        if not folder.is_done:
+            folder.finish()
+    print(out)
 
 
 def _begin(
-    out: Path,
-    settings: Mapping[str, Any],
-    command: str,
-    inputs: Mapping[str, Path | str | None],
-    *,
-    resume: bool,
+    out: Path, settings: Mapping[str, Any], command: str, inputs: Iterable[str]
 ) -> OutputFolder:
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out} is a file; name a folder")
-    out.mkdir(parents=True, exist_ok=True)
-    _lock(out)
-    names = {path.name for path in out.iterdir()}
-    if "config.json" in names:
-        is_done = (out / "done").exists()
-        if not resume:
-            state = "is finished" if is_done else "is unfinished: --resume continues it"
-            raise InputError(f"--out {out} exists already and {state}; name a new folder")
+    if settings.get("overwrite") and (out / "provenance.json").exists():
         made_by = read_json(out / "provenance.json").get("command")
-        if made_by != command:
-            raise InputError(f"--resume {out}: made by {made_by}, not by {command}")
-        _refuse_other_settings(out, settings)
-        if is_done:
-            refuse_unfinished(out, flag="--out", made_by=command)
-        remove_leftovers(out)
-        return OutputFolder(out, is_done)
+        if made_by == command:
+            _delete_content(out, settings)
+    names = _names(out)
+    if "config.json" in names:
+        return _continue(out, settings, command)
     if names - BEGINNING - {name + ASIDE_SUFFIX for name in BEGINNING}:
         raise InputError(
             f"--out {out} exists already and was not made by this command; name a new one"
@@ -179,54 +172,53 @@ def _begin(
     # Empty, or left by a command that was killed before it had written its settings: start anew.
     for name in names:
         remove(out / name)
-    write_json(
-        out / "provenance.json",
-        {
-            "command": command,
-            "command_line": shlex.join(["python", "-m", command, *sys.argv[1:]]),
-            "git": git_state(),
-            "python": platform.python_version(),
-            "packages": _package_versions(),
-            "inputs": {
-                name: {"path": str(value), **fingerprint(value)}
-                for name, value in inputs.items()
-                if value is not None
-            },
-        },
-    )
+    given = {name: settings[name] for name in inputs if settings[name] is not None}
+    write_json(out / "provenance.json", describe_run(command, given))
     write_json(out / "config.json", settings)
     return OutputFolder(out, is_done=False)
 
 
-# Folders this process has locked: (device, inode) -> file descriptor.
-_locked: dict[tuple[int, int], int] = {}
+def _continue(out: Path, settings: Mapping[str, Any], command: str) -> OutputFolder:
+    """Use a folder that holds `config.json`, if `--resume` is given and would continue it."""
+    is_done = (out / "done").exists()
+    made_by = read_json(out / "provenance.json").get("command")
+    if not settings.get("resume"):
+        state, advice = "is finished" if is_done else "is unfinished", ""
+        if made_by != command:
+            state = f"was made by {made_by}"
+        elif "overwrite" in settings:
+            advice = "--overwrite writes it again; or "
+        elif not is_done:
+            advice = "--resume continues it; or "
+        raise InputError(f"--out {out} exists already and {state}: {advice}name a new folder")
+    if made_by != command:
+        raise InputError(f"--resume {out}: made by {made_by}, not by {command}")
+    _refuse_other_settings(out, settings)
+    if is_done:
+        refuse_unfinished(out, flag="--out", made_by=command)
+    remove_leftovers(out)
+    return OutputFolder(out, is_done)
 
 
-def _lock(out: Path) -> None:
-    """Lock a folder against other processes until it is finished, or this process ends."""
-    status = out.stat()
-    key = (status.st_dev, status.st_ino)
-    if key in _locked:
-        return
-    descriptor = os.open(out, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise InputError(f"--out {out}: another command is writing to it now") from None
-    except OSError as error:  # some network file systems do not support locks
-        os.close(descriptor)
-        print(f"--out {out} cannot be locked ({error.strerror}): let one command alone write there",
-              file=sys.stderr)  # fmt: skip
-        return
-    _locked[key] = descriptor
+def _delete_content(out: Path, settings: Mapping[str, Any]) -> None:
+    """Delete what an earlier run wrote, `provenance.json` last: if this is killed, `--overwrite`
+    still recognises the folder."""
+    for name, value in settings.items():
+        for text in value if isinstance(value, list) else [value]:
+            if name == "out" or not isinstance(text, str):
+                continue
+            path = Path(text.partition("=")[2] or text)  # some are NAME=PATH
+            if path.exists() and path.resolve().is_relative_to(out.resolve()):
+                raise InputError(
+                    f"--overwrite would delete {path}, which --{name.replace('_', '-')} reads; "
+                    "name another --out"
+                )
+    for name in sorted(_names(out), key=lambda name: (name == "provenance.json", name != "done")):
+        remove(out / name)
 
 
-def _unlock(out: Path) -> None:
-    status = out.stat()
-    descriptor = _locked.pop((status.st_dev, status.st_ino), None)
-    if descriptor is not None:
-        os.close(descriptor)
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
 
 
 def _refuse_other_settings(out: Path, settings: Mapping[str, Any]) -> None:
@@ -237,30 +229,3 @@ def _refuse_other_settings(out: Path, settings: Mapping[str, Any]) -> None:
                 f"--resume {out}: made with {name} = {before.get(name)!r}, now "
                 f"{settings.get(name)!r}; resume with the same settings or name a new folder"
             )
-
-
-@functools.cache
-def git_state() -> dict[str, Any]:
-    """Commit of the checkout this code runs from; empty outside one (an installed package)."""
-    root = Path(__file__).resolve().parents[1]
-    try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True
-        ).stdout.strip()
-        status = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
-            cwd=root, capture_output=True, text=True, check=True,
-        ).stdout  # fmt: skip
-    except (OSError, subprocess.CalledProcessError):
-        return {}
-    return {"commit": commit, "uncommitted_changes": bool(status.strip())}
-
-
-def _package_versions() -> dict[str, str]:
-    versions = {}
-    for package in RECORDED_PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return versions

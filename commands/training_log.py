@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+from tqdm import tqdm
+
 from commands.atomic_write import write_errors, write_text
 from commands.errors import InputError
 from commands.event_file import EventFile
@@ -34,6 +36,23 @@ def refuse_non_finite(step: int, ids: Sequence[str] = (), **numbers: float) -> N
                 "Start again in a new --out with a lower --learning-rate or more --warmup-steps; "
                 "the last checkpoint is from before that"
             )
+
+
+def training_steps(
+    first_step: int, steps: int, description: str, *, is_writer: bool = True
+) -> "tqdm[int]":
+    """The numbers of the steps still to be done, as a progress bar over all of them.
+
+    Args:
+        first_step: steps done before this process began.
+        steps: steps of the whole training.
+        description: what is trained, in a word.
+        is_writer: False in all but the first of several processes: they show no bar.
+    """
+    return tqdm(
+        range(first_step, steps),
+        initial=first_step, total=steps, desc=description, disable=not is_writer,
+    )  # fmt: skip
 
 
 class TrainingLog:

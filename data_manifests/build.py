@@ -23,7 +23,7 @@ from pathlib import Path
 from commands.atomic_write import write_json_lines
 from commands.command_line import parse_config, run_command
 from commands.errors import InputError
-from commands.run_folder import OutputFolder, create_output
+from commands.run_folder import OutputFolder, run_folder
 from commands.setting_types import DialectName, Probability, Seed, refuse_impossible_path
 from data_manifests.build_settings import columns_of, hours_of
 from data_manifests.corpora.audio_dataset import audio_dataset
@@ -137,53 +137,44 @@ def main(argv: list[str] | None = None) -> None:
     if unknown:
         given = ", ".join(sorted({name for name, _ in recipes}))
         raise InputError(f"--max-hours: {min(unknown)!r} is none of the corpora given: {given}")
-    output = create_output(
-        config.out, config, command="data_manifests.build", inputs={}, resume=config.resume
-    )
-    if output.is_done:
-        print(config.out)
-        return
-    try:
+    with run_folder(config.out, config, "data_manifests.build") as output:
+        if output.is_done:
+            return
         recordings = collect_recordings(recipes, dropped)
-    except InputError:
-        output.remove_if_unused()
-        raise
-    utterances = [recording.utterance for recording in recordings.values()]
-    _record_what_was_read(output, utterances)
-    corpus = assign_splits(
-        utterances,
-        seed=config.seed,
-        dev_fraction=config.dev_fraction,
-        test_fraction=config.test_fraction,
-        hold_out=config.hold_out,
-        with_own_splits=CORPORA_WITH_OWN_SPLITS,
-        max_hours=hours_of(config.max_hours),
-    )
-    if not corpus.utterances:
-        raise InputError("nothing is left to put into a manifest: --max-hours is too low")
-    dropped += _rows_left_out(corpus)
-    chosen = [*corpus.utterances, *corpus.seen_prompts]
-    written = {u.id: u for u in write_audio(config.out, chosen, recordings)}
-    for split in SPLITS:
-        rows = (written[u.id] for u in corpus.utterances if u.split == split)
-        write_manifest(config.out / f"{split}.jsonl", rows)
-    if corpus.seen_prompts:
-        seen = (written[u.id] for u in corpus.seen_prompts)
-        write_manifest(config.out / "test_seen_prompts.jsonl", seen)
-    rewritten = [
-        {"corpus": r.utterance.corpus, "id": id_, "text": r.utterance.text, "note": r.note}
-        for id_, r in recordings.items()
-        if r.note
-    ]
-    write_json_lines(config.out / "dropped.jsonl", dropped)
-    write_json_lines(config.out / "rewritten.jsonl", rewritten)
-    output.finish()
-    summary = summarize_splits(
-        utterances, corpus, dropped, rewritten,
-        hold_out=config.hold_out, with_own_splits=CORPORA_WITH_OWN_SPLITS,
-    )  # fmt: skip
-    print(summary, file=sys.stderr)
-    print(config.out)
+        utterances = [recording.utterance for recording in recordings.values()]
+        _record_what_was_read(output, utterances)
+        corpus = assign_splits(
+            utterances,
+            seed=config.seed,
+            dev_fraction=config.dev_fraction,
+            test_fraction=config.test_fraction,
+            hold_out=config.hold_out,
+            with_own_splits=CORPORA_WITH_OWN_SPLITS,
+            max_hours=hours_of(config.max_hours),
+        )
+        if not corpus.utterances:
+            raise InputError("nothing is left to put into a manifest: --max-hours is too low")
+        dropped += _rows_left_out(corpus)
+        chosen = [*corpus.utterances, *corpus.seen_prompts]
+        written = {u.id: u for u in write_audio(config.out, chosen, recordings)}
+        for split in SPLITS:
+            rows = (written[u.id] for u in corpus.utterances if u.split == split)
+            write_manifest(config.out / f"{split}.jsonl", rows)
+        if corpus.seen_prompts:
+            seen = (written[u.id] for u in corpus.seen_prompts)
+            write_manifest(config.out / "test_seen_prompts.jsonl", seen)
+        rewritten = [
+            {"corpus": r.utterance.corpus, "id": id_, "text": r.utterance.text, "note": r.note}
+            for id_, r in recordings.items()
+            if r.note
+        ]
+        write_json_lines(config.out / "dropped.jsonl", dropped)
+        write_json_lines(config.out / "rewritten.jsonl", rewritten)
+        summary = summarize_splits(
+            utterances, corpus, dropped, rewritten,
+            hold_out=config.hold_out, with_own_splits=CORPORA_WITH_OWN_SPLITS,
+        )  # fmt: skip
+        print(summary, file=sys.stderr)
 
 
 def _recipes(

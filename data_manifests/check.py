@@ -24,8 +24,8 @@ from tqdm import tqdm
 from commands.atomic_write import ASIDE_SUFFIX, write_json
 from commands.command_line import parse_config, run_command
 from commands.errors import InputError
-from commands.json_files import read_json, read_lines
-from commands.run_folder import create_output
+from commands.json_files import read_lines
+from commands.run_folder import run_folder
 from commands.setting_types import MAX_NAME_BYTES, NumWorkers
 from data_manifests.cleaned_manifest import REMOVED_NAME, cleaned_manifest
 from data_manifests.corpus_plots import plot_durations, plot_speaking_rates
@@ -58,8 +58,8 @@ class CheckConfig:
     """decode the audio; off, only the rows are checked, in seconds instead of minutes"""
     num_workers: NumWorkers = 0
     """processes that decode audio; 0 decodes in the main process; the result is the same"""
-    resume: bool = False
-    """overwrite an unfinished folder"""
+    overwrite: bool = False
+    """delete what an earlier run wrote into --out, and write it again"""
 
     def __post_init__(self) -> None:
         if self.fix and self.out is None:
@@ -91,34 +91,18 @@ def check_into_folder(config: CheckConfig, out: Path) -> None:
             removed. If no row could be kept, report, plots and `removed.jsonl` are written, but no
             manifest and no `done`, so that readers refuse the folder.
     """
-    output = create_output(
-        out,
-        config,
-        command="data_manifests.check",
-        inputs={"manifest": config.manifest},
-        resume=config.resume,
-    )
-    if output.is_done:
-        conclude(config, read_json(out / "report.json"))
-        return
-    try:
+    with run_folder(out, config, "data_manifests.check", inputs=("manifest",)):
         totals = check_manifest(config)
-    except InputError:
-        output.remove_if_unused()
-        raise
-    report = {"manifest": str(config.manifest), "decoded": config.decode, **totals.report()}
-    write_json(out / "report.json", report)
-    plot_durations(totals.statistics, out / "durations.png")
-    plot_speaking_rates(totals.statistics, out / "speaking_rates.png")
-    nothing_left = config.fix and totals.num_problems == totals.num_rows
-    if not nothing_left:
-        output.finish()
-    print(format_report(report))
-    if nothing_left:
-        raise InputError(
-            f"every one of {totals.num_rows} rows has a problem, nothing is left to write; see "
-            f"{out / REMOVED_NAME}"
-        )
+        report = {"manifest": str(config.manifest), "decoded": config.decode, **totals.report()}
+        write_json(out / "report.json", report)
+        plot_durations(totals.statistics, out / "durations.png")
+        plot_speaking_rates(totals.statistics, out / "speaking_rates.png")
+        print(format_report(report))
+        if config.fix and totals.num_problems == totals.num_rows:
+            raise InputError(
+                f"every one of {totals.num_rows} rows has a problem, nothing is left to write; see "
+                f"{out / REMOVED_NAME}"
+            )
     conclude(config, report)
 
 
@@ -186,8 +170,6 @@ def conclude(config: CheckConfig, report: dict[str, Any]) -> None:
         print(f"{num_rows - num_problems} of {num_rows} rows kept, {removed}")
         print(config.out / config.manifest.name)
         return
-    if config.out is not None:
-        print(config.out)
     if num_problems:
         kinds = ", ".join(f"{count} {kind}" for kind, count in report["problems"].items())
         problems = "1 problem" if num_problems == 1 else f"{num_problems} problems"

@@ -22,6 +22,7 @@ from typing import Literal
 
 from commands.atomic_write import remove, write_json, write_text
 from commands.command_line import parse_config, run_command
+from commands.finished_folder import flag_to_use_again
 from commands.json_files import read_json
 from commands.setting_types import Seed
 from pipeline.report import build_report, write_html
@@ -248,7 +249,7 @@ def _run_step(step: Step) -> str:
     if step.out.is_file():
         remove(step.out)  # interrupted after it was written, but before its printed output was
     if (step.out / "config.json").exists():
-        words.append("--resume")
+        words.append(flag_to_use_again(step.out))
     # Set sys.argv as on its own command line, which is recorded in its provenance.
     outer, sys.argv = sys.argv, [step.command, *words]
     try:

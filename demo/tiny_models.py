@@ -13,7 +13,7 @@ from transformers import Gemma4AudioFeatureExtractor
 
 from commands.checkpoint import model_written_aside
 from commands.command_line import parse_config, run_command
-from commands.run_folder import create_output
+from commands.run_folder import run_folder
 from commands.setting_types import PositiveInt, Seed
 from demo.gemma.tokenizer import special_token_ids, train_tokenizer
 from demo.world.grammar import all_questions
@@ -31,30 +31,23 @@ class TinyModelsConfig:
     """vocabulary size of the tiny Gemma, including 256 bytes"""
     seed: Seed = 0
     """seed for the random weights"""
-    resume: bool = False
-    """accept an unfinished folder and write it again"""
+    overwrite: bool = False
+    """delete what an earlier run wrote into --out, and write it again"""
 
 
 def main(argv: list[str] | None = None) -> None:
     """Write both models; prints the folder."""
     config = parse_config(TinyModelsConfig, argv)
-    output = create_output(
-        config.out, config, command="demo.tiny_models", inputs={}, resume=config.resume
-    )
-    if output.is_done:
-        print(config.out)
-        return
-    texts = [text for q in all_questions()[:400] for text in (q.text, q.answer)]
-    tokenizer = train_tokenizer(texts, config.vocabulary_size)
-    gemma = tiny_gemma(len(tokenizer), special_token_ids(tokenizer), seed=config.seed)
-    with model_written_aside(config.out / "gemma") as aside:
-        gemma.save_pretrained(aside)
-        tokenizer.save_pretrained(aside)
-        Gemma4AudioFeatureExtractor().save_pretrained(aside)
-    with model_written_aside(config.out / "mimi") as aside:
-        tiny_mimi(seed=config.seed).save_pretrained(aside)
-    output.finish()
-    print(config.out)
+    with run_folder(config.out, config, "demo.tiny_models"):
+        texts = [text for q in all_questions()[:400] for text in (q.text, q.answer)]
+        tokenizer = train_tokenizer(texts, config.vocabulary_size)
+        gemma = tiny_gemma(len(tokenizer), special_token_ids(tokenizer), seed=config.seed)
+        with model_written_aside(config.out / "gemma") as aside:
+            gemma.save_pretrained(aside)
+            tokenizer.save_pretrained(aside)
+            Gemma4AudioFeatureExtractor().save_pretrained(aside)
+        with model_written_aside(config.out / "mimi") as aside:
+            tiny_mimi(seed=config.seed).save_pretrained(aside)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from commands.atomic_write import write_json, write_json_lines
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, DtypeName, describe_machine, pick_device, pick_dtype
 from commands.errors import InputError
-from commands.run_folder import create_output
+from commands.run_folder import run_folder
 from commands.setting_types import (
     ModelName,
     NonNegativeFloat,
@@ -97,8 +97,8 @@ class EvaluateConfig:
     """auto, cpu, cuda, cuda:1, mps"""
     dtype: DtypeName = "auto"
     """precision of Gemma; head and Mimi run in float32"""
-    resume: bool = False
-    """accept an unfinished folder and write it again"""
+    overwrite: bool = False
+    """delete what an earlier run wrote into --out, and write it again"""
 
     def __post_init__(self) -> None:
         if sum(given is not None for given in (self.manifest or self.dialogues, self.texts)) != 1:
@@ -139,43 +139,45 @@ def main(argv: list[str] | None = None) -> None:
     held_out = None
     if not config.dialogues:  # refuse unspeakable texts before anything is written
         held_out = given_texts(config.manifest, config.texts, talker, limit=limit)
-    output = create_output(
+    with run_folder(
         config.out,
         config,
-        command="speech_head.evaluate",
-        inputs={
-            "head": config.head, "parallel_head": config.parallel_head, "reader": config.reader,
-            "asr": config.asr, "speaker_model": config.speaker_model, "manifest": config.manifest,
-            "texts": config.texts, "dialogues": config.dialogues, "questions": config.questions,
-            "gemma": config.gemma, "finetune": config.finetune, "mimi": config.mimi,
-        },
-        resume=config.resume,
-    )  # fmt: skip
-    if output.is_done:
-        print(config.out)
-        return
-    output.record(**describe_machine(device, dtype))
-    if held_out is None:
-        assert config.dialogues is not None
-        held_out = gemma_answers(
-            config.dialogues, config.questions, config.manifest, talker,
-            limit=limit, batch_size=config.batch_size,
-        )  # fmt: skip
-    rows = held_out.rows
-    spoken: list[Spoken] = []
-    with tqdm(total=len(rows), desc="speak", unit=" texts") as progress:
-        for picks in iterate_batches(len(rows), config.batch_size):
-            batch = [rows[i] for i in picks]
-            spoken += speak_and_read(batch, talker, listener, sampling, parallel)
-            progress.update(len(picks))
-    metrics = compute_metrics(spoken) | {"left_out": held_out.left_out}
-    if raters and metrics["num_recorded"]:
-        metrics["sound"] = rate_speech(spoken, talker.mimi, raters)
-    _write_speech(config.out, spoken, talker.mimi.sample_rate_hz)
-    write_json(config.out / "metrics.json", metrics)
-    output.finish()
-    print(format_table(metrics))
-    print(config.out)
+        "speech_head.evaluate",
+        inputs=(
+            "head",
+            "parallel_head",
+            "reader",
+            "asr",
+            "speaker_model",
+            "manifest",
+            "texts",
+            "dialogues",
+            "questions",
+            "gemma",
+            "finetune",
+            "mimi",
+        ),
+    ) as output:
+        output.record(**describe_machine(device, dtype))
+        if held_out is None:
+            assert config.dialogues is not None
+            held_out = gemma_answers(
+                config.dialogues, config.questions, config.manifest, talker,
+                limit=limit, batch_size=config.batch_size,
+            )  # fmt: skip
+        rows = held_out.rows
+        spoken: list[Spoken] = []
+        with tqdm(total=len(rows), desc="speak", unit=" texts") as progress:
+            for picks in iterate_batches(len(rows), config.batch_size):
+                batch = [rows[i] for i in picks]
+                spoken += speak_and_read(batch, talker, listener, sampling, parallel)
+                progress.update(len(picks))
+        metrics = compute_metrics(spoken) | {"left_out": held_out.left_out}
+        if raters and metrics["num_recorded"]:
+            metrics["sound"] = rate_speech(spoken, talker.mimi, raters)
+        _write_speech(config.out, spoken, talker.mimi.sample_rate_hz)
+        write_json(config.out / "metrics.json", metrics)
+        print(format_table(metrics))
 
 
 def format_table(metrics: dict[str, Any]) -> str:

@@ -12,22 +12,21 @@ generation (`answer.py`): after "Kasa." ("Speak."), or with `--dialogues` after 
 # S answer tokens, F Mimi frames (12.5 per second), K codebooks, L Gemma layers, D width of Gemma
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
 
 from commands.atomic_write import write_json, write_json_lines
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, DtypeName, describe_machine, pick_device, pick_dtype
 from commands.errors import InputError
-from commands.json_files import read_json_lines
-from commands.run_folder import create_output
+from commands.run_folder import run_folder
 from commands.setting_types import ModelName, NumCodebooks, NumWorkers, PositiveInt, Seed
+from commands.shards import ShardedRows, split_into_shards, unwritten_shards
 from commands.tensor_files import read_tensors, save_tensors
 from data_manifests.manifest import Utterance, read_manifest, read_utterance_audio
 from data_manifests.twi_text import normalize_for_training
@@ -38,7 +37,7 @@ from speech_head.data import StatesFormat
 from speech_head.listener import Listener
 from speech_head.mimi import Mimi, load_mimi
 from speech_head.questions import Questions, load_questions, put_after_question
-from stage1_rvq.corpus_encoder import UTTERANCES_PER_SHARD, encode_utterances
+from stage1_rvq.corpus_encoder import UTTERANCES_PER_SHARD, count_skipped, encode_utterances
 from stage1_rvq.data import iterate_batches
 from stage1_rvq.reader import load_reader
 from stage3_finetune.conversation import load_conversation
@@ -131,28 +130,16 @@ def main(argv: list[str] | None = None) -> None:
         pick_layers(config.layers, gemma) if config.states else [],
         models.mimi.num_codebooks, models.mimi.codebook_size, models.mimi.frame_rate_hz,
     )  # fmt: skip
-    output = create_output(
-        config.out,
-        config,
-        command="speech_head.states",
-        inputs={
-            "manifest": config.manifest, "gemma": config.gemma, "finetune": config.finetune,
-            "mimi": config.mimi, "reader": config.reader, "dialogues": config.dialogues,
-            "rvq": config.rvq,
-        },
-        resume=config.resume,
-    )  # fmt: skip
-    if output.is_done:
-        print(config.out)
-        return
-    output.record(**describe_machine(device, dtype))
-    _print_size(utterances, tokenizer, fmt)
-    write_json(config.out / "format.json", asdict(fmt))
-    num_skipped = _write_shards(utterances, models, config, fmt.layers)
-    _write_embeddings(config.out, gemma)
-    output.record(num_utterances=len(utterances) - num_skipped, num_skipped=num_skipped)
-    output.finish()
-    print(config.out)
+    inputs = ("manifest", "gemma", "finetune", "mimi", "reader", "dialogues", "rvq")
+    with run_folder(config.out, config, "speech_head.states", inputs=inputs) as output:
+        if output.is_done:
+            return
+        output.record(**describe_machine(device, dtype))
+        _print_size(utterances, tokenizer, fmt)
+        write_json(config.out / "format.json", asdict(fmt))
+        num_skipped = _write_shards(utterances, models, config, fmt.layers)
+        _write_embeddings(config.out, gemma)
+        output.record(num_utterances=len(utterances) - num_skipped, num_skipped=num_skipped)
 
 
 def _print_size(
@@ -172,37 +159,28 @@ def _write_shards(
     utterances: list[Utterance], models: _Models, config: StatesConfig, layers: list[int]
 ) -> int:
     """Write the missing shards, 256 utterances each; returns the number of skipped utterances."""
-    skipped_path = config.out / "skipped.jsonl"
-    skipped = read_json_lines(skipped_path)
-    with tqdm(total=len(utterances), desc="states", unit=" utterances") as progress:
-        for number, picks in enumerate(iterate_batches(len(utterances), UTTERANCES_PER_SHARD)):
-            index_path = config.out / f"shard_{number:05d}.jsonl"
-            if index_path.exists():
-                progress.update(len(picks))
-                continue
-            skipped = [row for row in skipped if row["shard"] != number]
-            rows: list[_Row] = []
-            aligned = []
-            shard = [utterances[i] for i in picks]
-            for utterance, result in _align(shard, models, config):
-                progress.update()
-                if isinstance(result, InputError):
-                    skipped.append({"shard": number, "id": utterance.id, "reason": str(result)})
-                else:
-                    aligned.append((utterance, *result))
-            for batch in iterate_batches(len(aligned), config.batch_size):
-                rows += _read_states([aligned[i] for i in batch], models, layers)
-            write_json_lines(skipped_path, skipped)
-            _write_shard(index_path, rows)
-    if len(skipped) == len(utterances):
-        raise InputError(f"none of {len(skipped)} recordings is usable, see {skipped_path}")
-    if skipped:
-        print(f"{len(skipped)} recordings skipped, listed in {skipped_path}", file=sys.stderr)
-    return len(skipped)
+    skipped = ShardedRows(config.out / "skipped.jsonl")
+    shards = split_into_shards(utterances, UTTERANCES_PER_SHARD)
+    for shard in unwritten_shards(
+        shards, config.out, "shard_{:05d}.jsonl", "states", unit="utterances"
+    ):
+        rows: list[_Row] = []
+        aligned, unusable = [], []
+        for utterance, result in _align(shard.items, models, config):
+            shard.progress.update()
+            if isinstance(result, InputError):
+                unusable.append({"id": utterance.id, "reason": str(result)})
+            else:
+                aligned.append((utterance, *result))
+        for batch in iterate_batches(len(aligned), config.batch_size):
+            rows += _read_states([aligned[i] for i in batch], models, layers)
+        skipped.replace(shard.number, unusable)
+        _write_shard(shard.path, rows)
+    return count_skipped(skipped, len(utterances))
 
 
 def _align(
-    utterances: list[Utterance], models: _Models, config: StatesConfig
+    utterances: Sequence[Utterance], models: _Models, config: StatesConfig
 ) -> Iterator[tuple[Utterance, tuple[SpokenText, Tensor, Tensor] | InputError]]:
     """Text, Mimi codes and cursor of each utterance, or why its text cannot be aligned with it."""
     encoded = encode_utterances(

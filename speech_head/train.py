@@ -14,15 +14,14 @@ import sys
 import torch
 from accelerate import Accelerator
 from torch.nn.utils import clip_grad_norm_
-from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
 from commands.checkpoint import model_written_aside, resume_from_latest, save_checkpoint
 from commands.command_line import parse_config, run_command
 from commands.device import describe_machine, pick_device, pick_dtype, seed_step
 from commands.errors import InputError
-from commands.run_folder import create_output
-from commands.training_log import TrainingLog, refuse_non_finite
+from commands.run_folder import run_folder
+from commands.training_log import TrainingLog, refuse_non_finite, training_steps
 from speech_head.build import AnyHead, build_head, start_from
 from speech_head.config import TrainConfig
 from speech_head.data import StatesFolder, collate, refuse_other_states
@@ -73,29 +72,27 @@ def main(argv: list[str] | None = None) -> None:
         missing = start_from(head, config.init_from)
         print(f"--init-from: weights left random: {', '.join(missing) or 'none'}", file=sys.stderr)
     head.to(accelerator.device)
-    output = create_output(
-        config.out,
-        config,
-        command="speech_head.train",
-        inputs={
-            "states": config.states,
-            "dev_states": config.dev_states,
-            "reader": config.reader,
-            "gemma": config.gemma if config.reader else None,
-            "mimi": config.mimi if config.reader else None,
-            "init_from": config.init_from,
-        },
-        resume=config.resume,
-    )
-    if output.is_done:
-        print(config.out)
-        return
-    output.record(
-        **describe_machine(device, dtype),
-        num_utterances=len(states.utterances),
-        num_frames=states.num_frames,
-        num_parameters=sum(p.numel() for p in head.parameters()),
-    )
+    judged = ("reader", "gemma", "mimi") if config.reader else ()
+    inputs = ("states", "dev_states", "init_from", *judged)
+    with run_folder(config.out, config, "speech_head.train", inputs=inputs) as output:
+        if output.is_done:
+            return
+        output.record(
+            **describe_machine(device, dtype),
+            num_utterances=len(states.utterances),
+            num_frames=states.num_frames,
+            num_parameters=sum(p.numel() for p in head.parameters()),
+        )
+        _train(config, head, states, dev, accelerator)
+
+
+def _train(
+    config: TrainConfig,
+    head: AnyHead,
+    states: StatesFolder,
+    dev: Dev | None,
+    accelerator: Accelerator,
+) -> None:
     optimizer = torch.optim.AdamW(
         head.parameters(), lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=0.1
     )
@@ -114,9 +111,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     is_writer = accelerator.is_main_process
     with TrainingLog(config.out, first_step=first_step, is_writer=is_writer) as log:
-        progress = tqdm(
-            range(first_step, config.steps), initial=first_step, total=config.steps, desc="head"
-        )
+        progress = training_steps(first_step, config.steps, "head", is_writer=is_writer)
         for step in progress:
             seed_step(config.seed, step, accelerator.process_index)
             model.train()
@@ -134,14 +129,10 @@ def main(argv: list[str] | None = None) -> None:
             schedule.step()
             optimizer.zero_grad()
             progress.set_postfix(loss=f"{numbers['loss']:.3f}")
-            if accelerator.is_main_process:
-                log.log(step + 1, "train", **numbers)
-                if step + 1 == config.steps or (step + 1) % config.save_every == 0:
-                    _measure_and_save(config, step + 1, head, dev, log)
-                    save_checkpoint(config.out, step + 1, head, optimizer, schedule)
-    if accelerator.is_main_process:
-        output.finish()
-        print(config.out)
+            log.log(step + 1, "train", **numbers)
+            if is_writer and (step + 1 == config.steps or (step + 1) % config.save_every == 0):
+                _measure_and_save(config, step + 1, head, dev, log)
+                save_checkpoint(config.out, step + 1, head, optimizer, schedule)
 
 
 def _open_states(

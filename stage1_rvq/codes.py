@@ -27,6 +27,8 @@ from commands.parquet_files import (
 from data_manifests.hash_set import HashSet, hash_text
 from stage1_rvq.model import RVQConfig
 
+CODES_NAME = "codes_{:05d}.parquet"  # of a shard, by its number
+
 
 @dataclass(frozen=True)
 class CodedUtterance:

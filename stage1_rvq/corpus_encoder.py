@@ -4,7 +4,7 @@ Shared by `embed` (which keeps the embeddings) and `tokenize_corpus` (which keep
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -12,11 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from commands.atomic_write import write_json_lines
 from commands.errors import InputError
-from commands.json_files import read_json_lines
+from commands.shards import ShardedRows, split_into_shards, unwritten_shards
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from data_manifests.manifest import Utterance, read_utterance_audio
 from gemma4.gemma import AudioEncoder
@@ -29,26 +27,26 @@ def encode_corpus(
     utterances: list[Utterance],
     encoder: AudioEncoder,
     out: Path,
+    shard_name: str,
     *,
     convert: Callable[[Tensor], Tensor],
-    write_shard: Callable[[int, list[tuple[Utterance, Tensor]]], None],
-    is_written: Callable[[int], bool],
+    write_shard: Callable[[Path, list[tuple[Utterance, Tensor]]], None],
     batch_size: int,
     num_workers: int,
     skip_bad_audio: bool,
 ) -> int:
     """Encode a manifest in shards of 256 utterances and hand each shard to `write_shard`.
 
-    A shard depends only on its own rows, so that an interrupted and resumed run writes the same
-    bytes as an uninterrupted one. Unusable recordings are listed in `out/skipped.jsonl`.
+    Unusable recordings are listed in `out/skipped.jsonl`.
 
     Args:
         utterances: manifest rows.
         encoder: the audio tower.
-        out: output folder, for `skipped.jsonl`.
+        out: output folder.
+        shard_name: file name of a shard, as for `unwritten_shards`.
         convert: turns float32 embeddings into what is kept, frame by frame: `[N, D]` -> `[N, ...]`.
-        write_shard: writes shard number and its (row, converted) pairs, in the manifest's order.
-        is_written: whether a shard is complete from an earlier run.
+        write_shard: writes the file that completes a shard, from its (row, converted) pairs in the
+            manifest's order.
         batch_size: utterances per forward pass.
         num_workers: threads that decode audio.
         skip_bad_audio: list unusable recordings and continue, instead of raising at the first one.
@@ -60,37 +58,38 @@ def encode_corpus(
         InputError: an unusable recording (the message names manifest file and line), or no usable
             one at all.
     """
-    skipped_path = out / "skipped.jsonl"
-    skipped = read_json_lines(skipped_path)
-    with tqdm(total=len(utterances), desc=f"encode -> {out.name}", unit=" utterances") as progress:
-        for number, start in enumerate(range(0, len(utterances), UTTERANCES_PER_SHARD)):
-            shard = utterances[start : start + UTTERANCES_PER_SHARD]
-            if is_written(number):
-                progress.update(len(shard))
-                continue
-            skipped = [row for row in skipped if row["shard"] != number]
-            kept = []
-            for utterance, result in encode_utterances(
-                shard, encoder, batch_size=batch_size, num_workers=num_workers, convert=convert
-            ):
-                progress.update()
-                if isinstance(result, InputError):
-                    if not skip_bad_audio:
-                        raise result
-                    skipped.append({"shard": number, "id": utterance.id, "reason": str(result)})
-                    continue
+    skipped = ShardedRows(out / "skipped.jsonl")
+    shards = split_into_shards(utterances, UTTERANCES_PER_SHARD)
+    description = f"encode -> {out.name}"
+    for shard in unwritten_shards(shards, out, shard_name, description, unit="utterances"):
+        kept, unusable = [], []
+        for utterance, result in encode_utterances(
+            shard.items, encoder, batch_size=batch_size, num_workers=num_workers, convert=convert
+        ):
+            shard.progress.update()
+            if not isinstance(result, InputError):
                 kept.append((utterance, result))
-            write_json_lines(skipped_path, skipped)
-            write_shard(number, kept)
-    if len(skipped) == len(utterances):
-        raise InputError(f"all {len(skipped)} recordings are unusable, see {skipped_path}")
-    if skipped:
-        print(f"{len(skipped)} recordings skipped, listed in {skipped_path}", file=sys.stderr)
-    return len(skipped)
+            elif skip_bad_audio:
+                unusable.append({"id": utterance.id, "reason": str(result)})
+            else:
+                raise result
+        skipped.replace(shard.number, unusable)
+        write_shard(shard.path, kept)
+    return count_skipped(skipped, len(utterances))
+
+
+def count_skipped(skipped: ShardedRows, num_utterances: int) -> int:
+    """The number of skipped recordings, which is also reported on stderr; InputError if all are."""
+    num_skipped = len(skipped.rows)
+    if num_skipped == num_utterances:
+        raise InputError(f"all {num_skipped} recordings are unusable, see {skipped.path}")
+    if num_skipped:
+        print(f"{num_skipped} recordings skipped, listed in {skipped.path}", file=sys.stderr)
+    return num_skipped
 
 
 def encode_utterances(
-    utterances: list[Utterance],
+    utterances: Sequence[Utterance],
     encoder: AudioEncoder,
     *,
     batch_size: int,
@@ -123,7 +122,7 @@ def encode_utterances(
 
 
 def _decode_ahead(
-    utterances: list[Utterance], window: int, num_workers: int
+    utterances: Sequence[Utterance], window: int, num_workers: int
 ) -> Iterator[list[tuple[Utterance, np.ndarray | InputError]]]:
     """Decoded 16 kHz audio, a window at a time, while threads decode the next window."""
     rows = iter(utterances)

@@ -8,6 +8,7 @@ shard.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import Tensor
 from commands.atomic_write import write_json_lines
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, DtypeName, describe_machine, pick_device, pick_dtype
-from commands.run_folder import create_output
+from commands.run_folder import run_folder
 from commands.setting_types import ModelName, NumWorkers, PositiveInt
 from commands.tensor_files import save_tensors
 from data_manifests.manifest import Utterance, read_manifest
@@ -59,38 +60,23 @@ def main(argv: list[str] | None = None) -> None:
     device = pick_device(config.device)
     dtype = pick_dtype(config.dtype, device)
     encoder = load_audio_encoder(config.gemma, device=device, dtype=dtype, fast_cpu=config.fast_cpu)
-    output = create_output(
-        config.out,
-        config,
-        command="stage1_rvq.embed",
-        inputs={"manifest": config.manifest, "gemma": config.gemma},
-        resume=config.resume,
-    )
-    if output.is_done:
-        print(config.out)
-        return
-    output.record(**describe_machine(device, dtype))
-    save_tensors(config.out / "encoder.safetensors", {"frame_scale": encoder.frame_scale_D})
-    num_skipped = encode_corpus(
-        utterances,
-        encoder,
-        config.out,
-        convert=lambda frames_ND: frames_ND.to(torch.bfloat16),
-        write_shard=lambda number, rows: _write_shard(
-            _index_path(config.out, number), rows, encoder.dim
-        ),
-        is_written=lambda number: _index_path(config.out, number).exists(),
-        batch_size=config.batch_size,
-        num_workers=config.num_workers,
-        skip_bad_audio=config.skip_bad_audio,
-    )
-    output.record(num_utterances=len(utterances) - num_skipped, num_skipped=num_skipped)
-    output.finish()
-    print(config.out)
-
-
-def _index_path(out: Path, number: int) -> Path:
-    return out / f"shard_{number:05d}.jsonl"
+    with run_folder(config.out, config, "stage1_rvq.embed", inputs=("manifest", "gemma")) as output:
+        if output.is_done:
+            return
+        output.record(**describe_machine(device, dtype))
+        save_tensors(config.out / "encoder.safetensors", {"frame_scale": encoder.frame_scale_D})
+        num_skipped = encode_corpus(
+            utterances,
+            encoder,
+            config.out,
+            "shard_{:05d}.jsonl",
+            convert=lambda frames_ND: frames_ND.to(torch.bfloat16),
+            write_shard=partial(_write_shard, dim=encoder.dim),
+            batch_size=config.batch_size,
+            num_workers=config.num_workers,
+            skip_bad_audio=config.skip_bad_audio,
+        )
+        output.record(num_utterances=len(utterances) - num_skipped, num_skipped=num_skipped)
 
 
 def _write_shard(index_path: Path, rows: list[tuple[Utterance, Tensor]], dim: int) -> None:

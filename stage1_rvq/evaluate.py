@@ -19,7 +19,7 @@ from commands.atomic_write import write_json, written_aside
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, describe_machine, pick_device
 from commands.errors import InputError
-from commands.run_folder import create_output
+from commands.run_folder import run_folder
 from commands.setting_types import ModelName, PositiveInt
 from data_manifests.error_rates import compute_error_rates
 from data_manifests.manifest import read_manifest
@@ -53,8 +53,8 @@ class EvaluateConfig:
     """candidates kept per codebook while encoding"""
     device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
-    resume: bool = False
-    """overwrite an unfinished folder"""
+    overwrite: bool = False
+    """delete what an earlier run wrote into --out, and write it again"""
 
     def __post_init__(self) -> None:
         if bool(self.manifest) != bool(self.gemma):
@@ -74,31 +74,19 @@ def main(argv: list[str] | None = None) -> None:
         encoder = load_audio_encoder(config.gemma, device=device, dtype=torch.float32)
     if embeddings.dim != rvq.config.dim:
         raise InputError(f"--embeddings are {embeddings.dim} wide, --rvq takes {rvq.config.dim}")
-    output = create_output(
+    with run_folder(
         config.out,
         config,
-        command="stage1_rvq.evaluate",
-        inputs={
-            "rvq": config.rvq,
-            "embeddings": config.embeddings,
-            "reader": config.reader,
-            "manifest": config.manifest,
-            "gemma": config.gemma,
-        },
-        resume=config.resume,
-    )
-    if output.is_done:
-        print(config.out)
-        return
-    output.record(**describe_machine(device, "float32"))
-    metrics = measure(rvq, embeddings, reader or None, beam_size=config.beam_size)
-    if encoder:
-        metrics["unit_edit_distance"] = measure_noise_robustness(utterances, encoder, rvq)
-    write_json(config.out / "metrics.json", metrics)
-    plot_usage(metrics, config.out / "codebook_usage.png")
-    output.finish()
-    print(format_table(metrics))
-    print(config.out)
+        "stage1_rvq.evaluate",
+        inputs=("rvq", "embeddings", "reader", "manifest", "gemma"),
+    ) as output:
+        output.record(**describe_machine(device, "float32"))
+        metrics = measure(rvq, embeddings, reader or None, beam_size=config.beam_size)
+        if encoder:
+            metrics["unit_edit_distance"] = measure_noise_robustness(utterances, encoder, rvq)
+        write_json(config.out / "metrics.json", metrics)
+        plot_usage(metrics, config.out / "codebook_usage.png")
+        print(format_table(metrics))
 
 
 def measure(

@@ -16,21 +16,21 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from commands.atomic_write import write_json_lines
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, DtypeName, describe_machine, pick_device, pick_dtype
 from commands.errors import InputError
 from commands.json_files import read_json_lines
-from commands.run_folder import OutputFolder, create_output
+from commands.run_folder import OutputFolder, run_folder
 from commands.setting_types import ModelName, NumWorkers, PositiveInt
+from commands.shards import unwritten_shards
 from data_manifests.manifest import read_manifest
 from gemma4.gemma import load_audio_encoder
-from stage1_rvq.codes import CodedUtterance, code_format, read_codes, write_codes
+from stage1_rvq.codes import CODES_NAME, CodedUtterance, code_format, read_codes, write_codes
 from stage1_rvq.data import EmbeddedUtterance, EmbeddingFolder
 from stage1_rvq.model import SpeechRVQ, load_rvq
-from stage1_rvq.utterance_codes import codes_path, tokenize_utterances
+from stage1_rvq.utterance_codes import tokenize_utterances
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,22 +75,29 @@ class TokenizeConfig:
 def main(argv: list[str] | None = None) -> None:
     """Tokenize the corpus; prints the folder."""
     config = parse_config(TokenizeConfig, argv)
-    device = pick_device(config.device)
-    rvq = load_rvq(config.rvq, device=device)
-    if config.manifest:
-        output = _tokenize_manifest(config, config.manifest, rvq, device)
-    elif config.embeddings:
-        output = _tokenize_embeddings(config, config.embeddings, rvq)
-    if not output.is_done:
+    of_audio = ("manifest", "gemma") if config.manifest else ("embeddings",)
+    with run_folder(
+        config.out, config, "stage1_rvq.tokenize_corpus", inputs=("rvq", *of_audio)
+    ) as output:
+        if output.is_done:
+            return
+        device = pick_device(config.device)
+        rvq = load_rvq(config.rvq, device=device)
+        if config.manifest:
+            _tokenize_manifest(config, config.manifest, rvq, device, output)
+        elif config.embeddings:
+            _tokenize_embeddings(config, config.embeddings, rvq, device, output)
         if config.jsonl:
             _write_token_strings(config.out)
-        output.finish()
-    print(config.out)
 
 
 def _tokenize_manifest(
-    config: TokenizeConfig, manifest: Path, rvq: SpeechRVQ, device: torch.device
-) -> OutputFolder:
+    config: TokenizeConfig,
+    manifest: Path,
+    rvq: SpeechRVQ,
+    device: torch.device,
+    output: OutputFolder,
+) -> None:
     utterances = list(read_manifest(manifest))
     dtype = pick_dtype(config.dtype, device)
     encoder = load_audio_encoder(config.gemma, device=device, dtype=dtype, fast_cpu=config.fast_cpu)
@@ -98,9 +105,6 @@ def _tokenize_manifest(
         raise InputError(
             f"--gemma embeddings are {encoder.dim} wide, --rvq was trained on {rvq.config.dim}"
         )
-    output = _create_output(config, manifest=manifest, gemma=config.gemma)
-    if output.is_done:
-        return output
     output.record(**describe_machine(device, dtype))
     num_skipped = tokenize_utterances(
         utterances,
@@ -113,52 +117,35 @@ def _tokenize_manifest(
         skip_bad_audio=config.skip_bad_audio,
     )
     output.record(num_utterances=len(utterances) - num_skipped, num_skipped=num_skipped)
-    return output
 
 
-def _tokenize_embeddings(config: TokenizeConfig, folder: Path, rvq: SpeechRVQ) -> OutputFolder:
+def _tokenize_embeddings(
+    config: TokenizeConfig,
+    folder: Path,
+    rvq: SpeechRVQ,
+    device: torch.device,
+    output: OutputFolder,
+) -> None:
     embeddings = EmbeddingFolder(folder)
     if embeddings.dim != rvq.config.dim:
         raise InputError(
             f"--embeddings are {embeddings.dim} wide, --rvq was trained on {rvq.config.dim}"
         )
-    output = _create_output(config, embeddings=folder)
-    if output.is_done:
-        return output
-    device = rvq.frame_scale_D.device
     output.record(**describe_machine(device, "bfloat16, cached"))
     shards: dict[int, list[EmbeddedUtterance]] = {}
     for utterance in embeddings.utterances:
         shards.setdefault(utterance.shard, []).append(utterance)
-    with tqdm(total=len(embeddings.utterances), desc="tokenize", unit=" utterances") as progress:
-        for number, shard in shards.items():
-            path = codes_path(config.out, number)
-            if not path.exists():
-                codes = [
-                    rvq.encode(embeddings.read(u).to(device), beam_size=config.beam_size).cpu()
-                    for u in shard
-                ]
-                coded = [
-                    CodedUtterance(u.id, u.text, u.speaker, u.dialect, codes_TK)
-                    for u, codes_TK in zip(shard, codes, strict=True)
-                ]
-                write_codes(path, coded, code_format(rvq.config))
-            progress.update(len(shard))
+    for shard in unwritten_shards(shards, config.out, CODES_NAME, "tokenize", unit="utterances"):
+        coded = []
+        for u in shard.items:
+            codes_TK = rvq.encode(embeddings.read(u).to(device), beam_size=config.beam_size)
+            coded.append(CodedUtterance(u.id, u.text, u.speaker, u.dialect, codes_TK.cpu()))
+            shard.progress.update()
+        write_codes(shard.path, coded, code_format(rvq.config))
     # Recordings that embed could not use have no codes either.
     skipped = read_json_lines(folder / "skipped.jsonl")
     write_json_lines(config.out / "skipped.jsonl", skipped)
     output.record(num_utterances=len(embeddings.utterances), num_skipped=len(skipped))
-    return output
-
-
-def _create_output(config: TokenizeConfig, **inputs: Path | str) -> OutputFolder:
-    return create_output(
-        config.out,
-        config,
-        command="stage1_rvq.tokenize_corpus",
-        inputs={"rvq": config.rvq, **inputs},
-        resume=config.resume,
-    )
 
 
 def as_token_string(codes_TK: Tensor) -> str:

@@ -14,14 +14,13 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from torch.nn.utils import clip_grad_norm_
-from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
 from commands.checkpoint import model_written_aside, resume_from_latest, save_checkpoint
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, derive_seed, describe_machine, pick_device, seed_step
 from commands.errors import InputError
-from commands.run_folder import create_output
+from commands.run_folder import run_folder
 from commands.setting_types import (
     CodebookSize,
     NonNegativeFloat,
@@ -30,7 +29,7 @@ from commands.setting_types import (
     PositiveInt,
     Seed,
 )
-from commands.training_log import TrainingLog, refuse_non_finite
+from commands.training_log import TrainingLog, refuse_non_finite, training_steps
 from stage1_rvq.data import EmbeddingFolder, ShuffledBatches
 from stage1_rvq.dev_set import measure_on_dev
 from stage1_rvq.model import MIN_FRAMES_PER_CODE, RVQConfig, SpeechRVQ
@@ -90,34 +89,34 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError(f"--dev-embeddings are {dev.dim} wide, --embeddings {embeddings.dim}")
     device = pick_device(config.device)
     accelerator = Accelerator(cpu=device.type == "cpu")
-    rank, num_processes = accelerator.process_index, accelerator.num_processes
     task = None
     if config.reader:
         task = TaskLoss(
             config.reader,
             embeddings,
-            batch_size=config.task_utterances * num_processes,
+            batch_size=config.task_utterances * accelerator.num_processes,
             seed=derive_seed(config.seed, "task"),
             device=accelerator.device,
         )
-    output = create_output(
-        config.out,
-        config,
-        command="stage1_rvq.train",
-        inputs={
-            "embeddings": config.embeddings,
-            "dev_embeddings": config.dev_embeddings,
-            "reader": config.reader,
-        },
-        resume=config.resume,
-    )
-    if output.is_done:
-        print(config.out)
-        return
-    output.record(
-        **describe_machine(device, "float32"),
-        training_data=asdict(describe_training_data(embeddings)),
-    )
+    inputs = ("embeddings", "dev_embeddings", "reader")
+    with run_folder(config.out, config, "stage1_rvq.train", inputs=inputs) as output:
+        if output.is_done:
+            return
+        output.record(
+            **describe_machine(device, "float32"),
+            training_data=asdict(describe_training_data(embeddings)),
+        )
+        _train(config, embeddings, dev, task, accelerator)
+
+
+def _train(
+    config: TrainConfig,
+    embeddings: EmbeddingFolder,
+    dev: EmbeddingFolder | None,
+    task: TaskLoss | None,
+    accelerator: Accelerator,
+) -> None:
+    rank, num_processes = accelerator.process_index, accelerator.num_processes
     rvq = SpeechRVQ(
         RVQConfig(
             dim=embeddings.dim,
@@ -133,15 +132,7 @@ def main(argv: list[str] | None = None) -> None:
     schedule = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, config.steps)
     first_step = resume_from_latest(config.out, rvq, optimizer, schedule)
     if first_step == 0:
-        seed_step(config.seed, -1)
-        sample_ND = embeddings.sample(
-            4 * MIN_FRAMES_PER_CODE * config.codebook_size, derive_seed(config.seed, "kmeans")
-        )
-        rvq.init_codebooks(
-            sample_ND.to(accelerator.device),
-            embeddings.frame_scale_D,
-            seed=derive_seed(config.seed, "kmeans"),
-        )
+        _init_codebooks(config, rvq, embeddings)
     # The schedule is not prepared: accelerate would step it once per process.
     model, optimizer = accelerator.prepare(rvq, optimizer)
     batches = ShuffledBatches(
@@ -152,9 +143,7 @@ def main(argv: list[str] | None = None) -> None:
     with TrainingLog(config.out, first_step=first_step or -1, is_writer=is_writer) as log:
         if is_writer and first_step == 0:
             _measure_and_save(config.out, 0, rvq, dev, task, log)
-        progress = tqdm(
-            range(first_step, config.steps), initial=first_step, total=config.steps, desc="rvq"
-        )
+        progress = training_steps(first_step, config.steps, "rvq", is_writer=is_writer)
         for step in progress:
             seed_step(config.seed, step, rank)
             model.train()
@@ -185,9 +174,15 @@ def main(argv: list[str] | None = None) -> None:
             if is_writer and (step + 1 == config.steps or (step + 1) % config.save_every == 0):
                 _measure_and_save(config.out, step + 1, rvq, dev, task, log)
                 save_checkpoint(config.out, step + 1, rvq, optimizer, schedule)
-    if is_writer:
-        output.finish()
-        print(config.out)
+
+
+def _init_codebooks(config: TrainConfig, rvq: SpeechRVQ, embeddings: EmbeddingFolder) -> None:
+    """k-means on frames drawn from the whole corpus."""
+    seed_step(config.seed, -1)
+    seed = derive_seed(config.seed, "kmeans")
+    sample_ND = embeddings.sample(4 * MIN_FRAMES_PER_CODE * config.codebook_size, seed)
+    device = rvq.frame_scale_D.device
+    rvq.init_codebooks(sample_ND.to(device), embeddings.frame_scale_D, seed=seed)
 
 
 def _measure_and_save(

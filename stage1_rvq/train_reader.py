@@ -15,7 +15,6 @@ from accelerate import Accelerator
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
-from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
 from commands.atomic_write import write_text
@@ -23,7 +22,7 @@ from commands.checkpoint import model_written_aside, resume_from_latest, save_ch
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, describe_machine, pick_device, seed_step
 from commands.errors import InputError
-from commands.run_folder import create_output
+from commands.run_folder import run_folder
 from commands.setting_types import (
     LayerWidth,
     NonNegativeFloat,
@@ -32,7 +31,7 @@ from commands.setting_types import (
     PositiveInt,
     Seed,
 )
-from commands.training_log import TrainingLog, refuse_non_finite
+from commands.training_log import TrainingLog, refuse_non_finite, training_steps
 from data_manifests.error_rates import ErrorRates, compute_error_rates
 from stage1_rvq.data import EmbeddedUtterance, EmbeddingFolder, ShuffledBatches, pad_frames
 from stage1_rvq.reader import CTCReader, ReaderConfig, ctc_loss, fits_ctc
@@ -88,19 +87,26 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError(f"--embeddings {config.embeddings}: no utterance with a usable transcript")
     if dropped := len(embeddings.utterances) - len(usable):
         print(f"{dropped} utterances left out: more text than their frames hold", file=sys.stderr)
-    output = create_output(
-        config.out,
-        config,
-        command="stage1_rvq.train_reader",
-        inputs={"embeddings": config.embeddings, "dev_embeddings": config.dev_embeddings},
-        resume=config.resume,
-    )
-    if output.is_done:
-        print(config.out)
-        return
-    output.record(
-        **describe_machine(device, "float32"), num_utterances=len(usable), num_left_out=dropped
-    )
+    inputs = ("embeddings", "dev_embeddings")
+    with run_folder(config.out, config, "stage1_rvq.train_reader", inputs=inputs) as output:
+        if output.is_done:
+            return
+        output.record(
+            **describe_machine(device, "float32"), num_utterances=len(usable), num_left_out=dropped
+        )
+        _train(config, embeddings, usable, units, dev, accelerator)
+        if output.is_writer:
+            write_text(config.out / "units.json", units.to_str(pretty=True))
+
+
+def _train(
+    config: TrainReaderConfig,
+    embeddings: EmbeddingFolder,
+    usable: list[EmbeddedUtterance],
+    units: Tokenizer,
+    dev: EmbeddingFolder | None,
+    accelerator: Accelerator,
+) -> None:
     seed_step(config.seed, -1)
     reader = CTCReader(
         ReaderConfig(embeddings.dim, units.get_vocab_size(), config.width, config.num_layers)
@@ -118,9 +124,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     is_writer = accelerator.is_main_process
     with TrainingLog(config.out, first_step=first_step, is_writer=is_writer) as log:
-        progress = tqdm(
-            range(first_step, config.steps), initial=first_step, total=config.steps, desc="reader"
-        )
+        progress = training_steps(first_step, config.steps, "reader", is_writer=is_writer)
         for step in progress:
             seed_step(config.seed, step, accelerator.process_index)
             model.train()
@@ -136,15 +140,10 @@ def main(argv: list[str] | None = None) -> None:
             schedule.step()
             optimizer.zero_grad()
             progress.set_postfix(loss=f"{loss.item():.3f}")
-            if accelerator.is_main_process:
-                log.log(step + 1, "train", loss=loss.item())
-                if step + 1 == config.steps or (step + 1) % config.save_every == 0:
-                    _measure_and_save(config.out, step + 1, reader, dev, log)
-                    save_checkpoint(config.out, step + 1, reader, optimizer, schedule)
-    if accelerator.is_main_process:
-        write_text(config.out / "units.json", units.to_str(pretty=True))
-        output.finish()
-        print(config.out)
+            log.log(step + 1, "train", loss=loss.item())
+            if is_writer and (step + 1 == config.steps or (step + 1) % config.save_every == 0):
+                _measure_and_save(config.out, step + 1, reader, dev, log)
+                save_checkpoint(config.out, step + 1, reader, optimizer, schedule)
 
 
 def read_embeddings(reader: CTCReader, embeddings: EmbeddingFolder) -> ErrorRates:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from data_manifests.manifest import Utterance
 from gemma4.gemma import AudioEncoder
-from stage1_rvq.codes import CodedUtterance, code_format, write_codes
+from stage1_rvq.codes import CODES_NAME, CodedUtterance, code_format, write_codes
 from stage1_rvq.corpus_encoder import encode_corpus
 from stage1_rvq.model import SpeechRVQ
 
@@ -33,23 +33,18 @@ def tokenize_utterances(
     def encode(frames_ND: Tensor) -> Tensor:
         return rvq.encode(frames_ND.to(rvq.frame_scale_D.device), beam_size=beam_size).cpu()
 
-    def write_shard(number: int, rows: list[tuple[Utterance, Tensor]]) -> None:
+    def write_shard(path: Path, rows: list[tuple[Utterance, Tensor]]) -> None:
         coded = [CodedUtterance(u.id, u.text, u.speaker, u.dialect, codes) for u, codes in rows]
-        write_codes(codes_path(out, number), coded, code_format(rvq.config))
+        write_codes(path, coded, code_format(rvq.config))
 
     return encode_corpus(
         utterances,
         encoder,
         out,
+        CODES_NAME,
         convert=encode,
         write_shard=write_shard,
-        is_written=lambda number: codes_path(out, number).exists(),
         batch_size=batch_size,
         num_workers=num_workers,
         skip_bad_audio=skip_bad_audio,
     )
-
-
-def codes_path(out: Path, number: int) -> Path:
-    """Path of a shard of codes."""
-    return out / f"codes_{number:05d}.parquet"

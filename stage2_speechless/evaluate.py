@@ -16,7 +16,7 @@ from typing import Any
 from commands.atomic_write import write_json
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, describe_machine, pick_device
-from commands.run_folder import create_output
+from commands.run_folder import run_folder
 from commands.setting_types import (
     ModelName,
     NonNegativeFloat,
@@ -65,8 +65,8 @@ class EvaluateConfig:
     """seed for sampling; another seed speaks the same sentences differently"""
     device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
-    resume: bool = False
-    """overwrite an unfinished folder"""
+    overwrite: bool = False
+    """delete what an earlier run wrote into --out, and write it again"""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -90,43 +90,32 @@ def main(argv: list[str] | None = None) -> None:
     )
     listed = read_utterances(config.codes, model.vocabulary)
     print_left_out(listed, "--codes")
-    output = create_output(
+    with run_folder(
         config.out,
         config,
-        command="stage2_speechless.evaluate",
-        inputs={
-            "speechless": config.speechless,
-            "codes": config.codes,
-            "rvq": config.rvq,
-            "reader": config.reader,
-        },
-        resume=config.resume,
-    )
-    if output.is_done:
-        print(config.out)
-        return
-    output.record(**describe_machine(device, "float32"), num_left_out=dict(listed.left_out))
-    sentences = speak_and_read(
-        model,
-        listed.utterances[: config.num_utterances or None],
-        round_trip,
-        seed=config.seed,
-        temperature=config.temperature,
-        top_k=config.top_k,
-        batch_size=config.batch_size,
-    )
-    metrics = {
-        **pool_sentences(sentences),
-        "by_dialect": measure_by_dialect(sentences),
-        "by_length": measure_by_length(sentences),
-        "by_codebooks": measure_by_codebooks(sentences, round_trip),
-    }
-    write_json(config.out / "metrics.json", metrics)
-    plot_durations(sentences, model.config.frame_rate_hz, config.out / "durations.png")
-    plot_error_rates(metrics, config.out / "wer.png")
-    output.finish()
-    print(format_table(metrics))
-    print(config.out)
+        "stage2_speechless.evaluate",
+        inputs=("speechless", "codes", "rvq", "reader"),
+    ) as output:
+        output.record(**describe_machine(device, "float32"), num_left_out=dict(listed.left_out))
+        sentences = speak_and_read(
+            model,
+            listed.utterances[: config.num_utterances or None],
+            round_trip,
+            seed=config.seed,
+            temperature=config.temperature,
+            top_k=config.top_k,
+            batch_size=config.batch_size,
+        )
+        metrics = {
+            **pool_sentences(sentences),
+            "by_dialect": measure_by_dialect(sentences),
+            "by_length": measure_by_length(sentences),
+            "by_codebooks": measure_by_codebooks(sentences, round_trip),
+        }
+        write_json(config.out / "metrics.json", metrics)
+        plot_durations(sentences, model.config.frame_rate_hz, config.out / "durations.png")
+        plot_error_rates(metrics, config.out / "wer.png")
+        print(format_table(metrics))
 
 
 def format_table(metrics: dict[str, Any]) -> str:

@@ -16,14 +16,10 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tqdm import tqdm
-
-from commands.atomic_write import write_json_lines
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, describe_machine, pick_device
 from commands.errors import InputError
-from commands.json_files import read_json_lines
-from commands.run_folder import create_output
+from commands.run_folder import run_folder
 from commands.schema import as_mapping, parse_json, shorten
 from commands.setting_types import (
     DialectName,
@@ -34,10 +30,10 @@ from commands.setting_types import (
     PositiveInt,
     Seed,
 )
+from commands.shards import ShardedRows, split_into_shards, unwritten_shards
 from data_manifests.manifest import DIALECTS
 from data_manifests.text_lines import read_lines
-from stage1_rvq.codes import CodedUtterance, write_codes
-from stage1_rvq.data import iterate_batches
+from stage1_rvq.codes import CODES_NAME, CodedUtterance, write_codes
 from stage2_speechless.model import load_speechless
 from stage2_speechless.round_trip import load_round_trip
 from stage2_speechless.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K
@@ -113,71 +109,59 @@ def main(argv: list[str] | None = None) -> None:
             expected_by=f"--speechless {config.speechless}",
             device=device,
         )
-    output = create_output(
+    with run_folder(
         config.out,
         config,
-        command="stage2_speechless.generate",
-        inputs={
-            "speechless": config.speechless,
-            "text": config.text,
-            "rvq": config.rvq,
-            "reader": config.reader,
-        },
-        resume=config.resume,
-    )
-    if output.is_done:
-        print(config.out)
-        return
-    output.record(**describe_machine(device, "float32"), quantizer=model.config.quantizer)
-    kept_path, dropped_path = config.out / "kept.jsonl", config.out / "dropped.jsonl"
-    kept, dropped = read_json_lines(kept_path), read_json_lines(dropped_path)
-    shards = list(iterate_batches(len(sentences), SENTENCES_PER_SHARD))
-    for number, positions in enumerate(tqdm(shards, desc="speak", unit=" shards")):
-        path = config.out / f"codes_{number:05d}.parquet"
-        if path.exists():
-            continue
-        shard = [with_numbers_in_words(sentences[i]) for i in positions]
-        takes, reasons = speak_and_select(
-            model,
-            shard,
-            round_trip,
-            takes=config.takes,
-            max_cer=config.max_cer,
-            max_characters=config.max_characters,
-            seed=config.seed,
-            temperature=config.temperature,
-            top_k=config.top_k,
-            batch_size=config.batch_size,
+        "stage2_speechless.generate",
+        inputs=("speechless", "text", "rvq", "reader"),
+    ) as output:
+        if output.is_done:
+            return
+        output.record(**describe_machine(device, "float32"), quantizer=model.config.quantizer)
+        kept = ShardedRows(config.out / "kept.jsonl")
+        dropped = ShardedRows(config.out / "dropped.jsonl")
+        shards = split_into_shards(sentences, SENTENCES_PER_SHARD)
+        for shard in unwritten_shards(shards, config.out, CODES_NAME, "speak", unit="sentences"):
+            chosen = [with_numbers_in_words(sentence) for sentence in shard.items]
+            takes, reasons = speak_and_select(
+                model,
+                chosen,
+                round_trip,
+                takes=config.takes,
+                max_cer=config.max_cer,
+                max_characters=config.max_characters,
+                seed=config.seed,
+                temperature=config.temperature,
+                top_k=config.top_k,
+                batch_size=config.batch_size,
+            )
+            spoken = [s for s in chosen if s.id in takes]
+            kept.replace(
+                shard.number,
+                [{"id": s.id, "take": takes[s.id].number, "cer": takes[s.id].cer} for s in spoken],
+            )
+            dropped.replace(
+                shard.number,
+                [
+                    {"id": s.id, "text": s.text, "reason": reasons[s.id]}
+                    for s in chosen
+                    if s.id in reasons
+                ],
+            )
+            coded = [
+                CodedUtterance(s.id, s.text, SPEAKER, s.dialect, takes[s.id].codes_TK)
+                for s in spoken
+            ]
+            write_codes(shard.path, coded, model.config.code_format)
+        num_kept, num_dropped = len(kept.rows), len(dropped.rows)
+        if not num_kept:
+            raise InputError(f"all {num_dropped} sentences were dropped, see {dropped.path}")
+        output.record(
+            num_utterances=num_kept,
+            num_dropped=num_dropped,
+            kept_takes=count_takes(row["take"] for row in kept.rows),
         )
-        # If a killed run left rows of a shard, but not its codes, they are written again.
-        kept = [row for row in kept if row["shard"] != number] + [
-            {"shard": number, "id": s.id, "take": takes[s.id].number, "cer": takes[s.id].cer}
-            for s in shard
-            if s.id in takes
-        ]
-        dropped = [row for row in dropped if row["shard"] != number] + [
-            {"shard": number, "id": s.id, "text": s.text, "reason": reasons[s.id]}
-            for s in shard
-            if s.id in reasons
-        ]
-        write_json_lines(kept_path, kept)
-        write_json_lines(dropped_path, dropped)
-        coded = [
-            CodedUtterance(s.id, s.text, SPEAKER, s.dialect, takes[s.id].codes_TK)
-            for s in shard
-            if s.id in takes
-        ]
-        write_codes(path, coded, model.config.code_format)
-    if not kept:
-        raise InputError(f"all {len(dropped)} sentences were dropped, see {dropped_path}")
-    output.record(
-        num_utterances=len(kept),
-        num_dropped=len(dropped),
-        kept_takes=count_takes(row["take"] for row in kept),
-    )
-    output.finish()
-    print(f"{len(kept)} sentences spoken, {len(dropped)} dropped", file=sys.stderr)
-    print(config.out)
+        print(f"{num_kept} sentences spoken, {num_dropped} dropped", file=sys.stderr)
 
 
 def read_sentences(path: Path, *, dialect: str, rate_cps: float | None) -> list[Sentence]:

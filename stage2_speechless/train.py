@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch.nn.utils import clip_grad_norm_
-from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
 from commands.checkpoint import model_written_aside, resume_from_latest, save_checkpoint
@@ -31,7 +30,7 @@ from commands.device import (
 )
 from commands.errors import InputError
 from commands.fingerprints import fingerprint
-from commands.run_folder import create_output
+from commands.run_folder import run_folder
 from commands.setting_types import (
     LayerWidth,
     ModelName,
@@ -44,11 +43,12 @@ from commands.setting_types import (
     Seed,
     Share,
 )
-from commands.training_log import TrainingLog, refuse_non_finite
+from commands.training_log import TrainingLog, refuse_non_finite, training_steps
 from stage1_rvq.codes import read_code_format
 from stage2_speechless.config import SpeechlessConfig, default_num_heads
 from stage2_speechless.data import (
     BucketedBatches,
+    TrainingUtterance,
     collate,
     move_batch,
     print_left_out,
@@ -180,47 +180,46 @@ def main(argv: list[str] | None = None) -> None:
     if base:
         copy_layers(base, speechless)
     speechless.to(accelerator.device)
-    output = create_output(
-        config.out,
-        config,
-        command="stage2_speechless.train",
-        inputs={
-            "codes": config.codes, "dev_codes": config.dev_codes, "rvq": config.rvq,
-            "reader": config.reader, "init_from": config.init_from,
-        },
-        resume=config.resume,
-    )  # fmt: skip
-    if output.is_done:
-        print(config.out)
-        return
-    print_left_out(listed, "--codes")
-    output.record(
-        **describe_machine(device, dtype),
-        quantizer=quantizer,
-        num_utterances=len(listed.utterances),
-        num_left_out=dict(listed.left_out),
-        num_parameters=sum(p.numel() for p in speechless.parameters()),
-    )
-    if base:
-        output.record(init_from_revision=base.revision)
-        del base
+    inputs = ("codes", "dev_codes", "rvq", "reader", "init_from")
+    with run_folder(config.out, config, "stage2_speechless.train", inputs=inputs) as output:
+        if output.is_done:
+            return
+        print_left_out(listed, "--codes")
+        output.record(
+            **describe_machine(device, dtype),
+            quantizer=quantizer,
+            num_utterances=len(listed.utterances),
+            num_left_out=dict(listed.left_out),
+            num_parameters=sum(p.numel() for p in speechless.parameters()),
+        )
+        if base:
+            output.record(init_from_revision=base.revision)
+            del base
+        _train(config, speechless, listed.utterances, dev, accelerator)
+
+
+def _train(
+    config: TrainConfig,
+    speechless: Speechless,
+    utterances: list[TrainingUtterance],
+    dev: Dev | None,
+    accelerator: Accelerator,
+) -> None:
     optimizer = make_optimizer(speechless, config.optimizer, learning_rate=config.learning_rate)
     schedule = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, config.steps)
     first_step = resume_from_latest(config.out, speechless, optimizer, schedule)
     # The schedule is not prepared: accelerate would step it once per process.
     model, optimizer = accelerator.prepare(speechless, optimizer)
-    lengths = [len(u.codes_TK) for u in listed.utterances]
+    lengths = [len(u.codes_TK) for u in utterances]
     batches = BucketedBatches(lengths, config.batch_size * accelerator.num_processes, config.seed)
     is_writer = accelerator.is_main_process
     with TrainingLog(config.out, first_step=first_step, is_writer=is_writer) as log:
-        progress = tqdm(
-            range(first_step, config.steps), initial=first_step, total=config.steps, desc="train"
-        )
+        progress = training_steps(first_step, config.steps, "train", is_writer=is_writer)
         for step in progress:
             seed_step(config.seed, step, accelerator.process_index)
             model.train()
             picks = batches.at_step(step)[accelerator.process_index :: accelerator.num_processes]
-            chosen = [listed.utterances[i] for i in picks.tolist()]
+            chosen = [utterances[i] for i in picks.tolist()]
             batch = collate(
                 chosen,
                 speechless,
@@ -242,14 +241,10 @@ def main(argv: list[str] | None = None) -> None:
             schedule.step()
             optimizer.zero_grad()
             progress.set_postfix(loss=f"{numbers['loss']:.3f}")
-            if accelerator.is_main_process:
-                log.log(step + 1, "train", **numbers)
-                if step + 1 == config.steps or (step + 1) % config.save_every == 0:
-                    _measure_and_save(config, step + 1, speechless, dev, log)
-                    save_checkpoint(config.out, step + 1, speechless, optimizer, schedule)
-    if accelerator.is_main_process:
-        output.finish()
-        print(config.out)
+            log.log(step + 1, "train", **numbers)
+            if is_writer and (step + 1 == config.steps or (step + 1) % config.save_every == 0):
+                _measure_and_save(config, step + 1, speechless, dev, log)
+                save_checkpoint(config.out, step + 1, speechless, optimizer, schedule)
 
 
 def _own_shape(config: TrainConfig) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from commands.atomic_write import write_json_lines
 from commands.command_line import parse_config, run_command
 from commands.errors import InputError, nearest_name
-from commands.run_folder import create_output
+from commands.run_folder import run_folder
 from commands.setting_types import ModelName, PositiveInt
 from data_manifests.twi_text import is_speakable, normalize_for_scoring, normalize_for_training
 from stage3_finetune.template_marks import TEMPLATE_MARK
@@ -55,8 +55,8 @@ class BuildDialoguesConfig:
     max_characters: PositiveInt = 400
     """longer questions are left out: read aloud, they would exceed the 30 s that Gemma can hear"""
 
-    resume: bool = False
-    """accept an unfinished folder and write it again"""
+    overwrite: bool = False
+    """delete what an earlier run wrote into --out, and write it again"""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -91,22 +91,10 @@ def main(argv: list[str] | None = None) -> None:
     if not dialogues:
         reason = f", the first: {dropped[0]['reason']}" if dropped else ""
         raise InputError(f"--table {config.table}: no usable row among {len(dropped)}{reason}")
-    is_file = Path(config.table).is_file()
-    output = create_output(
-        config.out,
-        config,
-        command="stage3_finetune.build_dialogues",
-        inputs={"table": Path(config.table) if is_file else config.table},
-        resume=config.resume,
-    )
-    if output.is_done:
-        print(config.out)
-        return
-    for name, rows in (("dialogues", dialogues), ("dropped", dropped)):
-        write_json_lines(config.out / f"{name}.jsonl", rows)
-    output.finish()
-    print(f"{len(dialogues)} dialogues, {len(dropped)} rows left out", file=sys.stderr)
-    print(config.out)
+    with run_folder(config.out, config, "stage3_finetune.build_dialogues", inputs=["table"]):
+        for name, rows in (("dialogues", dialogues), ("dropped", dropped)):
+            write_json_lines(config.out / f"{name}.jsonl", rows)
+        print(f"{len(dialogues)} dialogues, {len(dropped)} rows left out", file=sys.stderr)
 
 
 def _load_table(table: str, split: str) -> "Dataset":

@@ -42,6 +42,7 @@ from stage3_finetune.dialogue import (
 )
 
 Task = Literal["answer", "transcribe", "typed"]
+DIALOGUES_NAME = "dialogues_{:05d}.parquet"  # of a shard, by its number
 TRANSCRIBE_PROMPT = "Kyerɛw deɛ wote."  # "Write what you hear."
 
 

@@ -21,7 +21,7 @@ from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, DtypeName, describe_machine, pick_device, pick_dtype
 from commands.finished_folder import open_input
 from commands.json_files import read_json
-from commands.run_folder import create_output
+from commands.run_folder import run_folder
 from commands.setting_types import ModelName, PositiveInt
 from data_manifests.error_rates import compute_error_rates
 from gemma4.gemma import AudioEncoder, load_feature_extractor
@@ -72,8 +72,8 @@ class EvaluateConfig:
     """bfloat16 on CUDA, float32 elsewhere"""
     quantize: QuantizeName = "none"
     """8bit or 4bit: quantise the decoder as it is loaded (needs bitsandbytes)"""
-    resume: bool = False
-    """accept an unfinished folder and write it again"""
+    overwrite: bool = False
+    """delete what an earlier run wrote into --out, and write it again"""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -93,84 +93,72 @@ def main(argv: list[str] | None = None) -> None:
         config.gemma, None, device=device, dtype=dtype, quantize=config.quantize
     )
     encoder = AudioEncoder(base.model.audio_tower, load_feature_extractor(config.gemma))
-    output = create_output(
+    with run_folder(
         config.out,
         config,
-        command="stage3_finetune.evaluate",
-        inputs={
-            "dialogues": config.dialogues,
-            "recordings": config.recordings,
-            "gemma": config.gemma,
-            "finetune": config.finetune,
-            "direct_finetune": config.direct_finetune,
-            "reader": config.reader,
-        },
-        resume=config.resume,
-    )
-    if output.is_done:
-        print(config.out)
-        return
-    output.record(**describe_machine(device, dtype), quantize=config.quantize)
-    questions = embed_questions(matches, encoder, config.batch_size)
-    typed = [[Turn("user", q.question)] for q in questions]
-    spoken = [[Turn("user", q.question, spoken=True, frames_TD=q.frames_TD)] for q in questions]
+        "stage3_finetune.evaluate",
+        inputs=("dialogues", "recordings", "gemma", "finetune", "direct_finetune", "reader"),
+    ) as output:
+        output.record(**describe_machine(device, dtype), quantize=config.quantize)
+        questions = embed_questions(matches, encoder, config.batch_size)
+        typed = [[Turn("user", q.question)] for q in questions]
+        spoken = [[Turn("user", q.question, spoken=True, frames_TD=q.frames_TD)] for q in questions]
 
-    def ask(model: torch.nn.Module, asked: Sequence[Sequence[Turn]], name: str) -> list[str]:
-        return generate_answers(
-            model, tokenizer, asked, max_new_tokens=config.max_new_tokens,
-            batch_size=config.batch_size, description=name,
-        )  # fmt: skip
+        def ask(model: torch.nn.Module, asked: Sequence[Sequence[Turn]], name: str) -> list[str]:
+            return generate_answers(
+                model, tokenizer, asked, max_new_tokens=config.max_new_tokens,
+                batch_size=config.batch_size, description=name,
+            )  # fmt: skip
 
-    answers = {
-        "typed": ask(base, typed, "typed"),
-        "spoken_before": ask(base, spoken, "spoken_before"),
-    }
-    if reader:
-        transcripts = reader.transcribe([q.frames_TD for q in questions])
-        # An empty transcript becomes a question mark: the cascade recognised nothing.
-        asked = [[Turn("user", text or "?")] for text in transcripts]
-        answers["cascade"] = ask(base, asked, "cascade")
-    transcripts_after = None
-    for system, run in (
-        ("spoken_after", config.finetune),
-        ("spoken_direct", config.direct_finetune),
-    ):
-        if run is None:
-            continue
-        model, _ = load_finetuned(
-            config.gemma, run, device=device, dtype=dtype, quantize=config.quantize
-        )
-        written = ask(model, spoken, system)
-        if read_json(run / "config.json")["target"] == "chain":
-            chains = [split_chain(text) for text in written]
-            answers[system] = [answer for _, answer in chains]
+        answers = {
+            "typed": ask(base, typed, "typed"),
+            "spoken_before": ask(base, spoken, "spoken_before"),
+        }
+        if reader:
+            transcripts = reader.transcribe([q.frames_TD for q in questions])
+            # An empty transcript becomes a question mark: the cascade recognised nothing.
+            asked = [[Turn("user", text or "?")] for text in transcripts]
+            answers["cascade"] = ask(base, asked, "cascade")
+        transcripts_after = None
+        for system, run in (
+            ("spoken_after", config.finetune),
+            ("spoken_direct", config.direct_finetune),
+        ):
+            if run is None:
+                continue
+            model, _ = load_finetuned(
+                config.gemma, run, device=device, dtype=dtype, quantize=config.quantize
+            )
+            written = ask(model, spoken, system)
+            if read_json(run / "config.json")["target"] == "chain":
+                chains = [split_chain(text) for text in written]
+                answers[system] = [answer for _, answer in chains]
+                if system == "spoken_after":
+                    transcripts_after = [transcript for transcript, _ in chains]
+            else:
+                answers[system] = written
             if system == "spoken_after":
-                transcripts_after = [transcript for transcript, _ in chains]
-        else:
-            answers[system] = written
-        if system == "spoken_after":
-            answers["typed_after"] = ask(model, typed, "typed_after")
-    references = [q.answer for q in questions]
-    metrics = {
-        "num_held_out": len(questions),
-        "num_without_recording": matches.num_without_recording,
-        "exact_match": {
-            name: exact_match(references, answers[name]) if name in answers else None
-            for name in SYSTEMS
-        },
-        "chrf": {
-            name: chrf(references, answers[name]) if name in answers else None for name in SYSTEMS
-        },
-        "by_category": measure_by_category(questions, answers),
-        "wer_transcript": None
-        if transcripts_after is None
-        else compute_error_rates([q.question for q in questions], transcripts_after).wer,
-    }
-    write_json(config.out / "metrics.json", metrics)
-    _write_answers(config.out / "answers.jsonl", questions, answers, transcripts_after)
-    output.finish()
-    print(format_table(metrics))
-    print(config.out)
+                answers["typed_after"] = ask(model, typed, "typed_after")
+        references = [q.answer for q in questions]
+        metrics = {
+            "num_held_out": len(questions),
+            "num_without_recording": matches.num_without_recording,
+            "exact_match": {
+                name: exact_match(references, answers[name]) if name in answers else None
+                for name in SYSTEMS
+            },
+            "chrf": {
+                name: chrf(references, answers[name]) if name in answers else None
+                for name in SYSTEMS
+            },
+            "by_category": measure_by_category(questions, answers),
+            "wer_transcript": None
+            if transcripts_after is None
+            else compute_error_rates([q.question for q in questions], transcripts_after).wer,
+        }
+        write_json(config.out / "metrics.json", metrics)
+        _write_answers(config.out / "answers.jsonl", questions, answers, transcripts_after)
+        print(format_table(metrics))
 
 
 def format_table(metrics: dict[str, Any]) -> str:

@@ -11,18 +11,15 @@ dialogue is left out whole. With `--dialect asante` or `akuapem`, numbers are sp
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from commands.atomic_write import write_json_lines
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, describe_machine, pick_device
 from commands.errors import InputError
-from commands.json_files import read_json_lines
-from commands.run_folder import create_output
+from commands.run_folder import run_folder
 from commands.setting_types import (
     DialectName,
     ModelName,
@@ -31,7 +28,7 @@ from commands.setting_types import (
     PositiveInt,
     Seed,
 )
-from stage1_rvq.data import iterate_batches
+from commands.shards import ShardedRows, split_into_shards, unwritten_shards
 from stage2_speechless.model import load_speechless
 from stage2_speechless.round_trip import load_round_trip
 from stage2_speechless.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K
@@ -42,7 +39,7 @@ from stage2_speechless.speak import (
     speak_and_select,
     with_numbers_in_words,
 )
-from stage3_finetune.data import write_spoken_dialogues
+from stage3_finetune.data import DIALOGUES_NAME, write_spoken_dialogues
 from stage3_finetune.dialogue import Dialogue, read_dialogues
 
 # A killed run loses at most the shard it was working on.
@@ -108,75 +105,69 @@ def main(argv: list[str] | None = None) -> None:
             expected_by=f"--speechless {config.speechless}",
             device=device,
         )
-    output = create_output(
+    with run_folder(
         config.out,
         config,
-        command="stage3_finetune.speak_dialogues",
-        inputs={
-            "dialogues": config.dialogues,
-            "speechless": config.speechless,
-            "rvq": config.rvq,
-            "reader": config.reader,
-        },
-        resume=config.resume,
-    )
-    if output.is_done:
-        print(config.out)
-        return
-    copies = [
-        replace(dialogue, id=f"{dialogue.id}@{variant}" if config.variants > 1 else dialogue.id)
-        for variant in range(config.variants)
-        for dialogue in dialogues
-    ]
-    output.record(**describe_machine(device, "float32"), quantizer=model.config.quantizer)
-    kept_path, dropped_path = config.out / "kept.jsonl", config.out / "dropped.jsonl"
-    kept, dropped = read_json_lines(kept_path), read_json_lines(dropped_path)
-    shards = list(iterate_batches(len(copies), DIALOGUES_PER_SHARD))
-    for number, positions in enumerate(tqdm(shards, desc="speak", unit=" shards")):
-        path = config.out / f"dialogues_{number:05d}.parquet"
-        if path.exists():
-            continue
-        shard = [copies[i] for i in positions]
-        takes, reasons = speak_and_select(
-            model,
-            [
-                with_numbers_in_words(Sentence(_turn_id(dialogue, i), turn.content, config.dialect))
-                for dialogue in shard
-                for i, turn in enumerate(dialogue.turns)
-                if turn.spoken
-            ],
-            round_trip,
-            takes=config.takes,
-            max_cer=config.max_cer,
-            seed=config.seed,
-            temperature=config.temperature,
-            top_k=config.top_k,
-            batch_size=config.batch_size,
+        "stage3_finetune.speak_dialogues",
+        inputs=("dialogues", "speechless", "rvq", "reader"),
+    ) as output:
+        if output.is_done:
+            return
+        copies = [
+            replace(dialogue, id=f"{dialogue.id}@{variant}" if config.variants > 1 else dialogue.id)
+            for variant in range(config.variants)
+            for dialogue in dialogues
+        ]
+        output.record(**describe_machine(device, "float32"), quantizer=model.config.quantizer)
+        kept = ShardedRows(config.out / "kept.jsonl")
+        dropped = ShardedRows(config.out / "dropped.jsonl")
+        shards = split_into_shards(copies, DIALOGUES_PER_SHARD)
+        for shard in unwritten_shards(
+            shards, config.out, DIALOGUES_NAME, "speak", unit="dialogues"
+        ):
+            takes, reasons = speak_and_select(
+                model,
+                _sentences(shard.items, config.dialect),
+                round_trip,
+                takes=config.takes,
+                max_cer=config.max_cer,
+                seed=config.seed,
+                temperature=config.temperature,
+                top_k=config.top_k,
+                batch_size=config.batch_size,
+            )
+            spoken = [one for dialogue in shard.items if (one := _with_codes(dialogue, takes))]
+            kept.replace(
+                shard.number, [{"id": d.id, "turns": _described(d, takes)} for d in spoken]
+            )
+            spoken_ids = {dialogue.id for dialogue in spoken}
+            dropped.replace(
+                shard.number,
+                [
+                    {"id": d.id, "turns": _reasons(d, reasons)}
+                    for d in shard.items
+                    if d.id not in spoken_ids
+                ],
+            )
+            write_spoken_dialogues(shard.path, spoken, model.config.code_format)
+        num_kept, num_dropped = len(kept.rows), len(dropped.rows)
+        if not num_kept:
+            raise InputError(f"all {num_dropped} dialogues were dropped, see {dropped.path}")
+        takes_kept = (turn["take"] for row in kept.rows for turn in row["turns"].values())
+        output.record(
+            num_dialogues=num_kept, num_dropped=num_dropped, kept_takes=count_takes(takes_kept)
         )
-        spoken = [one for dialogue in shard if (one := _with_codes(dialogue, takes))]
-        # A killed run may have left rows of a shard without its codes: replace them.
-        kept = [row for row in kept if row["shard"] != number] + [
-            {"shard": number, "id": dialogue.id, "turns": _described(dialogue, takes)}
-            for dialogue in spoken
-        ]
-        spoken_ids = {dialogue.id for dialogue in spoken}
-        dropped = [row for row in dropped if row["shard"] != number] + [
-            {"shard": number, "id": dialogue.id, "turns": _reasons(dialogue, reasons)}
-            for dialogue in shard
-            if dialogue.id not in spoken_ids
-        ]
-        write_json_lines(kept_path, kept)
-        write_json_lines(dropped_path, dropped)
-        write_spoken_dialogues(path, spoken, model.config.code_format)
-    if not kept:
-        raise InputError(f"all {len(dropped)} dialogues were dropped, see {dropped_path}")
-    output.record(
-        num_dialogues=len(kept), num_dropped=len(dropped),
-        kept_takes=count_takes(turn["take"] for row in kept for turn in row["turns"].values()),
-    )  # fmt: skip
-    output.finish()
-    print(f"{len(kept)} dialogues spoken, {len(dropped)} dropped", file=sys.stderr)
-    print(config.out)
+        print(f"{num_kept} dialogues spoken, {num_dropped} dropped", file=sys.stderr)
+
+
+def _sentences(dialogues: Sequence[Dialogue], dialect: str) -> list[Sentence]:
+    """The turns to be spoken, with numbers in words."""
+    return [
+        with_numbers_in_words(Sentence(_turn_id(dialogue, i), turn.content, dialect))
+        for dialogue in dialogues
+        for i, turn in enumerate(dialogue.turns)
+        if turn.spoken
+    ]
 
 
 def _turn_id(dialogue: Dialogue, position: int) -> str:

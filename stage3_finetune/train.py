@@ -8,15 +8,15 @@ the command runs unchanged under `accelerate launch`.
 """
 
 import sys
+from typing import TYPE_CHECKING
 
 import torch
-from tqdm import tqdm
 
 from commands.checkpoint import list_checkpoints
 from commands.command_line import parse_config, run_command
 from commands.device import describe_machine, pick_device, pick_dtype, seed_step
-from commands.run_folder import create_output
-from commands.training_log import TrainingLog
+from commands.run_folder import run_folder
+from commands.training_log import TrainingLog, training_steps
 from gemma4.gemma import load_gemma, load_tokenizer
 from gemma4.memory_plan import GIB, load_gemma_config, peak_memory, plan_memory
 from gemma4.speech_embeddings import accept_embeddings
@@ -26,11 +26,14 @@ from stage3_finetune.config import TrainConfig
 from stage3_finetune.data import SpokenDialogues, TaskMixture, read_spoken_dialogues
 from stage3_finetune.dialogue import render_example
 
+if TYPE_CHECKING:
+    from stage3_finetune.trainer import SpeechTrainer
+
 
 def main(argv: list[str] | None = None) -> None:
     """Fine-tune; prints the run's folder."""
     # trl is heavy to import, and not needed for --help.
-    from stage3_finetune.trainer import LogSteps, build_trainer, copy_adapter
+    from stage3_finetune.trainer import build_trainer, copy_adapter
 
     config = parse_config(TrainConfig, argv)
     device = pick_device(config.device)
@@ -54,50 +57,47 @@ def main(argv: list[str] | None = None) -> None:
     print(plan.as_table(), file=sys.stderr)
     base, _ = load_gemma(config.gemma, device=device, dtype=dtype, quantize=config.quantize)
     model = accept_embeddings(base)
-    output = create_output(
-        config.out,
-        config,
-        command="stage3_finetune.train",
-        inputs={"dialogues": config.dialogues, "rvq": config.rvq, "gemma": config.gemma},
-        resume=config.resume,
-    )
-    if output.is_done:
-        print(config.out)
-        return
-    num_spoken = sum(turn.spoken for dialogue in dialogues for turn in dialogue.turns)
-    output.record(
-        **describe_machine(device, dtype), quantize=config.quantize,
-        num_dialogues=len(dialogues),
-        spoken_turns={"generated_codes": num_spoken, "recordings": 0},
-        chat_template_example=render_example(tokenizer),
-    )  # fmt: skip
-    seed_step(config.seed, -1)  # LoRA's random start
-    trainer = build_trainer(config, model, rows, tokenizer, device=device, dtype=dtype)
+    inputs = ("dialogues", "rvq", "gemma")
+    with run_folder(config.out, config, "stage3_finetune.train", inputs=inputs) as output:
+        if output.is_done:
+            return
+        num_spoken = sum(turn.spoken for dialogue in dialogues for turn in dialogue.turns)
+        output.record(
+            **describe_machine(device, dtype), quantize=config.quantize,
+            num_dialogues=len(dialogues),
+            spoken_turns={"generated_codes": num_spoken, "recordings": 0},
+            chat_template_example=render_example(tokenizer),
+        )  # fmt: skip
+        seed_step(config.seed, -1)  # LoRA's random start
+        trainer = build_trainer(config, model, rows, tokenizer, device=device, dtype=dtype)
+        _train(config, trainer)
+        if output.is_writer:
+            copy_adapter(list_checkpoints(config.out)[-1], config.out / "adapter")
+            peak = peak_memory(device)
+            output.record(memory_planned_gib=plan.total / GIB, memory_peak_gib=peak / GIB)
+            of = "tensors" if device.type == "cuda" else "the whole process, libraries included"
+            print(
+                f"{len(rows)} rows, {plan.num_trained:,} weights; memory: {plan.total / GIB:.2f} "
+                f"GiB planned, {peak / GIB:.2f} GiB at most ({of})",
+                file=sys.stderr,
+            )
+
+
+def _train(config: TrainConfig, trainer: "SpeechTrainer") -> None:
+    from stage3_finetune.trainer import LogSteps
+
     newest = trainer.find_newest_checkpoint() if config.resume else None
     first_step = int(newest.name.removeprefix("step_")) if newest else 0
-    is_writer = trainer.is_world_process_zero()
     # If resumed at the last step, transformers would train one more.
-    if first_step < config.steps:
-        with (
-            TrainingLog(config.out, first_step=first_step, is_writer=is_writer) as log,
-            tqdm(
-                initial=first_step, total=config.steps, desc="train", disable=not is_writer
-            ) as progress,
-        ):
-            trainer.add_callback(LogSteps(log, progress))
-            trainer.train(resume_from_checkpoint=str(newest) if newest else None)
-    if is_writer:
-        copy_adapter(list_checkpoints(config.out)[-1], config.out / "adapter")
-        peak = peak_memory(device)
-        output.record(memory_planned_gib=plan.total / GIB, memory_peak_gib=peak / GIB)
-        output.finish()
-        of = "tensors" if device.type == "cuda" else "the whole process, libraries included"
-        print(
-            f"{len(rows)} rows, {plan.num_trained:,} weights; memory: {plan.total / GIB:.2f} GiB "
-            f"planned, {peak / GIB:.2f} GiB at most ({of})",
-            file=sys.stderr,
-        )
-        print(config.out)
+    if first_step == config.steps:
+        return
+    is_writer = trainer.is_world_process_zero()
+    with (
+        TrainingLog(config.out, first_step=first_step, is_writer=is_writer) as log,
+        training_steps(first_step, config.steps, "train", is_writer=is_writer) as progress,
+    ):
+        trainer.add_callback(LogSteps(log, progress))
+        trainer.train(resume_from_checkpoint=str(newest) if newest else None)
 
 
 if __name__ == "__main__":

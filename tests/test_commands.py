@@ -60,16 +60,17 @@ def test_unknown_key_of_a_config_file(command, tmp_path):
 FOLDER_COMMANDS = [
     command
     for command in COMMANDS
-    if "create_output(" in (ROOT / f"{command.replace('.', '/')}.py").read_text(encoding="utf-8")
+    if "run_folder(" in (ROOT / f"{command.replace('.', '/')}.py").read_text(encoding="utf-8")
 ]
 
 
 @pytest.mark.parametrize("command", FOLDER_COMMANDS)
-def test_every_command_that_writes_a_folder_can_resume(command, capsys):
+def test_every_command_that_writes_a_folder_can_continue_it_or_write_it_again(command, capsys):
     module = importlib.import_module(command)
     with pytest.raises(SystemExit):
         module.main(["--help"])
-    assert "--resume" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert ("--resume" in shown) != ("--overwrite" in shown)
 
 
 def test_loading_and_help_write_nothing_to_stderr(tmp_path):

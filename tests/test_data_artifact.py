@@ -1,6 +1,7 @@
 """Output folders: refused when they exist or are unfinished, resumed only with the same
 settings."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ from commands.atomic_write import written_aside
 from commands.errors import InputError
 from commands.fingerprints import fingerprint, sha256_of_file
 from commands.finished_folder import list_files, open_input
-from commands.run_folder import create_output
+from commands.run_folder import run_folder
 
 
 @dataclass(frozen=True)
@@ -25,27 +26,56 @@ class ExampleConfig:
     resume: bool = False
 
 
-def create(out, *, resume=False, **settings):
-    config = ExampleConfig(out, **settings, resume=resume)
-    return create_output(out, config, command="stage1_rvq.train", inputs={}, resume=resume)
+@dataclass(frozen=True)
+class OverwritingConfig:
+    out: Path
+    source: Path | None = None
+    overwrite: bool = False
 
 
-def test_life_of_a_folder(tmp_path):
+COMMAND = "stage1_rvq.train"
+
+
+class Killed(Exception):
+    """Ends a command before it has finished its folder."""
+
+
+def write(out, *, killed=False, config=None, resume=False, steps=1, **files):
+    """What a command does: write files into its folder; returns the folder."""
+    config = config or ExampleConfig(out, steps=steps, resume=resume)
+    with contextlib.suppress(Killed), run_folder(out, config, COMMAND) as output:
+        if output.is_done:
+            return out
+        for name, content in files.items():
+            (out / name).write_text(content)
+        if killed:
+            raise Killed
+    return out
+
+
+def overwrite(out, **files):
+    return write(out, config=OverwritingConfig(out, overwrite=True), **files)
+
+
+def test_life_of_a_folder(tmp_path, capsys):
     out = tmp_path / "run"
-    output = create(out)
-    assert not output.is_done
-    with pytest.raises(InputError, match="unfinished"):
-        open_input(out, made_by="stage1_rvq.train", flag="--rvq")
+    write(out, killed=True)
+    with pytest.raises(InputError, match=r"unfinished .* --resume"):
+        open_input(out, made_by=COMMAND, flag="--rvq")
     with pytest.raises(InputError, match="--resume continues it"):
-        create(out)
-    assert not create(out, resume=True).is_done
-    output.record(device="cpu")
-    (out / "result.txt").write_text("x")
-    output.finish()
-    assert open_input(out, made_by="stage1_rvq.train", flag="--rvq")["steps"] == 1
-    assert create(out, resume=True).is_done
-    with pytest.raises(InputError, match="is finished"):
-        create(out)
+        write(out)
+    assert capsys.readouterr().out == ""
+    with run_folder(out, ExampleConfig(out, resume=True), COMMAND) as output:
+        assert not output.is_done
+        output.record(device="cpu")
+        (out / "result.txt").write_text("x")
+    assert capsys.readouterr().out == f"{out}\n"
+    assert open_input(out, made_by=COMMAND, flag="--rvq")["steps"] == 1
+    with run_folder(out, ExampleConfig(out, resume=True), COMMAND) as output:
+        assert output.is_done
+    assert capsys.readouterr().out == f"{out}\n"
+    with pytest.raises(InputError, match="is finished: name a new folder"):
+        write(out)
     done = json.loads((out / "done").read_text())
     assert done["files"]["result.txt"] == {
         "bytes": 1,
@@ -56,35 +86,84 @@ def test_life_of_a_folder(tmp_path):
 
 
 def test_resume_with_other_settings_is_refused(tmp_path):
-    create(tmp_path / "run", steps=1)
+    write(tmp_path / "run", steps=1, killed=True)
     with pytest.raises(InputError, match="made with steps = 1, now 2"):
-        create(tmp_path / "run", steps=2, resume=True)
+        write(tmp_path / "run", steps=2, resume=True)
+
+
+def test_a_mistake_leaves_no_folder_unless_something_was_made(tmp_path):
+    for name, made in (("empty", {}), ("begun", {"shard_0": "x"})):
+        out = tmp_path / name
+        with (
+            pytest.raises(InputError, match="no usable row"),
+            run_folder(out, ExampleConfig(out), COMMAND),
+        ):
+            for file, content in made.items():
+                (out / file).write_text(content)
+            raise InputError("no usable row")
+        assert out.exists() == bool(made)
+    assert not (tmp_path / "begun" / "done").exists()
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_overwrite_writes_a_folder_again_and_leaves_nothing_of_before(tmp_path, killed):
+    out = overwrite(tmp_path / "run", killed=killed, old="1", both="1")
+    (out / "folder").mkdir()
+    (out / "folder" / "file").write_text("1")
+    with pytest.raises(InputError, match="--overwrite writes it again; or name a new folder"):
+        write(out, config=OverwritingConfig(out))
+    overwrite(out, both="2", new="2")
+    assert {path.name for path in out.iterdir()} == {
+        "both", "new", "config.json", "provenance.json", "done",
+    }  # fmt: skip
+    assert (out / "both").read_text() == "2"
+    open_input(out, made_by=COMMAND, flag="--rvq")
+
+
+def test_overwrite_deletes_nothing_that_it_did_not_write(tmp_path):
+    """A folder of another command, of no command, or one that holds an input."""
+    foreign = tmp_path / "foreign"
+    with run_folder(foreign, ExampleConfig(foreign), "stage1_rvq.embed"):
+        (foreign / "shard").write_text("x")
+    with pytest.raises(InputError, match=r"was made by stage1_rvq\.embed"):
+        overwrite(foreign)
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    (notes / "mine.txt").write_text("x")
+    with pytest.raises(InputError, match="was not made by this command"):
+        overwrite(notes)
+    out = overwrite(tmp_path / "run", manifest="x")
+    config = OverwritingConfig(out, source=out / "manifest", overwrite=True)
+    with pytest.raises(InputError, match=r"--overwrite would delete .*manifest, which --source"):
+        write(out, config=config)
+    for kept in (foreign / "shard", notes / "mine.txt", out / "manifest"):
+        assert kept.read_text() == "x"
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="was not made by this command"):
-        create(tmp_path)
+        write(tmp_path)
     with pytest.raises(InputError, match=r"was not written by python -m stage1_rvq\.train"):
-        open_input(tmp_path, made_by="stage1_rvq.train", flag="--rvq")
+        open_input(tmp_path, made_by=COMMAND, flag="--rvq")
     with pytest.raises(InputError, match="no such folder"):
-        open_input(tmp_path / "absent", made_by="stage1_rvq.train", flag="--rvq")
+        open_input(tmp_path / "absent", made_by=COMMAND, flag="--rvq")
 
 
 def test_a_folder_of_another_command_is_refused(tmp_path):
-    create(tmp_path / "run").finish()
+    write(tmp_path / "run")
     with pytest.raises(
         InputError, match=r"written by stage1_rvq.train, expected .* stage1_rvq.embed"
     ):
         open_input(tmp_path / "run", made_by="stage1_rvq.embed", flag="--embeddings")
 
 
-def test_only_the_first_process_writes(tmp_path, monkeypatch):
+def test_only_the_first_process_writes(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RANK", "1")
-    output = create(tmp_path / "run")
-    output.record(device="cpu")
-    output.finish()
+    with run_folder(tmp_path / "run", ExampleConfig(tmp_path / "run"), COMMAND) as output:
+        output.record(device="cpu")
     assert not (tmp_path / "run").exists()
+    assert capsys.readouterr().out == ""
 
 
 def test_fingerprints_follow_the_content(tmp_path):
@@ -99,17 +178,8 @@ def test_fingerprints_follow_the_content(tmp_path):
     assert fingerprint("google/gemma-4-E4B-it") == {}
 
 
-def finished(out, **files):
-    """A finished folder with these files in it."""
-    output = create(out)
-    for name, content in files.items():
-        (out / name).write_text(content)
-    output.finish()
-    return out
-
-
 def test_a_folder_that_is_not_what_was_written_is_refused(tmp_path):
-    run = finished(tmp_path / "run", weights="0123", index="x")
+    run = write(tmp_path / "run", weights="0123", index="x")
     for spoil, message in (
         (lambda: (run / "weights").write_text("0124"), "weights is not what was written"),
         (lambda: (run / "weights").write_text("012"), "weights is not what was written"),
@@ -123,11 +193,11 @@ def test_a_folder_that_is_not_what_was_written_is_refused(tmp_path):
             open_input(run, made_by="stage1_rvq.train", flag="--rvq")
         assert "\n" not in str(caught.value)
         with pytest.raises(InputError, match=message):
-            create(run, resume=True)
+            write(run, resume=True)
 
 
 def test_notes_may_lie_in_a_folder_but_no_file_that_would_be_read(tmp_path):
-    run = finished(tmp_path / "run", shard_0="0", shard_1="1")
+    run = write(tmp_path / "run", shard_0="0", shard_1="1")
     (run / "notes.txt").write_text("mine")
     open_input(run, made_by="stage1_rvq.train", flag="--rvq")
     names = [path.name for path in list_files(run, "shard_*", flag="--rvq")]
@@ -145,36 +215,45 @@ def test_a_folder_killed_before_it_had_its_settings_is_begun_again(tmp_path, lef
     out.mkdir()
     for name in left:
         (out / name).write_text("{")
-    assert not create(out, resume=True).is_done
+    write(out, resume=True)
     assert json.loads((out / "config.json").read_text())["steps"] == 1
     assert json.loads((out / "provenance.json").read_text())["command"] == "stage1_rvq.train"
 
 
 def test_two_commands_do_not_write_to_one_folder(tmp_path):
-    out = tmp_path / "run"
-    create(out)
+    out = write(tmp_path / "run", killed=True)
     code = f"""
-from test_data_artifact import create
+from test_data_artifact import write
 from commands.errors import InputError
 try:
-    create(__import__("pathlib").Path({str(out)!r}), resume=True)
+    write(__import__("pathlib").Path({str(out)!r}), resume=True)
 except InputError as error:
     print(error)
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
-    second = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
+    with run_folder(out, ExampleConfig(out, resume=True), COMMAND):
+        second = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True
+        )
     assert second.stdout == f"--out {out}: another command is writing to it now\n", second.stderr
-    create(out, resume=True).finish()  # this process still may
+    assert (out / "done").exists()
 
 
 def test_another_machine_is_told_and_recorded(tmp_path, capsys):
     out = tmp_path / "run"
-    create(out).record(device="cpu", cpu="old, AVX2", num_threads=1, num_utterances=2)
-    create(out, resume=True).record(device="cpu", cpu="old, AVX2", num_threads=1)
+
+    def run(*, resume=True, **facts):
+        with (
+            contextlib.suppress(Killed),
+            run_folder(out, ExampleConfig(out, resume=resume), COMMAND) as output,
+        ):
+            output.record(device="cpu", cpu="old, AVX2", **facts)
+            raise Killed
+
+    run(resume=False, num_threads=1, num_utterances=2)
+    run(num_threads=1)
     assert capsys.readouterr().err == ""
-    create(out, resume=True).record(device="cpu", cpu="old, AVX2", num_threads=2)
+    run(num_threads=2)
     assert capsys.readouterr().err == (
         "resumed under other conditions (num_threads 1 then, 2 now): the last digits may differ\n"
     )
@@ -187,7 +266,7 @@ def test_an_out_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     for out in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/no/such")):
         with pytest.raises(InputError, match="--out") as caught:
-            create(out)
+            write(out)
         assert "\n" not in str(caught.value)
 
 

@@ -218,9 +218,9 @@ def test_mistakes_at_the_command_line(tmp_path, monkeypatch, flags, message):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_finished_check_repeats_its_verdict(mixed, tmp_path):
+def test_a_check_written_again_gives_the_same_verdict(mixed, tmp_path):
     words = ["--manifest", str(mixed), "--out", str(tmp_path / "out")]
-    for flags in ([], ["--resume"]):
+    for flags in ([], ["--overwrite"]):
         with pytest.raises(InputError, match="12 problems in 21 rows"):
             check.main([*words, *flags])
     with pytest.raises(InputError, match="exists already and is finished"):

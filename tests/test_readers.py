@@ -16,7 +16,7 @@ from commands.errors import InputError
 from commands.finished_folder import open_input
 from commands.json_files import read_json_as
 from commands.parquet_files import CodeFormat
-from commands.run_folder import create_output
+from commands.run_folder import run_folder
 from commands.setting_types import FiniteFloat, PositiveInt
 from commands.tensor_files import (
     TensorKind,
@@ -217,10 +217,9 @@ class NoSettings:
 def finished(tmp_path_factory) -> Path:
     """A finished run folder."""
     folder = tmp_path_factory.mktemp("run") / "run"
-    output = create_output(folder, NoSettings(), command="some.command", inputs={})
-    (folder / "model").mkdir()
-    (folder / "model" / "weights.bin").write_bytes(bytes(range(200)))
-    output.finish()
+    with run_folder(folder, NoSettings(), "some.command"):
+        (folder / "model").mkdir()
+        (folder / "model" / "weights.bin").write_bytes(bytes(range(200)))
     return folder
 
 

@@ -16,7 +16,7 @@ from commands import checkpoint
 from commands.atomic_write import write_json
 from commands.errors import InputError
 from commands.json_files import read_json
-from commands.run_folder import OutputFolder, create_output
+from commands.run_folder import OutputFolder, run_folder
 from data_manifests.manifest import Utterance, write_manifest
 from stage1_rvq import embed, evaluate, export, train
 from stage1_rvq.data import EmbeddingFolder
@@ -52,13 +52,10 @@ def write_embeddings(out, frames_ND):
     ]  # fmt: skip
     write_manifest(out / "train.jsonl", utterances)
     config = embed.EmbedConfig(manifest=out / "train.jsonl", out=out / "embeddings")
-    output = create_output(
-        config.out, config, command="stage1_rvq.embed", inputs={"manifest": config.manifest}
-    )
-    save_file({"frame_scale": torch.linspace(0.5, 2.0, 24)}, config.out / "encoder.safetensors")
-    rows = list(zip(utterances, frames_ND.bfloat16().split(40), strict=True))
-    embed._write_shard(config.out / "shard_00000.jsonl", rows, rows[0][1].shape[1])
-    output.finish()
+    with run_folder(config.out, config, "stage1_rvq.embed", inputs=["manifest"]):
+        save_file({"frame_scale": torch.linspace(0.5, 2.0, 24)}, config.out / "encoder.safetensors")
+        rows = list(zip(utterances, frames_ND.bfloat16().split(40), strict=True))
+        embed._write_shard(config.out / "shard_00000.jsonl", rows, rows[0][1].shape[1])
     return config.out
 
 

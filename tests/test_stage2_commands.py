@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from commands.checkpoint import list_checkpoints
 from commands.errors import InputError
 from commands.json_files import read_json
-from commands.run_folder import OutputFolder, create_output
+from commands.run_folder import OutputFolder, run_folder
 from stage1_rvq.codes import (
     CodedUtterance,
     CodeFormat,
@@ -60,15 +60,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, num in (("train", 18), ("dev", 4)):
         (world / name).mkdir()
         write_codes(world / name / "codes_00000.parquet", coded(num, name), FORMAT)
-    output = create_output(world / "rvq", RVQ, command="stage1_rvq.train", inputs={})
-    SpeechRVQ(RVQ).save_pretrained(world / "rvq" / "model")
-    output.finish()
+    with run_folder(world / "rvq", RVQ, "stage1_rvq.train"):
+        SpeechRVQ(RVQ).save_pretrained(world / "rvq" / "model")
     units = train_units(TEXTS, 48)
     shape = ReaderConfig(dim=8, num_units=units.get_vocab_size(), width=8)
-    output = create_output(world / "reader", shape, command="stage1_rvq.train_reader", inputs={})
-    CTCReader(shape).save_pretrained(world / "reader" / "model")
-    units.save(str(world / "reader" / "units.json"))
-    output.finish()
+    with run_folder(world / "reader", shape, "stage1_rvq.train_reader"):
+        CTCReader(shape).save_pretrained(world / "reader" / "model")
+        units.save(str(world / "reader" / "units.json"))
     return world
 
 

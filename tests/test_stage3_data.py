@@ -7,7 +7,7 @@ import pyarrow.parquet
 import pytest
 
 from commands.errors import InputError
-from commands.run_folder import create_output
+from commands.run_folder import run_folder
 from stage1_rvq.codes import code_format
 from stage1_rvq.model import RVQConfig, SpeechRVQ
 from stage3_finetune.data import (
@@ -24,7 +24,7 @@ SHAPE = RVQConfig(dim=64, num_codebooks=2, codebook_size=16)
 
 @dataclass(frozen=True)
 class NoSettings:
-    """What `create_output` writes down here."""
+    """What `run_folder` writes down here."""
 
 
 def message(role, content="x", spoken=False, codes=None):
@@ -53,11 +53,10 @@ ANSWER = message("assistant")
 def test_spoken_dialogues_that_are_none_are_refused(tmp_path, messages, wrong):
     expected = code_format(SHAPE)
     made_by = "stage3_finetune.speak_dialogues"
-    output = create_output(tmp_path / "spoken", NoSettings(), command=made_by, inputs={})
-    rows = [{"id": "a", "messages": messages}]
-    table = pyarrow.Table.from_pylist(rows, schema=dialogue_schema(expected))
-    pyarrow.parquet.write_table(table, output.path / "dialogues_00000.parquet")
-    output.finish()
+    with run_folder(tmp_path / "spoken", NoSettings(), made_by) as output:
+        rows = [{"id": "a", "messages": messages}]
+        table = pyarrow.Table.from_pylist(rows, schema=dialogue_schema(expected))
+        pyarrow.parquet.write_table(table, output.path / "dialogues_00000.parquet")
     with pytest.raises(InputError, match=wrong) as caught:
         list(read_spoken_dialogues(output.path, expected))
     assert "\n" not in str(caught.value) and "dialogues_00000.parquet" in str(caught.value)
@@ -66,12 +65,11 @@ def test_spoken_dialogues_that_are_none_are_refused(tmp_path, messages, wrong):
 def test_two_dialogues_of_one_id_are_refused(tmp_path):
     """Within a file, and from file to file."""
     made_by = "stage3_finetune.speak_dialogues"
-    output = create_output(tmp_path / "spoken", NoSettings(), command=made_by, inputs={})
-    dialogue = Dialogue("a", (Turn("user", "x"), Turn("assistant", "y")))
-    for number in range(2):
-        path = output.path / f"dialogues_{number:05d}.parquet"
-        write_spoken_dialogues(path, [dialogue], code_format(SHAPE))
-    output.finish()
+    with run_folder(tmp_path / "spoken", NoSettings(), made_by) as output:
+        dialogue = Dialogue("a", (Turn("user", "x"), Turn("assistant", "y")))
+        for number in range(2):
+            path = output.path / f"dialogues_{number:05d}.parquet"
+            write_spoken_dialogues(path, [dialogue], code_format(SHAPE))
     with pytest.raises(InputError, match=r"dialogues_00001.parquet: 'a' is the id of an earlier"):
         list(read_spoken_dialogues(output.path, code_format(SHAPE)))
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from commands.errors import InputError, WriteError
 from commands.json_files import read_json, read_json_lines
-from commands.run_folder import OutputFolder, create_output
+from commands.run_folder import OutputFolder, run_folder
 from stage1_rvq.codes import code_format
 from stage1_rvq.model import RVQConfig, SpeechRVQ
 from stage3_finetune import evaluate, export, train, trainer
@@ -30,7 +30,7 @@ NUM_STEPS = 4
 
 @dataclass(frozen=True)
 class NoSettings:
-    """What `create_output` writes down here."""
+    """What `run_folder` writes down here."""
 
 
 @pytest.fixture(scope="module")
@@ -42,16 +42,15 @@ def flags(tiny_models, tmp_path_factory):
     rvq.init_codebooks(torch.randn(400, 64), torch.ones(64))
     rvq.save_pretrained(folder / "rvq")
     made_by = "stage3_finetune.speak_dialogues"
-    output = create_output(folder / "spoken", NoSettings(), command=made_by, inputs={})
-    generator = torch.Generator().manual_seed(0)
-    dialogues = []
-    for i in range(8):
-        codes_TK = torch.randint(16, (5 + i % 3, 2), generator=generator)
-        question = Turn("user", f"Baako ne {i}?", spoken=True, codes_TK=codes_TK)
-        dialogues.append(Dialogue(f"d{i}", (question, Turn("assistant", f"Mmienu {i}."))))
-    path = output.path / "dialogues_00000.parquet"
-    write_spoken_dialogues(path, dialogues, code_format(SHAPE))
-    output.finish()
+    with run_folder(folder / "spoken", NoSettings(), made_by) as output:
+        generator = torch.Generator().manual_seed(0)
+        dialogues = []
+        for i in range(8):
+            codes_TK = torch.randint(16, (5 + i % 3, 2), generator=generator)
+            question = Turn("user", f"Baako ne {i}?", spoken=True, codes_TK=codes_TK)
+            dialogues.append(Dialogue(f"d{i}", (question, Turn("assistant", f"Mmienu {i}."))))
+        path = output.path / "dialogues_00000.parquet"
+        write_spoken_dialogues(path, dialogues, code_format(SHAPE))
     return (
         "--dialogues", output.path, "--rvq", folder / "rvq", "--gemma", tiny_models / "gemma",
         "--lora-rank", 2, "--steps", NUM_STEPS, "--save-every", 1, "--batch-size", 2,

@@ -20,7 +20,7 @@ from transformers.models.gemma4.modeling_gemma4 import Gemma4AudioModel
 
 from commands.checkpoint import resume_from_latest, save_checkpoint
 from commands.device import derive_seed
-from commands.training_log import TrainingLog
+from commands.training_log import TrainingLog, training_steps
 from demo.gemma.chat_rows import RowMaker, TypedDialogues
 from demo.gemma.clips import Clips, LengthBatches
 from demo.gemma.ear import BLANK, token_ctc_loss, token_log_probs
@@ -113,7 +113,7 @@ def align_speech(
     batches = LengthBatches(heard.durations_s, 2 * SPEECH_SECONDS_PER_STEP, seed)
     table_VW = _token_table(gemma).detach()
     with TrainingLog(run, first_step=first_step) as log:
-        for step in tqdm(range(first_step, steps), desc="align"):
+        for step in training_steps(first_step, steps, "align"):
             loss = _alignment_loss(alignment, table_VW, rows, heard, batches.at_step(step))
             loss.backward()
             clip_grad_norm_(trained, 1.0)
@@ -173,10 +173,7 @@ def train_decoder(
     batches = LengthBatches(heard.durations_s, SPEECH_SECONDS_PER_STEP, seed) if heard else None
     gemma.train()
     with TrainingLog(run, first_step=first_step, is_writer=is_first) as log:
-        progress = tqdm(
-            range(first_step, steps), initial=first_step, total=steps, desc=run.name,
-            disable=not is_first,
-        )  # fmt: skip
+        progress = training_steps(first_step, steps, run.name, is_writer=is_first)
         for step in progress:
             losses = {}
             if heard and batches and alignment:

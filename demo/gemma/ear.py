@@ -13,13 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import clip_grad_norm_
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase, get_cosine_schedule_with_warmup
 from transformers.models.gemma4.modeling_gemma4 import Gemma4AudioModel
 
 from commands.checkpoint import resume_from_latest, save_checkpoint
 from commands.device import seed_step
-from commands.training_log import TrainingLog
+from commands.training_log import TrainingLog, training_steps
 from data_manifests.error_rates import ErrorRates, compute_error_rates
 from demo.gemma.clips import Clips, LengthBatches, with_random_level
 from demo.gemma.model import tower_frames
@@ -87,7 +86,7 @@ def train_ear(
     batches = LengthBatches(clips.durations_s, SECONDS_PER_STEP, seed)
     generator = torch.Generator()
     with TrainingLog(run, first_step=first_step) as log:
-        progress = tqdm(range(first_step, steps), initial=first_step, total=steps, desc="ear")
+        progress = training_steps(first_step, steps, "ear")
         for step in progress:
             generator.manual_seed(seed * 1_000_003 + step)
             picks = batches.at_step(step)

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from commands.atomic_write import remove, write_json, write_json_lines
+from commands.atomic_write import write_json, write_json_lines
 from commands.command_line import parse_config, run_command
 from commands.device import DtypeName, derive_seed, describe_machine, pick_device, pick_dtype
-from commands.run_folder import create_output
+from commands.run_folder import run_folder
 from commands.setting_types import ModelName, NonNegativeInt, PositiveInt, Seed
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, MIMI_SAMPLE_RATE_HZ, resample
 from data_manifests.error_rates import compute_error_rates
@@ -68,8 +68,8 @@ class EvaluateGemmaConfig:
     """cpu, cuda, ..."""
     dtype: DtypeName = "auto"
     """bfloat16 on CUDA, float32 elsewhere"""
-    resume: bool = False
-    """accept an unfinished folder and write it again"""
+    overwrite: bool = False
+    """delete what an earlier run wrote into --out, and write it again"""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -79,69 +79,59 @@ def main(argv: list[str] | None = None) -> None:
     dtype = pick_dtype(config.dtype, device)
     model, tokenizer = load_finetuned(config.gemma, None, device=device, dtype=dtype)
     encoder = AudioEncoder(model.model.audio_tower, load_feature_extractor(config.gemma))
-    output = create_output(
-        config.out, config, command="demo.gemma.evaluate",
-        inputs={"gemma": config.gemma, "mimi": config.mimi}, resume=config.resume,
-    )  # fmt: skip
-    if output.is_done:
-        print(config.out)
-        return
-    output.record(**describe_machine(device, dtype))
-    # espeak-ng's output depends on what it has spoken before, so everything is spoken again.
-    remove(config.out / "clips")
-    questions = choose_questions(config.split, config.num_questions)
-    texts = [q.text for q in questions]
+    with run_folder(config.out, config, "demo.gemma.evaluate", inputs=("gemma", "mimi")) as output:
+        output.record(**describe_machine(device, dtype))
+        questions = choose_questions(config.split, config.num_questions)
+        texts = [q.text for q in questions]
 
-    def ask(turns: Sequence[Turn], name: str) -> list[str]:
-        return generate_answers(
-            model, tokenizer, [[turn] for turn in turns], max_new_tokens=48,
-            batch_size=config.batch_size, description=name,
-        )  # fmt: skip
+        def ask(turns: Sequence[Turn], name: str) -> list[str]:
+            return generate_answers(
+                model, tokenizer, [[turn] for turn in turns], max_new_tokens=48,
+                batch_size=config.batch_size, description=name,
+            )  # fmt: skip
 
-    answers = {"typed": ask([Turn("user", text) for text in texts], "typed")}
-    metrics: dict[str, Any] = {"num_questions": len(questions)}
+        answers = {"typed": ask([Turn("user", text) for text in texts], "typed")}
+        metrics: dict[str, Any] = {"num_questions": len(questions)}
 
-    def listen(waveforms: Sequence[np.ndarray], name: str, prompt: str) -> list[str]:
-        frames = []
-        for positions in iterate_batches(len(waveforms), config.batch_size):
-            frames += encoder.encode([waveforms[i] for i in positions])
-        turns = [
-            Turn("user", text, spoken=True, frames_TD=frames_TD, prompt=prompt)
-            for text, frames_TD in zip(texts, frames, strict=True)
+        def listen(waveforms: Sequence[np.ndarray], name: str, prompt: str) -> list[str]:
+            frames = []
+            for positions in iterate_batches(len(waveforms), config.batch_size):
+                frames += encoder.encode([waveforms[i] for i in positions])
+            turns = [
+                Turn("user", text, spoken=True, frames_TD=frames_TD, prompt=prompt)
+                for text, frames_TD in zip(texts, frames, strict=True)
+            ]
+            return ask(turns, name)
+
+        recordings = {}
+        for voices, held_out in (("training_voices", False), ("held_out_voices", True)):
+            seed = derive_seed(config.seed, voices)
+            clips = record_clips(config.out / "clips" / voices, texts, held_out=held_out, seed=seed)
+            recordings[voices] = [clips.waveform(i) for i in range(len(clips))]
+            answers[f"spoken_{voices}"] = listen(recordings[voices], f"answer, {voices}", "")
+        recordings |= _before_and_after_mimi(texts, load_mimi(config.mimi), config.seed)
+        for voices, waveforms in recordings.items():
+            written = listen(waveforms, f"write, {voices}", TRANSCRIBE_PROMPT)
+            answers[f"written_{voices}"] = written
+            rates = compute_error_rates(texts, written)
+            metrics[f"wer_{voices}"] = rates.wer
+            metrics[f"wer_interval_{voices}"] = [rates.wer_low, rates.wer_high]
+            metrics[f"cer_{voices}"] = rates.cer
+            metrics[f"sentences_exact_{voices}"] = exact_match(texts, written)
+        references = [q.answer for q in questions]
+        spoken = answers["spoken_training_voices"] + answers["spoken_held_out_voices"]
+        metrics["exact_match_typed"] = exact_match(references, answers["typed"])
+        metrics["exact_match_by_relation"] = _by_relation(questions, answers["typed"])
+        metrics["lowest_relation"] = min(metrics["exact_match_by_relation"].values())
+        metrics["exact_match_spoken"] = exact_match(references * 2, spoken)
+        write_json(config.out / "metrics.json", metrics)
+        rows = [
+            {"id": q.id, "question": q.text, "reference": q.answer}
+            | {name: texts[i] for name, texts in answers.items()}
+            for i, q in enumerate(questions)
         ]
-        return ask(turns, name)
-
-    recordings = {}
-    for voices, held_out in (("training_voices", False), ("held_out_voices", True)):
-        seed = derive_seed(config.seed, voices)
-        clips = record_clips(config.out / "clips" / voices, texts, held_out=held_out, seed=seed)
-        recordings[voices] = [clips.waveform(i) for i in range(len(clips))]
-        answers[f"spoken_{voices}"] = listen(recordings[voices], f"answer, {voices}", "")
-    recordings |= _before_and_after_mimi(texts, load_mimi(config.mimi), config.seed)
-    for voices, waveforms in recordings.items():
-        written = listen(waveforms, f"write, {voices}", TRANSCRIBE_PROMPT)
-        answers[f"written_{voices}"] = written
-        rates = compute_error_rates(texts, written)
-        metrics[f"wer_{voices}"] = rates.wer
-        metrics[f"wer_interval_{voices}"] = [rates.wer_low, rates.wer_high]
-        metrics[f"cer_{voices}"] = rates.cer
-        metrics[f"sentences_exact_{voices}"] = exact_match(texts, written)
-    references = [q.answer for q in questions]
-    spoken = answers["spoken_training_voices"] + answers["spoken_held_out_voices"]
-    metrics["exact_match_typed"] = exact_match(references, answers["typed"])
-    metrics["exact_match_by_relation"] = _by_relation(questions, answers["typed"])
-    metrics["lowest_relation"] = min(metrics["exact_match_by_relation"].values())
-    metrics["exact_match_spoken"] = exact_match(references * 2, spoken)
-    write_json(config.out / "metrics.json", metrics)
-    rows = [
-        {"id": q.id, "question": q.text, "reference": q.answer}
-        | {name: texts[i] for name, texts in answers.items()}
-        for i, q in enumerate(questions)
-    ]
-    write_json_lines(config.out / "answers.jsonl", rows)
-    output.finish()
-    print(format_table(metrics))
-    print(config.out)
+        write_json_lines(config.out / "answers.jsonl", rows)
+        print(format_table(metrics))
 
 
 def format_table(metrics: dict[str, Any]) -> str:

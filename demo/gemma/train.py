@@ -26,7 +26,7 @@ from commands.checkpoint import model_written_aside
 from commands.command_line import parse_config, run_command
 from commands.device import derive_seed, describe_machine, use_threads
 from commands.errors import InputError
-from commands.run_folder import create_output
+from commands.run_folder import run_folder
 from commands.setting_types import PositiveInt, Seed
 from demo.gemma.chat_rows import RowMaker, TypedDialogues
 from demo.gemma.clips import record_clips
@@ -67,16 +67,15 @@ class TrainGemmaConfig:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Train; prints the folder of the finished checkpoint."""
+    """Train; prints the folder."""
     config = parse_config(TrainGemmaConfig, argv)
     if config.processes not in (1, 2):
         raise InputError(f"--processes must be 1 or 2, got {config.processes}")
     if config.steps < 25:
         raise InputError(f"--steps must be at least 25, so that each phase has one: {config.steps}")
-    output = create_output(
-        config.out, config, command="demo.gemma.train", inputs={}, resume=config.resume
-    )
-    if not output.is_done:
+    with run_folder(config.out, config, "demo.gemma.train") as output:
+        if output.is_done:
+            return
         output.record(**describe_machine(torch.device("cpu"), "float32, bfloat16 autocast"))
         with tempfile.TemporaryDirectory() as meeting_place:
             arguments = (config, f"file://{meeting_place}/meet")
@@ -84,8 +83,6 @@ def main(argv: list[str] | None = None) -> None:
                 _train(0, *arguments)
             else:
                 start_processes(_train, arguments, nprocs=config.processes)
-        output.finish()
-    print(config.out / "model")
 
 
 # With two threads per process on two cores, threads would wait for each other.

@@ -25,7 +25,7 @@ from commands.command_line import parse_config, run_command
 from commands.device import seed_step
 from commands.errors import InputError
 from commands.json_files import read_json
-from commands.run_folder import create_output
+from commands.run_folder import run_folder
 from commands.setting_types import (
     NonNegativeFloat,
     NonNegativeInt,
@@ -33,12 +33,12 @@ from commands.setting_types import (
     Probability,
     Seed,
 )
-from commands.training_log import TrainingLog
+from commands.training_log import TrainingLog, training_steps
 from demo.mimi.losses import LatentProbes, SpectralLoss
 from demo.mimi.metrics import import_stoi, measure_codec
 from demo.mimi.model import build_mimi, copy_mimi, save_mimi
 from demo.mimi.quantizer import CodebookTrainer
-from demo.mimi.speech import SpeechSegments, held_out_texts, speak_texts, training_texts
+from demo.mimi.speech import Clip, SpeechSegments, held_out_texts, speak_texts, training_texts
 from speech_head.mimi import Mimi
 
 # B utterances, N samples (24,000 per second), F Mimi frames (12.5 per second), T labels (50 per
@@ -137,21 +137,23 @@ def main(argv: list[str] | None = None) -> None:
     """Train; prints the run's folder."""
     config = parse_config(TrainMimiConfig, argv)
     import_stoi()  # fail at once if it is not installed
-    output = create_output(
-        config.out, config, command="demo.mimi.train", inputs={}, resume=config.resume
-    )
-    if output.is_done:
-        print(config.out)
-        return
-    segments = SpeechSegments(
-        speak_texts(training_texts(config.num_sentences, config.seed), config.seed)
-    )
-    dev = speak_texts(held_out_texts("dev", config.num_dev), config.seed)
-    refuse_other_speech(config, segments)
-    output.record(
-        dtype="bfloat16 autocast", speech_h=round(segments.duration_s / 3600, 2),
-        speech_sha256=segments.sha256, num_phonemes=len(segments.phonemes),
-    )  # fmt: skip
+    with run_folder(config.out, config, "demo.mimi.train") as output:
+        if output.is_done:
+            return
+        segments = SpeechSegments(
+            speak_texts(training_texts(config.num_sentences, config.seed), config.seed)
+        )
+        dev = speak_texts(held_out_texts("dev", config.num_dev), config.seed)
+        refuse_other_speech(config, segments)
+        output.record(
+            dtype="bfloat16 autocast", speech_h=round(segments.duration_s / 3600, 2),
+            speech_sha256=segments.sha256, num_phonemes=len(segments.phonemes),
+        )  # fmt: skip
+        training = _train(config, segments, dev)
+        save_mimi(training.mimi, config.out / "model")
+
+
+def _train(config: TrainMimiConfig, segments: SpeechSegments, dev: list[Clip]) -> MimiTraining:
     seed_step(config.seed, -1)
     training = MimiTraining(config, len(segments.phonemes)).train()
     spectral_loss = SpectralLoss()
@@ -163,9 +165,7 @@ def main(argv: list[str] | None = None) -> None:
     first_step = resume_from_latest(config.out, training, optimizer, schedule)
     training.codebooks.forget_caches()
     with TrainingLog(config.out, first_step=first_step) as log:
-        progress = tqdm(
-            range(first_step, config.steps), initial=first_step, total=config.steps, desc="mimi"
-        )
+        progress = training_steps(first_step, config.steps, "mimi")
         recent: list[dict[str, float]] = []
         for step in progress:
             began_s = time.perf_counter()
@@ -196,9 +196,7 @@ def main(argv: list[str] | None = None) -> None:
                 log.log(done, "dev", **figures.summary())
             if is_saved:
                 save_checkpoint(config.out, done, training, optimizer, schedule)
-    save_mimi(training.mimi, config.out / "model")
-    output.finish()
-    print(config.out)
+    return training
 
 
 def refuse_other_speech(config: TrainMimiConfig, segments: SpeechSegments) -> None:

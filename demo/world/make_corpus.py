@@ -22,7 +22,7 @@ from tqdm import tqdm
 from commands.atomic_write import write_json_lines, write_text
 from commands.command_line import parse_config, run_command
 from commands.device import derive_seed
-from commands.run_folder import create_output
+from commands.run_folder import run_folder
 from commands.setting_types import NonNegativeInt, Seed
 from data_manifests.audio import MIMI_SAMPLE_RATE_HZ, write_wav
 from data_manifests.manifest import SPLITS, Split, Utterance, write_manifest
@@ -46,8 +46,8 @@ class MakeCorpusConfig:
     """most dev questions, and most test questions; 0 for all"""
     seed: Seed = 0
     """seed for voices, rates and noise"""
-    resume: bool = False
-    """accept an unfinished folder and write it again"""
+    overwrite: bool = False
+    """delete what an earlier run wrote into --out, and write it again"""
 
 
 @dataclass(frozen=True)
@@ -63,37 +63,30 @@ class _Line:
 def main(argv: list[str] | None = None) -> None:
     """Write the corpus; prints the folder."""
     config = parse_config(MakeCorpusConfig, argv)
-    output = create_output(
-        config.out, config, command="demo.world.make_corpus", inputs={}, resume=config.resume
-    )
-    if output.is_done:
-        print(config.out)
-        return
-    questions: dict[Split, list[Question]] = {
-        "train": choose_questions("train", config.num_questions),
-        "dev": choose_questions("dev", config.num_held_out),
-        "test": choose_questions("test", config.num_held_out),
-    }
-    synthesizer = Synthesizer()
-    lines = list(_what_is_spoken(questions, config.seed))
-    rows = [
-        _record(config, synthesizer, line)
-        for line in tqdm(lines, desc="corpus", unit=" recordings")
-    ]
-    for split in SPLITS:
-        of_split = [
-            (line, row) for line, row in zip(lines, rows, strict=True) if row.split == split
+    with run_folder(config.out, config, "demo.world.make_corpus"):
+        questions: dict[Split, list[Question]] = {
+            "train": choose_questions("train", config.num_questions),
+            "dev": choose_questions("dev", config.num_held_out),
+            "test": choose_questions("test", config.num_held_out),
+        }
+        synthesizer = Synthesizer()
+        lines = list(_what_is_spoken(questions, config.seed))
+        rows = [
+            _record(config, synthesizer, line)
+            for line in tqdm(lines, desc="corpus", unit=" recordings")
         ]
-        answers = [row for line, row in of_split if line.is_answer]
-        # In dev and test, only stage 4 uses the answering voice.
-        heard = [row for line, row in of_split if split == "train" or not line.is_answer]
-        write_manifest(config.out / f"{split}.jsonl", heard)
-        write_manifest(config.out / f"answers_{split}.jsonl", answers)
-    for split in SPLITS:
-        _write_dialogues(config.out / f"dialogues_{split}.jsonl", questions[split])
-    write_text(config.out / "sentences.txt", "".join(q.text + "\n" for q in questions["train"]))
-    output.finish()
-    print(config.out)
+        for split in SPLITS:
+            of_split = [
+                (line, row) for line, row in zip(lines, rows, strict=True) if row.split == split
+            ]
+            answers = [row for line, row in of_split if line.is_answer]
+            # In dev and test, only stage 4 uses the answering voice.
+            heard = [row for line, row in of_split if split == "train" or not line.is_answer]
+            write_manifest(config.out / f"{split}.jsonl", heard)
+            write_manifest(config.out / f"answers_{split}.jsonl", answers)
+        for split in SPLITS:
+            _write_dialogues(config.out / f"dialogues_{split}.jsonl", questions[split])
+        write_text(config.out / "sentences.txt", "".join(q.text + "\n" for q in questions["train"]))
 
 
 def _what_is_spoken(questions: dict[Split, list[Question]], seed: int) -> Iterator[_Line]:

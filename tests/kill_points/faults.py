@@ -88,7 +88,8 @@ def faults_of(
             # known once it is written, some changes later.
             begun = [n for n, change in enumerate(reference.changes, 1) if "/config.json" in change]
             after = range(begun[0] + 8, len(reference.changes)) if begun else range(0)
-            numbers = rng.sample(after, min(num_each, len(after))) if line.can_resume else []
+            is_told = line.again == "--resume" if kind == "two threads" else bool(line.again)
+            numbers = rng.sample(after, min(num_each, len(after))) if is_told else []
         else:
             num_changes = len(reference.changes)
             numbers = rng.sample(range(1, num_changes + 1), min(num_each, num_changes))
@@ -149,7 +150,7 @@ def _any_moment(fault: Fault) -> tuple[Verdict, str]:
     )
     if ended.code not in CODES[fault.kind]:
         return "wrong exit code", f"{ended.code}: {ended.stderr[-500:]}"
-    return _resume(fault, is_begun=line.can_resume or ended.code != 0)
+    return _resume(fault, is_begun=bool(line.again) or ended.code != 0)
 
 
 def _below_a_file(fault: Fault) -> tuple[Verdict, str]:

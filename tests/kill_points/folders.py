@@ -19,7 +19,7 @@ EXCLUDED_KEYS = {
         "command_line",  # a run begun again was begun with --resume
         "memory_peak_gib",  # of a process, which did more or less of the work
     },
-    "config.json": {"resume"},  # as "command_line"
+    "config.json": {"resume", "overwrite"},  # as "command_line"
     "answer.json": {"time_to_first_audio_ms", "real_time_factor"},  # times
     "seconds.json": {"stage1", "stage2", "stage3", "speech_head", "chat", "corpus"},  # times
     "report.json": {"meta", "chat"},  # times, and memory of the process

@@ -11,12 +11,13 @@ import numpy as np
 import soundfile
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
-from commands.run_folder import git_state
+from commands.provenance import git_state
 
 RUN = "run"  # the folder a line writes, in its case
 CPU = ("--device", "cpu")
 TRAIN = ("--warmup-steps", "1", "--batch-size", "4", "--steps", "4", "--save-every", "2", *CPU)
 SHARD = 2
+OVERWRITE = "--overwrite"
 # Modules and their constants: so many rows a shard, so that a tiny corpus has several.
 SHARD_SIZES = (
     ("stage1_rvq.corpus_encoder", "UTTERANCES_PER_SHARD"),
@@ -35,7 +36,8 @@ class Line:
         command: dotted name of the command.
         words: its flags; "{corpus}/train.jsonl" is a file in what the line "corpus" wrote.
         out: what it writes, in its case.
-        can_resume: whether it knows --resume; else the same line is given again.
+        again: the flag with which it may write to a folder it has begun; "" where it has none, and
+            the same line is given again.
         is_tested: off for a line that only makes what others read.
         why_not_by_default: why it is tried only where `--commands` names it; "" where it always is.
     """
@@ -44,7 +46,7 @@ class Line:
     command: str
     words: tuple[str, ...]
     out: str = RUN
-    can_resume: bool = True
+    again: str = "--resume"
     is_tested: bool = True
     why_not_by_default: str = ""
 
@@ -59,11 +61,11 @@ class Line:
 
     def go_on(self, inputs: dict[str, Path]) -> list[str]:
         """Its words, for going on where a run has ended."""
-        return [*self.begin(inputs), *(["--resume"] if self.can_resume else [])]
+        return [*self.begin(inputs), *([self.again] if self.again else [])]
 
 
-def _line(name: str, command: str, *words: str, out: str = RUN, can_resume: bool = True) -> Line:
-    return Line(name, command, words, out, can_resume)
+def _line(name: str, command: str, *words: str, out: str = RUN, again: str = "--resume") -> Line:
+    return Line(name, command, words, out, again)
 
 
 def _input(name: str, command: str, *words: str) -> Line:
@@ -80,11 +82,13 @@ TINY_HEAD = (
 )  # fmt: skip
 
 LINES = (
-    _line("models", "demo.tiny_models"),
-    _line("corpus", "demo.world.make_corpus", "--num-questions", "3", "--num-held-out", "1"),
+    _line("models", "demo.tiny_models", again=OVERWRITE),
+    _line("corpus", "demo.world.make_corpus", "--num-questions", "3", "--num-held-out", "1",
+          again=OVERWRITE),
     _line("build", "data_manifests.build", "--fisd-asante", "{made}/fisd.zip", "--dev-fraction",
           "0.3", "--test-fraction", "0.3"),
-    _line("check", "data_manifests.check", "--manifest", "{corpus}/train.jsonl", "--fix"),
+    _line("check", "data_manifests.check", "--manifest", "{corpus}/train.jsonl", "--fix",
+          again=OVERWRITE),
     _line("embed", "stage1_rvq.embed", "--manifest", "{corpus}/train.jsonl", *GEMMA, *CPU),
     _input("embed_dev", "stage1_rvq.embed", "--manifest", "{corpus}/dev.jsonl", *GEMMA, *CPU),
     _line("reader", "stage1_rvq.train_reader", *EMBEDDED, "--num-units", "64", "--width", "32",
@@ -92,15 +96,16 @@ LINES = (
     _line("rvq", "stage1_rvq.train", *EMBEDDED, "--reader", "{reader}", "--task-utterances", "2",
           "--codebook-size", "8", "--num-codebooks", "2", "--batch-frames", "128",
           "--warmup-steps", "1", "--steps", "4", "--save-every", "2", *CPU),
-    _line("rvq_test", "stage1_rvq.evaluate", *JUDGED, "--embeddings", "{embed_dev}", *CPU),
+    _line("rvq_test", "stage1_rvq.evaluate", *JUDGED, "--embeddings", "{embed_dev}", *CPU,
+          again=OVERWRITE),
     _line("codes", "stage1_rvq.tokenize_corpus", "--embeddings", "{embed}", "--rvq", "{rvq}",
           "--jsonl", *CPU),
     _line("codes_of_audio", "stage1_rvq.tokenize_corpus", "--manifest", "{corpus}/dev.jsonl",
           "--rvq", "{rvq}", *GEMMA, *CPU),
     _line("transcripts", "stage1_rvq.transcribe", "--codes", "{codes}", *JUDGED, *CPU,
-          out="heard.jsonl", can_resume=False),
+          out="heard.jsonl", again=""),
     _line("rvq_repository", "stage1_rvq.export", "--rvq", "{rvq}", "--metrics", "{rvq_test}",
-          "--dev-embeddings", "{embed_dev}", can_resume=False),
+          "--dev-embeddings", "{embed_dev}", again=""),
     _line("speechless", "stage2_speechless.train", "--codes", "{codes}", "--dev-codes",
           "{codes_of_audio}", *JUDGED, "--width", "32", "--num-layers", "1", "--num-heads", "4",
           "--depth-width", "16", "--depth-layers", "1", "--depth-heads", "2",
@@ -108,8 +113,9 @@ LINES = (
     _line("spoken", "stage2_speechless.generate", "--speechless", "{speechless}", "--text",
           "{corpus}/sentences.txt", *JUDGED, "--takes", "2", "--max-cer", "100", *CPU),
     _line("speechless_test", "stage2_speechless.evaluate", "--speechless", "{speechless}",
-          "--codes", "{codes_of_audio}", *JUDGED, *CPU),
-    _line("dialogues", "stage3_finetune.build_dialogues", "--table", "{made}/table.csv"),
+          "--codes", "{codes_of_audio}", *JUDGED, *CPU, again=OVERWRITE),
+    _line("dialogues", "stage3_finetune.build_dialogues", "--table", "{made}/table.csv",
+          again=OVERWRITE),
     _line("spoken_dialogues", "stage3_finetune.speak_dialogues", "--dialogues",
           "{corpus}/dialogues_train.jsonl", "--speechless", "{speechless}", *JUDGED, "--takes",
           "2", "--max-cer", "100", *CPU),
@@ -118,9 +124,9 @@ LINES = (
           *TRAIN),
     _line("finetune_test", "stage3_finetune.evaluate", *GEMMA, "--finetune", "{finetune}",
           "--reader", "{reader}", "--dialogues", "{corpus}/dialogues_test.jsonl", "--recordings",
-          "{corpus}/test.jsonl", "--max-new-tokens", "6", *CPU),
+          "{corpus}/test.jsonl", "--max-new-tokens", "6", *CPU, again=OVERWRITE),
     _line("gemma_repository", "stage3_finetune.export", "--finetune", "{finetune}", *GEMMA,
-          can_resume=False),
+          again=""),
     _line("states", "speech_head.states", "--manifest", "{corpus}/answers_train.jsonl", *HEAD,
           "--reader", "{reader}"),
     _line("head", "speech_head.train", *TINY_HEAD, "--depth-width", "16", "--depth-layers", "1",
@@ -128,9 +134,9 @@ LINES = (
     _line("head_parallel", "speech_head.train", *TINY_HEAD, "--architecture", "parallel"),
     _line("head_test", "speech_head.evaluate", "--head", "{head}", "--parallel-head",
           "{head_parallel}", "--manifest", "{corpus}/answers_dev.jsonl", "--reader", "{reader}",
-          *HEAD),
+          *HEAD, again=OVERWRITE),
     _line("said", "speech_head.speak", "--head", "{head}", "--text", "Maakye.", *HEAD,
-          out="said.wav", can_resume=False),
+          out="said.wav", again=""),
     _line("train_mimi", "demo.mimi.train", "--steps", "6", "--num-sentences", "6", "--batch-size",
           "2", "--num-dev", "1", "--kmeans-latents", "512", "--save-every", "2", "--eval-every",
           "3"),
@@ -141,12 +147,12 @@ LINES = (
         why_not_by_default="one run takes about 15 s, and it has over 100 points",
     ),
     Line(
-        "demo", "demo.run", ("--effort", "check"), can_resume=False,
+        "demo", "demo.run", ("--effort", "check"), again="",
         why_not_by_default="each of its commands is tried by itself, and one run takes 20 s",
     ),
     _line("gemma_test", "demo.gemma.evaluate", *GEMMA, "--mimi", "{models}/mimi",
-          "--num-questions", "1"),
-    _line("shipped", "demo.ship", "--mimi", "{train_mimi}", can_resume=False),
+          "--num-questions", "1", again=OVERWRITE),
+    _line("shipped", "demo.ship", "--mimi", "{train_mimi}", again=""),
 )  # fmt: skip
 
 

@@ -1,0 +1,64 @@
+"""Where a result comes from: the command, its inputs, the code and the packages that made it."""
+
+import functools
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from commands.fingerprints import fingerprint
+
+RECORDED_PACKAGES = (
+    "torch", "transformers", "vector-quantize-pytorch", "peft", "trl", "accelerate", "datasets",
+    "numpy", "soundfile", "librosa",
+)  # fmt: skip
+# Facts on which the last bits of a result depend (`commands.device.describe_machine`).
+MACHINE_FACTS = ("device", "cpu", "num_threads")
+
+
+def describe_run(command: str, inputs: Mapping[str, str]) -> dict[str, Any]:
+    """The content of a new `provenance.json`.
+
+    Args:
+        command: dotted module name of the command.
+        inputs: setting -> file, folder or hub name that the command reads.
+    """
+    return {
+        "command": command,
+        "command_line": shlex.join(["python", "-m", command, *sys.argv[1:]]),
+        "git": git_state(),
+        "python": platform.python_version(),
+        "packages": _package_versions(),
+        "inputs": {name: {"path": path, **fingerprint(path)} for name, path in inputs.items()},
+    }
+
+
+@functools.cache
+def git_state() -> dict[str, Any]:
+    """Commit of the checkout this code runs from; empty outside one (an installed package)."""
+    root = Path(__file__).resolve().parents[1]
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        status = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=root, capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    return {"commit": commit, "uncommitted_changes": bool(status.strip())}
+
+
+def _package_versions() -> dict[str, str]:
+    versions = {}
+    for package in RECORDED_PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions
