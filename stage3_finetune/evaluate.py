@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
 
 from commands.atomic_write import write_json, write_json_lines
 from commands.command_line import parse_config, run_command
@@ -26,11 +27,11 @@ from commands.setting_types import ModelName, PositiveInt
 from data_manifests.error_rates import compute_error_rates
 from gemma4.gemma import AudioEncoder, load_feature_extractor
 from gemma4.weight_quantization import QuantizeName
-from stage1_rvq.reader import load_reader
+from stage1_rvq.reader import CTCReader, load_reader
 from stage3_finetune.answer_scores import chrf, exact_match, measure_by_category
 from stage3_finetune.dialogue import Turn, split_chain
 from stage3_finetune.generate import generate_answers
-from stage3_finetune.model import load_finetuned
+from stage3_finetune.model import add_adapter, load_finetuned
 from stage3_finetune.recorded_questions import RecordedQuestion, embed_questions, match_recordings
 
 # Each row of the table and what it means, in the order of the table.
@@ -93,72 +94,88 @@ def main(argv: list[str] | None = None) -> None:
         config.gemma, None, device=device, dtype=dtype, quantize=config.quantize
     )
     encoder = AudioEncoder(base.model.audio_tower, load_feature_extractor(config.gemma))
-    with run_folder(
-        config.out,
-        config,
-        "stage3_finetune.evaluate",
-        inputs=("dialogues", "recordings", "gemma", "finetune", "direct_finetune", "reader"),
-    ) as output:
+    inputs = ("dialogues", "recordings", "gemma", "finetune", "direct_finetune", "reader")
+    with run_folder(config.out, config, "stage3_finetune.evaluate", inputs=inputs) as output:
         output.record(**describe_machine(device, dtype), quantize=config.quantize)
         questions = embed_questions(matches, encoder, config.batch_size)
-        typed = [[Turn("user", q.question)] for q in questions]
-        spoken = [[Turn("user", q.question, spoken=True, frames_TD=q.frames_TD)] for q in questions]
-
-        def ask(model: torch.nn.Module, asked: Sequence[Sequence[Turn]], name: str) -> list[str]:
-            return generate_answers(
-                model, tokenizer, asked, max_new_tokens=config.max_new_tokens,
-                batch_size=config.batch_size, description=name,
-            )  # fmt: skip
-
-        answers = {
-            "typed": ask(base, typed, "typed"),
-            "spoken_before": ask(base, spoken, "spoken_before"),
-        }
-        if reader:
-            transcripts = reader.transcribe([q.frames_TD for q in questions])
-            # An empty transcript becomes a question mark: the cascade recognised nothing.
-            asked = [[Turn("user", text or "?")] for text in transcripts]
-            answers["cascade"] = ask(base, asked, "cascade")
-        transcripts_after = None
-        for system, run in (
-            ("spoken_after", config.finetune),
-            ("spoken_direct", config.direct_finetune),
-        ):
-            if run is None:
-                continue
-            model, _ = load_finetuned(
-                config.gemma, run, device=device, dtype=dtype, quantize=config.quantize
-            )
-            written = ask(model, spoken, system)
-            if read_json(run / "config.json")["target"] == "chain":
-                chains = [split_chain(text) for text in written]
-                answers[system] = [answer for _, answer in chains]
-                if system == "spoken_after":
-                    transcripts_after = [transcript for transcript, _ in chains]
-            else:
-                answers[system] = written
-            if system == "spoken_after":
-                answers["typed_after"] = ask(model, typed, "typed_after")
-        references = [q.answer for q in questions]
-        metrics = {
-            "num_held_out": len(questions),
-            "num_without_recording": matches.num_without_recording,
-            "exact_match": {
-                name: exact_match(references, answers[name]) if name in answers else None
-                for name in SYSTEMS
-            },
-            "chrf": {
-                name: chrf(references, answers[name]) if name in answers else None
-                for name in SYSTEMS
-            },
-            "by_category": measure_by_category(questions, answers),
-            "wer_transcript": None
-            if transcripts_after is None
-            else compute_error_rates([q.question for q in questions], transcripts_after).wer,
-        }
+        answers, transcripts = _ask_all(config, base, tokenizer, reader, questions)
+        metrics = _score(questions, answers, transcripts)
+        metrics["num_without_recording"] = matches.num_without_recording
         write_json(config.out / "metrics.json", metrics)
-        _write_answers(config.out / "answers.jsonl", questions, answers, transcripts_after)
+        _write_answers(config.out / "answers.jsonl", questions, answers, transcripts)
         print(format_table(metrics))
+
+
+def _ask_all(
+    config: EvaluateConfig,
+    base: Gemma4ForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerBase,
+    reader: CTCReader | None,
+    questions: Sequence[RecordedQuestion],
+) -> tuple[dict[str, list[str]], list[str] | None]:
+    """Answers of every system, and the fine-tuned model's transcripts of the questions, if it
+    writes any. One base serves all: it is asked first, then adapters are put on it in turn."""
+    typed = [[Turn("user", q.question)] for q in questions]
+    spoken = [[Turn("user", q.question, spoken=True, frames_TD=q.frames_TD)] for q in questions]
+
+    def ask(model: torch.nn.Module, asked: Sequence[Sequence[Turn]], name: str) -> list[str]:
+        return generate_answers(
+            model, tokenizer, asked, max_new_tokens=config.max_new_tokens,
+            batch_size=config.batch_size, description=name,
+        )  # fmt: skip
+
+    answers = {
+        "typed": ask(base, typed, "typed"),
+        "spoken_before": ask(base, spoken, "spoken_before"),
+    }
+    if reader:
+        heard = reader.transcribe([q.frames_TD for q in questions])
+        # An empty transcript becomes a question mark: the cascade recognised nothing.
+        answers["cascade"] = ask(base, [[Turn("user", text or "?")] for text in heard], "cascade")
+    transcripts = None
+    model: torch.nn.Module = base
+    for system, run in (
+        ("spoken_after", config.finetune),
+        ("spoken_direct", config.direct_finetune),
+    ):
+        if run is None:
+            continue
+        model = add_adapter(model, run, gemma=config.gemma, name=system)
+        written = ask(model, spoken, system)
+        if read_json(run / "config.json")["target"] == "chain":
+            chains = [split_chain(text) for text in written]
+            answers[system] = [answer for _, answer in chains]
+            if system == "spoken_after":
+                transcripts = [transcript for transcript, _ in chains]
+        else:
+            answers[system] = written
+        if system == "spoken_after":
+            answers["typed_after"] = ask(model, typed, "typed_after")
+    return answers, transcripts
+
+
+def _score(
+    questions: Sequence[RecordedQuestion],
+    answers: dict[str, list[str]],
+    transcripts: list[str] | None,
+) -> dict[str, Any]:
+    """The content of `metrics.json`; None where a system was not asked."""
+    references = [q.answer for q in questions]
+    wer = None
+    if transcripts is not None:
+        wer = compute_error_rates([q.question for q in questions], transcripts).wer
+    return {
+        "num_held_out": len(questions),
+        "exact_match": {
+            name: exact_match(references, answers[name]) if name in answers else None
+            for name in SYSTEMS
+        },
+        "chrf": {
+            name: chrf(references, answers[name]) if name in answers else None for name in SYSTEMS
+        },
+        "by_category": measure_by_category(questions, answers),
+        "wer_transcript": wer,
+    }
 
 
 def format_table(metrics: dict[str, Any]) -> str:

@@ -86,17 +86,46 @@ def load_finetuned(
     base, tokenizer = load_gemma(gemma, device=device, dtype=dtype, quantize=quantize)
     model = accept_embeddings(base)
     if finetune is not None:
-        adapter = finetune / "adapter"
-        config = read_adapter_config(adapter)
-        model = get_peft_model(model, config)
-        try:
-            tensors = read_adapter_tensors(adapter, model)
-        except InputError as error:
-            raise InputError(
-                f"--finetune {finetune} does not fit --gemma {gemma}, or is damaged: {error}"
-            ) from None
-        set_peft_model_state_dict(model, tensors)
+        model = add_adapter(model, finetune, gemma=gemma)
     return model.eval().requires_grad_(False), tokenizer
+
+
+def add_adapter(
+    model: Gemma4ForConditionalGeneration | PeftModel,
+    finetune: Path,
+    *,
+    gemma: str,
+    name: str = "default",
+) -> PeftModel:
+    """Put a trained adapter on a model, in place, and switch to it; the base is not copied.
+
+    Args:
+        model: the base model, or one that has other adapters already.
+        finetune: folder written by `python -m stage3_finetune.train`.
+        gemma: hub name or folder of the base model, for the message.
+        name: name of the adapter among those of the model.
+
+    Returns:
+        The model with this adapter active, frozen, in evaluation mode.
+
+    Raises:
+        InputError: the adapter belongs to another model, is incomplete, or is not finite.
+    """
+    adapter = finetune / "adapter"
+    config = read_adapter_config(adapter)
+    if isinstance(model, PeftModel):
+        model.add_adapter(name, config)
+        model.set_adapter(name)
+    else:
+        model = get_peft_model(model, config, adapter_name=name)
+    try:
+        tensors = read_adapter_tensors(adapter, model, name)
+    except InputError as error:
+        raise InputError(
+            f"--finetune {finetune} does not fit --gemma {gemma}, or is damaged: {error}"
+        ) from None
+    set_peft_model_state_dict(model, tensors, adapter_name=name)
+    return model.eval().requires_grad_(False)
 
 
 @dataclass(frozen=True)
@@ -133,13 +162,15 @@ def read_adapter_config(adapter: Path) -> LoraConfig:
     return config
 
 
-def read_adapter_tensors(adapter: Path, model: PeftModel) -> dict[str, Tensor]:
+def read_adapter_tensors(
+    adapter: Path, model: PeftModel, name: str = "default"
+) -> dict[str, Tensor]:
     """Read an adapter's tensors, which must be exactly those of the model's adapter, and finite.
 
     peft 0.21 only warns of missing tensors, and the base model would answer.
     """
     path = adapter / ADAPTER_TENSORS
-    own = get_peft_model_state_dict(model, save_embedding_layers=False)
+    own = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
     kinds = {name: TensorKind(None, tuple(value.shape)) for name, value in own.items()}
     tensors = read_tensors(path, kinds)
     refuse_non_finite_weights(tensors.items(), where=str(path))

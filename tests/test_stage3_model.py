@@ -1,19 +1,27 @@
 """Gemma with injected speech: equal to the real-audio path, LoRA off = base, frozen stays
 frozen."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
 from peft import get_peft_model
 
 from commands.errors import InputError
+from commands.run_folder import run_folder
 from gemma4.gemma import AudioEncoder, load_feature_extractor, load_gemma
 from gemma4.speech_embeddings import accept_embeddings
 from stage3_finetune.dialogue import EncodedDialogue, Turn, encode_prompt
 from stage3_finetune.generate import generate_answers, prompt_inputs, stop_ids, stream_tokens
-from stage3_finetune.model import load_finetuned, lora_config
+from stage3_finetune.model import add_adapter, load_finetuned, lora_config
 
 CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class NoSettings:
+    """What `run_folder` writes down here."""
 
 
 def noise(num_samples, seed):
@@ -119,3 +127,42 @@ def test_saved_base_is_a_stock_checkpoint(loaded, tiny_models, tmp_path):
 def test_a_folder_that_is_no_finetune_is_refused(tiny_models):
     with pytest.raises(InputError, match=r"was written by demo\.tiny_models"):
         load_finetuned(str(tiny_models / "gemma"), tiny_models, device=CPU, dtype=torch.float32)
+
+
+def write_adapter(folder, gemma, *, seed, train_embed_audio):
+    """A finished run whose adapter is far from zero, as `stage3_finetune.train` would leave it."""
+    base, _ = load_gemma(gemma, device=CPU, dtype=torch.float32)
+    config = lora_config(4, 8, 0.0, train_embed_audio=train_embed_audio)
+    model = get_peft_model(accept_embeddings(base), config)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
+    with run_folder(folder, NoSettings(), "stage3_finetune.train"):
+        model.save_pretrained(folder / "adapter")
+    return folder
+
+
+def test_adapters_put_on_one_base_in_turn_are_as_each_loaded_alone(loaded, tiny_models, tmp_path):
+    """And the base is as before under both."""
+    base, tokenizer, encoder = loaded
+    gemma = str(tiny_models / "gemma")
+    _, conversations = questions(encoder)
+    inputs = prompt_inputs([encode_prompt(t, tokenizer) for t in conversations], tokenizer, base)
+
+    def logits(model):
+        with torch.no_grad():
+            return model(**inputs).logits
+
+    before = logits(base)
+    switched = base
+    for seed, trains_way_in in ((1, False), (2, True), (3, False)):
+        folder = tmp_path / str(seed)
+        write_adapter(folder, gemma, seed=seed, train_embed_audio=trains_way_in)
+        alone, _ = load_finetuned(gemma, folder, device=CPU, dtype=torch.float32)
+        switched = add_adapter(switched, folder, gemma=gemma, name=f"run {seed}")
+        assert torch.equal(logits(switched), logits(alone))
+        assert not torch.equal(logits(switched), before)
+        with switched.disable_adapter():
+            assert torch.equal(logits(switched), before)
