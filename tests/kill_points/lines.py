@@ -82,8 +82,8 @@ TINY_HEAD = (
 LINES = (
     _line("models", "demo.tiny_models"),
     _line("corpus", "demo.world.make_corpus", "--num-questions", "3", "--num-held-out", "1"),
-    _line("build", "data_manifests.build", "--fisd-asante", "{made}/fisd.zip", "--dev-fraction",
-          "0.3", "--test-fraction", "0.3"),
+    _line("build", "data_manifests.build", "--corpus", "fisd_asante={made}/fisd.zip",
+          "--dev-fraction", "0.3", "--test-fraction", "0.3"),
     _line("check", "data_manifests.check", "--manifest", "{corpus}/train.jsonl", "--fix"),
     _line("embed", "stage1_rvq.embed", "--manifest", "{corpus}/train.jsonl", *GEMMA, *CPU),
     _input("embed_dev", "stage1_rvq.embed", "--manifest", "{corpus}/dev.jsonl", *GEMMA, *CPU),
