@@ -15,6 +15,7 @@ the reason). If killed, `--resume` continues it.
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 from tqdm import tqdm
 
@@ -29,7 +30,6 @@ from commands.setting_types import (
     DialectName,
     ModelName,
     NonNegativeFloat,
-    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     Seed,
@@ -40,7 +40,7 @@ from stage1_rvq.codes import CodedUtterance, write_codes
 from stage1_rvq.data import iterate_batches
 from stage2_speechless.model import load_speechless
 from stage2_speechless.round_trip import load_round_trip
-from stage2_speechless.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K
+from stage2_speechless.sampling import SamplingSettings
 from stage2_speechless.speak import (
     MAX_CHARACTERS,
     Sentence,
@@ -78,12 +78,7 @@ class GenerateConfig:
     rate: PositiveFloat | None = None
     """speaking rate in characters per second; if not given, drawn from the rates in the training
     data"""
-    max_characters: PositiveInt = MAX_CHARACTERS
-    """longest sentence that is kept, in characters: Gemma hears at most 30 s"""
-    temperature: NonNegativeFloat = DEFAULT_TEMPERATURE
-    """sampling temperature; 0 takes the most probable code"""
-    top_k: NonNegativeInt = DEFAULT_TOP_K
-    """draw from the k most probable codes; 0 draws from all"""
+    sampling: SamplingSettings = SamplingSettings()
     batch_size: PositiveInt = 32
     """sentences generated together"""
     seed: Seed = 0
@@ -92,6 +87,7 @@ class GenerateConfig:
     """auto, cpu, cuda, cuda:1, mps"""
     resume: bool = False
     """continue an unfinished folder"""
+    max_characters: ClassVar[int] = MAX_CHARACTERS
 
     def __post_init__(self) -> None:
         if bool(self.rvq) != bool(self.reader):
@@ -143,10 +139,9 @@ def main(argv: list[str] | None = None) -> None:
             round_trip,
             takes=config.takes,
             max_cer=config.max_cer,
-            max_characters=config.max_characters,
             seed=config.seed,
-            temperature=config.temperature,
-            top_k=config.top_k,
+            temperature=config.sampling.temperature,
+            top_k=config.sampling.top_k,
             batch_size=config.batch_size,
         )
         # If a killed run left rows of a shard, but not its codes, they are written again.

@@ -27,14 +27,13 @@ from commands.setting_types import (
     DialectName,
     ModelName,
     NonNegativeFloat,
-    NonNegativeInt,
     PositiveInt,
     Seed,
 )
 from stage1_rvq.data import iterate_batches
 from stage2_speechless.model import load_speechless
 from stage2_speechless.round_trip import load_round_trip
-from stage2_speechless.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K
+from stage2_speechless.sampling import SamplingSettings
 from stage2_speechless.speak import (
     Sentence,
     Take,
@@ -73,10 +72,7 @@ class SpeakDialoguesConfig:
     """number of different spoken versions of each dialogue"""
     dialect: DialectName = "unknown"
     """asante, akuapem, fante, unknown: how the turns are spoken"""
-    temperature: NonNegativeFloat = DEFAULT_TEMPERATURE
-    """sampling temperature; 0 takes the most probable code"""
-    top_k: NonNegativeInt = DEFAULT_TOP_K
-    """draw from the k most probable codes; 0 draws from all"""
+    sampling: SamplingSettings = SamplingSettings()
     batch_size: PositiveInt = 32
     """turns generated together"""
     seed: Seed = 0
@@ -149,8 +145,8 @@ def main(argv: list[str] | None = None) -> None:
             takes=config.takes,
             max_cer=config.max_cer,
             seed=config.seed,
-            temperature=config.temperature,
-            top_k=config.top_k,
+            temperature=config.sampling.temperature,
+            top_k=config.sampling.top_k,
             batch_size=config.batch_size,
         )
         spoken = [one for dialogue in shard if (one := _with_codes(dialogue, takes))]
