@@ -8,13 +8,14 @@ They are untrained; the trained ones are in `demo/weights`.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from transformers import Gemma4AudioFeatureExtractor
 
 from commands.checkpoint import model_written_aside
 from commands.command_line import parse_config, run_command
 from commands.run_folder import create_output
-from commands.setting_types import PositiveInt, Seed
+from commands.setting_types import Seed
 from demo.gemma.tokenizer import special_token_ids, train_tokenizer
 from demo.world.grammar import all_questions
 from gemma4.tiny_gemma import tiny_gemma
@@ -27,12 +28,11 @@ class TinyModelsConfig:
 
     out: Path
     """new folder"""
-    vocabulary_size: PositiveInt = 640
-    """vocabulary size of the tiny Gemma, including 256 bytes"""
     seed: Seed = 0
     """seed for the random weights"""
     resume: bool = False
     """accept an unfinished folder and write it again"""
+    vocabulary_size: ClassVar[int] = 640  # including 256 bytes
 
 
 def main(argv: list[str] | None = None) -> None:
