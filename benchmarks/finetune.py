@@ -45,7 +45,6 @@ from stage1_rvq.model import RVQConfig, SpeechRVQ
 from stage3_finetune.dialogue import NO_LABEL
 from stage3_finetune.model import lora_config
 
-Size = Literal["auto", "e4b", "small"]
 Recipe = Literal["codes", "recordings"]
 RECIPES: tuple[Recipe, ...] = ("codes", "recordings")
 NUM_TEXT_TOKENS = 60  # template, transcript and answer together
@@ -55,14 +54,10 @@ NUM_TEXT_TOKENS = 60  # template, transcript and answer together
 class BenchmarkConfig:
     """Compare a fine-tuning step on codes with one on recordings."""
 
-    size: Size = "auto"
-    """e4b: Gemma 4 E4B's shapes; small: about a quarter as wide; auto: e4b on CUDA, else small"""
     batch_size: PositiveInt = 4
     """rows per step"""
     seconds: PositiveFloat = 5.0
     """seconds of speech in each row"""
-    gradient_checkpointing: bool = True
-    """recompute activations in the backward pass, as stage3_finetune.train does"""
     rounds: PositiveInt = 3
     """number of timed runs of each, after a warm-up"""
     memory: bool = True
@@ -77,8 +72,7 @@ class FinetuneStep:
     def __init__(self, config: BenchmarkConfig, device: torch.device) -> None:
         torch.manual_seed(0)
         self.device = device
-        is_full = config.size == "e4b" or (config.size == "auto" and device.type == "cuda")
-        shape = e4b_shape() if is_full else small_shape()
+        shape = e4b_shape() if device.type == "cuda" else small_shape()
         dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
         with torch.device(device):
             base = Gemma4ForConditionalGeneration._from_config(
@@ -88,9 +82,9 @@ class FinetuneStep:
             "decoder": count(base.model.language_model), "tower": count(base.model.audio_tower),
         }  # fmt: skip
         model = get_peft_model(accept_embeddings(base), lora_config(32, 64, 0.05)).train()
-        if config.gradient_checkpointing:
-            model.enable_input_require_grads()
-            model.activation_checkpointing_enable({"use_reentrant": False})
+        # As stage3_finetune.train does: recompute activations in the backward pass.
+        model.enable_input_require_grads()
+        model.activation_checkpointing_enable({"use_reentrant": False})
         self.model = model
         trained = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(trained, lr=1e-4)

@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -38,6 +37,8 @@ SPEED_CODEBOOK_SIZE = 2048
 SPEED_FRAMES = (250, 2000, 8192)  # one clip of 10 s, a batch of 8 clips, a training batch
 LIBRARY_BEAM_FRAMES = 250  # its beam search holds a one-hot row for every candidate
 BEAM_SIZE = 5
+FRAMES_PER_CODE = 20  # most training frames per code
+BATCH_FRAMES = 2048  # per training step of the library
 # One utterance, and so one voice, per code. Few voices share a code, so that with fewer voices than
 # codes, some codes would go unused only because no voice has them.
 HELD_OUT_PER_CODE = FRAMES_PER_UTTERANCE
@@ -54,16 +55,10 @@ class BenchmarkConfig:
     default: synthetic frames"""
     codebook_size: CodebookSize = 256
     """with --quality: codes per codebook, a power of two"""
-    frames_per_code: PositiveInt = 20
-    """with --quality: most training frames per code"""
     num_sets: PositiveInt = 5
     """with --quality: number of sets of synthetic frames to fit and measure on, one seed each"""
-    against: tuple[Literal["library", "faiss"], ...] = ("library", "faiss")
-    """with --quality: quantisers to compare ours with; faiss takes by far the longest"""
     steps: PositiveInt = 20
     """with --quality: training steps of the library; ours is only the initial fit, untrained"""
-    batch_frames: PositiveInt = 2048
-    """with --quality: frames per training step of the library"""
     device: str = "cpu"
     """auto, cpu, cuda, cuda:1, mps; faiss always runs on the CPU"""
 
@@ -168,7 +163,7 @@ def compare_quality(config: BenchmarkConfig, device: torch.device) -> None:
     print(
         f"{len(sets)} sets of {len(sets[0][0]):,} training and {len(sets[0][1]):,} held-out "
         f"frames, {NUM_CODEBOOKS} x {size}\n"
-        f"library: {config.steps} steps of {config.batch_frames:,} frames\n"
+        f"library: {config.steps} steps of {BATCH_FRAMES:,} frames\n"
         "error: |x - x'|^2 / |x - mean|^2 over held-out frames, at beam 1 and 5\n"
         "used, entropy: codes that occur / codes, entropy / log(codes), of held-out frames at "
         "beam 1, of the codebook where it is lowest\n"
@@ -182,12 +177,10 @@ def compare_quality(config: BenchmarkConfig, device: torch.device) -> None:
     ways: dict[str, Callable[[Tensor], Sequence[Tensor]]] = {
         "ours, fitted": lambda x_ND: _fit_ours(x_ND, size, beam_size=1),
         "ours, fitted for beam search": lambda x_ND: _fit_ours(x_ND, size, beam_size=2),
+        "library's defaults, trained": lambda x_ND: _train_library(x_ND, config),
     }
-    if "library" in config.against:
-        ways["library's defaults, trained"] = lambda x_ND: _train_library(x_ND, config)
-    if "faiss" in config.against:
-        for beam in (1, BEAM_SIZE):
-            ways[f"faiss, trained at beam {beam}"] = partial(_train_faiss, size, beam)
+    for beam in (1, BEAM_SIZE):
+        ways[f"faiss, trained at beam {beam}"] = partial(_train_faiss, size, beam)
     for name, fit in ways.items():
         results = [measure_quality(fit, *pair) for pair in sets]
         errors = [
@@ -248,7 +241,7 @@ def _train_library(train_ND: Tensor, config: BenchmarkConfig) -> list[Tensor]:
         dim=train_ND.shape[1], num_quantizers=NUM_CODEBOOKS, codebook_size=config.codebook_size
     ).to(train_ND.device)
     for _ in range(config.steps):
-        rvq(train_ND[torch.randperm(len(train_ND))[: config.batch_frames]][None])
+        rvq(train_ND[torch.randperm(len(train_ND))[:BATCH_FRAMES]][None])
     return [layer._codebook.embed[0] for layer in rvq.layers]
 
 
@@ -270,7 +263,7 @@ def _train_faiss(codebook_size: int, beam_size: int, train_ND: Tensor) -> list[T
 
 def _split_frames(config: BenchmarkConfig) -> list[tuple[Tensor, Tensor]]:
     """Pairs of training and held-out frames; a single pair if they come from a folder."""
-    wanted = config.frames_per_code * config.codebook_size
+    wanted = FRAMES_PER_CODE * config.codebook_size
     if config.embeddings is None:
         num_held_out = HELD_OUT_PER_CODE * config.codebook_size
         return [

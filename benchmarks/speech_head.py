@@ -49,6 +49,7 @@ from speech_head.timed_speech import TimedSpeech, record
 from stage2_speechless.frame_decoder import FrameDecoder
 
 DEMO_GEMMA = str(WEIGHTS / "gemma")
+PROMPT = "Benada akyi yɛ da bɛn?"  # "What day is after Tuesday?"
 NUM_TOKENS = 512  # far more than are spoken
 NUM_WARM_UP = 5  # frames that are not timed
 
@@ -65,8 +66,6 @@ class BenchmarkConfig:
     """hub name or folder of Mimi"""
     head: ModelName = str(WEIGHTS / "head")
     """folder of speech_head.train, or hub name"""
-    prompt: str = "Benada akyi yɛ da bɛn?"
-    """typed question to answer"""
     batch_sizes: PositiveInts = (1, 8)
     """utterances spoken together"""
     num_frames: PositiveInt = 100
@@ -122,15 +121,13 @@ def time_answers(config: BenchmarkConfig, talker: Talker) -> None:
     recordings: list[TimedSpeech] = []
     for round_ in range(config.rounds + 1):
         speech = Speech(talker, Sampling(seed=round_))
-        recordings.append(
-            record(speech, talker.answer(talker.conversation.typed_turn(config.prompt)))
-        )
+        recordings.append(record(speech, talker.answer(talker.conversation.typed_turn(PROMPT))))
         talker.conversation.turns.clear()
     counted = recordings[1:]
     first_ms = 1000 * statistics.median(one.first_sound_s for one in counted)
     factor = statistics.median(one.total_s / one.duration_s for one in counted)
     print(
-        f"\n{config.prompt!r} -> {speech.text!r}, {len(speech.ids)} tokens, Gemma included\n"
+        f"\n{PROMPT!r} -> {speech.text!r}, {len(speech.ids)} tokens, Gemma included\n"
         f"first sound after {first_ms:.0f} ms, real-time factor {factor:.3f}"
     )
 
@@ -140,7 +137,7 @@ def build_full_size(device: torch.device) -> tuple[SpeechHead, Mimi]:
     the defaults."""
     torch.manual_seed(0)
     head = (
-        SpeechHead(SpeechHeadConfig(text_dropout=TrainConfig.text_dropout))
+        SpeechHead(SpeechHeadConfig(text_dropout=TrainConfig.loss.text_dropout))
         .to(device)
         .eval()
         .requires_grad_(False)

@@ -56,8 +56,6 @@ class BenchmarkConfig:
     """frames per generated utterance, 25 per second"""
     rounds: PositiveInt = 3
     """number of timed runs of each, after a warm-up"""
-    training: bool = True
-    """also measure training"""
     training_utterances: PositiveInt = 8
     """utterances per training step; at reference size, the flattened model takes about 750 MB for
     each"""
@@ -116,8 +114,7 @@ def main(argv: list[str] | None = None) -> None:
         f"multiplies large matrices at {ceiling.flops / 1e9:.0f} GFLOP/s"
     )
     compare_generation(config, device, ceiling)
-    if config.training:
-        compare_training(config, device)
+    compare_training(config, device)
 
 
 def compare_generation(config: BenchmarkConfig, device: torch.device, ceiling: Ceiling) -> None:

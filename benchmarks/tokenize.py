@@ -43,6 +43,8 @@ DTYPES = (torch.float32, torch.bfloat16)
 MATMUL_SIZE = 2048
 MATMUL_REPEATS = 10
 CODEBOOK_CLIPS = 16
+CLIP_S = 10.0  # of noise
+NUM_TURNS = 2  # of each way
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,14 +55,10 @@ class BenchmarkConfig:
     """manifest of real recordings; default: clips of noise"""
     seconds: PositiveFloat = 120.0
     """seconds of speech to tokenize, from the first utterances of the manifest"""
-    clip_s: PositiveFloat = 10.0
-    """length of each clip of noise, in seconds"""
     batch_size: PositiveInt = 8
     """clips per forward pass in ours"""
     num_workers: NumWorkers = 2
     """threads that decode audio in advance in ours"""
-    turns: PositiveInt = 2
-    """number of runs of each"""
     memory: bool = True
     """also measure peak memory (on Linux, or on CUDA)"""
     device: DeviceName = "auto"
@@ -98,7 +96,7 @@ def main(argv: list[str] | None = None) -> None:
         outs: dict[torch.dtype, Path] = {}
         ways = {"card's snippet": run_snippet, "tokenize_corpus": run_ours}
         seconds = {(name, dtype): float("inf") for name in ways for dtype in DTYPES}
-        for _ in range(config.turns):
+        for _ in range(NUM_TURNS):
             for name, dtype in seconds:
                 taken = _time(partial(ways[name], dtype))
                 seconds[name, dtype] = min(seconds[name, dtype], taken)
@@ -107,7 +105,7 @@ def main(argv: list[str] | None = None) -> None:
     source = str(config.manifest) if config.manifest else "noise"
     print(
         f"{speech_s:.0f} s of speech in {len(clips)} clips ({source}), {device}, "
-        f"{torch.get_num_threads()} threads, best of {config.turns}"
+        f"{torch.get_num_threads()} threads, best of {NUM_TURNS}"
     )
     snippet_s = seconds["card's snippet", torch.float32]
     for (name, dtype), taken in seconds.items():
@@ -178,12 +176,12 @@ def _choose_clips(config: BenchmarkConfig) -> list[Utterance]:
 def _write_noise(folder: Path, config: BenchmarkConfig) -> list[Utterance]:
     generator = np.random.default_rng(0)
     clips = []
-    for i in range(max(1, round(config.seconds / config.clip_s))):
+    for i in range(max(1, round(config.seconds / CLIP_S))):
         path = folder / f"{i}.wav"
-        samples = 0.1 * generator.standard_normal(int(config.clip_s * GEMMA_SAMPLE_RATE_HZ))
+        samples = 0.1 * generator.standard_normal(int(CLIP_S * GEMMA_SAMPLE_RATE_HZ))
         write_wav(path, samples.astype(np.float32), GEMMA_SAMPLE_RATE_HZ)
         clip = Utterance(
-            id=str(i), audio=str(path), text="x", duration_s=config.clip_s, speaker="noise",
+            id=str(i), audio=str(path), text="x", duration_s=CLIP_S, speaker="noise",
             dialect="unknown", corpus="benchmark", split="test", license="none",
         )  # fmt: skip
         clips.append(clip)

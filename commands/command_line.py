@@ -8,7 +8,6 @@ parsing; this module adds the TOML file and one-line errors.
 """
 
 import contextlib
-import dataclasses
 import io
 import itertools
 import os
@@ -28,6 +27,7 @@ from commands.errors import (
     describe_os_error,
     nearest_name,
 )
+from commands.setting_groups import Setting, fixed_values_of, settings_of, values_of
 
 Config = TypeVar("Config")
 
@@ -40,7 +40,8 @@ def parse_config(config_class: type[Config], argv: Sequence[str] | None = None) 
 
     Args:
         config_class: frozen, keyword-only dataclass; its docstring is the help text, and a
-            docstring under each field is that flag's help.
+            docstring under each field is that flag's help. A field may be a group of settings
+            (`setting_groups.py`).
         argv: command-line arguments; None reads `sys.argv[1:]`.
 
     Returns:
@@ -58,10 +59,11 @@ def parse_config(config_class: type[Config], argv: Sequence[str] | None = None) 
     from commands.setting_checks import flags_from_toml, refuse_excluded_values
 
     words = list(sys.argv[1:] if argv is None else argv)
-    names = [field.name for field in dataclasses.fields(config_class)]  # type: ignore[arg-type]
+    settings = settings_of(config_class)
     toml_path, words = _take_config_flag(words)
-    _refuse_unknown_flags(words, names)
-    _refuse_valued_switches(words, config_class)
+    _refuse_unknown_flags(words, [setting.name for setting in settings])
+    _refuse_valued_switches(words, settings)
+    words = _join_lists(words, settings)
     if toml_path is not None:
         words = flags_from_toml(toml_path, config_class, given=_flag_names(words)) + words
     message = io.StringIO()
@@ -69,12 +71,16 @@ def parse_config(config_class: type[Config], argv: Sequence[str] | None = None) 
     width = None if {"-h", "--help"} & set(words) else "10000"
     try:
         with contextlib.redirect_stderr(message), _terminal_width(width):
-            config = tyro.cli(config_class, prog=_command_name(config_class), args=words)
+            config = tyro.cli(
+                config_class, prog=_command_name(config_class), args=words,
+                config=(tyro.conf.OmitArgPrefixes,),
+            )  # fmt: skip
     except SystemExit as exit_:
         if exit_.code in (0, None):
             raise
         line = _one_line(message.getvalue())
-        line = line.removeprefix(f"Error parsing {config_class.__name__}: ")
+        # Errors of `__post_init__` begin with the name of a class or of a group.
+        line = re.sub(r"^Error parsing (?!--)[^:]+: ", "", line)
         # Truncated, in case a long text was pasted by mistake.
         shown = line if len(line) <= MAX_MESSAGE else f"{line[:MAX_MESSAGE]}..."
         raise InputError(shown) from None
@@ -126,10 +132,10 @@ def _raise_terminated(number: int, frame: FrameType | None) -> None:
 
 
 def config_as_dict(config: Any) -> dict[str, Any]:
-    """A config dataclass as JSON-ready values: paths become strings, tuples become lists."""
-    return {
-        field.name: _jsonable(getattr(config, field.name)) for field in dataclasses.fields(config)
-    }
+    """A config dataclass as JSON-ready values by the names of its settings, groups included: paths
+    become strings, tuples become lists."""
+    values = values_of(config) | fixed_values_of(type(config))
+    return {name: _jsonable(value) for name, value in values.items()}
 
 
 def _jsonable(value: Any) -> Any:
@@ -175,18 +181,34 @@ def _refuse_unknown_flags(words: Sequence[str], names: Sequence[str]) -> None:
             raise InputError(f"unknown flag {shown}: {nearest_name(shown, flags)}")
 
 
-def _refuse_valued_switches(words: Sequence[str], config_class: type) -> None:
+def _refuse_valued_switches(words: Sequence[str], settings: Sequence[Setting]) -> None:
     """Raise InputError for `--resume=false`, whose value tyro would call a stray argument."""
-    switches = {
-        "--" + field.name.replace("_", "-")
-        for field in dataclasses.fields(config_class)
-        if field.type in (bool, "bool")
-    }
+    switches = {setting.flag for setting in settings if setting.type is bool}
     for word in words:
         flag = word.split("=", 1)[0].replace("_", "-")
         if "=" in word and flag.replace("--no-", "--", 1) in switches:
             name = flag.replace("--no-", "--", 1)
             raise InputError(f"{name} takes no value: {name}, or --no-{name.removeprefix('--')}")
+
+
+def _join_lists(words: Sequence[str], settings: Sequence[Setting]) -> list[str]:
+    """`--corpus a=x --corpus b=y` as `--corpus a=x b=y`: tyro would keep only the last."""
+    names = _flag_names(words)
+    repeated = {
+        setting.name: [setting.flag]
+        for setting in settings
+        if setting.is_list and names.count(setting.name) > 1
+    }
+    kept: list[str] = []
+    taking = kept
+    for word in words:
+        if name := _flag_names([word]):
+            taking = repeated.get(name[0], kept)
+        if taking is kept or not name:
+            taking.append(word)
+        elif "=" in word:
+            taking.append(word.split("=", 1)[1])
+    return kept + [word for joined in repeated.values() for word in joined]
 
 
 @contextlib.contextmanager

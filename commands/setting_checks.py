@@ -1,9 +1,7 @@
 """Check settings from a TOML file or flags against the annotations of their dataclass."""
 
-import dataclasses
 import json
 import tomllib
-import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from commands.errors import InputError, nearest_name
 from commands.schema import describe, shorten
+from commands.setting_groups import settings_of, values_of
 from commands.setting_types import refuse_impossible_path
 
 
@@ -24,7 +23,7 @@ def flags_from_toml(path: Path, config_class: type, given: Sequence[str]) -> lis
         raise InputError(f"--config {path}: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:  # invalid TOML, UTF-8 or path
         raise InputError(f"--config {path}: not valid TOML: {error}") from None
-    types = _annotations(config_class)
+    types = {setting.name: setting.type for setting in settings_of(config_class)}
     words = []
     for key, value in table.items():
         name = key.replace("-", "_")
@@ -41,19 +40,18 @@ def refuse_excluded_values(config: Any) -> None:
 
     A value equal to its field's default is not checked.
     """
-    types = _annotations(type(config))
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if value == field.default:
+    values = values_of(config)
+    for setting in settings_of(type(config)):
+        flag, value = setting.flag, values[setting.name]
+        if value == setting.default:
             continue
-        flag = "--" + field.name.replace("_", "-")
         try:
             for path in value if isinstance(value, tuple) else (value,):
                 if isinstance(path, Path):
                     refuse_impossible_path(path)
                 elif isinstance(path, str):
                     path.encode()
-            TypeAdapter(types[field.name]).validate_python(value)
+            TypeAdapter(setting.type).validate_python(value)
         except ValidationError as error:
             raise InputError(f"{flag} {describe(error)}") from None
         except UnicodeEncodeError:
@@ -81,7 +79,3 @@ def _refuse_other_type(value: Any, type_: Any, *, where: str) -> None:
         raise InputError(f"{where}: {shorten(value)} is a date or time, not a setting") from None
     except ValidationError as error:
         raise InputError(f"{where} {describe(error)}") from None
-
-
-def _annotations(config_class: type) -> dict[str, Any]:
-    return typing.get_type_hints(config_class, include_extras=True)

@@ -1,8 +1,9 @@
 """Corpora -> train, dev and test manifests with splits that do not overlap.
 
-    python -m data_manifests.build --common-voice cv-corpus/tw --hold-out sentence --out data/cv
-    python -m data_manifests.build --fisd-asante fisd-asanti-twi-90p.zip --max-hours fisd_asante=30
-        --bibletts-asante asante-twi.tgz --out data/mixed
+    python -m data_manifests.build --corpus common_voice=cv-corpus/tw --hold-out sentence \
+        --out data/cv
+    python -m data_manifests.build --corpus fisd_asante=fisd-asanti-twi-90p.zip \
+        bibletts_asante=asante-twi.tgz --max-hours fisd_asante=30 --out data/mixed
 
 Writes `train.jsonl`, `dev.jsonl`, `test.jsonl`, where applicable `test_seen_prompts.jsonl` (test
 speakers reading sentences that are trained on), `dropped.jsonl` (every row left out, and why),
@@ -17,7 +18,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from commands.atomic_write import write_json_lines
@@ -46,36 +46,9 @@ CORPORA_WITH_OWN_SPLITS = ("waxal_aka_asr",)
 
 
 @dataclass(frozen=True, kw_only=True)
-class BuildConfig:
-    """Prepare Twi corpora, one or several together: manifests for training, development and test,
-    disjoint by speaker and by sentence."""
+class DatasetSettings:
+    """With --corpus dataset=...: what that Hugging Face audio dataset is."""
 
-    out: Path
-    """new folder for the manifests, and for audio copied from archives"""
-    fisd_asante: tuple[Path, ...] = ()
-    """FISD Asante Twi: zips (fisd-asanti-twi-90p.zip ...) or unpacked folders"""
-    fisd_akuapem: tuple[Path, ...] = ()
-    """FISD Akuapem Twi, in the same forms"""
-    fisd_fante: tuple[Path, ...] = ()
-    """FISD Fante, in the same forms"""
-    bibletts_asante: tuple[Path, ...] = ()
-    """BibleTTS Asante: asante-twi.tgz from OpenSLR 129, or the folder it unpacks to"""
-    bibletts_akuapem: tuple[Path, ...] = ()
-    """BibleTTS Akuapem, in the same forms"""
-    waxal_aka_asr: str = ""
-    """WAXAL spontaneous Akan: google/WaxalNLP, or a folder with its Parquet files"""
-    waxal_twi_tts: str = ""
-    """WAXAL Twi studio voices, in the same forms"""
-    waxal_fat_tts: str = ""
-    """WAXAL Fante studio voices, in the same forms"""
-    common_voice: tuple[Path, ...] = ()
-    """Common Voice Twi: the folder that holds clips/"""
-    common_voice_tables: tuple[str, ...] = ("validated",)
-    """which of its tables to use: validated, other (no votes yet), invalidated (voted down)"""
-    ugspeechdata: tuple[Path, ...] = ()
-    """UGSpeechData Akan, unpacked: audio and transcripts"""
-    dataset: str = ""
-    """any other Hugging Face audio dataset, by name or local path"""
     dataset_columns: tuple[str, ...] = ("audio=audio", "text=text")
     """its columns: audio=..., text=..., and if it has them speaker=..., id=..., dialect=..."""
     dataset_name: str = "dataset"
@@ -86,6 +59,27 @@ class BuildConfig:
     """its dialect: asante, akuapem, fante or unknown"""
     dataset_license: str = "unknown"
     """its licence"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildConfig:
+    """Prepare Twi corpora, one or several together: manifests for training, development and test,
+    disjoint by speaker and by sentence."""
+
+    out: Path
+    """new folder for the manifests, and for audio copied from archives"""
+    corpus: tuple[str, ...] = ()
+    """NAME=PATH of each corpus; a name may occur several times:
+    fisd_asante, fisd_akuapem, fisd_fante: a zip, or the folder it unpacks to
+    bibletts_asante, bibletts_akuapem: a tgz from OpenSLR 129, or the folder it unpacks to
+    waxal_aka_asr, waxal_twi_tts, waxal_fat_tts: google/WaxalNLP, or a folder with its Parquet files
+    common_voice: the folder that holds clips/
+    ugspeechdata: unpacked, audio and transcripts
+    dataset: any other Hugging Face audio dataset, by name or local path"""
+    common_voice_tables: tuple[str, ...] = ("validated",)
+    """which tables of common_voice to use: validated, other (no votes yet), invalidated (voted
+    down)"""
+    dataset: DatasetSettings = DatasetSettings()
     max_hours: tuple[str, ...] = ()
     """the most hours of a corpus to train on: fisd_asante=30 bibletts_asante=8"""
     hold_out: HeldOut = "speaker"
@@ -108,21 +102,23 @@ class BuildConfig:
                 raise ValueError(
                     f"--common-voice-tables: {table!r} is none of {', '.join(COMMON_VOICE_TABLES)}"
                 )
-        if not re.fullmatch(r"\w[\w.-]{0,99}", self.dataset_name):
+        if not re.fullmatch(r"\w[\w.-]{0,99}", self.dataset.dataset_name):
             raise ValueError(
                 "--dataset-name must be letters, digits, '_', '-' and '.', at most 100: it names a "
-                f"folder; got {self.dataset_name!r}"
+                f"folder; got {self.dataset.dataset_name!r}"
             )
-        for name in ("dataset", "waxal_aka_asr", "waxal_twi_tts", "waxal_fat_tts"):
-            try:
-                refuse_impossible_path(Path(getattr(self, name)))
-            except ValueError as error:
-                raise ValueError(f"--{name.replace('_', '-')} {error}") from None
         hours_of(self.max_hours)
-        if self.ugspeechdata and self.waxal_aka_asr:
+        names = [name for name, _ in corpora_of(self.corpus)]
+        if {"ugspeechdata", "waxal_aka_asr"} <= {*names}:
             raise ValueError(
-                "--ugspeechdata and --waxal-aka-asr: WAXAL's spontaneous Akan was made from "
-                "UGSpeechData, so WAXAL's test recordings would be trained on; leave one out"
+                "--corpus ugspeechdata=... and waxal_aka_asr=...: WAXAL's spontaneous Akan was "
+                "made from UGSpeechData, so WAXAL's test recordings would be trained on; leave one "
+                "out"
+            )
+        if names.count("dataset") > 1 and "id" not in columns_of(self.dataset.dataset_columns):
+            raise ValueError(
+                "--corpus dataset=... several times: name their column of ids too "
+                "(--dataset-columns id=...), because rows without ids are numbered"
             )
 
 
@@ -132,7 +128,7 @@ def main(argv: list[str] | None = None) -> None:
     dropped: list[dict[str, str]] = []
     recipes = list(_recipes(config, dropped))
     if not recipes:
-        raise InputError("no corpus given: name at least one, as in --common-voice FOLDER")
+        raise InputError("no corpus given: name at least one, as in --corpus common_voice=FOLDER")
     unknown = hours_of(config.max_hours).keys() - {name for name, _ in recipes}
     if unknown:
         given = ", ".join(sorted({name for name, _ in recipes}))
@@ -181,44 +177,42 @@ def _recipes(
     config: BuildConfig, dropped: list[dict[str, str]]
 ) -> Iterator[tuple[str, Iterable[Recording]]]:
     """Name and recordings of every corpus asked for; nothing is read yet."""
-    report_for = partial(report_into, dropped)
-    for dialect in ("asante", "akuapem", "fante"):
-        name = f"fisd_{dialect}"
-        for path in getattr(config, name):
-            yield name, fisd(path, report_for(name), dialect=dialect)
-    for dialect in ("asante", "akuapem"):
-        name = f"bibletts_{dialect}"
-        folders: set[Path] = set()
-        for path in getattr(config, name):
-            into = config.out / "audio" / name / (path.name.partition(".")[0][:100] or "archive")
-            if into in folders:
-                raise InputError(
-                    f"--{name.replace('_', '-')}: two archives named {into.name}; rename one"
-                )
-            folders.add(into)
-            yield name, bibletts(path, report_for(name), dialect=dialect, unpack_into=into)
-    for part in ("aka_asr", "twi_tts", "fat_tts"):
-        name = f"waxal_{part}"
-        if source := getattr(config, name):
-            yield name, waxal(source, report_for(name), config=part)
-    for path in config.common_voice:
-        report = report_for("common_voice")
-        yield "common_voice", common_voice(path, report, tables=config.common_voice_tables)
-    for path in config.ugspeechdata:
-        yield "ugspeechdata", ugspeechdata(path, report_for("ugspeechdata"))
-    if config.dataset:
-        yield config.dataset_name, _any_dataset(config, report_for(config.dataset_name))
+    unpacked: set[Path] = set()
+    for corpus, path in corpora_of(config.corpus):
+        name = config.dataset.dataset_name if corpus == "dataset" else corpus
+        report_dropped = report_into(dropped, name)
+        kind, _, part = corpus.partition("_")
+        if kind == "fisd":
+            yield name, fisd(Path(path), report_dropped, dialect=part)
+        elif kind == "bibletts":
+            archive = Path(path).name.partition(".")[0][:100] or "archive"
+            into = config.out / "audio" / name / archive
+            if into in unpacked:
+                raise InputError(f"--corpus {name}=...: two archives named {archive}; rename one")
+            unpacked.add(into)
+            yield name, bibletts(Path(path), report_dropped, dialect=part, unpack_into=into)
+        elif kind == "waxal":
+            yield name, waxal(path, report_dropped, config=part)
+        elif corpus == "common_voice":
+            tables = config.common_voice_tables
+            yield name, common_voice(Path(path), report_dropped, tables=tables)
+        elif corpus == "ugspeechdata":
+            yield name, ugspeechdata(Path(path), report_dropped)
+        else:
+            yield name, _any_dataset(path, config.dataset, report_dropped)
 
 
-def _any_dataset(config: BuildConfig, report_dropped: ReportDropped) -> Iterable[Recording]:
-    columns = columns_of(config.dataset_columns)
+def _any_dataset(
+    source: str, settings: DatasetSettings, report_dropped: ReportDropped
+) -> Iterable[Recording]:
+    columns = columns_of(settings.dataset_columns)
     return audio_dataset(
-        config.dataset,
+        source,
         report_dropped,
-        corpus=config.dataset_name,
-        dialect=config.dataset_dialect,
-        license=config.dataset_license,
-        config=config.dataset_config or None,
+        corpus=settings.dataset_name,
+        dialect=settings.dataset_dialect,
+        license=settings.dataset_license,
+        config=settings.dataset_config or None,
         audio_column=columns["audio"],
         text_column=columns["text"],
         speaker_column=columns.get("speaker"),

@@ -2,10 +2,42 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
-from commands.errors import InputError
+from commands.errors import InputError, nearest_name
+from commands.setting_types import refuse_impossible_path
 
+# Corpora with a recipe; "dataset" is any other dataset of Hugging Face.
+CORPORA = (
+    "fisd_asante", "fisd_akuapem", "fisd_fante", "bibletts_asante", "bibletts_akuapem",
+    "waxal_aka_asr", "waxal_twi_tts", "waxal_fat_tts", "common_voice", "ugspeechdata", "dataset",
+)  # fmt: skip
 COLUMNS = ("audio", "text", "speaker", "id", "dialect")
+
+
+def corpora_of(settings: Sequence[str]) -> list[tuple[str, str]]:
+    """("ugspeechdata=ug", "fisd_fante=a") -> [("fisd_fante", "a"), ("ugspeechdata", "ug")].
+
+    They come in the order of `CORPORA`, so that the order of the words changes no manifest.
+
+    Raises:
+        InputError: not one of our names, "=" and a path.
+    """
+    corpora = []
+    for setting in settings:
+        name, _, path = setting.partition("=")
+        if name not in CORPORA:
+            raise InputError(
+                f"--corpus {setting!r}: unknown corpus {name!r}: {nearest_name(name, CORPORA)}"
+            )
+        if not path:
+            raise InputError(f"--corpus {setting!r} is not like fisd_asante=PATH")
+        try:
+            refuse_impossible_path(Path(path))
+        except ValueError as error:
+            raise InputError(f"--corpus {name}=... {error}") from None
+        corpora.append((name, path))
+    return sorted(corpora, key=lambda corpus: CORPORA.index(corpus[0]))
 
 
 def hours_of(settings: Sequence[str]) -> dict[str, float]:

@@ -8,6 +8,7 @@ They are untrained; the trained ones are in `demo/weights`.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from transformers import Gemma4AudioFeatureExtractor
 
@@ -27,8 +28,6 @@ class TinyModelsConfig:
 
     out: Path
     """new folder"""
-    vocabulary_size: PositiveInt = 640
-    """vocabulary size of the tiny Gemma, including 256 bytes"""
     seed: Seed = 0
     """seed for the random weights"""
     overwrite: bool = False

@@ -27,7 +27,6 @@ from stage1_rvq.model import load_rvq
 from stage3_finetune.config import TrainConfig
 from stage3_finetune.conversation import Conversation
 from stage3_finetune.dialogue import render_example
-from stage3_finetune.model import lora_config
 
 MAX_RECORDING_S = 10.0
 FINETUNE_TOKENS = (
@@ -147,7 +146,7 @@ def memory_check(gemma: str, device: torch.device, dtype: torch.dtype) -> Check:
     def needed(quantize: QuantizeName) -> float:
         plan = plan_memory(
             load_gemma_config(gemma),
-            adapter=lora_config(TrainConfig.lora_rank, TrainConfig.lora_alpha, 0.0),
+            adapter=TrainConfig.lora.adapter(),
             dtype=dtype, batch_size=TrainConfig.batch_size, num_tokens=FINETUNE_TOKENS,
             gradient_checkpointing=True, quantize=quantize,
         )  # fmt: skip

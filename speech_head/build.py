@@ -7,37 +7,31 @@ LLaMA-Omni2 (arXiv:2505.02625) this was decisive: without it, 80 % of the words 
 """
 
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from commands.checkpoint import find_pretrained, load_frozen
 from commands.errors import InputError
+from speech_head.config import ShapeSettings
 from speech_head.data import StatesFolder
 from speech_head.model import SpeechHead, SpeechHeadConfig
 from speech_head.parallel import ParallelHead, ParallelHeadConfig
 
-Architecture = Literal["cursor", "parallel"]
 AnyHead = SpeechHead | ParallelHead
 
 # A head that reads states may start from one that does not.
 MAY_DIFFER = {"layers", "reads", "dropout", "text_dropout"}
 
 
-def build_head(
-    states: StatesFolder,
-    architecture: Architecture,
-    *,
-    shape: dict[str, Any],
-    cursor_shape: dict[str, Any],
-) -> AnyHead:
+def build_head(states: StatesFolder, shape: ShapeSettings, *, text_dropout: float) -> AnyHead:
     """A head with random weights that fits a folder of states.
 
     Args:
         states: its training data.
-        architecture: "parallel" is the published head.
-        shape: fields of its config; None keeps the default.
-        cursor_shape: further fields, which the parallel head does not have.
+        shape: of the head; the parallel head has no code-frame decoder.
+        text_dropout: probability of a training utterance without its text; the parallel head has
+            none.
 
     Raises:
         InputError: the folder has no utterances, or it has no states and the head would read them.
@@ -45,14 +39,26 @@ def build_head(
     fmt = states.format
     if not states.utterances:
         raise InputError(f"--states {states.folder}: no utterance in it")
-    reads = "states" if architecture == "parallel" else cursor_shape.get("reads")
+    is_parallel = shape.architecture == "parallel"
+    reads = "states" if is_parallel else shape.reads
     if not fmt.layers and reads != "embedding":
         raise InputError("--states has no states (--no-states): train with --reads embedding")
-    given = {name: value for name, value in shape.items() if value is not None}
-    if architecture == "parallel":
+    sizes = {"width": shape.width, "num_layers": shape.num_layers, "num_heads": shape.num_heads}
+    given: dict[str, Any] = {name: value for name, value in sizes.items() if value is not None}
+    if is_parallel:
         longest = max(utterance.num_frames for utterance in states.utterances)
         return ParallelHead(ParallelHeadConfig(**asdict(fmt), **given, max_frames=longest))
-    return SpeechHead(SpeechHeadConfig(**asdict(fmt), **given, **cursor_shape))
+    return SpeechHead(
+        SpeechHeadConfig(
+            **asdict(fmt),
+            **given,
+            reads=shape.reads,
+            depth_width=shape.depth_width,
+            depth_layers=shape.depth_layers,
+            depth_heads=shape.depth_heads,
+            text_dropout=text_dropout,
+        )
+    )
 
 
 def start_from(head: AnyHead, name: str) -> list[str]:

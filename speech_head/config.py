@@ -2,21 +2,58 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from commands.device import DeviceName, DtypeName
 from commands.setting_types import (
     LayerWidth,
     ModelName,
-    NonNegativeFloat,
-    NonNegativeInt,
     NumLayers,
     PositiveFloats,
     PositiveInt,
     Probability,
     Seed,
 )
-from speech_head.build import Architecture
+from commands.training_settings import CheckpointSettings, ScheduleSettings
 from speech_head.model import Reads
+
+Architecture = Literal["cursor", "parallel"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapeSettings:
+    """Architecture and shape of the head."""
+
+    architecture: Architecture = "cursor"
+    """parallel: the published head, for comparison (see parallel.py); has no code-frame decoder"""
+    reads: Reads = "gate"
+    """input for each token: its states and its embedding, gated or summed, or only one of the two
+    (the parallel head reads states)"""
+    width: LayerWidth | None = None
+    """width of the temporal transformer; default 1024 (parallel: 1536)"""
+    num_layers: NumLayers | None = None
+    """layers of the temporal transformer; default 8 (parallel: 4)"""
+    num_heads: NumLayers | None = None
+    """attention heads of the temporal transformer; default 16 (parallel: 8)"""
+    depth_width: LayerWidth = 512
+    """width of the code-frame decoder (codebooks 1 to 7)"""
+    depth_layers: NumLayers = 2
+    """layers of the code-frame decoder"""
+    depth_heads: NumLayers = 8
+    """attention heads of the code-frame decoder"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossSettings:
+    """What the loss asks of the head."""
+
+    history_dropout: Probability = 0.2
+    """probability that a frame is hidden from later frames, which delays overfitting"""
+    text_dropout: Probability = 0.1
+    """probability that an utterance is trained without its text; above 0, speech can be guided
+    towards its text (speak --guidance)"""
+    codebook_weights: PositiveFloats = (2.0, 1.5, 1.0, 1.0, 0.75, 0.75, 0.5, 0.5)
+    """loss weight of each codebook (defaults: the published gemma4-audio experiment)"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,47 +76,17 @@ class TrainConfig:
     on_the_fly: bool = False
     """compute states when needed, from folders of speech_head.states --no-states: saves disk space,
     but costs Gemma's memory and time at every step"""
-    num_dev_sentences: PositiveInt = 64
-    """dev texts spoken and transcribed at each evaluation"""
-    architecture: Architecture = "cursor"
-    """parallel: the published head, for comparison (see parallel.py); has no code-frame decoder"""
     init_from: ModelName | None = None
     """head of the same shape (folder or hub name) to initialise the weights from; it may be one
     that reads embeddings only"""
-    reads: Reads = "gate"
-    """input for each token: its states and its embedding, gated or summed, or only one of the two
-    (the parallel head reads states)"""
-    width: LayerWidth | None = None
-    """width of the temporal transformer; default 1024 (parallel: 1536)"""
-    num_layers: NumLayers | None = None
-    """layers of the temporal transformer; default 8 (parallel: 4)"""
-    num_heads: NumLayers | None = None
-    """attention heads of the temporal transformer; default 16 (parallel: 8)"""
-    depth_width: LayerWidth = 512
-    """width of the code-frame decoder (codebooks 1 to 7)"""
-    depth_layers: NumLayers = 2
-    """layers of the code-frame decoder"""
-    depth_heads: NumLayers = 8
-    """attention heads of the code-frame decoder"""
-    dropout: Probability | None = None
-    """dropout on inputs and states; default 0.1 (parallel: 0.05)"""
-    history_dropout: Probability = 0.2
-    """probability that a frame is hidden from later frames, which delays overfitting"""
-    text_dropout: Probability = 0.1
-    """probability that an utterance is trained without its text; above 0, speech can be guided
-    towards its text (speak --guidance)"""
-    codebook_weights: PositiveFloats = (2.0, 1.5, 1.0, 1.0, 0.75, 0.75, 0.5, 0.5)
-    """loss weight of each codebook (defaults: the published gemma4-audio experiment)"""
+    shape: ShapeSettings = ShapeSettings()
+    loss: LossSettings = LossSettings()
     steps: PositiveInt = 50_000
     """optimizer steps"""
     batch_size: PositiveInt = 32
     """utterances per step and process"""
-    learning_rate: NonNegativeFloat = 2e-4
-    """peak learning rate"""
-    warmup_steps: NonNegativeInt = 1000
-    """steps of linear warm-up"""
-    save_every: PositiveInt = 1000
-    """steps between checkpoints, and between evaluations on dev"""
+    schedule: ScheduleSettings = ScheduleSettings(learning_rate=2e-4, warmup_steps=1000)
+    checkpoints: CheckpointSettings = CheckpointSettings()
     seed: Seed = 0
     """seed for weight initialisation, batches and dropout"""
     device: DeviceName = "auto"

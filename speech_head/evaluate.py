@@ -41,9 +41,41 @@ from speech_head.listener import AsrListener, Listener
 from speech_head.metrics import Spoken, compute_metrics, rate_speech, speak_and_read
 from speech_head.naturalness import Dnsmos, Rater, SpeakerSimilarity
 from speech_head.parallel import load_parallel_head
-from speech_head.stream import Sampling
+from speech_head.settings import SamplingSettings
 from stage1_rvq.data import iterate_batches
 from stage1_rvq.reader import load_reader
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutSettings:
+    """What is spoken."""
+
+    manifest: Path | None = None
+    """held-out recordings with transcripts: the transcripts are spoken; with --dialogues,
+    recordings for comparison, for answers with the same words"""
+    texts: Path | None = None
+    """held-out texts, one per line, if there are no recordings"""
+    dialogues: Path | None = None
+    """held-out dialogues: Gemma's answers to their last questions are spoken"""
+    questions: Path | None = None
+    """with --dialogues: recordings of the questions, which Gemma then gets instead of text"""
+    num_utterances: NonNegativeInt = 0
+    """number of utterances to measure, from the first; 0 takes all"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeSettings:
+    """What judges the speech."""
+
+    reader: Path | None = None
+    """folder of stage1_rvq.train_reader, which transcribes the speech"""
+    asr: ModelName | None = None
+    """instead of --reader: hub name or folder of a speech recogniser of transformers"""
+    dnsmos: bool = False
+    """rate the speech quality with DNSMOS (needs the extra "mos" and recordings)"""
+    speaker_model: ModelName | None = None
+    """hub name or folder of a transformers speaker-verification model, e.g.
+    microsoft/wavlm-base-plus-sv: measures similarity to the recorded voice; needs recordings"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,41 +86,17 @@ class EvaluateConfig:
     """folder of speech_head.train, or hub name"""
     out: Path
     """new folder for metrics.json"""
-    reader: Path | None = None
-    """folder of stage1_rvq.train_reader, which transcribes the speech"""
-    asr: ModelName | None = None
-    """instead of --reader: hub name or folder of a speech recogniser of transformers"""
-    manifest: Path | None = None
-    """held-out recordings with transcripts: the transcripts are spoken; with --dialogues,
-    recordings for comparison, for answers with the same words"""
-    texts: Path | None = None
-    """held-out texts, one per line, if there are no recordings"""
-    dialogues: Path | None = None
-    """held-out dialogues: Gemma's answers to their last questions are spoken"""
-    questions: Path | None = None
-    """with --dialogues: recordings of the questions, which Gemma then gets instead of text"""
+    held_out: HeldOutSettings = HeldOutSettings()
+    judges: JudgeSettings = JudgeSettings()
     parallel_head: ModelName | None = None
     """head trained with --architecture parallel, to compare with; needs recordings"""
-    dnsmos: bool = False
-    """rate the speech quality with DNSMOS (needs the extra "mos" and recordings)"""
-    speaker_model: ModelName | None = None
-    """hub name or folder of a transformers speaker-verification model, e.g.
-    microsoft/wavlm-base-plus-sv: measures similarity to the recorded voice; needs recordings"""
-    num_utterances: NonNegativeInt = 0
-    """number of utterances to measure, from the first; 0 takes all"""
     gemma: ModelName = "google/gemma-4-E4B-it"
     """hub name or folder of the Gemma 4 the head was trained on"""
     finetune: Path | None = None
     """adapter, written by stage3_finetune.train"""
     mimi: ModelName = "kyutai/mimi"
     """hub name or folder of Mimi"""
-    temperature: NonNegativeFloat = Sampling.temperature
-    """sampling temperature; 0 takes the most probable code"""
-    top_k: NonNegativeInt = Sampling.top_k
-    """draw codes from the k most probable; 0 draws from all"""
-    guidance: NonNegativeFloat | None = None
-    """above 1 keeps closer to the text; only for a head trained with --text-dropout, for which the
-    default is 1.5"""
+    sampling: SamplingSettings = SamplingSettings()
     batch_size: PositiveInt = 16
     """texts spoken together; affects only speed"""
     seed: Seed = 0
@@ -101,29 +109,32 @@ class EvaluateConfig:
     """delete what an earlier run wrote into --out, and write it again"""
 
     def __post_init__(self) -> None:
-        if sum(given is not None for given in (self.manifest or self.dialogues, self.texts)) != 1:
+        held_out, judges = self.held_out, self.judges
+        sources = (held_out.manifest or held_out.dialogues, held_out.texts)
+        if sum(given is not None for given in sources) != 1:
             raise ValueError("give --manifest, --dialogues or both, or else --texts")
-        if (self.reader is None) == (self.asr is None):
+        if (judges.reader is None) == (judges.asr is None):
             raise ValueError("give one of --reader, --asr to transcribe the speech")
-        if self.questions and not self.dialogues:
+        if held_out.questions and not held_out.dialogues:
             raise ValueError("--questions needs --dialogues, which hold the words of the questions")
-        if self.parallel_head and not self.manifest:
+        if self.parallel_head and not held_out.manifest:
             raise ValueError("--parallel-head needs --manifest: recordings set its length")
-        if (self.dnsmos or self.speaker_model) and not self.manifest:
+        if (judges.dnsmos or judges.speaker_model) and not held_out.manifest:
             raise ValueError("--dnsmos and --speaker-model need the recordings of --manifest")
 
 
 def main(argv: list[str] | None = None) -> None:
     """Measure, write `metrics.json`, and print the table."""
     config = parse_config(EvaluateConfig, argv)
-    sampling = Sampling(config.seed, config.temperature, config.top_k, guidance=config.guidance)
+    given, judges = config.held_out, config.judges
+    sampling = config.sampling.with_seed(config.seed)
     device = pick_device(config.device)
     dtype = pick_dtype(config.dtype, device)
-    asr = AsrListener(config.asr, device=device) if config.asr else None
-    reader = load_reader(config.reader, device=device) if config.reader else None
-    raters: list[Rater] = [Dnsmos()] if config.dnsmos else []
-    if config.speaker_model:
-        raters.append(SpeakerSimilarity(config.speaker_model, device=device))
+    asr = AsrListener(judges.asr, device=device) if judges.asr else None
+    reader = load_reader(judges.reader, device=device) if judges.reader else None
+    raters: list[Rater] = [Dnsmos()] if judges.dnsmos else []
+    if judges.speaker_model:
+        raters.append(SpeakerSimilarity(judges.speaker_model, device=device))
     talker = load_talker(
         config.gemma, config.finetune, config.mimi, config.head, device=device, dtype=dtype
     )
@@ -135,7 +146,7 @@ def main(argv: list[str] | None = None) -> None:
             raise InputError("--parallel-head and --head read different layers of Gemma")
     listener = Listener(talker.conversation.encoder, reader) if reader else asr
     assert listener is not None, "one of --reader, --asr is given"
-    limit = config.num_utterances or None
+    limit = given.num_utterances or None
     held_out = None
     if not config.dialogues:  # refuse unspeakable texts before anything is written
         held_out = given_texts(config.manifest, config.texts, talker, limit=limit)

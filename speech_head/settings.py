@@ -20,6 +20,23 @@ from stage3_finetune.dialogue import Turn
 
 
 @dataclass(frozen=True, kw_only=True)
+class SamplingSettings:
+    """How codes are drawn."""
+
+    temperature: NonNegativeFloat = Sampling.temperature
+    """sampling temperature; 0 takes the most probable code"""
+    top_k: NonNegativeInt = Sampling.top_k
+    """draw codes from the k most probable; 0 draws from all"""
+    guidance: NonNegativeFloat | None = None
+    """above 1 keeps closer to the text; only for a head trained with --text-dropout, for which the
+    default is 1.5"""
+
+    def with_seed(self, seed: int, *, pace: float = Sampling.pace) -> Sampling:
+        """As the head takes them; raises InputError if the settings are invalid."""
+        return Sampling(seed, self.temperature, self.top_k, pace, self.guidance)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TalkerConfig:
     """Which models speak, and how."""
 
@@ -35,15 +52,9 @@ class TalkerConfig:
     """longest answer, in tokens"""
     cut_long_answers: bool = False
     """if an answer is longer than --max-new-tokens, speak that much of it instead of refusing"""
-    temperature: NonNegativeFloat = Sampling.temperature
-    """sampling temperature; 0 takes the most probable code"""
-    top_k: NonNegativeInt = Sampling.top_k
-    """draw codes from the k most probable; 0 draws from all"""
     pace: FiniteFloat = Sampling.pace
     """above 0 speaks faster, below 0 slower; -1 to 1 is a lot"""
-    guidance: NonNegativeFloat | None = None
-    """above 1 keeps closer to the text; only for a head trained with --text-dropout, for which the
-    default is 1.5"""
+    sampling: SamplingSettings = SamplingSettings()
     seed: Seed = 0
     """sampling seed; another seed speaks the same text differently"""
     device: DeviceName = "auto"
@@ -51,14 +62,11 @@ class TalkerConfig:
     dtype: DtypeName = "auto"
     """precision of Gemma; head and Mimi run in float32"""
 
-    def sampling(self, seed: int) -> Sampling:
-        """How frames are sampled; raises InputError if the settings are invalid."""
-        return Sampling(seed, self.temperature, self.top_k, self.pace, self.guidance)
-
     def sampling_of_turn(self, turns: Sequence[Turn]) -> Sampling:
-        """As `sampling`, for the answer after these turns: every turn has its own seed, which is
-        the same if the conversation is repeated."""
-        return self.sampling(derive_seed(self.seed, len(turns) // 2 + 1))
+        """How frames are sampled in the answer after these turns: every turn has its own seed,
+        which is the same if the conversation is repeated."""
+        seed = derive_seed(self.seed, len(turns) // 2 + 1)
+        return self.sampling.with_seed(seed, pace=self.pace)
 
     def load(self) -> Talker:
         """Load the models that speak; raises the same errors as `load_talker`."""

@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     """Speak; prints the text and the path."""
     config = parse_config(SpeakConfig, argv)
     refuse_unwritable(config.out, flag="--out")
-    sampling = config.sampling(config.seed)
+    sampling = config.sampling.with_seed(config.seed, pace=config.pace)
     if config.text is not None:
         _refuse_unspeakable(config.text)
     talker = config.load()

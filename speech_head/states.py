@@ -46,6 +46,20 @@ INDEX_KEYS = ("id", "text", "speaker", "dialect", "duration_s")
 
 
 @dataclass(frozen=True, kw_only=True)
+class CacheSettings:
+    """What is cached of each utterance."""
+
+    states: bool = True
+    """cache Gemma's states; --no-states caches only the tokens, which is small and quick: for a
+    head that learns to pronounce (speech_head.train --reads embedding), or whose states are
+    computed during training (--on-the-fly)"""
+    layers: LayersName = "last_six"
+    """layers of Gemma to mix: the last six, or only the one at two thirds of its depth"""
+    num_codebooks: NumCodebooks = 8
+    """Mimi codebooks to use, coarsest first"""
+
+
+@dataclass(frozen=True, kw_only=True)
 class StatesConfig:
     """Cache the speech head's training data: Gemma's states, Mimi's codes, and the alignment."""
 
@@ -66,14 +80,7 @@ class StatesConfig:
     after its questions, instead of all after "Kasa." ("Speak.")"""
     rvq: ModelName | None = None
     """folder of stage1_rvq.train, or hub name, which decodes the spoken questions of --dialogues"""
-    num_codebooks: NumCodebooks = 8
-    """Mimi codebooks to use, coarsest first"""
-    states: bool = True
-    """cache Gemma's states; --no-states caches only the tokens, which is small and quick: for a
-    head that learns to pronounce (speech_head.train --reads embedding), or whose states are
-    computed during training (--on-the-fly)"""
-    layers: LayersName = "last_six"
-    """layers of Gemma to mix: the last six, or only the one at two thirds of its depth"""
+    cache: CacheSettings = CacheSettings()
     skip_bad_audio: bool = False
     """list unusable recordings in skipped.jsonl and go on, instead of stopping at the first"""
     batch_size: PositiveInt = 8
@@ -121,13 +128,13 @@ def main(argv: list[str] | None = None) -> None:
         questions = load_questions(config.dialogues, config.rvq, seed=config.seed)
     models = _Models(
         gemma, tokenizer,
-        load_mimi(config.mimi, num_codebooks=config.num_codebooks, device=device),
+        load_mimi(config.mimi, num_codebooks=config.cache.num_codebooks, device=device),
         Listener(conversation.encoder, load_reader(config.reader, device=device)),
         questions, conversation.writes_transcripts,
     )  # fmt: skip
     fmt = StatesFormat(
         gemma.config.text_config.hidden_size,
-        pick_layers(config.layers, gemma) if config.states else [],
+        pick_layers(config.cache.layers, gemma) if config.cache.states else [],
         models.mimi.num_codebooks, models.mimi.codebook_size, models.mimi.frame_rate_hz,
     )  # fmt: skip
     inputs = ("manifest", "gemma", "finetune", "mimi", "reader", "dialogues", "rvq")

@@ -39,9 +39,10 @@ def main(argv: list[str] | None = None) -> None:
     dtype = pick_dtype(config.dtype, device)
     states, dev_states = _open_states(config, device, dtype)
     fmt = states.format
-    if len(config.codebook_weights) != fmt.num_codebooks:
+    codebook_weights = config.loss.codebook_weights
+    if len(codebook_weights) != fmt.num_codebooks:
         raise InputError(
-            f"--codebook-weights has {len(config.codebook_weights)} numbers, the states have "
+            f"--codebook-weights has {len(codebook_weights)} numbers, the states have "
             f"{fmt.num_codebooks} codebooks"
         )
     accelerator = Accelerator(
@@ -56,18 +57,7 @@ def main(argv: list[str] | None = None) -> None:
             )
         dev = Dev(dev_states, judge)
     seed_step(config.seed, -1)
-    head = build_head(
-        states, config.architecture,
-        shape={
-            "width": config.width, "num_layers": config.num_layers, "num_heads": config.num_heads,
-            "dropout": config.dropout,
-        },
-        cursor_shape={
-            "depth_width": config.depth_width, "depth_layers": config.depth_layers,
-            "depth_heads": config.depth_heads, "reads": config.reads,
-            "text_dropout": config.text_dropout,
-        },
-    )  # fmt: skip
+    head = build_head(states, config.shape, text_dropout=config.loss.text_dropout)
     if config.init_from:
         missing = start_from(head, config.init_from)
         print(f"--init-from: weights left random: {', '.join(missing) or 'none'}", file=sys.stderr)
@@ -94,16 +84,18 @@ def _train(
     accelerator: Accelerator,
 ) -> None:
     optimizer = torch.optim.AdamW(
-        head.parameters(), lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=0.1
+        head.parameters(), lr=config.schedule.learning_rate, betas=(0.9, 0.95), weight_decay=0.1
     )
-    schedule = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, config.steps)
+    schedule = get_cosine_schedule_with_warmup(
+        optimizer, config.schedule.warmup_steps, config.steps
+    )
     first_step = resume_from_latest(config.out, head, optimizer, schedule)
     # The schedule is not prepared: it would then step once per process.
     model, optimizer = accelerator.prepare(head, optimizer)
-    weights_K = torch.tensor(config.codebook_weights, device=accelerator.device)
+    weights_K = torch.tensor(codebook_weights, device=accelerator.device)
     # The parallel head does not use earlier frames.
-    is_parallel = config.architecture == "parallel"
-    hidden = {} if is_parallel else {"history_dropout": config.history_dropout}
+    is_parallel = config.shape.architecture == "parallel"
+    hidden = {} if is_parallel else {"history_dropout": config.loss.history_dropout}
     batches = BucketedBatches(
         [utterance.num_frames for utterance in states.utterances],
         config.batch_size * accelerator.num_processes,
@@ -161,12 +153,12 @@ def _measure_and_save(
     the newest."""
     head.eval()
     if dev:
-        weights_K = torch.tensor(config.codebook_weights, device=head.device)
+        weights_K = torch.tensor(config.loss.codebook_weights, device=head.device)
         metrics = measure_loss(head, dev.states, weights_K, config.batch_size)
         judged_by = "loss"
         if dev.judge:
             metrics |= measure_speech(
-                head, dev.states, dev.judge, num_sentences=config.num_dev_sentences,
+                head, dev.states, dev.judge, num_sentences=config.checkpoints.num_dev_sentences,
                 batch_size=config.batch_size, seed=config.seed,
             )  # fmt: skip
             judged_by = "cer"

@@ -21,10 +21,12 @@ from tqdm import tqdm
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, pick_device
 from commands.errors import InputError
-from commands.setting_types import ModelName, NonNegativeFloat, Seed
+from commands.setting_types import ModelName, Seed
 from data_manifests.error_rates import align_utterances, difference_interval, pool_error_rates
 from stage1_rvq.codes import CodedUtterance
 from stage1_rvq.codes_reader import CodesReader, load_codes_reader
+
+TOLERANCE = 0.3  # percentage points of WER that the other codes may lose
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +41,6 @@ class CompareConfig:
     """quantiser that made both: folder of stage1_rvq.train, or hub name"""
     reader: Path
     """folder of stage1_rvq.train_reader"""
-    tolerance: NonNegativeFloat = 0.3
-    """percentage points of WER that the other codes may lose"""
     json: bool = False
     """print JSON, rates as fractions, instead of a table in percent"""
     seed: Seed = 0
@@ -85,7 +85,7 @@ def main(argv: list[str] | None = None) -> None:
     if config.json:
         print(json.dumps(asdict(compared), indent=2))
     else:
-        print(format_comparison(compared, config.tolerance))
+        print(format_comparison(compared))
 
 
 def compare(
@@ -130,13 +130,13 @@ def compare(
     )
 
 
-def format_comparison(compared: Comparison, tolerance: float) -> str:
-    """The comparison in percent, and whether it stays within `tolerance` points."""
+def format_comparison(compared: Comparison) -> str:
+    """The comparison in percent, and whether it stays within `TOLERANCE`."""
     agreement = " ".join(f"{100 * share:.2f}" for share in compared.agreement)
     low, high = 100 * compared.wer_difference_low, 100 * compared.wer_difference_high
     difference = 100 * compared.wer_difference
-    verdict = "at most" if difference <= tolerance else "MORE than"
-    if difference <= tolerance < high:
+    verdict = "at most" if difference <= TOLERANCE else "MORE than"
+    if difference <= TOLERANCE < high:
         verdict = "at most (the interval says: perhaps not)"
     return "\n".join(
         [
@@ -146,7 +146,7 @@ def format_comparison(compared: Comparison, tolerance: float) -> str:
             f"WER of --codes        {100 * compared.wer:6.2f} %",
             f"WER of --other-codes  {100 * compared.wer_other:6.2f} %",
             f"difference            {difference:+6.2f} points, 95 % interval {low:+.2f} to "
-            f"{high:+.2f}: {verdict} {tolerance:g} points",
+            f"{high:+.2f}: {verdict} {TOLERANCE:g} points",
         ]
     )
 

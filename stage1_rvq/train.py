@@ -24,7 +24,6 @@ from commands.run_folder import run_folder
 from commands.setting_types import (
     CodebookSize,
     NonNegativeFloat,
-    NonNegativeInt,
     NumCodebooks,
     PositiveInt,
     Seed,
@@ -35,6 +34,29 @@ from stage1_rvq.dev_set import measure_on_dev
 from stage1_rvq.model import MIN_FRAMES_PER_CODE, RVQConfig, SpeechRVQ
 from stage1_rvq.task_loss import TaskLoss
 from stage1_rvq.training_data import describe_training_data
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodebookSettings:
+    """Shape of the quantiser, and when a code is given up."""
+
+    num_codebooks: NumCodebooks = 8
+    """number of codebooks"""
+    codebook_size: CodebookSize = 2048
+    """codes per codebook; training needs 20 frames for each code"""
+    min_code_usage: NonNegativeFloat = RVQConfig.min_code_usage
+    """a code that fewer frames per batch use, on average, is replaced by a frame of the batch; 0
+    replaces none"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSettings:
+    """With --reader: its loss on quantised speech, which is added to the training loss."""
+
+    task_weight: NonNegativeFloat = 0.1
+    """weight of the reader's loss"""
+    task_utterances: PositiveInt = 16
+    """transcribed utterances per step and process"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,25 +71,15 @@ class TrainConfig:
     """embeddings of the dev split, to measure on while training"""
     reader: Path | None = None
     """folder of stage1_rvq.train_reader: adds its loss on quantised speech to the training loss"""
-    task_weight: NonNegativeFloat = 0.1
-    """with --reader: weight of the reader's loss"""
-    task_utterances: PositiveInt = 16
-    """with --reader: transcribed utterances per step and process"""
-    num_codebooks: NumCodebooks = 8
-    """number of codebooks"""
-    codebook_size: CodebookSize = 2048
-    """codes per codebook; training needs 20 frames for each code"""
-    min_code_usage: NonNegativeFloat = RVQConfig.min_code_usage
-    """a code that fewer frames per batch use, on average, is replaced by a frame of the batch; 0
-    replaces none"""
+    task: TaskSettings = TaskSettings()
+    codebooks: CodebookSettings = CodebookSettings()
     steps: PositiveInt = 20_000
     """optimizer steps"""
     batch_frames: PositiveInt = 8192
     """frames per step and process (one frame = 40 ms)"""
-    learning_rate: NonNegativeFloat = 1e-4
-    """with --reader: peak learning rate of the linear maps; codebooks follow by moving average"""
-    warmup_steps: NonNegativeInt = 200
-    """steps of linear warm-up"""
+    schedule: ScheduleSettings = ScheduleSettings(learning_rate=1e-4, warmup_steps=200)
+    """with --reader: learning rate of the linear maps (codebooks follow by moving average): linear
+    warm-up, then a cosine down to 0 at the last step"""
     save_every: PositiveInt = 1000
     """steps between checkpoints, and between measurements on dev"""
     seed: Seed = 0
@@ -120,16 +132,20 @@ def _train(
     rvq = SpeechRVQ(
         RVQConfig(
             dim=embeddings.dim,
-            num_codebooks=config.num_codebooks,
-            codebook_size=config.codebook_size,
-            min_code_usage=config.min_code_usage,
+            num_codebooks=config.codebooks.num_codebooks,
+            codebook_size=config.codebooks.codebook_size,
+            min_code_usage=config.codebooks.min_code_usage,
         )
     ).to(accelerator.device)
     # Only the task loss trains the linear maps; codebooks follow by moving average in the forward
     # pass. From reconstruction alone the maps shrink, and held-out error rises (by 3 % in 60 steps,
     # 8 x 256 on 5,120 frames; the same with the codebooks frozen).
-    optimizer = torch.optim.AdamW(rvq.parameters(), lr=config.learning_rate, weight_decay=0.0)
-    schedule = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, config.steps)
+    optimizer = torch.optim.AdamW(
+        rvq.parameters(), lr=config.schedule.learning_rate, weight_decay=0.0
+    )
+    schedule = get_cosine_schedule_with_warmup(
+        optimizer, config.schedule.warmup_steps, config.steps
+    )
     first_step = resume_from_latest(config.out, rvq, optimizer, schedule)
     if first_step == 0:
         _init_codebooks(config, rvq, embeddings)
@@ -158,7 +174,7 @@ def _train(
             total = loss.total
             if task:
                 read = task(utterances, loss.decoded_ND[len(positions_N) :])
-                total = total + config.task_weight * read
+                total = total + config.task.task_weight * read
                 numbers = {**numbers, "loss": total.item(), "task": read.item()}
                 accelerator.backward(total)
                 norm = clip_grad_norm_(model.parameters(), 1.0)

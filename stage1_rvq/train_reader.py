@@ -25,8 +25,6 @@ from commands.errors import InputError
 from commands.run_folder import run_folder
 from commands.setting_types import (
     LayerWidth,
-    NonNegativeFloat,
-    NonNegativeInt,
     NumLayers,
     PositiveInt,
     Seed,
@@ -39,6 +37,18 @@ from stage1_rvq.text_units import train_units
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShapeSettings:
+    """Shape of the model."""
+
+    num_units: PositiveInt = 512
+    """size of the vocabulary of text units, none longer than a syllable"""
+    width: LayerWidth = 512
+    """width of each LSTM direction"""
+    num_layers: NumLayers = 2
+    """LSTM layers"""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainReaderConfig:
     """Train the CTC reader that turns speech embeddings into Twi text."""
 
@@ -48,20 +58,12 @@ class TrainReaderConfig:
     """new folder for this run"""
     dev_embeddings: Path | None = None
     """embeddings of the dev split: the checkpoint with the lowest CER on it is kept"""
-    num_units: PositiveInt = 512
-    """size of the vocabulary of text units, none longer than a syllable"""
-    width: LayerWidth = 512
-    """width of each LSTM direction"""
-    num_layers: NumLayers = 2
-    """LSTM layers"""
+    shape: ShapeSettings = ShapeSettings()
     steps: PositiveInt = 20_000
     """optimizer steps"""
     batch_size: PositiveInt = 32
     """utterances per step and process"""
-    learning_rate: NonNegativeFloat = 1e-3
-    """peak learning rate"""
-    warmup_steps: NonNegativeInt = 500
-    """steps of linear warm-up"""
+    schedule: ScheduleSettings = ScheduleSettings(learning_rate=1e-3, warmup_steps=500)
     save_every: PositiveInt = 1000
     """steps between checkpoints, and between measurements on dev"""
     seed: Seed = 0
@@ -81,7 +83,7 @@ def main(argv: list[str] | None = None) -> None:
         dev = EmbeddingFolder(config.dev_embeddings, flag="--dev-embeddings")
     device = pick_device(config.device)
     accelerator = Accelerator(cpu=device.type == "cpu")
-    units = train_units((u.text for u in embeddings.utterances), config.num_units)
+    units = train_units((u.text for u in embeddings.utterances), config.shape.num_units)
     usable = [u for u in embeddings.utterances if fits_ctc(u.text, u.num_frames, units)]
     if not usable:
         raise InputError(f"--embeddings {config.embeddings}: no utterance with a usable transcript")
@@ -108,14 +110,19 @@ def _train(
     accelerator: Accelerator,
 ) -> None:
     seed_step(config.seed, -1)
+    shape = config.shape
     reader = CTCReader(
-        ReaderConfig(embeddings.dim, units.get_vocab_size(), config.width, config.num_layers)
+        ReaderConfig(embeddings.dim, units.get_vocab_size(), shape.width, shape.num_layers)
     )
     reader.frame_scale_D.copy_(embeddings.frame_scale_D)
     reader.units = units
     reader.to(accelerator.device)
-    optimizer = torch.optim.AdamW(reader.parameters(), lr=config.learning_rate, weight_decay=0.01)
-    schedule = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, config.steps)
+    optimizer = torch.optim.AdamW(
+        reader.parameters(), lr=config.schedule.learning_rate, weight_decay=0.01
+    )
+    schedule = get_cosine_schedule_with_warmup(
+        optimizer, config.schedule.warmup_steps, config.steps
+    )
     first_step = resume_from_latest(config.out, reader, optimizer, schedule)
     # The schedule is not prepared: accelerate would step it once per process.
     model, optimizer = accelerator.prepare(reader, optimizer)

@@ -19,7 +19,6 @@ from commands.device import DeviceName, describe_machine, pick_device
 from commands.run_folder import run_folder
 from commands.setting_types import (
     ModelName,
-    NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
     Seed,
@@ -36,7 +35,7 @@ from stage2_speechless.data import print_left_out, read_utterances
 from stage2_speechless.metrics import pool_sentences, speak_and_read
 from stage2_speechless.model import load_speechless
 from stage2_speechless.round_trip import load_round_trip
-from stage2_speechless.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K
+from stage2_speechless.sampling import SamplingSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +54,7 @@ class EvaluateConfig:
     """new folder for metrics.json and plots"""
     num_utterances: NonNegativeInt = 0
     """number of utterances to measure on, from the first; 0 takes all"""
-    temperature: NonNegativeFloat = DEFAULT_TEMPERATURE
-    """sampling temperature; 0 takes the most probable code"""
-    top_k: NonNegativeInt = DEFAULT_TOP_K
-    """draw from the k most probable codes; 0 draws from all"""
+    sampling: SamplingSettings = SamplingSettings()
     batch_size: PositiveInt = 32
     """sentences generated together"""
     seed: Seed = 0

@@ -15,6 +15,7 @@ the reason). If killed, `--resume` continues it.
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, describe_machine, pick_device
@@ -25,7 +26,6 @@ from commands.setting_types import (
     DialectName,
     ModelName,
     NonNegativeFloat,
-    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     Seed,
@@ -36,7 +36,7 @@ from data_manifests.text_lines import read_lines
 from stage1_rvq.codes import CODES_NAME, CodedUtterance, write_codes
 from stage2_speechless.model import load_speechless
 from stage2_speechless.round_trip import load_round_trip
-from stage2_speechless.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K
+from stage2_speechless.sampling import SamplingSettings
 from stage2_speechless.speak import (
     MAX_CHARACTERS,
     Sentence,
@@ -74,12 +74,7 @@ class GenerateConfig:
     rate: PositiveFloat | None = None
     """speaking rate in characters per second; if not given, drawn from the rates in the training
     data"""
-    max_characters: PositiveInt = MAX_CHARACTERS
-    """longest sentence that is kept, in characters: Gemma hears at most 30 s"""
-    temperature: NonNegativeFloat = DEFAULT_TEMPERATURE
-    """sampling temperature; 0 takes the most probable code"""
-    top_k: NonNegativeInt = DEFAULT_TOP_K
-    """draw from the k most probable codes; 0 draws from all"""
+    sampling: SamplingSettings = SamplingSettings()
     batch_size: PositiveInt = 32
     """sentences generated together"""
     seed: Seed = 0
@@ -88,6 +83,7 @@ class GenerateConfig:
     """auto, cpu, cuda, cuda:1, mps"""
     resume: bool = False
     """continue an unfinished folder"""
+    max_characters: ClassVar[int] = MAX_CHARACTERS
 
     def __post_init__(self) -> None:
         if bool(self.rvq) != bool(self.reader):

@@ -7,12 +7,14 @@ batch, on any machine, apart from rounding of the logits themselves.
 # N rows, V codes, T frames, K codebooks
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from commands.device import derive_seed
 from commands.errors import InputError
+from commands.setting_types import NonNegativeFloat, NonNegativeInt
 
 # Speechless's defaults. Fine codebooks carry the room and the voice, which the text does not
 # decide: sampled from all codes at temperature 1 they would be noise, and chosen greedily every
@@ -21,6 +23,16 @@ from commands.errors import InputError
 # 0.4, 0.20 at 0. One of 7,000 steps: 0.119 at 0.5, 0.118 at 0.3, 0.105 at 0.1.
 DEFAULT_TEMPERATURE = 0.5
 DEFAULT_TOP_K = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingSettings:
+    """How codes are drawn."""
+
+    temperature: NonNegativeFloat = DEFAULT_TEMPERATURE
+    """sampling temperature; 0 takes the most probable code"""
+    top_k: NonNegativeInt = DEFAULT_TOP_K
+    """draw from the k most probable codes; 0 draws from all"""
 
 
 def utterance_uniforms(seed: int, id_: str, num_frames: int, num_codebooks: int) -> Tensor:

@@ -112,7 +112,6 @@ def speak_and_select(
     *,
     takes: int,
     max_cer: float,
-    max_characters: int = MAX_CHARACTERS,
     seed: int = 0,
     temperature: float = DEFAULT_TEMPERATURE,
     top_k: int = DEFAULT_TOP_K,
@@ -130,7 +129,6 @@ def speak_and_select(
         round_trip: reads codes back; None keeps every utterance that ended.
         takes: number of attempts per sentence, each drawn differently; at least 1.
         max_cer: with `round_trip`, the highest CER of an utterance that is kept (0.3 = 30 %).
-        max_characters: longer sentences are not spoken.
         seed: as in `Speechless.generate`, like the other settings.
 
     Returns:
@@ -139,8 +137,7 @@ def speak_and_select(
     reasons = {
         s.id: reason
         for s in sentences
-        if (reason := why_unspeakable(s.text, model.vocabulary, max_characters=max_characters))
-        or (reason := _unread_digits(s))
+        if (reason := why_unspeakable(s.text, model.vocabulary)) or (reason := _unread_digits(s))
     }
     speakable = [s for s in sentences if s.id not in reasons]
     kept: dict[str, Take] = {}
@@ -182,16 +179,14 @@ def with_numbers_in_words(sentence: Sentence) -> Sentence:
     return replace(sentence, text=text) if text != sentence.text else sentence
 
 
-def why_unspeakable(
-    text: str, vocabulary: Vocabulary, *, max_characters: int = MAX_CHARACTERS
-) -> str | None:
+def why_unspeakable(text: str, vocabulary: Vocabulary) -> str | None:
     """The reason not to speak a text: empty, no letter, a foreign character, too long; None if it
     can be spoken."""
     if not text.strip():
         return "empty"
     num_characters = len(normalize_for_scoring(text))
-    if num_characters > max_characters:
-        return f"too long: {num_characters} characters, at most {max_characters} (30 s of speech)"
+    if num_characters > MAX_CHARACTERS:
+        return f"too long: {num_characters} characters, at most {MAX_CHARACTERS} (30 s of speech)"
     try:
         vocabulary.spoken_characters(text)
     except InputError as error:

@@ -11,7 +11,7 @@ small language model. Runs unchanged under `accelerate launch`.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from accelerate import Accelerator
@@ -34,14 +34,11 @@ from commands.run_folder import run_folder
 from commands.setting_types import (
     LayerWidth,
     ModelName,
-    NonNegativeFloat,
-    NonNegativeInt,
     NumLayers,
     PositiveFloats,
     PositiveInt,
     Probability,
     Seed,
-    Share,
 )
 from commands.training_log import TrainingLog, refuse_non_finite, training_steps
 from stage1_rvq.codes import read_code_format
@@ -70,6 +67,40 @@ ROPE_THETA = 100.0
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShapeSettings:
+    """Shape of the model."""
+
+    width: LayerWidth | None = None
+    """width of the temporal transformer; 768 if not given"""
+    num_layers: NumLayers | None = None
+    """layers of the temporal transformer; 10 if not given"""
+    num_heads: NumLayers | None = None
+    """attention heads of the temporal transformer; if not given, width / 64, but at least 4"""
+    depth_width: LayerWidth = 512
+    """width of the code-frame decoder (codebooks 1 to 7)"""
+    depth_layers: NumLayers = 2
+    """layers of the code-frame decoder"""
+    depth_heads: NumLayers | None = None
+    """attention heads of the code-frame decoder; default as for --num-heads"""
+    dropout: Probability = 0.1
+    """dropout on inputs and states"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossSettings:
+    """What the loss asks of the model."""
+
+    history_dropout: Probability = 0.4
+    """how often a frame is hidden from those after it, so that the model learns to use the text"""
+    codebook_weights: PositiveFloats = (4.0, 2.0, 1.0)
+    """loss weight of each codebook, coarsest first; the last number applies to all the rest"""
+    # Share of each batch's frames on which the code-frame decoder is trained: more takes more time.
+    depth_fraction: ClassVar[float] = 0.5
+    # How often the dialect is replaced by "unknown", so that none need be given in use.
+    dialect_dropout: ClassVar[float] = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Train the model that speaks Twi text as semantic codes."""
 
@@ -86,43 +117,16 @@ class TrainConfig:
     init_from: ModelName | None = None
     """small Llama language model (local folder or hub name) whose layers the temporal transformer
     starts from; it sets width, layers and heads"""
-    width: LayerWidth | None = None
-    """width of the temporal transformer; 768 if not given"""
-    num_layers: NumLayers | None = None
-    """layers of the temporal transformer; 10 if not given"""
-    num_heads: NumLayers | None = None
-    """attention heads of the temporal transformer; if not given, width / 64, but at least 4"""
-    depth_width: LayerWidth = 512
-    """width of the code-frame decoder (codebooks 1 to 7)"""
-    depth_layers: NumLayers = 2
-    """layers of the code-frame decoder"""
-    depth_heads: NumLayers | None = None
-    """attention heads of the code-frame decoder; default as for --num-heads"""
-    depth_fraction: Share = 0.5
-    """share of each batch's frames on which the code-frame decoder is trained; more takes more
-    time"""
-    dropout: Probability = 0.1
-    """dropout on inputs and states"""
-    dialect_dropout: Probability = 0.2
-    """how often the dialect is replaced by "unknown", so that none need be given in use"""
-    history_dropout: Probability = 0.4
-    """how often a frame is hidden from those after it, so that the model learns to use the text"""
-    codebook_weights: PositiveFloats = (4.0, 2.0, 1.0)
-    """loss weight of each codebook, coarsest first; the last number applies to all the rest"""
+    shape: ShapeSettings = ShapeSettings()
+    loss: LossSettings = LossSettings()
     steps: PositiveInt = 50_000
     """optimizer steps"""
     batch_size: PositiveInt = 32
     """utterances per step and process"""
-    optimizer: OptimizerName = "muon"
-    """muon: orthogonal updates for the layers' matrices, AdamW for the rest; adamw: for all"""
-    learning_rate: NonNegativeFloat = 5e-4
-    """peak learning rate"""
-    warmup_steps: NonNegativeInt = 1000
-    """steps of linear warm-up"""
-    num_dev_sentences: PositiveInt = 64
-    """dev sentences generated and read back at each measurement"""
-    save_every: PositiveInt = 1000
-    """steps between checkpoints, and between measurements on dev"""
+    schedule: ScheduleSettings = ScheduleSettings(learning_rate=5e-4, warmup_steps=1000)
+    """learning rate of Muon, and of AdamW for what is no matrix of a layer: linear warm-up, then a
+    cosine down to 0 at the last step"""
+    checkpoints: CheckpointSettings = CheckpointSettings()
     seed: Seed = 0
     """seed for weights, batches, dropout and the sampling of dev sentences"""
     device: DeviceName = "auto"
@@ -131,10 +135,13 @@ class TrainConfig:
     """precision: bfloat16 trains in mixed precision; the weights are float32 either way"""
     resume: bool = False
     """continue from the newest checkpoint"""
+    optimizer: ClassVar[OptimizerName] = "muon"
 
     def __post_init__(self) -> None:
-        shape = {"width": self.width, "num-layers": self.num_layers, "num-heads": self.num_heads}
-        given = [f"--{name}" for name, value in shape.items() if value is not None]
+        names = ("width", "num_layers", "num_heads")
+        given = [
+            f"--{name.replace('_', '-')}" for name in names if getattr(self.shape, name) is not None
+        ]
         if self.init_from and given:
             raise InputError(
                 f"--init-from brings its own width, layers and heads: leave out {', '.join(given)}"
@@ -156,11 +163,11 @@ def main(argv: list[str] | None = None) -> None:
         num_codebooks=fmt.num_codebooks,
         codebook_size=fmt.codebook_size,
         frame_rate_hz=fmt.frame_rate_hz,
-        **(temporal_shape(base) if base else _own_shape(config)),
-        depth_width=config.depth_width,
-        depth_layers=config.depth_layers,
-        depth_heads=config.depth_heads or default_num_heads(config.depth_width),
-        dropout=config.dropout,
+        **(temporal_shape(base) if base else _own_shape(config.shape)),
+        depth_width=config.shape.depth_width,
+        depth_layers=config.shape.depth_layers,
+        depth_heads=config.shape.depth_heads or default_num_heads(config.shape.depth_width),
+        dropout=config.shape.dropout,
         rates_cps=rate_quantiles(listed.utterances),
         quantizer=quantizer,
     )
@@ -223,13 +230,13 @@ def _train(
             batch = collate(
                 chosen,
                 speechless,
-                dialect_dropout=config.dialect_dropout,
-                history_dropout=config.history_dropout,
+                dialect_dropout=config.loss.dialect_dropout,
+                history_dropout=config.loss.history_dropout,
             )
             loss = model(
                 **vars(move_batch(batch, accelerator.device)),
-                depth_fraction=config.depth_fraction,
-                codebook_weights=config.codebook_weights,
+                depth_fraction=config.loss.depth_fraction,
+                codebook_weights=config.loss.codebook_weights,
             )
             accelerator.backward(loss.total)
             norm = clip_grad_norm_(model.parameters(), 1.0)
@@ -247,11 +254,11 @@ def _train(
                 save_checkpoint(config.out, step + 1, speechless, optimizer, schedule)
 
 
-def _own_shape(config: TrainConfig) -> dict[str, Any]:
+def _own_shape(shape: ShapeSettings) -> dict[str, Any]:
     """Shape of a temporal transformer that starts from random weights."""
-    width = SpeechlessConfig.width if config.width is None else config.width
-    layers = SpeechlessConfig.num_layers if config.num_layers is None else config.num_layers
-    heads = config.num_heads or default_num_heads(width)
+    width = SpeechlessConfig.width if shape.width is None else shape.width
+    layers = SpeechlessConfig.num_layers if shape.num_layers is None else shape.num_layers
+    heads = shape.num_heads or default_num_heads(width)
     rope = {"rope_type": "default", "rope_theta": ROPE_THETA}
     llama = {"rope_parameters": rope}
     return {"width": width, "num_layers": layers, "num_heads": heads, "llama": llama}
@@ -264,10 +271,12 @@ def _measure_and_save(
     always."""
     model.eval()
     if dev:
-        metrics = measure_loss(model, dev.utterances, config.batch_size, config.codebook_weights)
+        metrics = measure_loss(
+            model, dev.utterances, config.batch_size, config.loss.codebook_weights
+        )
         judged_by = "loss"
         if dev.round_trip:
-            chosen = dev.utterances[: config.num_dev_sentences]
+            chosen = dev.utterances[: config.checkpoints.num_dev_sentences]
             # Models early in training do not end; twice the longest recording is enough to see
             # that.
             longest = max(len(u.codes_TK) for u in chosen)

@@ -9,14 +9,47 @@ from commands.device import DeviceName, DtypeName
 from commands.setting_types import (
     ModelName,
     NonNegativeFloat,
-    NonNegativeInt,
     PositiveInt,
     Probability,
     Seed,
 )
+from commands.training_settings import ScheduleSettings
 from gemma4.weight_quantization import QuantizeName
 from stage3_finetune.dialogue import Target
 from stage3_finetune.model import lora_config
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixtureSettings:
+    """Rows of other tasks, mixed with the rows that answer speech."""
+
+    transcribe_share: NonNegativeFloat = 0.2
+    """transcription rows per answering row"""
+    typed_share: NonNegativeFloat = 0.2
+    """typed rows per answering row, so that typed chat is not unlearned"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraSettings:
+    """The adapter, in peft's terms."""
+
+    lora_rank: PositiveInt = 32
+    """rank of the LoRA matrices"""
+    lora_alpha: PositiveInt = 64
+    """scale of the LoRA matrices"""
+    lora_dropout: Probability = 0.05
+    """dropout before the LoRA matrices"""
+    train_embed_audio: bool = False
+    """also train, in full, the linear map that projects speech into the decoder (embed_audio)"""
+
+    def adapter(self) -> LoraConfig:
+        """What is trained."""
+        return lora_config(
+            self.lora_rank,
+            self.lora_alpha,
+            self.lora_dropout,
+            train_embed_audio=self.train_embed_audio,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,28 +66,15 @@ class TrainConfig:
     """hub name or folder of an instruction-tuned Gemma 4 (E2B, E4B)"""
     target: Target = "chain"
     """chain: write the transcript, a line break, then the answer; direct: the answer alone"""
-    transcribe_share: NonNegativeFloat = 0.2
-    """transcription rows per answering row"""
-    typed_share: NonNegativeFloat = 0.2
-    """typed rows per answering row, so that typed chat is not unlearned"""
-    lora_rank: PositiveInt = 32
-    """rank of the LoRA matrices"""
-    lora_alpha: PositiveInt = 64
-    """scale of the LoRA matrices"""
-    lora_dropout: Probability = 0.05
-    """dropout before the LoRA matrices"""
-    train_embed_audio: bool = False
-    """also train, in full, the linear map that projects speech into the decoder (embed_audio)"""
+    mixture: MixtureSettings = MixtureSettings()
+    lora: LoraSettings = LoraSettings()
     steps: PositiveInt = 2000
     """optimizer steps"""
     batch_size: PositiveInt = 4
     """rows per forward pass and process"""
     accumulate: PositiveInt = 4
     """forward passes per optimizer step"""
-    learning_rate: NonNegativeFloat = 2e-4
-    """peak learning rate"""
-    warmup_steps: NonNegativeInt = 50
-    """steps of linear warm-up"""
+    schedule: ScheduleSettings = ScheduleSettings(learning_rate=2e-4, warmup_steps=50)
     gradient_checkpointing: bool = True
     """recompute activations in the backward pass: slower, but needs far less memory"""
     save_every: PositiveInt = 250
@@ -69,12 +89,3 @@ class TrainConfig:
     """8bit or 4bit: train the adapter on a quantised decoder (QLoRA; needs bitsandbytes)"""
     resume: bool = False
     """continue from the newest checkpoint"""
-
-    def adapter(self) -> LoraConfig:
-        """What is trained, in peft's terms."""
-        return lora_config(
-            self.lora_rank,
-            self.lora_alpha,
-            self.lora_dropout,
-            train_embed_audio=self.train_embed_audio,
-        )

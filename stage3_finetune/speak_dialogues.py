@@ -24,14 +24,13 @@ from commands.setting_types import (
     DialectName,
     ModelName,
     NonNegativeFloat,
-    NonNegativeInt,
     PositiveInt,
     Seed,
 )
 from commands.shards import ShardedRows, split_into_shards, unwritten_shards
 from stage2_speechless.model import load_speechless
 from stage2_speechless.round_trip import load_round_trip
-from stage2_speechless.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K
+from stage2_speechless.sampling import SamplingSettings
 from stage2_speechless.speak import (
     Sentence,
     Take,
@@ -70,10 +69,7 @@ class SpeakDialoguesConfig:
     """number of different spoken versions of each dialogue"""
     dialect: DialectName = "unknown"
     """asante, akuapem, fante, unknown: how the turns are spoken"""
-    temperature: NonNegativeFloat = DEFAULT_TEMPERATURE
-    """sampling temperature; 0 takes the most probable code"""
-    top_k: NonNegativeInt = DEFAULT_TOP_K
-    """draw from the k most probable codes; 0 draws from all"""
+    sampling: SamplingSettings = SamplingSettings()
     batch_size: PositiveInt = 32
     """turns generated together"""
     seed: Seed = 0

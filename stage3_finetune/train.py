@@ -46,11 +46,11 @@ def main(argv: list[str] | None = None) -> None:
         tokenizer,
         rvq.decode,
         target=config.target,
-        mixture=TaskMixture(config.transcribe_share, config.typed_share),
+        mixture=TaskMixture(config.mixture.transcribe_share, config.mixture.typed_share),
         seed=config.seed,
     )
     plan = plan_memory(
-        load_gemma_config(config.gemma), adapter=config.adapter(), dtype=dtype,
+        load_gemma_config(config.gemma), adapter=config.lora.adapter(), dtype=dtype,
         batch_size=config.batch_size, num_tokens=rows.longest(),
         gradient_checkpointing=config.gradient_checkpointing, quantize=config.quantize,
     )  # fmt: skip

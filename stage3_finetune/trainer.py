@@ -204,9 +204,9 @@ def build_trainer(
             max_steps=config.steps,
             per_device_train_batch_size=config.batch_size,
             gradient_accumulation_steps=config.accumulate,
-            learning_rate=config.learning_rate,
+            learning_rate=config.schedule.learning_rate,
             lr_scheduler_type="cosine",
-            warmup_steps=config.warmup_steps,
+            warmup_steps=config.schedule.warmup_steps,
             max_grad_norm=1.0,
             bf16=dtype == torch.bfloat16,
             use_cpu=device.type == "cpu",
@@ -239,7 +239,7 @@ def build_trainer(
         train_dataset=Dataset.from_dict({"row": range(len(rows))}),
         data_collator=collate_rows,
         processing_class=tokenizer,
-        peft_config=config.adapter(),
+        peft_config=config.lora.adapter(),
     )
     trainer.remove_callback(PrinterCallback)  # replaces transformers' disabled progress bar
     return trainer

@@ -137,7 +137,7 @@ def test_damaged_zips_are_one_line(tmp_path, name):
     path = fisd_zip(tmp_path / "fisd.zip", "asante", ("a",), ("Me pɛ sika",))
     dict(ZIPS)[name](path, random.Random(0))
     with pytest.raises(InputError) as caught:
-        run(build.main, "--fisd-asante", path, "--out", tmp_path / "out")
+        run(build.main, "--corpus", f"fisd_asante={path}", "--out", tmp_path / "out")
     assert "\n" not in str(caught.value)
     assert "fisd" in str(caught.value)
 

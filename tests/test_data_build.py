@@ -24,7 +24,7 @@ SPLITS = ("train", "dev", "test")
 
 @pytest.fixture(scope="module")
 def corpora(tmp_path_factory):
-    """Of each corpus its flag and a miniature of it."""
+    """Of each corpus its name and a miniature of it."""
     folder = tmp_path_factory.mktemp("corpora")
     speakers = [f"Ama{i:02d}" for i in range(24)]
     fisd = fisd_zip(folder / "fisd-asanti-twi-90p.zip", "asante", speakers, [*PROMPTS, "Aane (ka)"])
@@ -35,10 +35,10 @@ def corpora(tmp_path_factory):
         "test": [("ak_test", "u91", PROMPTS[0]), ("ak_test2", "u92", "Abɔfra no redi agorɔ")],
     }
     return {
-        "--fisd-asante": fisd,
-        "--bibletts-asante": bibletts_tgz(folder / "asante-twi.tgz", "asante", verses),
-        "--waxal-aka-asr": waxal_folder(folder / "waxal", "aka_asr", spoken),
-        "--common-voice": common_voice_folder(folder / "tw", ["Me din de Ama.", "Wo ho te s3n?"]),
+        "fisd_asante": fisd,
+        "bibletts_asante": bibletts_tgz(folder / "asante-twi.tgz", "asante", verses),
+        "waxal_aka_asr": waxal_folder(folder / "waxal", "aka_asr", spoken),
+        "common_voice": common_voice_folder(folder / "tw", ["Me din de Ama.", "Wo ho te s3n?"]),
     }
 
 
@@ -50,7 +50,7 @@ def _own_cache(monkeypatch, tmp_path):
 
 
 def words_of(corpora):
-    return [word for flag_and_path in corpora.items() for word in flag_and_path]
+    return ["--corpus", *(f"{name}={path}" for name, path in corpora.items())]
 
 
 def rows_of(out, name):
@@ -88,9 +88,10 @@ def test_all_corpora_together(corpora, tmp_path, capsys):
 
 
 def test_the_folder_can_be_moved_and_the_same_seed_gives_the_same(corpora, tmp_path):
-    chosen = {flag: corpora[flag] for flag in ("--fisd-asante", "--bibletts-asante")}
-    for name in ("a", "b"):
-        run(build.main, *words_of(chosen), "--out", tmp_path / name)
+    """In whatever order the corpora are named."""
+    fisd, bible = (f"{name}={corpora[name]}" for name in ("fisd_asante", "bibletts_asante"))
+    run(build.main, "--corpus", fisd, bible, "--out", tmp_path / "a")
+    run(build.main, "--corpus", bible, "--corpus", fisd, "--out", tmp_path / "b")
     assert all(
         (tmp_path / "a" / f"{split}.jsonl").read_bytes()
         == (tmp_path / "b" / f"{split}.jsonl").read_bytes()
@@ -104,7 +105,8 @@ def test_the_folder_can_be_moved_and_the_same_seed_gives_the_same(corpora, tmp_p
 def test_only_what_is_in_a_manifest_is_extracted(corpora, tmp_path):
     out = tmp_path / "fisd"
     hours = f"fisd_asante={20 / 3600}"
-    run(build.main, "--fisd-asante", corpora["--fisd-asante"], "--max-hours", hours, "--out", out)
+    chosen = {"fisd_asante": corpora["fisd_asante"]}
+    run(build.main, *words_of(chosen), "--max-hours", hours, "--out", out)
     rows = [u for name in (*SPLITS, "test_seen_prompts") for u in rows_of(out, name)]
     assert 10 < sum(u.duration_s for u in rows if u.split == "train") <= 20
     extracted = {path.name for path in (out / "audio").rglob("*.ogg")}
@@ -115,7 +117,7 @@ def test_only_what_is_in_a_manifest_is_extracted(corpora, tmp_path):
 
 def test_a_build_cut_off_is_resumed(corpora, tmp_path, monkeypatch):
     out, straight = tmp_path / "cut", tmp_path / "straight"
-    words = words_of({f: corpora[f] for f in ("--fisd-asante", "--bibletts-asante")})
+    words = words_of({name: corpora[name] for name in ("fisd_asante", "bibletts_asante")})
     run(build.main, *words, "--out", straight)
 
     def no_space(*_):
@@ -141,15 +143,15 @@ def test_any_dataset_and_ugspeechdata(tmp_path):
     columns = ["audio=audio", "text=sentence", "speaker=who", "dialect=lang"]
     out = tmp_path / "mine"
     run(
-        build.main, "--dataset", source, "--dataset-columns", *columns, "--dataset-name", "mine",
-        "--dataset-license", "CC-BY-4.0", "--out", out,
+        build.main, "--corpus", f"dataset={source}", "--dataset-columns", *columns,
+        "--dataset-name", "mine", "--dataset-license", "CC-BY-4.0", "--out", out,
     )  # fmt: skip
     (first, *_) = rows_of(out, "train")
     assert (first.speaker, first.dialect, first.corpus) == ("mine/p0", "fante", "mine")
     folder = ugspeechdata_folder(
         tmp_path / "ug", {"ak_gh_image_0001_u7_1_1682163241022_0": "Ɔbarima bi gyina hɔ"}
     )
-    run(build.main, "--ugspeechdata", folder, "--out", tmp_path / "ugs")
+    run(build.main, "--corpus", f"ugspeechdata={folder}", "--out", tmp_path / "ugs")
     assert [u.speaker for u in rows_of(tmp_path / "ugs", "train")] == ["ugspeech/u7"]
     for name in ("mine", "ugs"):
         assert "problems: none" in run(check.main, "--manifest", tmp_path / name / "train.jsonl")
@@ -160,7 +162,7 @@ def test_studio_voices_are_training_data(config, tmp_path):
     rows = {s: [(f"{s}1", "7", f"Yɛkan nwoma {s}")] for s in ("train", "validation", "test")}
     source = waxal_folder(tmp_path / "waxal", config, rows, text_column="text")
     out = tmp_path / "tts"
-    run(build.main, f"--waxal-{config.replace('_', '-')}", source, "--out", out)
+    run(build.main, "--corpus", f"waxal_{config}={source}", "--out", out)
     assert [u.speaker for u in rows_of(out, "train")] == ["waxal/7"] * 3
     assert "problems: none" in run(check.main, "--manifest", out / "train.jsonl")
 
@@ -169,15 +171,28 @@ def test_studio_voices_are_training_data(config, tmp_path):
     ("words", "message"),
     [
         ([], "no corpus given"),
-        (["--ugspeechdata", "x", "--waxal-aka-asr", "y"], "was made from UGSpeechData"),
-        (["--common-voice", "x", "--max-hours", "common_voice"], "is not like fisd_asante=30"),
-        (["--common-voice", "x", "--max-hours", "common_voice=-1"], "must be above 0"),
-        (["--common-voice", "x", "--max-hours", "cv=3"], "none of the corpora given: common_voice"),
-        (["--common-voice", "x", "--common-voice-tables", "best"], "is none of validated"),
-        (["--dataset", "x", "--dataset-columns", "text=t"], "are both needed"),
-        (["--dataset", "x", "--dataset-columns", "audio=a", "sound=t"], "expected NAME=COLUMN"),
-        (["--fisd-asante", "absent.zip"], "no such file"),
-        (["--bibletts-akuapem", "asante-twi.tgz"], "says asante, expected akuapem"),
+        (["--corpus", "ugspeechdata=x", "waxal_aka_asr=y"], "was made from UGSpeechData"),
+        (["--corpus", "fisd_asanti=x"], "did you mean 'fisd_asante'"),
+        (["--corpus", "fisd.zip"], "unknown corpus 'fisd.zip': known: fisd_asante, "),
+        (["--corpus", "fisd_asante"], "--corpus 'fisd_asante' is not like fisd_asante=PATH"),
+        (["--corpus", "fisd_asante="], "--corpus 'fisd_asante=' is not like fisd_asante=PATH"),
+        (["--fisd-asante", "x"], "unknown flag --fisd-asante"),
+        (["--corpus", "common_voice=x", "--max-hours", "common_voice"], "is not like fisd_asante"),
+        (["--corpus", "common_voice=x", "--max-hours", "common_voice=-1"], "must be above 0"),
+        (
+            ["--corpus", "common_voice=x", "--max-hours", "cv=3"],
+            "none of the corpora given: common_",
+        ),
+        (["--corpus", "common_voice=x", "--common-voice-tables", "best"], "is none of validated"),
+        (["--corpus", "dataset=x", "--dataset-columns", "text=t"], "are both needed"),
+        (["--corpus", "dataset=x", "--dataset-columns", "audio=a", "sound=t"], "expected NAME=COL"),
+        (["--corpus", "dataset=x", "dataset=y"], "name their column of ids too"),
+        (["--corpus", "fisd_asante=absent.zip"], "no such file"),
+        (["--corpus", "bibletts_akuapem=asante-twi.tgz"], "says asante, expected akuapem"),
+        (
+            ["--corpus", "bibletts_asante=a/x.tgz", "bibletts_asante=b/x.tgz"],
+            "two archives named x",
+        ),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing_behind(words, message, tmp_path, monkeypatch):

@@ -5,12 +5,26 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pytest
 
 from commands.command_line import config_as_dict, parse_config, run_command
 from commands.errors import InputError
+from commands.setting_types import PositiveFloat
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExampleGroup:
+    """Of its own."""
+
+    learning_rate: PositiveFloat = 1e-3
+    """peak learning rate"""
+    weights: tuple[float, ...] = (1.0,)
+    """weights"""
+    fused: bool = False
+    """fused"""
+    decay: ClassVar[float] = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +35,8 @@ class ExampleConfig:
     """new folder"""
     steps: int = 10
     """optimizer steps"""
-    learning_rate: float = 1e-3
-    """peak learning rate"""
+    group: ExampleGroup = ExampleGroup(weights=(2.0,))
+    """how it learns"""
     tables: tuple[str, ...] = ("validated",)
     """tables"""
     target: Literal["chain", "direct"] = "chain"
@@ -46,14 +60,30 @@ def test_defaults_then_file_then_flags(tmp_path):
         ExampleConfig, ["--out", "x", "--config", str(path), "--steps", "30", "--no-json"]
     )
     assert config == ExampleConfig(
-        out=Path("x"), steps=30, learning_rate=0.5, tables=("other", "validated"), json=False
-    )
+        out=Path("x"), steps=30, group=ExampleGroup(learning_rate=0.5, weights=(2.0,)),
+        tables=("other", "validated"), json=False,
+    )  # fmt: skip
 
 
-def test_config_as_dict_is_json_ready():
-    settings = config_as_dict(ExampleConfig(out=Path("a/b")))
-    assert settings["out"] == "a/b" and settings["tables"] == ["validated"]
-    assert settings["manifest"] is None
+def test_a_list_may_be_given_in_several_flags():
+    words = ["--out", "x", "--tables", "a", "b", "--weights=-1", "--tables=c=d", "--weights", "2"]
+    config = parse_config(ExampleConfig, words)
+    assert config.tables == ("a", "b", "c=d") and config.group.weights == (-1.0, 2.0)
+
+
+def test_help_shows_a_group_under_its_title(capsys):
+    with pytest.raises(SystemExit):
+        parse_config(ExampleConfig, ["--help"])
+    top, _, group = capsys.readouterr().out.partition(" group options ")
+    assert "--steps" in top and "--fused" not in top
+    assert "how it learns" in group and "--fused" in group and "--decay" not in group
+
+
+def test_config_as_dict_is_flat_and_json_ready():
+    assert config_as_dict(ExampleConfig(out=Path("a/b"))) == {
+        "out": "a/b", "steps": 10, "learning_rate": 1e-3, "weights": [2.0], "fused": False,
+        "decay": 0.9, "tables": ["validated"], "target": "chain", "json": False, "manifest": None,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -65,6 +95,11 @@ def test_config_as_dict_is_json_ready():
         (["--out", "x", "--target", "chian"], "--target"),
         (["--out", "x", "--steps", "0"], "--steps must be positive, got 0"),
         (["--out", "x", "stray"], "stray"),
+        (["--out", "x", "--learning-rat", "1"], "did you mean '--learning-rate'"),
+        (["--out", "x", "--group.learning-rate", "1"], "did you mean '--learning-rate'"),
+        (["--out", "x", "--decay", "1"], "unknown flag --decay"),
+        (["--out", "x", "--learning-rate", "-1"], "--learning-rate must be greater than 0"),
+        (["--out", "x", "--fused=false"], "--fused takes no value"),
         (["--out", "x", "--config"], "--config needs"),
         (["--out", "x", "--config", "absent.toml"], "absent.toml"),
     ],

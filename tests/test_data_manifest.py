@@ -181,7 +181,7 @@ def test_common_voice_recipe(tmp_path, capsys):
     folder = common_voice_folder(tmp_path / "tw", sentences)
     (folder / "clips" / "cv_5.mp3").unlink()
     words = ["--hold-out", "sentence", "--out", str(tmp_path / "cv")]
-    build.main(["--common-voice", str(folder), *words])
+    build.main(["--corpus", f"common_voice={folder}", *words])
     summary = capsys.readouterr().err
     assert "splits made here" in summary and "not by speaker" in summary
     rows = [
@@ -194,16 +194,16 @@ def test_common_voice_recipe(tmp_path, capsys):
     dropped = [json.loads(line) for line in (tmp_path / "cv" / "dropped.jsonl").open()]
     assert {d["id"] for d in dropped} == {"cv_2.mp3", "cv_5.mp3"}
     with pytest.raises(InputError, match="exists already and is finished"):
-        build.main(["--common-voice", str(folder), *words])
+        build.main(["--corpus", f"common_voice={folder}", *words])
     with pytest.raises(InputError, match="not a Common Voice folder"):
-        build.main(["--common-voice", str(tmp_path), "--out", str(tmp_path / "cv2")])
+        build.main(["--corpus", f"common_voice={tmp_path}", "--out", str(tmp_path / "cv2")])
 
 
 def test_the_real_common_voice_folder(real_data, tmp_path):
     folder = real_data / "common_voice_tw"
     tables = ["--common-voice-tables", "validated", "other", "invalidated"]
     tables += ["--hold-out", "sentence"]
-    build.main(["--common-voice", str(folder), *tables, "--out", str(tmp_path / "cv")])
+    build.main(["--corpus", f"common_voice={folder}", *tables, "--out", str(tmp_path / "cv")])
     counts = {
         split: len(list(read_manifest(tmp_path / "cv" / f"{split}.jsonl")))
         for split in ("train", "dev", "test")

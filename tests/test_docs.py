@@ -1,6 +1,5 @@
 """The documents are true: commands exist with their flags, links lead somewhere, files exist."""
 
-import dataclasses
 import re
 import shlex
 import subprocess
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from commands.setting_groups import settings_of
 from tests.attacks.settings import config_class_of
 from tests.every_command import ROOMS, find_commands
 
@@ -68,7 +68,7 @@ def test_commands_and_their_flags_exist(line):
     if command in NOT_OURS:
         pytest.skip("a program of the tests")
     assert command in find_commands()
-    flags = {field.name for field in dataclasses.fields(config_class_of(command))}
+    flags = {setting.name for setting in settings_of(config_class_of(command))}
     flags |= {"no_" + flag for flag in flags} | {"config", "help"}
     used = {word[2:].split("=")[0].replace("-", "_") for word in words if re.match("--[a-z]", word)}
     assert used <= flags, f"{command} has no {used - flags}"
@@ -76,9 +76,9 @@ def test_commands_and_their_flags_exist(line):
 
 def test_flags_that_stand_alone_exist():
     flags = {
-        field.name.replace("_", "-")
+        setting.name.replace("_", "-")
         for command in find_commands()
-        for field in dataclasses.fields(config_class_of(command))
+        for setting in settings_of(config_class_of(command))
     }
     flags |= {"no-" + flag for flag in flags} | OTHER_FLAGS
     for name, text in TEXTS.items():

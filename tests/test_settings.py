@@ -2,17 +2,21 @@
 anything is loaded or written."""
 
 import dataclasses
+import shlex
 from collections.abc import Sequence
-from typing import get_type_hints
 
 import pytest
 from every_command import find_commands
 from pydantic import TypeAdapter
 
-from commands.command_line import parse_config
+from commands import setting_groups
+from commands.command_line import config_as_dict, parse_config
 from commands.device import pick_device
 from commands.errors import InputError
+from commands.json_files import read_json
+from commands.run_folder import FREE_ON_RESUME
 from data_manifests.manifest import DIALECTS
+from demo.shipped import WEIGHTS
 from tests.attacks.settings import (
     NONSENSE,
     TOML_NONSENSE,
@@ -22,6 +26,8 @@ from tests.attacks.settings import (
     words_beside,
 )
 
+MAX_AT_TOP_LEVEL = 16
+MAX_SETTINGS = {"speech_head.train": 30}  # two architectures, each with its shape
 SETTINGS = [setting for command in find_commands() for setting in settings_of(command)]
 # What no run can have less than one of, or none of, whatever the command.
 AT_LEAST_ONE = (
@@ -83,11 +89,31 @@ def test_defaults_are_what_their_annotations_allow():
     """A default is not checked as it is used, so it is here."""
 
     for command in find_commands():
-        config_class = config_class_of(command)
-        types = get_type_hints(config_class, include_extras=True)
-        for field in dataclasses.fields(config_class):
-            if field.default not in (dataclasses.MISSING, ""):
-                TypeAdapter(types[field.name]).validate_python(field.default)
+        for setting in setting_groups.settings_of(config_class_of(command)):
+            if setting.default not in (dataclasses.MISSING, ""):
+                TypeAdapter(setting.type).validate_python(setting.default)
+
+
+@pytest.mark.parametrize("command", find_commands())
+def test_settings_are_few_and_each_has_its_own_name(command):
+    """Those of groups too: flags and the keys of `config.json` are flat."""
+    config_class = config_class_of(command)
+    settings = setting_groups.settings_of(config_class)
+    names = [setting.name for setting in settings] + [*setting_groups.fixed_values_of(config_class)]
+    assert len(set(names)) == len(names)
+    assert len([setting for setting in settings if not setting.group]) <= MAX_AT_TOP_LEVEL
+    assert len(settings) <= MAX_SETTINGS.get(command, 25)
+
+
+def test_shipped_runs_would_be_resumed():
+    """Their command lines, read today, are the settings that were recorded then."""
+    for name in ("finetune", "head"):
+        provenance = read_json(WEIGHTS / name / "provenance.json")
+        words = shlex.split(provenance["command_line"].removeprefix("python -m "))
+        recorded = read_json(WEIGHTS / name / "config.json")
+        read = config_as_dict(parse_config(config_class_of(words[0]), words[1:]))
+        for key in {*recorded, *read} - set(FREE_ON_RESUME):
+            assert read.get(key) == recorded.get(key), key
 
 
 @pytest.mark.parametrize("name", ["meta", "cuda:", "cuda:-1", "xla", "gpu", "cpu:0:1", "CPU", ""])

@@ -141,6 +141,10 @@ def test_evaluate(embeddings, rvq, tmp_path):
     for used, perplexity in zip(metrics["used_fraction"], metrics["perplexity"], strict=True):
         assert perplexity <= used * 16 + 1e-6
     assert "codebook" in table and (tmp_path / "metrics" / "codebook_usage.png").exists()
+    run(evaluate.main, *words, "--beam-size", 8, "--out", tmp_path / "beam")
+    wider = json.loads((tmp_path / "beam" / "metrics.json").read_text())
+    errors = [m["reconstruction"]["4"]["relative_error"] for m in (metrics, wider)]
+    assert errors[1] < errors[0]
 
 
 def test_codes_are_parquet_that_datasets_loads(corpus, codes, small_shards):

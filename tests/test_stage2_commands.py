@@ -236,6 +236,8 @@ def test_evaluate(world: Path, speechless: Path, tmp_path: Path) -> None:
     assert metrics["num_utterances"] == 4
     assert 0 <= metrics["never_ended"] <= 1
     assert metrics["length_ratio"] > 0
+    run(evaluate.main, *words, "--num-utterances", 1, "--out", tmp_path / "one")
+    assert read_json(tmp_path / "one" / "metrics.json")["num_utterances"] == 1
     # All of this corpus is spoken at 12.5 characters a second, and so is what is asked for.
     assert metrics["length_ratio_asked"] == pytest.approx(1, rel=0.2)
     assert re.search(r"WER, real codes +[\d.]+ %", printed)

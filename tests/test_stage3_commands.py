@@ -313,7 +313,9 @@ def test_ctrl_c_stops_an_answer_and_at_the_prompt_the_chat(
 
 def test_the_way_into_the_decoder_can_be_trained_too(base, tiny_models, tmp_path):
     settings = ("--accumulate", 1, "--steps", 2, "--learning-rate", 0.01, "--train-embed-audio")
-    run(train.main, *base, *TRAIN, *settings, "--out", tmp_path / "run")
+    run(train.main, *base, *TRAIN, *settings, "--lora-alpha", 8, "--out", tmp_path / "run")
+    adapter_config = json.loads((tmp_path / "run" / "adapter" / "adapter_config.json").read_text())
+    assert (adapter_config["r"], adapter_config["lora_alpha"]) == (4, 8)
     adapter = load_file(tmp_path / "run" / "adapter" / "adapter_model.safetensors")
     [name] = [name for name in adapter if "embed_audio" in name]
     before = load_file(tiny_models / "gemma" / "model.safetensors")

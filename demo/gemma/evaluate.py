@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -56,8 +56,6 @@ class EvaluateGemmaConfig:
     """folder of the checkpoint"""
     mimi: ModelName = "demo/weights/mimi"
     """folder of the Mimi whose two voices are transcribed before and after coding"""
-    split: Split = "test"
-    """split of the questions to ask: test for reporting only, dev for making choices"""
     num_questions: NonNegativeInt = 0
     """number of questions to ask, spread over all relations; 0 asks all"""
     batch_size: PositiveInt = 32

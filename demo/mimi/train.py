@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,6 @@ from commands.setting_types import (
     NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
-    Probability,
     Seed,
 )
 from commands.training_log import TrainingLog, training_steps
@@ -55,10 +54,6 @@ class TrainMimiConfig:
     """new folder for this run"""
     steps: PositiveInt = 12_000
     """optimizer steps of all phases together"""
-    autoencoder_share: Probability = 0.2
-    """share of the steps without codebooks"""
-    codebook_share: Probability = 0.55
-    """share of the steps with codebooks; the rest trains the decoder alone"""
     num_sentences: PositiveInt = 5000
     """Twi sentences to learn from"""
     batch_size: PositiveInt = 4
@@ -69,18 +64,6 @@ class TrainMimiConfig:
     """peak learning rate"""
     warmup_steps: NonNegativeInt = 100
     """steps of linear warm-up, at the start and when only the decoder is trained further"""
-    phoneme_weight: NonNegativeFloat = 0.3
-    """weight of the phoneme probe's loss"""
-    band_weight: NonNegativeFloat = 1.0
-    """weight of the log-mel probe's loss"""
-    commitment_weight: NonNegativeFloat = 0.25
-    """weight of the encoder's distance to its codes"""
-    codebook_decay: Probability = 0.995
-    """decay of the codebooks' moving averages, per step"""
-    dead_share: Probability = 0.03
-    """codes used less than this share of the mean usage are reset"""
-    codebook_dropout: Probability = 0.1
-    """share of segments that get only the first few codebooks"""
     kmeans_latents: PositiveInt = 12_288
     """frames from which k-means initialises the codebooks"""
     num_dev: PositiveInt = 24
@@ -93,12 +76,23 @@ class TrainMimiConfig:
     """seed for weight initialisation, speech and segments"""
     resume: bool = False
     """continue from the newest checkpoint"""
+    # Shares of the steps without and with codebooks; the rest trains the decoder alone.
+    autoencoder_share: ClassVar[float] = 0.2
+    codebook_share: ClassVar[float] = 0.55
+    # Loss weights of the phoneme probe, the log-mel probe, and the encoder's distance to its codes.
+    phoneme_weight: ClassVar[float] = 0.3
+    band_weight: ClassVar[float] = 1.0
+    commitment_weight: ClassVar[float] = 0.25
+    # Decay of the codebooks' moving averages, per step.
+    codebook_decay: ClassVar[float] = 0.995
+    # Codes used less than this share of the mean usage are reset.
+    dead_share: ClassVar[float] = 0.03
+    # Share of segments that get only the first few codebooks.
+    codebook_dropout: ClassVar[float] = 0.1
 
     def __post_init__(self) -> None:
         if self.steps < 3:
             raise InputError(f"--steps is {self.steps}, expected at least 3: there are 3 phases")
-        if self.autoencoder_share + self.codebook_share >= 1:
-            raise InputError("--autoencoder-share and --codebook-share leave the decoder no steps")
 
     @property
     def first_codebook_step(self) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from commands.command_line import parse_config, run_command
 from commands.errors import InputError
-from commands.setting_types import NonNegativeInt, PositiveInt
+from commands.setting_types import PositiveInt
 from data_manifests.audio import MIMI_SAMPLE_RATE_HZ, write_wav
 from demo.voice.synthesizer import Synthesizer
 
@@ -25,8 +25,6 @@ class SpeakConfig:
     """hi, or hi+ and a variant: m1 ... m8, f1 ... f5, or one of demo/voice/voice_variants.py"""
     rate_wpm: PositiveInt = 180
     """words per minute"""
-    pitch: NonNegativeInt = 50
-    """pitch, 0 to 100"""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -38,7 +36,6 @@ def main(argv: list[str] | None = None) -> None:
             config.voice,
             sample_rate_hz=MIMI_SAMPLE_RATE_HZ,
             rate_wpm=config.rate_wpm,
-            pitch=config.pitch,
         )
     except ValueError as error:
         raise InputError(str(error)) from None

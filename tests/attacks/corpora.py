@@ -69,18 +69,22 @@ def _check(corpus: Corpus, folder: Path, *, whole: bool) -> str:
 
 
 SETTINGS = tuple(
-    ("--common-voice", "tw", *words)
+    ("--corpus", "common_voice=tw", *words)
     for words in (
         *(("--max-hours", f"common_voice={value}") for value in
           ("nan", "inf", "-inf", "0", "-1", "", "1e999", "1e-300", "9" * 400, "x")),
         ("--max-hours", "common_voice=1", "common_voice=2"), ("--max-hours", "=1"),
         ("--dataset-name", "../x"), ("--dataset-name", ""), ("--dataset-name", "x" * 300),
-        ("--dataset", "a\0b"), ("--dataset", "x" * 5000), ("--dataset-dialect", "twi"),
+        ("--corpus", "dataset=a\0b"), ("--corpus", "dataset=" + "x" * 5000),
+        ("--dataset-dialect", "twi"), ("--corpus", "common_voise=tw"), ("--corpus", "=tw"),
+        ("--corpus", "dataset="), ("--corpus", "tw"), ("--corpus", "dataset=a", "dataset=b"),
         ("--dataset-columns", "audio"), ("--dev-fraction", "nan"), ("--test-fraction", "1"),
         ("--dev-fraction", "0.6", "--test-fraction", "0.6"), ("--seed", "-1"),
-        ("--fisd-asante", "no"), ("--bibletts-asante", "tw", "tw"), ("--ugspeechdata", "tw"),
-        ("--common-voice-tables", "train"), ("--bibletts-asante", "x/a.tgz", "y/a.tgz"),
-        ("--waxal-aka-asr", "/dev/zero"), ("--dataset", "/dev/zero"), ("--dataset", "tw"),
+        ("--corpus", "fisd_asante=no"), ("--corpus", "bibletts_asante=tw", "bibletts_asante=tw"),
+        ("--corpus", "ugspeechdata=tw"), ("--common-voice-tables", "train"),
+        ("--corpus", "bibletts_asante=x/a.tgz", "bibletts_asante=y/a.tgz"),
+        ("--corpus", "waxal_aka_asr=/dev/zero"), ("--corpus", "dataset=/dev/zero"),
+        ("--corpus", "dataset=tw"),
     )
 )  # fmt: skip
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from commands import setting_groups
 from tests.attacks.harness import Case
 from tests.every_command import find_commands
 
@@ -104,16 +105,18 @@ def config_class_of(command: str) -> type:
 
 def settings_of(command: str) -> list[Setting]:
     """All settings of a command."""
-    config_class = config_class_of(command)
-    hints = typing.get_type_hints(config_class, include_extras=False)
-    extras = typing.get_type_hints(config_class, include_extras=True)
     return [
         Setting(
-            command, field.name, *_kind(hints[field.name], extras[field.name]),
-            has_default=field.default is not dataclasses.MISSING,
+            command, found.name, *_kind(_without_limits(found.type), found.type),
+            has_default=found.default is not dataclasses.MISSING,
         )
-        for field in dataclasses.fields(config_class)
+        for found in setting_groups.settings_of(config_class_of(command))
     ]  # fmt: skip
+
+
+def _without_limits(annotation: Any) -> Any:
+    holder = type("Holder", (), {"__annotations__": {"value": annotation}})
+    return typing.get_type_hints(holder)["value"]
 
 
 def _kind(hint: Any, extra: Any) -> tuple[str, bool]:

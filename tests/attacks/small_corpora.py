@@ -41,23 +41,24 @@ class Corpus:
 CORPORA = {
     corpus.name: corpus
     for corpus in (
-        Corpus("common voice", ("--common-voice", "tw"),
+        Corpus("common voice", ("--corpus", "common_voice=tw"),
                lambda folder: _drop(common_voice_folder(folder / "tw", SENTENCES)), 4),
-        Corpus("fisd folder", ("--fisd-asante", "fisd"),
+        Corpus("fisd folder", ("--corpus", "fisd_asante=fisd"),
                lambda folder: _drop(fisd_folder(folder / "fisd", "asante", ("a", "b"), PROMPTS)),
                6),
-        Corpus("fisd zip", ("--fisd-asante", "fisd.zip"), lambda folder: _fisd_zip(folder), 6),
-        Corpus("bible folder", ("--bibletts-asante", "asante-twi"),
+        Corpus("fisd zip", ("--corpus", "fisd_asante=fisd.zip"),
+               lambda folder: _fisd_zip(folder), 6),
+        Corpus("bible folder", ("--corpus", "bibletts_asante=asante-twi"),
                lambda folder: _drop(bibletts_folder(folder, "asante", VERSES)), 4),
-        Corpus("bible tgz", ("--bibletts-asante", "asante-twi.tgz"),
+        Corpus("bible tgz", ("--corpus", "bibletts_asante=asante-twi.tgz"),
                lambda folder: _drop(bibletts_tgz(folder / "asante-twi.tgz", "asante", VERSES)), 4),
-        Corpus("waxal", ("--waxal-twi-tts", "waxal"), lambda folder: _waxal(folder), 4),
-        Corpus("ugspeechdata", ("--ugspeechdata", "ug"),
+        Corpus("waxal", ("--corpus", "waxal_twi_tts=waxal"), lambda folder: _waxal(folder), 4),
+        Corpus("ugspeechdata", ("--corpus", "ugspeechdata=ug"),
                lambda folder: _drop(ugspeechdata_folder(
                    folder / "ug", dict(zip(UG_NAMES, SENTENCES, strict=True)))), 4),
-        Corpus("dataset", ("--dataset", "saved", "--dataset-columns", "audio=audio",
+        Corpus("dataset", ("--corpus", "dataset=saved", "--dataset-columns", "audio=audio",
                            "text=sentence", "id=name"), lambda folder: saved(folder), 4),
-        Corpus("audio folder", ("--dataset", "clips", "--dataset-columns", "audio=audio",
+        Corpus("audio folder", ("--corpus", "dataset=clips", "--dataset-columns", "audio=audio",
                                 "text=sentence"), lambda folder: _audio_folder(folder), 4),
     )
 }  # fmt: skip
