@@ -24,8 +24,8 @@ from commands.atomic_write import write_json_lines
 from commands.command_line import parse_config, run_command
 from commands.errors import InputError
 from commands.run_folder import OutputFolder, run_folder
-from commands.setting_types import DialectName, Probability, Seed, refuse_impossible_path
-from data_manifests.build_settings import columns_of, hours_of
+from commands.setting_types import DialectName, Probability, Seed
+from data_manifests.build_settings import columns_of, corpora_of, hours_of
 from data_manifests.corpora.audio_dataset import audio_dataset
 from data_manifests.corpora.bibletts import bibletts
 from data_manifests.corpora.collect import collect_recordings, write_audio

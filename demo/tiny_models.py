@@ -15,7 +15,7 @@ from transformers import Gemma4AudioFeatureExtractor
 from commands.checkpoint import model_written_aside
 from commands.command_line import parse_config, run_command
 from commands.run_folder import run_folder
-from commands.setting_types import PositiveInt, Seed
+from commands.setting_types import Seed
 from demo.gemma.tokenizer import special_token_ids, train_tokenizer
 from demo.world.grammar import all_questions
 from gemma4.tiny_gemma import tiny_gemma
@@ -32,6 +32,7 @@ class TinyModelsConfig:
     """seed for the random weights"""
     overwrite: bool = False
     """delete what an earlier run wrote into --out, and write it again"""
+    vocabulary_size: ClassVar[int] = 640  # including 256 bytes
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -29,7 +29,6 @@ from commands.errors import InputError
 from commands.run_folder import run_folder
 from commands.setting_types import (
     ModelName,
-    NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
     Seed,
@@ -44,6 +43,11 @@ from speech_head.parallel import load_parallel_head
 from speech_head.settings import SamplingSettings
 from stage1_rvq.data import iterate_batches
 from stage1_rvq.reader import load_reader
+
+INPUTS = (
+    "head", "parallel_head", "reader", "asr", "speaker_model", "manifest", "texts", "dialogues",
+    "questions", "gemma", "finetune", "mimi",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,32 +152,14 @@ def main(argv: list[str] | None = None) -> None:
     assert listener is not None, "one of --reader, --asr is given"
     limit = given.num_utterances or None
     held_out = None
-    if not config.dialogues:  # refuse unspeakable texts before anything is written
-        held_out = given_texts(config.manifest, config.texts, talker, limit=limit)
-    with run_folder(
-        config.out,
-        config,
-        "speech_head.evaluate",
-        inputs=(
-            "head",
-            "parallel_head",
-            "reader",
-            "asr",
-            "speaker_model",
-            "manifest",
-            "texts",
-            "dialogues",
-            "questions",
-            "gemma",
-            "finetune",
-            "mimi",
-        ),
-    ) as output:
+    if not given.dialogues:  # refuse unspeakable texts before anything is written
+        held_out = given_texts(given.manifest, given.texts, talker, limit=limit)
+    with run_folder(config.out, config, "speech_head.evaluate", inputs=INPUTS) as output:
         output.record(**describe_machine(device, dtype))
         if held_out is None:
-            assert config.dialogues is not None
+            assert given.dialogues is not None
             held_out = gemma_answers(
-                config.dialogues, config.questions, config.manifest, talker,
+                given.dialogues, given.questions, given.manifest, talker,
                 limit=limit, batch_size=config.batch_size,
             )  # fmt: skip
         rows = held_out.rows

@@ -92,7 +92,7 @@ def _train(
     first_step = resume_from_latest(config.out, head, optimizer, schedule)
     # The schedule is not prepared: it would then step once per process.
     model, optimizer = accelerator.prepare(head, optimizer)
-    weights_K = torch.tensor(codebook_weights, device=accelerator.device)
+    weights_K = torch.tensor(config.loss.codebook_weights, device=accelerator.device)
     # The parallel head does not use earlier frames.
     is_parallel = config.shape.architecture == "parallel"
     hidden = {} if is_parallel else {"history_dropout": config.loss.history_dropout}
@@ -122,7 +122,9 @@ def _train(
             optimizer.zero_grad()
             progress.set_postfix(loss=f"{numbers['loss']:.3f}")
             log.log(step + 1, "train", **numbers)
-            if is_writer and (step + 1 == config.steps or (step + 1) % config.save_every == 0):
+            if is_writer and (
+                step + 1 == config.steps or (step + 1) % config.checkpoints.save_every == 0
+            ):
                 _measure_and_save(config, step + 1, head, dev, log)
                 save_checkpoint(config.out, step + 1, head, optimizer, schedule)
 

@@ -29,6 +29,7 @@ from commands.setting_types import (
     Seed,
 )
 from commands.training_log import TrainingLog, refuse_non_finite, training_steps
+from commands.training_settings import ScheduleSettings
 from stage1_rvq.data import EmbeddingFolder, ShuffledBatches
 from stage1_rvq.dev_set import measure_on_dev
 from stage1_rvq.model import MIN_FRAMES_PER_CODE, RVQConfig, SpeechRVQ
@@ -106,7 +107,7 @@ def main(argv: list[str] | None = None) -> None:
         task = TaskLoss(
             config.reader,
             embeddings,
-            batch_size=config.task_utterances * accelerator.num_processes,
+            batch_size=config.task.task_utterances * accelerator.num_processes,
             seed=derive_seed(config.seed, "task"),
             device=accelerator.device,
         )
@@ -187,7 +188,8 @@ def _train(
                 optimizer.zero_grad()
             log.log(step + 1, "train", **numbers)
             progress.set_postfix(loss=f"{numbers['loss']:.4f}")
-            if is_writer and (step + 1 == config.steps or (step + 1) % config.save_every == 0):
+            is_due = (step + 1) % config.save_every == 0
+            if is_writer and (is_due or step + 1 == config.steps):
                 _measure_and_save(config.out, step + 1, rvq, dev, task, log)
                 save_checkpoint(config.out, step + 1, rvq, optimizer, schedule)
 
@@ -196,7 +198,7 @@ def _init_codebooks(config: TrainConfig, rvq: SpeechRVQ, embeddings: EmbeddingFo
     """k-means on frames drawn from the whole corpus."""
     seed_step(config.seed, -1)
     seed = derive_seed(config.seed, "kmeans")
-    sample_ND = embeddings.sample(4 * MIN_FRAMES_PER_CODE * config.codebook_size, seed)
+    sample_ND = embeddings.sample(4 * MIN_FRAMES_PER_CODE * config.codebooks.codebook_size, seed)
     device = rvq.frame_scale_D.device
     rvq.init_codebooks(sample_ND.to(device), embeddings.frame_scale_D, seed=seed)
 

@@ -30,6 +30,7 @@ from commands.setting_types import (
     Seed,
 )
 from commands.training_log import TrainingLog, refuse_non_finite, training_steps
+from commands.training_settings import ScheduleSettings
 from data_manifests.error_rates import ErrorRates, compute_error_rates
 from stage1_rvq.data import EmbeddedUtterance, EmbeddingFolder, ShuffledBatches, pad_frames
 from stage1_rvq.reader import CTCReader, ReaderConfig, ctc_loss, fits_ctc
@@ -148,7 +149,8 @@ def _train(
             optimizer.zero_grad()
             progress.set_postfix(loss=f"{loss.item():.3f}")
             log.log(step + 1, "train", loss=loss.item())
-            if is_writer and (step + 1 == config.steps or (step + 1) % config.save_every == 0):
+            is_due = (step + 1) % config.save_every == 0
+            if is_writer and (is_due or step + 1 == config.steps):
                 _measure_and_save(config.out, step + 1, reader, dev, log)
                 save_checkpoint(config.out, step + 1, reader, optimizer, schedule)
 

@@ -98,8 +98,8 @@ def main(argv: list[str] | None = None) -> None:
             listed.utterances[: config.num_utterances or None],
             round_trip,
             seed=config.seed,
-            temperature=config.temperature,
-            top_k=config.top_k,
+            temperature=config.sampling.temperature,
+            top_k=config.sampling.top_k,
             batch_size=config.batch_size,
         )
         metrics = {

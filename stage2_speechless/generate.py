@@ -125,10 +125,9 @@ def main(argv: list[str] | None = None) -> None:
                 round_trip,
                 takes=config.takes,
                 max_cer=config.max_cer,
-                max_characters=config.max_characters,
                 seed=config.seed,
-                temperature=config.temperature,
-                top_k=config.top_k,
+                temperature=config.sampling.temperature,
+                top_k=config.sampling.top_k,
                 batch_size=config.batch_size,
             )
             spoken = [s for s in chosen if s.id in takes]

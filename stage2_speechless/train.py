@@ -41,6 +41,7 @@ from commands.setting_types import (
     Seed,
 )
 from commands.training_log import TrainingLog, refuse_non_finite, training_steps
+from commands.training_settings import CheckpointSettings, ScheduleSettings
 from stage1_rvq.codes import read_code_format
 from stage2_speechless.config import SpeechlessConfig, default_num_heads
 from stage2_speechless.data import (
@@ -212,8 +213,12 @@ def _train(
     dev: Dev | None,
     accelerator: Accelerator,
 ) -> None:
-    optimizer = make_optimizer(speechless, config.optimizer, learning_rate=config.learning_rate)
-    schedule = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, config.steps)
+    optimizer = make_optimizer(
+        speechless, config.optimizer, learning_rate=config.schedule.learning_rate
+    )
+    schedule = get_cosine_schedule_with_warmup(
+        optimizer, config.schedule.warmup_steps, config.steps
+    )
     first_step = resume_from_latest(config.out, speechless, optimizer, schedule)
     # The schedule is not prepared: accelerate would step it once per process.
     model, optimizer = accelerator.prepare(speechless, optimizer)
@@ -249,7 +254,9 @@ def _train(
             optimizer.zero_grad()
             progress.set_postfix(loss=f"{numbers['loss']:.3f}")
             log.log(step + 1, "train", **numbers)
-            if is_writer and (step + 1 == config.steps or (step + 1) % config.save_every == 0):
+            if is_writer and (
+                step + 1 == config.steps or (step + 1) % config.checkpoints.save_every == 0
+            ):
                 _measure_and_save(config, step + 1, speechless, dev, log)
                 save_checkpoint(config.out, step + 1, speechless, optimizer, schedule)
 

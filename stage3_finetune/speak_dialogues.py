@@ -128,8 +128,8 @@ def main(argv: list[str] | None = None) -> None:
                 takes=config.takes,
                 max_cer=config.max_cer,
                 seed=config.seed,
-                temperature=config.temperature,
-                top_k=config.top_k,
+                temperature=config.sampling.temperature,
+                top_k=config.sampling.top_k,
                 batch_size=config.batch_size,
             )
             spoken = [one for dialogue in shard.items if (one := _with_codes(dialogue, takes))]

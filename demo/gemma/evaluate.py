@@ -68,6 +68,7 @@ class EvaluateGemmaConfig:
     """bfloat16 on CUDA, float32 elsewhere"""
     overwrite: bool = False
     """delete what an earlier run wrote into --out, and write it again"""
+    split: ClassVar[Split] = "test"
 
 
 def main(argv: list[str] | None = None) -> None:
