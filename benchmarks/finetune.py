@@ -41,7 +41,8 @@ from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from gemma4.gemma import ATTENTION, count_audio_tokens
 from gemma4.speech_embeddings import accept_embeddings
 from gemma4.tiny_gemma import small_config
-from stage1_rvq.model import RVQConfig, SpeechRVQ
+from stage1_rvq.config import RVQConfig
+from stage1_rvq.model import SpeechRVQ
 from stage3_finetune.dialogue import NO_LABEL
 from stage3_finetune.model import lora_config
 

@@ -30,8 +30,9 @@ from commands.errors import InputError
 from commands.setting_types import CodebookSize, PositiveInt
 from stage1_rvq.codebook_metrics import measure_reconstruction, measure_usage
 from stage1_rvq.codebooks import search_codes
+from stage1_rvq.config import RVQConfig
 from stage1_rvq.data import EmbeddingFolder
-from stage1_rvq.model import RVQConfig, SpeechRVQ
+from stage1_rvq.model import SpeechRVQ
 
 NUM_CODEBOOKS = 8
 SPEED_CODEBOOK_SIZE = 2048

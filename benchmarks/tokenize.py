@@ -36,7 +36,8 @@ from data_manifests.manifest import Utterance, read_manifest, read_utterance_aud
 from gemma4.gemma import FRAME_RATE_HZ, AudioEncoder
 from gemma4.linear import linear
 from stage1_rvq.codes import read_codes
-from stage1_rvq.model import RVQConfig, SpeechRVQ
+from stage1_rvq.config import RVQConfig
+from stage1_rvq.model import SpeechRVQ
 from stage1_rvq.utterance_codes import tokenize_utterances
 
 DTYPES = (torch.float32, torch.bfloat16)

@@ -34,9 +34,10 @@ from commands.hub import push
 from commands.json_files import read_json
 from commands.new_paths import refuse_unwritable
 from commands.setting_types import ModelName
+from stage1_rvq.config import RVQConfig
 from stage1_rvq.data import EmbeddingFolder
 from stage1_rvq.dev_set import measure_on_dev
-from stage1_rvq.model import RVQConfig, SpeechRVQ, load_rvq
+from stage1_rvq.model import SpeechRVQ, load_rvq
 from stage1_rvq.published import AVERAGED_FILE, BEST_FILE, CONFIG_FILE, FINAL_FILE, write_published
 
 
@@ -78,15 +79,16 @@ def main(argv: list[str] | None = None) -> None:
         averaged = average_if_better(rvq, checkpoints, dev)
     else:
         print(f"{AVERAGED_FILE}: not written, no --dev-embeddings to judge it by", file=sys.stderr)
+    states = {BEST_FILE: state_to_save(rvq), FINAL_FILE: state_to_save(final)}
+    if averaged is not None:
+        states[AVERAGED_FILE] = state_to_save(averaged)
     with model_written_aside(config.out) as aside:
         aside.mkdir()
-        write_published(rvq, aside, final=final, averaged=averaged)
-        names = (CONFIG_FILE, BEST_FILE, FINAL_FILE, AVERAGED_FILE)
+        write_published(aside, rvq.config, states)
+        published_files = [CONFIG_FILE, *states]
         facts: dict[str, Any] = {
-            "run": run,
-            "metrics": metrics,
-            "published_files": [name for name in names if (aside / name).exists()],
-        }
+            "run": run, "metrics": metrics, "published_files": published_files,
+        }  # fmt: skip
         if config.push:
             facts["repository"] = config.push
         rvq.save_pretrained(aside, model_card_kwargs=facts)

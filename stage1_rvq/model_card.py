@@ -10,16 +10,14 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
 from commands.json_files import read_json
 from commands.schema import as_mapping, check_json
+from stage1_rvq.config import RVQConfig
 from stage1_rvq.training_data import TrainingData
-
-if TYPE_CHECKING:
-    from stage1_rvq.model import RVQConfig
 
 DEFAULT_GEMMA = "google/gemma-4-E4B-it"
 NOT_MEASURED = "not yet measured"
@@ -32,7 +30,7 @@ FRONT_MATTER = ModelCardData(
 
 
 def make_model_card(
-    config: "RVQConfig",
+    config: RVQConfig,
     *,
     run: Path | None = None,
     metrics: Mapping[str, Any] | None = None,
@@ -112,7 +110,7 @@ def _training_table(
     return "".join(f"| {name} | {value} |\n" for name, value in rows.items())
 
 
-def _results(metrics: Mapping[str, Any], config: "RVQConfig") -> str:
+def _results(metrics: Mapping[str, Any], config: RVQConfig) -> str:
     hours = metrics["num_frames"] / config.frame_rate_hz / 3600
     lines = [
         "Measured with `python -m stage1_rvq.evaluate` on held-out speech: "

@@ -31,9 +31,10 @@ from commands.setting_types import (
     Seed,
 )
 from commands.training_log import TrainingLog, refuse_non_finite
+from stage1_rvq.config import RVQConfig
 from stage1_rvq.data import EmbeddingFolder, ShuffledBatches
 from stage1_rvq.dev_set import measure_on_dev
-from stage1_rvq.model import MIN_FRAMES_PER_CODE, RVQConfig, SpeechRVQ
+from stage1_rvq.model import MIN_FRAMES_PER_CODE, SpeechRVQ
 from stage1_rvq.task_loss import TaskLoss
 from stage1_rvq.training_data import describe_training_data
 

@@ -66,7 +66,7 @@ def speak_and_read(
 ) -> list[ReadSentence]:
     """Speak the utterances' sentences again, at randomly drawn rates, and read both versions.
 
-    The settings are those of `Speechless.generate`.
+    The settings are those of `generate_batch`.
     """
     texts = [u.text for u in utterances]
     rates = [draw_one(model.config.rates_cps, seed, u.id) for u in utterances]

@@ -25,7 +25,8 @@ from stage1_rvq.codes import (
     read_codes,
     write_codes,
 )
-from stage1_rvq.model import RVQConfig, SpeechRVQ
+from stage1_rvq.config import RVQConfig
+from stage1_rvq.model import SpeechRVQ
 from stage1_rvq.reader import CTCReader, ReaderConfig
 from stage1_rvq.text_units import train_units
 from stage2_speechless import evaluate, generate, train

@@ -9,7 +9,8 @@ from matplotlib.image import imread
 
 from commands.device import derive_seed
 from data_manifests.error_rates import align_utterances
-from stage1_rvq.model import RVQConfig, SpeechRVQ
+from stage1_rvq.config import RVQConfig
+from stage1_rvq.model import SpeechRVQ
 from stage1_rvq.reader import CTCReader, ReaderConfig
 from stage1_rvq.text_units import train_units
 from stage2_speechless import speak as speaking
