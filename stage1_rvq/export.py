@@ -31,9 +31,10 @@ from commands.finished_folder import (
     read_provenance,
 )
 from commands.hub import push
-from commands.json_files import read_json
+from commands.json_files import read_json_as
 from commands.new_paths import refuse_unwritable
 from commands.setting_types import ModelName
+from stage1_rvq.codebook_metrics import QuantizerMetrics
 from stage1_rvq.config import RVQConfig
 from stage1_rvq.data import EmbeddingFolder
 from stage1_rvq.dev_set import measure_on_dev
@@ -97,7 +98,7 @@ def main(argv: list[str] | None = None) -> None:
         print(push(config.out, config.push))
 
 
-def read_metrics(folder: Path, rvq: str) -> dict[str, Any]:
+def read_metrics(folder: Path, rvq: str) -> QuantizerMetrics:
     """The numbers of a `stage1_rvq.evaluate` folder.
 
     Raises:
@@ -121,8 +122,7 @@ def read_metrics(folder: Path, rvq: str) -> dict[str, Any]:
                 f"--metrics {folder} was measured on the embeddings --rvq was trained on; measure "
                 "on held-out ones"
             )
-    metrics: dict[str, Any] = read_json(folder / "metrics.json")
-    return metrics
+    return read_json_as(folder / "metrics.json", QuantizerMetrics)
 
 
 def average_if_better(
@@ -138,7 +138,7 @@ def average_if_better(
         print(f"{AVERAGED_FILE}: not written, under two checkpoints there", file=sys.stderr)
         return None
     averaged = average_checkpoints(rvq.config, checkpoints)
-    best_error, error = (measure_on_dev(model, dev)["relative_error"] for model in (rvq, averaged))
+    best_error, error = (measure_on_dev(model, dev).relative_error for model in (rvq, averaged))
     is_better = error < best_error
     print(
         f"{AVERAGED_FILE}: {'' if is_better else 'not '}written, relative error on dev "

@@ -203,7 +203,7 @@ def _measure_and_save(
     if dev:
         judge = "cer" if task else "relative_error"
         best_before = log.lowest("dev", judge)
-        metrics = measure_on_dev(rvq, dev, task)
+        metrics = measure_on_dev(rvq, dev, task).as_numbers()
         log.log(step, "dev", **metrics)
         if metrics[judge] >= best_before:
             return

@@ -20,6 +20,7 @@ from commands.run_folder import OutputFolder, create_output
 from data_manifests.manifest import Utterance, write_manifest
 from stage1_rvq import embed, evaluate, export, train
 from stage1_rvq.data import EmbeddingFolder
+from stage1_rvq.dev_set import DevMetrics
 from stage1_rvq.model import SpeechRVQ, load_rvq
 from stage1_rvq.published import find_published
 from stage1_rvq.training_data import describe_training_data
@@ -141,7 +142,7 @@ def test_averaged_weights_only_if_better(trained, embeddings, monkeypatch, capsy
         monkeypatch.setattr(
             export,
             "measure_on_dev",
-            lambda model, _, e=averaged_error: {"relative_error": 0.2 if model is rvq else e},
+            lambda model, _, e=averaged_error: DevMetrics(0.2 if model is rvq else e, 1.0),
         )
         assert (export.average_if_better(rvq, checkpoints, dev) is not None) == is_kept
         assert ("not written" in capsys.readouterr().err) != is_kept
