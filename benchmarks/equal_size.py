@@ -25,6 +25,7 @@ from transformers import (
 )
 
 from stage2_speechless.config import SpeechlessConfig
+from stage2_speechless.generation import generate_batch
 from stage2_speechless.model import Speechless
 from stage2_speechless.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K
 from stage2_speechless.vocabulary import NOTHING, Vocabulary
@@ -147,8 +148,8 @@ def generate_codes(
     if isinstance(model, Speechless):
         ids = [str(i) for i in range(batch_size)]
         rates: list[float | None] = [RATE_CPS] * batch_size
-        spoken = model.generate(
-            [TEXT] * batch_size, ids, dialects=[DIALECT] * batch_size, rates_cps=rates,
+        spoken = generate_batch(
+            model, [TEXT] * batch_size, ids, dialects=[DIALECT] * batch_size, rates_cps=rates,
             temperature=DEFAULT_TEMPERATURE, top_k=top_k, max_frames=num_frames,
         )  # fmt: skip
         return torch.stack([utterance.codes_TK for utterance in spoken])

@@ -32,6 +32,7 @@ from transformers import (
     Gemma4VisionConfig,
 )
 
+from benchmarks.equal_size import count_parameters
 from benchmarks.peak_memory import measure_peak, show_peak
 from benchmarks.timing import take_turns
 from commands.command_line import parse_config, run_command
@@ -41,7 +42,8 @@ from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from gemma4.gemma import ATTENTION, count_audio_tokens
 from gemma4.speech_embeddings import accept_embeddings
 from gemma4.tiny_gemma import small_config
-from stage1_rvq.model import RVQConfig, SpeechRVQ
+from stage1_rvq.config import RVQConfig
+from stage1_rvq.model import SpeechRVQ
 from stage3_finetune.dialogue import NO_LABEL
 from stage3_finetune.model import lora_config
 
@@ -79,8 +81,9 @@ class FinetuneStep:
                 shape, dtype=dtype, attn_implementation=ATTENTION
             )
         self.num_parameters = {
-            "decoder": count(base.model.language_model), "tower": count(base.model.audio_tower),
-        }  # fmt: skip
+            "decoder": count_parameters(base.model.language_model),
+            "tower": count_parameters(base.model.audio_tower),
+        }
         model = get_peft_model(accept_embeddings(base), lora_config(32, 64, 0.05)).train()
         # As stage3_finetune.train does: recompute activations in the backward pass.
         model.enable_input_require_grads()
@@ -153,11 +156,6 @@ def _measure_seconds(config: BenchmarkConfig, device: torch.device) -> dict[Reci
     print(f"{config.batch_size} rows of {config.seconds:g} s on {device}; {sizes} parameters")
     ways = {recipe: partial(step, recipe) for recipe in RECIPES}
     return take_turns(ways, config.rounds, device, "steps")
-
-
-def count(module: torch.nn.Module) -> int:
-    """Number of parameters of a module."""
-    return sum(p.numel() for p in module.parameters())
 
 
 def e4b_shape() -> Gemma4Config:

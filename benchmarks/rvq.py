@@ -12,7 +12,6 @@ codebooks. Quality is compared with the same library's defaults and with `faiss.
 
 # N frames, D embedding width, K codebooks (coarsest first), C codes of a codebook
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,25 +19,33 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from vector_quantize_pytorch import ResidualVQ
 
+from benchmarks.codebook_quality import (
+    BEAM_SIZE,
+    NUM_CODEBOOKS,
+    Fit,
+    fit_ours,
+    print_quality,
+    train_faiss,
+    train_library,
+)
 from benchmarks.synthetic_frames import DIM, FRAMES_PER_UTTERANCE, make_frames
+from benchmarks.timing import take_turns
 from commands.command_line import parse_config, run_command
-from commands.device import pick_device, seed_step
-from commands.errors import InputError
+from commands.device import pick_device
 from commands.setting_types import CodebookSize, PositiveInt
-from stage1_rvq.codebook_metrics import measure_reconstruction, measure_usage
+from stage1_rvq.codebook_metrics import measure_reconstruction
 from stage1_rvq.codebooks import search_codes
+from stage1_rvq.config import RVQConfig
 from stage1_rvq.data import EmbeddingFolder
-from stage1_rvq.model import RVQConfig, SpeechRVQ
+from stage1_rvq.model import SpeechRVQ
 
-NUM_CODEBOOKS = 8
 SPEED_CODEBOOK_SIZE = 2048
-SPEED_FRAMES = (250, 2000, 8192)  # one clip of 10 s, a batch of 8 clips, a training batch
-LIBRARY_BEAM_FRAMES = 250  # its beam search holds a one-hot row for every candidate
-BEAM_SIZE = 5
+SPEED_ROUNDS = 5
 FRAMES_PER_CODE = 20  # most training frames per code
 BATCH_FRAMES = 2048  # per training step of the library
+SPEED_FRAMES = (250, 2000, 8192)  # one clip of 10 s, a batch of 8 clips, a training batch
+LIBRARY_BEAM_FRAMES = 250  # its beam search holds a one-hot row for every candidate
 # One utterance, and so one voice, per code. Few voices share a code, so that with fewer voices than
 # codes, some codes would go unused only because no voice has them.
 HELD_OUT_PER_CODE = FRAMES_PER_UTTERANCE
@@ -97,13 +104,11 @@ def compare_speed(device: torch.device) -> None:
     print(f"{'frames':>8}{'beam':>6}{'library':>12}{'ours':>12}{'ratio':>8}")
     for num_frames in SPEED_FRAMES:
         some_ND = frames_ND[:num_frames]
-        seconds = _time_both(partial(library, some_ND), partial(rvq.encode, some_ND))
-        _print_speed(num_frames, 1, *seconds)
+        _print_speed(num_frames, 1, partial(library, some_ND), partial(rvq.encode, some_ND), device)
     some_ND = frames_ND[:LIBRARY_BEAM_FRAMES]
-    seconds = _time_both(
-        lambda: library(some_ND, BEAM_SIZE), lambda: rvq.encode(some_ND, beam_size=BEAM_SIZE)
-    )
-    _print_speed(LIBRARY_BEAM_FRAMES, BEAM_SIZE, *seconds)
+    theirs = partial(library, some_ND, BEAM_SIZE)
+    ours = partial(rvq.encode, some_ND, beam_size=BEAM_SIZE)
+    _print_speed(LIBRARY_BEAM_FRAMES, BEAM_SIZE, theirs, ours, device)
     ours_NK, theirs_NK = rvq.encode(frames_ND), library(frames_ND)
     differs_N = (ours_NK != theirs_NK).any(dim=1)
     print(f"beam 1: frames with identical codes: {1 - differs_N.double().mean():.4%}")
@@ -112,11 +117,8 @@ def compare_speed(device: torch.device) -> None:
         "at the first code that differs, squared distances differ by at most "
         f"{gap:.1e} of |residual|^2 + |code|^2 (float64; a tie: below 1e-6)"
     )
-    for name, codes_NK in (
-        ("library", library(some_ND, BEAM_SIZE)),
-        ("ours", rvq.encode(some_ND, beam_size=BEAM_SIZE)),
-    ):
-        error = measure_reconstruction(some_ND, rvq.decode(codes_NK), rvq.frame_scale_D)
+    for name, encode in (("library", theirs), ("ours", ours)):
+        error = measure_reconstruction(some_ND, rvq.decode(encode()), rvq.frame_scale_D)
         print(f"beam {BEAM_SIZE}: relative error of {name}: {error.relative_error:.4f}")
 
 
@@ -136,25 +138,6 @@ def largest_gap(
     return largest
 
 
-@dataclass(frozen=True)
-class Quality:
-    """Quality of one set of codebooks on one set of held-out frames.
-
-    Attributes:
-        errors: |x - x'|^2 / |x - mean|^2, at beam 1 and at beam 5.
-        used: codes that occur / codes, at beam 1, for the codebook where it is lowest.
-        entropy: entropy / log(codes), likewise.
-        fewest: training frames of the code that has the fewest, over all codebooks, at beam 1.
-        seconds: time to fit.
-    """
-
-    errors: tuple[float, float]
-    used: float
-    entropy: float
-    fewest: int
-    seconds: float
-
-
 def compare_quality(config: BenchmarkConfig, device: torch.device) -> None:
     """Train all on the same frames, and measure all on the same held-out frames, on several
     sets in turn."""
@@ -163,102 +146,16 @@ def compare_quality(config: BenchmarkConfig, device: torch.device) -> None:
     print(
         f"{len(sets)} sets of {len(sets[0][0]):,} training and {len(sets[0][1]):,} held-out "
         f"frames, {NUM_CODEBOOKS} x {size}\n"
-        f"library: {config.steps} steps of {BATCH_FRAMES:,} frames\n"
-        "error: |x - x'|^2 / |x - mean|^2 over held-out frames, at beam 1 and 5\n"
-        "used, entropy: codes that occur / codes, entropy / log(codes), of held-out frames at "
-        "beam 1, of the codebook where it is lowest\n"
-        "fewest: training frames of the code that has fewest, over all codebooks\n"
-        "means over the sets; in brackets the worst set"
+        f"library: {config.steps} steps of {BATCH_FRAMES:,} frames"
     )
-    print(
-        f"{'':<30}{'beam 1':>16}{f'beam {BEAM_SIZE}':>16}{'used':>16}{'entropy':>16}{'fewest':>12}"
-        f"{'seconds':>8}"
-    )
-    ways: dict[str, Callable[[Tensor], Sequence[Tensor]]] = {
-        "ours, fitted": lambda x_ND: _fit_ours(x_ND, size, beam_size=1),
-        "ours, fitted for beam search": lambda x_ND: _fit_ours(x_ND, size, beam_size=2),
-        "library's defaults, trained": lambda x_ND: _train_library(x_ND, config),
+    ways: dict[str, Fit] = {
+        "ours, fitted": partial(fit_ours, size, 1),
+        "ours, fitted for beam search": partial(fit_ours, size, 2),
     }
+    ways["library's defaults, trained"] = partial(train_library, size, config.steps, BATCH_FRAMES)
     for beam in (1, BEAM_SIZE):
-        ways[f"faiss, trained at beam {beam}"] = partial(_train_faiss, size, beam)
-    for name, fit in ways.items():
-        results = [measure_quality(fit, *pair) for pair in sets]
-        errors = [
-            _mean_and_worst([result.errors[i] for result in results], max, ".4f") for i in (0, 1)
-        ]
-        used = _mean_and_worst([result.used for result in results], min, ".1%")
-        entropy = _mean_and_worst([result.entropy for result in results], min, ".3f")
-        fewest = _mean_and_worst([result.fewest for result in results], min, ".0f")
-        seconds = sum(result.seconds for result in results) / len(results)
-        print(
-            f"{name:<30}{errors[0]:>16}{errors[1]:>16}{used:>16}{entropy:>16}{fewest:>12}"
-            f"{seconds:>8.0f}",
-            flush=True,
-        )
-
-
-def measure_quality(
-    fit: Callable[[Tensor], Sequence[Tensor]], train_ND: Tensor, held_out_ND: Tensor
-) -> Quality:
-    """Fit codebooks to some frames and measure them on others."""
-    started = time.perf_counter()
-    codebooks = [codebook_CD.to(train_ND.device) for codebook_CD in fit(train_ND)]
-    seconds = time.perf_counter() - started
-    ones_D = torch.ones_like(held_out_ND[0])
-    errors = []
-    for beam_size in (BEAM_SIZE, 1):
-        codes_NK = search_codes(held_out_ND, codebooks, beam_size=beam_size)
-        decoded_ND = torch.zeros_like(held_out_ND)
-        for codebook_CD, codes_N in zip(codebooks, codes_NK.T, strict=True):
-            decoded_ND += codebook_CD[codes_N]
-        errors.append(measure_reconstruction(held_out_ND, decoded_ND, ones_D).relative_error)
-    size = len(codebooks[0])
-    usage = measure_usage(codes_NK.cpu(), size)
-    counts = [codes_N.bincount(minlength=size) for codes_N in search_codes(train_ND, codebooks).T]
-    return Quality(
-        errors=(errors[1], errors[0]), used=min(usage.used_fraction),
-        entropy=min(usage.normalized_entropy), fewest=int(torch.stack(counts).min()),
-        seconds=seconds,
-    )  # fmt: skip
-
-
-def _mean_and_worst(
-    values: Sequence[float], worst: Callable[[Sequence[float]], float], form: str
-) -> str:
-    mean = sum(values) / len(values)
-    return f"{mean:{form}}" + (f" ({worst(values):{form}})" if len(values) > 1 else "")
-
-
-def _fit_ours(train_ND: Tensor, codebook_size: int, *, beam_size: int) -> list[Tensor]:
-    rvq = SpeechRVQ(RVQConfig(train_ND.shape[1], NUM_CODEBOOKS, codebook_size)).to(train_ND.device)
-    rvq.init_codebooks(train_ND, torch.ones_like(train_ND[0]), beam_size=beam_size)
-    return [layer._codebook.embed[0] for layer in rvq.quantizer.layers]
-
-
-def _train_library(train_ND: Tensor, config: BenchmarkConfig) -> list[Tensor]:
-    seed_step(0, 0)
-    rvq = ResidualVQ(
-        dim=train_ND.shape[1], num_quantizers=NUM_CODEBOOKS, codebook_size=config.codebook_size
-    ).to(train_ND.device)
-    for _ in range(config.steps):
-        rvq(train_ND[torch.randperm(len(train_ND))[:BATCH_FRAMES]][None])
-    return [layer._codebook.embed[0] for layer in rvq.layers]
-
-
-def _train_faiss(codebook_size: int, beam_size: int, train_ND: Tensor) -> list[Tensor]:
-    try:
-        import faiss
-    except ImportError:
-        raise InputError("--quality needs faiss: pip install -e '.[bench]'") from None
-    width = train_ND.shape[1]
-    if len(train_ND) < width:
-        raise InputError(f"faiss needs {width} training frames or more, there are {len(train_ND)}")
-    faiss.omp_set_num_threads(torch.get_num_threads())
-    quantizer = faiss.ResidualQuantizer(width, NUM_CODEBOOKS, codebook_size.bit_length() - 1)
-    quantizer.max_beam_size = beam_size
-    quantizer.train(train_ND.cpu().numpy())
-    flat = torch.from_numpy(faiss.vector_to_array(quantizer.codebooks))
-    return list(flat.view(NUM_CODEBOOKS, codebook_size, width))
+        ways[f"faiss, trained at beam {beam}"] = partial(train_faiss, size, beam)
+    print_quality(ways, sets)
 
 
 def _split_frames(config: BenchmarkConfig) -> list[tuple[Tensor, Tensor]]:
@@ -280,27 +177,21 @@ def _split_frames(config: BenchmarkConfig) -> list[tuple[Tensor, Tensor]]:
     return [(train_ND, parts[1] / folder.frame_scale_D)]
 
 
-def _print_speed(num_frames: int, beam_size: int, library_s: float, ours_s: float) -> None:
+def _print_speed(
+    num_frames: int,
+    beam_size: int,
+    library: Callable[[], Tensor],
+    ours: Callable[[], Tensor],
+    device: torch.device,
+) -> None:
+    """Frames a second in the fastest of several turns, since other load slows some of them."""
+    ways = {"library": library, "ours": ours}
+    seconds = take_turns(ways, SPEED_ROUNDS, device, f"{num_frames} frames", statistic=min)
+    library_s, ours_s = seconds["library"], seconds["ours"]
     print(
         f"{num_frames:>8,}{beam_size:>6}{num_frames / library_s:>12,.0f}"
         f"{num_frames / ours_s:>12,.0f}{library_s / ours_s:>7.2f}x"
     )
-
-
-def _time_both(
-    library: Callable[[], object], ours: Callable[[], object], repeats: int = 5
-) -> tuple[float, float]:
-    """Seconds of the fastest of several calls of each, taken in turns, since other load on the
-    machine may slow down any of them; the first call of each is not counted."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(repeats + 1):
-        for function, seconds in zip((library, ours), times, strict=True):
-            started = time.perf_counter()
-            function()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            seconds.append(time.perf_counter() - started)
-    return min(times[0][1:]), min(times[1][1:])
 
 
 if __name__ == "__main__":

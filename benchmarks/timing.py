@@ -4,7 +4,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -29,15 +29,20 @@ class Ceiling:
 
 
 def take_turns(
-    ways: Mapping[Way, Callable[[], object]], rounds: int, device: torch.device, what: str
+    ways: Mapping[Way, Callable[[], object]],
+    rounds: int,
+    device: torch.device,
+    what: str,
+    *,
+    statistic: Callable[[Sequence[float]], float] = statistics.median,
 ) -> dict[Way, float]:
-    """Median seconds of several functions, run in turns over several rounds; a first round is not
-    counted."""
+    """Seconds of several functions, run in turns over several rounds: of each the median, or
+    another statistic. A first round is not counted."""
     seconds: dict[Way, list[float]] = {way: [] for way in ways}
     turns = [(way, function) for _ in range(rounds + 1) for way, function in ways.items()]
     for way, function in tqdm(turns, desc=what, leave=False):
-        seconds[way].append(_time(function, device))
-    return {way: statistics.median(taken[1:]) for way, taken in seconds.items()}
+        seconds[way].append(measure_seconds(function, device))
+    return {way: statistic(taken[1:]) for way, taken in seconds.items()}
 
 
 def measure_ceiling(device: torch.device) -> Ceiling:
@@ -45,8 +50,8 @@ def measure_ceiling(device: torch.device) -> Ceiling:
     weight = torch.randn(MATRIX_SIZE, MATRIX_SIZE, device=device)
     vector = torch.randn(1, MATRIX_SIZE, device=device)
     square = torch.randn(MATMUL_SIZE, MATMUL_SIZE, device=device)
-    reading_s = _fastest(lambda: F.linear(vector, weight), device)
-    multiplying_s = _fastest(lambda: F.linear(square, square), device)
+    reading_s = fastest(lambda: F.linear(vector, weight), device)
+    multiplying_s = fastest(lambda: F.linear(square, square), device)
     return Ceiling(4 * weight.numel() / reading_s, 2 * MATMUL_SIZE**3 / multiplying_s)
 
 
@@ -58,11 +63,12 @@ def measure_linear(batch_size: int, device: torch.device) -> float:
     width, wide = 768, 2048
     weights = list(torch.randn(NUM_LINEAR, wide, width, device=device))
     inputs_BD = torch.randn(batch_size, width, device=device)
-    seconds = _fastest(lambda: [F.linear(inputs_BD, weight) for weight in weights], device)
+    seconds = fastest(lambda: [F.linear(inputs_BD, weight) for weight in weights], device)
     return seconds / (NUM_LINEAR * wide * width)
 
 
-def _time(function: Callable[[], object], device: torch.device) -> float:
+def measure_seconds(function: Callable[[], object], device: torch.device) -> float:
+    """Seconds that one call takes, until the device has done all of it."""
     _wait(device)
     started = time.perf_counter()
     function()
@@ -70,8 +76,9 @@ def _time(function: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - started
 
 
-def _fastest(function: Callable[[], object], device: torch.device) -> float:
-    return min(_time(function, device) for _ in range(CEILING_REPEATS))
+def fastest(function: Callable[[], object], device: torch.device) -> float:
+    """Seconds of the fastest of several calls."""
+    return min(measure_seconds(function, device) for _ in range(CEILING_REPEATS))
 
 
 def _wait(device: torch.device) -> None:

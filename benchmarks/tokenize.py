@@ -13,7 +13,6 @@ also measured, and the memory that `tokenize_corpus` takes without `--fast-cpu`,
 # N frames, D embedding width, K codebooks (coarsest first), C codes of a codebook
 
 import tempfile
-import time
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from transformers import Gemma4AudioFeatureExtractor, Gemma4AudioModel
 
 from benchmarks.peak_memory import measure_peak, show_peak
 from benchmarks.random_tower import random_tower
+from benchmarks.timing import MATMUL_SIZE, fastest, measure_seconds
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, pick_device
 from commands.setting_types import NumWorkers, PositiveFloat, PositiveInt
@@ -36,12 +36,11 @@ from data_manifests.manifest import Utterance, read_manifest, read_utterance_aud
 from gemma4.gemma import FRAME_RATE_HZ, AudioEncoder
 from gemma4.linear import linear
 from stage1_rvq.codes import read_codes
-from stage1_rvq.model import RVQConfig, SpeechRVQ
+from stage1_rvq.config import RVQConfig
+from stage1_rvq.model import SpeechRVQ
 from stage1_rvq.utterance_codes import tokenize_utterances
 
 DTYPES = (torch.float32, torch.bfloat16)
-MATMUL_SIZE = 2048
-MATMUL_REPEATS = 10
 CODEBOOK_CLIPS = 16
 CLIP_S = 10.0  # of noise
 NUM_TURNS = 2  # of each way
@@ -76,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
         dtype: AudioEncoder(towers[dtype], extractor, fast_cpu=device.type == "cpu")
         for dtype in DTYPES
     }
-    ceilings = {dtype: _matmul_flops(device, dtype) for dtype in DTYPES}
+    ceilings = {dtype: _matmul_flops(linear, device, dtype) for dtype in DTYPES}
     with tempfile.TemporaryDirectory() as folder:
         clips = _choose_clips(config) if config.manifest else _write_noise(Path(folder), config)
         speech_s = sum(clip.duration_s for clip in clips)
@@ -98,7 +97,7 @@ def main(argv: list[str] | None = None) -> None:
         seconds = {(name, dtype): float("inf") for name in ways for dtype in DTYPES}
         for _ in range(NUM_TURNS):
             for name, dtype in seconds:
-                taken = _time(partial(ways[name], dtype))
+                taken = measure_seconds(partial(ways[name], dtype), device)
                 seconds[name, dtype] = min(seconds[name, dtype], taken)
         agreement_K = _code_agreement(outs[torch.float32], outs[torch.bfloat16])
 
@@ -120,7 +119,7 @@ def main(argv: list[str] | None = None) -> None:
         print(
             f"matrix multiply {_show(dtype):<10}{flops / flops_per_s:>7.1f} x real time at most "
             f"({flops / 1e9:.0f} GFLOP/s; torch's own {_show(dtype)} product "
-            f"{_torch_matmul_flops(device, dtype) / 1e9:.0f})"
+            f"{_matmul_flops(torch.matmul, device, dtype) / 1e9:.0f})"
         )
     shown = " ".join(f"{100 * share:.1f}" for share in agreement_K.tolist())
     print(f"codes that agree between float32 and bfloat16, % by codebook: {shown}")
@@ -213,27 +212,11 @@ def _code_agreement(folder: Path, other: Path) -> Tensor:
     return (codes_NK == other_NK).float().mean(dim=0)
 
 
-def _matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
-    a = torch.randn(MATMUL_SIZE, MATMUL_SIZE, device=device, dtype=dtype)
-    return _flops(lambda: linear(a, a))
-
-
-def _torch_matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
-    a = torch.randn(MATMUL_SIZE, MATMUL_SIZE, device=device, dtype=dtype)
-    return _flops(lambda: a @ a)
-
-
-def _flops(multiply: Callable[[], Tensor]) -> float:
-    multiply()
-    return 2 * MATMUL_SIZE**3 / min(_time(multiply) for _ in range(MATMUL_REPEATS))
-
-
-def _time(function: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    function()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
+def _matmul_flops(
+    multiply: Callable[[Tensor, Tensor], Tensor], device: torch.device, dtype: torch.dtype
+) -> float:
+    square = torch.randn(MATMUL_SIZE, MATMUL_SIZE, device=device, dtype=dtype)
+    return 2 * MATMUL_SIZE**3 / fastest(lambda: multiply(square, square), device)
 
 
 def _show(dtype: torch.dtype) -> str:

@@ -72,6 +72,21 @@ def measure_loss(
     return totals
 
 
+@dataclass(frozen=True)
+class DevSpeech:
+    """How well speech is understood.
+
+    Attributes:
+        wer, cer: pooled error rates of the transcripts of the speech.
+        runaway, cut_short: fractions that had to be cut off, as in `stream.End`.
+    """
+
+    wer: float
+    cer: float
+    runaway: float
+    cut_short: float
+
+
 def measure_speech(
     head: AnyHead,
     states: StatesFolder,
@@ -80,13 +95,8 @@ def measure_speech(
     num_sentences: int,
     batch_size: int,
     seed: int,
-) -> dict[str, float]:
-    """How well the first few texts are understood when the head speaks them by itself.
-
-    Returns:
-        wer, cer: pooled error rates of the transcripts of the speech.
-        runaway, cut_short: fractions that had to be cut off, as in `stream.End`.
-    """
+) -> DevSpeech:
+    """How well the first few texts are understood when the head speaks them by itself."""
     utterances = states.utterances[:num_sentences]
     heard: list[str] = []
     ends: list[str] = []
@@ -99,12 +109,8 @@ def measure_speech(
         heard += judge.listener.transcribe(waveforms, judge.mimi.sample_rate_hz)
         ends += [one.end for one in spoken]
     rates = compute_error_rates([utterance.text for utterance in utterances], heard)
-    return {
-        "wer": rates.wer,
-        "cer": rates.cer,
-        "runaway": ends.count("runaway") / len(ends),
-        "cut_short": ends.count("cut short") / len(ends),
-    }
+    runaway, cut_short = (ends.count(end) / len(ends) for end in ("runaway", "cut short"))
+    return DevSpeech(rates.wer, rates.cer, runaway, cut_short)
 
 
 def _speak(

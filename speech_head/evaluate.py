@@ -16,9 +16,8 @@ Every text counts; if its speech was cut off, the part before the cut is transcr
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -37,7 +36,13 @@ from data_manifests.audio import write_wav
 from speech_head.generate import load_talker, refuse_misfit
 from speech_head.held_out import gemma_answers, given_texts
 from speech_head.listener import AsrListener, Listener
-from speech_head.metrics import Spoken, compute_metrics, rate_speech, speak_and_read
+from speech_head.metrics import (
+    HeadMetrics,
+    Spoken,
+    compute_metrics,
+    rate_speech,
+    speak_and_read,
+)
 from speech_head.naturalness import Dnsmos, Rater, SpeakerSimilarity
 from speech_head.parallel import load_parallel_head
 from speech_head.settings import SamplingSettings
@@ -169,34 +174,33 @@ def main(argv: list[str] | None = None) -> None:
                 batch = [rows[i] for i in picks]
                 spoken += speak_and_read(batch, talker, listener, sampling, parallel)
                 progress.update(len(picks))
-        metrics = compute_metrics(spoken) | {"left_out": held_out.left_out}
-        if raters and metrics["num_recorded"]:
-            metrics["sound"] = rate_speech(spoken, talker.mimi, raters)
+        metrics = compute_metrics(spoken, held_out.left_out)
+        if raters and metrics.num_recorded:
+            metrics = replace(metrics, sound=rate_speech(spoken, talker.mimi, raters))
         _write_speech(config.out, spoken, talker.mimi.sample_rate_hz)
-        write_json(config.out / "metrics.json", metrics)
+        write_json(config.out / "metrics.json", metrics.as_dict())
         print(format_table(metrics))
 
 
-def format_table(metrics: dict[str, Any]) -> str:
+def format_table(metrics: HeadMetrics) -> str:
     """Format the numbers as a readable table."""
-    names = {
-        "wer_teacher": "WER, recordings",
-        "wer_mimi": "WER, recordings through Mimi",
-        "wer_spoken": "WER, spoken",
-        "cer_spoken": "CER, spoken",
-        "wer_parallel": "WER, parallel head",
-        "runaway": "runaway",
-        "cut_short": "cut short",
-        "pushed_on": "stuck on a token, and pushed on",
+    rates = {
+        "WER, recordings": metrics.wer_teacher,
+        "WER, recordings through Mimi": metrics.wer_mimi,
+        "WER, spoken": metrics.wer_spoken,
+        "CER, spoken": metrics.cer_spoken,
+        "WER, parallel head": metrics.wer_parallel,
+        "runaway": metrics.runaway,
+        "cut short": metrics.cut_short,
+        "stuck on a token, and pushed on": metrics.pushed_on,
     }
     lines = [
-        f"{metrics['num_held_out']} texts, {metrics['num_recorded']} of them recorded"
-        + (f"; {len(metrics['left_out'])} answers left out" if metrics["left_out"] else "")
+        f"{metrics.num_held_out} texts, {metrics.num_recorded} of them recorded"
+        + (f"; {len(metrics.left_out)} answers left out" if metrics.left_out else "")
     ]
-    for key, name in names.items():
-        value = metrics[key]
+    for name, value in rates.items():
         lines.append(f"{name:<32}" + ("not measured" if value is None else f"{100 * value:8.2f} %"))
-    for key, rated in metrics.get("sound", {}).items():
+    for key, rated in (metrics.sound or {}).items():
         name = {"dnsmos": "DNSMOS", "speaker_similarity": "voice"}[key]
         lines.append(
             f"{name:<12}recordings {rated['teacher']:.2f}, through Mimi {rated['mimi']:.2f}, "

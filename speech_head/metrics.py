@@ -3,7 +3,7 @@
 # F Mimi frames (12.5 per second), K codebooks, N samples
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -114,8 +114,48 @@ def rate_speech(
     return {rater.name: rater.rate(versions) for rater in raters}
 
 
-def compute_metrics(spoken: Sequence[Spoken]) -> dict[str, Any]:
-    """Stage 4's row of the report; rates are fractions, null if there is nothing to measure."""
+@dataclass(frozen=True)
+class HeadMetrics:
+    """Stage 4's row of the report; rates are fractions, None if there is nothing to measure.
+
+    Attributes:
+        wer_teacher, wer_mimi: WER of the recordings, and of the recordings coded by Mimi.
+        wer_spoken, wer_spoken_low, wer_spoken_high: WER of the speech, and its 95 % interval.
+        cer_spoken: its CER.
+        wer_parallel: WER of the parallel head's speech.
+        runaway, cut_short: fractions of answers that had to be cut off, as in `stream.End`.
+        pushed_on: fraction of answers in which the cursor had to be moved on.
+        num_held_out: number of answers.
+        num_recorded: how many of them have a recording.
+        left_out: ids of questions whose answers cannot be spoken.
+        sound: as `rate_speech`; None if not measured.
+    """
+
+    wer_teacher: float | None
+    wer_mimi: float | None
+    wer_spoken: float
+    wer_spoken_low: float
+    wer_spoken_high: float
+    cer_spoken: float
+    wer_parallel: float | None
+    runaway: float
+    cut_short: float
+    pushed_on: float
+    num_held_out: int
+    num_recorded: int
+    left_out: list[str]
+    sound: dict[str, dict[str, float]] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `metrics.json`, without the sound if it was not rated."""
+        numbers = asdict(self)
+        if self.sound is None:
+            del numbers["sound"]
+        return numbers
+
+
+def compute_metrics(spoken: Sequence[Spoken], left_out: list[str]) -> HeadMetrics:
+    """Everything but the sound's ratings."""
     texts = [one.held_out.answer.text for one in spoken]
     rates = compute_error_rates(texts, [one.heard for one in spoken])
 
@@ -123,17 +163,18 @@ def compute_metrics(spoken: Sequence[Spoken]) -> dict[str, Any]:
         known = [(text, of) for text, of in zip(texts, heard, strict=True) if of is not None]
         return compute_error_rates(*zip(*known, strict=True)).wer if known else None
 
-    return {
-        "wer_teacher": wer([one.heard_in_recording for one in spoken]),
-        "wer_mimi": wer([one.heard_through_mimi for one in spoken]),
-        "wer_spoken": rates.wer,
-        "wer_spoken_low": rates.wer_low,
-        "wer_spoken_high": rates.wer_high,
-        "cer_spoken": rates.cer,
-        "wer_parallel": wer([one.heard_parallel for one in spoken]),
-        "runaway": sum(one.end == "runaway" for one in spoken) / len(spoken),
-        "cut_short": sum(one.end == "cut short" for one in spoken) / len(spoken),
-        "pushed_on": sum(one.num_pushed > 0 for one in spoken) / len(spoken),
-        "num_held_out": len(spoken),
-        "num_recorded": sum(one.held_out.recording is not None for one in spoken),
-    }
+    return HeadMetrics(
+        wer_teacher=wer([one.heard_in_recording for one in spoken]),
+        wer_mimi=wer([one.heard_through_mimi for one in spoken]),
+        wer_spoken=rates.wer,
+        wer_spoken_low=rates.wer_low,
+        wer_spoken_high=rates.wer_high,
+        cer_spoken=rates.cer,
+        wer_parallel=wer([one.heard_parallel for one in spoken]),
+        runaway=sum(one.end == "runaway" for one in spoken) / len(spoken),
+        cut_short=sum(one.end == "cut short" for one in spoken) / len(spoken),
+        pushed_on=sum(one.num_pushed > 0 for one in spoken) / len(spoken),
+        num_held_out=len(spoken),
+        num_recorded=sum(one.held_out.recording is not None for one in spoken),
+        left_out=left_out,
+    )

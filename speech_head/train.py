@@ -10,6 +10,7 @@ launch`.
 """
 
 import sys
+from dataclasses import asdict
 
 import torch
 from accelerate import Accelerator
@@ -159,10 +160,11 @@ def _measure_and_save(
         metrics = measure_loss(head, dev.states, weights_K, config.batch_size)
         judged_by = "loss"
         if dev.judge:
-            metrics |= measure_speech(
+            speech = measure_speech(
                 head, dev.states, dev.judge, num_sentences=config.checkpoints.num_dev_sentences,
                 batch_size=config.batch_size, seed=config.seed,
             )  # fmt: skip
+            metrics |= asdict(speech)
             judged_by = "cer"
         best_before = log.lowest("dev", judged_by)
         log.log(step, "dev", **metrics, **head.layer_shares())

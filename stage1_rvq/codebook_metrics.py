@@ -3,7 +3,8 @@
 # N frames, D embedding width, K codebooks
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,6 +44,45 @@ class Reconstruction:
     cosine: float
     cosine_centered: float
     mse: float
+
+
+@dataclass(frozen=True)
+class ReadRates:
+    """Error rates of the CTC reader's transcripts, as fractions."""
+
+    wer: float
+    cer: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizerMetrics(CodebookUsage):
+    """All stage-1 numbers on one held-out folder, as in the `metrics.json` of `evaluate`.
+
+    Attributes:
+        num_utterances: number of utterances measured on.
+        num_frames: their frames.
+        codebook_size: codes per codebook.
+        enough_frames_for_usage: whether there are 20 frames per code; with fewer, the usage is a
+            lower bound.
+        reconstruction: by the number of coarsest codebooks that are decoded.
+        continuous: the reader on embeddings that were not quantised; None without a reader.
+        quantized: the reader on decoded codes, by the number of codebooks.
+        unit_edit_distance: by signal-to-noise ratio (see `noise_robustness.py`); None if not
+            measured.
+    """
+
+    num_utterances: int
+    num_frames: int
+    codebook_size: int
+    enough_frames_for_usage: bool
+    reconstruction: dict[str, Reconstruction]
+    continuous: ReadRates | None = None
+    quantized: dict[str, ReadRates] | None = None
+    unit_edit_distance: dict[str, list[float]] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `metrics.json`, without what was not measured."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def measure_usage(codes_NK: Tensor, codebook_size: int) -> CodebookUsage:

@@ -25,7 +25,7 @@ from commands.parquet_files import (
     write_parquet,
 )
 from data_manifests.hash_set import HashSet, hash_text
-from stage1_rvq.model import RVQConfig
+from stage1_rvq.config import RVQConfig
 
 CODES_NAME = "codes_{:05d}.parquet"  # of a shard, by its number
 

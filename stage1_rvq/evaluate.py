@@ -7,9 +7,8 @@ Writes `metrics.json` and a plot of codebook use; prints the table. Everything i
 one held-out folder, whose size is printed.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +23,14 @@ from commands.setting_types import ModelName, PositiveInt
 from data_manifests.error_rates import compute_error_rates
 from data_manifests.manifest import read_manifest
 from gemma4.gemma import load_audio_encoder
-from stage1_rvq.codebook_metrics import codebook_prefixes, measure_reconstruction, measure_usage
+from stage1_rvq.codebook_metrics import (
+    CodebookUsage,
+    QuantizerMetrics,
+    ReadRates,
+    codebook_prefixes,
+    measure_reconstruction,
+    measure_usage,
+)
 from stage1_rvq.data import EmbeddingFolder
 from stage1_rvq.model import MIN_FRAMES_PER_CODE, SpeechRVQ, load_rvq
 from stage1_rvq.noise_robustness import measure_noise_robustness
@@ -83,16 +89,17 @@ def main(argv: list[str] | None = None) -> None:
         output.record(**describe_machine(device, "float32"))
         metrics = measure(rvq, embeddings, reader or None, beam_size=config.beam_size)
         if encoder:
-            metrics["unit_edit_distance"] = measure_noise_robustness(utterances, encoder, rvq)
-        write_json(config.out / "metrics.json", metrics)
+            distances = measure_noise_robustness(utterances, encoder, rvq)
+            metrics = replace(metrics, unit_edit_distance=distances)
+        write_json(config.out / "metrics.json", metrics.as_dict())
         plot_usage(metrics, config.out / "codebook_usage.png")
         print(format_table(metrics))
 
 
 def measure(
     rvq: SpeechRVQ, embeddings: EmbeddingFolder, reader: CTCReader | None, *, beam_size: int = 1
-) -> dict[str, Any]:
-    """All stage-1 numbers on one folder of embeddings; rates are fractions."""
+) -> QuantizerMetrics:
+    """All stage-1 numbers on one folder of embeddings, except the robustness to noise."""
     device = rvq.frame_scale_D.device
     frames = [
         embeddings.read(u) for u in tqdm(embeddings.utterances, desc="read", unit=" utterances")
@@ -103,80 +110,78 @@ def measure(
     ]
     codes_NK = torch.cat(codes).cpu()
     frames_ND = torch.cat(frames)
-    metrics: dict[str, Any] = {
-        "num_utterances": len(frames),
-        "num_frames": len(codes_NK),
-        "codebook_size": rvq.config.codebook_size,
-        "enough_frames_for_usage": len(codes_NK) >= MIN_FRAMES_PER_CODE * rvq.config.codebook_size,
-        **asdict(measure_usage(codes_NK, rvq.config.codebook_size)),
-        "reconstruction": {},
-    }
-    for k in codebook_prefixes(rvq.config.num_codebooks):
+    prefixes = codebook_prefixes(rvq.config.num_codebooks)
+    reconstruction = {}
+    for k in prefixes:
         decoded_ND = rvq.decode(codes_NK[:, :k].to(device)).cpu()
-        reconstruction = measure_reconstruction(frames_ND, decoded_ND, rvq.frame_scale_D.cpu())
-        metrics["reconstruction"][str(k)] = asdict(reconstruction)
+        reconstruction[str(k)] = measure_reconstruction(
+            frames_ND, decoded_ND, rvq.frame_scale_D.cpu()
+        )
+    continuous, quantized = None, None
     if reader is not None:
         texts = [u.text for u in embeddings.utterances]
-        metrics["continuous"] = _read(reader, frames, texts)
-        metrics["quantized"] = {
-            str(k): _read(reader, [rvq.decode(c[:, :k]) for c in codes], texts)
-            for k in codebook_prefixes(rvq.config.num_codebooks)
+        continuous = _read(reader, frames, texts)
+        quantized = {
+            str(k): _read(reader, [rvq.decode(c[:, :k]) for c in codes], texts) for k in prefixes
         }
-    return metrics
+    return QuantizerMetrics(
+        **vars(measure_usage(codes_NK, rvq.config.codebook_size)),
+        num_utterances=len(frames),
+        num_frames=len(codes_NK),
+        codebook_size=rvq.config.codebook_size,
+        enough_frames_for_usage=len(codes_NK) >= MIN_FRAMES_PER_CODE * rvq.config.codebook_size,
+        reconstruction=reconstruction,
+        continuous=continuous,
+        quantized=quantized,
+    )
 
 
-def format_table(metrics: dict[str, Any]) -> str:
+def format_table(metrics: QuantizerMetrics) -> str:
     """The numbers as a table for the terminal."""
+    few = "" if metrics.enough_frames_for_usage else " (under 20 per code: usage is a lower bound)"
     lines = [
-        f"{metrics['num_utterances']} utterances, {metrics['num_frames']} frames"
-        + (
-            ""
-            if metrics["enough_frames_for_usage"]
-            else " (under 20 per code: usage is a lower bound)"
-        ),
+        f"{metrics.num_utterances} utterances, {metrics.num_frames} frames{few}",
         f"{'codebook':<10}{'used %':>8}{'perplexity':>12}{'entropy':>9}",
     ]
-    usage = zip(
-        metrics["used_fraction"], metrics["perplexity"], metrics["normalized_entropy"], strict=True
-    )
+    usage = zip(metrics.used_fraction, metrics.perplexity, metrics.normalized_entropy, strict=True)
     for k, (used, perplexity, entropy) in enumerate(usage, start=1):
         lines.append(f"{k:<10}{100 * used:>8.1f}{perplexity:>12.1f}{entropy:>9.3f}")
     names = ("codebooks", "rel. error", "cosine", "centred", "WER %", "CER %")
     lines.append("{:<10}{:>12}{:>8}{:>9}{:>8}{:>8}".format(*names))
-    if "continuous" in metrics:
-        lines.append(f"{'none':<10}{0:>12.4f}{1:>8.4f}{1:>9.4f}" + _percent(metrics["continuous"]))
-    for k, part in metrics["reconstruction"].items():
-        line = f"{k:<10}{part['relative_error']:>12.4f}{part['cosine']:>8.4f}"
-        line += f"{part['cosine_centered']:>9.4f}"
-        lines.append(line + (_percent(metrics["quantized"][k]) if "quantized" in metrics else ""))
-    for db, distances in metrics.get("unit_edit_distance", {}).items():
+    if metrics.continuous:
+        lines.append(f"{'none':<10}{0:>12.4f}{1:>8.4f}{1:>9.4f}" + _percent(metrics.continuous))
+    for codebooks, part in metrics.reconstruction.items():
+        line = f"{codebooks:<10}{part.relative_error:>12.4f}{part.cosine:>8.4f}"
+        line += f"{part.cosine_centered:>9.4f}"
+        lines.append(line + (_percent(metrics.quantized[codebooks]) if metrics.quantized else ""))
+    for db, distances in (metrics.unit_edit_distance or {}).items():
         shown = " ".join(f"{100 * distance:.1f}" for distance in distances)
         lines.append(f"codes changed by noise at {db} dB, % by codebook: {shown}")
     return "\n".join(lines)
 
 
-def plot_usage(metrics: dict[str, Any], path: Path) -> None:
+def plot_usage(metrics: CodebookUsage, path: Path) -> None:
     """Bar chart of used codes and normalised entropy by codebook."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 3), layout="constrained")
     axes = figure.subplots()
-    positions = range(1, len(metrics["used_fraction"]) + 1)
-    axes.bar(positions, metrics["used_fraction"], label="used codes")
-    axes.plot(positions, metrics["normalized_entropy"], "ko-", label="entropy / log(size)")
+    positions = range(1, len(metrics.used_fraction) + 1)
+    axes.bar(positions, metrics.used_fraction, label="used codes")
+    axes.plot(positions, metrics.normalized_entropy, "ko-", label="entropy / log(size)")
     axes.set(xlabel="codebook, coarsest first", ylabel="fraction", ylim=(0, 1.05))
     axes.legend(loc="lower right")
     with written_aside(path) as aside:
         figure.savefig(aside, dpi=120, format="png")
 
 
-def _percent(rates: dict[str, float]) -> str:
-    return f"{100 * rates['wer']:>8.1f}{100 * rates['cer']:>8.1f}"
+def _percent(rates: ReadRates) -> str:
+    return f"{100 * rates.wer:>8.1f}{100 * rates.cer:>8.1f}"
 
 
-def _read(reader: CTCReader, frames: list[Tensor], texts: list[str]) -> dict[str, float]:
+def _read(reader: CTCReader, frames: list[Tensor], texts: list[str]) -> ReadRates:
     rates = compute_error_rates(texts, reader.transcribe(frames))
-    return {"wer": rates.wer, "cer": rates.cer}
+    return ReadRates(rates.wer, rates.cer)
 
 
 if __name__ == "__main__":

@@ -31,12 +31,14 @@ from commands.finished_folder import (
     read_provenance,
 )
 from commands.hub import push
-from commands.json_files import read_json
+from commands.json_files import read_json_as
 from commands.new_paths import refuse_unwritable
 from commands.setting_types import ModelName
+from stage1_rvq.codebook_metrics import QuantizerMetrics
+from stage1_rvq.config import RVQConfig
 from stage1_rvq.data import EmbeddingFolder
 from stage1_rvq.dev_set import measure_on_dev
-from stage1_rvq.model import RVQConfig, SpeechRVQ, load_rvq
+from stage1_rvq.model import SpeechRVQ, load_rvq
 from stage1_rvq.published import AVERAGED_FILE, BEST_FILE, CONFIG_FILE, FINAL_FILE, write_published
 
 
@@ -78,15 +80,16 @@ def main(argv: list[str] | None = None) -> None:
         averaged = average_if_better(rvq, checkpoints, dev)
     else:
         print(f"{AVERAGED_FILE}: not written, no --dev-embeddings to judge it by", file=sys.stderr)
+    states = {BEST_FILE: state_to_save(rvq), FINAL_FILE: state_to_save(final)}
+    if averaged is not None:
+        states[AVERAGED_FILE] = state_to_save(averaged)
     with model_written_aside(config.out) as aside:
         aside.mkdir()
-        write_published(rvq, aside, final=final, averaged=averaged)
-        names = (CONFIG_FILE, BEST_FILE, FINAL_FILE, AVERAGED_FILE)
+        write_published(aside, rvq.config, states)
+        published_files = [CONFIG_FILE, *states]
         facts: dict[str, Any] = {
-            "run": run,
-            "metrics": metrics,
-            "published_files": [name for name in names if (aside / name).exists()],
-        }
+            "run": run, "metrics": metrics, "published_files": published_files,
+        }  # fmt: skip
         if config.push:
             facts["repository"] = config.push
         rvq.save_pretrained(aside, model_card_kwargs=facts)
@@ -95,7 +98,7 @@ def main(argv: list[str] | None = None) -> None:
         print(push(config.out, config.push))
 
 
-def read_metrics(folder: Path, rvq: str) -> dict[str, Any]:
+def read_metrics(folder: Path, rvq: str) -> QuantizerMetrics:
     """The numbers of a `stage1_rvq.evaluate` folder.
 
     Raises:
@@ -119,8 +122,7 @@ def read_metrics(folder: Path, rvq: str) -> dict[str, Any]:
                 f"--metrics {folder} was measured on the embeddings --rvq was trained on; measure "
                 "on held-out ones"
             )
-    metrics: dict[str, Any] = read_json(folder / "metrics.json")
-    return metrics
+    return read_json_as(folder / "metrics.json", QuantizerMetrics)
 
 
 def average_if_better(
@@ -136,7 +138,7 @@ def average_if_better(
         print(f"{AVERAGED_FILE}: not written, under two checkpoints there", file=sys.stderr)
         return None
     averaged = average_checkpoints(rvq.config, checkpoints)
-    best_error, error = (measure_on_dev(model, dev)["relative_error"] for model in (rvq, averaged))
+    best_error, error = (measure_on_dev(model, dev).relative_error for model in (rvq, averaged))
     is_better = error < best_error
     print(
         f"{AVERAGED_FILE}: {'' if is_better else 'not '}written, relative error on dev "

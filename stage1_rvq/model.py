@@ -21,43 +21,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from vector_quantize_pytorch import ResidualVQ
 
-from commands.checkpoint import find_pretrained, load_frozen
+from commands.checkpoint import find_pretrained, load_frozen, state_to_save
 from commands.errors import InputError
-from commands.setting_types import (
-    CodebookSize,
-    LayerWidth,
-    NonNegativeFloat,
-    NumCodebooks,
-    PositiveFloat,
-    Probability,
-)
-from gemma4.gemma import FRAME_RATE_HZ
 from stage1_rvq.codebooks import fit_codebooks, search_codes
+from stage1_rvq.config import RVQConfig
 from stage1_rvq.model_card import make_model_card
+from stage1_rvq.published import find_published, is_published, read_published, read_sizes
 
 MIN_FRAMES_PER_CODE = 20  # with fewer, k-means fits noise
-
-
-@dataclass(frozen=True)
-class RVQConfig:
-    """Shape of the quantiser; saved beside its weights.
-
-    Attributes:
-        dim: embedding width D.
-        num_codebooks: K.
-        codebook_size: codes per codebook.
-        frame_rate_hz: frames a second.
-        decay: decay of the codebooks' exponential moving average.
-        min_code_usage: a code whose moving average of frames per batch falls below this is replaced
-            by a frame of the batch.
-    """
-
-    dim: LayerWidth = 1024
-    num_codebooks: NumCodebooks = 8
-    codebook_size: CodebookSize = 2048
-    frame_rate_hz: PositiveFloat = FRAME_RATE_HZ
-    decay: Probability = 0.99
-    min_code_usage: NonNegativeFloat = 0.05
 
 
 @dataclass(frozen=True)
@@ -246,14 +217,17 @@ def load_rvq(name: str, *, device: torch.device) -> SpeechRVQ:
     Raises:
         InputError: unfinished or foreign folder, or weights that do not fit.
     """
-    # Not at the top of the file: that module imports this one.
-    from stage1_rvq.published import is_published, read_published
-
     if Path(name).is_file():
         if Path(name).suffix != ".pt":
             raise InputError(f"--rvq {name} is a file, expected a folder or an rvq_*.pt")
-        return read_published(Path(name).parent, file=Path(name).name).to(device)
+        return _load_published(Path(name)).to(device)
     folder = find_pretrained(name, made_by="stage1_rvq.train", flag="--rvq")
     if is_published(folder):
-        return read_published(folder).to(device)
+        return _load_published(find_published(folder)).to(device)
     return load_frozen(folder, SpeechRVQ, RVQConfig, device=device)
+
+
+def _load_published(path: Path) -> SpeechRVQ:
+    rvq = SpeechRVQ(read_sizes(path.parent))
+    rvq.load_state_dict(read_published(path, state_to_save(rvq)))
+    return rvq.eval().requires_grad_(False)

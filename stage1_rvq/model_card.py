@@ -10,16 +10,15 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
 from commands.json_files import read_json
 from commands.schema import as_mapping, check_json
+from stage1_rvq.codebook_metrics import QuantizerMetrics, ReadRates
+from stage1_rvq.config import RVQConfig
 from stage1_rvq.training_data import TrainingData
-
-if TYPE_CHECKING:
-    from stage1_rvq.model import RVQConfig
 
 DEFAULT_GEMMA = "google/gemma-4-E4B-it"
 NOT_MEASURED = "not yet measured"
@@ -32,10 +31,10 @@ FRONT_MATTER = ModelCardData(
 
 
 def make_model_card(
-    config: "RVQConfig",
+    config: RVQConfig,
     *,
     run: Path | None = None,
-    metrics: Mapping[str, Any] | None = None,
+    metrics: QuantizerMetrics | None = None,
     repository: str = "path/to/this/folder",
     published_files: Sequence[str] = (),
 ) -> ModelCard:
@@ -44,7 +43,7 @@ def make_model_card(
     Args:
         config: its shape.
         run: the folder of `stage1_rvq.train` that it comes from; records its training data.
-        metrics: content of `metrics.json` from `stage1_rvq.evaluate`.
+        metrics: from `stage1_rvq.evaluate`.
         repository: the name under which the usage example loads it.
         published_files: files beside it in the published layout.
 
@@ -112,46 +111,42 @@ def _training_table(
     return "".join(f"| {name} | {value} |\n" for name, value in rows.items())
 
 
-def _results(metrics: Mapping[str, Any], config: "RVQConfig") -> str:
-    hours = metrics["num_frames"] / config.frame_rate_hz / 3600
+def _results(metrics: QuantizerMetrics, config: RVQConfig) -> str:
+    hours = metrics.num_frames / config.frame_rate_hz / 3600
     lines = [
         "Measured with `python -m stage1_rvq.evaluate` on held-out speech: "
-        f"{metrics['num_utterances']:,} utterances, {metrics['num_frames']:,} frames, "
-        f"{hours:.2f} hours."
+        f"{metrics.num_utterances:,} utterances, {metrics.num_frames:,} frames, {hours:.2f} hours."
     ]
-    if not metrics["enough_frames_for_usage"]:
+    if not metrics.enough_frames_for_usage:
         lines[0] += " That is under 20 frames per code: codebook use is a lower bound."
     lines += [
         "",
         "| codebook | used codes | perplexity | entropy / log(size) |",
         "|---|---|---|---|",
     ]
-    usage = zip(
-        metrics["used_fraction"], metrics["perplexity"], metrics["normalized_entropy"], strict=True
-    )
+    usage = zip(metrics.used_fraction, metrics.perplexity, metrics.normalized_entropy, strict=True)
     for k, (used, perplexity, entropy) in enumerate(usage, start=1):
         lines.append(f"| {k} | {100 * used:.1f} % | {perplexity:.1f} | {entropy:.3f} |")
     lines += [
         "",
         "| codebooks kept | relative error | cosine | cosine, mean removed | MSE | WER | CER |",
         "|---|---|---|---|---|---|---|",
+        f"| embeddings, not quantised | 0 | 1 | 1 | 0 | {_rates(metrics.continuous)} |",
     ]
-    lines.append(f"| embeddings, not quantised | 0 | 1 | 1 | 0 | {_rates(metrics, 'continuous')} |")
-    for k, part in metrics["reconstruction"].items():
+    for codebooks, part in metrics.reconstruction.items():
+        rates = metrics.quantized[codebooks] if metrics.quantized else None
         lines.append(
-            f"| {k} | {part['relative_error']:.4f} | {part['cosine']:.4f} "
-            f"| {part['cosine_centered']:.4f} | {part['mse']:.4f} "
-            f"| {_rates(metrics, 'quantized', k)} |"
+            f"| {codebooks} | {part.relative_error:.4f} | {part.cosine:.4f} "
+            f"| {part.cosine_centered:.4f} | {part.mse:.4f} | {_rates(rates)} |"
         )
     return "\n".join([*lines, "", DEFINITIONS])
 
 
-def _rates(metrics: Mapping[str, Any], *keys: str) -> str:
+def _rates(rates: ReadRates | None) -> str:
     """WER and CER cells of a row; measured only if `evaluate` was given a reader."""
-    if keys[0] not in metrics:
+    if rates is None:
         return f"{NOT_MEASURED} | {NOT_MEASURED}"
-    rates = metrics[keys[0]][keys[1]] if len(keys) == 2 else metrics[keys[0]]
-    return f"{100 * rates['wer']:.1f} % | {100 * rates['cer']:.1f} %"
+    return f"{100 * rates.wer:.1f} % | {100 * rates.cer:.1f} %"
 
 
 DEFINITIONS = """\

@@ -30,9 +30,10 @@ from commands.setting_types import (
 )
 from commands.training_log import TrainingLog, refuse_non_finite, training_steps
 from commands.training_settings import ScheduleSettings
+from stage1_rvq.config import RVQConfig
 from stage1_rvq.data import EmbeddingFolder, ShuffledBatches
 from stage1_rvq.dev_set import measure_on_dev
-from stage1_rvq.model import MIN_FRAMES_PER_CODE, RVQConfig, SpeechRVQ
+from stage1_rvq.model import MIN_FRAMES_PER_CODE, SpeechRVQ
 from stage1_rvq.task_loss import TaskLoss
 from stage1_rvq.training_data import describe_training_data
 
@@ -215,7 +216,7 @@ def _measure_and_save(
     if dev:
         judge = "cer" if task else "relative_error"
         best_before = log.lowest("dev", judge)
-        metrics = measure_on_dev(rvq, dev, task)
+        metrics = measure_on_dev(rvq, dev, task).as_numbers()
         log.log(step, "dev", **metrics)
         if metrics[judge] >= best_before:
             return

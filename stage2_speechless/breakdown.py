@@ -3,13 +3,20 @@
 Every row compares generated speech with real speech of the same sentences, which is its ceiling.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from commands.atomic_write import written_aside
 from stage1_rvq.codebook_metrics import codebook_prefixes
-from stage2_speechless.metrics import ReadSentence, pool_errors, pool_sentences
+from stage2_speechless.metrics import (
+    PooledErrors,
+    ReadSentence,
+    SpeechMetrics,
+    pool_errors,
+    pool_sentences,
+)
 from stage2_speechless.round_trip import RoundTrip
 
 # Longest short and longest medium sentence in characters, including spaces: thirds of Common
@@ -17,10 +24,40 @@ from stage2_speechless.round_trip import RoundTrip
 # be compared.
 LENGTH_BOUNDS = (25, 40)
 
-Row = dict[str, float | int]
+
+@dataclass(frozen=True)
+class Breakdown:
+    """The metrics of all sentences, of groups of them, and by how many codebooks are decoded."""
+
+    total: SpeechMetrics
+    by_dialect: Mapping[str, SpeechMetrics]
+    by_length: Mapping[str, SpeechMetrics]
+    by_codebooks: Mapping[str, PooledErrors]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `metrics.json`."""
+        tables: dict[str, Mapping[str, SpeechMetrics | PooledErrors]] = {
+            "by_dialect": self.by_dialect, "by_length": self.by_length,
+            "by_codebooks": self.by_codebooks,
+        }  # fmt: skip
+        shown = {
+            name: {group: row.as_dict() for group, row in rows.items()}
+            for name, rows in tables.items()
+        }
+        return {**self.total.as_dict(), **shown}
 
 
-def measure_by_dialect(sentences: Sequence[ReadSentence]) -> dict[str, Row]:
+def break_down(sentences: Sequence[ReadSentence], round_trip: RoundTrip) -> Breakdown:
+    """Everything that is measured of Speechless."""
+    return Breakdown(
+        pool_sentences(sentences),
+        measure_by_dialect(sentences),
+        measure_by_length(sentences),
+        measure_by_codebooks(sentences, round_trip),
+    )
+
+
+def measure_by_dialect(sentences: Sequence[ReadSentence]) -> dict[str, SpeechMetrics]:
     """`pool_sentences` for each dialect that occurs."""
     names = sorted({s.real.dialect for s in sentences})
     return {
@@ -28,7 +65,7 @@ def measure_by_dialect(sentences: Sequence[ReadSentence]) -> dict[str, Row]:
     }
 
 
-def measure_by_length(sentences: Sequence[ReadSentence]) -> dict[str, Row]:
+def measure_by_length(sentences: Sequence[ReadSentence]) -> dict[str, SpeechMetrics]:
     """`pool_sentences` for short, medium and long sentences ("up to 25", "26 to 40", "over 40"
     characters), where any occur."""
     short, medium = LENGTH_BOUNDS
@@ -44,7 +81,7 @@ def measure_by_length(sentences: Sequence[ReadSentence]) -> dict[str, Row]:
 
 def measure_by_codebooks(
     sentences: Sequence[ReadSentence], round_trip: RoundTrip
-) -> dict[str, dict[str, float]]:
+) -> dict[str, PooledErrors]:
     """`pool_errors` when only the coarsest 1, 2, 4, ... and all codebooks are decoded.
 
     This shows how much of what the reader understands is in which codebooks, and in which of them
@@ -81,20 +118,27 @@ def plot_durations(sentences: Sequence[ReadSentence], frame_rate_hz: float, path
         figure.savefig(aside, dpi=120, format="png")
 
 
-def plot_error_rates(metrics: dict[str, Any], path: Path) -> None:
+def plot_error_rates(metrics: Breakdown, path: Path) -> None:
     """Plot WER and its 95 % interval on real and generated codes by length, dialect and
     codebooks."""
     from matplotlib.figure import Figure
 
-    panels = {"characters": "by_length", "dialect": "by_dialect", "codebooks": "by_codebooks"}
+    panels = {
+        "characters": {name: row.errors for name, row in metrics.by_length.items()},
+        "dialect": {name: row.errors for name, row in metrics.by_dialect.items()},
+        "codebooks": metrics.by_codebooks,
+    }
     figure = Figure(figsize=(12, 3.2), layout="constrained")
-    for axes, (label, key) in zip(figure.subplots(1, 3, sharey=True), panels.items(), strict=True):
-        rows = metrics[key]
-        for shift, name, legend in ((-0.2, "real_codes", "real"), (0.2, "generated", "generated")):
-            places = [place + shift for place in range(len(rows))]
-            axes.bar(places, [100 * row[f"wer_{name}"] for row in rows.values()], 0.4, label=legend)
-            lows = [100 * row[f"wer_{name}_low"] for row in rows.values()]
-            highs = [100 * row[f"wer_{name}_high"] for row in rows.values()]
+    axes_of_panels = figure.subplots(1, len(panels), sharey=True)
+    for axes, (label, rows) in zip(axes_of_panels, panels.items(), strict=True):
+        versions = {
+            "real": [row.real_codes for row in rows.values()],
+            "generated": [row.generated for row in rows.values()],
+        }
+        for shift, (version, rates) in zip((-0.2, 0.2), versions.items(), strict=True):
+            places = [place + shift for place in range(len(rates))]
+            axes.bar(places, [100 * rate.wer for rate in rates], 0.4, label=version)
+            lows, highs = [100 * r.wer_low for r in rates], [100 * r.wer_high for r in rates]
             axes.vlines(places, lows, highs, color="black", linewidth=1)
         axes.set_xticks(range(len(rows)), list(rows))
         axes.set(xlabel=label, xlim=(-0.6, max(len(rows), 3) - 0.4))

@@ -93,7 +93,7 @@ def read_utterances(path: Path, vocabulary: Vocabulary, *, flag: str = "--codes"
 
 
 def rate_quantiles(utterances: Sequence[TrainingUtterance]) -> tuple[float, ...]:
-    """The speaking rates that `Speechless.generate` draws from: quantiles 5 %, 10 %, ..., 95 %."""
+    """The speaking rates that `generate_batch` draws from: quantiles 5 %, 10 %, ..., 95 %."""
     rates = torch.tensor([u.rate_cps for u in utterances])
     return tuple(rates.quantile(torch.linspace(0.05, 0.95, 19)).tolist())
 

@@ -11,7 +11,6 @@ rates are drawn at random, as when the model is used.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from commands.atomic_write import write_json
 from commands.command_line import parse_config, run_command
@@ -25,14 +24,13 @@ from commands.setting_types import (
 )
 from stage1_rvq.codes import read_code_format, refuse_other_format
 from stage2_speechless.breakdown import (
-    measure_by_codebooks,
-    measure_by_dialect,
-    measure_by_length,
+    Breakdown,
+    break_down,
     plot_durations,
     plot_error_rates,
 )
 from stage2_speechless.data import print_left_out, read_utterances
-from stage2_speechless.metrics import pool_sentences, speak_and_read
+from stage2_speechless.metrics import PooledErrors, SpeechMetrics, speak_and_read
 from stage2_speechless.model import load_speechless
 from stage2_speechless.round_trip import load_round_trip
 from stage2_speechless.sampling import SamplingSettings
@@ -102,56 +100,53 @@ def main(argv: list[str] | None = None) -> None:
             top_k=config.sampling.top_k,
             batch_size=config.batch_size,
         )
-        metrics = {
-            **pool_sentences(sentences),
-            "by_dialect": measure_by_dialect(sentences),
-            "by_length": measure_by_length(sentences),
-            "by_codebooks": measure_by_codebooks(sentences, round_trip),
-        }
-        write_json(config.out / "metrics.json", metrics)
+        metrics = break_down(sentences, round_trip)
+        write_json(config.out / "metrics.json", metrics.as_dict())
         plot_durations(sentences, model.config.frame_rate_hz, config.out / "durations.png")
         plot_error_rates(metrics, config.out / "wer.png")
         print(format_table(metrics))
 
 
-def format_table(metrics: dict[str, Any]) -> str:
+def format_table(metrics: Breakdown) -> str:
     """The numbers as a table for the terminal."""
     lines = []
-    for name, label in (("real_codes", "real codes"), ("generated", "generated")):
-        low, high = 100 * metrics[f"wer_{name}_low"], 100 * metrics[f"wer_{name}_high"]
-        interval = f"95 % interval {low:.2f} to {high:.2f}"
+    total, errors = metrics.total, metrics.total.errors
+    for label, rates in (("real codes", errors.real_codes), ("generated", errors.generated)):
+        interval = f"95 % interval {100 * rates.wer_low:.2f} to {100 * rates.wer_high:.2f}"
         lines += [
-            f"{f'WER, {label}':<26}{100 * metrics[f'wer_{name}']:8.2f} %  {interval}",
-            f"{f'CER, {label}':<26}{100 * metrics[f'cer_{name}']:8.2f} %",
+            f"{f'WER, {label}':<26}{100 * rates.wer:8.2f} %  {interval}",
+            f"{f'CER, {label}':<26}{100 * rates.cer:8.2f} %",
         ]
     lines += [
-        f"{'length, generated / real':<26}{metrics['length_ratio']:8.3f}",
-        f"{'  at the rates asked for':<26}{metrics['length_ratio_asked']:8.3f}",
-        f"{'never ended':<26}{100 * metrics['never_ended']:8.2f} %",
-        f"{'sentences':<26}{metrics['num_utterances']:8d}",
+        f"{'length, generated / real':<26}{total.length_ratio:8.3f}",
+        f"{'  at the rates asked for':<26}{total.length_ratio_asked:8.3f}",
+        f"{'never ended':<26}{100 * total.never_ended:8.2f} %",
+        f"{'sentences':<26}{total.num_utterances:8d}",
         "",
         f"{'':<22}{'real codes':^16}{'generated':^16}",
         f"{'':<22}{'WER %':>8}{'CER %':>8}{'WER %':>8}{'CER %':>8}"
         f"{'length':>9}{'never ended %':>15}{'sentences':>11}",
     ]
-    parts = {
-        "dialect": "by_dialect",
-        "length in characters": "by_length",
-        "codebooks heard": "by_codebooks",
-    }
-    for title, key in parts.items():
-        rows = metrics[key].items()
-        lines += [title, *(f"  {name:<20}{_format_row(row)}" for name, row in rows)]
+    for title, groups in (
+        ("dialect", metrics.by_dialect),
+        ("length in characters", metrics.by_length),
+    ):
+        lines += [title, *(f"  {name:<20}{_format_group(row)}" for name, row in groups.items())]
+    by_codebooks = metrics.by_codebooks.items()
+    lines += ["codebooks heard", *(f"  {k:<20}{_format_errors(row)}" for k, row in by_codebooks)]
     return "\n".join(lines)
 
 
-def _format_row(row: dict[str, Any]) -> str:
-    names = ("wer_real_codes", "cer_real_codes", "wer_generated", "cer_generated")
-    line = "".join(f"{100 * row[name]:8.1f}" for name in names)
-    if "num_utterances" in row:  # rows by codebooks have no lengths
-        line += f"{row['length_ratio']:9.3f}{100 * row['never_ended']:15.1f}"
-        line += f"{row['num_utterances']:11d}"
-    return line
+def _format_group(row: SpeechMetrics) -> str:
+    lengths = f"{row.length_ratio:9.3f}{100 * row.never_ended:15.1f}{row.num_utterances:11d}"
+    return _format_errors(row.errors) + lengths
+
+
+def _format_errors(errors: PooledErrors) -> str:
+    return "".join(
+        f"{100 * rates.wer:8.1f}{100 * rates.cer:8.1f}"
+        for rates in (errors.real_codes, errors.generated)
+    )
 
 
 if __name__ == "__main__":

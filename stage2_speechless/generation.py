@@ -6,22 +6,23 @@ Utterances that end leave the batch, so that one that never ends does not make t
 # B utterances (still speaking), S prefix positions, T frames (25 per second), L = S + T,
 # K codebooks, D width, V codes per codebook and the end of speech
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import DynamicCache
 
-from stage2_speechless.sampling import sample_codes, utterance_uniforms
+from stage2_speechless.model import Speechless
+from stage2_speechless.sampling import (
+    DEFAULT_TEMPERATURE,
+    DEFAULT_TOP_K,
+    draw_one,
+    sample_codes,
+    utterance_uniforms,
+)
 from stage2_speechless.vocabulary import NOTHING
-
-if TYPE_CHECKING:
-    from stage2_speechless.model import Speechless
 
 MAX_FRAMES = 750  # 30 s: what Gemma 4 hears of one recording
 
@@ -38,16 +39,41 @@ class GeneratedCodes:
 @torch.no_grad()
 def generate_batch(
     model: Speechless,
-    prefixes: Sequence[list[int]],
-    rates_cps: Sequence[float],
+    texts: Sequence[str],
     ids: Sequence[str],
     *,
-    seed: int,
-    temperature: float,
-    top_k: int,
-    max_frames: int,
+    dialects: Sequence[str],
+    rates_cps: Sequence[float | None],
+    seed: int = 0,
+    temperature: float = DEFAULT_TEMPERATURE,
+    top_k: int = DEFAULT_TOP_K,
+    max_frames: int = MAX_FRAMES,
 ) -> list[GeneratedCodes]:
-    """Implements `Speechless.generate`, for prefixes already encoded by `Vocabulary.encode`."""
+    """Speak a batch of texts.
+
+    The same text, id, conditions and seed give the same codes alone or in any batch, up to the
+    rounding of the logits.
+
+    Args:
+        model: in evaluation mode.
+        texts: B texts; normalised here.
+        ids: together with `seed`, they decide what is drawn for each text.
+        dialects: dialect of each text.
+        rates_cps: speaking rates in characters per second; for None one is drawn.
+        seed: another seed speaks the same texts differently.
+        temperature, top_k: as `sample_codes`.
+        max_frames: length at which an utterance that has not ended is cut off.
+
+    Raises:
+        InputError: a text or condition that `Vocabulary.encode` refuses.
+    """
+    assert not model.training, "call .eval() before generating"
+    rates = [
+        draw_one(model.config.rates_cps, seed, id_) if rate is None else rate
+        for rate, id_ in zip(rates_cps, ids, strict=True)
+    ]
+    conditions = zip(texts, dialects, rates, strict=True)
+    prefixes = [model.vocabulary.encode(*condition) for condition in conditions]
     device = model.code0_head.weight.device
     num_codebooks = model.config.num_codebooks
     tokens_BSK, mask_BL = pad_in_front(prefixes, num_codebooks)
@@ -55,7 +81,7 @@ def generate_batch(
     positions_BL = torch.stack(
         [
             F.pad(model.positions(len(prefix), max_frames, rate), (longest - len(prefix), 0))
-            for prefix, rate in zip(prefixes, rates_cps, strict=True)
+            for prefix, rate in zip(prefixes, rates, strict=True)
         ]
     ).to(device)
     tokens_BSK, mask_BL = tokens_BSK.to(device), mask_BL.to(device)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from data_manifests.error_rates import UtteranceErrors, pool_error_rates
+from data_manifests.error_rates import ErrorRates, UtteranceErrors, pool_error_rates
 from stage1_rvq.data import iterate_batches
 from stage2_speechless.data import TrainingUtterance, collate, move_batch
 from stage2_speechless.generation import MAX_FRAMES, GeneratedCodes
@@ -66,7 +66,7 @@ def speak_and_read(
 ) -> list[ReadSentence]:
     """Speak the utterances' sentences again, at randomly drawn rates, and read both versions.
 
-    The settings are those of `Speechless.generate`.
+    The settings are those of `generate_batch`.
     """
     texts = [u.text for u in utterances]
     rates = [draw_one(model.config.rates_cps, seed, u.id) for u in utterances]
@@ -92,43 +92,70 @@ def speak_and_read(
     return [ReadSentence(*row) for row in rows]
 
 
-def pool_sentences(sentences: Sequence[ReadSentence]) -> dict[str, float | int]:
+@dataclass(frozen=True)
+class PooledErrors:
+    """The reader's error rates on the same sentences: on their real codes, which are the ceiling,
+    and on generated ones."""
+
+    real_codes: ErrorRates
+    generated: ErrorRates
+
+    def as_dict(self) -> dict[str, float]:
+        """For `metrics.json`: of both the pooled WER, its 95 % bootstrap interval over sentences
+        (`_low`, `_high`), and the CER."""
+        rates = {}
+        for name, pooled in vars(self).items():
+            rates[f"wer_{name}"] = pooled.wer
+            rates[f"wer_{name}_low"] = pooled.wer_low
+            rates[f"wer_{name}_high"] = pooled.wer_high
+            rates[f"cer_{name}"] = pooled.cer
+        return rates
+
+
+@dataclass(frozen=True)
+class SpeechMetrics:
     """The metrics of a set of sentences.
 
-    Returns:
-        wer_real_codes: reader's pooled WER on the real codes, the ceiling.
-        wer_generated, cer_generated: the same rates on the generated ones.
+    Attributes:
+        errors: how both versions were read.
         length_ratio: all generated frames over all real ones.
         length_ratio_asked: what it would be if the drawn speaking rates were followed exactly.
         never_ended: fraction of sentences that had to be cut off.
         num_utterances: number of sentences.
-        cer_real_codes, and wer_..._low and wer_..._high: as `pool_errors`.
     """
+
+    errors: PooledErrors
+    length_ratio: float
+    length_ratio_asked: float
+    never_ended: float
+    num_utterances: int
+
+    def as_dict(self) -> dict[str, float | int]:
+        """For `metrics.json`, the numbers to quote first."""
+        numbers = vars(self).copy()
+        errors = numbers.pop("errors").as_dict()
+        first = ("wer_real_codes", "wer_generated", "cer_generated")
+        return {name: errors[name] for name in first} | numbers | errors
+
+
+def pool_sentences(sentences: Sequence[ReadSentence]) -> SpeechMetrics:
+    """The metrics of a set of sentences."""
     errors = pool_errors(
         [s.real_errors for s in sentences], [s.generated_errors for s in sentences]
     )
     num_real_frames = sum(len(s.real.codes_TK) for s in sentences)
     num_generated_frames = sum(len(s.generated.codes_TK) for s in sentences)
-    row: dict[str, float | int] = {
-        name: errors[name] for name in ("wer_real_codes", "wer_generated", "cer_generated")
-    }
-    row["length_ratio"] = num_generated_frames / num_real_frames
-    row["length_ratio_asked"] = sum(s.asked_frames for s in sentences) / num_real_frames
-    row["never_ended"] = sum(not s.generated.ended for s in sentences) / len(sentences)
-    row["num_utterances"] = len(sentences)
-    return row | errors
+    return SpeechMetrics(
+        errors=errors,
+        length_ratio=num_generated_frames / num_real_frames,
+        length_ratio_asked=sum(s.asked_frames for s in sentences) / num_real_frames,
+        never_ended=sum(not s.generated.ended for s in sentences) / len(sentences),
+        num_utterances=len(sentences),
+    )
 
 
 def pool_errors(
     real: Sequence[UtteranceErrors], generated: Sequence[UtteranceErrors]
-) -> dict[str, float]:
-    """Error rates of both versions, pooled: wer_real_codes, its 95 % bootstrap interval over
-    sentences (wer_real_codes_low and _high), cer_real_codes; the same for wer_generated."""
-    rates = {}
-    for name, utterances in (("real_codes", real), ("generated", generated)):
-        pooled = pool_error_rates(utterances)
-        rates[f"wer_{name}"] = pooled.wer
-        rates[f"wer_{name}_low"] = pooled.wer_low
-        rates[f"wer_{name}_high"] = pooled.wer_high
-        rates[f"cer_{name}"] = pooled.cer
-    return rates
+) -> PooledErrors:
+    """Error rates of both versions, pooled over sentences."""
+    return PooledErrors(pool_error_rates(real), pool_error_rates(generated))

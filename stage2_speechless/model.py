@@ -1,8 +1,8 @@
 """Speechless: Twi text -> semantic codes of speech that says it.
 
     model = load_speechless("runs/speechless", device=torch.device("cpu"))
-    spoken = model.generate(["me din de ama"], ["hello-1"], dialects=["asante"], rates_cps=[None])
-    spoken[0].codes_TK, spoken[0].ended
+    [spoken] = speak(model, [Sentence("hello-1", "Me din de Ama.", "asante")])     # speak.py
+    spoken.codes_TK, spoken.ended
 
 A causal transformer reads the prefix (`vocabulary.py`), then generates frame by frame, 25 a second:
 its head predicts codebook 0 or the end of speech, and a code-frame decoder predicts codebooks 1 to
@@ -31,8 +31,6 @@ from commands.errors import InputError
 from data_manifests.twi_text import NORMALIZATION_VERSION
 from stage2_speechless.config import SpeechlessConfig
 from stage2_speechless.frame_decoder import FrameDecoder, FrameDecoderConfig, build_transformer
-from stage2_speechless.generation import MAX_FRAMES, GeneratedCodes, generate_batch
-from stage2_speechless.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K, draw_one
 from stage2_speechless.vocabulary import NOTHING, NUM_CONDITIONS, Vocabulary
 
 NO_TARGET = -100
@@ -181,48 +179,6 @@ class Speechless(
             past_key_values=cache,
             use_cache=cache is not None,
         ).last_hidden_state
-
-    @torch.no_grad()
-    def generate(
-        self,
-        texts: Sequence[str],
-        ids: Sequence[str],
-        *,
-        dialects: Sequence[str],
-        rates_cps: Sequence[float | None],
-        seed: int = 0,
-        temperature: float = DEFAULT_TEMPERATURE,
-        top_k: int = DEFAULT_TOP_K,
-        max_frames: int = MAX_FRAMES,
-    ) -> list[GeneratedCodes]:
-        """Speak a batch of texts.
-
-        The same text, id, conditions and seed give the same codes alone or in any batch, up to the
-        rounding of the logits.
-
-        Args:
-            texts: B texts; normalised here.
-            ids: together with `seed`, they decide what is drawn for each text.
-            dialects: dialect of each text.
-            rates_cps: speaking rates in characters per second; for None one is drawn.
-            seed: another seed speaks the same texts differently.
-            temperature, top_k: as `sample_codes`.
-            max_frames: length at which an utterance that has not ended is cut off.
-
-        Raises:
-            InputError: a text or condition that `Vocabulary.encode` refuses.
-        """
-        assert not self.training, "call .eval() before generating"
-        rates = [
-            draw_one(self.config.rates_cps, seed, id_) if rate is None else rate
-            for rate, id_ in zip(rates_cps, ids, strict=True)
-        ]
-        conditions = zip(texts, dialects, rates, strict=True)
-        prefixes = [self.vocabulary.encode(*condition) for condition in conditions]
-        return generate_batch(
-            self, prefixes, rates, ids,
-            seed=seed, temperature=temperature, top_k=top_k, max_frames=max_frames,
-        )  # fmt: skip
 
 
 def load_speechless(name: str, *, device: torch.device) -> Speechless:

@@ -15,7 +15,7 @@ from commands.device import derive_seed
 from commands.errors import InputError
 from data_manifests.twi_numbers import NUMBER_DIALECTS, speak_numbers
 from data_manifests.twi_text import normalize_for_scoring, normalize_for_training
-from stage2_speechless.generation import MAX_FRAMES, GeneratedCodes
+from stage2_speechless.generation import MAX_FRAMES, GeneratedCodes, generate_batch
 from stage2_speechless.model import Speechless
 from stage2_speechless.round_trip import RoundTrip
 from stage2_speechless.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K
@@ -75,7 +75,7 @@ def speak(
 
     Args:
         sentences: speakable ones (see `why_unspeakable`).
-        seed: as in `Speechless.generate`, like the other settings.
+        seed: as in `generate_batch`, like the other settings.
         batch_size: sentences per batch; affects only speed.
 
     Returns:
@@ -90,7 +90,8 @@ def speak(
         for start in range(0, len(by_length), batch_size):
             picks = by_length[start : start + batch_size]
             batch = [sentences[i] for i in picks]
-            generated = model.generate(
+            generated = generate_batch(
+                model,
                 [sentence.text for sentence in batch],
                 [sentence.id for sentence in batch],
                 dialects=[sentence.dialect for sentence in batch],
@@ -129,7 +130,7 @@ def speak_and_select(
         round_trip: reads codes back; None keeps every utterance that ended.
         takes: number of attempts per sentence, each drawn differently; at least 1.
         max_cer: with `round_trip`, the highest CER of an utterance that is kept (0.3 = 30 %).
-        seed: as in `Speechless.generate`, like the other settings.
+        seed: as in `generate_batch`, like the other settings.
 
     Returns:
         The takes that are kept, by id, and the reasons why other sentences are not, by id.

@@ -292,8 +292,11 @@ def _measure_and_save(
                 max_frames=min(MAX_FRAMES, 2 * longest),
             )  # fmt: skip
             speech = pool_sentences(sentences)
-            metrics |= {"cer": speech["cer_generated"], "wer": speech["wer_generated"]}
-            metrics |= {name: speech[name] for name in ("length_ratio", "never_ended")}
+            rates = speech.errors.generated
+            metrics |= {
+                "cer": rates.cer, "wer": rates.wer,
+                "length_ratio": speech.length_ratio, "never_ended": speech.never_ended,
+            }  # fmt: skip
             judged_by = "cer"
         best_before = log.lowest("dev", judged_by)
         log.log(step, "dev", **metrics)

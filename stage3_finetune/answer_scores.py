@@ -1,11 +1,70 @@
 """How well answers match the reference answers."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from sacrebleu.metrics.chrf import CHRF
 
+from data_manifests.error_rates import compute_error_rates
 from data_manifests.twi_text import normalize_for_scoring
 from stage3_finetune.recorded_questions import RecordedQuestion
+
+# Every system that may be compared, and what it is, in the order of the table.
+SYSTEMS = {
+    "typed": "base model, question typed: the ceiling",
+    "spoken_before": "base model, question spoken",
+    "cascade": "reader's transcript typed into the base model",
+    "spoken_after": "fine-tuned, question spoken",
+    "spoken_direct": "fine-tuned without the chain target, question spoken",
+    "typed_after": "fine-tuned, question typed: what typed chat kept",
+}
+
+
+@dataclass(frozen=True)
+class AnswerScores:
+    """Scores of the systems on the same questions; None for a system that was not asked.
+
+    Attributes:
+        num_held_out: number of questions.
+        num_without_recording: dialogues left out because nobody recorded their question.
+        exact_match: share of right answers, by system.
+        chrf: chrF2 as a fraction, by system.
+        by_category: as `measure_by_category`.
+        wer_transcript: WER of the fine-tuned model's own transcripts; None if it writes none.
+    """
+
+    num_held_out: int
+    num_without_recording: int
+    exact_match: dict[str, float | None]
+    chrf: dict[str, float | None]
+    by_category: dict[str, dict[str, float | int]]
+    wer_transcript: float | None
+
+
+def score_answers(
+    questions: Sequence[RecordedQuestion],
+    answers: Mapping[str, Sequence[str]],
+    transcripts: Sequence[str] | None,
+    *,
+    num_without_recording: int,
+) -> AnswerScores:
+    """Score the answers of several systems, and the fine-tuned model's transcripts if it writes
+    any."""
+    references = [q.answer for q in questions]
+    asked = [q.question for q in questions]
+    return AnswerScores(
+        num_held_out=len(questions),
+        num_without_recording=num_without_recording,
+        exact_match={
+            name: exact_match(references, answers[name]) if name in answers else None
+            for name in SYSTEMS
+        },
+        chrf={
+            name: chrf(references, answers[name]) if name in answers else None for name in SYSTEMS
+        },
+        by_category=measure_by_category(questions, answers),
+        wer_transcript=None if transcripts is None else compute_error_rates(asked, transcripts).wer,
+    )
 
 
 def exact_match(references: Sequence[str], answers: Sequence[str]) -> float:

@@ -10,9 +10,8 @@ If the dialogues' rows name a "category", results are also given per category.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
@@ -24,25 +23,14 @@ from commands.finished_folder import open_input
 from commands.json_files import read_json
 from commands.run_folder import run_folder
 from commands.setting_types import ModelName, PositiveInt
-from data_manifests.error_rates import compute_error_rates
 from gemma4.gemma import AudioEncoder, load_feature_extractor
 from gemma4.weight_quantization import QuantizeName
 from stage1_rvq.reader import CTCReader, load_reader
-from stage3_finetune.answer_scores import chrf, exact_match, measure_by_category
+from stage3_finetune.answer_scores import SYSTEMS, AnswerScores, score_answers
 from stage3_finetune.dialogue import Turn, split_chain
 from stage3_finetune.generate import generate_answers
 from stage3_finetune.model import add_adapter, load_finetuned
 from stage3_finetune.recorded_questions import RecordedQuestion, embed_questions, match_recordings
-
-# Each row of the table and what it means, in the order of the table.
-SYSTEMS = {
-    "typed": "base model, question typed: the ceiling",
-    "spoken_before": "base model, question spoken",
-    "cascade": "reader's transcript typed into the base model",
-    "spoken_after": "fine-tuned, question spoken",
-    "spoken_direct": "fine-tuned without the chain target, question spoken",
-    "typed_after": "fine-tuned, question typed: what typed chat kept",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,9 +87,10 @@ def main(argv: list[str] | None = None) -> None:
         output.record(**describe_machine(device, dtype), quantize=config.quantize)
         questions = embed_questions(matches, encoder, config.batch_size)
         answers, transcripts = _ask_all(config, base, tokenizer, reader, questions)
-        metrics = _score(questions, answers, transcripts)
-        metrics["num_without_recording"] = matches.num_without_recording
-        write_json(config.out / "metrics.json", metrics)
+        metrics = score_answers(
+            questions, answers, transcripts, num_without_recording=matches.num_without_recording
+        )
+        write_json(config.out / "metrics.json", asdict(metrics))
         _write_answers(config.out / "answers.jsonl", questions, answers, transcripts)
         print(format_table(metrics))
 
@@ -154,52 +143,26 @@ def _ask_all(
     return answers, transcripts
 
 
-def _score(
-    questions: Sequence[RecordedQuestion],
-    answers: dict[str, list[str]],
-    transcripts: list[str] | None,
-) -> dict[str, Any]:
-    """The content of `metrics.json`; None where a system was not asked."""
-    references = [q.answer for q in questions]
-    wer = None
-    if transcripts is not None:
-        wer = compute_error_rates([q.question for q in questions], transcripts).wer
-    return {
-        "num_held_out": len(questions),
-        "exact_match": {
-            name: exact_match(references, answers[name]) if name in answers else None
-            for name in SYSTEMS
-        },
-        "chrf": {
-            name: chrf(references, answers[name]) if name in answers else None for name in SYSTEMS
-        },
-        "by_category": measure_by_category(questions, answers),
-        "wer_transcript": wer,
-    }
-
-
-def format_table(metrics: dict[str, Any]) -> str:
+def format_table(metrics: AnswerScores) -> str:
     """Format the numbers as a readable table."""
     lines = [
-        f"answers to {metrics['num_held_out']} held-out recorded questions",
+        f"answers to {metrics.num_held_out} held-out recorded questions",
         f"{'':<14}{'exact match':>14}{'chrF2':>8}",
     ]
     for name, meaning in SYSTEMS.items():
-        value, overlap = metrics["exact_match"][name], metrics["chrf"][name]
+        value, overlap = metrics.exact_match[name], metrics.chrf[name]
         shown = f"{'not measured':>14}{'':8}"
-        if value is not None:
+        if value is not None and overlap is not None:
             shown = f"{100 * value:>12.1f} %{100 * overlap:>8.1f}"
         lines.append(f"{name:<14}{shown}  {meaning}")
-    for category, row in metrics["by_category"].items():
+    for category, row in metrics.by_category.items():
         typed, after = 100 * row["typed"], 100 * row["spoken_after"]
         lines.append(
             f"  {category:<20}typed {typed:5.1f} %, spoken after {after:5.1f} % of "
             f"{row['num_held_out']}"
         )
-    if metrics["wer_transcript"] is not None:
-        lines.append(
-            f"WER of the fine-tuned model's own transcript: {metrics['wer_transcript']:.3f}"
-        )
+    if metrics.wer_transcript is not None:
+        lines.append(f"WER of the fine-tuned model's own transcript: {metrics.wer_transcript:.3f}")
     return "\n".join(lines)
 
 

@@ -12,6 +12,7 @@ from conftest import run
 from torch import Tensor, nn
 
 from benchmarks import finetune, rvq, shared_cores, speechless, stage1, synthetic_frames, timing
+from benchmarks.codebook_quality import measure_quality
 from benchmarks.equal_size import (
     SHAPES,
     build_model,
@@ -179,9 +180,9 @@ def test_steps_are_timed_alone_and_beside_busy_cores(monkeypatch: pytest.MonkeyP
 def test_quality_is_of_frames_that_were_not_trained_on() -> None:
     """Codebooks that are the training frames themselves fit those exactly, and no others."""
     train_ND, held_out_ND = make_frames(64, seed=1), make_frames(640, seed=3)
-    ours = rvq.measure_quality(lambda x_ND: [x_ND], train_ND, held_out_ND)
+    ours = measure_quality(lambda x_ND: [x_ND], train_ND, held_out_ND)
     assert ours.errors[0] > 0.2 and ours.errors == pytest.approx((ours.errors[0],) * 2)
-    exact = rvq.measure_quality(lambda x_ND: [x_ND], train_ND, train_ND)
+    exact = measure_quality(lambda x_ND: [x_ND], train_ND, train_ND)
     assert exact.errors[0] < 1e-6 and exact.used == 1 and exact.entropy == pytest.approx(1)
 
 

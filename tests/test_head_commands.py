@@ -17,6 +17,7 @@ from data_manifests.manifest import read_manifest, write_manifest
 from speech_head import evaluate, speak, states, train
 from speech_head.answer import answer_states
 from speech_head.data import StatesFolder
+from speech_head.dev_set import DevSpeech
 from speech_head.generate import Speech, tokenize_within_limit
 from speech_head.mimi import load_mimi, tiny_mimi
 from speech_head.model import load_head
@@ -152,7 +153,7 @@ def test_dev_texts_are_spoken_and_read_back_while_training(head_world, tmp_path)
 
 def test_the_checkpoint_kept_is_the_one_best_understood(head_world, tmp_path, monkeypatch):
     rates = iter([0.5, 0.2, 0.9])
-    monkeypatch.setattr(train, "measure_speech", lambda *a, **b: {"cer": next(rates)})
+    monkeypatch.setattr(train, "measure_speech", lambda *a, **b: DevSpeech(0, next(rates), 0, 0))
     judge = ("--reader", head_world / "reader", *models(head_world)[2:])
     make_head(head_world, tmp_path / "judged", "--steps", 6, *judge)
     kept = load_file(tmp_path / "judged" / "model" / "model.safetensors")

@@ -22,7 +22,8 @@ from pipeline.preflight_checks import (
 )
 from pipeline.preflight_gemma import gemma_checks
 from speech_head import generate
-from stage1_rvq.model import RVQConfig, SpeechRVQ
+from stage1_rvq.config import RVQConfig
+from stage1_rvq.model import SpeechRVQ
 from stage3_finetune.dialogue import render_example
 
 SOUNDS = load_sounds(None)

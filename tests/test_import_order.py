@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 
 import pytest
 from conftest import ROOT
@@ -18,6 +19,15 @@ def imports(path):
             assert node.level == 0, f"{path}: relative import"
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def find_circle(graph):
+    """The modules of one circle, each imported by the next; empty if there is none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return error.args[1]
+    return []
 
 
 def imported_packages(path):
@@ -37,6 +47,18 @@ def test_no_module_imports_a_command(package):
     for path in sorted((ROOT / package).glob("**/*.py")):
         wrong = set(find_commands()) & set(imports(path))
         assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    """Neither at the top, nor inside functions, nor for type checking alone."""
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+        for package in (*ROOMS, "benchmarks")
+        for path in sorted((ROOT / package).glob("**/*.py"))
+    }
+    graph = {name: modules.keys() & set(imports(path)) for name, path in modules.items()}
+    assert not find_circle(graph)
+    assert find_circle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})
 
 
 def test_data_manifests_loads_no_torch():

@@ -20,8 +20,9 @@ from commands.run_folder import OutputFolder, run_folder
 from data_manifests.manifest import Utterance, write_manifest
 from stage1_rvq import embed, evaluate, export, train
 from stage1_rvq.data import EmbeddingFolder
+from stage1_rvq.dev_set import DevMetrics
 from stage1_rvq.model import SpeechRVQ, load_rvq
-from stage1_rvq.published import read_published
+from stage1_rvq.published import find_published
 from stage1_rvq.training_data import describe_training_data
 
 
@@ -102,7 +103,8 @@ def test_export(trained, held_out, frames_ND, tmp_path, capsys):
     )
     codes_NK = load_rvq(str(trained), device=CPU).encode(frames_ND)
     assert torch.equal(load_rvq(str(out), device=CPU).encode(frames_ND), codes_NK)
-    assert torch.equal(read_published(out).encode(frames_ND), codes_NK)
+    published = load_rvq(str(find_published(out)), device=CPU)
+    assert torch.equal(published.encode(frames_ND), codes_NK)
     assert torch.equal(SpeechRVQ.from_pretrained(out).encode(frames_ND), codes_NK)
     card = (out / "README.md").read_text(encoding="utf-8")
     metrics = read_json(tmp_path / "metrics" / "metrics.json")
@@ -137,7 +139,7 @@ def test_averaged_weights_only_if_better(trained, embeddings, monkeypatch, capsy
         monkeypatch.setattr(
             export,
             "measure_on_dev",
-            lambda model, _, e=averaged_error: {"relative_error": 0.2 if model is rvq else e},
+            lambda model, _, e=averaged_error: DevMetrics(0.2 if model is rvq else e, 1.0),
         )
         assert (export.average_if_better(rvq, checkpoints, dev) is not None) == is_kept
         assert ("not written" in capsys.readouterr().err) != is_kept

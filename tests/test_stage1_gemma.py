@@ -20,7 +20,8 @@ from gemma4.gemma import (
     load_gemma,
 )
 from gemma4.linear import linear
-from stage1_rvq.model import RVQConfig, SpeechRVQ
+from stage1_rvq.config import RVQConfig
+from stage1_rvq.model import SpeechRVQ
 
 CPU = torch.device("cpu")
 

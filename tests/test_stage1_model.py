@@ -9,7 +9,8 @@ import torch
 from commands.errors import InputError
 from stage1_rvq.codebook_metrics import measure_reconstruction, measure_usage
 from stage1_rvq.codebooks import fit_codebooks, search_codes
-from stage1_rvq.model import RVQConfig, SpeechRVQ, load_rvq
+from stage1_rvq.config import RVQConfig
+from stage1_rvq.model import SpeechRVQ, load_rvq
 
 CONFIG = RVQConfig(dim=24, num_codebooks=4, codebook_size=16)
 

@@ -15,7 +15,8 @@ from commands.errors import InputError
 from gemma4.chat_template import refuse_unusable_template, render_chat
 from gemma4.gemma import load_audio_encoder, load_gemma, load_tokenizer
 from speech_head.mimi import load_mimi
-from stage1_rvq.model import RVQConfig, SpeechRVQ, load_rvq
+from stage1_rvq.config import RVQConfig
+from stage1_rvq.model import SpeechRVQ, load_rvq
 
 CPU = torch.device("cpu")
 USES = [{"role": "user", "content": "Maakye."}]

@@ -9,9 +9,18 @@ import torch
 
 from commands import checkpoint
 from commands.atomic_write import write_json
+from commands.checkpoint import state_to_save
 from commands.errors import InputError
-from stage1_rvq.model import RVQConfig, SpeechRVQ, load_rvq
-from stage1_rvq.published import read_published, write_published
+from stage1_rvq.config import RVQConfig
+from stage1_rvq.model import SpeechRVQ, load_rvq
+from stage1_rvq.published import (
+    AVERAGED_FILE,
+    BEST_FILE,
+    FINAL_FILE,
+    find_published,
+    read_sizes,
+    write_published,
+)
 
 CONFIG = RVQConfig(dim=24, num_codebooks=3, codebook_size=16)
 CPU = torch.device("cpu")
@@ -50,7 +59,8 @@ def rvq(frames_ND):
 def published(rvq, tmp_path):
     folder = tmp_path / "published"
     folder.mkdir()
-    write_published(rvq, folder, final=rvq)
+    state = state_to_save(rvq)
+    write_published(folder, rvq.config, {BEST_FILE: state, FINAL_FILE: state})
     return folder
 
 
@@ -93,7 +103,7 @@ def test_written_and_read_back_the_codes_are_the_same(rvq, published, frames_ND)
 
 def test_other_prefixes_and_no_maps(rvq, frames_ND, tmp_path, capsys):
     folder = save(tmp_path / "foreign", foreign_state(rvq, maps={}))
-    loaded = read_published(folder)
+    loaded = load_rvq(str(folder), device=CPU)
     codes_NK = loaded.encode(frames_ND)
     codebooks_KCD = torch.stack([layer._codebook.embed[0] for layer in rvq.quantizer.layers])
     nearest_N = torch.cdist(frames_ND, codebooks_KCD[0]).argmin(dim=1)
@@ -115,7 +125,8 @@ def test_other_prefixes_and_no_maps(rvq, frames_ND, tmp_path, capsys):
 def test_maps_are_told_apart_by_name(rvq, frames_ND, tmp_path, into, out_of):
     w_in, w_out = rvq.project_in.weight.data, rvq.project_out.weight.data
     maps = {f"{into}.weight": w_in, f"{out_of}.weight": w_out, f"{out_of}.bias": torch.ones(24)}
-    loaded = read_published(save(tmp_path / "foreign", foreign_state(rvq, maps=maps)))
+    folder = save(tmp_path / "foreign", foreign_state(rvq, maps=maps))
+    loaded = load_rvq(str(folder), device=CPU)
     assert torch.equal(loaded.project_in.weight, w_in)
     assert torch.equal(loaded.project_out.weight, w_out)
     assert torch.equal(loaded.project_in.bias, torch.zeros(24))
@@ -125,17 +136,19 @@ def test_maps_are_told_apart_by_name(rvq, frames_ND, tmp_path, into, out_of):
 def test_which_file(rvq, published, frames_ND):
     """The best, else the final one; any of them where it is named."""
     other = SpeechRVQ(CONFIG)
-    write_published(rvq, published, final=other, averaged=rvq)
-    best, final = (read_published(published, file=f"rvq_{name}.pt") for name in ("best", "final"))
-    averaged = load_rvq(str(published / "rvq_averaged.pt"), device=CPU)
+    states = {BEST_FILE: rvq, FINAL_FILE: other, AVERAGED_FILE: rvq}
+    write_published(published, CONFIG, {name: state_to_save(of) for name, of in states.items()})
+    best, final, averaged = (load_rvq(str(published / name), device=CPU) for name in states)
     codes_NK = rvq.encode(frames_ND)
     assert torch.equal(best.encode(frames_ND), codes_NK)
     assert torch.equal(averaged.encode(frames_ND), codes_NK)
     assert not torch.equal(final.encode(frames_ND), codes_NK)
     (published / "rvq_best.pt").unlink()
-    assert not torch.equal(read_published(published).encode(frames_ND), codes_NK)
-    with pytest.raises(InputError, match=r"no rvq_best\.pt there"):
-        read_published(published, file="rvq_best.pt")
+    assert not torch.equal(load_rvq(str(published), device=CPU).encode(frames_ND), codes_NK)
+    for name in (FINAL_FILE, AVERAGED_FILE):
+        (published / name).unlink()
+    with pytest.raises(InputError, match=r"no rvq_best\.pt or .* there"):
+        find_published(published)
 
 
 def test_a_hub_name_is_downloaded_and_read(rvq, published, frames_ND, monkeypatch):
@@ -206,4 +219,4 @@ def test_checkpoints_that_do_not_fit(rvq, tmp_path, capsys):
             load_rvq(str(folder), device=CPU)
     assert "not used: mix.weight [24, 24]" in capsys.readouterr().err
     with pytest.raises(InputError, match=r"config_stage1\.json: No such file"):
-        read_published(tmp_path)
+        read_sizes(tmp_path)

@@ -9,8 +9,9 @@ from conftest import run
 
 from commands.errors import InputError
 from stage1_rvq import embed, evaluate, train, train_reader
+from stage1_rvq.config import RVQConfig
 from stage1_rvq.data import EmbeddingFolder
-from stage1_rvq.model import RVQConfig, SpeechRVQ
+from stage1_rvq.model import SpeechRVQ
 from stage1_rvq.noise_robustness import add_white_noise, edit_distances
 from stage1_rvq.reader import load_reader
 from stage1_rvq.task_loss import TaskLoss

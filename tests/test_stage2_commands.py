@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,10 +26,12 @@ from stage1_rvq.codes import (
     read_codes,
     write_codes,
 )
-from stage1_rvq.model import RVQConfig, SpeechRVQ
+from stage1_rvq.config import RVQConfig
+from stage1_rvq.model import SpeechRVQ
 from stage1_rvq.reader import CTCReader, ReaderConfig
 from stage1_rvq.text_units import train_units
 from stage2_speechless import evaluate, generate, train
+from stage2_speechless.metrics import ReadSentence, SpeechMetrics
 from stage2_speechless.model import load_speechless
 
 RVQ = RVQConfig(dim=8, num_codebooks=3, codebook_size=12)
@@ -128,11 +131,12 @@ def test_model_is_kept_at_the_lowest_error(
 ) -> None:
     errors = iter([0.5, 0.4, 0.6])
 
-    def speech(*_: object, **__: object) -> dict[str, float]:
-        cer = next(errors)
-        return dict.fromkeys(("wer_generated", "length_ratio", "never_ended"), 0.0) | {
-            "cer_generated": cer
-        }
+    pool = train.pool_sentences
+
+    def speech(sentences: list[ReadSentence]) -> SpeechMetrics:
+        pooled = pool(sentences)
+        read = replace(pooled.errors.generated, cer=next(errors))
+        return replace(pooled, errors=replace(pooled.errors, generated=read))
 
     monkeypatch.setattr(train, "pool_sentences", speech)
     words = (*train_words(world), "--save-every", 2, "--out", tmp_path / "run")

@@ -13,7 +13,7 @@ from stage1_rvq.codes import (
     code_format,
     write_codes,
 )
-from stage1_rvq.model import RVQConfig
+from stage1_rvq.config import RVQConfig
 from stage2_speechless import train
 from stage2_speechless.data import BucketedBatches, read_utterances
 from stage2_speechless.generate import GenerateConfig, read_sentences

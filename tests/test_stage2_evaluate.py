@@ -9,11 +9,13 @@ from matplotlib.image import imread
 
 from commands.device import derive_seed
 from data_manifests.error_rates import align_utterances
-from stage1_rvq.model import RVQConfig, SpeechRVQ
+from stage1_rvq.config import RVQConfig
+from stage1_rvq.model import SpeechRVQ
 from stage1_rvq.reader import CTCReader, ReaderConfig
 from stage1_rvq.text_units import train_units
 from stage2_speechless import speak as speaking
 from stage2_speechless.breakdown import (
+    Breakdown,
     measure_by_codebooks,
     measure_by_dialect,
     measure_by_length,
@@ -149,7 +151,7 @@ def test_pooled_numbers() -> None:
         read_sentence("me din de ama", "me din de ama", frames=20),
         read_sentence("kofi", "ama kofi", frames=750),
     ]
-    numbers = pool_sentences(sentences)
+    numbers = pool_sentences(sentences).as_dict()
     assert list(numbers)[:7] == [
         "wer_real_codes", "wer_generated", "cer_generated", "length_ratio", "length_ratio_asked",
         "never_ended", "num_utterances",
@@ -169,12 +171,12 @@ def test_by_dialect_and_by_length() -> None:
         read_sentence("a" * 41, "a" * 41, "asante"),
     ]
     by_length = measure_by_length(sentences)
-    assert {name: row["num_utterances"] for name, row in by_length.items()} == {
+    assert {name: row.num_utterances for name, row in by_length.items()} == {
         "up to 25": 1, "26 to 40": 1, "over 40": 1,
     }  # fmt: skip
-    assert [row["wer_generated"] for row in by_length.values()] == [0, 1, 0]
+    assert [row.errors.generated.wer for row in by_length.values()] == [0, 1, 0]
     by_dialect = measure_by_dialect(sentences)
-    assert {name: row["wer_generated"] for name, row in by_dialect.items()} == {
+    assert {name: row.errors.generated.wer for name, row in by_dialect.items()} == {
         "asante": 0.5, "fante": 0,
     }  # fmt: skip
     assert list(measure_by_length(sentences[1:2])) == ["26 to 40"]
@@ -195,7 +197,7 @@ def test_by_codebooks_only_the_coarsest_are_heard(model: Speechless, round_trip:
         [s.real_errors for s in sentences], [s.generated_errors for s in sentences]
     )
     assert rows["3"] == everything
-    assert everything.items() <= pool_sentences(sentences).items()
+    assert everything == pool_sentences(sentences).errors
     for s in sentences:
         for codes_TK in (s.real.codes_TK, s.generated.codes_TK):
             codes_TK[:, 1:] = (codes_TK[:, 1:] + 5) % 12
@@ -207,14 +209,8 @@ def test_by_codebooks_only_the_coarsest_are_heard(model: Speechless, round_trip:
 def test_table_and_durations(tmp_path: Path) -> None:
     sentences = [read_sentence("kofi", "kofi"), read_sentence("me ho yɛ", "me", frames=750)]
     numbers = pool_sentences(sentences)
-    table = format_table(
-        {
-            **numbers,
-            "by_dialect": measure_by_dialect(sentences),
-            "by_length": measure_by_length(sentences),
-            "by_codebooks": {"1": numbers},
-        }
-    )
+    by_dialect, by_length = measure_by_dialect(sentences), measure_by_length(sentences)
+    table = format_table(Breakdown(numbers, by_dialect, by_length, {"1": numbers.errors}))
     assert re.search(r"^WER, generated +50.00 %  95 % interval 0.00 to 66.67$", table, re.MULTILINE)
     assert re.search(r"^  asante +0.0 +0.0 +50.0 +50.0 +38.000 +50.0 +2$", table, re.MULTILINE)
     for frames in (10, 750):  # nothing cut off; nothing that ended

@@ -18,7 +18,8 @@ from commands.parquet_files import CodeFormat
 from commands.run_folder import OutputFolder
 from gemma4.gemma import load_gemma
 from stage1_rvq.codes import CodedUtterance, code_format, write_codes
-from stage1_rvq.model import RVQConfig, SpeechRVQ
+from stage1_rvq.config import RVQConfig
+from stage1_rvq.model import SpeechRVQ
 from stage2_speechless import train as train_speechless
 from stage3_finetune import chat, conversation, evaluate, export, speak_dialogues, train
 from stage3_finetune.data import read_spoken_dialogues

@@ -9,7 +9,8 @@ import pytest
 from commands.errors import InputError
 from commands.run_folder import run_folder
 from stage1_rvq.codes import code_format
-from stage1_rvq.model import RVQConfig, SpeechRVQ
+from stage1_rvq.config import RVQConfig
+from stage1_rvq.model import SpeechRVQ
 from stage3_finetune.data import (
     SpokenDialogues,
     TaskMixture,

@@ -9,7 +9,8 @@ from conftest import run
 
 from commands.errors import InputError
 from commands.json_files import read_json_lines
-from stage3_finetune import build_dialogues, evaluate
+from stage3_finetune import build_dialogues
+from stage3_finetune.answer_scores import chrf, exact_match
 
 
 def test_any_table_becomes_dialogues(tmp_path):
@@ -103,10 +104,10 @@ def test_cells_that_are_no_text_are_dropped_with_a_reason(tmp_path):
 
 
 def test_exact_match_ignores_what_scoring_ignores():
-    assert evaluate.exact_match(["Ɛyɛ du.", "Dabi."], ["ɛyɛ DU", "aane"]) == 0.5
+    assert exact_match(["Ɛyɛ du.", "Dabi."], ["ɛyɛ DU", "aane"]) == 0.5
 
 
 def test_chrf_gives_credit_for_what_is_right_of_an_answer():
-    assert evaluate.chrf(["Ɛyɛ du."], ["ɛyɛ DU"]) == 1
-    assert 0.5 < evaluate.chrf(["Wɔfrɛ no Kofi."], ["Wɔfrɛ no Kofa."]) < 1
-    assert evaluate.chrf(["Wɔfrɛ no Kofi."], ["zzz"]) == 0
+    assert chrf(["Ɛyɛ du."], ["ɛyɛ DU"]) == 1
+    assert 0.5 < chrf(["Wɔfrɛ no Kofi."], ["Wɔfrɛ no Kofa."]) < 1
+    assert chrf(["Wɔfrɛ no Kofi."], ["zzz"]) == 0

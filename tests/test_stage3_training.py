@@ -17,7 +17,8 @@ from commands.errors import InputError, WriteError
 from commands.json_files import read_json, read_json_lines
 from commands.run_folder import OutputFolder, run_folder
 from stage1_rvq.codes import code_format
-from stage1_rvq.model import RVQConfig, SpeechRVQ
+from stage1_rvq.config import RVQConfig
+from stage1_rvq.model import SpeechRVQ
 from stage3_finetune import evaluate, export, train, trainer
 from stage3_finetune.data import write_spoken_dialogues
 from stage3_finetune.dialogue import Dialogue, Turn
