@@ -86,6 +86,15 @@ def test_flags_that_stand_alone_exist():
             assert flag in flags, f"{name}: --{flag}"
 
 
+@pytest.mark.parametrize("command", find_commands())
+def test_every_flag_is_used(command):
+    """By a document, a recipe, the demo or a test: a flag that none of them knows, nobody needs."""
+    paths = [ROOT / "Makefile", ROOT / "demo" / "run.py", *(ROOT / "tests").glob("**/*.py")]
+    used = "".join([*TEXTS.values(), *(path.read_text(encoding="utf-8") for path in paths)])
+    for setting in settings_of(config_class_of(command)):
+        assert re.search(rf"--(no-)?{setting.flag[2:]}(?![\w-])", used), setting.flag
+
+
 def test_messages_are_those_of_the_code():
     """What the page quotes of a message, apart from names and numbers, stands in a string."""
     source = "".join(
