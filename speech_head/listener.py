@@ -50,11 +50,7 @@ class Listener:
     reader: CTCReader
 
     def __post_init__(self) -> None:
-        if self.reader.config.dim != self.encoder.dim:
-            raise InputError(
-                f"--reader takes embeddings {self.reader.config.dim} wide, --gemma has "
-                f"{self.encoder.dim}"
-            )
+        self.reader.refuse_other_width(self.encoder.dim, flag="--gemma")
 
     def transcribe(self, waveforms: Sequence[np.ndarray], sample_rate_hz: int) -> list[str]:
         """What is heard in mono waveforms of a given rate, each at least 40 ms long."""

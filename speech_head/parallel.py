@@ -207,15 +207,6 @@ def stretch(
 
 
 def load_parallel_head(name: str, *, device: torch.device) -> ParallelHead:
-    """Load a head trained with `--architecture parallel`, in float32.
-
-    Args:
-        name: folder written by `python -m speech_head.train`, a `save_pretrained` folder, or a hub
-            name.
-        device: where it runs.
-
-    Raises:
-        InputError: the folder is unfinished or of another kind, or the weights do not fit.
-    """
+    """Load a head trained with `--architecture parallel`; otherwise as `model.load_head`."""
     folder = find_pretrained(name, made_by="speech_head.train", flag="--parallel-head")
     return load_frozen(folder, ParallelHead, ParallelHeadConfig, device=device)

@@ -39,11 +39,7 @@ class CodesReader:
     reader: CTCReader
 
     def __post_init__(self) -> None:
-        if self.reader.config.dim != self.rvq.config.dim:
-            raise InputError(
-                f"--reader takes embeddings {self.reader.config.dim} wide, --rvq has "
-                f"{self.rvq.config.dim}"
-            )
+        self.reader.refuse_other_width(self.rvq.config.dim, flag="--rvq")
 
     def transcribe(self, codes: Sequence[Tensor]) -> list[str]:
         """Transcripts of codes `[T_i, k]`, each with at least one frame; with k < K only the

@@ -89,6 +89,13 @@ class CTCReader(
         self.dropout = nn.Dropout(config.dropout)
         self.output = nn.Linear(2 * config.width, config.num_units)
 
+    def refuse_other_width(self, dim: int, *, flag: str) -> None:
+        """Raise InputError if the embeddings of what a flag named are of another width."""
+        if dim != self.config.dim:
+            raise InputError(
+                f"--reader takes embeddings {self.config.dim} wide, those of {flag} are {dim}"
+            )
+
     def forward(self, frames_BTD: Tensor, lengths_B: Tensor) -> Tensor:
         """Log-probabilities of units per frame.
 

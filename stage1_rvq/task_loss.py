@@ -43,11 +43,7 @@ class TaskLoss:
             InputError: no usable reader, another embedding width, or no transcribed utterance.
         """
         self.reader = freeze_for_gradients(load_reader(reader_folder, device=device))
-        if self.reader.config.dim != embeddings.dim:
-            raise InputError(
-                f"--reader takes embeddings {self.reader.config.dim} wide, --embeddings are "
-                f"{embeddings.dim}"
-            )
+        self.reader.refuse_other_width(embeddings.dim, flag="--embeddings")
         assert self.reader.units is not None
         self.units = self.reader.units
         self.embeddings = embeddings
