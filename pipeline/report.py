@@ -74,11 +74,6 @@ LINES = (
 def build_report(folder: Path, seconds: dict[str, float], peak_rss_mb: float) -> dict[str, Any]:
     """Gather what the demo's commands measured.
 
-    Args:
-        folder: the demo's folder, after all steps.
-        seconds: time that each stage took.
-        peak_rss_mb: peak memory of the demo's process.
-
     Returns:
         The report; rates as fractions, null for what was not measured.
     """

@@ -61,11 +61,6 @@ class Listener:
 def load_listener(gemma: str, reader: Path, *, device: torch.device) -> Listener:
     """Load the tower of a Gemma, in float32, and a reader.
 
-    Args:
-        gemma: hub name or folder.
-        reader: folder of stage1_rvq.train_reader.
-        device: where both run.
-
     Raises:
         InputError: one cannot be loaded, or they do not fit together.
     """

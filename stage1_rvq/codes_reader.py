@@ -70,12 +70,8 @@ class CodesReader:
 
 
 def load_codes_reader(rvq: str, reader: Path, *, device: torch.device) -> CodesReader:
-    """Load a quantiser and a reader.
-
-    Args:
-        rvq: folder of stage1_rvq.train, or hub name.
-        reader: folder of stage1_rvq.train_reader.
-        device: where they run.
+    """Load a quantiser (folder of stage1_rvq.train, or hub name) and a reader (folder of
+    stage1_rvq.train_reader).
 
     Raises:
         InputError: unfinished or foreign folders, or models that do not belong together.

@@ -141,10 +141,6 @@ class CTCReader(
         Blanks between units count towards the unit before them, and the first unit starts at frame
         0, so that the spans cover the utterance without gaps.
 
-        Args:
-            frames_TD: embeddings of the utterance.
-            text: what is said in it; normalised here.
-
         Raises:
             InputError: nothing speakable in the text, or too many units for the number of frames.
         """
@@ -239,11 +235,7 @@ def _unit_ids(text: str, units: Tokenizer) -> list[int]:
 
 
 def load_reader(folder: Path, *, device: torch.device) -> CTCReader:
-    """Load a reader for use.
-
-    Args:
-        folder: written by `python -m stage1_rvq.train_reader`.
-        device: where it runs.
+    """Load a reader, written by `python -m stage1_rvq.train_reader`, for use.
 
     Raises:
         InputError: missing, unfinished, or another command's folder.

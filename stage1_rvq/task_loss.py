@@ -33,11 +33,8 @@ class TaskLoss:
     ) -> None:
         """
         Args:
-            reader_folder: written by `python -m stage1_rvq.train_reader`.
             embeddings: training embeddings, with transcripts.
             batch_size: utterances per step, over all processes.
-            seed: seed for the batches.
-            device: where the reader runs.
 
         Raises:
             InputError: no usable reader, another embedding width, or no transcribed utterance.

@@ -29,12 +29,8 @@ def generate_answers(
     """Greedy answers to conversations that end with a user turn.
 
     Args:
-        model: from `load_finetuned`.
-        tokenizer: its tokenizer.
         conversations: turns so far; spoken ones with embeddings.
-        max_new_tokens: longest answer.
         batch_size: conversations at a time; the answers do not depend on it (up to rounding).
-        description: label of the progress bar.
 
     Returns:
         What the model wrote, without special tokens, in order.

@@ -180,12 +180,7 @@ def build_trainer(
     """Build the trainer of a run.
 
     Args:
-        config: settings of the run.
         model: Gemma, taking embeddings; LoRA is added, initialised from torch's global generator.
-        rows: training data.
-        tokenizer: the model's tokenizer.
-        device: where the model runs.
-        dtype: precision of the frozen weights.
     """
     pad_id = tokenizer.pad_token_id
     # The loss is trl's. With this flag it is given the number of labels in a whole optimizer step

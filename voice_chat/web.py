@@ -104,12 +104,7 @@ def visitors_files() -> Iterator[Path]:
 
 
 def launch(page: Any, *, host: str, port: int | None) -> str:
-    """Start serving a page in background threads.
-
-    Args:
-        page: from `build_page`.
-        host: address to listen on.
-        port: None takes a free one.
+    """Start serving a page in background threads; port None takes a free one.
 
     Returns:
         The page's address.

@@ -30,12 +30,7 @@ ATTENTION = {"text_config": "eager", "vision_config": "eager", "audio_config": "
 
 
 def build_gemma(tokenizer: PreTrainedTokenizerBase, seed: int) -> Gemma4ForConditionalGeneration:
-    """A Gemma 4 with random weights, ready for training in float32; takes embeddings as well.
-
-    Args:
-        tokenizer: from `train_tokenizer`.
-        seed: seed for the weights.
-    """
+    """A Gemma 4 with random weights, ready for training in float32; takes embeddings as well."""
     model = small_gemma(
         len(tokenizer), special_token_ids(tokenizer),
         text={

@@ -80,10 +80,6 @@ def listening_sentences(count: int, seed: int) -> list[str]:
     They alternate between a pattern whose slots hold any words of the world, and two to nine words
     in random order (single words and pieces of training questions). None contains a dev or test
     question, or has more than `MAX_WORDS` words.
-
-    Args:
-        count: how many sentences.
-        seed: another seed gives other sentences.
     """
     generator = random.Random(seed)
     held_out = [f" {normalize_for_scoring(q.text)} " for q in all_questions() if q.split != "train"]
