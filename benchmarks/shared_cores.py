@@ -105,12 +105,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def measure_steps(*, seconds: float, max_steps: int) -> list[float]:
-    """Seconds of each step of a training, warmed up.
-
-    Args:
-        seconds: no step begins after this time.
-        max_steps: most steps.
-    """
+    """Seconds of each step of a training, warmed up; no step begins after `seconds`."""
     torch.manual_seed(0)
     reader = CTCReader(SHAPE).train()
     optimizer = torch.optim.AdamW(reader.parameters(), lr=1e-3, weight_decay=0.01)

@@ -21,6 +21,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -201,21 +202,27 @@ def compare_mimi(config: BenchmarkConfig, codecs: dict[str, Mimi], device: torch
     print(f"{'':<20}{'stream':>10}{'prefix again':>14}{'ratio':>8}")
     for name, mimi in codecs.items():
         codes_FK = random_codes(config.num_frames, mimi.num_codebooks, mimi.codebook_size)
-
-        def stream(mimi: Mimi = mimi, codes_FK: Tensor = codes_FK) -> None:
-            decoder = MimiStreamDecoder(mimi)
-            for codes_K in codes_FK:
-                decoder.decode(codes_K[None, None])
-
-        def prefix_again(mimi: Mimi = mimi, codes_FK: Tensor = codes_FK) -> None:
-            for end in range(1, len(codes_FK) + 1):
-                mimi.decode(codes_FK[:end])[-mimi.frame_size :]
-
-        ways: dict[str, Callable[[], object]] = {"stream": stream, "again": prefix_again}
+        ways = {
+            "stream": partial(decode_as_stream, mimi, codes_FK),
+            "again": partial(decode_prefixes, mimi, codes_FK),
+        }
         seconds = take_turns(ways, config.rounds, device, f"Mimi, {name}")
         ms = {way: 1000 * taken / config.num_frames for way, taken in seconds.items()}
         ratio = ms["again"] / ms["stream"]
         print(f"{name:<20}{ms['stream']:>10.2f}{ms['again']:>14.2f}{ratio:>7.1f}x", flush=True)
+
+
+def decode_as_stream(mimi: Mimi, codes_FK: Tensor) -> None:
+    """Decode frame by frame, each with what the stream remembers of earlier ones."""
+    decoder = MimiStreamDecoder(mimi)
+    for codes_K in codes_FK:
+        decoder.decode(codes_K[None, None])
+
+
+def decode_prefixes(mimi: Mimi, codes_FK: Tensor) -> None:
+    """Decode all frames so far for every new one, and keep its samples."""
+    for end in range(1, len(codes_FK) + 1):
+        mimi.decode(codes_FK[:end])[-mimi.frame_size :]
 
 
 def compare_frame_decoders(
@@ -226,35 +233,22 @@ def compare_frame_decoders(
     print(f"{'':<20}{'batch':>6}{'ours':>10}{'CSM':>10}{'ratio':>8}")
     for name, ours in decoders.items():
         csm = build_csm_decoder(ours).to(device)
-        num_codebooks, codebook_size = ours.config.num_codebooks, ours.config.codebook_size
         for batch_size in config.batch_sizes:
-            states_ND = torch.randn(batch_size, ours.config.state_width, device=device)
-            code0_N = random_codes(batch_size, 1, codebook_size)[:, 0].to(device)
-            uniforms_NJ = torch.rand(batch_size, num_codebooks - 1, device=device)
-            top_k = min(Sampling.top_k, codebook_size)
-            settings = {"temperature": Sampling.temperature, "top_k": top_k}
-
-            def run_ours(
-                ours: FrameDecoder = ours, states_ND: Tensor = states_ND,
-                code0_N: Tensor = code0_N, uniforms_NJ: Tensor = uniforms_NJ,
-                settings: dict[str, Any] = settings,
-            ) -> None:  # fmt: skip
-                for _ in range(config.num_frames):
-                    ours.generate(states_ND, code0_N, uniforms_NJ, **settings)
-
-            def run_csm(
-                csm: CsmDepthDecoderForCausalLM = csm, states_ND: Tensor = states_ND,
-                code0_N: Tensor = code0_N, settings: dict[str, Any] = settings,
-                num_codes: int = num_codebooks - 1,
-            ) -> None:  # fmt: skip
-                for _ in range(config.num_frames):
-                    csm.generate(
-                        F.pad(code0_N[:, None], (1, 0)),  # slot for the state
-                        backbone_last_hidden_state=states_ND, do_sample=True,
-                        max_new_tokens=num_codes, **settings,
-                    )  # fmt: skip
-
-            ways: dict[str, Callable[[], object]] = {"ours": run_ours, "CSM": run_csm}
+            states_ND = torch.randn(batch_size, ours.project.in_features, device=device)
+            code0_N = random_codes(batch_size, 1, ours.codebook_size)[:, 0].to(device)
+            uniforms_NJ = torch.rand(batch_size, ours.num_codebooks - 1, device=device)
+            top_k = min(Sampling.top_k, ours.codebook_size)
+            sampling: dict[str, Any] = {"temperature": Sampling.temperature, "top_k": top_k}
+            complete = {
+                "ours": partial(ours.generate, states_ND, code0_N, uniforms_NJ, **sampling),
+                "CSM": partial(
+                    csm.generate,
+                    F.pad(code0_N[:, None], (1, 0)),  # slot for the state
+                    backbone_last_hidden_state=states_ND, do_sample=True,
+                    max_new_tokens=ours.num_codebooks - 1, **sampling,
+                ),
+            }  # fmt: skip
+            ways = {way: partial(repeat, config.num_frames, run) for way, run in complete.items()}
             seconds = take_turns(ways, config.rounds, device, f"decoder, {name}, {batch_size}")
             ms = {way: 1000 * taken / config.num_frames for way, taken in seconds.items()}
             ratio = ms["CSM"] / ms["ours"]
@@ -264,19 +258,25 @@ def compare_frame_decoders(
             )
 
 
+def repeat(times: int, function: Callable[[], object]) -> None:
+    """Call a function several times."""
+    for _ in range(times):
+        function()
+
+
 def build_csm_decoder(ours: FrameDecoder) -> CsmDepthDecoderForCausalLM:
     """transformers' depth decoder in the shape of ours, with random weights."""
     llama = ours.transformer.config
     config = CsmDepthDecoderConfig(
-        num_codebooks=ours.config.num_codebooks,
-        backbone_hidden_size=ours.config.state_width,
-        vocab_size=ours.config.codebook_size,
+        num_codebooks=ours.num_codebooks,
+        backbone_hidden_size=ours.project.in_features,
+        vocab_size=ours.codebook_size,
         hidden_size=llama.hidden_size,
         intermediate_size=llama.intermediate_size,
         num_hidden_layers=llama.num_hidden_layers,
         num_attention_heads=llama.num_attention_heads,
         num_key_value_heads=llama.num_attention_heads,
-        max_position_embeddings=ours.config.num_codebooks + 1,
+        max_position_embeddings=ours.num_codebooks + 1,
     )
     return CsmDepthDecoderForCausalLM(config).eval()
 

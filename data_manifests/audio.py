@@ -73,14 +73,6 @@ class SilentAudio(AudioDefect):
 
 
 @dataclass(frozen=True)
-class AudioInfo:
-    """What a file's header says, before decoding."""
-
-    duration_s: float
-    sample_rate_hz: int
-
-
-@dataclass(frozen=True)
 class DecodedAudio:
     """Mono samples, float32 `[num_samples]` in about [-1, 1], at the file's own rate."""
 
@@ -93,31 +85,31 @@ class DecodedAudio:
         return len(self.samples) / self.sample_rate_hz
 
 
-def audio_info(path: Path) -> AudioInfo:
-    """Read a file's header.
+def audio_duration_s(path: Path) -> float:
+    """How long a recording is, as its header says.
 
     Raises:
         AudioDefect: missing, not a regular file, empty, not audio that libsndfile reads, a rate or
             length that no recording has, or cut short.
     """
     with _opened(path) as sound:
-        return _info_of(sound, str(path))
+        return _duration_of(sound, str(path))
 
 
-def audio_info_of_bytes(encoded: bytes, name: str) -> AudioInfo:
-    """Read the header of an encoded file that was stored in an archive or a table.
+def encoded_duration_s(encoded: bytes, name: str) -> float:
+    """How long a recording is that was stored in an archive or a table.
 
     Args:
         encoded: the whole file.
         name: what to call it in messages.
 
     Raises:
-        AudioDefect: as `audio_info`.
+        AudioDefect: as `audio_duration_s`.
     """
     if not encoded:
         raise AudioDefect(f"{name}: empty file (0 bytes)")
     with _sound_file(io.BytesIO(encoded), name) as sound:
-        return _info_of(sound, name)
+        return _duration_of(sound, name)
 
 
 def read_audio(
@@ -127,15 +119,7 @@ def read_audio(
     start_s: float = 0.0,
     duration_s: float | None = None,
 ) -> np.ndarray:
-    """Decode a file, or a slice of it, to mono at a given rate.
-
-    Resamples with soxr's high-quality setting, through librosa.
-
-    Args:
-        path: audio file.
-        sample_rate_hz: rate of the result.
-        start_s: where the slice begins, in seconds.
-        duration_s: length of the slice; None reads to the end.
+    """`decode_audio`, resampled to a given rate with soxr's high-quality setting, through librosa.
 
     Returns:
         float32 `[num_samples]` in about [-1, 1].
@@ -158,13 +142,13 @@ def decode_audio(
         duration_s: length of the slice; None reads to the end.
 
     Raises:
-        AudioDefect: as `audio_info`; or cut short (fewer samples than the header or the slice
+        AudioDefect: as `audio_duration_s`; or cut short (fewer samples than the header or the slice
             promises), silent, louder than any recording, or holding NaN or infinity.
     """
     with _opened(path) as sound:
         rate_hz = sound.samplerate
         if duration_s is None:
-            expected_s = _info_of(sound, str(path)).duration_s - start_s
+            expected_s = _duration_of(sound, str(path)) - start_s
         else:
             expected_s = duration_s
             _refuse_too_long(duration_s, f"{path}: the slice")
@@ -257,9 +241,9 @@ def _sound_file(file: int | io.BytesIO, name: str) -> Iterator[soundfile.SoundFi
         yield sound
 
 
-def _info_of(sound: soundfile.SoundFile, name: str) -> AudioInfo:
-    """What a header says about a whole recording."""
-    duration_s = sound.frames / sound.samplerate
+def _duration_of(sound: soundfile.SoundFile, name: str) -> float:
+    """Seconds of a whole recording, as its header says; AudioDefect if they cannot be right."""
+    duration_s: float = sound.frames / sound.samplerate
     _refuse_too_long(duration_s, f"{name}: its header says that it")
     for claimed, found in _CLAIMED_BYTES.findall(sound.extra_info):
         claimed_s = duration_s * int(claimed) / max(1, int(found))
@@ -268,7 +252,7 @@ def _info_of(sound: soundfile.SoundFile, name: str) -> AudioInfo:
                 f"{name}: cut short, its header promises {claimed_s:.2f} s and {duration_s:.2f} s "
                 "are there"
             )
-    return AudioInfo(duration_s, sound.samplerate)
+    return duration_s
 
 
 def _decode(

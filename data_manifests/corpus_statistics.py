@@ -99,12 +99,7 @@ def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
 def histograms_by_corpus(
     statistics: StatisticsByCorpus, choose: Callable[[CorpusStatistics], Histogram]
 ) -> dict[str, Histogram]:
-    """One histogram for every corpus, over all its dialects.
-
-    Args:
-        statistics: totals by corpus and dialect.
-        choose: which histogram.
-    """
+    """One histogram for every corpus, over all its dialects."""
     merged: dict[str, Histogram] = {}
     for (corpus, _), total in sorted(statistics.items()):
         histogram = choose(total)

@@ -153,10 +153,6 @@ def format_row(utterance: Utterance) -> str:
 def read_utterance_audio(utterance: Utterance, sample_rate_hz: int) -> np.ndarray:
     """Decode an utterance's audio at a given rate and check it against its row.
 
-    Args:
-        utterance: a manifest row.
-        sample_rate_hz: rate of the result.
-
     Returns:
         float32 `[num_samples]`, mono.
 

@@ -75,30 +75,13 @@ def assign_splits(
             return "test"
         return "dev" if position < test_fraction + dev_fraction else "train"
 
-    speakers: defaultdict[str, set[str]] = defaultdict(set)
-    for utterance in utterances:
-        speakers[utterance.corpus].add(utterance.speaker)
-
-    def possible(utterance: Utterance, sentence: str) -> str:
-        if utterance.corpus in with_own_splits:
-            return utterance.split
-        if hold_out == "sentence":
-            return hashed(sentence)
-        if len(speakers[utterance.corpus]) < MIN_SPEAKERS_TO_SPLIT:
-            return "train"
-        return hashed(utterance.speaker)
-
     sentences = [normalize_for_scoring(utterance.text) for utterance in utterances]
-    placed = [
-        replace(u, split=possible(u, sentence))
-        for u, sentence in zip(utterances, sentences, strict=True)
-    ]
+    placed = _place(utterances, sentences, hashed, hold_out, with_own_splits)
     pinned = [u.split if u.corpus in with_own_splits else "train" for u in placed]
     of_sentence = _settle(sentences, placed, pinned, hashed)
+    of_speaker = {}
     if hold_out == "speaker":
         of_speaker = _settle([u.speaker for u in placed], placed, pinned, hashed)
-    else:
-        of_speaker = {}
     kept, seen, left_out = [], [], []
     for utterance, sentence in zip(placed, sentences, strict=True):
         if of_speaker.get(utterance.speaker, utterance.split) != utterance.split:
@@ -114,6 +97,33 @@ def assign_splits(
     left_out += [u for u in seen if normalize_for_scoring(u.text) not in trained]
     seen = [u for u in seen if normalize_for_scoring(u.text) in trained]
     return SplitCorpus(kept, seen, left_out, surplus)
+
+
+def _place(
+    utterances: Sequence[Utterance],
+    sentences: Sequence[str],
+    hashed: Callable[[str], str],
+    hold_out: HeldOut,
+    with_own_splits: Collection[str],
+) -> list[Utterance]:
+    """The utterances with the one split that is possible for each of them."""
+    speakers: defaultdict[str, set[str]] = defaultdict(set)
+    for utterance in utterances:
+        speakers[utterance.corpus].add(utterance.speaker)
+
+    def possible(utterance: Utterance, sentence: str) -> str:
+        if utterance.corpus in with_own_splits:
+            return utterance.split
+        if hold_out == "sentence":
+            return hashed(sentence)
+        if len(speakers[utterance.corpus]) < MIN_SPEAKERS_TO_SPLIT:
+            return "train"
+        return hashed(utterance.speaker)
+
+    return [
+        replace(u, split=possible(u, sentence))
+        for u, sentence in zip(utterances, sentences, strict=True)
+    ]
 
 
 def _cap_training_hours(

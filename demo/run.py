@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -59,6 +59,7 @@ class Sizes:
     finetune_steps: int
     head_steps: int
     head_width: int
+    head_depth_width: int
     head_dev_sentences: int
     save_every: int
 
@@ -67,22 +68,129 @@ SIZES: dict[Effort, Sizes] = {
     "check": Sizes(
         num_questions=16, num_held_out=4, codebook_size=16, rvq_steps=4, reader_steps=4,
         speechless_steps=4, speechless_width=64, speechless_depth_width=32, max_cer=100,
-        finetune_steps=2, head_steps=4, head_width=64, head_dev_sentences=2,
+        finetune_steps=2, head_steps=4, head_width=64, head_depth_width=48, head_dev_sentences=2,
         save_every=2,
     ),
     "demo": Sizes(
         num_questions=900, num_held_out=100, codebook_size=256, rvq_steps=200, reader_steps=1000,
         speechless_steps=1500, speechless_width=128, speechless_depth_width=64, max_cer=0.3,
-        finetune_steps=300, head_steps=700, head_width=128, head_dev_sentences=32,
-        save_every=250,
+        finetune_steps=300, head_steps=700, head_width=128, head_depth_width=96,
+        head_dev_sentences=32, save_every=250,
     ),
     "full": Sizes(
         num_questions=0, num_held_out=0, codebook_size=256, rvq_steps=600, reader_steps=4000,
         speechless_steps=6500, speechless_width=192, speechless_depth_width=128, max_cer=0.3,
-        finetune_steps=1000, head_steps=3000, head_width=192, head_dev_sentences=96,
-        save_every=500,
+        finetune_steps=1000, head_steps=3000, head_width=192, head_depth_width=144,
+        head_dev_sentences=96, save_every=500,
     ),
 }  # fmt: skip
+
+
+# A paragraph for every command: the stage that its time counts for, the command, and its words, in
+# which names in braces are replaced.
+COMMANDS = """
+corpus demo.world.make_corpus
+    --num-questions {num_questions} --num-held-out {num_held_out} --seed {seed} --out {out}/corpus
+
+stage1 stage1_rvq.embed
+    --manifest {out}/corpus/train.jsonl --gemma {weights}/gemma --out {out}/embeddings/train
+
+stage1 stage1_rvq.embed
+    --manifest {out}/corpus/dev.jsonl --gemma {weights}/gemma --out {out}/embeddings/dev
+
+stage1 stage1_rvq.embed
+    --manifest {out}/corpus/test.jsonl --gemma {weights}/gemma --out {out}/embeddings/test
+
+stage1 stage1_rvq.train_reader
+    --embeddings {out}/embeddings/train --dev-embeddings {out}/embeddings/dev
+    --num-units 128 --width 128 --batch-size 16 --learning-rate 0.003 --warmup-steps 30
+    --steps {reader_steps} --save-every {save_every} --seed {seed} --device cpu --out {out}/reader
+
+stage1 stage1_rvq.train
+    --embeddings {out}/embeddings/train --dev-embeddings {out}/embeddings/dev
+    --reader {out}/reader --codebook-size {codebook_size} --batch-frames 1024 --warmup-steps 20
+    --steps {rvq_steps} --save-every {save_every} --seed {seed} --device cpu --out {out}/rvq
+
+stage1 stage1_rvq.evaluate
+    --rvq {out}/rvq --reader {out}/reader --embeddings {out}/embeddings/test --out {out}/rvq-test
+
+stage1 stage1_rvq.tokenize_corpus
+    --embeddings {out}/embeddings/train --rvq {out}/rvq --out {out}/codes/train
+
+stage1 stage1_rvq.tokenize_corpus
+    --embeddings {out}/embeddings/dev --rvq {out}/rvq --out {out}/codes/dev
+
+stage1 stage1_rvq.tokenize_corpus
+    --embeddings {out}/embeddings/test --rvq {out}/rvq --out {out}/codes/test
+
+stage2 stage2_speechless.train
+    --codes {out}/codes/train --dev-codes {out}/codes/dev --rvq {out}/rvq --reader {out}/reader
+    --width {speechless_width} --num-layers 4 --num-heads 4
+    --depth-width {speechless_depth_width} --depth-heads 4 --dropout 0 --num-dev-sentences 32
+    --batch-size 16 --learning-rate 0.003 --warmup-steps 30 --steps {speechless_steps}
+    --save-every {save_every} --seed {seed} --device cpu --out {out}/speechless
+
+stage2 stage2_speechless.evaluate
+    --speechless {out}/speechless --codes {out}/codes/test --rvq {out}/rvq --reader {out}/reader
+    --out {out}/speechless-test
+
+stage3 stage3_finetune.speak_dialogues
+    --dialogues {out}/corpus/dialogues_train.jsonl --speechless {out}/speechless --dialect asante
+    --rvq {out}/rvq --reader {out}/reader --takes 3 --max-cer {max_cer} --batch-size 64
+    --out {out}/spoken-dialogues
+
+stage3 stage3_finetune.train
+    --dialogues {out}/spoken-dialogues --rvq {out}/rvq --gemma {weights}/gemma --target chain
+    --batch-size 8 --accumulate 1 --learning-rate 0.002 --warmup-steps 20
+    --no-gradient-checkpointing --steps {finetune_steps} --save-every {save_every} --seed {seed}
+    --device cpu --out {out}/finetune
+
+stage3 stage3_finetune.train
+    --dialogues {out}/spoken-dialogues --rvq {out}/rvq --gemma {weights}/gemma --target direct
+    --batch-size 8 --accumulate 1 --learning-rate 0.002 --warmup-steps 20
+    --no-gradient-checkpointing --steps {finetune_steps} --save-every {save_every} --seed {seed}
+    --device cpu --out {out}/finetune-direct
+
+stage3 stage3_finetune.evaluate
+    --gemma {weights}/gemma --finetune {out}/finetune --direct-finetune {out}/finetune-direct
+    --reader {out}/reader --dialogues {out}/corpus/dialogues_test.jsonl
+    --recordings {out}/corpus/test.jsonl --max-new-tokens 48 --out {out}/finetune-test
+
+speech_head speech_head.states
+    --manifest {out}/corpus/answers_train.jsonl --gemma {weights}/gemma --finetune {out}/finetune
+    --mimi {weights}/mimi --reader {out}/reader --dialogues {out}/spoken-dialogues
+    --rvq {out}/rvq --out {out}/states/train
+
+speech_head speech_head.states
+    --manifest {out}/corpus/answers_dev.jsonl --gemma {weights}/gemma --finetune {out}/finetune
+    --mimi {weights}/mimi --reader {out}/reader --dialogues {out}/spoken-dialogues
+    --rvq {out}/rvq --out {out}/states/dev
+
+speech_head speech_head.train
+    --states {out}/states/train --dev-states {out}/states/dev --reader {out}/reader
+    --gemma {weights}/gemma --mimi {weights}/mimi --num-dev-sentences {head_dev_sentences}
+    --width {head_width} --num-heads 4 --batch-size 16 --warmup-steps 30 --steps {head_steps}
+    --save-every {save_every} --seed {seed} --device cpu --num-layers 3
+    --depth-width {head_depth_width} --depth-heads 4 --learning-rate 0.003 --out {out}/head
+
+speech_head speech_head.train
+    --states {out}/states/train --dev-states {out}/states/dev --reader {out}/reader
+    --gemma {weights}/gemma --mimi {weights}/mimi --num-dev-sentences {head_dev_sentences}
+    --width {head_width} --num-heads 4 --batch-size 16 --warmup-steps 30 --steps {head_steps}
+    --save-every {save_every} --seed {seed} --device cpu --architecture parallel
+    --learning-rate 0.001 --out {out}/head-parallel
+
+speech_head speech_head.evaluate
+    --dialogues {out}/corpus/dialogues_test.jsonl --questions {out}/corpus/test.jsonl
+    --manifest {out}/corpus/answers_test.jsonl --gemma {weights}/gemma --finetune {out}/finetune
+    --mimi {weights}/mimi --head {out}/head --parallel-head {out}/head-parallel
+    --reader {out}/reader --out {out}/head-test
+
+chat speech_head.speak
+    --gemma {weights}/gemma --finetune {out}/finetune --mimi {weights}/mimi --head {out}/head
+    --audio {out}/corpus/audio/test_question_0000.wav --json --max-new-tokens 64
+    --cut-long-answers --out {out}/answer.wav
+"""
 
 
 @dataclass(frozen=True)
@@ -127,120 +235,14 @@ def main(argv: list[str] | None = None) -> None:
 
 def plan(out: Path, sizes: Sizes, seed: int) -> Iterator[Step]:
     """The commands of the demo, in order."""
-    corpus = out / "corpus"
     # As on a command line: relative to the current folder.
-    weights = Path(os.path.relpath(Path(__file__).parent / "weights"))
-    gemma, mimi = weights / "gemma", weights / "mimi"
-    save = ("--save-every", sizes.save_every)
-    train = (*save, "--seed", seed, "--device", "cpu")
-
-    def step(stage: str, command: str, out: Path, *words: object) -> Step:
-        last = out.with_suffix(".json") if out.suffix else out / "done"
-        return Step(stage, command, (*map(str, words), "--out", str(out)), out, last)
-
-    yield step(
-        "corpus", "demo.world.make_corpus", corpus, "--num-questions", sizes.num_questions,
-        "--num-held-out", sizes.num_held_out, "--seed", seed,
-    )  # fmt: skip
-
-    for split in ("train", "dev", "test"):
-        yield step(
-            "stage1", "stage1_rvq.embed", out / "embeddings" / split,
-            "--manifest", corpus / f"{split}.jsonl", "--gemma", gemma,
-        )  # fmt: skip
-    train_embeddings, dev_embeddings, test_embeddings = (
-        out / "embeddings" / split for split in ("train", "dev", "test")
-    )
-    embeddings = ("--embeddings", train_embeddings, "--dev-embeddings", dev_embeddings)
-    yield step(
-        "stage1", "stage1_rvq.train_reader", out / "reader", *embeddings,
-        "--num-units", 128, "--width", 128, "--batch-size", 16, "--learning-rate", 3e-3,
-        "--warmup-steps", 30, "--steps", sizes.reader_steps, *train,
-    )  # fmt: skip
-    yield step(
-        "stage1", "stage1_rvq.train", out / "rvq", *embeddings, "--reader", out / "reader",
-        "--codebook-size", sizes.codebook_size, "--batch-frames", 1024, "--warmup-steps", 20,
-        "--steps", sizes.rvq_steps, *train,
-    )  # fmt: skip
-    rvq, reader = ("--rvq", out / "rvq"), ("--reader", out / "reader")
-    yield step(
-        "stage1", "stage1_rvq.evaluate", out / "rvq-test",
-        *rvq, *reader, "--embeddings", test_embeddings,
-    )  # fmt: skip
-    for split in ("train", "dev", "test"):
-        yield step(
-            "stage1", "stage1_rvq.tokenize_corpus", out / "codes" / split,
-            "--embeddings", out / "embeddings" / split, *rvq,
-        )  # fmt: skip
-
-    yield step(
-        "stage2", "stage2_speechless.train", out / "speechless",
-        "--codes", out / "codes" / "train", "--dev-codes", out / "codes" / "dev", *rvq, *reader,
-        "--width", sizes.speechless_width, "--num-layers", 4, "--num-heads", 4,
-        "--depth-width", sizes.speechless_depth_width, "--depth-heads", 4, "--dropout", 0,
-        "--num-dev-sentences", 32,
-        "--batch-size", 16, "--learning-rate", 3e-3, "--warmup-steps", 30,
-        "--steps", sizes.speechless_steps, *train,
-    )  # fmt: skip
-    speechless = ("--speechless", out / "speechless")
-    yield step(
-        "stage2", "stage2_speechless.evaluate", out / "speechless-test",
-        *speechless, "--codes", out / "codes" / "test", *rvq, *reader,
-    )  # fmt: skip
-
-    yield step(
-        "stage3", "stage3_finetune.speak_dialogues", out / "spoken-dialogues",
-        "--dialogues", corpus / "dialogues_train.jsonl", *speechless, "--dialect", "asante",
-        *rvq, *reader, "--takes", 3, "--max-cer", sizes.max_cer, "--batch-size", 64,
-    )  # fmt: skip
-    for target, name in (("chain", "finetune"), ("direct", "finetune-direct")):
-        yield step(
-            "stage3", "stage3_finetune.train", out / name,
-            "--dialogues", out / "spoken-dialogues", *rvq, "--gemma", gemma, "--target", target,
-            "--batch-size", 8, "--accumulate", 1, "--learning-rate", 2e-3, "--warmup-steps", 20,
-            "--no-gradient-checkpointing", "--steps", sizes.finetune_steps, *train,
-        )  # fmt: skip
-    yield step(
-        "stage3", "stage3_finetune.evaluate", out / "finetune-test",
-        "--gemma", gemma, "--finetune", out / "finetune",
-        "--direct-finetune", out / "finetune-direct", *reader,
-        "--dialogues", corpus / "dialogues_test.jsonl", "--recordings", corpus / "test.jsonl",
-        "--max-new-tokens", 48,
-    )  # fmt: skip
-
-    ours = ("--gemma", gemma, "--finetune", out / "finetune", "--mimi", mimi)
-    for split in ("train", "dev"):
-        yield step(
-            "speech_head", "speech_head.states", out / "states" / split,
-            "--manifest", corpus / f"answers_{split}.jsonl", *ours, *reader,
-            "--dialogues", out / "spoken-dialogues", *rvq,
-        )  # fmt: skip
-    head_training = (
-        "--states", out / "states" / "train", "--dev-states", out / "states" / "dev",
-        *reader, "--gemma", gemma, "--mimi", mimi, "--num-dev-sentences", sizes.head_dev_sentences,
-        "--width", sizes.head_width, "--num-heads", 4, "--batch-size", 16, "--warmup-steps", 30,
-        "--steps", sizes.head_steps, *train,
-    )  # fmt: skip
-    yield step(
-        "speech_head", "speech_head.train", out / "head", *head_training, "--num-layers", 3,
-        "--depth-width", sizes.head_width * 3 // 4, "--depth-heads", 4, "--learning-rate", 3e-3,
-    )  # fmt: skip
-    yield step(
-        "speech_head", "speech_head.train", out / "head-parallel", *head_training,
-        "--architecture", "parallel", "--learning-rate", 1e-3,
-    )  # fmt: skip
-    head = ("--head", out / "head")
-    yield step(
-        "speech_head", "speech_head.evaluate", out / "head-test",
-        "--dialogues", corpus / "dialogues_test.jsonl", "--questions", corpus / "test.jsonl",
-        "--manifest", corpus / "answers_test.jsonl", *ours, *head,
-        "--parallel-head", out / "head-parallel", *reader,
-    )  # fmt: skip
-    question = corpus / "audio" / "test_question_0000.wav"
-    yield step(
-        "chat", "speech_head.speak", out / "answer.wav",
-        *ours, *head, "--audio", question, "--json", "--max-new-tokens", 64, "--cut-long-answers",
-    )  # fmt: skip
+    weights = os.path.relpath(Path(__file__).parent / "weights")
+    values = {**asdict(sizes), "out": out, "seed": seed, "weights": weights}
+    for paragraph in COMMANDS.strip().split("\n\n"):
+        stage, command, *words = (word.format(**values) for word in paragraph.split())
+        written = Path(words[-1])  # after --out
+        last = written.with_suffix(".json") if written.suffix else written / "done"
+        yield Step(stage, command, tuple(words), written, last)
 
 
 def _run_step(step: Step) -> str:

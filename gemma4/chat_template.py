@@ -59,13 +59,7 @@ def render_chat(messages: Messages, tokenizer: PreTrainedTokenizerBase, *, asks:
 
 
 def refuse_unusable_template(tokenizer: PreTrainedTokenizerBase, *, flag: str, name: str) -> None:
-    """Raise InputError if there is no template, or it does not render an example correctly.
-
-    Args:
-        tokenizer: tokenizer that holds it.
-        flag: the flag that named the checkpoint, for the message.
-        name: what the user gave.
-    """
+    """Raise InputError if there is no template, or it does not render an example correctly."""
     if tokenizer.chat_template is None:
         raise InputError(
             f"{flag} {name}: no chat template; name an instruction-tuned checkpoint (-it)"

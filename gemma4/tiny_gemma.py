@@ -1,6 +1,7 @@
 """Small Gemma 4s of the real class, with random weights: for tests, the demo and benchmarks."""
 
 import math
+from typing import Any
 
 import torch
 from transformers import (
@@ -29,21 +30,16 @@ def tiny_gemma(
             tokenizer.
         seed: seed for the random weights.
     """
-    text = Gemma4TextConfig(
-        vocab_size=vocabulary_size, vocab_size_per_layer_input=vocabulary_size, hidden_size=64,
-        intermediate_size=128, num_hidden_layers=8, num_attention_heads=4, num_key_value_heads=2,
-        head_dim=16, global_head_dim=32, hidden_size_per_layer_input=8, num_kv_shared_layers=3,
-        sliding_window=64, max_position_embeddings=4096, final_logit_softcapping=30.0,
-        layer_types=["full_attention" if i % 4 == 3 else "sliding_attention" for i in range(8)],
-        pad_token_id=special_ids["pad"], bos_token_id=special_ids["bos"],
-        eos_token_id=special_ids["eos"],
+    model = small_gemma(
+        vocabulary_size, special_ids,
+        text={
+            "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 8, "head_dim": 16,
+            "global_head_dim": 32, "hidden_size_per_layer_input": 8, "num_kv_shared_layers": 3,
+            "layer_types": (["sliding_attention"] * 3 + ["full_attention"]) * 2,
+        },
+        audio={"hidden_size": 64, "num_hidden_layers": 2, "output_proj_dims": 48},
+        attention=ATTENTION,
     )  # fmt: skip
-    audio = Gemma4AudioConfig(
-        hidden_size=64, num_hidden_layers=2, num_attention_heads=4, output_proj_dims=48,
-        subsampling_conv_channels=[128, 32],  # the first must equal the number of mel bands
-    )  # fmt: skip
-    config = small_config(text, audio, special_ids)
-    model = Gemma4ForConditionalGeneration._from_config(config, attn_implementation=ATTENTION)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -57,10 +53,44 @@ def tiny_gemma(
         for name, buffer in model.named_buffers():
             if name.endswith("layer_scalar"):
                 buffer.fill_(0.7)
+    return model.eval()
+
+
+def small_gemma(
+    vocabulary_size: int,
+    special_ids: dict[str, int],
+    *,
+    text: dict[str, Any],
+    audio: dict[str, Any],
+    attention: dict[str, str],
+) -> Gemma4ForConditionalGeneration:
+    """A Gemma 4 with a window of 64 positions, as transformers initialises it.
+
+    Args:
+        vocabulary_size: vocabulary size of its tokenizer.
+        special_ids: as for `tiny_gemma`.
+        text: further settings of the decoder.
+        audio: further settings of the audio tower.
+        attention: implementation of attention, by part.
+    """
+    decoder = Gemma4TextConfig(
+        vocab_size=vocabulary_size, vocab_size_per_layer_input=vocabulary_size,
+        num_attention_heads=4, num_key_value_heads=2, sliding_window=64,
+        max_position_embeddings=4096, final_logit_softcapping=30.0,
+        pad_token_id=special_ids["pad"], bos_token_id=special_ids["bos"],
+        eos_token_id=special_ids["eos"], **text,
+    )  # fmt: skip
+    tower = Gemma4AudioConfig(
+        num_attention_heads=4,
+        subsampling_conv_channels=[128, 32],  # the first must equal the number of mel bands
+        **audio,
+    )
+    config = small_config(decoder, tower, special_ids)
+    model = Gemma4ForConditionalGeneration._from_config(config, attn_implementation=attention)
     model.generation_config.eos_token_id = [special_ids["eos"], special_ids["turn_end"]]
     model.generation_config.pad_token_id = special_ids["pad"]
     model.generation_config.bos_token_id = special_ids["bos"]
-    return model.eval()
+    return model
 
 
 def small_config(

@@ -8,6 +8,7 @@ import html
 import json
 import math
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -73,11 +74,6 @@ LINES = (
 def build_report(folder: Path, seconds: dict[str, float], peak_rss_mb: float) -> dict[str, Any]:
     """Gather what the demo's commands measured.
 
-    Args:
-        folder: the demo's folder, after all steps.
-        seconds: time that each stage took.
-        peak_rss_mb: peak memory of the demo's process.
-
     Returns:
         The report; rates as fractions, null for what was not measured.
     """
@@ -132,14 +128,14 @@ def build_report(folder: Path, seconds: dict[str, float], peak_rss_mb: float) ->
 def format_table(report: dict[str, Any]) -> str:
     """The report as a table with a sentence for each number."""
     lines: list[str] = []
-    previous = None
-    for line in LINES:
-        if line.stage != previous:
-            lines.append(f"\n{line.stage}" if lines else line.stage)
-        previous = line.stage
-        lines.append(f"  {line.label:<22}{_shown(_look_up(report, line)):>10}   {line.meaning}")
+    for stage, rows in groupby(LINES, lambda line: line.stage):
+        lines += [
+            stage,
+            *(f"  {r.label:<22}{_shown(_look_up(report, r)):>10}   {r.meaning}" for r in rows),
+            "",
+        ]
     meta = report["meta"]
-    lines.append(f"\n{meta['seconds_total']:.0f} s in all, {meta['peak_rss_mb']} MB at most")
+    lines.append(f"{meta['seconds_total']:.0f} s in all, {meta['peak_rss_mb']} MB at most")
     lines.append(CAVEAT)
     return "\n".join(lines)
 
@@ -148,14 +144,13 @@ def write_html(path: Path, folder: Path, report: dict[str, Any]) -> None:
     """Write `report.html` (table, plots, audio players; all links relative), and `report.txt`."""
     write_text(folder / "report.txt", format_table(report) + "\n")
     _plot_losses(folder, folder / "training.png")
-    rows, previous = [], None
-    for line in LINES:
-        if line.stage != previous:
-            rows.append(f'<tr><th colspan="3">{line.stage}</th></tr>')
-        previous = line.stage
-        shown = _shown(_look_up(report, line))
-        cells = (line.label, shown, line.meaning)
-        rows.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
+    rows = []
+    for stage, lines in groupby(LINES, lambda line: line.stage):
+        rows.append(f'<tr><th colspan="3">{stage}</th></tr>')
+        for line in lines:
+            cells = (line.label, _shown(_look_up(report, line)), line.meaning)
+            shown = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
+            rows.append(f"<tr>{shown}</tr>")
     answer = read_json(folder / "answer.json")
     first_test = next(iter(read_manifest(folder / "corpus" / "test.jsonl")))
     question = Path(first_test.audio).relative_to(folder)

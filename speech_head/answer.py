@@ -33,7 +33,7 @@ from stage3_finetune.dialogue import (
     encode_prompt,
     turn_end_id,
 )
-from stage3_finetune.generate import prompt_inputs, stop_ids
+from stage3_finetune.generate import greedy_steps, stop_ids
 
 # The user's turn before an answer that is given as text: "Speak."
 SPEAK = Turn("user", "Kasa.")
@@ -191,20 +191,12 @@ def stream_answer(
     Raises:
         InputError: the answer did not end within `max_tokens`, and `cut_long_answers` is False.
     """
-    inputs = prompt_inputs([encode_prompt(turns, tokenizer)], tokenizer, gemma)
-    past_key_values = None
+    prompt = encode_prompt(turns, tokenizer)
+    requested = layers_to_request(layers)
+    steps = greedy_steps(gemma, tokenizer, prompt, output_hidden_states=requested)
     stops = stop_ids(tokenizer)
-    for num_left in range(max_tokens - 1, -1, -1):
-        output = gemma(
-            **inputs,
-            past_key_values=past_key_values,
-            use_cache=True,
-            output_hidden_states=layers_to_request(layers),
-            logits_to_keep=1,
-        )
-        past_key_values = output.past_key_values
-        ids_11 = output.logits[:, -1].argmax(dim=-1, keepdim=True)
-        if num_left == 0 and int(ids_11) not in stops:
+    for num_written, (ids_11, output) in enumerate(steps, start=1):
+        if num_written == max_tokens and int(ids_11) not in stops:
             if not cut_long_answers:
                 raise InputError(f"Gemma's answer did not end within {max_tokens} tokens")
             ids_11 = torch.full_like(ids_11, turn_end_id(tokenizer))
@@ -212,5 +204,3 @@ def stream_answer(
         yield AnswerTokens(ids_11[0].cpu(), states_1LD, embed_tokens(gemma, ids_11[0]))
         if int(ids_11) in stops:
             return
-        mask_1P = torch.cat([inputs["attention_mask"], torch.ones_like(ids_11)], dim=1)
-        inputs = {"input_ids": ids_11, "attention_mask": mask_1P}

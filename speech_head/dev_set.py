@@ -30,13 +30,6 @@ def load_judge(
 ) -> Judge:
     """Load the models that turn a head's codes back into words.
 
-    Args:
-        gemma: hub name or folder; its audio tower is used.
-        mimi: hub name or folder.
-        reader: folder of stage1_rvq.train_reader.
-        fmt: format of the states that the head is trained on.
-        device: where all of it runs.
-
     Raises:
         InputError: one cannot be loaded, or they do not fit together.
     """

@@ -198,14 +198,7 @@ def word_times(
     tokenizer: PreTrainedTokenizerBase,
     frame_rate_hz: float,
 ) -> list[WordTime]:
-    """When each word was spoken.
-
-    Args:
-        ids: S answer tokens.
-        cursor: token of each of F frames.
-        tokenizer: Gemma's.
-        frame_rate_hz: frames per second.
-    """
+    """When each word was spoken."""
     texts = [tokenizer.decode(ids[:i], skip_special_tokens=True) for i in range(len(ids) + 1)]
     ends = [len(text) for text in texts]
     words, position = [], 0

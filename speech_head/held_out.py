@@ -6,6 +6,7 @@ that Gemma had while it wrote the answer.
 """
 
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -92,15 +93,16 @@ def gemma_answers(
     asked = {d.id: turns for d in read_dialogues(dialogues) if (turns := _up_to_last_question(d))}
     if not asked:
         raise InputError(f"--dialogues {dialogues}: no question in it")
-    if questions is not None:
-        asked = _recorded(asked, questions)
-        if not asked:
+    if questions is None:
+        asked = dict(islice(asked.items(), limit))
+    else:
+        recorded = _by_words(questions)
+        found = [(id_, turns) for id_, turns in asked.items() if _words(turns) in recorded]
+        if not found:
             raise InputError(f"--questions {questions}: none is a question of {dialogues}")
-    ids = list(asked)[:limit]
-    if questions is not None:
-        asked = _heard({id_: asked[id_] for id_ in ids}, questions, talker, batch_size)
+        asked = _heard(dict(found[:limit]), recorded, talker, batch_size)
     tokenizer = talker.tokenizer
-    prompts = [encode_prompt(asked[id_], tokenizer) for id_ in ids]
+    prompts = [encode_prompt(turns, tokenizer) for turns in asked.values()]
     written = generate_tokens(
         talker.conversation.model, tokenizer, prompts,
         max_new_tokens=MAX_ANSWER_TOKENS, batch_size=batch_size,
@@ -108,7 +110,7 @@ def gemma_answers(
     recordings = _by_words(manifest) if manifest else {}
     has_transcripts = questions is not None and talker.conversation.writes_transcripts
     rows, left_out = [], []
-    for id_, prompt, tokens in zip(ids, prompts, written, strict=True):
+    for id_, prompt, tokens in zip(asked, prompts, written, strict=True):
         begin = transcript_length(tokens, tokenizer) if has_transcripts else 0
         text = tokenizer.decode(tokens[begin:], skip_special_tokens=True).strip()
         if tokens[-1] not in stop_ids(tokenizer) or not is_speakable(text):
@@ -136,21 +138,19 @@ def _by_words(manifest: Path) -> dict[str, Utterance]:
     return {normalize_for_scoring(u.text): u for u in read_manifest(manifest)}
 
 
-def _recorded(asked: dict[str, list[Turn]], questions: Path) -> dict[str, list[Turn]]:
-    recordings = _by_words(questions)
-    return {
-        id_: turns
-        for id_, turns in asked.items()
-        if normalize_for_scoring(turns[-1].content) in recordings
-    }
+def _words(turns: list[Turn]) -> str:
+    """The normalised words of a conversation's last turn."""
+    return normalize_for_scoring(turns[-1].content)
 
 
 def _heard(
-    asked: dict[str, list[Turn]], questions: Path, talker: Talker, batch_size: int
+    asked: dict[str, list[Turn]],
+    recorded: dict[str, Utterance],
+    talker: Talker,
+    batch_size: int,
 ) -> dict[str, list[Turn]]:
     """The conversations with their last turn spoken instead of typed."""
-    recordings = _by_words(questions)
-    utterances = [recordings[normalize_for_scoring(turns[-1].content)] for turns in asked.values()]
+    utterances = [recorded[_words(turns)] for turns in asked.values()]
     encoded = encode_utterances(
         utterances, talker.conversation.encoder, batch_size=batch_size, num_workers=2
     )

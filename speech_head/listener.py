@@ -50,11 +50,7 @@ class Listener:
     reader: CTCReader
 
     def __post_init__(self) -> None:
-        if self.reader.config.dim != self.encoder.dim:
-            raise InputError(
-                f"--reader takes embeddings {self.reader.config.dim} wide, --gemma has "
-                f"{self.encoder.dim}"
-            )
+        self.reader.refuse_other_width(self.encoder.dim, flag="--gemma")
 
     def transcribe(self, waveforms: Sequence[np.ndarray], sample_rate_hz: int) -> list[str]:
         """What is heard in mono waveforms of a given rate, each at least 40 ms long."""
@@ -64,11 +60,6 @@ class Listener:
 
 def load_listener(gemma: str, reader: Path, *, device: torch.device) -> Listener:
     """Load the tower of a Gemma, in float32, and a reader.
-
-    Args:
-        gemma: hub name or folder.
-        reader: folder of stage1_rvq.train_reader.
-        device: where both run.
 
     Raises:
         InputError: one cannot be loaded, or they do not fit together.

@@ -96,11 +96,7 @@ def load_live_states(
 ) -> tuple[LiveStates, LiveStates | None]:
     """Load the Gemma that a folder was made with; open the folder, and the dev folder, with it.
 
-    Args:
-        folder: made by `speech_head.states --no-states`.
-        dev_folder: likewise, with the same Gemma and adapter.
-        device: where Gemma runs.
-        dtype: Gemma's precision.
+    Both were made by `speech_head.states --no-states`, with the same Gemma and adapter.
 
     Raises:
         InputError: as `LiveStates`; or the two folders were made with different Gemmas.

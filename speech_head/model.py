@@ -40,7 +40,6 @@ from speech_head.data import HeadBatch
 from stage2_speechless.frame_decoder import (
     EMBEDDING_STD,
     FrameDecoder,
-    FrameDecoderConfig,
     build_transformer,
 )
 
@@ -150,10 +149,8 @@ class SpeechHead(
         self.code0_head = nn.Linear(config.width, config.codebook_size + 1, bias=False)
         self.advance_head = nn.Linear(config.width, MAX_ADVANCE + 1)
         self.frame_decoder = FrameDecoder(
-            FrameDecoderConfig(
-                config.num_codebooks, config.codebook_size, config.width, config.depth_width,
-                config.depth_layers, config.depth_heads,
-            )
+            config.num_codebooks, config.codebook_size, config.width, config.depth_width,
+            config.depth_layers, config.depth_heads,
         )  # fmt: skip
 
     @property

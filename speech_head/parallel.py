@@ -126,7 +126,6 @@ class ParallelHead(
 
         Args:
             batch: from `data.collate`; its cursor is ignored.
-            codebook_weights_K: float, loss weight of each codebook.
         """
         num_frames_B = batch.frame_mask_BF.sum(dim=1)
         logits_BFKV = self.logits(batch.states_BSLD, batch.token_mask_BS, num_frames_B)
@@ -139,13 +138,7 @@ class ParallelHead(
         return ParallelLoss(total, codebooks_K.detach())
 
     def logits(self, states_BSLD: Tensor, token_mask_BS: Tensor, num_frames_B: Tensor) -> Tensor:
-        """Logits `[B, F, K, V]` of all frames; those after an utterance's last are meaningless.
-
-        Args:
-            states_BSLD: Gemma's states, padded at the end.
-            token_mask_BS: bool, True at real tokens.
-            num_frames_B: number of frames of each utterance.
-        """
+        """Logits `[B, F, K, V]` of all frames; those after an utterance's last are meaningless."""
         mixed_BSD = torch.einsum("bsld,l->bsd", states_BSLD, self.layer_logits_L.softmax(dim=0))
         text_BSW = self.read_states(self.norm(mixed_BSD))
         position_F = torch.arange(int(num_frames_B.max()), device=text_BSW.device)
@@ -167,10 +160,6 @@ class ParallelHead(
         self, answers: Sequence[AnswerTokens | HeadExample], num_frames: Sequence[int]
     ) -> list[Tensor]:
         """Speak complete answers.
-
-        Args:
-            answers: B of them.
-            num_frames: number of frames of each.
 
         Returns:
             int64 codes `[F, K]` of each answer, on the CPU.
@@ -207,15 +196,6 @@ def stretch(
 
 
 def load_parallel_head(name: str, *, device: torch.device) -> ParallelHead:
-    """Load a head trained with `--architecture parallel`, in float32.
-
-    Args:
-        name: folder written by `python -m speech_head.train`, a `save_pretrained` folder, or a hub
-            name.
-        device: where it runs.
-
-    Raises:
-        InputError: the folder is unfinished or of another kind, or the weights do not fit.
-    """
+    """Load a head trained with `--architecture parallel`; otherwise as `model.load_head`."""
     folder = find_pretrained(name, made_by="speech_head.train", flag="--parallel-head")
     return load_frozen(folder, ParallelHead, ParallelHeadConfig, device=device)

@@ -39,11 +39,7 @@ class CodesReader:
     reader: CTCReader
 
     def __post_init__(self) -> None:
-        if self.reader.config.dim != self.rvq.config.dim:
-            raise InputError(
-                f"--reader takes embeddings {self.reader.config.dim} wide, --rvq has "
-                f"{self.rvq.config.dim}"
-            )
+        self.reader.refuse_other_width(self.rvq.config.dim, flag="--rvq")
 
     def transcribe(self, codes: Sequence[Tensor]) -> list[str]:
         """Transcripts of codes `[T_i, k]`, each with at least one frame; with k < K only the
@@ -74,12 +70,8 @@ class CodesReader:
 
 
 def load_codes_reader(rvq: str, reader: Path, *, device: torch.device) -> CodesReader:
-    """Load a quantiser and a reader.
-
-    Args:
-        rvq: folder of stage1_rvq.train, or hub name.
-        reader: folder of stage1_rvq.train_reader.
-        device: where they run.
+    """Load a quantiser (folder of stage1_rvq.train, or hub name) and a reader (folder of
+    stage1_rvq.train_reader).
 
     Raises:
         InputError: unfinished or foreign folders, or models that do not belong together.

@@ -97,12 +97,6 @@ def compare(
 ) -> Comparison:
     """Compare two tokenizations.
 
-    Args:
-        first: the reference, with transcripts.
-        other: the same utterances in the same order.
-        codes_reader: reads both.
-        seed: seed for the resampling.
-
     Raises:
         InputError: the utterances or their lengths differ.
     """

@@ -121,9 +121,6 @@ class SpeechRVQ(nn.Module, PyTorchModelHubMixin):
         In training mode this also updates the codebooks, and drops the last codebooks at random, so
         that every prefix of the codebooks can be decoded.
 
-        Args:
-            frames_ND: embeddings as output by the tower.
-
         Returns:
             0.5 MSE + 0.5 (1 - cosine) + commitment, over unit-RMS frames (source: the published
             card).

@@ -89,6 +89,13 @@ class CTCReader(
         self.dropout = nn.Dropout(config.dropout)
         self.output = nn.Linear(2 * config.width, config.num_units)
 
+    def refuse_other_width(self, dim: int, *, flag: str) -> None:
+        """Raise InputError if the embeddings of what a flag named are of another width."""
+        if dim != self.config.dim:
+            raise InputError(
+                f"--reader takes embeddings {self.config.dim} wide, those of {flag} are {dim}"
+            )
+
     def forward(self, frames_BTD: Tensor, lengths_B: Tensor) -> Tensor:
         """Log-probabilities of units per frame.
 
@@ -133,10 +140,6 @@ class CTCReader(
 
         Blanks between units count towards the unit before them, and the first unit starts at frame
         0, so that the spans cover the utterance without gaps.
-
-        Args:
-            frames_TD: embeddings of the utterance.
-            text: what is said in it; normalised here.
 
         Raises:
             InputError: nothing speakable in the text, or too many units for the number of frames.
@@ -232,11 +235,7 @@ def _unit_ids(text: str, units: Tokenizer) -> list[int]:
 
 
 def load_reader(folder: Path, *, device: torch.device) -> CTCReader:
-    """Load a reader for use.
-
-    Args:
-        folder: written by `python -m stage1_rvq.train_reader`.
-        device: where it runs.
+    """Load a reader, written by `python -m stage1_rvq.train_reader`, for use.
 
     Raises:
         InputError: missing, unfinished, or another command's folder.

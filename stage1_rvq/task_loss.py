@@ -33,21 +33,14 @@ class TaskLoss:
     ) -> None:
         """
         Args:
-            reader_folder: written by `python -m stage1_rvq.train_reader`.
             embeddings: training embeddings, with transcripts.
             batch_size: utterances per step, over all processes.
-            seed: seed for the batches.
-            device: where the reader runs.
 
         Raises:
             InputError: no usable reader, another embedding width, or no transcribed utterance.
         """
         self.reader = freeze_for_gradients(load_reader(reader_folder, device=device))
-        if self.reader.config.dim != embeddings.dim:
-            raise InputError(
-                f"--reader takes embeddings {self.reader.config.dim} wide, --embeddings are "
-                f"{embeddings.dim}"
-            )
+        self.reader.refuse_other_width(embeddings.dim, flag="--embeddings")
         assert self.reader.units is not None
         self.units = self.reader.units
         self.embeddings = embeddings

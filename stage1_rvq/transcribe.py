@@ -20,7 +20,6 @@ from tqdm import tqdm
 from commands.atomic_write import write_json_lines
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, pick_device
-from commands.errors import InputError
 from commands.new_paths import refuse_unwritable
 from commands.setting_types import ModelName
 from data_manifests.error_rates import align_utterances, pool_error_rates
@@ -78,23 +77,27 @@ def _read(
     config: TranscribeConfig, device: torch.device
 ) -> tuple[Sequence[CodedUtterance | EmbeddedUtterance], list[str]]:
     """The utterances, and the reader's transcript of each."""
+    utterances: Sequence[CodedUtterance | EmbeddedUtterance]
     if config.codes and config.rvq:
         codes_reader = load_codes_reader(config.rvq, config.reader, device=device)
-        coded = codes_reader.read_codes(config.codes, flag="--codes")
-        batches = tqdm(list(iterate_batches(len(coded), BATCH_SIZE)), desc="read", unit=" batches")
-        texts = [codes_reader.transcribe([coded[i].codes_TK for i in picks]) for picks in batches]
-        return coded, [text for batch in texts for text in batch]
-    assert config.embeddings
-    embeddings = EmbeddingFolder(config.embeddings)
-    reader = load_reader(config.reader, device=device)
-    if embeddings.dim != reader.config.dim:
-        raise InputError(
-            f"--reader takes embeddings {reader.config.dim} wide, --embeddings are {embeddings.dim}"
-        )
-    embedded = embeddings.utterances
-    batches = tqdm(list(iterate_batches(len(embedded), BATCH_SIZE)), desc="read", unit=" batches")
-    texts = [reader.transcribe([embeddings.read(embedded[i]) for i in picks]) for picks in batches]
-    return embedded, [text for batch in texts for text in batch]
+        utterances = coded = codes_reader.read_codes(config.codes, flag="--codes")
+
+        def read(picks: range) -> list[str]:
+            return codes_reader.transcribe([coded[i].codes_TK for i in picks])
+
+    else:
+        assert config.embeddings
+        embeddings = EmbeddingFolder(config.embeddings)
+        reader = load_reader(config.reader, device=device)
+        reader.refuse_other_width(embeddings.dim, flag="--embeddings")
+        utterances = embedded = embeddings.utterances
+
+        def read(picks: range) -> list[str]:
+            return reader.transcribe([embeddings.read(embedded[i]) for i in picks])
+
+    batches = list(iterate_batches(len(utterances), BATCH_SIZE))
+    read_batches = [read(picks) for picks in tqdm(batches, desc="read", unit=" batches")]
+    return utterances, [text for texts in read_batches for text in texts]
 
 
 if __name__ == "__main__":

@@ -34,12 +34,8 @@ def load_dev(
     """Load what `--dev-codes`, `--rvq` and `--reader` name.
 
     Args:
-        codes: codes of the dev split.
         rvq: quantiser that made them; without it or the reader, only the loss is measured.
-        reader: folder of stage1_rvq.train_reader.
-        shape: shape of the model in training.
         expected_by: the flag that its codes came from, for messages.
-        device: where quantiser and reader run.
 
     Raises:
         InputError: codes, quantiser and reader do not belong together.

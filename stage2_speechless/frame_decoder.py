@@ -1,6 +1,6 @@
 """The code-frame decoder: one temporal state -> the K codes of one frame, coarsest first.
 
-    decoder = FrameDecoder(FrameDecoderConfig(num_codebooks=8, codebook_size=2048, state_width=768))
+    decoder = FrameDecoder(num_codebooks=8, codebook_size=2048, state_width=768)
     logits_NJV = decoder(states_ND, codes_NK)                       # training
     codes_NK = decoder.generate(states_ND, code0_N, uniforms_NJ)    # generation
 
@@ -14,7 +14,6 @@ speech head (Mimi's codes, 12.5).
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,7 +21,6 @@ from torch import Tensor, nn
 from transformers import DynamicCache, LlamaConfig, LlamaModel
 
 from commands.errors import InputError
-from commands.setting_types import CodebookSize, LayerWidth, NumCodebooks, NumLayers
 from stage2_speechless.sampling import sample_codes
 
 # As large as the projected state they are added to: with Llama's 0.02, codes would start at 3 % of
@@ -30,45 +28,37 @@ from stage2_speechless.sampling import sample_codes
 EMBEDDING_STD = 0.5
 
 
-@dataclass(frozen=True)
-class FrameDecoderConfig:
-    """Shape of the decoder.
-
-    Attributes:
-        num_codebooks: K, codebook 0 included.
-        codebook_size: V, codes per codebook.
-        state_width: D, width of the temporal states.
-        width: W.
-        num_layers: transformer layers.
-        num_heads: attention heads.
-    """
-
-    num_codebooks: NumCodebooks
-    codebook_size: CodebookSize
-    state_width: LayerWidth
-    width: LayerWidth = 512
-    num_layers: NumLayers = 2
-    num_heads: NumLayers = 8
-
-
 class FrameDecoder(nn.Module):
     """Causal transformer over the codebooks of one frame; frames are independent given their
     states."""
 
-    def __init__(self, config: FrameDecoderConfig) -> None:
+    def __init__(
+        self,
+        num_codebooks: int,
+        codebook_size: int,
+        state_width: int,
+        width: int = 512,
+        num_layers: int = 2,
+        num_heads: int = 8,
+    ) -> None:
+        """
+        Args:
+            num_codebooks: K, codebook 0 included.
+            codebook_size: V, codes per codebook.
+            state_width: D, width of the temporal states.
+            width, num_layers, num_heads: W, and the rest of the transformer's shape.
+        """
         super().__init__()
-        if config.num_codebooks < 2:
-            raise InputError(f"codes need at least 2 codebooks, got {config.num_codebooks}")
-        self.config = config
-        num_predicted = config.num_codebooks - 1
+        if num_codebooks < 2:
+            raise InputError(f"codes need at least 2 codebooks, got {num_codebooks}")
+        self.num_codebooks, self.codebook_size = num_codebooks, codebook_size
+        num_predicted = num_codebooks - 1
         # Codes of codebook k are tokens k V to (k + 1) V - 1; the last codebook is never an input.
         self.transformer = build_transformer(
-            num_predicted * config.codebook_size, config.width, config.num_layers, config.num_heads
+            num_predicted * codebook_size, width, num_layers, num_heads
         )
-        self.project = nn.Linear(config.state_width, config.width)
-        self.heads_JVW = nn.Parameter(
-            torch.empty(num_predicted, config.codebook_size, config.width)
-        )
+        self.project = nn.Linear(state_width, width)
+        self.heads_JVW = nn.Parameter(torch.empty(num_predicted, codebook_size, width))
         nn.init.normal_(self.heads_JVW, std=0.02)
         nn.init.normal_(self.transformer.embed_tokens.weight, std=EMBEDDING_STD)
 
@@ -83,7 +73,7 @@ class FrameDecoder(nn.Module):
             logits_NJV: `[:, j]` are those of codebook j + 1.
         """
         offsets_J = torch.arange(codes_NK.shape[1] - 1, device=codes_NK.device)
-        tokens_NJ = codes_NK[:, :-1] + offsets_J * self.config.codebook_size
+        tokens_NJ = codes_NK[:, :-1] + offsets_J * self.codebook_size
         inputs_NJW = self.project(states_ND)[:, None] + self.transformer.embed_tokens(tokens_NJ)
         hidden_NJW = self.transformer(inputs_embeds=inputs_NJW, use_cache=False).last_hidden_state
         return torch.einsum("njw,jvw->njv", hidden_NJW, self.heads_JVW)
@@ -93,7 +83,7 @@ class FrameDecoder(nn.Module):
     ) -> Tensor:
         """Logits `[N, V]` of codebook `codebook + 1`, given the code of `codebook` and, in the
         cache, those before it; equal to `forward`'s."""
-        token_N = code_N + codebook * self.config.codebook_size
+        token_N = code_N + codebook * self.codebook_size
         input_N1W = (projected_NW + self.transformer.embed_tokens(token_N))[:, None]
         output = self.transformer(inputs_embeds=input_N1W, past_key_values=cache, use_cache=True)
         return output.last_hidden_state[:, 0] @ self.heads_JVW[codebook].T

@@ -72,29 +72,19 @@ def generate_batch(
         draw_one(model.config.rates_cps, seed, id_) if rate is None else rate
         for rate, id_ in zip(rates_cps, ids, strict=True)
     ]
-    conditions = zip(texts, dialects, rates, strict=True)
-    prefixes = [model.vocabulary.encode(*condition) for condition in conditions]
-    device = model.code0_head.weight.device
-    num_codebooks = model.config.num_codebooks
-    tokens_BSK, mask_BL = pad_in_front(prefixes, num_codebooks)
-    longest = tokens_BSK.shape[1]
-    positions_BL = torch.stack(
-        [
-            F.pad(model.positions(len(prefix), max_frames, rate), (longest - len(prefix), 0))
-            for prefix, rate in zip(prefixes, rates, strict=True)
-        ]
-    ).to(device)
-    tokens_BSK, mask_BL = tokens_BSK.to(device), mask_BL.to(device)
+    tokens_BSK, mask_BL, positions_BL = _prefixes(model, texts, dialects, rates, max_frames)
+    num_positions = tokens_BSK.shape[1]
     # One row more than frames: the last one may decide that speech ends.
     uniforms_BTK = torch.stack(
-        [utterance_uniforms(seed, id_, max_frames + 1, num_codebooks) for id_ in ids]
-    ).to(device)
+        [utterance_uniforms(seed, id_, max_frames + 1, model.config.num_codebooks) for id_ in ids]
+    ).to(tokens_BSK.device)
     codes_BTK = torch.zeros_like(uniforms_BTK, dtype=torch.long)
-    num_frames = [max_frames] * len(prefixes)
-    ended = [False] * len(prefixes)
+    num_frames = [max_frames] * len(texts)
+    ended = [False] * len(texts)
     cache = DynamicCache(config=model.temporal.config)
-    states_BD = model.temporal_states(tokens_BSK, positions_BL[:, :longest], mask_BL, cache)[:, -1]
-    rows_B = torch.arange(len(prefixes), device=device)
+    position_BS = positions_BL[:, :num_positions]
+    states_BD = model.temporal_states(tokens_BSK, position_BS, mask_BL, cache)[:, -1]
+    rows_B = torch.arange(len(texts), device=tokens_BSK.device)
     for t in range(max_frames + 1):
         logits_BV = model.code0_head(states_BD)
         if t == 0:
@@ -117,10 +107,31 @@ def generate_batch(
         codes_BTK[rows_B, t] = codes_BK
         mask_BL = F.pad(mask_BL, (0, 1), value=True)
         frame_B1K = model.frame_tokens(codes_BK)[:, None]
-        position_B1 = positions_BL[rows_B, longest + t, None]
+        position_B1 = positions_BL[rows_B, num_positions + t, None]
         states_BD = model.temporal_states(frame_B1K, position_B1, mask_BL, cache)[:, 0]
     codes = [codes_TK[:num] for codes_TK, num in zip(codes_BTK.cpu(), num_frames, strict=True)]
     return [GeneratedCodes(*result) for result in zip(codes, ended, strict=True)]
+
+
+def _prefixes(
+    model: Speechless,
+    texts: Sequence[str],
+    dialects: Sequence[str],
+    rates: Sequence[float],
+    max_frames: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What the model reads first, padded in front: tokens `[B, S, K]`, mask `[B, S]`, and the
+    positions `[B, S + max_frames]` of it and of the frames that follow."""
+    conditions = zip(texts, dialects, rates, strict=True)
+    prefixes = [model.vocabulary.encode(*condition) for condition in conditions]
+    tokens_BSK, mask_BS = pad_in_front(prefixes, model.config.num_codebooks)
+    longest = tokens_BSK.shape[1]
+    positions = [
+        F.pad(model.positions(len(prefix), max_frames, rate), (longest - len(prefix), 0))
+        for prefix, rate in zip(prefixes, rates, strict=True)
+    ]
+    device = model.code0_head.weight.device
+    return tokens_BSK.to(device), mask_BS.to(device), torch.stack(positions).to(device)
 
 
 def pad_in_front(prefixes: Sequence[list[int]], num_codebooks: int) -> tuple[Tensor, Tensor]:

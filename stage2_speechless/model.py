@@ -30,7 +30,7 @@ from commands.checkpoint import find_pretrained, load_frozen
 from commands.errors import InputError
 from data_manifests.twi_text import NORMALIZATION_VERSION
 from stage2_speechless.config import SpeechlessConfig
-from stage2_speechless.frame_decoder import FrameDecoder, FrameDecoderConfig, build_transformer
+from stage2_speechless.frame_decoder import FrameDecoder, build_transformer
 from stage2_speechless.vocabulary import NOTHING, NUM_CONDITIONS, Vocabulary
 
 NO_TARGET = -100
@@ -75,10 +75,8 @@ class Speechless(
         # One class more than codes: the end of speech.
         self.code0_head = nn.Linear(config.width, config.codebook_size + 1, bias=False)
         self.frame_decoder = FrameDecoder(
-            FrameDecoderConfig(
-                config.num_codebooks, config.codebook_size, config.width, config.depth_width,
-                config.depth_layers, config.depth_heads,
-            )
+            config.num_codebooks, config.codebook_size, config.width, config.depth_width,
+            config.depth_layers, config.depth_heads,
         )  # fmt: skip
 
     @property

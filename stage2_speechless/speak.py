@@ -154,15 +154,11 @@ def speak_and_select(
             if id_ not in kept or take.errors < kept[id_].errors:
                 kept[id_] = take
         waiting = [s for s in waiting if s.id not in kept or kept[s.id].errors > 0]
-    for sentence in speakable:
-        best, count = kept.get(sentence.id), _describe_takes(takes, num_unended[sentence.id])
-        if best is None:
-            reasons[sentence.id] = f"never ended within 30 s ({count})"
-        elif best.cer is not None and not best.cer <= max_cer:
-            reasons[sentence.id] = (
-                f"read back with a CER of {best.cer:.3g} at best ({count}), over {max_cer:g}"
-            )
-            del kept[sentence.id]
+    for id_ in (sentence.id for sentence in speakable):
+        count = _describe_takes(takes, num_unended[id_])
+        if reason := _why_unusable(kept.get(id_), max_cer, count):
+            reasons[id_] = reason
+            kept.pop(id_, None)
     return kept, reasons
 
 
@@ -216,6 +212,15 @@ def _read_takes(
         codes, texts = [codes_TK for _, codes_TK in ended], [s.text for s, _ in ended]
         rates = [*round_trip.character_error_rates(codes, texts)]
     return {s.id: Take(number, c, cer) for (s, c), cer in zip(ended, rates, strict=True)}
+
+
+def _why_unusable(best: Take | None, max_cer: float, count: str) -> str | None:
+    """The reason to leave out a sentence whose best take is given; None if it can be used."""
+    if best is None:
+        return f"never ended within 30 s ({count})"
+    if best.cer is not None and not best.cer <= max_cer:
+        return f"read back with a CER of {best.cer:.3g} at best ({count}), over {max_cer:g}"
+    return None
 
 
 def _describe_takes(takes: int, num_unended: int) -> str:

@@ -13,6 +13,7 @@ import math
 from dataclasses import dataclass
 
 from commands.errors import InputError, nearest_name
+from commands.schema import shorten
 from data_manifests.manifest import DIALECTS
 from data_manifests.twi_text import is_speakable, normalize_for_scoring
 
@@ -83,17 +84,13 @@ class Vocabulary:
             InputError: no letter in it, or a character outside the inventory.
         """
         if not is_speakable(text):
-            raise InputError(f"no letter to pronounce in {_shorten(text)}")
+            raise InputError(f"no letter to pronounce in {shorten(text)}")
         characters = normalize_for_scoring(text)
         if unknown := sorted(set(characters) - set(self.characters)):
-            raise InputError(f"no sound for {' '.join(unknown)} in {_shorten(text)}")
+            raise InputError(f"no sound for {' '.join(unknown)} in {shorten(text)}")
         return characters
 
     def _rate_bin(self, rate_cps: float) -> int:
         if not (math.isfinite(rate_cps) and rate_cps > 0):
             raise InputError(f"rate must be a positive number of characters/s, got {rate_cps}")
         return min(max(round(rate_cps), 1), self.num_rates) - 1
-
-
-def _shorten(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:57] + "...")

@@ -98,7 +98,6 @@ def read_spoken_dialogues(folder: Path, expected: CodeFormat) -> Iterator[Dialog
     """Stream the dialogues of a folder written by `stage3_finetune.speak_dialogues`.
 
     Args:
-        folder: the folder.
         expected: format of the quantiser that will decode them.
 
     Raises:
@@ -136,11 +135,8 @@ class SpokenDialogues:
         """
         Args:
             dialogues: with codes on every spoken turn.
-            tokenizer: Gemma's.
             decode: codes `[T, K]` -> embeddings `[T, D]`.
             target: "chain" writes the transcript before the answer.
-            mixture: share of rows of the other tasks.
-            seed: seed for choosing the dialogues of those rows.
         """
         if not dialogues:
             raise InputError("no dialogues to train on")

@@ -3,6 +3,8 @@
 # B prompts, S text positions, T frames (25 per second), D embedding width
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,12 +29,8 @@ def generate_answers(
     """Greedy answers to conversations that end with a user turn.
 
     Args:
-        model: from `load_finetuned`.
-        tokenizer: its tokenizer.
         conversations: turns so far; spoken ones with embeddings.
-        max_new_tokens: longest answer.
         batch_size: conversations at a time; the answers do not depend on it (up to rounding).
-        description: label of the progress bar.
 
     Returns:
         What the model wrote, without special tokens, in order.
@@ -81,7 +79,6 @@ def generate_tokens(
     return answers
 
 
-@torch.no_grad()
 def stream_tokens(
     model: Gemma4ForConditionalGeneration,
     tokenizer: PreTrainedTokenizerBase,
@@ -90,18 +87,39 @@ def stream_tokens(
     max_new_tokens: int = MAX_NEW_TOKENS,
 ) -> Iterator[int]:
     """Greedy answer to one prompt: yields each token id as it is generated, until the turn ends."""
-    inputs = prompt_inputs([prompt], tokenizer, model)
-    stops = set(stop_ids(tokenizer))
-    cache = None
-    for _ in range(max_new_tokens):
-        output = model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        cache = output.past_key_values
-        token = output.logits[:, -1].argmax(dim=-1, keepdim=True)
-        if int(token) in stops:
+    stops = stop_ids(tokenizer)
+    for ids_11, _ in islice(greedy_steps(model, tokenizer, prompt), max_new_tokens):
+        if int(ids_11) in stops:
             return
-        yield int(token)
-        mask = torch.cat([inputs["attention_mask"], torch.ones_like(token)], dim=1)
-        inputs = {"input_ids": token, "attention_mask": mask}
+        yield int(ids_11)
+
+
+@torch.no_grad()
+def greedy_steps(
+    model: Gemma4ForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: EncodedDialogue,
+    **settings: Any,
+) -> Iterator[tuple[Tensor, Any]]:
+    """The most probable next token, int64 `[1, 1]`, and the model's output, again and again.
+
+    Args:
+        model: from `load_finetuned`.
+        tokenizer: its tokenizer.
+        prompt: what the model continues.
+        settings: further arguments of each forward pass.
+    """
+    inputs = prompt_inputs([prompt], tokenizer, model)
+    cache = None
+    while True:
+        output = model(
+            **inputs, past_key_values=cache, use_cache=True, logits_to_keep=1, **settings
+        )
+        cache = output.past_key_values
+        ids_11 = output.logits[:, -1].argmax(dim=-1, keepdim=True)
+        yield ids_11, output
+        mask_1S = torch.cat([inputs["attention_mask"], torch.ones_like(ids_11)], dim=1)
+        inputs = {"input_ids": ids_11, "attention_mask": mask_1S}
 
 
 def prompt_inputs(

@@ -13,7 +13,7 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from commands.errors import InputError
-from data_manifests.audio import audio_info
+from data_manifests.audio import audio_duration_s
 from data_manifests.twi_text import normalize_for_training
 from stage3_finetune.dialogue import Turn, encode_prompt
 from stage3_finetune.template_marks import refuse_template_marks
@@ -52,7 +52,7 @@ def typed_question(text: str) -> str:
 
 def refuse_long_recording(path: Path) -> None:
     """Raise InputError if a recording is too long by its header, AudioDefect if it has none."""
-    duration_s = audio_info(path).duration_s
+    duration_s = audio_duration_s(path)
     if duration_s > MAX_RECORDING_S:
         raise InputError(
             f"{path}: lasts {duration_s:,.0f} s, at most {MAX_RECORDING_S:.0f} s can be asked at "
@@ -73,12 +73,6 @@ def num_turns_to_forget(
     max_tokens: int,
 ) -> int:
     """How many of the oldest turns must be left out for a question to fit into the prompt.
-
-    Args:
-        turns: the conversation so far, user and assistant turns alternately.
-        question: what is asked next.
-        tokenizer: Gemma's.
-        max_tokens: from `most_prompt_tokens`.
 
     Raises:
         InputError: the question alone is too long.

@@ -180,12 +180,7 @@ def build_trainer(
     """Build the trainer of a run.
 
     Args:
-        config: settings of the run.
         model: Gemma, taking embeddings; LoRA is added, initialised from torch's global generator.
-        rows: training data.
-        tokenizer: the model's tokenizer.
-        device: where the model runs.
-        dtype: precision of the frozen weights.
     """
     pad_id = tokenizer.pad_token_id
     # The loss is trl's. With this flag it is given the number of labels in a whole optimizer step
@@ -198,43 +193,7 @@ def build_trainer(
 
     trainer = SpeechTrainer(
         model=model,
-        args=SFTConfig(
-            # Absolute: transformers would take a "~" in it for the user's home.
-            output_dir=str(config.out.absolute() / "checkpoints"),
-            max_steps=config.steps,
-            per_device_train_batch_size=config.batch_size,
-            gradient_accumulation_steps=config.accumulate,
-            learning_rate=config.schedule.learning_rate,
-            lr_scheduler_type="cosine",
-            warmup_steps=config.schedule.warmup_steps,
-            max_grad_norm=1.0,
-            bf16=dtype == torch.bfloat16,
-            use_cpu=device.type == "cpu",
-            activation_checkpointing=config.gradient_checkpointing,
-            # Reentrant checkpointing gives wrong gradients where layers share keys and values
-            # (Gemma 4 E2B and E4B, transformers 5.23): equal loss, gradients off by up to 87 %.
-            activation_checkpointing_kwargs={"use_reentrant": False},
-            save_steps=config.save_every,
-            # SpeechTrainer deletes old checkpoints: transformers would ignore a failed deletion and
-            # leave half a checkpoint under its name.
-            save_total_limit=None,
-            logging_steps=1,
-            logging_strategy="steps",
-            # transformers would replace a NaN loss by the mean of earlier ones, and train on.
-            logging_nan_inf_filter=False,
-            report_to=[],
-            # Its progress bar writes every number to stdout, and stays open if training ends with
-            # an error, whose message would follow on the same line. LogSteps has its own bar.
-            disable_tqdm=True,
-            seed=config.seed,
-            data_seed=config.seed,
-            # Rows are encoded and labelled by us; trl must not touch, cut or pack them.
-            remove_unused_columns=False,
-            dataset_kwargs={"skip_prepare_dataset": True},
-            max_length=None,
-            packing=False,
-            dataloader_pin_memory=device.type == "cuda",
-        ),
+        args=_training_arguments(config, device, dtype),
         # trl expects a table; ours holds row numbers, and rows are encoded when they are batched.
         train_dataset=Dataset.from_dict({"row": range(len(rows))}),
         data_collator=collate_rows,
@@ -243,6 +202,49 @@ def build_trainer(
     )
     trainer.remove_callback(PrinterCallback)  # replaces transformers' disabled progress bar
     return trainer
+
+
+def _training_arguments(
+    config: "TrainConfig", device: torch.device, dtype: torch.dtype
+) -> SFTConfig:
+    """The run's settings as trl takes them."""
+    return SFTConfig(
+        # Absolute: transformers would take a "~" in it for the user's home.
+        output_dir=str(config.out.absolute() / "checkpoints"),
+        max_steps=config.steps,
+        per_device_train_batch_size=config.batch_size,
+        gradient_accumulation_steps=config.accumulate,
+        learning_rate=config.schedule.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=config.schedule.warmup_steps,
+        max_grad_norm=1.0,
+        bf16=dtype == torch.bfloat16,
+        use_cpu=device.type == "cpu",
+        activation_checkpointing=config.gradient_checkpointing,
+        # Reentrant checkpointing gives wrong gradients where layers share keys and values
+        # (Gemma 4 E2B and E4B, transformers 5.23): equal loss, gradients off by up to 87 %.
+        activation_checkpointing_kwargs={"use_reentrant": False},
+        save_steps=config.save_every,
+        # SpeechTrainer deletes old checkpoints: transformers would ignore a failed deletion and
+        # leave half a checkpoint under its name.
+        save_total_limit=None,
+        logging_steps=1,
+        logging_strategy="steps",
+        # transformers would replace a NaN loss by the mean of earlier ones, and train on.
+        logging_nan_inf_filter=False,
+        report_to=[],
+        # Its progress bar writes every number to stdout, and stays open if training ends with
+        # an error, whose message would follow on the same line. LogSteps has its own bar.
+        disable_tqdm=True,
+        seed=config.seed,
+        data_seed=config.seed,
+        # Rows are encoded and labelled by us; trl must not touch, cut or pack them.
+        remove_unused_columns=False,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        max_length=None,
+        packing=False,
+        dataloader_pin_memory=device.type == "cuda",
+    )
 
 
 def keep_newest(run: Path) -> None:

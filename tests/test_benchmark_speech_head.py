@@ -5,7 +5,7 @@ from conftest import run
 from head_world import models
 
 from benchmarks import speech_head
-from stage2_speechless.frame_decoder import FrameDecoder, FrameDecoderConfig
+from stage2_speechless.frame_decoder import FrameDecoder
 
 
 def test_all_tables_are_there(head_world):
@@ -18,7 +18,7 @@ def test_all_tables_are_there(head_world):
 
 def test_csms_decoder_is_of_the_shape_of_ours():
     """But for what it has besides: an embedding of the last codebook, and of Mimi's width."""
-    ours = FrameDecoder(FrameDecoderConfig(8, 64, state_width=48, width=32, num_heads=4))
+    ours = FrameDecoder(8, 64, state_width=48, width=32, num_heads=4)
     csm = speech_head.build_csm_decoder(ours)
     ours_layers = sum(p.numel() for p in ours.transformer.layers.parameters())
     assert sum(p.numel() for p in csm.model.layers.parameters()) == ours_layers

@@ -18,9 +18,9 @@ from data_manifests.audio import (
     AudioDefect,
     CutShort,
     MissingAudio,
-    audio_info,
-    audio_info_of_bytes,
+    audio_duration_s,
     decode_audio,
+    encoded_duration_s,
     write_wav,
 )
 from data_manifests.manifest import read_manifest
@@ -55,7 +55,7 @@ def test_headers_are_not_believed(tmp_path, liar, message):
         with pytest.raises(AudioDefect, match=message):
             decode_audio(tmp_path / "a.audio")
         with pytest.raises(AudioDefect, match=message):
-            audio_info_of_bytes(content, "a.audio")
+            encoded_duration_s(content, "a.audio")
     else:  # libsndfile counts for itself
         assert len(decode_audio(tmp_path / "a.audio").samples) == 32_000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024  # KiB
@@ -85,9 +85,9 @@ def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path):
         ("a\0b", "No file can have this name"), ("x" * 300, "name too long"),
     ):  # fmt: skip
         with pytest.raises(AudioDefect, match=message):
-            audio_info(tmp_path / name)
+            audio_duration_s(tmp_path / name)
     with pytest.raises(MissingAudio):
-        audio_info(tmp_path / "folder.wav" / "a.wav")
+        audio_duration_s(tmp_path / "folder.wav" / "a.wav")
 
 
 @pytest.mark.parametrize("name", ["a.au", "a.gsm", "a.vox", "a.raw"])
@@ -117,7 +117,7 @@ def test_blocks_give_what_the_whole_gives(tmp_path, monkeypatch, channels):
 
 def test_a_file_that_changes_while_it_is_read(tmp_path, monkeypatch):
     path = tmp_path / "a.wav"
-    read_header = audio._info_of
+    read_header = audio._duration_of
 
     def read_header_and(change):
         def read(*arguments):
@@ -128,10 +128,10 @@ def test_a_file_that_changes_while_it_is_read(tmp_path, monkeypatch):
         return read
 
     path.write_bytes(encoded("wav"))
-    monkeypatch.setattr(audio, "_info_of", read_header_and(path.unlink))
+    monkeypatch.setattr(audio, "_duration_of", read_header_and(path.unlink))
     assert len(decode_audio(path).samples) == 32_000  # the file that was opened
     path.write_bytes(encoded("wav"))
-    monkeypatch.setattr(audio, "_info_of", read_header_and(lambda: os.truncate(path, 10_000)))
+    monkeypatch.setattr(audio, "_duration_of", read_header_and(lambda: os.truncate(path, 10_000)))
     with pytest.raises(CutShort):
         decode_audio(path)
 
@@ -187,4 +187,4 @@ def test_bytes_of_a_riff_header_of_nothing(tmp_path):
     header = b"RIFF" + struct.pack("<I", 36) + b"WAVE"
     (tmp_path / "a.wav").write_bytes(header)
     with pytest.raises(AudioDefect):
-        audio_info(tmp_path / "a.wav")
+        audio_duration_s(tmp_path / "a.wav")

@@ -9,7 +9,7 @@ from miniature_corpora import common_voice_folder, tone
 
 from commands.errors import InputError
 from data_manifests import build, check
-from data_manifests.audio import audio_info, read_audio, write_wav
+from data_manifests.audio import decode_audio, read_audio, write_wav
 from data_manifests.manifest import Utterance, read_manifest, read_utterance_audio, write_manifest
 
 
@@ -108,7 +108,7 @@ def test_slices(tmp_path):
 def test_write_wav_scales_down_what_would_clip(tmp_path):
     write_wav(tmp_path / "x" / "a.wav", 2 * tone(), 16_000)
     assert abs(read_audio(tmp_path / "x" / "a.wav", 16_000)).max() <= 1.0
-    assert audio_info(tmp_path / "x" / "a.wav").sample_rate_hz == 16_000
+    assert decode_audio(tmp_path / "x" / "a.wav").sample_rate_hz == 16_000
 
 
 def spoil(path, kind):

@@ -10,7 +10,7 @@ from transformers import DynamicCache
 from commands.errors import InputError
 from stage2_speechless.config import SpeechlessConfig
 from stage2_speechless.data import Batch, TrainingUtterance, collate
-from stage2_speechless.frame_decoder import FrameDecoder, FrameDecoderConfig
+from stage2_speechless.frame_decoder import FrameDecoder
 from stage2_speechless.generation import pad_in_front
 from stage2_speechless.model import Speechless, load_speechless
 from stage2_speechless.sampling import sample_codes, utterance_uniforms
@@ -46,8 +46,7 @@ def utterances() -> list[TrainingUtterance]:
 
 def test_frame_decoder_steps_equal_teacher_forcing() -> None:
     torch.manual_seed(0)
-    config = FrameDecoderConfig(8, 30, state_width=24, width=32, num_layers=2, num_heads=4)
-    decoder = FrameDecoder(config).eval()
+    decoder = FrameDecoder(8, 30, state_width=24, width=32, num_layers=2, num_heads=4).eval()
     states_ND, codes_NK = torch.randn(5, 24), torch.randint(30, (5, 8))
     logits_NJV = decoder(states_ND, codes_NK)
     cache = DynamicCache(config=decoder.transformer.config)
@@ -59,7 +58,7 @@ def test_frame_decoder_steps_equal_teacher_forcing() -> None:
 
 def test_frame_decoder_generates_what_its_logits_say() -> None:
     torch.manual_seed(0)
-    decoder = FrameDecoder(FrameDecoderConfig(4, 30, state_width=24, width=32)).eval()
+    decoder = FrameDecoder(4, 30, state_width=24, width=32).eval()
     states_ND, code0_N = torch.randn(6, 24), torch.randint(30, (6,))
     uniforms_NJ = torch.rand(6, 3)
     codes_NK = decoder.generate(states_ND, code0_N, uniforms_NJ, temperature=0.7, top_k=9)
@@ -263,7 +262,7 @@ def test_refused_prefixes(text: str, dialect: str, rate_cps: float, message: str
 
 def test_refused_shapes() -> None:
     with pytest.raises(InputError, match="at least 2 codebooks"):
-        FrameDecoder(FrameDecoderConfig(1, 16, 16))
+        FrameDecoder(1, 16, 16)
     with pytest.raises(InputError, match="does not split into 5 heads"):
         Speechless(SpeechlessConfig(width=32, num_heads=5))
 

@@ -14,12 +14,8 @@ _ANSWER = re.compile(r"answer_([0-9]{1,9})\.wav")
 
 
 def keep_answer(folder: Path, samples_N: np.ndarray, sample_rate_hz: int) -> Path:
-    """Write an answer under the next free number, even if other programs write to the same folder.
-
-    Args:
-        folder: created if missing.
-        samples_N: float32.
-        sample_rate_hz: sampling rate of the samples.
+    """Write an answer under the next free number, even if other programs write to the same folder,
+    which is created if missing.
 
     Raises:
         WriteError, OSError: the file cannot be written; no part of it is left behind.

@@ -7,7 +7,6 @@ with line.join("ama") as place:
 """
 
 import threading
-from types import TracebackType
 
 from commands.errors import InputError
 
@@ -73,10 +72,5 @@ class Place:
     def __enter__(self) -> "Place":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._line.leave(self)

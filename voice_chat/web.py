@@ -104,12 +104,7 @@ def visitors_files() -> Iterator[Path]:
 
 
 def launch(page: Any, *, host: str, port: int | None) -> str:
-    """Start serving a page in background threads.
-
-    Args:
-        page: from `build_page`.
-        host: address to listen on.
-        port: None takes a free one.
+    """Start serving a page in background threads; port None takes a free one.
 
     Returns:
         The page's address.
@@ -152,11 +147,12 @@ def build_page(voice_chat: VoiceChat) -> Any:
         """Exchanges in the form that gr.Chatbot takes."""
         shown = []
         for exchange in exchanges:
+            # Gradio renders HTML in every text it shows.
             asked = [player_of(exchange.recording)] if exchange.recording else []
             spoken = [player_of(exchange.wav)] if exchange.wav else []
             shown += [
-                {"role": "user", "content": [*asked, as_text(exchange.question)]},
-                {"role": "assistant", "content": [as_text(describe(exchange)), *spoken]},
+                {"role": "user", "content": [*asked, html.escape(exchange.question)]},
+                {"role": "assistant", "content": [html.escape(describe(exchange)), *spoken]},
             ]
         return shown
 
@@ -174,7 +170,7 @@ def build_page(voice_chat: VoiceChat) -> Any:
                 yield [shown_before + messages([shown]), shown.sound, *inputs]
                 inputs = [gr.skip(), gr.skip()]
         except InputError as error:
-            gr.Warning(as_text(str(error)))
+            gr.Warning(html.escape(str(error)))
             # The typed text stays, so that it can be corrected.
             yield [messages(voice_chat.visit(visitor).exchanges), "", gr.skip(), None]
         except (WriteError, OSError) as error:
@@ -245,11 +241,6 @@ def build_page(voice_chat: VoiceChat) -> Any:
         page.unload(leave)
     page.queue(max_size=4 * MAX_WAITING)
     return page
-
-
-def as_text(text: str) -> str:
-    """Escape a text for Gradio, which renders HTML in every text it shows."""
-    return html.escape(text)
 
 
 def describe(shown: Shown) -> str:

@@ -8,12 +8,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from commands.errors import InputError
-from data_manifests.audio import audio_info, audio_info_of_bytes
+from data_manifests.audio import audio_duration_s, encoded_duration_s
 from data_manifests.corpora.dialect_names import find_dialects
 from data_manifests.corpora.open_dataset import describe_dataset_error, open_dataset
-from data_manifests.corpora.recording import Recording, ReportDropped
+from data_manifests.corpora.recording import Recording, ReportDropped, text_to_say
 from data_manifests.manifest import Utterance
-from data_manifests.twi_text import is_speakable, normalize_for_training
 
 AUDIO_SUFFIXES = (".flac", ".mp3", ".ogg", ".opus", ".wav")
 _NOT_IN_FILE_NAMES = re.compile(r'[\\/:*?"<>|\x00-\x1f]')
@@ -161,18 +160,16 @@ def _utterance(
     """One row as an utterance; raises InputError with the reason to leave the row out."""
     if not isinstance(row[columns.text] or "", str):
         raise InputError(f"its text is not a string, but {type(row[columns.text]).__name__}")
-    text = normalize_for_training(row[columns.text] or "")
-    if not is_speakable(text):
-        raise InputError(f"nothing to say in {text!r}")
+    text = text_to_say(row[columns.text] or "")
     audio = row[columns.audio]
     if audio is None:
         raise InputError("no audio")
     if audio["bytes"] is not None:
-        info = audio_info_of_bytes(audio["bytes"], row_id)
+        duration_s = encoded_duration_s(audio["bytes"], row_id)
         where = row_id + _suffix_of(audio)
     elif audio["path"]:
         file = Path(audio["path"])
-        info, where = audio_info(file), str(file.resolve())
+        duration_s, where = audio_duration_s(file), str(file.resolve())
     else:
         raise InputError("no audio")
     stated = find_dialects(str(row[columns.dialect])) if columns.dialect else set()
@@ -181,7 +178,7 @@ def _utterance(
         id=row_id,
         audio=where,
         text=text,
-        duration_s=round(info.duration_s, 3),
+        duration_s=round(duration_s, 3),
         speaker=f"{corpus}/{'unknown' if speaker in (None, '') else speaker}",
         dialect=stated.pop() if len(stated) == 1 else dialect,
         corpus=corpus,

@@ -5,12 +5,16 @@ from pathlib import Path
 
 from commands.errors import InputError
 from commands.regular_files import list_files_below, read_regular
-from data_manifests.audio import audio_info
+from data_manifests.audio import audio_duration_s
 from data_manifests.corpora.dialect_names import find_dialects
-from data_manifests.corpora.recording import MAX_TRANSCRIPT_BYTES, Recording, ReportDropped
+from data_manifests.corpora.recording import (
+    MAX_TRANSCRIPT_BYTES,
+    Recording,
+    ReportDropped,
+    text_to_say,
+)
 from data_manifests.corpora.tar_archive import unpack_tar_once
 from data_manifests.manifest import Utterance
-from data_manifests.twi_text import is_speakable, normalize_for_training
 
 
 def bibletts(
@@ -76,12 +80,11 @@ def _utterance(file: Path, dialect: str) -> Utterance:
         raise InputError("no .txt beside it")
     try:
         content = read_regular(transcript, max_bytes=MAX_TRANSCRIPT_BYTES)
-        text = normalize_for_training(content.decode("utf-8-sig"))
+        original = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InputError("its .txt is not UTF-8") from None
-    if not is_speakable(text):
-        raise InputError(f"nothing to say in {text!r}")
-    duration_s = round(audio_info(file).duration_s, 3)
+    text = text_to_say(original)
+    duration_s = round(audio_duration_s(file), 3)
     # The same verse number may occur in every book.
     book, verse = file.parent.name, file.stem
     return Utterance(

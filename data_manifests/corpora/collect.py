@@ -64,11 +64,6 @@ def write_audio(
 ) -> Iterator[Utterance]:
     """Copy audio out of archives and tables into `out/audio/<corpus>/`; existing files are kept.
 
-    Args:
-        out: folder of the manifests.
-        chosen: the utterances that are in a manifest.
-        recordings: recordings by id.
-
     Yields:
         The utterances, with `audio` relative to `out` if it lies below it, else absolute.
     """

@@ -7,12 +7,11 @@ from pathlib import Path
 
 from commands.errors import InputError
 from commands.regular_files import read_regular
-from data_manifests.audio import audio_info
+from data_manifests.audio import audio_duration_s
 from data_manifests.corpora.delimited_table import DelimitedTable, read_delimited_table
 from data_manifests.corpora.dialect_names import find_dialects
-from data_manifests.corpora.recording import MAX_TABLE_BYTES, Recording, ReportDropped
+from data_manifests.corpora.recording import MAX_TABLE_BYTES, Recording, ReportDropped, text_to_say
 from data_manifests.manifest import Utterance
-from data_manifests.twi_text import is_speakable, normalize_for_training
 
 COMMON_VOICE_TABLES = ("validated", "other", "invalidated")
 
@@ -72,10 +71,8 @@ def _utterance(
     clip = clips / name
     if not os.path.isfile(clip):  # also False if no file can have this name
         raise InputError(f"{table}.tsv names it, clips/ does not have it")
-    text = normalize_for_training(cells["sentence"])
-    if not is_speakable(text):
-        raise InputError(f"nothing to say in {cells['sentence']!r}")
-    duration_s = durations_s.get(name) or round(audio_info(clip).duration_s, 3)
+    text = text_to_say(cells["sentence"])
+    duration_s = durations_s.get(name) or round(audio_duration_s(clip), 3)
     return Utterance(
         id=clip.stem,
         audio=str(clip.resolve()),

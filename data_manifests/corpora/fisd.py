@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from commands.errors import InputError
 from commands.regular_files import list_files_below, read_regular
-from data_manifests.audio import audio_info, audio_info_of_bytes
+from data_manifests.audio import audio_duration_s, encoded_duration_s
 from data_manifests.corpora.delimited_table import DelimitedTable, read_delimited_table
 from data_manifests.corpora.dialect_names import find_dialects
 from data_manifests.corpora.recording import MAX_TABLE_BYTES, Recording, ReportDropped
@@ -185,14 +185,14 @@ def _recording(
     if not text:
         raise InputError(f"nothing to say in {original!r}")
     if isinstance(audio, Path):
-        info, where, read = audio_info(audio), str(audio.resolve()), None
+        duration_s, where, read = audio_duration_s(audio), str(audio.resolve()), None
     else:
-        info, where, read = audio_info_of_bytes(audio(), name), name, audio
+        duration_s, where, read = encoded_duration_s(audio(), name), name, audio
     utterance = Utterance(
         id=Path(name).stem,
         audio=where,
         text=text,
-        duration_s=round(info.duration_s, 3),
+        duration_s=round(duration_s, 3),
         speaker=f"fisd/{match['speaker'].strip()}",
         dialect=dialect,
         corpus=f"fisd_{dialect}",

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from commands.errors import InputError
 from data_manifests.manifest import Utterance
+from data_manifests.twi_text import is_speakable, normalize_for_training
 
 MAX_TRANSCRIPT_BYTES = 2**16  # for a file with the transcript of one recording
 MAX_TABLE_BYTES = 2**28  # for a file with the transcripts of all
@@ -30,6 +32,14 @@ class Recording:
     utterance: Utterance
     audio_bytes: Callable[[], bytes] | None = None
     note: str = ""
+
+
+def text_to_say(original: str) -> str:
+    """A transcript, normalised; InputError, the reason to leave its row out, if it says nothing."""
+    text = normalize_for_training(original)
+    if not is_speakable(text):
+        raise InputError(f"nothing to say in {original.strip()!r}")
+    return text
 
 
 def report_into(dropped: list[dict[str, str]], corpus: str) -> ReportDropped:

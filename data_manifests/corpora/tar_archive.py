@@ -53,15 +53,12 @@ class _Unpacked:
 
 
 def unpack_tar_once(archive: Path, folder: Path) -> None:
-    """Unpack a tar, compressed or not; if killed, it continues where it stopped.
+    """Unpack a tar, compressed or not, into a folder of its own; if killed, it continues where it
+    stopped.
 
     The archive is read to its end, including its checksum. `<folder>.unpacked.json`, beside the
     folder, records what was unpacked from which archive; a different archive, even of the same name
     and size, replaces it.
-
-    Args:
-        archive: the file.
-        folder: where its members go; used for this archive only.
 
     Raises:
         InputError: it is damaged or cut short; holds a link, a device or a sparse file, a path

@@ -6,16 +6,16 @@ from pathlib import Path, PurePosixPath
 
 from commands.errors import InputError
 from commands.regular_files import list_files_below, read_regular
-from data_manifests.audio import audio_info
+from data_manifests.audio import audio_duration_s
 from data_manifests.corpora.delimited_table import read_delimited_table
 from data_manifests.corpora.recording import (
     MAX_TABLE_BYTES,
     MAX_TRANSCRIPT_BYTES,
     Recording,
     ReportDropped,
+    text_to_say,
 )
 from data_manifests.manifest import Utterance
-from data_manifests.twi_text import is_speakable, normalize_for_training
 
 AUDIO_SUFFIXES = (".flac", ".mp3", ".ogg", ".wav")
 TABLE_SUFFIXES = (".csv", ".tsv")
@@ -133,10 +133,8 @@ def _utterance(stem: str, original: str, file: Path | None) -> Utterance:
         raise InputError("transcribed, but its audio is not there")
     if "\N{REPLACEMENT CHARACTER}" in original:
         raise InputError("transcript is not UTF-8")
-    text = normalize_for_training(original)
-    if not is_speakable(text):
-        raise InputError(f"nothing to say in {original!r}")
-    duration_s = round(audio_info(file).duration_s, 3)
+    text = text_to_say(original)
+    duration_s = round(audio_duration_s(file), 3)
     return Utterance(
         id=stem,
         audio=str(file.resolve()),

@@ -29,10 +29,6 @@ class RowMaker:
     """Token ids of dialogues, from cached pieces."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """
-        Args:
-            tokenizer: the tokenizer of the demo's Gemma.
-        """
         self.tokenizer = tokenizer
         self.special = special_token_ids(tokenizer)
         self.cache: dict[str, list[int]] = {}
@@ -75,11 +71,6 @@ class TypedDialogues:
     """Random typed dialogues about the demo's world, balanced over its relations."""
 
     def __init__(self, questions: Sequence[Question], rows: RowMaker) -> None:
-        """
-        Args:
-            questions: the questions of one split, to draw from.
-            rows: turns them into token ids.
-        """
         self.questions = questions
         self.rows = rows
         counts = Counter(q.relation for q in questions)

@@ -100,9 +100,7 @@ class LengthBatches:
     def __init__(self, durations_s: np.ndarray, seconds: float, seed: int) -> None:
         """
         Args:
-            durations_s: length of each clip in seconds.
             seconds: longest batch, including padding.
-            seed: seed for the order.
         """
         self.durations_s = durations_s
         self.seconds = seconds

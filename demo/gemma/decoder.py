@@ -147,18 +147,11 @@ def train_decoder(
     single process that gets both takes the same steps.
 
     Args:
-        run: folder of the phase.
         gemma: float32; its tower is not trained.
-        rows: makes training rows from clips.
         typed: typed dialogues, if this process trains on them.
         dev: name -> rows; at checkpoints, the share of exactly right answers is measured on them.
-        learning_rate: peak learning rate.
-        steps: total number of optimizer steps.
-        save_every: steps between checkpoints.
-        seed: seed for rows and batches.
         heard: clips, if this process trains on them.
         alignment: from `align_speech`; if given, all processes continue to train it.
-        num_processes: number of processes that share the work.
         is_first: whether this process evaluates and saves.
     """
     trainee = nn.ModuleDict({"decoder": gemma.model.language_model})

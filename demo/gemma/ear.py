@@ -67,12 +67,7 @@ def train_ear(
     Args:
         run: folder of the phase: checkpoints and metrics.
         tower: the tower; its `output_proj` is not trained here.
-        tokenizer: its tokens are the units.
-        clips: training data.
         dev: clips on which the error rate is measured whenever a checkpoint is saved.
-        steps: total number of optimizer steps.
-        save_every: steps between checkpoints.
-        seed: seed for the batches.
     """
     seed_step(seed, -1)
     ear = Ear(tower, len(tokenizer))

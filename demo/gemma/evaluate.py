@@ -24,8 +24,7 @@ from data_manifests.error_rates import compute_error_rates
 from data_manifests.manifest import Split
 from demo.gemma.clips import INT16_PEAK, record_clips
 from demo.mimi.speech import speak_texts
-from demo.world.grammar import Question
-from demo.world.questions import choose_questions
+from demo.world.grammar import Question, choose_questions
 from gemma4.gemma import AudioEncoder, load_feature_extractor
 from speech_head.mimi import Mimi, load_mimi
 from stage1_rvq.data import iterate_batches

@@ -12,12 +12,7 @@ import math
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import (
-    Gemma4AudioConfig,
-    Gemma4ForConditionalGeneration,
-    Gemma4TextConfig,
-    PreTrainedTokenizerBase,
-)
+from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
 from transformers.models.gemma4.modeling_gemma4 import (
     Gemma4AudioModel,
     Gemma4AudioSubSampleConvProjection,
@@ -27,7 +22,7 @@ from transformers.models.gemma4.modeling_gemma4 import (
 from demo.gemma.tokenizer import special_token_ids
 from gemma4.audio_tower import stock_forward
 from gemma4.speech_embeddings import accept_embeddings
-from gemma4.tiny_gemma import small_config
+from gemma4.tiny_gemma import small_gemma
 
 LAYER_TYPES = ["sliding_attention", "sliding_attention", "full_attention"] * 2
 # torch 2.13's flash attention for CPUs takes a third of a training step at these sizes.
@@ -35,28 +30,17 @@ ATTENTION = {"text_config": "eager", "vision_config": "eager", "audio_config": "
 
 
 def build_gemma(tokenizer: PreTrainedTokenizerBase, seed: int) -> Gemma4ForConditionalGeneration:
-    """A Gemma 4 with random weights, ready for training in float32; takes embeddings as well.
-
-    Args:
-        tokenizer: from `train_tokenizer`.
-        seed: seed for the weights.
-    """
-    ids = special_token_ids(tokenizer)
-    size = len(tokenizer)
-    text = Gemma4TextConfig(
-        vocab_size=size, vocab_size_per_layer_input=size, hidden_size=160, intermediate_size=512,
-        num_hidden_layers=len(LAYER_TYPES), num_attention_heads=4, num_key_value_heads=2,
-        head_dim=32, global_head_dim=64, hidden_size_per_layer_input=16, num_kv_shared_layers=3,
-        sliding_window=64, max_position_embeddings=4096, final_logit_softcapping=30.0,
-        layer_types=LAYER_TYPES, pad_token_id=ids["pad"], bos_token_id=ids["bos"],
-        eos_token_id=ids["eos"],
+    """A Gemma 4 with random weights, ready for training in float32; takes embeddings as well."""
+    model = small_gemma(
+        len(tokenizer), special_token_ids(tokenizer),
+        text={
+            "hidden_size": 160, "intermediate_size": 512, "num_hidden_layers": len(LAYER_TYPES),
+            "head_dim": 32, "global_head_dim": 64, "hidden_size_per_layer_input": 16,
+            "num_kv_shared_layers": 3, "layer_types": LAYER_TYPES,
+        },
+        audio={"hidden_size": 160, "num_hidden_layers": 4, "output_proj_dims": 192},
+        attention=ATTENTION,
     )  # fmt: skip
-    audio = Gemma4AudioConfig(
-        hidden_size=160, num_hidden_layers=4, num_attention_heads=4, output_proj_dims=192,
-        subsampling_conv_channels=[128, 32],  # the first must equal the number of mel bands
-    )  # fmt: skip
-    config = small_config(text, audio, ids)
-    model = Gemma4ForConditionalGeneration._from_config(config, attn_implementation=ATTENTION)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -64,9 +48,6 @@ def build_gemma(tokenizer: PreTrainedTokenizerBase, seed: int) -> Gemma4ForCondi
                 is_table = "embed_tokens" in name
                 std = 0.05 if is_table else 0.8 / math.sqrt(parameter[0].numel())
                 parameter.copy_(std * torch.randn(parameter.shape, generator=generator))
-    model.generation_config.eos_token_id = [ids["eos"], ids["turn_end"]]
-    model.generation_config.pad_token_id = ids["pad"]
-    model.generation_config.bos_token_id = ids["bos"]
     return accept_embeddings(model)
 
 

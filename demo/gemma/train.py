@@ -20,7 +20,11 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.multiprocessing.spawn import start_processes
-from transformers import Gemma4AudioFeatureExtractor
+from transformers import (
+    Gemma4AudioFeatureExtractor,
+    Gemma4ForConditionalGeneration,
+    PreTrainedTokenizerBase,
+)
 
 from commands.checkpoint import model_written_aside
 from commands.command_line import parse_config, run_command
@@ -146,11 +150,17 @@ def _train(rank: int, config: TrainGemmaConfig, meeting_place: str) -> None:
         learning_rate=JOINT_LEARNING_RATE, steps=steps["joint"], **save,
     )  # fmt: skip
     if is_first:
-        with model_written_aside(out / "model") as aside:
-            gemma.to(torch.bfloat16).save_pretrained(aside)
-            tokenizer.save_pretrained(aside)
-            Gemma4AudioFeatureExtractor().save_pretrained(aside)
+        _save(out / "model", gemma, tokenizer)
     dist.destroy_process_group()
+
+
+def _save(
+    folder: Path, gemma: Gemma4ForConditionalGeneration, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    with model_written_aside(folder) as aside:
+        gemma.to(torch.bfloat16).save_pretrained(aside)
+        tokenizer.save_pretrained(aside)
+        Gemma4AudioFeatureExtractor().save_pretrained(aside)
 
 
 def sentences_to_hear(questions: Sequence[Question], count: int, seed: int) -> list[str]:

@@ -35,10 +35,6 @@ class SpectralLoss(nn.Module):
     def forward(self, decoded_BN: Tensor, x_BN: Tensor) -> tuple[Tensor, Tensor]:
         """Compare decoded speech with the original.
 
-        Args:
-            decoded_BN: float32, with gradient.
-            x_BN: float32, the original.
-
         Returns:
             The loss, and the part of it that is the mean distance of log-mel spectra (natural
             logarithm).
@@ -81,8 +77,6 @@ class LatentProbes(nn.Module):
     def __init__(self, latent_dim: int, semantic_dim: int, num_phonemes: int) -> None:
         """
         Args:
-            latent_dim: width of the decoder's input.
-            semantic_dim: width of the semantic codebook's vectors.
             num_phonemes: number of classes, including the pause.
         """
         super().__init__()

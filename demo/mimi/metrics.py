@@ -17,6 +17,7 @@ from commands.errors import InputError
 from demo.mimi.losses import SAMPLE_RATE_HZ, log, mel_filters
 from demo.mimi.speech import Clip
 from speech_head.mimi import Mimi
+from stage1_rvq.codebook_metrics import measure_usage
 
 WINDOW, NUM_BANDS = 1024, 96  # of the log-mel distance
 PITCH_PERIOD = 240  # samples: 10 ms is a period of 100 Hz, and two of 200 Hz
@@ -65,11 +66,7 @@ def measure_codec(mimi: Mimi, clips: Sequence[Clip]) -> CodecFigures:
         kept.append(decoded_W[original_W > VOICED])
         periodic.append(original_W[original_W > VOICED])
     codes_FK = torch.cat(codes)
-    counts_KS = torch.stack(
-        [torch.bincount(codes_F, minlength=mimi.codebook_size) for codes_F in codes_FK.T]
-    )
-    shares_KS = counts_KS / len(codes_FK)
-    perplexity_K = (-torch.xlogy(shares_KS, shares_KS).sum(dim=1)).exp()
+    usage = measure_usage(codes_FK, mimi.codebook_size)
     return CodecFigures(
         num_utterances=len(clips),
         duration_s=sum(len(clip.samples_N) for clip in clips) / SAMPLE_RATE_HZ,
@@ -79,8 +76,8 @@ def measure_codec(mimi: Mimi, clips: Sequence[Clip]) -> CodecFigures:
         log_mel_l1=float(np.mean(distances)),
         periodicity=torch.cat(kept).mean().item(),
         periodicity_original=torch.cat(periodic).mean().item(),
-        used_K=(counts_KS > 0).sum(dim=1).tolist(),
-        perplexity_K=[round(p, 1) for p in perplexity_K.tolist()],
+        used_K=[round(share * mimi.codebook_size) for share in usage.used_fraction],
+        perplexity_K=[round(p, 1) for p in usage.perplexity],
     )
 
 

@@ -67,12 +67,6 @@ class CodebookTrainer(nn.Module):
         # the model.
         self.register_buffer("variance", torch.ones(len(self._groups)))
 
-    def forget_caches(self) -> None:
-        """Make the model reread the codebooks after their buffers were loaded."""
-        for group in self._groups:
-            for layer in group.layers:
-                layer.codebook._embed = None
-
     def bypass(self, latents_BDF: Tensor) -> Quantized:
         """The path before codebooks exist: latents are projected in and out, but not quantised."""
         projected = [group.input_proj(latents_BDF) for group in self._groups]

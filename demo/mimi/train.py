@@ -38,7 +38,7 @@ from demo.mimi.metrics import import_stoi, measure_codec
 from demo.mimi.model import build_mimi, copy_mimi, save_mimi
 from demo.mimi.quantizer import CodebookTrainer
 from demo.mimi.speech import Clip, SpeechSegments, held_out_texts, speak_texts, training_texts
-from speech_head.mimi import Mimi
+from speech_head.mimi import Mimi, reset_codebook_caches
 
 # B utterances, N samples (24,000 per second), F Mimi frames (12.5 per second), T labels (50 per
 # second), D latent width, V vectors
@@ -157,7 +157,7 @@ def _train(config: TrainMimiConfig, segments: SpeechSegments, dev: list[Clip]) -
     )  # fmt: skip
     schedule = LambdaLR(optimizer, partial(learning_rate_factor, config=config))
     first_step = resume_from_latest(config.out, training, optimizer, schedule)
-    training.codebooks.forget_caches()
+    reset_codebook_caches(training.mimi)
     with TrainingLog(config.out, first_step=first_step) as log:
         progress = training_steps(first_step, config.steps, "mimi")
         recent: list[dict[str, float]] = []

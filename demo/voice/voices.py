@@ -89,10 +89,6 @@ def record(
     """Speak a sentence and record it.
 
     Args:
-        synthesizer: reads the text.
-        text: Twi text.
-        take: how it is spoken and recorded.
-        sample_rate_hz: sampling rate of the recording.
         generator: draws the silence around the speech, and the noise.
 
     Returns:

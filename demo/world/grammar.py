@@ -9,7 +9,6 @@ fact and a phrasing are held out; both are trained in other combinations.
 """
 
 import hashlib
-import itertools
 import random
 import re
 from collections import Counter
@@ -66,10 +65,13 @@ def all_questions() -> tuple[Question, ...]:
     return _all_questions(WORLD_PATH)
 
 
-def all_words() -> tuple[str, ...]:
-    """Every distinct word of all questions and answers, normalised as for error rates, sorted."""
-    texts = itertools.chain.from_iterable((q.text, q.answer) for q in all_questions())
-    return tuple(sorted({word for text in texts for word in normalize_for_scoring(text).split()}))
+def choose_questions(split: Split, count: int) -> list[Question]:
+    """`count` questions of a split, spread evenly over its order and so over all relations; 0 gives
+    all."""
+    questions = [q for q in all_questions() if q.split == split]
+    if not 0 < count < len(questions):
+        return questions
+    return [questions[i * len(questions) // count] for i in range(count)]
 
 
 def listening_sentences(count: int, seed: int) -> list[str]:
@@ -78,10 +80,6 @@ def listening_sentences(count: int, seed: int) -> list[str]:
     They alternate between a pattern whose slots hold any words of the world, and two to nine words
     in random order (single words and pieces of training questions). None contains a dev or test
     question, or has more than `MAX_WORDS` words.
-
-    Args:
-        count: how many sentences.
-        seed: another seed gives other sentences.
     """
     generator = random.Random(seed)
     held_out = [f" {normalize_for_scoring(q.text)} " for q in all_questions() if q.split != "train"]

@@ -28,8 +28,7 @@ from data_manifests.audio import MIMI_SAMPLE_RATE_HZ, write_wav
 from data_manifests.manifest import SPLITS, Split, Utterance, write_manifest
 from demo.voice.synthesizer import Synthesizer
 from demo.voice.voices import MONOTONE_VOICES, draw_take, monotone_take, record
-from demo.world.grammar import Question, listening_sentences
-from demo.world.questions import choose_questions
+from demo.world.grammar import Question, choose_questions, listening_sentences
 
 ANSWERING_VOICE = MONOTONE_VOICES[0]
 
