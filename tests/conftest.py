@@ -23,6 +23,8 @@ from global_state import put_back, seed_random_numbers, take_snapshot
 import data_manifests  # noqa: F401 - before torch is loaded: how its threads wait
 
 if TYPE_CHECKING:
+    from fork_server import Forks
+
     from speech_head.generate import Talker
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -62,6 +64,16 @@ def pytest_fixture_setup() -> Generator[None, object, object]:
 
 def pytest_runtest_call() -> None:
     seed_random_numbers()
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator["Forks"]:
+    """Where what needs a process of its own is forked, rather than begun with five seconds of
+    imports."""
+    from fork_server import forks as start
+
+    with start() as started:
+        yield started
 
 
 @pytest.fixture(scope="session")
