@@ -23,6 +23,9 @@ from global_state import put_back, seed_random_numbers, take_snapshot
 import data_manifests  # noqa: F401 - before torch is loaded: how its threads wait
 
 if TYPE_CHECKING:
+    from finetune_run import Camera
+    from fork_server import Forks
+
     from speech_head.generate import Talker
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,9 +34,11 @@ BEFORE = pytest.StashKey[dict[str, Any]]()
 
 
 def pytest_collection_finish() -> None:
-    """What is imported stays: Python need not look through it for garbage, half a second a time."""
+    """What is imported stays: Python need not look through it for garbage, half a second a time.
+    And as seldom through the rest, which otherwise takes a fifteenth of all time."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -60,6 +65,16 @@ def pytest_fixture_setup() -> Generator[None, object, object]:
 
 def pytest_runtest_call() -> None:
     seed_random_numbers()
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator["Forks"]:
+    """Where what needs a process of its own is forked, rather than begun with five seconds of
+    imports."""
+    from fork_server import forks as start
+
+    with start() as started:
+        yield started
 
 
 @pytest.fixture(scope="session")
@@ -115,6 +130,26 @@ def talker(head_world: Path) -> "Talker":
         str(head_world / "gemma"), None, str(head_world / "mimi"), str(head_world / "head"),
         device=torch.device("cpu"), dtype=torch.float32,
     )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def finetune_flags(
+    tiny_models: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[object, ...]:
+    """Flags of a short fine-tuning."""
+    from finetune_run import write_dialogues
+
+    return write_dialogues(tmp_path_factory.mktemp("training"), tiny_models)
+
+
+@pytest.fixture(scope="session")
+def straight(
+    finetune_flags: tuple[object, ...], tmp_path_factory: pytest.TempPathFactory
+) -> "tuple[Path, Camera]":
+    """That run, left alone, and what killed ones would have left."""
+    from finetune_run import train_before_a_camera
+
+    return train_before_a_camera(finetune_flags, tmp_path_factory.mktemp("straight"))
 
 
 @pytest.fixture(scope="session")

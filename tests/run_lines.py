@@ -1,6 +1,6 @@
 """Run command lines one after the other in one process, and mark on stderr where each begins.
 
-    python tests/run_lines.py lines.json      [["stage1_rvq.embed", "--out", "runs/x"], ...]
+    python -m tests.run_lines lines.json      [["stage1_rvq.embed", "--out", "runs/x"], ...]
 
 Each ends as in a process of its own (`run_command`), and the first that fails ends this one.
 Libraries are loaded once, so that a walk of twenty commands takes a fraction of twenty processes'
@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-MARK = "####"
+from tests.fork_server import MARK
 
 
 def main() -> None:

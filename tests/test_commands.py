@@ -11,7 +11,7 @@ import sys
 import pytest
 from conftest import ROOT
 from every_command import find_commands
-from run_lines import MARK
+from fork_server import MARK
 
 from commands.errors import InputError
 
@@ -73,16 +73,13 @@ def test_every_command_that_writes_a_folder_can_continue_it_or_write_it_again(co
     assert ("--resume" in shown) != ("--overwrite" in shown)
 
 
-def test_loading_and_help_write_nothing_to_stderr(tmp_path):
-    """Through a real process: libraries talk while they are loaded."""
-    lines = tmp_path / "lines.json"
-    lines.write_text(json.dumps([[command, "--help"] for command in COMMANDS]))
-    process = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "run_lines.py"), str(lines)],
-        cwd=tmp_path, capture_output=True, encoding="utf-8", check=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    assert process.stderr.splitlines() == [f"{MARK} {command}" for command in COMMANDS]
+def test_loading_and_help_write_nothing_to_stderr(forks, tmp_path):
+    """Through real processes: libraries talk while they are loaded."""
+    marks = [f"{MARK} {command}" for command in COMMANDS]
+    assert forks.loading.splitlines() == marks
+    (tmp_path / "lines.json").write_text(json.dumps([[command, "--help"] for command in COMMANDS]))
+    process = forks.run("tests.run_lines", "lines.json", folder=tmp_path)
+    assert process.returncode == 0 and process.stderr.splitlines() == marks
     assert process.stdout.count("--help") >= len(COMMANDS)
 
 

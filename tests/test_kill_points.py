@@ -51,7 +51,7 @@ with no_shared_locks():
     assert output == "goes on\n"
 
 
-def test_a_sample_of_points_and_faults(corpus, head_world, tmp_path):
+def test_a_sample_of_points_and_faults(forks, corpus, head_world, tmp_path):
     """In a process of its own, which has not computed with torch: it forks the commands."""
     embedded = head_world / "embedded"
     given = {"models": head_world, "corpus": corpus, "embed": embedded, "embed_dev": embedded}
@@ -60,11 +60,8 @@ def test_a_sample_of_points_and_faults(corpus, head_world, tmp_path):
         (tmp_path / name / "given").symlink_to(folder)
     words = ["--every", "90", "--faults", "1", "--kinds", "any moment", "full disk", "two runs"]
     words += ["--commands", *SAMPLED, "--out", str(tmp_path)]
-    tool = subprocess.run(
-        [sys.executable, "-m", "tests.kill_points", *words],
-        cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
-        timeout=500,
-    )  # fmt: skip
+    one_thread = {"OMP_NUM_THREADS": "1"}
+    tool = forks.run("tests.kill_points", *words, folder=ROOT, environment=one_thread)
     assert tool.returncode == 0, tool.stdout + tool.stderr[-2000:]
     tried = re.findall(r"^(\d+) (points|faults) in", tool.stdout, re.MULTILINE)
     assert [kind for _, kind in tried] == ["points", "faults"]

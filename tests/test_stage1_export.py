@@ -1,6 +1,7 @@
 """A quantiser shared: both layouts, a card that says what was measured, an example that runs."""
 
 import re
+import runpy
 import shutil
 
 import numpy as np
@@ -184,8 +185,8 @@ def test_the_usage_example_runs(tiny_models, tmp_path, monkeypatch, capsys):
     soundfile.write(tmp_path / "question.wav", 0.3 * np.sin(2 * np.pi * 220 * seconds), 24_000)
     monkeypatch.chdir(tmp_path)
     capsys.readouterr()
-    names = {}
-    exec(code, names)
+    (tmp_path / "example.py").write_text(code, encoding="utf-8")
+    names = runpy.run_path(str(tmp_path / "example.py"))
     assert capsys.readouterr().out == "torch.Size([25, 3])\n"
     assert names["decoded_TD"].shape == (25, 64)
     for unwanted in ("exec", "torch.load", "rand", "trust_remote_code"):

@@ -3,15 +3,12 @@ and what it writes to stderr.
 
 Only what a laptop test must change is changed: where the corpus and the models are, how much of the
 corpus there is, the number of steps and questions, the number of codes (a random tower's frames are
-few), and the models' width.
+few), the models' width and depth, and how long a spoken answer may get.
 """
 
 import json
-import os
 import re
 import shlex
-import subprocess
-import sys
 from itertools import pairwise
 
 import numpy as np
@@ -19,13 +16,13 @@ import pyarrow.parquet
 import pytest
 import soundfile
 from conftest import ROOT
-from run_lines import MARK
+from fork_server import MARK
 
 STEPS = "3"
 # The walk's full-size settings that a few steps on two cores cannot carry.
 SMALLER = {
-    "--codebook-size": "32", "--steps": STEPS, "--width": "64",
-    "--num-questions": "12", "--num-held-out": "4",
+    "--codebook-size": "32", "--steps": STEPS, "--width": "64", "--num-layers": "2",
+    "--num-questions": "8", "--num-held-out": "4", "--max-new-tokens": "24",
 }  # fmt: skip
 NUM_ROWS = 24
 
@@ -64,7 +61,7 @@ def common_voice_of(rows, source, folder):
 
 
 @pytest.fixture(scope="module")
-def walked(real_data, tiny_models, tmp_path_factory):
+def walked(forks, real_data, tiny_models, tmp_path_factory):
     """The folder in which the walk was walked; its stderr is in `stderr.txt`."""
     folder = tmp_path_factory.mktemp("walk")
     corpus = common_voice_of(NUM_ROWS, real_data / "common_voice_tw", folder / "tw")
@@ -76,11 +73,7 @@ def walked(real_data, tiny_models, tmp_path_factory):
         lines.append([SMALLER.get(before, word) for before, word in pairwise(words)][1:])
     assert len(lines) > 15
     (folder / "lines.json").write_text(json.dumps(lines), encoding="utf-8")
-    process = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "run_lines.py"), "lines.json"],
-        cwd=folder, capture_output=True, encoding="utf-8",
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    process = forks.run("tests.run_lines", "lines.json", folder=folder)
     assert process.returncode == 0, process.stderr[-3000:]
     assert process.stderr.count(MARK) == len(lines)
     (folder / "stderr.txt").write_text(process.stderr, encoding="utf-8")

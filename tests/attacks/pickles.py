@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from commands.run_folder import OutputFolder
-from tests.attacks.checkpoints import (
+from tests.attacks.harness import CANARY, Case
+from tests.attacks.readers import (
     ASK,
     CPU,
     EMBEDDINGS,
@@ -38,7 +39,6 @@ from tests.attacks.checkpoints import (
     Reader,
     are_there,
 )
-from tests.attacks.harness import CANARY, Case
 
 KIND = "pickles"
 TOUCH = f'touch "${CANARY}"'

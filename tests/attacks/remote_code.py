@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.attacks.checkpoints import (
+from tests.attacks.harness import CANARY, Case
+from tests.attacks.readers import (
     ASK,
     CPU,
     GEMMA,
@@ -26,7 +27,6 @@ from tests.attacks.checkpoints import (
     Reader,
     are_there,
 )
-from tests.attacks.harness import CANARY, Case
 
 KIND = "remote_code"
 HOSTILE = f"""import os

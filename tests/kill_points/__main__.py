@@ -26,8 +26,9 @@ from commands.errors import InputError, nearest_name
 from commands.setting_types import NonNegativeInt, PositiveInt, Seed
 from tests.forking import no_shared_locks
 
-from .faults import FAILURES as FAULT_FAILURES
-from .faults import KINDS, Kind, faults_of, format_faults, try_faults
+from .fault_attempts import FAILURES as FAULT_FAILURES
+from .fault_attempts import format_faults, try_faults
+from .faults import KINDS, Kind, faults_of
 from .lines import LINES, import_commands, lines_for
 from .points import (
     FAILURES,
