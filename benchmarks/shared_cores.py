@@ -1,4 +1,4 @@
-"""Time a training step of the reader alone, and next to a program that keeps every core busy.
+"""Time a training step of the recogniser alone, and next to a program that keeps every core busy.
 
     python -m benchmarks.shared_cores
 
@@ -29,11 +29,11 @@ from torch.nn.utils import clip_grad_norm_
 
 from commands.command_line import parse_config, run_command
 from commands.setting_types import PositiveFloat, PositiveInt
-from stage1_rvq.reader import BLANK_ID, CTCReader, ReaderConfig
+from stage1_rvq.recognizer import BLANK_ID, CTCRecognizer, RecognizerConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 # `make demo`: embeddings 160 wide, 128 units, 16 utterances of about 2.5 s and 25 units.
-SHAPE = ReaderConfig(dim=160, num_units=128, width=128)
+SHAPE = RecognizerConfig(dim=160, num_units=128, width=128)
 NUM_UTTERANCES, NUM_FRAMES, NUM_TEXT_UNITS = 16, 64, 25
 WARMUP_STEPS = 3
 SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
@@ -78,7 +78,8 @@ WAYS = (
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig:
-    """Time a step of the reader on idle and on busy cores, for each way that threads can wait."""
+    """Time a step of the recogniser on idle and on busy cores, for each way that threads can
+    wait."""
 
     seconds: PositiveFloat = 20.0
     """longest time for each of the six measurements, in seconds"""
@@ -90,7 +91,8 @@ def main(argv: list[str] | None = None) -> None:
     """Measure; prints a row for each way of waiting."""
     config = parse_config(BenchmarkConfig, argv)
     print(
-        f"reader step, {NUM_UTTERANCES} x {NUM_FRAMES} frames, {torch.get_num_threads()} threads\n"
+        f"recogniser step, {NUM_UTTERANCES} x {NUM_FRAMES} frames, "
+        f"{torch.get_num_threads()} threads\n"
         f"{'threads that wait':<32}{'alone':>10}{'beside another':>18}{'ratio':>9}"
     )
     for way in WAYS:
@@ -107,8 +109,8 @@ def main(argv: list[str] | None = None) -> None:
 def measure_steps(*, seconds: float, max_steps: int) -> list[float]:
     """Seconds of each step of a training, warmed up; no step begins after `seconds`."""
     torch.manual_seed(0)
-    reader = CTCReader(SHAPE).train()
-    optimizer = torch.optim.AdamW(reader.parameters(), lr=1e-3, weight_decay=0.01)
+    recognizer = CTCRecognizer(SHAPE).train()
+    optimizer = torch.optim.AdamW(recognizer.parameters(), lr=1e-3, weight_decay=0.01)
     frames_BTD = torch.randn(NUM_UTTERANCES, NUM_FRAMES, SHAPE.dim)
     lengths_B = torch.full((NUM_UTTERANCES,), NUM_FRAMES)
     targets_BU = torch.randint(BLANK_ID + 1, SHAPE.num_units, (NUM_UTTERANCES, NUM_TEXT_UNITS))
@@ -116,10 +118,10 @@ def measure_steps(*, seconds: float, max_steps: int) -> list[float]:
 
     def step() -> float:
         started = time.perf_counter()
-        log_probs_TBV = reader(frames_BTD, lengths_B).transpose(0, 1)
+        log_probs_TBV = recognizer(frames_BTD, lengths_B).transpose(0, 1)
         loss = F.ctc_loss(log_probs_TBV, targets_BU, lengths_B, target_lengths_B, blank=BLANK_ID)
         loss.backward()
-        clip_grad_norm_(reader.parameters(), 1.0)
+        clip_grad_norm_(recognizer.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
         return time.perf_counter() - started

@@ -46,7 +46,7 @@ class BenchmarkConfig:
     gemma: ModelName | None = None
     """hub name or folder of an audio encoder; default: a full-size one with random weights"""
     steps: PositiveInt = 20
-    """training steps of the reader and of the quantiser"""
+    """training steps of the recogniser and of the quantiser"""
     batch_size: PositiveInt = 8
     """utterances per forward pass of the tower"""
     device: str = "cpu"
@@ -111,12 +111,12 @@ def _commands(
         *("--dev-embeddings", out / "embeddings/dev"),
     )
     steps = ("--steps", config.steps, "--save-every", config.steps)
-    yield command("train_reader", "reader", *embeddings, *steps)
-    reader, rvq = ("--reader", out / "reader"), ("--rvq", out / "rvq")
+    yield command("train_recognizer", "recognizer", *embeddings, *steps)
+    recognizer, rvq = ("--recognizer", out / "recognizer"), ("--rvq", out / "rvq")
     size = ("--codebook-size", codebook_size)
-    yield command("train", "rvq", *embeddings, *reader, *size, *steps)
+    yield command("train", "rvq", *embeddings, *recognizer, *size, *steps)
     test = ("--embeddings", out / "embeddings/test")
-    yield command("evaluate", "rvq-test", *rvq, *reader, *test)
+    yield command("evaluate", "rvq-test", *rvq, *recognizer, *test)
     for split in SPLITS:
         manifest = config.data / f"{split}.jsonl"
         yield command("tokenize_corpus", f"codes/{split}", "--manifest", manifest, *tower, *rvq)

@@ -147,10 +147,11 @@ def _jsonable(value: Any) -> Any:
 
 
 def _command_name(config_class: type) -> str:
+    """The command as it was started; its settings may be in another module of its package."""
     module = config_class.__module__
-    if module == "__main__":
-        spec = sys.modules["__main__"].__spec__
-        module = spec.name if spec else Path(sys.argv[0]).name
+    spec = sys.modules["__main__"].__spec__
+    if spec and module.partition(".")[0] in ("__main__", spec.name.partition(".")[0]):
+        module = spec.name
     return f"python -m {module}"
 
 

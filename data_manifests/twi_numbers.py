@@ -1,7 +1,7 @@
 """Numbers in Twi words, for digits in a text that is to be spoken.
 
     number_in_words(2021, "asante")  ->  "mpem mmienu ne aduonu baako"
-    speak_numbers("Ɛyɛ GH¢5.50, bra 10:30.", "asante")
+    spell_numbers("Ɛyɛ GH¢5.50, bra 10:30.", "asante")
         ->  text "Ɛyɛ sidi num ne pɛsewa aduonum, bra 10:30.", unknown ("10:30",)
 
 From 0 to 999,999, in Asante and Akuapem. The forms are the tables below, for a linguist to edit;
@@ -95,7 +95,7 @@ _EDGES = re.compile(
 
 
 @dataclass(frozen=True)
-class SpokenText:
+class SpelledText:
     """A text with its numbers in words.
 
     Args:
@@ -119,7 +119,7 @@ def number_in_words(number: int, dialect: str) -> str:
     return UNITS[dialect][number - 1] if 0 < number < 10 else _counted(number, dialect)
 
 
-def speak_numbers(text: str, dialect: str) -> SpokenText:
+def spell_numbers(text: str, dialect: str) -> SpelledText:
     """Write the numbers of a text in words, and report those whose reading would be a guess.
 
     Read: whole numbers (12, 1000) and those with thousands separators (1,000), a year as a plain
@@ -149,7 +149,7 @@ def speak_numbers(text: str, dialect: str) -> SpokenText:
         if words is None:
             unknown.append(core)
         spoken.append(opening + (core if words is None else words) + closing)
-    return SpokenText("".join([*spoken, *pieces[end:]]), tuple(unknown))
+    return SpelledText("".join([*spoken, *pieces[end:]]), tuple(unknown))
 
 
 def _find_number(pieces: list[str], start: int) -> int | None:

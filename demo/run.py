@@ -51,7 +51,7 @@ class Sizes:
     num_held_out: int
     codebook_size: int
     rvq_steps: int
-    reader_steps: int
+    recognizer_steps: int
     speechless_steps: int
     speechless_width: int
     speechless_depth_width: int
@@ -66,19 +66,20 @@ class Sizes:
 
 SIZES: dict[Effort, Sizes] = {
     "check": Sizes(
-        num_questions=16, num_held_out=4, codebook_size=16, rvq_steps=4, reader_steps=4,
+        num_questions=16, num_held_out=4, codebook_size=16, rvq_steps=4, recognizer_steps=4,
         speechless_steps=4, speechless_width=64, speechless_depth_width=32, max_cer=100,
         finetune_steps=2, head_steps=4, head_width=64, head_depth_width=48, head_dev_sentences=2,
         save_every=2,
     ),
     "demo": Sizes(
-        num_questions=900, num_held_out=100, codebook_size=256, rvq_steps=200, reader_steps=1000,
+        num_questions=900, num_held_out=100, codebook_size=256, rvq_steps=200,
+        recognizer_steps=1000,
         speechless_steps=1500, speechless_width=128, speechless_depth_width=64, max_cer=0.3,
         finetune_steps=300, head_steps=700, head_width=128, head_depth_width=96,
         head_dev_sentences=32, save_every=250,
     ),
     "full": Sizes(
-        num_questions=0, num_held_out=0, codebook_size=256, rvq_steps=600, reader_steps=4000,
+        num_questions=0, num_held_out=0, codebook_size=256, rvq_steps=600, recognizer_steps=4000,
         speechless_steps=6500, speechless_width=192, speechless_depth_width=128, max_cer=0.3,
         finetune_steps=1000, head_steps=3000, head_width=192, head_depth_width=144,
         head_dev_sentences=96, save_every=500,
@@ -101,18 +102,21 @@ stage1 stage1_rvq.embed
 stage1 stage1_rvq.embed
     --manifest {out}/corpus/test.jsonl --gemma {weights}/gemma --out {out}/embeddings/test
 
-stage1 stage1_rvq.train_reader
+stage1 stage1_rvq.train_recognizer
     --embeddings {out}/embeddings/train --dev-embeddings {out}/embeddings/dev
     --num-units 128 --width 128 --batch-size 16 --learning-rate 0.003 --warmup-steps 30
-    --steps {reader_steps} --save-every {save_every} --seed {seed} --device cpu --out {out}/reader
+    --steps {recognizer_steps} --save-every {save_every} --seed {seed} --device cpu
+    --out {out}/recognizer
 
 stage1 stage1_rvq.train
     --embeddings {out}/embeddings/train --dev-embeddings {out}/embeddings/dev
-    --reader {out}/reader --codebook-size {codebook_size} --batch-frames 1024 --warmup-steps 20
+    --recognizer {out}/recognizer --codebook-size {codebook_size} --batch-frames 1024
+    --warmup-steps 20
     --steps {rvq_steps} --save-every {save_every} --seed {seed} --device cpu --out {out}/rvq
 
 stage1 stage1_rvq.evaluate
-    --rvq {out}/rvq --reader {out}/reader --embeddings {out}/embeddings/test --out {out}/rvq-test
+    --rvq {out}/rvq --recognizer {out}/recognizer --embeddings {out}/embeddings/test
+    --out {out}/rvq-test
 
 stage1 stage1_rvq.tokenize_corpus
     --embeddings {out}/embeddings/train --rvq {out}/rvq --out {out}/codes/train
@@ -124,19 +128,21 @@ stage1 stage1_rvq.tokenize_corpus
     --embeddings {out}/embeddings/test --rvq {out}/rvq --out {out}/codes/test
 
 stage2 stage2_speechless.train
-    --codes {out}/codes/train --dev-codes {out}/codes/dev --rvq {out}/rvq --reader {out}/reader
+    --codes {out}/codes/train --dev-codes {out}/codes/dev --rvq {out}/rvq
+    --recognizer {out}/recognizer
     --width {speechless_width} --num-layers 4 --num-heads 4
     --depth-width {speechless_depth_width} --depth-heads 4 --dropout 0 --num-dev-sentences 32
     --batch-size 16 --learning-rate 0.003 --warmup-steps 30 --steps {speechless_steps}
     --save-every {save_every} --seed {seed} --device cpu --out {out}/speechless
 
 stage2 stage2_speechless.evaluate
-    --speechless {out}/speechless --codes {out}/codes/test --rvq {out}/rvq --reader {out}/reader
+    --speechless {out}/speechless --codes {out}/codes/test --rvq {out}/rvq
+    --recognizer {out}/recognizer
     --out {out}/speechless-test
 
 stage3 stage3_finetune.speak_dialogues
     --dialogues {out}/corpus/dialogues_train.jsonl --speechless {out}/speechless --dialect asante
-    --rvq {out}/rvq --reader {out}/reader --takes 3 --max-cer {max_cer} --batch-size 64
+    --rvq {out}/rvq --recognizer {out}/recognizer --takes 3 --max-cer {max_cer} --batch-size 64
     --out {out}/spoken-dialogues
 
 stage3 stage3_finetune.train
@@ -153,28 +159,28 @@ stage3 stage3_finetune.train
 
 stage3 stage3_finetune.evaluate
     --gemma {weights}/gemma --finetune {out}/finetune --direct-finetune {out}/finetune-direct
-    --reader {out}/reader --dialogues {out}/corpus/dialogues_test.jsonl
+    --recognizer {out}/recognizer --dialogues {out}/corpus/dialogues_test.jsonl
     --recordings {out}/corpus/test.jsonl --max-new-tokens 48 --out {out}/finetune-test
 
 speech_head speech_head.states
     --manifest {out}/corpus/answers_train.jsonl --gemma {weights}/gemma --finetune {out}/finetune
-    --mimi {weights}/mimi --reader {out}/reader --dialogues {out}/spoken-dialogues
+    --mimi {weights}/mimi --recognizer {out}/recognizer --dialogues {out}/spoken-dialogues
     --rvq {out}/rvq --out {out}/states/train
 
 speech_head speech_head.states
     --manifest {out}/corpus/answers_dev.jsonl --gemma {weights}/gemma --finetune {out}/finetune
-    --mimi {weights}/mimi --reader {out}/reader --dialogues {out}/spoken-dialogues
+    --mimi {weights}/mimi --recognizer {out}/recognizer --dialogues {out}/spoken-dialogues
     --rvq {out}/rvq --out {out}/states/dev
 
 speech_head speech_head.train
-    --states {out}/states/train --dev-states {out}/states/dev --reader {out}/reader
+    --states {out}/states/train --dev-states {out}/states/dev --recognizer {out}/recognizer
     --gemma {weights}/gemma --mimi {weights}/mimi --num-dev-sentences {head_dev_sentences}
     --width {head_width} --num-heads 4 --batch-size 16 --warmup-steps 30 --steps {head_steps}
     --save-every {save_every} --seed {seed} --device cpu --num-layers 3
     --depth-width {head_depth_width} --depth-heads 4 --learning-rate 0.003 --out {out}/head
 
 speech_head speech_head.train
-    --states {out}/states/train --dev-states {out}/states/dev --reader {out}/reader
+    --states {out}/states/train --dev-states {out}/states/dev --recognizer {out}/recognizer
     --gemma {weights}/gemma --mimi {weights}/mimi --num-dev-sentences {head_dev_sentences}
     --width {head_width} --num-heads 4 --batch-size 16 --warmup-steps 30 --steps {head_steps}
     --save-every {save_every} --seed {seed} --device cpu --architecture parallel
@@ -184,7 +190,7 @@ speech_head speech_head.evaluate
     --dialogues {out}/corpus/dialogues_test.jsonl --questions {out}/corpus/test.jsonl
     --manifest {out}/corpus/answers_test.jsonl --gemma {weights}/gemma --finetune {out}/finetune
     --mimi {weights}/mimi --head {out}/head --parallel-head {out}/head-parallel
-    --reader {out}/reader --out {out}/head-test
+    --recognizer {out}/recognizer --out {out}/head-test
 
 chat speech_head.speak
     --gemma {weights}/gemma --finetune {out}/finetune --mimi {weights}/mimi --head {out}/head

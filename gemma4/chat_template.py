@@ -87,18 +87,18 @@ def _find_problem(rendered: Sequence[str]) -> str:
 
 def _render_in_child(tokenizer: PreTrainedTokenizerBase) -> list[str] | str:
     """The rendered example, or what went wrong."""
-    reader, writer = os.pipe()
+    recognizer, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        os.close(reader)
+        os.close(recognizer)
         _answer_and_end(writer, tokenizer)
     os.close(writer)
     try:
-        answer = _read_until(reader, time.monotonic() + TRIAL_S)
+        answer = _read_until(recognizer, time.monotonic() + TRIAL_S)
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        os.close(reader)
+        os.close(recognizer)
     if answer is None:
         return f"it takes over {TRIAL_S:g} s to render an example"
     if not answer:
@@ -146,12 +146,12 @@ def _limit_memory() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (taken + TRIAL_BYTES, hard))
 
 
-def _read_until(reader: int, deadline: float) -> bytes | None:
+def _read_until(recognizer: int, deadline: float) -> bytes | None:
     """Read a pipe to its end; None if it has not ended in time."""
     received = b""
     while (left := deadline - time.monotonic()) > 0:
-        if select.select([reader], [], [], left)[0]:
-            piece = os.read(reader, 65536)
+        if select.select([recognizer], [], [], left)[0]:
+            piece = os.read(recognizer, 65536)
             if not piece:
                 return received
             received += piece

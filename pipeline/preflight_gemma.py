@@ -13,7 +13,7 @@ from commands.errors import InputError
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from gemma4.gemma import PIECE_FRAMES, SAMPLES_PER_FRAME, AudioEncoder, count_audio_tokens
 from pipeline.preflight_checks import UNTESTED, Check, Sounds, make_sound, refuse_difference
-from speech_head.answer import SPEAK, answer_states, stream_answer, tokenize_spoken_text
+from speech_head.answer import SPEAK, answer_states, stream_answer, teacher_forced_answer
 from stage3_finetune.conversation import Conversation
 from stage3_finetune.dialogue import Turn, encode_prompt
 from stage3_finetune.generate import prompt_inputs, stop_ids, stream_tokens
@@ -122,14 +122,14 @@ class GemmaChecks:
         return f"logits {measured}, {NUM_TOKENS} greedy tokens at most are the same"
 
     def template(self) -> str:
-        text = tokenize_spoken_text("Maakye, wo ho te sɛn?", self.tokenizer)
+        text = teacher_forced_answer("Maakye, wo ho te sɛn?", self.tokenizer)
         closing = self.tokenizer.convert_ids_to_tokens(int(text.ids_S[-1]))
         if int(text.ids_S[-1]) not in stop_ids(self.tokenizer):
             raise InputError(f"a turn is closed by {closing!r}, which does not stop Gemma")
         return f"turns are closed by {closing}"
 
     def streamed_states(self) -> str:
-        text = tokenize_spoken_text("Maakye.", self.tokenizer)
+        text = teacher_forced_answer("Maakye.", self.tokenizer)
         tokens = stream_answer(self.model, self.tokenizer, [SPEAK])
         streamed = list(itertools.islice(tokens, NUM_TOKENS))
         written_S = torch.cat([token.ids_S for token in streamed])
@@ -138,7 +138,7 @@ class GemmaChecks:
         return refuse_difference(states.float(), known.states_SLD.float(), self.tolerance)
 
     def layer_sizes(self) -> str:
-        text = tokenize_spoken_text("Maakye, wo ho te sɛn?", self.tokenizer)
+        text = teacher_forced_answer("Maakye, wo ho te sɛn?", self.tokenizer)
         [known] = answer_states(self.model, [text])
         rms_L = known.states_SLD.float().square().mean(dim=(0, 2)).sqrt()
         shown = ", ".join(f"{rms:.3g}" for rms in rms_L.tolist())

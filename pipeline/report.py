@@ -37,13 +37,19 @@ class Line:
 
 LINES = (
     Line(
-        "stage1", "wer_continuous", "WER, embeddings", "the reader on unquantised speech: ceiling"
+        "stage1",
+        "wer_continuous",
+        "WER, embeddings",
+        "the recogniser on unquantised speech: ceiling",
     ),
     Line("stage1", "wer_quantized.8", "WER, 8 codebooks", "the same after quantising"),
     Line("stage1", "wer_quantized.1", "WER, 1 codebook", "the same, coarsest codebook alone"),
     Line("stage1", "relative_error", "relative error", "what quantising loses; 0 best, 1 worst"),
     Line(
-        "stage2", "wer_real_codes", "WER, real codes", "the reader on codes of recordings: ceiling"
+        "stage2",
+        "wer_real_codes",
+        "WER, real codes",
+        "the recogniser on codes of recordings: ceiling",
     ),
     Line("stage2", "wer_generated", "WER, generated codes", "on codes written from text alone"),
     Line("stage2", "length_ratio", "length ratio", "generated / real duration; 1 is right"),
@@ -53,12 +59,17 @@ LINES = (
     ),
     Line("stage3", "exact_match.spoken_before", "spoken, before", "base model, question spoken"),
     Line(
-        "stage3", "exact_match.cascade", "spoken, cascade", "reader's transcript, then base model"
+        "stage3",
+        "exact_match.cascade",
+        "spoken, cascade",
+        "recogniser's transcript, then base model",
     ),
     Line("stage3", "exact_match.spoken_after", "spoken, after", "fine-tuned on generated speech"),
     Line("stage3", "exact_match.spoken_direct", "spoken, direct", "without the transcript first"),
     Line("stage3", "typed_after", "typed, after", "typed chat after fine-tuning"),
-    Line("speech_head", "wer_teacher", "WER, recording", "the reader on the recording: ceiling"),
+    Line(
+        "speech_head", "wer_teacher", "WER, recording", "the recogniser on the recording: ceiling"
+    ),
     Line("speech_head", "wer_mimi", "WER, Mimi", "on the recording coded by Mimi: ceiling"),
     Line("speech_head", "wer_spoken", "WER, spoken answer", "on what Gemma answers to speech"),
     Line("speech_head", "wer_parallel", "WER, parallel head", "the published architecture"),
@@ -185,7 +196,7 @@ def _plot_losses(folder: Path, path: Path) -> None:
     """Plot the training loss of each stage against its step, one panel per run."""
     from matplotlib.figure import Figure
 
-    runs = ("rvq", "reader", "speechless", "finetune", "head", "head-parallel")
+    runs = ("rvq", "recognizer", "speechless", "finetune", "head", "head-parallel")
     figure = Figure(figsize=(12, 2.6), layout="constrained")
     for axes, run in zip(figure.subplots(1, len(runs)), runs, strict=True):
         lines = (folder / run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()

@@ -1,6 +1,6 @@
 """Align each Mimi frame of a recording with a token of its transcript.
 
-    reader units (25 per s) -> characters of the transcript -> tokens -> frames (12.5 per s)
+    recogniser units (25 per s) -> characters of the transcript -> tokens -> frames (12.5 per s)
 
 The result is the path of the head's text cursor: it never goes back, advances by at most three
 tokens per frame, and ends on the token that closes the turn.
@@ -16,11 +16,11 @@ from torch import Tensor
 
 from commands.errors import InputError
 from data_manifests.twi_text import normalize_for_scoring
-from stage1_rvq.reader import UnitSpan
+from stage1_rvq.recognizer import UnitSpan
 from stage1_rvq.text_units import UNKNOWN
 
 MAX_ADVANCE = 3
-READER_FRAMES_PER_MIMI_FRAME = 2  # 25 and 12.5 per second
+RECOGNIZER_FRAMES_PER_MIMI_FRAME = 2  # 25 and 12.5 per second
 
 
 def cursor_path(
@@ -33,7 +33,7 @@ def cursor_path(
     duration. A frame belongs to the token at its midpoint.
 
     Args:
-        spans: `CTCReader.align` of the recording with `text`; they cover it without gaps.
+        spans: `CTCRecognizer.align` of the recording with `text`; they cover it without gaps.
         text: the transcript that was tokenized.
         offsets: first and last + 1 character in `text` of each of its S - 1 tokens, in order.
         num_frames: F, Mimi frames of the recording.
@@ -53,7 +53,7 @@ def cursor_path(
     boundaries = letter_boundaries(spans)
     places = scoring_positions(text)
     starts_S = boundaries[[min(places[start], len(boundaries) - 1) for start, _ in offsets]]
-    middles_F = READER_FRAMES_PER_MIMI_FRAME * np.arange(num_frames) + 1
+    middles_F = RECOGNIZER_FRAMES_PER_MIMI_FRAME * np.arange(num_frames) + 1
     middles_F = np.minimum(middles_F, boundaries[-1] - 0.5)  # Mimi pads its last frame
     cursor_F = np.searchsorted(starts_S, middles_F, side="right") - 1
     return limit_steps(torch.tensor([*cursor_F.clip(min=0), num_tokens]))
@@ -62,9 +62,8 @@ def cursor_path(
 def letter_boundaries(spans: Sequence[UnitSpan]) -> np.ndarray:
     """When each letter of the normalised text begins, and the last one ends.
 
-    Returns:
-        float64 `[letters + 1]`, in reader frames; spaces count as letters, except the one before
-        the first word.
+    Returns: float64 `[letters + 1]`, in recogniser frames; spaces count as letters, except the one
+        before the first word.
     """
     times: list[float] = []
     for span in spans:

@@ -71,7 +71,7 @@ class WrittenAnswer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpokenText(WrittenAnswer):
+class TeacherForcedAnswer(WrittenAnswer):
     """A text with normalised white space, as the assistant's turn of the chat template.
 
     Attributes:
@@ -81,13 +81,13 @@ class SpokenText(WrittenAnswer):
     offsets: list[tuple[int, int]]
 
 
-def tokenize_spoken_text(
+def teacher_forced_answer(
     text: str,
     tokenizer: PreTrainedTokenizerBase,
     question: Turn = SPEAK,
     *,
     has_transcript: bool = False,
-) -> SpokenText:
+) -> TeacherForcedAnswer:
     """Put a text where Gemma would have written it: in the assistant's turn.
 
     Args:
@@ -119,7 +119,7 @@ def tokenize_spoken_text(
     is_marked = any(token.startswith("<|") or token.endswith("|>") for token in tokens)
     if is_marked or not whole.startswith(template + before + text):
         raise InputError(f"holds marks of the chat template: {text!r}")
-    return SpokenText(
+    return TeacherForcedAnswer(
         text=text,
         prompt=prompt.followed_by(ids[template_end:first]),
         ids_S=torch.tensor(ids[first : closing + 1]),

@@ -66,11 +66,11 @@ class TrainConfig:
     """new folder for this run"""
     dev_states: Path | None = None
     """states of the dev split: the checkpoint with the lowest dev loss is kept"""
-    reader: Path | None = None
-    """folder of stage1_rvq.train_reader; needs --dev-states. Dev texts are then spoken and
+    recognizer: Path | None = None
+    """folder of stage1_rvq.train_recognizer; needs --dev-states. Dev texts are then spoken and
     transcribed, with --mimi and --gemma, and the checkpoint with the lowest CER is kept"""
     gemma: ModelName = "google/gemma-4-E4B-it"
-    """hub name or folder of the Gemma 4 whose audio tower feeds the reader"""
+    """hub name or folder of the Gemma 4 whose audio tower feeds the recogniser"""
     mimi: ModelName = "kyutai/mimi"
     """hub name or folder of the Mimi that made the codes"""
     on_the_fly: bool = False

@@ -1,4 +1,4 @@
-"""Evaluation during training: on cached dev states and, if there is a reader, on speech."""
+"""Evaluation during training: on cached dev states and, if there is a recogniser, on speech."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Judge:
 
 
 def load_judge(
-    gemma: str, mimi: str, reader: Path, fmt: StatesFormat, *, device: torch.device
+    gemma: str, mimi: str, recognizer: Path, fmt: StatesFormat, *, device: torch.device
 ) -> Judge:
     """Load the models that turn a head's codes back into words.
 
@@ -38,7 +38,7 @@ def load_judge(
         codec, expected_by="--states was made with", num_codebooks=fmt.num_codebooks,
         codebook_size=fmt.codebook_size, frame_rate_hz=fmt.frame_rate_hz,
     )  # fmt: skip
-    return Judge(codec, load_listener(gemma, reader, device=device))
+    return Judge(codec, load_listener(gemma, recognizer, device=device))
 
 
 @dataclass(frozen=True)

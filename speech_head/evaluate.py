@@ -1,10 +1,11 @@
-"""How well is the head's speech understood? Compares it, by the CTC reader, with recordings.
+"""How well is the head's speech understood? Compares it, by the CTC recogniser, with recordings.
 
     python -m speech_head.evaluate --head runs/head --manifest data/cv/test.jsonl \
-        --reader runs/reader --gemma google/gemma-4-E4B-it --mimi kyutai/mimi --out runs/head-test
+        --recognizer runs/recognizer --gemma google/gemma-4-E4B-it --mimi kyutai/mimi \
+        --out runs/head-test
     python -m speech_head.evaluate --head runs/head --dialogues data/dialogues/test.jsonl \
         --questions data/dialogues/test-questions.jsonl --finetune runs/finetune \
-        --reader runs/reader --out runs/answers-test
+        --recognizer runs/recognizer --out runs/answers-test
 
 The first command speaks the manifest's transcripts; the second speaks Gemma's own answers to
 held-out questions, which are spoken (or, without `--questions`, typed). Writes `metrics.json`,
@@ -47,10 +48,10 @@ from speech_head.naturalness import Dnsmos, Rater, SpeakerSimilarity
 from speech_head.parallel import load_parallel_head
 from speech_head.settings import SamplingSettings
 from stage1_rvq.data import iterate_batches
-from stage1_rvq.reader import load_reader
+from stage1_rvq.recognizer import load_recognizer
 
 INPUTS = (
-    "head", "parallel_head", "reader", "asr", "speaker_model", "manifest", "texts", "dialogues",
+    "head", "parallel_head", "recognizer", "asr", "speaker_model", "manifest", "texts", "dialogues",
     "questions", "gemma", "finetune", "mimi",
 )  # fmt: skip
 
@@ -76,10 +77,10 @@ class HeldOutSettings:
 class JudgeSettings:
     """What judges the speech."""
 
-    reader: Path | None = None
-    """folder of stage1_rvq.train_reader, which transcribes the speech"""
+    recognizer: Path | None = None
+    """folder of stage1_rvq.train_recognizer, which transcribes the speech"""
     asr: ModelName | None = None
-    """instead of --reader: hub name or folder of a speech recogniser of transformers"""
+    """instead of --recognizer: hub name or folder of a speech recogniser of transformers"""
     dnsmos: bool = False
     """rate the speech quality with DNSMOS (needs the extra "mos" and recordings)"""
     speaker_model: ModelName | None = None
@@ -122,8 +123,8 @@ class EvaluateConfig:
         sources = (held_out.manifest or held_out.dialogues, held_out.texts)
         if sum(given is not None for given in sources) != 1:
             raise ValueError("give --manifest, --dialogues or both, or else --texts")
-        if (judges.reader is None) == (judges.asr is None):
-            raise ValueError("give one of --reader, --asr to transcribe the speech")
+        if (judges.recognizer is None) == (judges.asr is None):
+            raise ValueError("give one of --recognizer, --asr to transcribe the speech")
         if held_out.questions and not held_out.dialogues:
             raise ValueError("--questions needs --dialogues, which hold the words of the questions")
         if self.parallel_head and not held_out.manifest:
@@ -140,7 +141,7 @@ def main(argv: list[str] | None = None) -> None:
     device = pick_device(config.device)
     dtype = pick_dtype(config.dtype, device)
     asr = AsrListener(judges.asr, device=device) if judges.asr else None
-    reader = load_reader(judges.reader, device=device) if judges.reader else None
+    recognizer = load_recognizer(judges.recognizer, device=device) if judges.recognizer else None
     raters: list[Rater] = [Dnsmos()] if judges.dnsmos else []
     if judges.speaker_model:
         raters.append(SpeakerSimilarity(judges.speaker_model, device=device))
@@ -153,8 +154,8 @@ def main(argv: list[str] | None = None) -> None:
         refuse_misfit(parallel, talker.conversation.model, talker.mimi, flag="--parallel-head")
         if parallel.config.layers != talker.head.config.layers:
             raise InputError("--parallel-head and --head read different layers of Gemma")
-    listener = Listener(talker.conversation.encoder, reader) if reader else asr
-    assert listener is not None, "one of --reader, --asr is given"
+    listener = Listener(talker.conversation.encoder, recognizer) if recognizer else asr
+    assert listener is not None, "one of --recognizer, --asr is given"
     limit = given.num_utterances or None
     held_out = None
     if not given.dialogues:  # refuse unspeakable texts before anything is written

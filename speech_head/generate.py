@@ -24,9 +24,9 @@ from data_manifests.twi_text import is_speakable
 from speech_head.answer import (
     MAX_ANSWER_TOKENS,
     AnswerTokens,
-    SpokenText,
+    TeacherForcedAnswer,
     stream_answer,
-    tokenize_spoken_text,
+    teacher_forced_answer,
 )
 from speech_head.mimi import Mimi, MimiStreamDecoder, load_mimi, refuse_other_codec
 from speech_head.model import SpeechHead, load_head
@@ -155,8 +155,8 @@ class Speech:
 
     @property
     def num_pushed(self) -> int:
-        """Number of tokens from which the cursor had to be moved on (`HeadStream.nums_pushed`)."""
-        return self._stream.nums_pushed[0]
+        """Number of tokens from which the cursor had to be moved on (`HeadStream.pushes`)."""
+        return self._stream.pushes[0]
 
     @property
     def words(self) -> list[WordTime]:
@@ -172,9 +172,9 @@ class Speech:
                 yield self._decoder.decode(codes_K[None, None])[0].cpu().numpy()
 
 
-def tokenize_within_limit(text: str, tokenizer: PreTrainedTokenizerBase) -> SpokenText:
-    """`tokenize_spoken_text`; also raises InputError if the text is too long for the head."""
-    spoken = tokenize_spoken_text(text, tokenizer)
+def tokenize_within_limit(text: str, tokenizer: PreTrainedTokenizerBase) -> TeacherForcedAnswer:
+    """`teacher_forced_answer`; also raises InputError if the text is too long for the head."""
+    spoken = teacher_forced_answer(text, tokenizer)
     if len(spoken.ids_S) > MAX_ANSWER_TOKENS:
         raise InputError(
             f"the text has {len(spoken.ids_S)} tokens, at most {MAX_ANSWER_TOKENS} can be spoken "

@@ -1,6 +1,7 @@
-"""Transcribe speech with Gemma's audio tower and the CTC reader, or with any recogniser.
+"""Transcribe speech with Gemma's audio tower and the CTC recogniser, or with any recogniser.
 
-listener = load_listener("google/gemma-4-E4B-it", Path("runs/reader"), device=torch.device("cpu"))
+cpu = torch.device("cpu")
+listener = load_listener("google/gemma-4-E4B-it", Path("runs/recognizer"), device=cpu)
 [text] = listener.transcribe([samples_N], 24_000)
 """
 
@@ -27,7 +28,7 @@ from commands.schema import shorten
 from commands.tensor_files import refuse_non_finite_weights
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, resample
 from gemma4.gemma import AudioEncoder, load_audio_encoder
-from stage1_rvq.reader import CTCReader, load_reader
+from stage1_rvq.recognizer import CTCRecognizer, load_recognizer
 
 
 class Transcriber(Protocol):
@@ -40,32 +41,32 @@ class Transcriber(Protocol):
 
 @dataclass(frozen=True)
 class Listener:
-    """An audio tower, and a reader that was trained on its embeddings.
+    """An audio tower, and a recogniser that was trained on its embeddings.
 
     Raises:
-        InputError: the reader was trained on embeddings of another width.
+        InputError: the recogniser was trained on embeddings of another width.
     """
 
     encoder: AudioEncoder
-    reader: CTCReader
+    recognizer: CTCRecognizer
 
     def __post_init__(self) -> None:
-        self.reader.refuse_other_width(self.encoder.dim, flag="--gemma")
+        self.recognizer.refuse_other_width(self.encoder.dim, flag="--gemma")
 
     def transcribe(self, waveforms: Sequence[np.ndarray], sample_rate_hz: int) -> list[str]:
         """What is heard in mono waveforms of a given rate, each at least 40 ms long."""
         at_16_khz = [resample(w, sample_rate_hz, GEMMA_SAMPLE_RATE_HZ) for w in waveforms]
-        return self.reader.transcribe(self.encoder.encode(at_16_khz))
+        return self.recognizer.transcribe(self.encoder.encode(at_16_khz))
 
 
-def load_listener(gemma: str, reader: Path, *, device: torch.device) -> Listener:
-    """Load the tower of a Gemma, in float32, and a reader.
+def load_listener(gemma: str, recognizer: Path, *, device: torch.device) -> Listener:
+    """Load the tower of a Gemma, in float32, and a recogniser.
 
     Raises:
         InputError: one cannot be loaded, or they do not fit together.
     """
     encoder = load_audio_encoder(gemma, device=device, dtype=torch.float32)
-    return Listener(encoder, load_reader(reader, device=device))
+    return Listener(encoder, load_recognizer(recognizer, device=device))
 
 
 class AsrListener:

@@ -31,7 +31,7 @@ class Spoken:
         samples_N: the speech, at Mimi's rate.
         end: how the speech ended.
         num_pushed: tokens from which the cursor had to be moved on.
-        heard: the reader's transcript of the speech.
+        heard: the recogniser's transcript of the speech.
         heard_in_recording, heard_through_mimi: transcripts of the recording, and of the recording
             coded by Mimi; None if there is no recording.
         heard_parallel: transcript of the parallel head's speech; None if there is none.

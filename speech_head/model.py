@@ -121,7 +121,7 @@ class SpeechHead(
     library_name="speechless-twi",
     tags=["speech", "twi", "text-to-speech"],
 ):
-    """Reader of Gemma's states, temporal transformer, its heads, and a code-frame decoder."""
+    """Recogniser of Gemma's states, temporal transformer, its heads, and a code-frame decoder."""
 
     def __init__(self, config: SpeechHeadConfig) -> None:
         super().__init__()

@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from commands.device import derive_seed
 from commands.errors import InputError
 from data_manifests.twi_text import normalize_for_scoring, normalize_for_training
-from speech_head.answer import SPEAK, SpokenText, tokenize_spoken_text
+from speech_head.answer import SPEAK, TeacherForcedAnswer, teacher_forced_answer
 from stage1_rvq.codes import code_format
 from stage1_rvq.model import load_rvq
 from stage3_finetune.data import read_spoken_dialogues
@@ -84,7 +84,7 @@ def put_after_question(
     questions: Questions | None,
     *,
     has_transcripts: bool,
-) -> SpokenText:
+) -> TeacherForcedAnswer:
     """Put a transcript where Gemma would have written it.
 
     Args:
@@ -95,11 +95,11 @@ def put_after_question(
         has_transcripts: whether Gemma writes the transcript of a spoken question before its answer.
 
     Raises:
-        InputError: as `tokenize_spoken_text`.
+        InputError: as `teacher_forced_answer`.
     """
     text = normalize_for_training(text)
     question = questions.before(text, id_) if questions else SPEAK
-    return tokenize_spoken_text(
+    return teacher_forced_answer(
         text, tokenizer, question, has_transcript=question.spoken and has_transcripts
     )
 

@@ -1,7 +1,7 @@
 """Manifest -> cached training data of the speech head: Gemma's states, Mimi's codes, alignment.
 
     python -m speech_head.states --manifest data/cv/train.jsonl --gemma google/gemma-4-E4B-it \
-        --mimi kyutai/mimi --reader runs/reader --out data/states/train
+        --mimi kyutai/mimi --recognizer runs/recognizer --out data/states/train
 
 Every transcript is put where Gemma would have written it, so that training sees the same states as
 generation (`answer.py`): after "Kasa." ("Speak."), or with `--dialogues` after questions
@@ -32,14 +32,14 @@ from data_manifests.manifest import Utterance, read_manifest, read_utterance_aud
 from data_manifests.twi_text import normalize_for_training
 from gemma4.layer_states import LayersName, embed_tokens, pick_layers
 from speech_head.alignment import cursor_path
-from speech_head.answer import AnswerTokens, SpokenText, answer_states
+from speech_head.answer import AnswerTokens, TeacherForcedAnswer, answer_states
 from speech_head.data import StatesFormat
 from speech_head.listener import Listener
 from speech_head.mimi import Mimi, load_mimi
 from speech_head.questions import Questions, load_questions, put_after_question
 from stage1_rvq.corpus_encoder import UTTERANCES_PER_SHARD, count_skipped, encode_utterances
 from stage1_rvq.data import iterate_batches
-from stage1_rvq.reader import load_reader
+from stage1_rvq.recognizer import load_recognizer
 from stage3_finetune.conversation import load_conversation
 
 INDEX_KEYS = ("id", "text", "speaker", "dialect", "duration_s")
@@ -65,8 +65,8 @@ class StatesConfig:
 
     manifest: Path
     """manifest of utterances with transcripts"""
-    reader: Path
-    """CTC reader, written by stage1_rvq.train_reader: finds when each token is spoken"""
+    recognizer: Path
+    """CTC recogniser, written by stage1_rvq.train_recognizer: finds when each token is spoken"""
     out: Path
     """new folder"""
     gemma: ModelName = "google/gemma-4-E4B-it"
@@ -129,7 +129,7 @@ def main(argv: list[str] | None = None) -> None:
     models = _Models(
         gemma, tokenizer,
         load_mimi(config.mimi, num_codebooks=config.cache.num_codebooks, device=device),
-        Listener(conversation.encoder, load_reader(config.reader, device=device)),
+        Listener(conversation.encoder, load_recognizer(config.recognizer, device=device)),
         questions, conversation.writes_transcripts,
     )  # fmt: skip
     fmt = StatesFormat(
@@ -137,7 +137,7 @@ def main(argv: list[str] | None = None) -> None:
         pick_layers(config.cache.layers, gemma) if config.cache.states else [],
         models.mimi.num_codebooks, models.mimi.codebook_size, models.mimi.frame_rate_hz,
     )  # fmt: skip
-    inputs = ("manifest", "gemma", "finetune", "mimi", "reader", "dialogues", "rvq")
+    inputs = ("manifest", "gemma", "finetune", "mimi", "recognizer", "dialogues", "rvq")
     with run_folder(config.out, config, "speech_head.states", inputs=inputs) as output:
         if output.is_done:
             return
@@ -188,7 +188,7 @@ def _write_shards(
 
 def _align(
     utterances: Sequence[Utterance], models: _Models, config: StatesConfig
-) -> Iterator[tuple[Utterance, tuple[SpokenText, Tensor, Tensor] | InputError]]:
+) -> Iterator[tuple[Utterance, tuple[TeacherForcedAnswer, Tensor, Tensor] | InputError]]:
     """Text, Mimi codes and cursor of each utterance, or why its text cannot be aligned with it."""
     encoded = encode_utterances(
         utterances,
@@ -207,7 +207,7 @@ def _align(
                 utterance.text, utterance.id, models.tokenizer, models.questions,
                 has_transcripts=models.has_transcripts,
             )  # fmt: skip
-            spans = models.listener.reader.align(frames_TD, text.text)
+            spans = models.listener.recognizer.align(frames_TD, text.text)
             waveform_N = read_utterance_audio(utterance, models.mimi.sample_rate_hz)
             [codes_FK] = models.mimi.encode([waveform_N])
             cursor_F = cursor_path(spans, text.text, text.offsets, len(codes_FK))
@@ -218,7 +218,9 @@ def _align(
 
 
 def _read_states(
-    aligned: list[tuple[Utterance, SpokenText, Tensor, Tensor]], models: _Models, layers: list[int]
+    aligned: list[tuple[Utterance, TeacherForcedAnswer, Tensor, Tensor]],
+    models: _Models,
+    layers: list[int],
 ) -> list[_Row]:
     texts = [text for _, text, _, _ in aligned]
     if layers:

@@ -82,7 +82,7 @@ class SpokenFrames:
     Attributes:
         codes_FK: int64, Mimi codes.
         end: how it ended.
-        num_pushed: tokens from which the cursor had to be moved on (see `HeadStream.nums_pushed`).
+        num_pushed: tokens from which the cursor had to be moved on (see `HeadStream.pushes`).
     """
 
     codes_FK: Tensor
@@ -97,7 +97,7 @@ class HeadStream:
         cursors: token under the cursor at each frame so far, one list per utterance.
         ends: how each utterance ended; None while it is being spoken.
         guidance: the guidance that is used.
-        nums_pushed: for each utterance, the number of tokens at which the cursor stood for
+        pushes: for each utterance, the number of tokens at which the cursor stood for
             `MAX_FRAMES_PER_TOKEN` and was moved on, to prevent repetition.
     """
 
@@ -121,7 +121,7 @@ class HeadStream:
         self.sampling = sampling
         self.cursors: list[list[int]] = [[] for _ in ids]
         self.ends: list[End | None] = [None for _ in ids]
-        self.nums_pushed = [0 for _ in ids]
+        self.pushes = [0 for _ in ids]
         self._tokens = [head.start_of_speech(0) for _ in ids]  # [S, W] each, S growing
         self._is_closed = [False for _ in ids]
         self._next_cursor = [0 for _ in ids]
@@ -171,11 +171,11 @@ class HeadStream:
         head, sampling = self.head, self.sampling
         speaking = self._speaking()
         cursors = [min(self._next_cursor[i], len(self._tokens[i]) - 1) for i in speaking]
-        states_AW, untold_AW = self._temporal_step(speaking, cursors)
+        states_AW, unconditional_AW = self._temporal_step(speaking, cursors)
         uniforms_AK = self._uniforms[speaking, self._num_frames]
         logits_AV = head.code0_head(states_AW)
-        if untold_AW is not None:
-            logits_AV = guide(logits_AV, head.code0_head(untold_AW), self.guidance)
+        if unconditional_AW is not None:
+            logits_AV = guide(logits_AV, head.code0_head(unconditional_AW), self.guidance)
         # Speech ends at the token that closes the turn, never before it.
         is_last = [
             self._is_closed[i] and cursor == len(self._tokens[i]) - 1
@@ -194,7 +194,7 @@ class HeadStream:
         codes_AK = head.frame_decoder.generate(
             states_AW[kept], code0_A[kept], uniforms_AK[kept, 1:-1],
             temperature=sampling.temperature, top_k=sampling.top_k, guidance=self.guidance,
-            unconditional_ND=None if untold_AW is None else untold_AW[kept],
+            unconditional_ND=None if unconditional_AW is None else unconditional_AW[kept],
         )  # fmt: skip
         advance_logits = head.advance_head(states_AW[kept])
         advance_logits[:, 1:] += sampling.pace
@@ -225,8 +225,10 @@ class HeadStream:
         if self.guidance == 1:
             return self.head.temporal_states(before_A1W + text_A1W, self._cache)[:, 0], None
         inputs_X1W = torch.cat([before_A1W + text_A1W, before_A1W])
-        states_AW, untold_AW = self.head.temporal_states(inputs_X1W, self._cache)[:, 0].chunk(2)
-        return states_AW, untold_AW
+        states_AW, unconditional_AW = self.head.temporal_states(inputs_X1W, self._cache)[
+            :, 0
+        ].chunk(2)
+        return states_AW, unconditional_AW
 
     def _move_on(self, utterance: int, cursor: int, advance: int, is_last: bool) -> None:
         self.cursors[utterance].append(cursor)
@@ -234,7 +236,7 @@ class HeadStream:
         is_stuck = len(stood) == MAX_FRAMES_PER_TOKEN and stood[0] == cursor
         if advance == 0 and is_stuck and not is_last:
             advance = 1
-            self.nums_pushed[utterance] += 1
+            self.pushes[utterance] += 1
         self._next_cursor[utterance] = cursor + advance
         # Based on the cursor, not on the tokens so far, which depend on how fast Gemma writes.
         if self._num_frames >= frame_budget(cursor + 1):
@@ -274,7 +276,7 @@ def speak_answers(
         for i, codes_K in stream.step().items():
             frames[i].append(codes_K)
     spoken = []
-    for codes, end, num_pushed in zip(frames, stream.ends, stream.nums_pushed, strict=True):
+    for codes, end, num_pushed in zip(frames, stream.ends, stream.pushes, strict=True):
         assert codes and end is not None
         spoken.append(SpokenFrames(torch.stack(codes), end, num_pushed))
     return spoken

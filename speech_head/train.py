@@ -3,10 +3,10 @@
     python -m speech_head.train --states data/states/train --dev-states data/states/dev \
         --out runs/head
 
-`runs/head/model` (`SpeechHead.from_pretrained`) is the checkpoint whose speech the reader
-understands best (lowest CER on dev texts that the head speaks by itself); without a reader it is
-the one with the lowest dev loss, without dev states the last one. Runs unchanged under `accelerate
-launch`.
+`runs/head/model` (`SpeechHead.from_pretrained`) is the checkpoint whose speech the recogniser
+understands best (lowest CER on dev texts that the head speaks by itself); without a recogniser it
+is the one with the lowest dev loss, without dev states the last one. Runs unchanged under
+`accelerate launch`.
 """
 
 import sys
@@ -34,8 +34,10 @@ from stage2_speechless.data import BucketedBatches
 def main(argv: list[str] | None = None) -> None:
     """Train the head; prints the run's folder."""
     config = parse_config(TrainConfig, argv)
-    if config.reader and not config.dev_states:
-        raise InputError("--reader needs --dev-states: it reads what the head makes of dev texts")
+    if config.recognizer and not config.dev_states:
+        raise InputError(
+            "--recognizer needs --dev-states: it reads what the head makes of dev texts"
+        )
     device = pick_device(config.device)
     dtype = pick_dtype(config.dtype, device)
     states, dev_states = _open_states(config, device, dtype)
@@ -52,9 +54,9 @@ def main(argv: list[str] | None = None) -> None:
     dev = None
     if dev_states:
         judge = None
-        if config.reader:
+        if config.recognizer:
             judge = load_judge(
-                config.gemma, config.mimi, config.reader, fmt, device=accelerator.device
+                config.gemma, config.mimi, config.recognizer, fmt, device=accelerator.device
             )
         dev = Dev(dev_states, judge)
     seed_step(config.seed, -1)
@@ -63,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
         missing = start_from(head, config.init_from)
         print(f"--init-from: weights left random: {', '.join(missing) or 'none'}", file=sys.stderr)
     head.to(accelerator.device)
-    judged = ("reader", "gemma", "mimi") if config.reader else ()
+    judged = ("recognizer", "gemma", "mimi") if config.recognizer else ()
     inputs = ("states", "dev_states", "init_from", *judged)
     with run_folder(config.out, config, "speech_head.train", inputs=inputs) as output:
         if output.is_done:

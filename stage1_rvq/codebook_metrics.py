@@ -48,7 +48,7 @@ class Reconstruction:
 
 @dataclass(frozen=True)
 class ReadRates:
-    """Error rates of the CTC reader's transcripts, as fractions."""
+    """Error rates of the CTC recogniser's transcripts, as fractions."""
 
     wer: float
     cer: float
@@ -65,8 +65,8 @@ class QuantizerMetrics(CodebookUsage):
         enough_frames_for_usage: whether there are 20 frames per code; with fewer, the usage is a
             lower bound.
         reconstruction: by the number of coarsest codebooks that are decoded.
-        continuous: the reader on embeddings that were not quantised; None without a reader.
-        quantized: the reader on decoded codes, by the number of codebooks.
+        continuous: the recogniser on embeddings that were not quantised; None without a recogniser.
+        quantized: the recogniser on decoded codes, by the number of codebooks.
         unit_edit_distance: by signal-to-noise ratio (see `noise_robustness.py`); None if not
             measured.
     """

@@ -3,7 +3,8 @@
     id, text, speaker, dialect, num_frames, codes (list of frames, each K integers, coarsest first)
 
 `datasets.load_dataset("parquet", data_files="codes/*.parquet")` reads it; the number of codebooks,
-their size and the frame rate are in the file's schema metadata, so that readers need not be told.
+their size and the frame rate are in the file's schema metadata, so that recognisers need not be
+told.
 """
 
 # T frames (25 per second), K codebooks (coarsest first)

@@ -1,7 +1,7 @@
 """Compare two tokenizations of the same speech: how often codes agree, and how they are read.
 
     python -m stage1_rvq.compare_codes --codes data/cv-codes/test \
-        --other-codes data/cv-codes-bfloat16/test --rvq runs/rvq --reader runs/reader
+        --other-codes data/cv-codes-bfloat16/test --rvq runs/rvq --recognizer runs/recognizer
 
 This tells whether a faster way to tokenize (`--dtype bfloat16`, another batch size, a smaller beam)
 is safe for a corpus: codes may differ in many frames and still be read as the same words. Both are
@@ -24,7 +24,7 @@ from commands.errors import InputError
 from commands.setting_types import ModelName, Seed
 from data_manifests.error_rates import align_utterances, difference_interval, pool_error_rates
 from stage1_rvq.codes import CodedUtterance
-from stage1_rvq.codes_reader import CodesReader, load_codes_reader
+from stage1_rvq.codes_recognizer import CodesRecognizer, load_codes_recognizer
 
 TOLERANCE = 0.3  # percentage points of WER that the other codes may lose
 
@@ -39,8 +39,8 @@ class CompareConfig:
     """another such folder with codes of the same utterances"""
     rvq: ModelName
     """quantiser that made both: folder of stage1_rvq.train, or hub name"""
-    reader: Path
-    """folder of stage1_rvq.train_reader"""
+    recognizer: Path
+    """folder of stage1_rvq.train_recognizer"""
     json: bool = False
     """print JSON, rates as fractions, instead of a table in percent"""
     seed: Seed = 0
@@ -78,10 +78,10 @@ def main(argv: list[str] | None = None) -> None:
     """Print the comparison."""
     config = parse_config(CompareConfig, argv)
     device = pick_device(config.device)
-    codes_reader = load_codes_reader(config.rvq, config.reader, device=device)
-    first = codes_reader.read_codes(config.codes, flag="--codes")
-    other = codes_reader.read_codes(config.other_codes, flag="--other-codes")
-    compared = compare(first, other, codes_reader, seed=config.seed)
+    codes_recognizer = load_codes_recognizer(config.rvq, config.recognizer, device=device)
+    first = codes_recognizer.read_codes(config.codes, flag="--codes")
+    other = codes_recognizer.read_codes(config.other_codes, flag="--other-codes")
+    compared = compare(first, other, codes_recognizer, seed=config.seed)
     if config.json:
         print(json.dumps(asdict(compared), indent=2))
     else:
@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> None:
 def compare(
     first: list[CodedUtterance],
     other: list[CodedUtterance],
-    codes_reader: CodesReader,
+    codes_recognizer: CodesRecognizer,
     *,
     seed: int = 0,
 ) -> Comparison:
@@ -105,7 +105,7 @@ def compare(
     same_NK = torch.cat([a.codes_TK == b.codes_TK for a, b in zip(first, other, strict=True)])
     texts = [u.text for u in first]
     aligned = [
-        align_utterances(texts, codes_reader.transcribe([u.codes_TK for u in utterances]))
+        align_utterances(texts, codes_recognizer.transcribe([u.codes_TK for u in utterances]))
         for utterances in tqdm((first, other), desc="read", unit=" folders")
     ]
     wer, wer_other = (pool_error_rates(utterances, seed=seed).wer for utterances in aligned)

@@ -15,8 +15,8 @@ MAX_DEV_FRAMES = 100_000
 
 @dataclass(frozen=True)
 class DevMetrics:
-    """Relative error and cosine of the dev split's frames, with all codebooks; with a reader, also
-    its error rates on them."""
+    """Relative error and cosine of the dev split's frames, with all codebooks; with a recogniser,
+    also its error rates on them."""
 
     relative_error: float
     cosine: float
@@ -32,7 +32,7 @@ class DevMetrics:
 def measure_on_dev(
     rvq: SpeechRVQ, dev: EmbeddingFolder, task: TaskLoss | None = None
 ) -> DevMetrics:
-    """Measure a quantiser; the error rates only with a task loss, by its reader."""
+    """Measure a quantiser; the error rates only with a task loss, by its recogniser."""
     rvq.eval()
     device = rvq.frame_scale_D.device
     frames_ND = dev.sample(MAX_DEV_FRAMES, seed=0).to(device)
@@ -42,5 +42,7 @@ def measure_on_dev(
     if not task:
         return DevMetrics(relative_error, cosine)
     decoded = [rvq.decode(rvq.encode(dev.read(u).to(device))) for u in dev.utterances]
-    rates = compute_error_rates([u.text for u in dev.utterances], task.reader.transcribe(decoded))
+    rates = compute_error_rates(
+        [u.text for u in dev.utterances], task.recognizer.transcribe(decoded)
+    )
     return DevMetrics(relative_error, cosine, rates.wer, rates.cer)

@@ -1,7 +1,7 @@
 """Evaluate a quantiser: codebook use, what it loses, and whether its codes can still be read.
 
     python -m stage1_rvq.evaluate --rvq runs/rvq --embeddings data/cv-embeddings/test \
-        --reader runs/reader --out runs/rvq-test
+        --recognizer runs/recognizer --out runs/rvq-test
 
 Writes `metrics.json` and a plot of codebook use; prints the table. Everything is measured on all of
 one held-out folder, whose size is printed.
@@ -34,7 +34,7 @@ from stage1_rvq.codebook_metrics import (
 from stage1_rvq.data import EmbeddingFolder
 from stage1_rvq.model import MIN_FRAMES_PER_CODE, SpeechRVQ, load_rvq
 from stage1_rvq.noise_robustness import measure_noise_robustness
-from stage1_rvq.reader import CTCReader, load_reader
+from stage1_rvq.recognizer import CTCRecognizer, load_recognizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +47,8 @@ class EvaluateConfig:
     """held-out folder written by stage1_rvq.embed"""
     out: Path
     """new folder for metrics.json"""
-    reader: Path | None = None
-    """folder of stage1_rvq.train_reader: adds word and character error rates before and after
+    recognizer: Path | None = None
+    """folder of stage1_rvq.train_recognizer: adds word and character error rates before and after
     quantisation"""
     manifest: Path | None = None
     """manifest of recordings: adds how much codes change under noise (30 and 20 dB); needs
@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
     device = pick_device(config.device)
     embeddings = EmbeddingFolder(config.embeddings)
     rvq = load_rvq(config.rvq, device=device)
-    reader = config.reader and load_reader(config.reader, device=device)
+    recognizer = config.recognizer and load_recognizer(config.recognizer, device=device)
     encoder, utterances = None, []
     if config.manifest and config.gemma:
         utterances = list(read_manifest(config.manifest))
@@ -84,10 +84,10 @@ def main(argv: list[str] | None = None) -> None:
         config.out,
         config,
         "stage1_rvq.evaluate",
-        inputs=("rvq", "embeddings", "reader", "manifest", "gemma"),
+        inputs=("rvq", "embeddings", "recognizer", "manifest", "gemma"),
     ) as output:
         output.record(**describe_machine(device, "float32"))
-        metrics = measure(rvq, embeddings, reader or None, beam_size=config.beam_size)
+        metrics = measure(rvq, embeddings, recognizer or None, beam_size=config.beam_size)
         if encoder:
             distances = measure_noise_robustness(utterances, encoder, rvq)
             metrics = replace(metrics, unit_edit_distance=distances)
@@ -97,7 +97,11 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def measure(
-    rvq: SpeechRVQ, embeddings: EmbeddingFolder, reader: CTCReader | None, *, beam_size: int = 1
+    rvq: SpeechRVQ,
+    embeddings: EmbeddingFolder,
+    recognizer: CTCRecognizer | None,
+    *,
+    beam_size: int = 1,
 ) -> QuantizerMetrics:
     """All stage-1 numbers on one folder of embeddings, except the robustness to noise."""
     device = rvq.frame_scale_D.device
@@ -118,11 +122,12 @@ def measure(
             frames_ND, decoded_ND, rvq.frame_scale_D.cpu()
         )
     continuous, quantized = None, None
-    if reader is not None:
+    if recognizer is not None:
         texts = [u.text for u in embeddings.utterances]
-        continuous = _read(reader, frames, texts)
+        continuous = _read(recognizer, frames, texts)
         quantized = {
-            str(k): _read(reader, [rvq.decode(c[:, :k]) for c in codes], texts) for k in prefixes
+            str(k): _read(recognizer, [rvq.decode(c[:, :k]) for c in codes], texts)
+            for k in prefixes
         }
     return QuantizerMetrics(
         **vars(measure_usage(codes_NK, rvq.config.codebook_size)),
@@ -179,8 +184,8 @@ def _percent(rates: ReadRates) -> str:
     return f"{100 * rates.wer:>8.1f}{100 * rates.cer:>8.1f}"
 
 
-def _read(reader: CTCReader, frames: list[Tensor], texts: list[str]) -> ReadRates:
-    rates = compute_error_rates(texts, reader.transcribe(frames))
+def _read(recognizer: CTCRecognizer, frames: list[Tensor], texts: list[str]) -> ReadRates:
+    rates = compute_error_rates(texts, recognizer.transcribe(frames))
     return ReadRates(rates.wer, rates.cer)
 
 

@@ -96,13 +96,13 @@ def _training_table(
         rows["audio tower"] = data.gemma or "a local checkpoint"
     if settings:
         rows["loss"] = "0.5 MSE + 0.5 (1 - cosine) + commitment"
-        if settings.get("reader"):
-            rows["loss"] += f" + {settings.get('task_weight')} x CTC loss of a frozen reader"
+        if settings.get("recognizer"):
+            rows["loss"] += f" + {settings.get('task_weight')} x CTC loss of a frozen recogniser"
         rows["settings"] = ", ".join(
             f"{name} {value:g}"
             for name, value in settings.items()
             # Paths and names are left out, and so are the task loss's settings if it was not used.
-            if type(value) in (int, float) and (settings.get("reader") or "task_" not in name)
+            if type(value) in (int, float) and (settings.get("recognizer") or "task_" not in name)
         )
     if git := provenance.get("git"):
         git = as_mapping(git, where="provenance.json: git")
@@ -143,7 +143,7 @@ def _results(metrics: QuantizerMetrics, config: RVQConfig) -> str:
 
 
 def _rates(rates: ReadRates | None) -> str:
-    """WER and CER cells of a row; measured only if `evaluate` was given a reader."""
+    """WER and CER cells of a row; measured only if `evaluate` was given a recogniser."""
     if rates is None:
         return f"{NOT_MEASURED} | {NOT_MEASURED}"
     return f"{100 * rates.wer:.1f} % | {100 * rates.cer:.1f} %"
@@ -152,7 +152,8 @@ def _rates(rates: ReadRates | None) -> str:
 DEFINITIONS = """\
 Relative error is |x - x'|^2 / |x - mean|^2. It, the cosines and MSE are over embeddings divided by
 the quantiser's `frame_scale_D`: the weight of Gemma's last norm, or ones where the quantiser was
-read from the published layout. WER and CER are a CTC reader's, pooled, on Twi text normalised for
+read from the published layout. WER and CER are a CTC recogniser's, pooled, on Twi text normalised
+for
 scoring.
 """
 
@@ -161,7 +162,7 @@ NO_RESULTS = f"""\
 |---|---|
 | used codes, perplexity and entropy of each codebook | {NOT_MEASURED} |
 | relative error, cosine, MSE | {NOT_MEASURED} |
-| WER and CER of a CTC reader, before and after quantisation | {NOT_MEASURED} |
+| WER and CER of a CTC recogniser, before and after quantisation | {NOT_MEASURED} |
 """
 
 FILES = "| `config.json`, `model.safetensors` | the quantiser |\n"

@@ -1,8 +1,8 @@
-"""The quantiser's task loss: can the CTC reader still read what was quantised?
+"""The quantiser's task loss: can the CTC recogniser still read what was quantised?
 
 Speechless's own quantiser was trained with a recognition loss, not with reconstruction error
-(Ichigo-Whisper, janhq/ichigo): distortion that does not affect the reader costs nothing, distortion
-that does costs much.
+(Ichigo-Whisper, janhq/ichigo): distortion that does not affect the recogniser costs nothing,
+distortion that does costs much.
 """
 
 # B utterances, T frames (25 per second), N frames of a batch end to end, D embedding width
@@ -16,15 +16,16 @@ from torch.nn.utils.rnn import pad_sequence
 
 from commands.errors import InputError
 from stage1_rvq.data import EmbeddedUtterance, EmbeddingFolder, ShuffledBatches
-from stage1_rvq.reader import CTCReader, ctc_loss, fits_ctc, load_reader
+from stage1_rvq.recognizer import CTCRecognizer, ctc_loss, fits_ctc, load_recognizer
 
 
 class TaskLoss:
-    """Batches of transcribed utterances, and the frozen reader's loss on their quantised frames."""
+    """Batches of transcribed utterances, and the frozen recogniser's loss on their quantised
+    frames."""
 
     def __init__(
         self,
-        reader_folder: Path,
+        recognizer_folder: Path,
         embeddings: EmbeddingFolder,
         *,
         batch_size: int,
@@ -37,18 +38,18 @@ class TaskLoss:
             batch_size: utterances per step, over all processes.
 
         Raises:
-            InputError: no usable reader, another embedding width, or no transcribed utterance.
+            InputError: no usable recogniser, another embedding width, or no transcribed utterance.
         """
-        self.reader = freeze_for_gradients(load_reader(reader_folder, device=device))
-        self.reader.refuse_other_width(embeddings.dim, flag="--embeddings")
-        assert self.reader.units is not None
-        self.units = self.reader.units
+        self.recognizer = freeze_for_gradients(load_recognizer(recognizer_folder, device=device))
+        self.recognizer.refuse_other_width(embeddings.dim, flag="--embeddings")
+        assert self.recognizer.units is not None
+        self.units = self.recognizer.units
         self.embeddings = embeddings
         self.usable = [
             u for u in embeddings.utterances if fits_ctc(u.text, u.num_frames, self.units)
         ]
         if not self.usable:
-            raise InputError("--reader needs embeddings with transcripts, there are none")
+            raise InputError("--recognizer needs embeddings with transcripts, there are none")
         self.batches = ShuffledBatches(len(self.usable), batch_size, seed)
 
     def utterances(self, step: int, rank: int, num_processes: int) -> list[EmbeddedUtterance]:
@@ -64,19 +65,20 @@ class TaskLoss:
         lengths = [u.num_frames for u in utterances]
         decoded_BTD = pad_sequence(list(decoded_ND.split(lengths)), batch_first=True)
         lengths_B = torch.tensor(lengths)
-        log_probs_BTV = self.reader(decoded_BTD, lengths_B)
+        log_probs_BTV = self.recognizer(decoded_BTD, lengths_B)
         return ctc_loss(log_probs_BTV, lengths_B, [u.text for u in utterances], self.units)
 
 
-def freeze_for_gradients(reader: CTCReader) -> CTCReader:
-    """A frozen reader through which gradients pass, with the same outputs as in evaluation mode.
+def freeze_for_gradients(recognizer: CTCRecognizer) -> CTCRecognizer:
+    """A frozen recogniser through which gradients pass, with the same outputs as in evaluation
+    mode.
 
     cuDNN refuses the backward pass of an LSTM in evaluation mode, so it stays in training mode,
     with its dropout off.
     """
-    reader.requires_grad_(False).train()
-    reader.lstm.dropout = 0.0
-    for module in reader.modules():
+    recognizer.requires_grad_(False).train()
+    recognizer.lstm.dropout = 0.0
+    for module in recognizer.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-    return reader
+    return recognizer

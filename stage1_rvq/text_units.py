@@ -1,4 +1,4 @@
-"""Units of the CTC reader: pieces of Twi words no longer than a syllable.
+"""Units of the CTC recogniser: pieces of Twi words no longer than a syllable.
 
 At 25 frames a second characters are too many (17 a second in fast speech, and CTC needs a blank
 between equal ones) and words too few; syllables come at about 8 a second. Units are byte-pair
@@ -21,7 +21,7 @@ SYLLABLE = "▁?[^aeiouɛɔ▁]*[aeiouɛɔ]|▁?[^aeiouɛɔ▁]+|▁"
 
 
 def train_units(texts: Iterable[str], num_units: int) -> Tokenizer:
-    """Learn the reader's units from transcripts.
+    """Learn the recogniser's units from transcripts.
 
     Args:
         texts: transcripts; they are normalised for scoring first.

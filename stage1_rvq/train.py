@@ -4,8 +4,8 @@
         --dev-embeddings data/cv-embeddings/dev --out runs/rvq
 
 `runs/rvq/model` (`SpeechRVQ.from_pretrained`) is the model at the step with the lowest error on
-dev: the reader's CER with `--reader`, else the relative error (without dev, the model at the last
-step). Runs unchanged under `accelerate launch`.
+dev: the recogniser's CER with `--recognizer`, else the relative error (without dev, the model at
+the last step). Runs unchanged under `accelerate launch`.
 """
 
 from dataclasses import asdict, dataclass
@@ -53,10 +53,10 @@ class CodebookSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskSettings:
-    """With --reader: its loss on quantised speech, which is added to the training loss."""
+    """With --recognizer: its loss on quantised speech, which is added to the training loss."""
 
     task_weight: NonNegativeFloat = 0.1
-    """weight of the reader's loss"""
+    """weight of the recogniser's loss"""
     task_utterances: PositiveInt = 16
     """transcribed utterances per step and process"""
 
@@ -71,8 +71,9 @@ class TrainConfig:
     """new folder for this run"""
     dev_embeddings: Path | None = None
     """embeddings of the dev split, to measure on while training"""
-    reader: Path | None = None
-    """folder of stage1_rvq.train_reader: adds its loss on quantised speech to the training loss"""
+    recognizer: Path | None = None
+    """folder of stage1_rvq.train_recognizer: adds its loss on quantised speech to the training
+    loss"""
     task: TaskSettings = TaskSettings()
     codebooks: CodebookSettings = CodebookSettings()
     steps: PositiveInt = 20_000
@@ -80,8 +81,8 @@ class TrainConfig:
     batch_frames: PositiveInt = 8192
     """frames per step and process (one frame = 40 ms)"""
     schedule: ScheduleSettings = ScheduleSettings(learning_rate=1e-4, warmup_steps=200)
-    """with --reader: learning rate of the linear maps (codebooks follow by moving average): linear
-    warm-up, then a cosine down to 0 at the last step"""
+    """with --recognizer: learning rate of the linear maps (codebooks follow by moving average):
+    linear warm-up, then a cosine down to 0 at the last step"""
     save_every: PositiveInt = 1000
     """steps between checkpoints, and between measurements on dev"""
     seed: Seed = 0
@@ -104,15 +105,15 @@ def main(argv: list[str] | None = None) -> None:
     device = pick_device(config.device)
     accelerator = Accelerator(cpu=device.type == "cpu")
     task = None
-    if config.reader:
+    if config.recognizer:
         task = TaskLoss(
-            config.reader,
+            config.recognizer,
             embeddings,
             batch_size=config.task.task_utterances * accelerator.num_processes,
             seed=derive_seed(config.seed, "task"),
             device=accelerator.device,
         )
-    inputs = ("embeddings", "dev_embeddings", "reader")
+    inputs = ("embeddings", "dev_embeddings", "recognizer")
     with run_folder(config.out, config, "stage1_rvq.train", inputs=inputs) as output:
         if output.is_done:
             return

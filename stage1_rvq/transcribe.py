@@ -1,8 +1,9 @@
-"""Transcribe codes, real or generated, or embeddings with the CTC reader.
+"""Transcribe codes, real or generated, or embeddings with the CTC recogniser.
 
     python -m stage1_rvq.transcribe --codes data/spoken-sentences --rvq runs/rvq \
-        --reader runs/reader --out transcripts.jsonl
-    python -m stage1_rvq.transcribe --embeddings data/cv-embeddings/test --reader runs/reader \
+        --recognizer runs/recognizer --out transcripts.jsonl
+    python -m stage1_rvq.transcribe --embeddings data/cv-embeddings/test \
+        --recognizer runs/recognizer \
         --out transcripts.jsonl
 
 Writes one JSON row per utterance (id, text, heard, its own WER); prints the error rates against the
@@ -24,17 +25,17 @@ from commands.new_paths import refuse_unwritable
 from commands.setting_types import ModelName
 from data_manifests.error_rates import align_utterances, pool_error_rates
 from stage1_rvq.codes import CodedUtterance
-from stage1_rvq.codes_reader import BATCH_SIZE, load_codes_reader
+from stage1_rvq.codes_recognizer import BATCH_SIZE, load_codes_recognizer
 from stage1_rvq.data import EmbeddedUtterance, EmbeddingFolder, iterate_batches
-from stage1_rvq.reader import load_reader
+from stage1_rvq.recognizer import load_recognizer
 
 
 @dataclass(frozen=True, kw_only=True)
 class TranscribeConfig:
     """Read codes or embeddings back as text."""
 
-    reader: Path
-    """folder of stage1_rvq.train_reader"""
+    recognizer: Path
+    """folder of stage1_rvq.train_recognizer"""
     out: Path
     """JSON Lines file to write"""
     codes: Path | None = None
@@ -76,24 +77,24 @@ def main(argv: list[str] | None = None) -> None:
 def _read(
     config: TranscribeConfig, device: torch.device
 ) -> tuple[Sequence[CodedUtterance | EmbeddedUtterance], list[str]]:
-    """The utterances, and the reader's transcript of each."""
+    """The utterances, and the recogniser's transcript of each."""
     utterances: Sequence[CodedUtterance | EmbeddedUtterance]
     if config.codes and config.rvq:
-        codes_reader = load_codes_reader(config.rvq, config.reader, device=device)
-        utterances = coded = codes_reader.read_codes(config.codes, flag="--codes")
+        codes_recognizer = load_codes_recognizer(config.rvq, config.recognizer, device=device)
+        utterances = coded = codes_recognizer.read_codes(config.codes, flag="--codes")
 
         def read(picks: range) -> list[str]:
-            return codes_reader.transcribe([coded[i].codes_TK for i in picks])
+            return codes_recognizer.transcribe([coded[i].codes_TK for i in picks])
 
     else:
         assert config.embeddings
         embeddings = EmbeddingFolder(config.embeddings)
-        reader = load_reader(config.reader, device=device)
-        reader.refuse_other_width(embeddings.dim, flag="--embeddings")
+        recognizer = load_recognizer(config.recognizer, device=device)
+        recognizer.refuse_other_width(embeddings.dim, flag="--embeddings")
         utterances = embedded = embeddings.utterances
 
         def read(picks: range) -> list[str]:
-            return reader.transcribe([embeddings.read(embedded[i]) for i in picks])
+            return recognizer.transcribe([embeddings.read(embedded[i]) for i in picks])
 
     batches = list(iterate_batches(len(utterances), BATCH_SIZE))
     read_batches = [read(picks) for picks in tqdm(batches, desc="read", unit=" batches")]

@@ -84,8 +84,8 @@ def measure_by_codebooks(
 ) -> dict[str, PooledErrors]:
     """`pool_errors` when only the coarsest 1, 2, 4, ... and all codebooks are decoded.
 
-    This shows how much of what the reader understands is in which codebooks, and in which of them
-    generated speech falls behind.
+    This shows how much of what the recogniser understands is in which codebooks, and in which of
+    them generated speech falls behind.
     """
     texts = [s.real.text for s in sentences]
     rows = {}
@@ -142,7 +142,7 @@ def plot_error_rates(metrics: Breakdown, path: Path) -> None:
             axes.vlines(places, lows, highs, color="black", linewidth=1)
         axes.set_xticks(range(len(rows)), list(rows))
         axes.set(xlabel=label, xlim=(-0.6, max(len(rows), 3) - 0.4))
-    figure.axes[0].set(ylabel="reader's WER, %")
+    figure.axes[0].set(ylabel="recogniser's WER, %")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right upper")
     with written_aside(path) as aside:
         figure.savefig(aside, dpi=120, format="png")

@@ -1,4 +1,4 @@
-"""What training measures on: dev utterances and, if there is one, the reader that evaluates
+"""What training measures on: dev utterances and, if there is one, the recogniser that evaluates
 speech."""
 
 from dataclasses import dataclass
@@ -25,20 +25,20 @@ class Dev:
 def load_dev(
     codes: Path,
     rvq: str | None,
-    reader: Path | None,
+    recognizer: Path | None,
     shape: SpeechlessConfig,
     *,
     expected_by: str,
     device: torch.device,
 ) -> Dev:
-    """Load what `--dev-codes`, `--rvq` and `--reader` name.
+    """Load what `--dev-codes`, `--rvq` and `--recognizer` name.
 
     Args:
-        rvq: quantiser that made them; without it or the reader, only the loss is measured.
+        rvq: quantiser that made them; without it or the recogniser, only the loss is measured.
         expected_by: the flag that its codes came from, for messages.
 
     Raises:
-        InputError: codes, quantiser and reader do not belong together.
+        InputError: codes, quantiser and recogniser do not belong together.
     """
     refuse_other_format(
         read_code_format(codes, flag="--dev-codes"),
@@ -48,7 +48,7 @@ def load_dev(
     )
     listed = read_utterances(codes, Vocabulary(), flag="--dev-codes")
     print_left_out(listed, "--dev-codes")
-    if not (reader and rvq):
+    if not (recognizer and rvq):
         return Dev(listed.utterances, None)
-    round_trip = load_round_trip(rvq, reader, shape, expected_by=expected_by, device=device)
+    round_trip = load_round_trip(rvq, recognizer, shape, expected_by=expected_by, device=device)
     return Dev(listed.utterances, round_trip)

@@ -1,12 +1,12 @@
-"""Evaluate Speechless: run the CTC reader on its codes, and on the codes of real speech.
+"""Evaluate Speechless: run the CTC recogniser on its codes, and on the codes of real speech.
 
     python -m stage2_speechless.evaluate --speechless runs/speechless --codes data/codes/test \
-        --rvq runs/rvq --reader runs/reader --out runs/speechless-test
+        --rvq runs/rvq --recognizer runs/recognizer --out runs/speechless-test
 
 Writes `metrics.json`, `durations.png` (generated against real) and `wer.png`; prints the table: all
-sentences, then by dialect, by length, and by how many codebooks the reader is given. Every sentence
-counts in every number: one that never ended is read up to the point where it was cut off. Speaking
-rates are drawn at random, as when the model is used.
+sentences, then by dialect, by length, and by how many codebooks the recogniser is given. Every
+sentence counts in every number: one that never ended is read up to the point where it was cut off.
+Speaking rates are drawn at random, as when the model is used.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from stage2_speechless.breakdown import (
     plot_error_rates,
 )
 from stage2_speechless.data import print_left_out, read_utterances
-from stage2_speechless.metrics import PooledErrors, SpeechMetrics, speak_and_read
+from stage2_speechless.metrics import PooledErrors, SpeechMetrics, generate_and_transcribe
 from stage2_speechless.model import load_speechless
 from stage2_speechless.round_trip import load_round_trip
 from stage2_speechless.sampling import SamplingSettings
@@ -46,8 +46,8 @@ class EvaluateConfig:
     """folder of stage1_rvq.tokenize_corpus: held-out codes with transcripts"""
     rvq: ModelName
     """quantiser that made the codes: folder of stage1_rvq.train, or hub name"""
-    reader: Path
-    """folder of stage1_rvq.train_reader"""
+    recognizer: Path
+    """folder of stage1_rvq.train_recognizer"""
     out: Path
     """new folder for metrics.json and plots"""
     num_utterances: NonNegativeInt = 0
@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     round_trip = load_round_trip(
         config.rvq,
-        config.reader,
+        config.recognizer,
         model.config,
         expected_by=expected_by,
         device=device,
@@ -88,10 +88,10 @@ def main(argv: list[str] | None = None) -> None:
         config.out,
         config,
         "stage2_speechless.evaluate",
-        inputs=("speechless", "codes", "rvq", "reader"),
+        inputs=("speechless", "codes", "rvq", "recognizer"),
     ) as output:
         output.record(**describe_machine(device, "float32"), num_left_out=dict(listed.left_out))
-        sentences = speak_and_read(
+        sentences = generate_and_transcribe(
             model,
             listed.utterances[: config.num_utterances or None],
             round_trip,

@@ -124,8 +124,8 @@ class FrameDecoder(nn.Module):
                 logits_NV = self.step(projected_NW, codes[-1], codebook, cache)
             else:
                 both_NV = self.step(projected_NW, codes[-1].repeat(2), codebook, cache)
-                told_NV, untold_NV = both_NV.chunk(2)
-                logits_NV = guide(told_NV, untold_NV, guidance)
+                conditional_NV, unconditional_NV = both_NV.chunk(2)
+                logits_NV = guide(conditional_NV, unconditional_NV, guidance)
             codes.append(sample_codes(logits_NV, uniforms_N, temperature=temperature, top_k=top_k))
         return torch.stack(codes, dim=1)
 

@@ -1,11 +1,11 @@
 """Speak a file of Twi sentences as semantic codes: the spoken side of stage 3's dialogues.
 
     python -m stage2_speechless.generate --speechless runs/speechless --text sentences.txt \
-        --rvq runs/rvq --reader runs/reader --max-cer 0.3 --takes 3 --out data/spoken
+        --rvq runs/rvq --recognizer runs/recognizer --max-cer 0.3 --takes 3 --out data/spoken
 
-Every sentence is spoken `--takes` times; the take with the lowest CER, measured by the reader, is
-kept, unless that is over `--max-cer`; without a reader, the first take that ended is kept. Numbers
-in Asante and Akuapem sentences are spoken as words.
+Every sentence is spoken `--takes` times; the take with the lowest CER, measured by the recogniser,
+is kept, unless that is over `--max-cer`; without a recogniser, the first take that ended is kept.
+Numbers in Asante and Akuapem sentences are spoken as words.
 
 Writes `codes_00000.parquet`, ... (see `stage1_rvq/codes.py`), `kept.jsonl` (for every sentence
 among the codes, the number of its take and its CER) and `dropped.jsonl` (every other sentence, with
@@ -41,7 +41,7 @@ from stage2_speechless.speak import (
     MAX_CHARACTERS,
     Sentence,
     count_takes,
-    speak_and_select,
+    generate_takes,
     with_numbers_in_words,
 )
 
@@ -60,15 +60,15 @@ class GenerateConfig:
     out: Path
     """new folder for the codes"""
     rvq: ModelName | None = None
-    """quantiser, to read the codes back; needs --reader"""
-    reader: Path | None = None
-    """folder of stage1_rvq.train_reader: chooses the best take and drops sentences it cannot read
-    (--max-cer); needs --rvq"""
+    """quantiser, to read the codes back; needs --recognizer"""
+    recognizer: Path | None = None
+    """folder of stage1_rvq.train_recognizer: chooses the best take and drops sentences it cannot
+    read (--max-cer); needs --rvq"""
     max_cer: NonNegativeFloat = 0.3
-    """with --reader: highest CER of a sentence that is kept (0.3 = 30 %)"""
+    """with --recognizer: highest CER of a sentence that is kept (0.3 = 30 %)"""
     takes: PositiveInt = 1
     """how often each sentence is spoken, at most; the take with the lowest CER is kept (one without
-    errors ends the search), or without --reader the first that ended"""
+    errors ends the search), or without --recognizer the first that ended"""
     dialect: DialectName = "unknown"
     """dialect of sentences whose row names none: asante, akuapem, fante or unknown"""
     rate: PositiveFloat | None = None
@@ -86,8 +86,8 @@ class GenerateConfig:
     max_characters: ClassVar[int] = MAX_CHARACTERS
 
     def __post_init__(self) -> None:
-        if bool(self.rvq) != bool(self.reader):
-            raise InputError("--rvq and --reader go together: one decodes, the other reads")
+        if bool(self.rvq) != bool(self.recognizer):
+            raise InputError("--rvq and --recognizer go together: one decodes, the other reads")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -97,10 +97,10 @@ def main(argv: list[str] | None = None) -> None:
     device = pick_device(config.device)
     model = load_speechless(config.speechless, device=device)
     round_trip = None
-    if config.rvq and config.reader:
+    if config.rvq and config.recognizer:
         round_trip = load_round_trip(
             config.rvq,
-            config.reader,
+            config.recognizer,
             model.config,
             expected_by=f"--speechless {config.speechless}",
             device=device,
@@ -109,7 +109,7 @@ def main(argv: list[str] | None = None) -> None:
         config.out,
         config,
         "stage2_speechless.generate",
-        inputs=("speechless", "text", "rvq", "reader"),
+        inputs=("speechless", "text", "rvq", "recognizer"),
     ) as output:
         if output.is_done:
             return
@@ -119,7 +119,7 @@ def main(argv: list[str] | None = None) -> None:
         shards = split_into_shards(sentences, SENTENCES_PER_SHARD)
         for shard in unwritten_shards(shards, config.out, CODES_NAME, "speak", unit="sentences"):
             chosen = [with_numbers_in_words(sentence) for sentence in shard.items]
-            takes, reasons = speak_and_select(
+            takes, reasons = generate_takes(
                 model,
                 chosen,
                 round_trip,

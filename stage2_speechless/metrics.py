@@ -1,4 +1,4 @@
-"""Metrics of Speechless: its loss, and how well the CTC reader understands its speech."""
+"""Metrics of Speechless: its loss, and how well the CTC recogniser understands its speech."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ def measure_loss(
 
 @dataclass(frozen=True)
 class ReadSentence:
-    """A sentence with real codes, spoken again by the model; the reader has read both versions.
+    """A sentence with real codes, spoken again by the model; the recogniser has read both versions.
 
     `asked_frames` is its length at exactly the speaking rate that was drawn for it.
     """
@@ -53,7 +53,7 @@ class ReadSentence:
     generated_errors: UtteranceErrors
 
 
-def speak_and_read(
+def generate_and_transcribe(
     model: Speechless,
     utterances: Sequence[TrainingUtterance],
     round_trip: RoundTrip,
@@ -94,8 +94,8 @@ def speak_and_read(
 
 @dataclass(frozen=True)
 class PooledErrors:
-    """The reader's error rates on the same sentences: on their real codes, which are the ceiling,
-    and on generated ones."""
+    """The recogniser's error rates on the same sentences: on their real codes, which are the
+    ceiling, and on generated ones."""
 
     real_codes: ErrorRates
     generated: ErrorRates

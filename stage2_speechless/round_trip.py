@@ -1,4 +1,4 @@
-"""Measure what the CTC reader hears in codes: dequantise, read, compare with the text.
+"""Measure what the CTC recogniser hears in codes: dequantise, read, compare with the text.
 
 This evaluates generated speech in training (which checkpoint to keep), in `generate` (which
 sentences to keep) and in `evaluate`.
@@ -15,18 +15,18 @@ from commands.errors import InputError
 from commands.fingerprints import fingerprint
 from data_manifests.error_rates import UtteranceErrors, align_utterances
 from stage1_rvq.codes import code_format, refuse_other_format
-from stage1_rvq.codes_reader import CodesReader
+from stage1_rvq.codes_recognizer import CodesRecognizer
 from stage1_rvq.model import load_rvq
-from stage1_rvq.reader import load_reader
+from stage1_rvq.recognizer import load_recognizer
 from stage2_speechless.config import SpeechlessConfig
 
 
 @dataclass(frozen=True)
-class RoundTrip(CodesReader):
-    """Quantiser and reader that belong together, and that match a Speechless model's codes."""
+class RoundTrip(CodesRecognizer):
+    """Quantiser and recogniser that belong together, and that match a Speechless model's codes."""
 
     def align(self, codes: Sequence[Tensor], texts: Sequence[str]) -> list[UtteranceErrors]:
-        """Align what the reader reads with the text that each utterance was meant to say."""
+        """Align what the recogniser reads with the text that each utterance was meant to say."""
         return align_utterances(texts, self.transcribe(codes)) if codes else []
 
     def character_error_rates(self, codes: Sequence[Tensor], texts: Sequence[str]) -> list[float]:
@@ -36,24 +36,24 @@ class RoundTrip(CodesReader):
 
 def load_round_trip(
     rvq_name: str,
-    reader_folder: Path,
+    recognizer_folder: Path,
     speech: SpeechlessConfig,
     *,
     expected_by: str,
     device: torch.device,
 ) -> RoundTrip:
-    """Load quantiser and reader, and check that they can read the codes in question.
+    """Load quantiser and recogniser, and check that they can read the codes in question.
 
     Args:
         rvq_name: folder of stage1_rvq.train, or hub name.
-        reader_folder: folder of stage1_rvq.train_reader.
+        recognizer_folder: folder of stage1_rvq.train_recognizer.
         speech: configuration of the model whose codes are read: their format and quantiser.
         expected_by: the flag that named that model or its codes, for the message.
         device: where both run.
 
     Raises:
         InputError: unfinished or foreign folders, another code format, another quantiser, or a
-            reader of another embedding width.
+            recogniser of another embedding width.
     """
     rvq = load_rvq(rvq_name, device=device)
     refuse_other_format(
@@ -68,4 +68,4 @@ def load_round_trip(
             f"--rvq {rvq_name} is not the quantiser that made the codes of {expected_by}: their "
             "formats are the same, their codes mean other sounds"
         )
-    return RoundTrip(rvq, load_reader(reader_folder, device=device))
+    return RoundTrip(rvq, load_recognizer(recognizer_folder, device=device))

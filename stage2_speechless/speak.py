@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from commands.device import derive_seed
 from commands.errors import InputError
-from data_manifests.twi_numbers import NUMBER_DIALECTS, speak_numbers
+from data_manifests.twi_numbers import NUMBER_DIALECTS, spell_numbers
 from data_manifests.twi_text import normalize_for_scoring, normalize_for_training
 from stage2_speechless.generation import MAX_FRAMES, GeneratedCodes, generate_batch
 from stage2_speechless.model import Speechless
@@ -48,7 +48,7 @@ class Take:
     Attributes:
         number: number of the attempt, from 0.
         codes_TK: int64 `[T, K]`.
-        cer: CER of what the reader read in it, against the sentence; None without a reader.
+        cer: CER of what the recogniser read in it, against the sentence; None without a recogniser.
     """
 
     number: int
@@ -57,7 +57,7 @@ class Take:
 
     @property
     def errors(self) -> float:
-        """The number that takes are compared by: the CER; 0 without a reader."""
+        """The number that takes are compared by: the CER; 0 without a recogniser."""
         return 0.0 if self.cer is None else self.cer
 
 
@@ -106,7 +106,7 @@ def speak(
     return [results[i] for i in range(len(sentences))]
 
 
-def speak_and_select(
+def generate_takes(
     model: Speechless,
     sentences: Sequence[Sentence],
     round_trip: RoundTrip | None,
@@ -120,8 +120,9 @@ def speak_and_select(
 ) -> tuple[dict[str, Take], dict[str, str]]:
     """Speak each sentence several times and keep its best take.
 
-    The best take has the lowest CER when read back (of several, the earliest); without a reader it
-    is the first that ended. A sentence that the reader reads without an error is not spoken again.
+    The best take has the lowest CER when read back (of several, the earliest); without a recogniser
+    it is the first that ended. A sentence that the recogniser reads without an error is not spoken
+    again.
 
     Args:
         model: the model that speaks.
@@ -169,10 +170,10 @@ def count_takes(numbers: Iterable[int]) -> dict[str, int]:
 
 def with_numbers_in_words(sentence: Sentence) -> Sentence:
     """The sentence as it is read aloud: "GH¢5" becomes sidi num. Only in Asante and Akuapem; digits
-    that no rule covers (see `speak_numbers`) are unchanged."""
+    that no rule covers (see `spell_numbers`) are unchanged."""
     if sentence.dialect not in NUMBER_DIALECTS:
         return sentence
-    text = speak_numbers(normalize_for_training(sentence.text), sentence.dialect).text
+    text = spell_numbers(normalize_for_training(sentence.text), sentence.dialect).text
     return replace(sentence, text=text) if text != sentence.text else sentence
 
 
@@ -205,7 +206,7 @@ def _read_takes(
     spoken: Sequence[GeneratedCodes],
     round_trip: RoundTrip | None,
 ) -> dict[str, Take]:
-    """The utterances that ended, by id, read back if there is a reader."""
+    """The utterances that ended, by id, read back if there is a recogniser."""
     ended = [(s, g.codes_TK) for s, g in zip(sentences, spoken, strict=True) if g.ended]
     rates: list[float | None] = [None] * len(ended)
     if round_trip:

@@ -1,17 +1,15 @@
 """Train Speechless on codes with transcripts.
 
     python -m stage2_speechless.train --codes data/codes/train --dev-codes data/codes/dev \
-        --rvq runs/rvq --reader runs/reader --out runs/speechless
+        --rvq runs/rvq --recognizer runs/recognizer --out runs/speechless
 
-`runs/speechless/model` (`Speechless.from_pretrained`) is the checkpoint whose speech the reader
-understands best (lowest CER on generated dev sentences); without a reader it is the one with the
-lowest dev loss, and without dev the last. With `--init-from`, training starts from the layers of a
-small language model. Runs unchanged under `accelerate launch`.
+`runs/speechless/model` (`Speechless.from_pretrained`) is the checkpoint whose speech the recogniser
+understands best (lowest CER on generated dev sentences); without a recogniser it is the one with
+the lowest dev loss, and without dev the last. With `--init-from`, training starts from the layers
+of a small language model. Runs unchanged under `accelerate launch`.
 """
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -21,8 +19,6 @@ from transformers import get_cosine_schedule_with_warmup
 from commands.checkpoint import model_written_aside, resume_from_latest, save_checkpoint
 from commands.command_line import parse_config, run_command
 from commands.device import (
-    DeviceName,
-    DtypeName,
     describe_machine,
     pick_device,
     pick_dtype,
@@ -31,17 +27,7 @@ from commands.device import (
 from commands.errors import InputError
 from commands.fingerprints import fingerprint
 from commands.run_folder import run_folder
-from commands.setting_types import (
-    LayerWidth,
-    ModelName,
-    NumLayers,
-    PositiveFloats,
-    PositiveInt,
-    Probability,
-    Seed,
-)
 from commands.training_log import TrainingLog, refuse_non_finite, training_steps
-from commands.training_settings import CheckpointSettings, ScheduleSettings
 from stage1_rvq.codes import read_code_format
 from stage2_speechless.config import SpeechlessConfig, default_num_heads
 from stage2_speechless.data import (
@@ -56,9 +42,10 @@ from stage2_speechless.data import (
 )
 from stage2_speechless.dev_set import Dev, load_dev
 from stage2_speechless.generation import MAX_FRAMES
-from stage2_speechless.metrics import measure_loss, pool_sentences, speak_and_read
+from stage2_speechless.metrics import generate_and_transcribe, measure_loss, pool_sentences
 from stage2_speechless.model import Speechless
-from stage2_speechless.muon import OptimizerName, make_optimizer
+from stage2_speechless.muon import make_optimizer
+from stage2_speechless.training_settings import ShapeSettings, TrainConfig
 from stage2_speechless.vocabulary import Vocabulary
 from stage2_speechless.warm_start import copy_layers, load_base_model, temporal_shape
 
@@ -67,93 +54,13 @@ from stage2_speechless.warm_start import copy_layers, load_base_model, temporal_
 ROPE_THETA = 100.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class ShapeSettings:
-    """Shape of the model."""
-
-    width: LayerWidth | None = None
-    """width of the temporal transformer; 768 if not given"""
-    num_layers: NumLayers | None = None
-    """layers of the temporal transformer; 10 if not given"""
-    num_heads: NumLayers | None = None
-    """attention heads of the temporal transformer; if not given, width / 64, but at least 4"""
-    depth_width: LayerWidth = 512
-    """width of the code-frame decoder (codebooks 1 to 7)"""
-    depth_layers: NumLayers = 2
-    """layers of the code-frame decoder"""
-    depth_heads: NumLayers | None = None
-    """attention heads of the code-frame decoder; default as for --num-heads"""
-    dropout: Probability = 0.1
-    """dropout on inputs and states"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossSettings:
-    """What the loss asks of the model."""
-
-    history_dropout: Probability = 0.4
-    """how often a frame is hidden from those after it, so that the model learns to use the text"""
-    codebook_weights: PositiveFloats = (4.0, 2.0, 1.0)
-    """loss weight of each codebook, coarsest first; the last number applies to all the rest"""
-    # Share of each batch's frames on which the code-frame decoder is trained: more takes more time.
-    depth_fraction: ClassVar[float] = 0.5
-    # How often the dialect is replaced by "unknown", so that none need be given in use.
-    dialect_dropout: ClassVar[float] = 0.2
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """Train the model that speaks Twi text as semantic codes."""
-
-    codes: Path
-    """folder written by stage1_rvq.tokenize_corpus, with transcripts"""
-    out: Path
-    """new folder for this run"""
-    dev_codes: Path | None = None
-    """codes of the dev split, to measure on while training"""
-    rvq: ModelName | None = None
-    """quantiser that made the codes: with --reader, generated dev sentences are read back"""
-    reader: Path | None = None
-    """folder of stage1_rvq.train_reader; needs --dev-codes and --rvq"""
-    init_from: ModelName | None = None
-    """small Llama language model (local folder or hub name) whose layers the temporal transformer
-    starts from; it sets width, layers and heads"""
-    shape: ShapeSettings = ShapeSettings()
-    loss: LossSettings = LossSettings()
-    steps: PositiveInt = 50_000
-    """optimizer steps"""
-    batch_size: PositiveInt = 32
-    """utterances per step and process"""
-    schedule: ScheduleSettings = ScheduleSettings(learning_rate=5e-4, warmup_steps=1000)
-    """learning rate of Muon, and of AdamW for what is no matrix of a layer: linear warm-up, then a
-    cosine down to 0 at the last step"""
-    checkpoints: CheckpointSettings = CheckpointSettings()
-    seed: Seed = 0
-    """seed for weights, batches, dropout and the sampling of dev sentences"""
-    device: DeviceName = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
-    dtype: DtypeName = "auto"
-    """precision: bfloat16 trains in mixed precision; the weights are float32 either way"""
-    resume: bool = False
-    """continue from the newest checkpoint"""
-    optimizer: ClassVar[OptimizerName] = "muon"
-
-    def __post_init__(self) -> None:
-        names = ("width", "num_layers", "num_heads")
-        given = [
-            f"--{name.replace('_', '-')}" for name in names if getattr(self.shape, name) is not None
-        ]
-        if self.init_from and given:
-            raise InputError(
-                f"--init-from brings its own width, layers and heads: leave out {', '.join(given)}"
-            )
-
-
 def main(argv: list[str] | None = None) -> None:
     """Train the model; prints the run's folder."""
     config = parse_config(TrainConfig, argv)
-    if config.reader and not (config.dev_codes and config.rvq):
-        raise InputError("--reader needs --dev-codes and --rvq: it reads generated dev sentences")
+    if config.recognizer and not (config.dev_codes and config.rvq):
+        raise InputError(
+            "--recognizer needs --dev-codes and --rvq: it reads generated dev sentences"
+        )
     fmt = read_code_format(config.codes)
     quantizer = quantizer_of_codes(config.codes)
     if config.rvq and not quantizer:
@@ -180,7 +87,7 @@ def main(argv: list[str] | None = None) -> None:
     dev = None
     if config.dev_codes:
         dev = load_dev(
-            config.dev_codes, config.rvq, config.reader, shape,
+            config.dev_codes, config.rvq, config.recognizer, shape,
             expected_by=f"--codes {config.codes}", device=accelerator.device,
         )  # fmt: skip
     seed_step(config.seed, -1)
@@ -188,7 +95,7 @@ def main(argv: list[str] | None = None) -> None:
     if base:
         copy_layers(base, speechless)
     speechless.to(accelerator.device)
-    inputs = ("codes", "dev_codes", "rvq", "reader", "init_from")
+    inputs = ("codes", "dev_codes", "rvq", "recognizer", "init_from")
     with run_folder(config.out, config, "stage2_speechless.train", inputs=inputs) as output:
         if output.is_done:
             return
@@ -287,7 +194,7 @@ def _measure_and_save(
             # Models early in training do not end; twice the longest recording is enough to see
             # that.
             longest = max(len(u.codes_TK) for u in chosen)
-            sentences = speak_and_read(
+            sentences = generate_and_transcribe(
                 model, chosen, dev.round_trip, seed=config.seed, batch_size=config.batch_size,
                 max_frames=min(MAX_FRAMES, 2 * longest),
             )  # fmt: skip

@@ -3,7 +3,7 @@
     [dialect][rate][m][e][ ][d][i][n]...[start]
 
 Texts are normalised for scoring: lower case, no punctuation, no tone marks. Those are the letters
-that a model can learn to pronounce from a few hours of speech, and by which the reader is
+that a model can learn to pronounce from a few hours of speech, and by which the recogniser is
 evaluated.
 """
 

@@ -13,7 +13,7 @@ from stage3_finetune.recorded_questions import RecordedQuestion
 SYSTEMS = {
     "typed": "base model, question typed: the ceiling",
     "spoken_before": "base model, question spoken",
-    "cascade": "reader's transcript typed into the base model",
+    "cascade": "recogniser's transcript typed into the base model",
     "spoken_after": "fine-tuned, question spoken",
     "spoken_direct": "fine-tuned without the chain target, question spoken",
     "typed_after": "fine-tuned, question typed: what typed chat kept",

@@ -1,7 +1,8 @@
 """Does Gemma answer real recordings? Compares four systems on the same held-out questions.
 
     python -m stage3_finetune.evaluate --gemma google/gemma-4-E4B-it --finetune runs/finetune \
-        --dialogues data/test-dialogues.jsonl --recordings data/cv/test.jsonl --reader runs/reader \
+        --dialogues data/test-dialogues.jsonl --recordings data/cv/test.jsonl \
+        --recognizer runs/recognizer \
         --out runs/finetune-test
 
 A question counts when its transcript is the text of a recording (both normalised for scoring).
@@ -25,7 +26,7 @@ from commands.run_folder import run_folder
 from commands.setting_types import ModelName, PositiveInt
 from gemma4.gemma import AudioEncoder, load_feature_extractor
 from gemma4.weight_quantization import QuantizeName
-from stage1_rvq.reader import CTCReader, load_reader
+from stage1_rvq.recognizer import CTCRecognizer, load_recognizer
 from stage3_finetune.answer_scores import SYSTEMS, AnswerScores, score_answers
 from stage3_finetune.dialogue import Turn, split_chain
 from stage3_finetune.generate import generate_answers
@@ -47,8 +48,8 @@ class EvaluateConfig:
     """new folder for metrics.json and answers.jsonl"""
     direct_finetune: Path | None = None
     """a second run, trained with --target direct, for comparison"""
-    reader: Path | None = None
-    """folder of stage1_rvq.train_reader: adds the cascade to the comparison"""
+    recognizer: Path | None = None
+    """folder of stage1_rvq.train_recognizer: adds the cascade to the comparison"""
     gemma: ModelName = "google/gemma-4-E4B-it"
     """hub name or folder of the base model"""
     max_new_tokens: PositiveInt = 128
@@ -76,17 +77,17 @@ def main(argv: list[str] | None = None) -> None:
         if run:
             # The run is loaded last; report a bad folder now, not after the base model's answers.
             open_input(run, made_by="stage3_finetune.train", flag=flag)
-    reader = load_reader(config.reader, device=device) if config.reader else None
+    recognizer = load_recognizer(config.recognizer, device=device) if config.recognizer else None
     matches = match_recordings(config.dialogues, config.recordings)
     base, tokenizer = load_finetuned(
         config.gemma, None, device=device, dtype=dtype, quantize=config.quantize
     )
     encoder = AudioEncoder(base.model.audio_tower, load_feature_extractor(config.gemma))
-    inputs = ("dialogues", "recordings", "gemma", "finetune", "direct_finetune", "reader")
+    inputs = ("dialogues", "recordings", "gemma", "finetune", "direct_finetune", "recognizer")
     with run_folder(config.out, config, "stage3_finetune.evaluate", inputs=inputs) as output:
         output.record(**describe_machine(device, dtype), quantize=config.quantize)
         questions = embed_questions(matches, encoder, config.batch_size)
-        answers, transcripts = _ask_all(config, base, tokenizer, reader, questions)
+        answers, transcripts = _ask_all(config, base, tokenizer, recognizer, questions)
         metrics = score_answers(
             questions, answers, transcripts, num_without_recording=matches.num_without_recording
         )
@@ -99,7 +100,7 @@ def _ask_all(
     config: EvaluateConfig,
     base: Gemma4ForConditionalGeneration,
     tokenizer: PreTrainedTokenizerBase,
-    reader: CTCReader | None,
+    recognizer: CTCRecognizer | None,
     questions: Sequence[RecordedQuestion],
 ) -> tuple[dict[str, list[str]], list[str] | None]:
     """Answers of every system, and the fine-tuned model's transcripts of the questions, if it
@@ -117,8 +118,8 @@ def _ask_all(
         "typed": ask(base, typed, "typed"),
         "spoken_before": ask(base, spoken, "spoken_before"),
     }
-    if reader:
-        heard = reader.transcribe([q.frames_TD for q in questions])
+    if recognizer:
+        heard = recognizer.transcribe([q.frames_TD for q in questions])
         # An empty transcript becomes a question mark: the cascade recognised nothing.
         answers["cascade"] = ask(base, [[Turn("user", text or "?")] for text in heard], "cascade")
     transcripts = None

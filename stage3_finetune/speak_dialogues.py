@@ -1,12 +1,13 @@
 """Dialogues + stage 2 -> spoken dialogues: stage 3's training data, without any recordings.
 
     python -m stage3_finetune.speak_dialogues --dialogues data/dialogues/dialogues.jsonl \
-        --speechless runs/speechless --rvq runs/rvq --reader runs/reader --out data/spoken-dialogues
+        --speechless runs/speechless --rvq runs/rvq --recognizer runs/recognizer \
+        --out data/spoken-dialogues
 
 Every user turn marked `"spoken": true` gets semantic codes. Writes `dialogues_*.parquet` (see
 `stage3_finetune/data.py`) shard by shard, so that `--resume` continues where a run was killed.
 `kept.jsonl` lists every spoken turn with its take and CER. `dropped.jsonl` lists the dialogues with
-a turn that could not be spoken, or that the reader did not understand, with the reason; such a
+a turn that could not be spoken, or that the recogniser did not understand, with the reason; such a
 dialogue is left out whole. With `--dialect asante` or `akuapem`, numbers are spoken in words.
 """
 
@@ -35,7 +36,7 @@ from stage2_speechless.speak import (
     Sentence,
     Take,
     count_takes,
-    speak_and_select,
+    generate_takes,
     with_numbers_in_words,
 )
 from stage3_finetune.data import DIALOGUES_NAME, write_spoken_dialogues
@@ -56,15 +57,15 @@ class SpeakDialoguesConfig:
     out: Path
     """new folder for dialogues_*.parquet"""
     rvq: ModelName | None = None
-    """quantiser, to read the codes back; needs --reader"""
-    reader: Path | None = None
-    """folder of stage1_rvq.train_reader: picks the best take and drops turns it cannot read
+    """quantiser, to read the codes back; needs --recognizer"""
+    recognizer: Path | None = None
+    """folder of stage1_rvq.train_recognizer: picks the best take and drops turns it cannot read
     (--max-cer); needs --rvq"""
     max_cer: NonNegativeFloat = 0.3
-    """with --reader: highest CER at which a turn is kept (0.3 = 30 %)"""
+    """with --recognizer: highest CER at which a turn is kept (0.3 = 30 %)"""
     takes: PositiveInt = 1
-    """number of takes per turn; with --reader, the take with the lowest CER is kept (an error-free
-    take ends the search), without it the first complete one"""
+    """number of takes per turn; with --recognizer, the take with the lowest CER is kept (an
+    error-free take ends the search), without it the first complete one"""
     variants: PositiveInt = 1
     """number of different spoken versions of each dialogue"""
     dialect: DialectName = "unknown"
@@ -80,8 +81,8 @@ class SpeakDialoguesConfig:
     """continue an unfinished folder"""
 
     def __post_init__(self) -> None:
-        if bool(self.rvq) != bool(self.reader):
-            raise ValueError("--rvq and --reader go together: one decodes, the other reads")
+        if bool(self.rvq) != bool(self.recognizer):
+            raise ValueError("--rvq and --recognizer go together: one decodes, the other reads")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -93,10 +94,10 @@ def main(argv: list[str] | None = None) -> None:
     device = pick_device(config.device)
     model = load_speechless(config.speechless, device=device)
     round_trip = None
-    if config.rvq and config.reader:
+    if config.rvq and config.recognizer:
         round_trip = load_round_trip(
             config.rvq,
-            config.reader,
+            config.recognizer,
             model.config,
             expected_by=f"--speechless {config.speechless}",
             device=device,
@@ -105,7 +106,7 @@ def main(argv: list[str] | None = None) -> None:
         config.out,
         config,
         "stage3_finetune.speak_dialogues",
-        inputs=("dialogues", "speechless", "rvq", "reader"),
+        inputs=("dialogues", "speechless", "rvq", "recognizer"),
     ) as output:
         if output.is_done:
             return
@@ -121,7 +122,7 @@ def main(argv: list[str] | None = None) -> None:
         for shard in unwritten_shards(
             shards, config.out, DIALOGUES_NAME, "speak", unit="dialogues"
         ):
-            takes, reasons = speak_and_select(
+            takes, reasons = generate_takes(
                 model,
                 _sentences(shard.items, config.dialect),
                 round_trip,

@@ -30,7 +30,7 @@ def converse(take: Callable[[str], None], *, commands: str) -> None:
             take(line)
         except (InputError, WriteError) as error:
             _say(f"error: {error}")
-        except BrokenPipeError:  # the reader of our stdout has gone
+        except BrokenPipeError:  # the recogniser of our stdout has gone
             raise
         except OSError as error:
             _say(f"error: {describe_os_error(error)}")

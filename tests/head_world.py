@@ -10,7 +10,7 @@ from data_manifests.manifest import read_manifest, write_manifest
 from gemma4.layer_states import LAYERS
 from speech_head import generate, states, train
 from speech_head.answer import AnswerTokens, WrittenAnswer, answer_states
-from stage1_rvq import embed, train_reader
+from stage1_rvq import embed, train_recognizer
 from stage3_finetune.dialogue import (
     NO_LABEL,
     Dialogue,
@@ -32,7 +32,7 @@ SMALL = (
 
 
 def build_head_world(folder: Path, tiny_models: Path, corpus: Path) -> None:
-    """A Gemma that answers one question, Mimi, a manifest of six utterances, a reader of them,
+    """A Gemma that answers one question, Mimi, a manifest of six utterances, a recogniser of them,
     their states, and a head."""
     write_manifest(folder / "train.jsonl", list(read_manifest(corpus / "train.jsonl"))[:6])
     teach_gemma(
@@ -41,7 +41,7 @@ def build_head_world(folder: Path, tiny_models: Path, corpus: Path) -> None:
     manifest, gemma = folder / "train.jsonl", folder / "gemma"
     run(embed.main, "--manifest", manifest, "--gemma", gemma, "--out", folder / "embedded", *CPU)
     run(
-        train_reader.main, "--embeddings", folder / "embedded", "--out", folder / "reader",
+        train_recognizer.main, "--embeddings", folder / "embedded", "--out", folder / "recognizer",
         "--num-units", 64, "--width", 32, "--steps", 30, "--learning-rate", 0.01, "--warmup-steps",
         5, *CPU,
     )  # fmt: skip
@@ -118,7 +118,7 @@ def let_gemma_write(monkeypatch, text):
 def make_states(world, out, *words):
     return run(
         states.main, "--manifest", world / "train.jsonl", "--gemma", world / "gemma", "--mimi",
-        world / "mimi", "--reader", world / "reader", "--out", out, *CPU, *words,
+        world / "mimi", "--recognizer", world / "recognizer", "--out", out, *CPU, *words,
     )  # fmt: skip
 
 

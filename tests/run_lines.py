@@ -7,8 +7,8 @@ Libraries are loaded once, so that a walk of twenty commands takes a fraction of
 time.
 """
 
-import importlib
 import json
+import runpy
 import sys
 from pathlib import Path
 
@@ -16,14 +16,12 @@ from tests.fork_server import MARK
 
 
 def main() -> None:
-    from commands.command_line import run_command
-
     for command, *words in json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")):
         print(f"{MARK} {command}", file=sys.stderr, flush=True)
-        # As on its own command line, which goes into its provenance.
         sys.argv[1:] = words
-        try:
-            run_command(importlib.import_module(command).main)
+        sys.modules.pop(command, None)  # or runpy warns that it was imported already
+        try:  # as `python -m` does
+            runpy.run_module(command, run_name="__main__", alter_sys=True)
         except SystemExit as ended:
             if ended.code:  # 0 after --help
                 raise

@@ -214,7 +214,7 @@ def test_stage1_prints_memory_and_time_of_every_command(
         stage1.main, "--data", tmp_path, "--gemma", tiny_models / "gemma", "--steps", 1,
         "--dtypes", "float32",
     )  # fmt: skip
-    commands = ["embed"] * 3 + ["train_reader", "train", "evaluate"] + ["tokenize_corpus"] * 3
+    commands = ["embed"] * 3 + ["train_recognizer", "train", "evaluate"] + ["tokenize_corpus"] * 3
     rows = [line.split() for line in text.splitlines() if "stage1_rvq." in line]
     assert [row[0] for row in rows] == [f"stage1_rvq.{command}" for command in commands]
     assert all(row[3:] == ["123", "MB"] for row in rows)

@@ -232,6 +232,7 @@ def test_line_separators_in_texts_survive_states(tmp_path, head_world):
 
     world = head_world
     run(states.main, "--manifest", write_separated(tmp_path), "--gemma", world / "gemma", "--mimi",
-        world / "mimi", "--reader", world / "reader", "--out", tmp_path / "out", *CPU)  # fmt: skip
+        world / "mimi", "--recognizer", world / "recognizer", "--out", tmp_path / "out",
+        *CPU)  # fmt: skip
     texts = [u.text for u in StatesFolder(tmp_path / "out").utterances]
     assert texts and set(texts) <= set(SEPARATED)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from data_manifests import twi_numbers
-from data_manifests.twi_numbers import number_in_words, speak_numbers
+from data_manifests.twi_numbers import number_in_words, spell_numbers
 from data_manifests.twi_text import normalize_for_training
 
 GOLDEN = Path(__file__).parent / "golden" / "twi_numbers.tsv"
@@ -35,11 +35,11 @@ GOLDEN_ROWS = read_golden()
     [pytest.param(*row, id=f"line{number}") for number, *row in GOLDEN_ROWS],
 )
 def test_golden_row(dialect: str, text: str, expected: str, note: str) -> None:
-    spoken = speak_numbers(text, dialect)
+    spoken = spell_numbers(text, dialect)
     assert spoken.text == expected
     left = note.removeprefix("left: ").split(";") if note.startswith("left: ") else []
     assert spoken.unknown == tuple(left)
-    assert speak_numbers(spoken.text, dialect) == spoken
+    assert spell_numbers(spoken.text, dialect) == spoken
     if text.isdecimal():
         assert number_in_words(int(text), dialect) == expected
 
@@ -78,15 +78,15 @@ def test_a_dialect_without_forms_is_refused(dialect: str) -> None:
     with pytest.raises(ValueError, match="asante and akuapem only"):
         number_in_words(1, dialect)
     with pytest.raises(ValueError, match="asante and akuapem only"):
-        speak_numbers("Aane.", dialect)
+        spell_numbers("Aane.", dialect)
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_a_number_reads_the_same_with_separators_and_in_a_sentence(dialect: str) -> None:
     for number in [*range(1000, 3000), *random.Random(1).sample(range(1000, 1_000_000), 2000)]:
         words = number_in_words(number, dialect)
-        assert speak_numbers(f"({number}) {number:,}.", dialect).text == f"({words}) {words}."
-        assert speak_numbers(f"GH¢{number:,}", dialect).text == f"sidi {words}"
+        assert spell_numbers(f"({number}) {number:,}.", dialect).text == f"({words}) {words}."
+        assert spell_numbers(f"GH¢{number:,}", dialect).text == f"sidi {words}"
 
 
 def test_speaking_is_idempotent_and_drops_nothing() -> None:
@@ -99,8 +99,8 @@ def test_speaking_is_idempotent_and_drops_nothing() -> None:
     for _ in range(20_000):
         chosen = generator.choices(words, k=generator.randint(1, 7))
         text = "".join(word + generator.choice([" ", " ", "", "\n"]) for word in chosen)
-        spoken = speak_numbers(text, "asante")
-        assert speak_numbers(spoken.text, "asante") == spoken
+        spoken = spell_numbers(text, "asante")
+        assert spell_numbers(spoken.text, "asante") == spoken
         left = spoken.text
         for unknown in spoken.unknown:
             assert unknown in left
@@ -118,8 +118,8 @@ def test_real_text(real_data: Path) -> None:
         for line in path.read_text(encoding="utf-8").splitlines():
             fields = json.loads(line).values() if path.suffix == ".jsonl" else line.split("\t")
             for text in map(normalize_for_training, map(str, fields)):
-                spoken = speak_numbers(text, "asante")
-                assert speak_numbers(spoken.text, "asante") == spoken
+                spoken = spell_numbers(text, "asante")
+                assert spell_numbers(spoken.text, "asante") == spoken
                 if any(map(str.isnumeric, text)):
                     num_with_digits += 1
                 else:

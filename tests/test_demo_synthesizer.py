@@ -25,8 +25,8 @@ from demo.voice.voices import (
     HELD_OUT_VOICES,
     MONOTONE_VOICES,
     TRAINING_VOICES,
-    draw_take,
-    monotone_take,
+    draw_style,
+    monotone_style,
     record,
 )
 
@@ -177,8 +177,8 @@ def test_same_calls_same_samples(synthesizer):
 
 def test_held_out_takes_are_none_of_training():
     generator = np.random.default_rng(0)
-    training = [draw_take(generator, held_out=False) for _ in range(2000)]
-    held_out = [draw_take(generator, held_out=True) for _ in range(2000)]
+    training = [draw_style(generator, held_out=False) for _ in range(2000)]
+    held_out = [draw_style(generator, held_out=True) for _ in range(2000)]
     for field in ("voice", "rate_wpm", "pitch"):
         trained = {getattr(take, field) for take in training}
         assert not trained & {getattr(take, field) for take in held_out}
@@ -188,13 +188,13 @@ def test_held_out_takes_are_none_of_training():
     held_out_db = [take.noise_snr_db for take in held_out if take.noise_snr_db is not None]
     assert max(held_out_db) <= min(noise_db)
     assert len(noise_db) / 2000 == pytest.approx(0.8, abs=0.05)
-    assert draw_take(np.random.default_rng(5), held_out=True) == draw_take(
+    assert draw_style(np.random.default_rng(5), held_out=True) == draw_style(
         np.random.default_rng(5), held_out=True
     )
 
 
 def test_noise_has_the_level_asked_for(synthesizer):
-    take = monotone_take(np.random.default_rng(0), MONOTONE_VOICES[0])
+    take = monotone_style(np.random.default_rng(0), MONOTONE_VOICES[0])
     for color in ("white", "pink"):
         noisy = dataclasses.replace(take, noise_snr_db=20.0, noise_color=color)
         clean, loud = (

@@ -14,15 +14,15 @@ from speech_head.alignment import (
     limit_steps,
     scoring_positions,
 )
-from stage1_rvq.reader import UnitSpan
+from stage1_rvq.recognizer import UnitSpan
 
-# "Me din." said in 16 reader frames (8 Mimi frames); tokens "Me", " din", "."
+# "Me din." said in 16 recogniser frames (8 Mimi frames); tokens "Me", " din", "."
 SPANS = [UnitSpan("▁me", 0, 6), UnitSpan("▁di", 6, 12), UnitSpan("n", 12, 16)]
 OFFSETS = [(0, 2), (2, 6), (6, 7)]
 
 
 def test_frames_belong_to_the_token_said_at_their_middle():
-    # " din" begins with its space, at reader frame 6; the full stop has no letter, so no time.
+    # " din" begins with its space, at recogniser frame 6; the full stop has no letter, so no time.
     path = cursor_path(SPANS, "Me din.", OFFSETS, num_frames=8)
     assert path.tolist() == [0, 0, 0, 1, 1, 1, 1, 1, 3]
 

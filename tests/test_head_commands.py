@@ -138,13 +138,19 @@ def test_one_layer_at_two_thirds_of_the_depth(head_world, tmp_path):
     make_head(head_world, tmp_path / "parallel", "--architecture", "parallel")
     other = ("--parallel-head", tmp_path / "parallel", "--manifest", head_world / "train.jsonl")
     with pytest.raises(InputError, match="read different layers"):
-        reader = ("--reader", head_world / "reader")
-        run(evaluate.main, *words, *other, *reader, "--out", tmp_path / "x")
+        recognizer = ("--recognizer", head_world / "recognizer")
+        run(evaluate.main, *words, *other, *recognizer, "--out", tmp_path / "x")
     assert not (tmp_path / "x").exists()
 
 
 def test_dev_texts_are_spoken_and_read_back_while_training(head_world, tmp_path):
-    judge = ("--reader", head_world / "reader", *models(head_world)[2:], "--num-dev-sentences", 3)
+    judge = (
+        "--recognizer",
+        head_world / "recognizer",
+        *models(head_world)[2:],
+        "--num-dev-sentences",
+        3,
+    )
     make_head(head_world, tmp_path / "judged", "--steps", 4, *judge)
     dev = dev_entries(tmp_path / "judged")
     assert [entry["step"] for entry in dev] == [2, 4]
@@ -154,7 +160,7 @@ def test_dev_texts_are_spoken_and_read_back_while_training(head_world, tmp_path)
 def test_the_checkpoint_kept_is_the_one_best_understood(head_world, tmp_path, monkeypatch):
     rates = iter([0.5, 0.2, 0.9])
     monkeypatch.setattr(train, "measure_speech", lambda *a, **b: DevSpeech(0, next(rates), 0, 0))
-    judge = ("--reader", head_world / "reader", *models(head_world)[2:])
+    judge = ("--recognizer", head_world / "recognizer", *models(head_world)[2:])
     make_head(head_world, tmp_path / "judged", "--steps", 6, *judge)
     kept = load_file(tmp_path / "judged" / "model" / "model.safetensors")
     checkpoint = list_checkpoints(tmp_path / "judged")[-2]
@@ -164,8 +170,8 @@ def test_the_checkpoint_kept_is_the_one_best_understood(head_world, tmp_path, mo
 
 
 def test_a_judge_that_does_not_fit_is_refused(head_world, tmp_path):
-    judge = ("--reader", head_world / "reader", *models(head_world)[2:])
-    with pytest.raises(InputError, match="--reader needs --dev-states"):
+    judge = ("--recognizer", head_world / "recognizer", *models(head_world)[2:])
+    with pytest.raises(InputError, match="--recognizer needs --dev-states"):
         run(train.main, "--states", head_world / "states", "--out", tmp_path / "a", *SMALL, *judge)
     coarse = tmp_path / "coarse"
     model = tiny_mimi()

@@ -31,7 +31,7 @@ from stage3_finetune.dialogue import Turn
 
 
 def test_evaluation_reports_every_number_with_its_ceilings(head_world, tmp_path):
-    words = (*models(head_world), "--reader", head_world / "reader", "--batch-size", 4)
+    words = (*models(head_world), "--recognizer", head_world / "recognizer", "--batch-size", 4)
     out = tmp_path / "a"
     run(evaluate.main, *words, "--manifest", head_world / "train.jsonl", "--out", out)
     metrics = json.loads((out / "metrics.json").read_text())
@@ -73,7 +73,13 @@ def test_what_gemma_answers_is_spoken(head_world, talker, tmp_path, monkeypatch)
     assert known.ids_S.tolist() == [int(tokens.ids_S) for tokens in written]
     streamed_SLD = torch.cat([tokens.states_SLD for tokens in written])
     torch.testing.assert_close(known.states_SLD, streamed_SLD, atol=1e-4, rtol=0)
-    words = (*models(head_world), "--reader", head_world / "reader", "--dialogues", dialogues)
+    words = (
+        *models(head_world),
+        "--recognizer",
+        head_world / "recognizer",
+        "--dialogues",
+        dialogues,
+    )
     run(evaluate.main, *words, "--manifest", tmp_path / "answers.jsonl", "--out", tmp_path / "out")
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["num_held_out"] + len(metrics["left_out"]) == 2 and metrics["num_recorded"] == 1
@@ -107,7 +113,13 @@ def test_what_gemma_answers_to_heard_questions_is_spoken(
     [known] = answer_states(talker.conversation.model, [row.answer])
     streamed_SLD = torch.cat([tokens.states_SLD for tokens in written])
     torch.testing.assert_close(known.states_SLD, streamed_SLD, atol=1e-4, rtol=0)
-    words = (*models(head_world), "--reader", head_world / "reader", "--dialogues", dialogues)
+    words = (
+        *models(head_world),
+        "--recognizer",
+        head_world / "recognizer",
+        "--dialogues",
+        dialogues,
+    )
     questions = ("--questions", tmp_path / "asked.jsonl")
     run(evaluate.main, *words, *questions, "--out", tmp_path / "out")
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
@@ -121,12 +133,12 @@ def test_what_gemma_answers_to_heard_questions_is_spoken(
 
 def test_the_published_head_is_measured_beside_ours(head_world, tmp_path):
     parallel = ("--architecture", "parallel", "--steps", 30, "--learning-rate", 0.01)
-    judge = ("--reader", head_world / "reader", *models(head_world)[2:])
+    judge = ("--recognizer", head_world / "recognizer", *models(head_world)[2:])
     make_head(head_world, tmp_path / "parallel", *parallel, "--save-every", 15, *judge)
     entries = [json.loads(line) for line in (tmp_path / "parallel" / "metrics.jsonl").open("rb")]
     dev = [entry for entry in entries if entry["split"] == "dev"]
     assert dev[-1]["loss"] < 0.9 * entries[0]["loss"] and {"wer", "cer"} <= dev[-1].keys()
-    words = (*models(head_world), "--reader", head_world / "reader", "--num-utterances", 3)
+    words = (*models(head_world), "--recognizer", head_world / "recognizer", "--num-utterances", 3)
     manifest = ("--manifest", head_world / "train.jsonl")
     flag = ("--parallel-head", tmp_path / "parallel")
     run(evaluate.main, *words, *manifest, *flag, "--out", tmp_path / "out")
@@ -157,7 +169,7 @@ def test_how_speech_sounds_is_measured_beside_recordings(head_world, tmp_path):
     torch.manual_seed(0)
     WavLMForXVector(config).save_pretrained(tmp_path / "voices")
     Wav2Vec2FeatureExtractor().save_pretrained(tmp_path / "voices")
-    words = (*models(head_world), "--reader", head_world / "reader", "--num-utterances", 2)
+    words = (*models(head_world), "--recognizer", head_world / "recognizer", "--num-utterances", 2)
     raters = ("--dnsmos", "--speaker-model", tmp_path / "voices")
     manifest = ("--manifest", head_world / "train.jsonl")
     table = run(evaluate.main, *words, *manifest, *raters, "--out", tmp_path / "out")
@@ -215,7 +227,7 @@ def test_another_recogniser_can_be_the_judge(head_world, recogniser, tmp_path):
     together = listener.transcribe(clips, 24_000)
     assert together == [listener.transcribe([clip], 24_000)[0] for clip in clips]
     assert all(together)
-    with pytest.raises(InputError, match="give one of --reader, --asr"):
+    with pytest.raises(InputError, match="give one of --recognizer, --asr"):
         run(evaluate.main, *words, "--out", tmp_path / "x")
     with pytest.raises(InputError, match="--asr nothing: cannot be loaded"):
         run(evaluate.main, *words, "--asr", "nothing", "--out", tmp_path / "x")

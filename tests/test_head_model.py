@@ -174,7 +174,7 @@ def test_speech_that_never_ends_is_stopped_and_named():
     [codes_FK], stream = speak(head, [example])
     assert stream.ends == ["cut short"] and len(codes_FK) == frame_budget(2)
     assert stream.cursors == [[0] * MAX_FRAMES_PER_TOKEN + [1] * (frame_budget(2) - 25)]
-    assert stream.nums_pushed == [1]
+    assert stream.pushes == [1]
 
 
 def test_pace_speaks_faster_and_slower():

@@ -15,7 +15,7 @@ from head_world import QUESTION, let_gemma_write, models
 from test_head_web import fetch_samples
 
 from commands.errors import InputError
-from voice_chat import web
+from voice_chat import page, web
 from voice_chat.visits import VoiceChat
 
 IMAGE = '<img src="http://elsewhere.example/x.png" onerror="alert(1)">'
@@ -34,14 +34,14 @@ def served(talker, secrets_of_others):
     """Address of the page, and its voice chat; a tiny Gemma writes HTML to whatever is asked."""
     with pytest.MonkeyPatch.context() as patch, web.visitors_files() as files:
         let_gemma_write(patch, f"Yoo {IMAGE}")
-        patch.setattr(web, "MAX_UPLOAD_BYTES", 100_000)
+        patch.setattr(page, "MAX_UPLOAD_BYTES", 100_000)
         config = web.WebConfig(head="head", out=secrets_of_others / "answers")
         voice_chat = VoiceChat(talker, config, config.out, files)
-        page = web.build_page(voice_chat)
+        blocks = page.build_page(voice_chat)
         try:
-            yield web.launch(page, host="127.0.0.1", port=None), page, voice_chat
+            yield page.launch(blocks, host="127.0.0.1", port=None), blocks, voice_chat
         finally:
-            page.close(verbose=False)
+            blocks.close(verbose=False)
 
 
 @pytest.fixture
@@ -58,12 +58,12 @@ def connect(served):
 
 
 def test_the_page_answers_and_nobody_else_hears_it(served, told):
-    address, page, voice_chat = served
+    address, blocks, voice_chat = served
     ama, kofi = connect(served), connect(served)
     question, answer = ama.predict(f"Wo {IMAGE} ho?", api_name="/answer_text")[0]
     assert question["content"][0]["text"] == escape(f"Wo {IMAGE} ho?")
     assert answer["content"][0]["text"] == escape(f"Yoo {IMAGE}")
-    [player] = [block for block in page.blocks.values() if isinstance(block, gradio.HTML)]
+    [player] = [block for block in blocks.blocks.values() if isinstance(block, gradio.HTML)]
 
     def fetch(name):
         body = {
@@ -148,8 +148,8 @@ def test_no_other_file_is_served(served, secrets_of_others, path):
 
 
 def test_a_recording_cannot_be_an_address_or_a_file_of_the_server(served, secrets_of_others, told):
-    address, page, _ = served
-    [fn] = [i for i, fn in page.fns.items() if fn.api_name == "answer_recording"]
+    address, blocks, _ = served
+    [fn] = [i for i, fn in blocks.fns.items() if fn.api_name == "answer_recording"]
     for path, status in (
         ("https://elsewhere.example/x.wav", 403),
         (str(secrets_of_others / "secret.txt"), 200),

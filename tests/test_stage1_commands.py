@@ -21,15 +21,15 @@ from stage1_rvq import (
     evaluate,
     tokenize_corpus,
     train,
-    train_reader,
+    train_recognizer,
     transcribe,
 )
 from stage1_rvq.codes import read_code_format, read_codes, write_codes
 from stage1_rvq.data import EmbeddingFolder, ShuffledBatches
-from stage1_rvq.reader import load_reader
+from stage1_rvq.recognizer import load_recognizer
 
 TRAIN = ("--codebook-size", 16, "--num-codebooks", 4, "--batch-frames", 256, "--device", "cpu")
-READER = ("--num-units", 64, "--width", 32, "--batch-size", 8, "--device", "cpu")
+RECOGNIZER = ("--num-units", 64, "--width", 32, "--batch-size", 8, "--device", "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -118,23 +118,23 @@ def test_train_resumed_equals_straight(embeddings, rvq, tmp_path):
     assert (tmp_path / "cut" / "model" / "model.safetensors").stat().st_mtime_ns == written
 
 
-def test_reader_resumed_equals_straight(embeddings, tmp_path):
-    words = ("--embeddings", embeddings, "--dev-embeddings", embeddings, *READER)
+def test_recognizer_resumed_equals_straight(embeddings, tmp_path):
+    words = ("--embeddings", embeddings, "--dev-embeddings", embeddings, *RECOGNIZER)
     words = (*words, "--steps", 4, "--save-every", 2, "--warmup-steps", 1)
-    run(train_reader.main, *words, "--out", tmp_path / "straight")
-    run(train_reader.main, *words, "--out", tmp_path / "cut")
+    run(train_recognizer.main, *words, "--out", tmp_path / "straight")
+    run(train_recognizer.main, *words, "--out", tmp_path / "cut")
     shutil.rmtree(list_checkpoints(tmp_path / "cut")[-1])
     (tmp_path / "cut" / "done").unlink()
-    run(train_reader.main, *words, "--out", tmp_path / "cut", "--resume")
+    run(train_recognizer.main, *words, "--out", tmp_path / "cut", "--resume")
     names = ("model/*", "checkpoints/step_000004/model.safetensors", "metrics.jsonl", "units.json")
     assert content(tmp_path / "cut", *names) == content(tmp_path / "straight", *names)
 
 
 def test_evaluate(embeddings, rvq, tmp_path):
-    reader = tmp_path / "reader"
-    words = ("--embeddings", embeddings, *READER, "--steps", 2, "--out", reader)
-    run(train_reader.main, *words)
-    words = ("--rvq", rvq, "--embeddings", embeddings, "--reader", reader)
+    recognizer = tmp_path / "recognizer"
+    words = ("--embeddings", embeddings, *RECOGNIZER, "--steps", 2, "--out", recognizer)
+    run(train_recognizer.main, *words)
+    words = ("--rvq", rvq, "--embeddings", embeddings, "--recognizer", recognizer)
     table = run(evaluate.main, *words, "--out", tmp_path / "metrics")
     metrics = json.loads((tmp_path / "metrics" / "metrics.json").read_text())
     assert len(metrics["used_fraction"]) == 4 and set(metrics["quantized"]) == {"1", "2", "4"}
@@ -193,10 +193,29 @@ def test_cached_embeddings_give_the_codes_of_the_audio(embeddings, rvq, codes, t
 
 
 def test_tokenizations_compared(embeddings, rvq, codes, tmp_path):
-    reader, cached = tmp_path / "reader", tmp_path / "codes"
-    run(train_reader.main, "--embeddings", embeddings, *READER, "--steps", 2, "--out", reader)
+    recognizer, cached = tmp_path / "recognizer", tmp_path / "codes"
+    run(
+        train_recognizer.main,
+        "--embeddings",
+        embeddings,
+        *RECOGNIZER,
+        "--steps",
+        2,
+        "--out",
+        recognizer,
+    )
     run(tokenize_corpus.main, "--embeddings", embeddings, "--rvq", rvq, "--out", cached)
-    words = ("--codes", codes, "--rvq", rvq, "--reader", reader, "--device", "cpu", "--json")
+    words = (
+        "--codes",
+        codes,
+        "--rvq",
+        rvq,
+        "--recognizer",
+        recognizer,
+        "--device",
+        "cpu",
+        "--json",
+    )
     same = json.loads(run(compare_codes.main, *words, "--other-codes", codes))
     assert same["agreement"] == [1.0] * 4 and same["num_texts_differing"] == 0
     assert same["wer"] == same["wer_other"] and same["wer_difference_high"] == 0
@@ -211,9 +230,18 @@ def test_tokenizations_compared(embeddings, rvq, codes, tmp_path):
 
 
 def test_codes_and_embeddings_are_read_back(embeddings, rvq, codes, tmp_path):
-    reader = tmp_path / "reader"
-    run(train_reader.main, "--embeddings", embeddings, *READER, "--steps", 40, "--out", reader)
-    words = ("--reader", reader, "--device", "cpu")
+    recognizer = tmp_path / "recognizer"
+    run(
+        train_recognizer.main,
+        "--embeddings",
+        embeddings,
+        *RECOGNIZER,
+        "--steps",
+        40,
+        "--out",
+        recognizer,
+    )
+    words = ("--recognizer", recognizer, "--device", "cpu")
     for name, source in (
         ("c", ("--codes", codes, "--rvq", rvq)),
         ("e", ("--embeddings", embeddings)),
@@ -228,7 +256,7 @@ def test_codes_and_embeddings_are_read_back(embeddings, rvq, codes, tmp_path):
             run(transcribe.main, *words, *source, "--out", out)
     folder = EmbeddingFolder(embeddings)
     frames = [folder.read(utterance) for utterance in folder.utterances]
-    heard = load_reader(reader, device=torch.device("cpu")).transcribe(frames)
+    heard = load_recognizer(recognizer, device=torch.device("cpu")).transcribe(frames)
     assert [row["heard"] for row in rows] == heard
     with pytest.raises(InputError, match="--codes and --rvq go together"):
         run(transcribe.main, *words, "--codes", codes, "--out", tmp_path / "x")

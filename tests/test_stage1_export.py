@@ -111,7 +111,7 @@ def test_export(trained, held_out, frames_ND, tmp_path, capsys):
     metrics = read_json(tmp_path / "metrics" / "metrics.json")
     assert f"| 1 | {100 * metrics['used_fraction'][0]:.1f} % |" in card
     assert f"| 3 | {metrics['reconstruction']['3']['relative_error']:.4f} |" in card
-    assert "not yet measured | not yet measured" in card  # no reader, no WER
+    assert "not yet measured | not yet measured" in card  # no recogniser, no WER
     listed = re.findall(r"^\| `(rvq_\w+\.pt|config_stage1\.json)`", card, re.MULTILINE)
     assert sorted(listed) == sorted(path.name for path in out.iterdir() if path.name in listed)
     assert {"rvq_best.pt", "rvq_final.pt", "config_stage1.json"} <= set(listed)

@@ -1,4 +1,5 @@
-"""The task loss passes gradients to the quantiser, never to the reader; noise figures are known."""
+"""The task loss passes gradients to the quantiser, never to the recogniser; noise figures are
+known."""
 
 import json
 
@@ -8,12 +9,12 @@ import torch
 from conftest import run
 
 from commands.errors import InputError
-from stage1_rvq import embed, evaluate, train, train_reader
+from stage1_rvq import embed, evaluate, train, train_recognizer
 from stage1_rvq.config import RVQConfig
 from stage1_rvq.data import EmbeddingFolder
 from stage1_rvq.model import SpeechRVQ
 from stage1_rvq.noise_robustness import add_white_noise, edit_distances
-from stage1_rvq.reader import load_reader
+from stage1_rvq.recognizer import load_recognizer
 from stage1_rvq.task_loss import TaskLoss
 
 CPU = torch.device("cpu")
@@ -26,23 +27,23 @@ def world(corpus, tiny_models, tmp_path_factory):
     run(embed.main, *words, "--out", folder / "embeddings")
     words = ("--embeddings", folder / "embeddings", "--num-units", 64, "--width", 32)
     words = (*words, "--batch-size", 8, "--steps", 3, "--warmup-steps", 1, "--device", "cpu")
-    run(train_reader.main, *words, "--out", folder / "reader")
+    run(train_recognizer.main, *words, "--out", folder / "recognizer")
     return folder
 
 
 @pytest.fixture(scope="module")
 def task(world):
     embeddings = EmbeddingFolder(world / "embeddings")
-    return TaskLoss(world / "reader", embeddings, batch_size=4, seed=0, device=CPU)
+    return TaskLoss(world / "recognizer", embeddings, batch_size=4, seed=0, device=CPU)
 
 
-def test_the_frozen_reader_reads_as_in_evaluation(world, task):
+def test_the_frozen_recognizer_reads_as_in_evaluation(world, task):
     utterances = task.utterances(0, 0, 1)
     frames = [task.embeddings.read(u) for u in utterances]
     lengths_B = torch.tensor([len(f) for f in frames])
     padded_BTD = torch.nn.utils.rnn.pad_sequence(frames, batch_first=True)
-    expected_BTV = load_reader(world / "reader", device=CPU)(padded_BTD, lengths_B)
-    torch.testing.assert_close(task.reader(padded_BTD, lengths_B), expected_BTV)
+    expected_BTV = load_recognizer(world / "recognizer", device=CPU)(padded_BTD, lengths_B)
+    torch.testing.assert_close(task.recognizer(padded_BTD, lengths_B), expected_BTV)
 
 
 def test_gradients_reach_the_linear_maps_only(task):
@@ -55,7 +56,7 @@ def test_gradients_reach_the_linear_maps_only(task):
     assert loss > 0
     for projection in (rvq.project_in, rvq.project_out):
         assert projection.weight.grad.abs().max() > 0
-    assert all(parameter.grad is None for parameter in task.reader.parameters())
+    assert all(parameter.grad is None for parameter in task.recognizer.parameters())
 
 
 def test_processes_share_the_batch(task):
@@ -65,7 +66,14 @@ def test_processes_share_the_batch(task):
 
 
 def test_train_command_logs_it(world, corpus, tiny_models, tmp_path):
-    words = ("--embeddings", world / "embeddings", "--reader", world / "reader", "--device", "cpu")
+    words = (
+        "--embeddings",
+        world / "embeddings",
+        "--recognizer",
+        world / "recognizer",
+        "--device",
+        "cpu",
+    )
     words = (*words, "--codebook-size", 8, "--num-codebooks", 2, "--batch-frames", 64)
     run(train.main, *words, "--task-utterances", 2, "--steps", 2, "--out", tmp_path / "rvq")
     entries = [json.loads(line) for line in (tmp_path / "rvq" / "metrics.jsonl").open()]

@@ -28,7 +28,7 @@ from stage1_rvq.codes import (
 )
 from stage1_rvq.config import RVQConfig
 from stage1_rvq.model import SpeechRVQ
-from stage1_rvq.reader import CTCReader, ReaderConfig
+from stage1_rvq.recognizer import CTCRecognizer, RecognizerConfig
 from stage1_rvq.text_units import train_units
 from stage2_speechless import evaluate, generate, train
 from stage2_speechless.metrics import ReadSentence, SpeechMetrics
@@ -57,7 +57,7 @@ def coded(num: int, prefix: str = "u") -> list[CodedUtterance]:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Codes, a quantiser and a reader that fit together, as stage 1 leaves them."""
+    """Codes, a quantiser and a recogniser that fit together, as stage 1 leaves them."""
     world = tmp_path_factory.mktemp("world")
     torch.manual_seed(0)
     for name, num in (("train", 18), ("dev", 4)):
@@ -66,15 +66,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with run_folder(world / "rvq", RVQ, "stage1_rvq.train"):
         SpeechRVQ(RVQ).save_pretrained(world / "rvq" / "model")
     units = train_units(TEXTS, 48)
-    shape = ReaderConfig(dim=8, num_units=units.get_vocab_size(), width=8)
-    with run_folder(world / "reader", shape, "stage1_rvq.train_reader"):
-        CTCReader(shape).save_pretrained(world / "reader" / "model")
-        units.save(str(world / "reader" / "units.json"))
+    shape = RecognizerConfig(dim=8, num_units=units.get_vocab_size(), width=8)
+    with run_folder(world / "recognizer", shape, "stage1_rvq.train_recognizer"):
+        CTCRecognizer(shape).save_pretrained(world / "recognizer" / "model")
+        units.save(str(world / "recognizer" / "units.json"))
     return world
 
 
 def judge(world: Path) -> tuple[object, ...]:
-    return ("--rvq", world / "rvq", "--reader", world / "reader")
+    return ("--rvq", world / "rvq", "--recognizer", world / "recognizer")
 
 
 def train_words(world: Path) -> tuple[object, ...]:
@@ -205,7 +205,7 @@ def test_generate(world: Path, speechless: Path, tmp_path: Path, monkeypatch) ->
     assert read_json(tmp_path / "a" / "provenance.json")["kept_takes"] == dict(counts)
 
 
-def test_generate_drops_what_the_reader_cannot_read(
+def test_generate_drops_what_the_recognizer_cannot_read(
     world: Path, speechless: Path, tmp_path: Path
 ) -> None:
     text = tmp_path / "sentences.jsonl"
@@ -257,8 +257,8 @@ def test_refused_folders(world: Path, speechless: Path, tmp_path: Path) -> None:
         run(evaluate.main, *ours, "--codes", other)
     with pytest.raises(InputError, match="3 codebooks of 16 at 25 Hz, --codes"):
         run(train.main, "--codes", world / "train", "--dev-codes", other, *TINY, *out[2:])
-    with pytest.raises(InputError, match="--reader needs --dev-codes and --rvq"):
-        run(train.main, "--codes", world / "train", "--reader", world / "reader", *out)
+    with pytest.raises(InputError, match="--recognizer needs --dev-codes and --rvq"):
+        run(train.main, "--codes", world / "train", "--recognizer", world / "recognizer", *out)
     with pytest.raises(InputError, match=r"was written by stage1_rvq\.train"):
         run(evaluate.main, "--speechless", world / "rvq", *ours[2:], "--codes", world / "dev")
     assert not (tmp_path / "out").exists()
@@ -273,5 +273,5 @@ def test_refused_folders(world: Path, speechless: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not the quantiser that made the codes"):
         run(
             evaluate.main, "--speechless", speechless, "--rvq", impostor,
-            "--reader", world / "reader", "--codes", world / "dev", *out,
+            "--recognizer", world / "recognizer", "--codes", world / "dev", *out,
         )  # fmt: skip

@@ -17,7 +17,7 @@ from stage1_rvq.config import RVQConfig
 from stage2_speechless import train
 from stage2_speechless.data import BucketedBatches, read_utterances
 from stage2_speechless.generate import GenerateConfig, read_sentences
-from stage2_speechless.speak import Sentence, speak_and_select, with_numbers_in_words
+from stage2_speechless.speak import Sentence, generate_takes, with_numbers_in_words
 from stage2_speechless.vocabulary import Vocabulary
 
 RVQ = RVQConfig(dim=8, num_codebooks=3, codebook_size=12)
@@ -33,7 +33,7 @@ def test_numbers_are_read_in_words() -> None:
     unread = with_numbers_in_words(Sentence("a", "Bra 10:30, yɛn 2.", "akuapem"))
     assert unread.text == "Bra 10:30, yɛn abien."
     model = SimpleNamespace(vocabulary=Vocabulary())
-    codes, reasons = speak_and_select(model, [unread], None, takes=1, max_cer=1.0)
+    codes, reasons = generate_takes(model, [unread], None, takes=1, max_cer=1.0)
     assert not codes and reasons == {"a": "no rule says how to read 10:30,"}
 
 

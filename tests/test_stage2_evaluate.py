@@ -11,7 +11,7 @@ from commands.device import derive_seed
 from data_manifests.error_rates import align_utterances
 from stage1_rvq.config import RVQConfig
 from stage1_rvq.model import SpeechRVQ
-from stage1_rvq.reader import CTCReader, ReaderConfig
+from stage1_rvq.recognizer import CTCRecognizer, RecognizerConfig
 from stage1_rvq.text_units import train_units
 from stage2_speechless import speak as speaking
 from stage2_speechless.breakdown import (
@@ -27,13 +27,13 @@ from stage2_speechless.evaluate import format_table
 from stage2_speechless.generation import GeneratedCodes
 from stage2_speechless.metrics import (
     ReadSentence,
+    generate_and_transcribe,
     pool_errors,
     pool_sentences,
-    speak_and_read,
 )
 from stage2_speechless.model import Speechless
 from stage2_speechless.round_trip import RoundTrip
-from stage2_speechless.speak import Sentence, count_takes, speak, speak_and_select
+from stage2_speechless.speak import Sentence, count_takes, generate_takes, speak
 
 TINY = SpeechlessConfig(
     num_codebooks=3, codebook_size=12, width=32, num_layers=1, num_heads=2, depth_width=16,
@@ -50,17 +50,24 @@ def model() -> Speechless:
 
 @pytest.fixture(scope="module")
 def round_trip() -> RoundTrip:
-    """A quantiser and a reader with random weights: it reads nonsense, other nonsense each time."""
+    """A quantiser and a recogniser with random weights: it reads nonsense, other nonsense each
+    time."""
     torch.manual_seed(0)
     rvq = SpeechRVQ(RVQConfig(dim=8, num_codebooks=3, codebook_size=12))
     rvq.init_codebooks(torch.randn(300, 8), torch.ones(8))
     units = train_units(TEXTS, 48)
-    reader = CTCReader(ReaderConfig(dim=8, num_units=units.get_vocab_size(), width=8)).eval()
-    reader.units = units
+    recognizer = CTCRecognizer(
+        RecognizerConfig(dim=8, num_units=units.get_vocab_size(), width=8)
+    ).eval()
+    recognizer.units = units
     with torch.no_grad():
-        for weights in (reader.input.weight, reader.lstm.weight_ih_l0, reader.output.weight):
+        for weights in (
+            recognizer.input.weight,
+            recognizer.lstm.weight_ih_l0,
+            recognizer.output.weight,
+        ):
             weights.mul_(5)
-    return RoundTrip(rvq.eval(), reader)
+    return RoundTrip(rvq.eval(), recognizer)
 
 
 def read_sentence(text: str, heard: str, dialect: str = "asante", frames: int = 10) -> ReadSentence:
@@ -71,7 +78,7 @@ def read_sentence(text: str, heard: str, dialect: str = "asante", frames: int = 
     return ReadSentence(real, generated, 9.0, *errors)
 
 
-class ScriptedReader:
+class ScriptedRecognizer:
     """Reads the CER that stands in the codes, in per cent."""
 
     def character_error_rates(self, codes, texts):
@@ -105,7 +112,7 @@ SCRIPT: dict[str, list[int | None]] = {
 def test_the_take_with_the_lowest_cer_is_kept(model, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = script(monkeypatch, SCRIPT)
     sentences = [Sentence(id_, "Kofi") for id_ in SCRIPT]
-    kept, reasons = speak_and_select(model, sentences, ScriptedReader(), takes=3, max_cer=0.3)
+    kept, reasons = generate_takes(model, sentences, ScriptedRecognizer(), takes=3, max_cer=0.3)
     assert {id_: (take.number, take.cer) for id_, take in kept.items()} == {
         "best-last": (2, 0.1), "tie": (1, 0.1), "perfect": (1, 0.0), "perfect-at-once": (0, 0.0),
         "edge": (2, 0.3),
@@ -120,10 +127,10 @@ def test_the_take_with_the_lowest_cer_is_kept(model, monkeypatch: pytest.MonkeyP
     assert count_takes(take.number for take in kept.values()) == {"0": 1, "1": 2, "2": 2}
 
 
-def test_without_a_reader_the_first_take_that_ended_is_kept(model, monkeypatch) -> None:
+def test_without_a_recognizer_the_first_take_that_ended_is_kept(model, monkeypatch) -> None:
     calls = script(monkeypatch, SCRIPT)
     sentences = [Sentence(id_, "Kofi") for id_ in SCRIPT]
-    kept, reasons = speak_and_select(model, sentences, None, takes=3, max_cer=0.3)
+    kept, reasons = generate_takes(model, sentences, None, takes=3, max_cer=0.3)
     assert {id_: take.number for id_, take in kept.items() if take.number} == {"edge": 2}
     assert {take.cer for take in kept.values()} == {None}
     assert reasons == {"never": "never ended within 30 s (3 takes)"}
@@ -141,7 +148,7 @@ def test_takes_are_the_same_in_any_batch(model: Speechless, round_trip: RoundTri
                 lowest[s.id] = min(lowest.get(s.id, (cer, number)), (cer, number))
     settings = {"takes": 4, "max_cer": 9.0, "seed": 7}
     for batch_size in (1, 32):
-        kept, _ = speak_and_select(model, sentences, round_trip, **settings, batch_size=batch_size)
+        kept, _ = generate_takes(model, sentences, round_trip, **settings, batch_size=batch_size)
         assert {id_: (take.cer, take.number) for id_, take in kept.items()} == lowest
     assert len({number for _, number in lowest.values()}) > 1
 
@@ -190,7 +197,7 @@ def test_by_codebooks_only_the_coarsest_are_heard(model: Speechless, round_trip:
         )
         for i, text in enumerate(TEXTS)
     ]  # fmt: skip
-    sentences = speak_and_read(model, utterances, round_trip, max_frames=40)
+    sentences = generate_and_transcribe(model, utterances, round_trip, max_frames=40)
     rows = measure_by_codebooks(sentences, round_trip)
     assert list(rows) == ["1", "2", "3"]
     everything = pool_errors(

@@ -86,7 +86,7 @@ def finetune(base, tmp_path_factory):
 def test_dialogues_are_spoken_on_where_a_run_was_killed(world, corpus, tmp_path, monkeypatch):
     words = (*speaking(corpus, world), "--out", tmp_path / "run")
     monkeypatch.setattr(speak_dialogues, "DIALOGUES_PER_SHARD", 4)
-    speak, shards = speak_dialogues.speak_and_select, []
+    speak, shards = speak_dialogues.generate_takes, []
 
     def speak_or_die(*args, **settings):
         shards.append(args)
@@ -94,7 +94,7 @@ def test_dialogues_are_spoken_on_where_a_run_was_killed(world, corpus, tmp_path,
             raise KeyboardInterrupt
         return speak(*args, **settings)
 
-    monkeypatch.setattr(speak_dialogues, "speak_and_select", speak_or_die)
+    monkeypatch.setattr(speak_dialogues, "generate_takes", speak_or_die)
     with pytest.raises(KeyboardInterrupt):
         run(speak_dialogues.main, *words)
     with pytest.raises(InputError, match="unfinished"):

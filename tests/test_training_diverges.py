@@ -14,7 +14,7 @@ from commands.checkpoint import list_checkpoints
 from commands.errors import InputError
 from speech_head import train as head_train
 from stage1_rvq import train as rvq_train
-from stage1_rvq import train_reader
+from stage1_rvq import train_recognizer
 
 STEPS = ("--steps", 4, "--save-every", 2, "--device", "cpu")
 
@@ -27,7 +27,7 @@ def rvq_words(world):
     )  # fmt: skip
 
 
-def reader_words(world):
+def recognizer_words(world):
     folder = world / "embedded"
     sizes = ("--num-units", 64, "--width", 16, "--batch-size", 4)
     return ("--embeddings", folder, "--dev-embeddings", folder, *sizes, *STEPS)
@@ -41,7 +41,7 @@ def head_words(world):
 # Command, its flags, and the function whose dev figure it is judged by.
 COMMANDS = [
     (rvq_train, rvq_words, "measure_on_dev"),
-    (train_reader, reader_words, "read_embeddings"),
+    (train_recognizer, recognizer_words, "read_embeddings"),
     (head_train, head_words, "measure_loss"),
 ]
 

@@ -17,7 +17,7 @@ from commands.atomic_write import write_text, written_aside
 from commands.device import derive_seed
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from demo.voice.synthesizer import Synthesizer
-from demo.voice.voices import draw_take, record
+from demo.voice.voices import draw_style, record
 
 INT16_PEAK = 32767
 
@@ -79,7 +79,7 @@ def record_clips(folder: Path, texts: Sequence[str], *, held_out: bool, seed: in
             samples = record(
                 synthesizer,
                 text,
-                draw_take(generator, held_out=held_out),
+                draw_style(generator, held_out=held_out),
                 sample_rate_hz=GEMMA_SAMPLE_RATE_HZ,
                 generator=generator,
             )

@@ -40,7 +40,7 @@ WEIGHT_DECAY = 0.5
 
 
 @dataclass(frozen=True)
-class HeardClips:
+class EncodedClips:
     """The trained tower's output for clips: frames before `output_proj`, in bfloat16."""
 
     frames_ND: Tensor
@@ -59,7 +59,7 @@ class HeardClips:
 
 
 @torch.no_grad()
-def hear(tower: Gemma4AudioModel, clips: Clips) -> HeardClips:
+def encode_clips(tower: Gemma4AudioModel, clips: Clips) -> EncodedClips:
     """Run the tower over clips."""
     order = np.argsort(clips.durations_s)
     frames: list[Tensor] = [torch.empty(0)] * len(clips)
@@ -70,7 +70,7 @@ def hear(tower: Gemma4AudioModel, clips: Clips) -> HeardClips:
         for i, frames_TD, mask_T in zip(picks, frames_BTD, mask_BT, strict=True):
             frames[i] = frames_TD[mask_T].bfloat16()
     ends = np.cumsum([len(frames_TD) for frames_TD in frames])
-    return HeardClips(torch.cat(frames), ends, clips.texts)
+    return EncodedClips(torch.cat(frames), ends, clips.texts)
 
 
 class SpeechAlignment(nn.Module):
@@ -97,7 +97,7 @@ def align_speech(
     gemma: Gemma4ForConditionalGeneration,
     alignment: SpeechAlignment,
     rows: RowMaker,
-    heard: HeardClips,
+    heard: EncodedClips,
     *,
     steps: int,
     seed: int,
@@ -136,7 +136,7 @@ def train_decoder(
     steps: int,
     save_every: int,
     seed: int,
-    heard: HeardClips | None = None,
+    heard: EncodedClips | None = None,
     alignment: SpeechAlignment | None = None,
     num_processes: int = 1,
     is_first: bool = True,
@@ -220,7 +220,7 @@ def _alignment_loss(
     alignment: SpeechAlignment,
     table_VW: Tensor,
     rows: RowMaker,
-    heard: HeardClips,
+    heard: EncodedClips,
     picks: Sequence[int],
 ) -> Tensor:
     frames_BTD, mask_BT = pad_frames([heard.frames(i) for i in picks])

@@ -34,7 +34,7 @@ from commands.run_folder import run_folder
 from commands.setting_types import PositiveInt, Seed
 from demo.gemma.chat_rows import RowMaker, TypedDialogues
 from demo.gemma.clips import record_clips
-from demo.gemma.decoder import SpeechAlignment, align_speech, hear, train_decoder
+from demo.gemma.decoder import SpeechAlignment, align_speech, encode_clips, train_decoder
 from demo.gemma.ear import train_ear
 from demo.gemma.model import build_gemma
 from demo.gemma.tokenizer import train_tokenizer
@@ -135,8 +135,8 @@ def _train(rank: int, config: TrainGemmaConfig, meeting_place: str) -> None:
         # From here on, the tower has exactly the weights that will be saved.
         _round_to_bfloat16(gemma.model.audio_tower)
         with use_threads(config.processes):  # the other process waits meanwhile
-            heard = hear(gemma.model.audio_tower, clips)
-            dev_heard = hear(gemma.model.audio_tower, dev_clips)
+            heard = encode_clips(gemma.model.audio_tower, clips)
+            dev_heard = encode_clips(gemma.model.audio_tower, dev_clips)
             dev_rows["transcription"] = [
                 rows.transcription(text, dev_heard.frames(i)) for i, text in enumerate(dev_texts)
             ]

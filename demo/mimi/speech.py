@@ -17,7 +17,7 @@ from commands.device import derive_seed
 from data_manifests.manifest import Split
 from demo.mimi.losses import LABELS_PER_FRAME, NUM_SAMPLES_PER_LABEL, SAMPLE_RATE_HZ
 from demo.voice.synthesizer import PhonemeEvent, Synthesizer
-from demo.voice.voices import MONOTONE_VOICES, monotone_take
+from demo.voice.voices import MONOTONE_VOICES, monotone_style
 from demo.world.grammar import all_questions, listening_sentences
 
 # B utterances, N samples (24,000 per second), T labels (50 per second)
@@ -108,7 +108,7 @@ def speak_texts(texts: Sequence[str], seed: int) -> list[Clip]:
     clips = []
     for i, text in enumerate(texts):
         voice = MONOTONE_VOICES[i % len(MONOTONE_VOICES)]
-        take = monotone_take(generator, voice)
+        take = monotone_style(generator, voice)
         speech = synthesizer.speak(
             text, voice, sample_rate_hz=SAMPLE_RATE_HZ, rate_wpm=take.rate_wpm, pitch=take.pitch,
             pitch_range=take.pitch_range, warp=take.warp,

@@ -32,7 +32,7 @@ NOISY_SHARE = {False: 0.8, True: 0.5}
 
 
 @dataclass(frozen=True)
-class Take:
+class SpeakingStyle:
     """How one sentence is spoken and recorded.
 
     Attributes:
@@ -56,11 +56,11 @@ class Take:
     noise_color: Literal["white", "pink"]
 
 
-def draw_take(generator: np.random.Generator, *, held_out: bool) -> Take:
+def draw_style(generator: np.random.Generator, *, held_out: bool) -> SpeakingStyle:
     """A random take: a training voice, or a held-out voice, rate, pitch and noise level."""
     snr_db = generator.uniform(*(HELD_OUT_SNR_DB if held_out else TRAINING_SNR_DB))
     is_noisy = generator.random() < NOISY_SHARE[held_out]
-    return Take(
+    return SpeakingStyle(
         voice=str(generator.choice(HELD_OUT_VOICES if held_out else TRAINING_VOICES)),
         rate_wpm=_integer(generator, HELD_OUT_RATES_WPM if held_out else TRAINING_RATES_WPM),
         pitch=_integer(generator, HELD_OUT_PITCHES if held_out else TRAINING_PITCHES),
@@ -72,16 +72,16 @@ def draw_take(generator: np.random.Generator, *, held_out: bool) -> Take:
     )
 
 
-def monotone_take(generator: np.random.Generator, voice: str) -> Take:
+def monotone_style(generator: np.random.Generator, voice: str) -> SpeakingStyle:
     """A random take by one of `MONOTONE_VOICES`: clean, at a moderate rate, its pitch exact."""
     rate_wpm = int(generator.integers(135, 166))
-    return Take(voice, rate_wpm, 50, 50, 1.0, 0.0, None, "white")
+    return SpeakingStyle(voice, rate_wpm, 50, 50, 1.0, 0.0, None, "white")
 
 
 def record(
     synthesizer: Synthesizer,
     text: str,
-    take: Take,
+    take: SpeakingStyle,
     *,
     sample_rate_hz: int,
     generator: np.random.Generator,

@@ -27,7 +27,7 @@ from commands.setting_types import NonNegativeInt, Seed
 from data_manifests.audio import MIMI_SAMPLE_RATE_HZ, write_wav
 from data_manifests.manifest import SPLITS, Split, Utterance, write_manifest
 from demo.voice.synthesizer import Synthesizer
-from demo.voice.voices import MONOTONE_VOICES, draw_take, monotone_take, record
+from demo.voice.voices import MONOTONE_VOICES, draw_style, monotone_style, record
 from demo.world.grammar import Question, choose_questions, listening_sentences
 
 ANSWERING_VOICE = MONOTONE_VOICES[0]
@@ -109,9 +109,9 @@ def _what_is_spoken(questions: dict[Split, list[Question]], seed: int) -> Iterat
 def _record(config: MakeCorpusConfig, synthesizer: Synthesizer, line: _Line) -> Utterance:
     generator = np.random.default_rng(derive_seed(config.seed, line.id))
     if line.is_answer:
-        take = monotone_take(generator, ANSWERING_VOICE)
+        take = monotone_style(generator, ANSWERING_VOICE)
     else:
-        take = draw_take(generator, held_out=line.split == "test")
+        take = draw_style(generator, held_out=line.split == "test")
     samples = record(
         synthesizer, line.text, take, sample_rate_hz=MIMI_SAMPLE_RATE_HZ, generator=generator
     )

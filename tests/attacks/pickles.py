@@ -34,7 +34,7 @@ from tests.attacks.readers import (
     OUT,
     SAY,
     TRAIN_HEAD,
-    TRAIN_READER,
+    TRAIN_RECOGNIZER,
     TRAIN_RVQ,
     Reader,
     are_there,
@@ -153,7 +153,8 @@ PLACES = (
     Place("published", "rvq_averaged.pt", Reader(
         "stage1_rvq.export", ("--rvq", "input/rvq_averaged.pt", *OUT), ())),
     Place("unfinished-reader", STEP, Reader(
-        "stage1_rvq.train_reader", (*EMBEDDINGS, *TRAIN_READER, "--out", "input", "--resume"), ())),
+        "stage1_rvq.train_recognizer",
+        (*EMBEDDINGS, *TRAIN_RECOGNIZER, "--out", "input", "--resume"), ())),
     Place("unfinished-rvq", STEP, Reader(
         "stage1_rvq.train", (*EMBEDDINGS, *TRAIN_RVQ, "--out", "input", "--resume"), ())),
     Place("unfinished-head", STEP, Reader(
@@ -176,7 +177,7 @@ PLACES = (
         instead_of="model.safetensors"),
     Place("voices", "pytorch_model.bin", Reader(
         "speech_head.evaluate",
-        (*JUDGE_HEAD, "--reader", "{world}/reader", "--speaker-model", "input"), ()),
+        (*JUDGE_HEAD, "--recognizer", "{world}/recognizer", "--speaker-model", "input"), ()),
         instead_of="model.safetensors"),
     Place("head", "model/pytorch_model.bin", Reader(
         "speech_head.speak", ("--head", "input/model", *GEMMA, *MIMI, *SAY), ()),

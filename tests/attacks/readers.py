@@ -9,7 +9,7 @@ SHORT = ("--steps", "4", "--save-every", "2", "--warmup-steps", "1", *CPU)
 SMALL = ("--width", "32", "--num-layers", "1", "--num-heads", "2")
 DEPTH = ("--depth-width", "32", "--depth-layers", "1", "--depth-heads", "2")
 RVQ = ("--rvq", "{world}/rvq")
-READER = ("--reader", "{world}/reader")
+RECOGNIZER = ("--recognizer", "{world}/recognizer")
 GEMMA, MIMI = ("--gemma", "{world}/gemma"), ("--mimi", "{world}/mimi")
 HEAD = ("--head", "{world}/head")
 EMBEDDINGS = ("--embeddings", "{world}/embeddings")
@@ -41,7 +41,7 @@ class Input:
 
 
 TRAIN_RVQ = ("--codebook-size", "16", "--num-codebooks", "4", "--batch-frames", "128", *SHORT)
-TRAIN_READER = ("--num-units", "40", "--width", "16", "--num-layers", "1", *SHORT)
+TRAIN_RECOGNIZER = ("--num-units", "40", "--width", "16", "--num-layers", "1", *SHORT)
 TRAIN_SPEECHLESS = (*SMALL, *DEPTH, "--batch-size", "4", *SHORT)
 TRAIN_HEAD = (*SMALL, *DEPTH, "--batch-size", "4", *SHORT)
 MODEL = ("model/config.json", "model/model.safetensors")
@@ -56,18 +56,21 @@ CHECKPOINT = ("checkpoints/*", "config.json", "provenance.json", "metrics.jsonl"
 INPUTS = (
     Input("embeddings", (
         Reader("stage1_rvq.train", ("--embeddings", "{input}", *OUT, *TRAIN_RVQ), (*SHARDS, *RUN)),
-        Reader("stage1_rvq.train_reader", ("--embeddings", "{input}", *OUT, *TRAIN_READER), SHARDS),
+        Reader("stage1_rvq.train_recognizer",
+               ("--embeddings", "{input}", *OUT, *TRAIN_RECOGNIZER), SHARDS),
         Reader("stage1_rvq.tokenize_corpus",
                ("--embeddings", "{input}", *RVQ, *OUT, *CPU), SHARDS),
         Reader("stage1_rvq.evaluate", ("--embeddings", "{input}", *RVQ, *OUT, *CPU), SHARDS),
         Reader("stage1_rvq.transcribe",
-               ("--embeddings", "{input}", *READER, "--out", "heard.jsonl", *CPU), ("shard_*",)),
+               ("--embeddings", "{input}", *RECOGNIZER, "--out", "heard.jsonl", *CPU),
+               ("shard_*",)),
     )),
     Input("reader", (
         Reader("stage1_rvq.transcribe",
-               (*EMBEDDINGS, "--reader", "{input}", "--out", "heard.jsonl", *CPU),
+               (*EMBEDDINGS, "--recognizer", "{input}", "--out", "heard.jsonl", *CPU),
                (*MODEL, "units.json")),
-        Reader("stage1_rvq.train", (*EMBEDDINGS, "--reader", "{input}", *OUT, *TRAIN_RVQ), MODEL),
+        Reader("stage1_rvq.train", (*EMBEDDINGS, "--recognizer", "{input}", *OUT, *TRAIN_RVQ),
+               MODEL),
     )),
     Input("rvq", (
         Reader("stage1_rvq.tokenize_corpus", (*EMBEDDINGS, "--rvq", "{input}", *OUT, *CPU), MODEL),
@@ -75,7 +78,7 @@ INPUTS = (
                (*MODEL, *RUN, "checkpoints/step_000004/model.safetensors")),
         Reader("stage1_rvq.evaluate", (*EMBEDDINGS, "--rvq", "{input}", *OUT, *CPU), MODEL),
         Reader("stage1_rvq.compare_codes",
-               (*CODES, "--other-codes", "{world}/codes", "--rvq", "{input}", *READER, *CPU),
+               (*CODES, "--other-codes", "{world}/codes", "--rvq", "{input}", *RECOGNIZER, *CPU),
                MODEL),
     )),
     Input("published", (
@@ -89,18 +92,18 @@ INPUTS = (
         Reader("stage2_speechless.train", ("--codes", "{input}", *OUT, *TRAIN_SPEECHLESS),
                ("*.parquet", *RUN)),
         Reader("stage1_rvq.transcribe",
-               ("--codes", "{input}", *RVQ, *READER, "--out", "heard.jsonl", *CPU),
+               ("--codes", "{input}", *RVQ, *RECOGNIZER, "--out", "heard.jsonl", *CPU),
                ("*.parquet",)),
         Reader("stage1_rvq.compare_codes",
-               (*CODES, "--other-codes", "{input}", *RVQ, *READER, *CPU), ("*.parquet",)),
+               (*CODES, "--other-codes", "{input}", *RVQ, *RECOGNIZER, *CPU), ("*.parquet",)),
         Reader("stage2_speechless.evaluate",
-               ("--codes", "{input}", *SPEECHLESS, *RVQ, *READER, *OUT, *CPU), ("*.parquet",)),
+               ("--codes", "{input}", *SPEECHLESS, *RVQ, *RECOGNIZER, *OUT, *CPU), ("*.parquet",)),
     )),
     Input("speechless", (
         Reader("stage2_speechless.generate",
                ("--speechless", "{input}", "--text", "{world}/sentences.txt", *OUT, *CPU), MODEL),
         Reader("stage2_speechless.evaluate",
-               (*CODES, "--speechless", "{input}", *RVQ, *READER, *OUT, *CPU), MODEL),
+               (*CODES, "--speechless", "{input}", *RVQ, *RECOGNIZER, *OUT, *CPU), MODEL),
     )),
     Input("spoken", (
         Reader("stage3_finetune.train",
@@ -120,7 +123,8 @@ INPUTS = (
                ("--states", "{world}/states", "--init-from", "{input}", *OUT, *TRAIN_HEAD), MODEL),
     )),
     Input("parallel", (
-        Reader("speech_head.evaluate", (*JUDGE_HEAD, *READER, "--parallel-head", "{input}"), MODEL),
+        Reader("speech_head.evaluate", (*JUDGE_HEAD, *RECOGNIZER, "--parallel-head", "{input}"),
+               MODEL),
     )),
     Input("gemma", (
         Reader("stage1_rvq.embed", (*MANIFEST, "--gemma", "{input}", *OUT, *CPU),
@@ -142,12 +146,12 @@ INPUTS = (
                ("[!a]*.json", "model.safetensors")),
     ), is_sealed=False),
     Input("voices", (
-        Reader("speech_head.evaluate", (*JUDGE_HEAD, *READER, "--speaker-model", "{input}"),
+        Reader("speech_head.evaluate", (*JUDGE_HEAD, *RECOGNIZER, "--speaker-model", "{input}"),
                ("*",)),
     ), is_sealed=False),
     Input("unfinished-reader", (
-        Reader("stage1_rvq.train_reader",
-               (*EMBEDDINGS, *TRAIN_READER, "--out", "{input}", "--resume"), CHECKPOINT),
+        Reader("stage1_rvq.train_recognizer",
+               (*EMBEDDINGS, *TRAIN_RECOGNIZER, "--out", "{input}", "--resume"), CHECKPOINT),
     ), is_sealed=False),
     Input("unfinished-rvq", (
         Reader("stage1_rvq.train", (*EMBEDDINGS, *TRAIN_RVQ, "--out", "{input}", "--resume"),

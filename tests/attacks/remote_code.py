@@ -45,7 +45,8 @@ READERS: dict[str, tuple[Reader, ...]] = {
             "--dialogues", "{world}/spoken", "--rvq", "{world}/rvq", "--gemma", "input",
             "--lora-rank", "2", "--batch-size", "2", "--accumulate", "1", *OUT, *SHORT), ()),
         Reader("speech_head.states", (
-            *MANIFEST, "--reader", "{world}/reader", *MIMI, "--gemma", "input", *OUT, *CPU), ()),
+            *MANIFEST, "--recognizer", "{world}/recognizer", *MIMI, "--gemma", "input", *OUT,
+            *CPU), ()),
     ),
     "mimi": (Reader("speech_head.speak", (*HEAD, *GEMMA, "--mimi", "input", *SAY), ()),),
     "llama": (Reader("stage2_speechless.train", (
@@ -53,7 +54,7 @@ READERS: dict[str, tuple[Reader, ...]] = {
         "--depth-heads", "2", *OUT, *SHORT), ()),),
     "asr": (Reader("speech_head.evaluate", (*JUDGE_HEAD, "--asr", "input"), ()),),
     "voices": (Reader("speech_head.evaluate", (
-        *JUDGE_HEAD, "--reader", "{world}/reader", "--speaker-model", "input"), ()),),
+        *JUDGE_HEAD, "--recognizer", "{world}/recognizer", "--speaker-model", "input"), ()),),
 }  # fmt: skip
 
 AUTO_MAP = {

@@ -27,7 +27,7 @@ WORKS_ALONE = ("demo.", "benchmarks.", "pipeline.preflight")
 # What a command wants beside the settings that have no default.
 MORE_WORDS = {
     "speech_head.speak": ("--text", "Maakye."),
-    "speech_head.evaluate": ("--texts", "absent", "--reader", "absent"),
+    "speech_head.evaluate": ("--texts", "absent", "--recognizer", "absent"),
     "stage1_rvq.tokenize_corpus": ("--embeddings", "absent"),
     "stage1_rvq.transcribe": ("--embeddings", "absent"),
 }  # fmt: skip

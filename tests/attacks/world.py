@@ -5,11 +5,11 @@
 Made by the commands themselves, of tiny models with random weights and of noise that pretends to be
 speech, so that espeak-ng is not needed.
 
-    gemma/ mimi/ llama/ asr/ voices/        models of transformers
-    train.jsonl audio/ dialogues.jsonl sentences.txt
-    embeddings/ reader/ rvq/ published/ codes/ speechless/ spoken/ finetune/ states/ head/
-    parallel/                               one folder for each command that writes one
-    unfinished-rvq/ ...                     the same, stopped halfway: what --resume takes up
+    gemma/ mimi/ llama/ asr/ voices/        models of transformers train.jsonl audio/
+    dialogues.jsonl sentences.txt embeddings/ recognizer/ rvq/ published/ codes/ speechless/ spoken/
+    finetune/ states/ head/ parallel/                               one folder for each command that
+    writes one unfinished-rvq/ ...                     the same, stopped halfway: what --resume
+    takes up
 """
 
 import importlib
@@ -85,7 +85,7 @@ def build_world(world: Path) -> None:
     for step in plan(world):
         with redirect_stdout(io.StringIO()):
             importlib.import_module(step.command).main(list(map(str, step.words)))
-    for name in ("reader", "rvq", "speechless", "head"):
+    for name in ("recognizer", "rvq", "speechless", "head"):
         shutil.copytree(world / name, world / f"unfinished-{name}")
         (world / f"unfinished-{name}" / "done").unlink()
         newest = sorted((world / f"unfinished-{name}" / "checkpoints").iterdir())[-1]
@@ -160,7 +160,7 @@ def plan(world: Path) -> Sequence[Step]:
     gemma = ("--gemma", world / "gemma")
     mimi = ("--mimi", world / "mimi")
     embeddings, codes = ("--embeddings", world / "embeddings"), ("--codes", world / "codes")
-    rvq, reader = ("--rvq", world / "rvq"), ("--reader", world / "reader")
+    rvq, recognizer = ("--rvq", world / "rvq"), ("--recognizer", world / "recognizer")
     small = ("--width", 32, "--num-layers", 1, "--num-heads", 2)
     depth = ("--depth-width", 32, "--depth-layers", 1, "--depth-heads", 2)
 
@@ -171,7 +171,8 @@ def plan(world: Path) -> Sequence[Step]:
     return [
         step("stage1_rvq.embed", "embeddings", "--manifest", world / "train.jsonl", *gemma, *CPU),
         step(
-            "stage1_rvq.train_reader", "reader", *embeddings, "--num-units", 40, "--width", 16,
+            "stage1_rvq.train_recognizer", "recognizer", *embeddings, "--num-units", 40,
+            "--width", 16,
             "--num-layers", 1, *SHORT,
         ),
         step(
@@ -193,7 +194,8 @@ def plan(world: Path) -> Sequence[Step]:
             "--lora-rank", 2, "--batch-size", 2, "--accumulate", 1, *SHORT,
         ),
         step(
-            "speech_head.states", "states", "--manifest", world / "train.jsonl", *reader, *gemma,
+            "speech_head.states", "states", "--manifest", world / "train.jsonl", *recognizer,
+            *gemma,
             *mimi, *CPU,
         ),
         step("speech_head.train", "head", *head, *depth, "--batch-size", 4),

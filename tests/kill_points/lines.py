@@ -73,7 +73,7 @@ def _input(name: str, command: str, *words: str) -> Line:
 
 
 EMBEDDED = ("--embeddings", "{embed}", "--dev-embeddings", "{embed_dev}")
-JUDGED = ("--rvq", "{rvq}", "--reader", "{reader}")
+JUDGED = ("--rvq", "{rvq}", "--recognizer", "{recognizer}")
 GEMMA = ("--gemma", "{models}/gemma")
 HEAD = (*GEMMA, "--mimi", "{models}/mimi", *CPU)
 TINY_HEAD = (
@@ -91,9 +91,10 @@ LINES = (
           again=OVERWRITE),
     _line("embed", "stage1_rvq.embed", "--manifest", "{corpus}/train.jsonl", *GEMMA, *CPU),
     _input("embed_dev", "stage1_rvq.embed", "--manifest", "{corpus}/dev.jsonl", *GEMMA, *CPU),
-    _line("reader", "stage1_rvq.train_reader", *EMBEDDED, "--num-units", "64", "--width", "32",
-          *TRAIN),
-    _line("rvq", "stage1_rvq.train", *EMBEDDED, "--reader", "{reader}", "--task-utterances", "2",
+    _line("recognizer", "stage1_rvq.train_recognizer", *EMBEDDED, "--num-units", "64",
+          "--width", "32", *TRAIN),
+    _line("rvq", "stage1_rvq.train", *EMBEDDED, "--recognizer", "{recognizer}",
+          "--task-utterances", "2",
           "--codebook-size", "8", "--num-codebooks", "2", "--batch-frames", "128",
           "--warmup-steps", "1", "--steps", "4", "--save-every", "2", *CPU),
     _line("rvq_test", "stage1_rvq.evaluate", *JUDGED, "--embeddings", "{embed_dev}", *CPU,
@@ -123,18 +124,18 @@ LINES = (
           "{rvq}", *GEMMA, "--lora-rank", "4", "--accumulate", "1", "--no-gradient-checkpointing",
           *TRAIN),
     _line("finetune_test", "stage3_finetune.evaluate", *GEMMA, "--finetune", "{finetune}",
-          "--reader", "{reader}", "--dialogues", "{corpus}/dialogues_test.jsonl", "--recordings",
-          "{corpus}/test.jsonl", "--max-new-tokens", "6", *CPU, again=OVERWRITE),
+          "--recognizer", "{recognizer}", "--dialogues", "{corpus}/dialogues_test.jsonl",
+          "--recordings", "{corpus}/test.jsonl", "--max-new-tokens", "6", *CPU, again=OVERWRITE),
     _line("gemma_repository", "stage3_finetune.export", "--finetune", "{finetune}", *GEMMA,
           again=""),
     _line("states", "speech_head.states", "--manifest", "{corpus}/answers_train.jsonl", *HEAD,
-          "--reader", "{reader}"),
+          "--recognizer", "{recognizer}"),
     _line("head", "speech_head.train", *TINY_HEAD, "--depth-width", "16", "--depth-layers", "1",
-          "--depth-heads", "2", "--reader", "{reader}", "--num-dev-sentences", "1", *HEAD),
+          "--depth-heads", "2", "--recognizer", "{recognizer}", "--num-dev-sentences", "1", *HEAD),
     _line("head_parallel", "speech_head.train", *TINY_HEAD, "--architecture", "parallel"),
     _line("head_test", "speech_head.evaluate", "--head", "{head}", "--parallel-head",
-          "{head_parallel}", "--manifest", "{corpus}/answers_dev.jsonl", "--reader", "{reader}",
-          *HEAD, again=OVERWRITE),
+          "{head_parallel}", "--manifest", "{corpus}/answers_dev.jsonl",
+          "--recognizer", "{recognizer}", *HEAD, again=OVERWRITE),
     _line("said", "speech_head.speak", "--head", "{head}", "--text", "Maakye.", *HEAD,
           out="said.wav", again=""),
     _line("train_mimi", "demo.mimi.train", "--steps", "6", "--num-sentences", "6", "--batch-size",

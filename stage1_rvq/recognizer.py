@@ -1,8 +1,8 @@
-"""The CTC reader: 1024-d speech embeddings -> Twi text. It evaluates every later stage.
+"""The CTC recogniser: 1024-d speech embeddings -> Twi text. It evaluates every later stage.
 
-    reader = load_reader("runs/reader", device=torch.device("cpu"))
-    texts = reader.transcribe([frames_TD, ...])
-    spans = reader.align(frames_TD, "me din de ama")
+    recogniser = load_recognizer("runs/recognizer", device=torch.device("cpu"))
+    texts = recogniser.transcribe([frames_TD, ...])
+    spans = recogniser.align(frames_TD, "me din de ama")
 
 It evaluates quantised and generated frames, filters generated speech, and aligns recordings for
 stage 4. The shape is SUPERB's ASR probe (Yang et al., 2021): two bidirectional LSTM layers and CTC.
@@ -33,8 +33,8 @@ BLANK_ID = 0
 
 
 @dataclass(frozen=True)
-class ReaderConfig:
-    """Shape of the reader; saved beside its weights.
+class RecognizerConfig:
+    """Shape of the recogniser; saved beside its weights.
 
     Attributes:
         dim: embedding width D.
@@ -66,7 +66,7 @@ class UnitSpan:
     end_frame: int
 
 
-class CTCReader(
+class CTCRecognizer(
     nn.Module,
     PyTorchModelHubMixin,
     library_name="speechless-twi",
@@ -76,10 +76,10 @@ class CTCReader(
 
     frame_scale_D: Tensor
 
-    def __init__(self, config: ReaderConfig) -> None:
+    def __init__(self, config: RecognizerConfig) -> None:
         super().__init__()
         self.config = config
-        self.units: Tokenizer | None = None  # set by `load_reader` and `train_reader`
+        self.units: Tokenizer | None = None  # set by `load_recognizer` and `train_recognizer`
         self.register_buffer("frame_scale_D", torch.ones(config.dim))
         self.input = nn.Linear(config.dim, config.width)
         self.lstm = nn.LSTM(
@@ -93,7 +93,7 @@ class CTCReader(
         """Raise InputError if the embeddings of what a flag named are of another width."""
         if dim != self.config.dim:
             raise InputError(
-                f"--reader takes embeddings {self.config.dim} wide, those of {flag} are {dim}"
+                f"--recognizer takes embeddings {self.config.dim} wide, those of {flag} are {dim}"
             )
 
     def forward(self, frames_BTD: Tensor, lengths_B: Tensor) -> Tensor:
@@ -108,11 +108,12 @@ class CTCReader(
             alone or in a batch.
 
         Raises:
-            InputError: D is not the reader's.
+            InputError: D is not the recogniser's.
         """
         if frames_BTD.shape[-1] != self.config.dim:
             raise InputError(
-                f"embeddings are {frames_BTD.shape[-1]} wide, this reader takes {self.config.dim}"
+                f"embeddings are {frames_BTD.shape[-1]} wide, this recogniser takes "
+                f"{self.config.dim}"
             )
         x_BTW = F.gelu(self.input(frames_BTD / self.frame_scale_D))
         packed = pack_padded_sequence(x_BTW, lengths_B, batch_first=True, enforce_sorted=False)
@@ -166,10 +167,10 @@ def ctc_loss(
     """Mean CTC loss of transcripts, in nats per unit.
 
     Args:
-        log_probs_BTV: from `CTCReader`.
+        log_probs_BTV: from `CTCRecognizer`.
         lengths_B: real frames of each utterance.
         texts: what is said in each; normalised here.
-        units: the reader's units.
+        units: the recogniser's units.
     """
     targets = [torch.tensor(_unit_ids(text, units)) for text in texts]
     return F.ctc_loss(
@@ -234,21 +235,22 @@ def _unit_ids(text: str, units: Tokenizer) -> list[int]:
     return ids
 
 
-def load_reader(folder: Path, *, device: torch.device) -> CTCReader:
-    """Load a reader, written by `python -m stage1_rvq.train_reader`, for use.
+def load_recognizer(folder: Path, *, device: torch.device) -> CTCRecognizer:
+    """Load a recogniser, written by `python -m stage1_rvq.train_recognizer`, for use.
 
     Raises:
         InputError: missing, unfinished, or another command's folder.
     """
-    open_input(folder, made_by="stage1_rvq.train_reader", flag="--reader")
-    reader = load_frozen(folder / "model", CTCReader, ReaderConfig, device=device)
-    reader.units = _load_units(folder / "units.json")
-    if reader.units.get_vocab_size() != reader.config.num_units:
+    open_input(folder, made_by="stage1_rvq.train_recognizer", flag="--recognizer")
+    recognizer = load_frozen(folder / "model", CTCRecognizer, RecognizerConfig, device=device)
+    recognizer.units = _load_units(folder / "units.json")
+    if recognizer.units.get_vocab_size() != recognizer.config.num_units:
         raise InputError(
-            f"--reader {folder}: units.json has {reader.units.get_vocab_size()} units, the model "
-            f"{reader.config.num_units}"
+            f"--recognizer {folder}: units.json has {recognizer.units.get_vocab_size()} units, the "
+            "model "
+            f"{recognizer.config.num_units}"
         )
-    return reader
+    return recognizer
 
 
 def _load_units(path: Path) -> Tokenizer:

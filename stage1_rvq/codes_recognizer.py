@@ -1,7 +1,8 @@
-"""Read semantic codes back as text: dequantise them, then run the CTC reader.
+"""Read semantic codes back as text: dequantise them, then run the CTC recogniser.
 
-codes_reader = load_codes_reader("runs/rvq", Path("runs/reader"), device=torch.device("cpu"))
-texts = codes_reader.transcribe([codes_TK, ...])
+codes_recognizer = load_codes_recognizer("runs/rvq", Path("runs/recognizer"),
+device=torch.device("cpu"))
+texts = codes_recognizer.transcribe([codes_TK, ...])
 """
 
 # T frames (25 per second), K codebooks, k <= K of them
@@ -22,24 +23,24 @@ from stage1_rvq.codes import (
     refuse_other_format,
 )
 from stage1_rvq.model import SpeechRVQ, load_rvq
-from stage1_rvq.reader import CTCReader, load_reader
+from stage1_rvq.recognizer import CTCRecognizer, load_recognizer
 
 BATCH_SIZE = 32
 
 
 @dataclass(frozen=True)
-class CodesReader:
-    """Quantiser and reader that belong together.
+class CodesRecognizer:
+    """Quantiser and recogniser that belong together.
 
     Raises:
-        InputError: the reader was trained on embeddings of another width.
+        InputError: the recogniser was trained on embeddings of another width.
     """
 
     rvq: SpeechRVQ
-    reader: CTCReader
+    recognizer: CTCRecognizer
 
     def __post_init__(self) -> None:
-        self.reader.refuse_other_width(self.rvq.config.dim, flag="--rvq")
+        self.recognizer.refuse_other_width(self.rvq.config.dim, flag="--rvq")
 
     def transcribe(self, codes: Sequence[Tensor]) -> list[str]:
         """Transcripts of codes `[T_i, k]`, each with at least one frame; with k < K only the
@@ -50,7 +51,7 @@ class CodesReader:
             frames = [
                 self.rvq.decode(c.to(device)).cpu() for c in codes[start : start + BATCH_SIZE]
             ]
-            texts += self.reader.transcribe(frames)
+            texts += self.recognizer.transcribe(frames)
         return texts
 
     def read_codes(self, path: Path, *, flag: str) -> list[CodedUtterance]:
@@ -69,11 +70,11 @@ class CodesReader:
         return utterances
 
 
-def load_codes_reader(rvq: str, reader: Path, *, device: torch.device) -> CodesReader:
-    """Load a quantiser (folder of stage1_rvq.train, or hub name) and a reader (folder of
-    stage1_rvq.train_reader).
+def load_codes_recognizer(rvq: str, recognizer: Path, *, device: torch.device) -> CodesRecognizer:
+    """Load a quantiser (folder of stage1_rvq.train, or hub name) and a recogniser (folder of
+    stage1_rvq.train_recognizer).
 
     Raises:
         InputError: unfinished or foreign folders, or models that do not belong together.
     """
-    return CodesReader(load_rvq(rvq, device=device), load_reader(reader, device=device))
+    return CodesRecognizer(load_rvq(rvq, device=device), load_recognizer(recognizer, device=device))

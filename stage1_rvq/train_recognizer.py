@@ -1,9 +1,10 @@
-"""Train the CTC reader on cached embeddings and their transcripts.
+"""Train the CTC recogniser on cached embeddings and their transcripts.
 
-    python -m stage1_rvq.train_reader --embeddings data/cv-embeddings/train \
-        --dev-embeddings data/cv-embeddings/dev --out runs/reader
+    python -m stage1_rvq.train_recognizer --embeddings data/cv-embeddings/train \
+        --dev-embeddings data/cv-embeddings/dev --out runs/recognizer
 
-`runs/reader/model` is the checkpoint with the lowest CER on dev (the last one if there is no dev).
+`runs/recognizer/model` is the checkpoint with the lowest CER on dev (the last one if there is no
+dev).
 """
 
 import sys
@@ -33,7 +34,7 @@ from commands.training_log import TrainingLog, refuse_non_finite, training_steps
 from commands.training_settings import ScheduleSettings
 from data_manifests.error_rates import ErrorRates, compute_error_rates
 from stage1_rvq.data import EmbeddedUtterance, EmbeddingFolder, ShuffledBatches, pad_frames
-from stage1_rvq.reader import CTCReader, ReaderConfig, ctc_loss, fits_ctc
+from stage1_rvq.recognizer import CTCRecognizer, RecognizerConfig, ctc_loss, fits_ctc
 from stage1_rvq.text_units import train_units
 
 
@@ -50,8 +51,8 @@ class ShapeSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainReaderConfig:
-    """Train the CTC reader that turns speech embeddings into Twi text."""
+class TrainRecognizerConfig:
+    """Train the CTC recogniser that turns speech embeddings into Twi text."""
 
     embeddings: Path
     """folder written by stage1_rvq.embed, with transcripts"""
@@ -76,8 +77,8 @@ class TrainReaderConfig:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Train the reader; prints the run's folder."""
-    config = parse_config(TrainReaderConfig, argv)
+    """Train the recogniser; prints the run's folder."""
+    config = parse_config(TrainRecognizerConfig, argv)
     embeddings = EmbeddingFolder(config.embeddings)
     dev = None
     if config.dev_embeddings:
@@ -91,7 +92,7 @@ def main(argv: list[str] | None = None) -> None:
     if dropped := len(embeddings.utterances) - len(usable):
         print(f"{dropped} utterances left out: more text than their frames hold", file=sys.stderr)
     inputs = ("embeddings", "dev_embeddings")
-    with run_folder(config.out, config, "stage1_rvq.train_reader", inputs=inputs) as output:
+    with run_folder(config.out, config, "stage1_rvq.train_recognizer", inputs=inputs) as output:
         if output.is_done:
             return
         output.record(
@@ -103,7 +104,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _train(
-    config: TrainReaderConfig,
+    config: TrainRecognizerConfig,
     embeddings: EmbeddingFolder,
     usable: list[EmbeddedUtterance],
     units: Tokenizer,
@@ -112,27 +113,27 @@ def _train(
 ) -> None:
     seed_step(config.seed, -1)
     shape = config.shape
-    reader = CTCReader(
-        ReaderConfig(embeddings.dim, units.get_vocab_size(), shape.width, shape.num_layers)
+    recognizer = CTCRecognizer(
+        RecognizerConfig(embeddings.dim, units.get_vocab_size(), shape.width, shape.num_layers)
     )
-    reader.frame_scale_D.copy_(embeddings.frame_scale_D)
-    reader.units = units
-    reader.to(accelerator.device)
+    recognizer.frame_scale_D.copy_(embeddings.frame_scale_D)
+    recognizer.units = units
+    recognizer.to(accelerator.device)
     optimizer = torch.optim.AdamW(
-        reader.parameters(), lr=config.schedule.learning_rate, weight_decay=0.01
+        recognizer.parameters(), lr=config.schedule.learning_rate, weight_decay=0.01
     )
     schedule = get_cosine_schedule_with_warmup(
         optimizer, config.schedule.warmup_steps, config.steps
     )
-    first_step = resume_from_latest(config.out, reader, optimizer, schedule)
+    first_step = resume_from_latest(config.out, recognizer, optimizer, schedule)
     # The schedule is not prepared: accelerate would step it once per process.
-    model, optimizer = accelerator.prepare(reader, optimizer)
+    model, optimizer = accelerator.prepare(recognizer, optimizer)
     batches = ShuffledBatches(
         len(usable), config.batch_size * accelerator.num_processes, config.seed
     )
     is_writer = accelerator.is_main_process
     with TrainingLog(config.out, first_step=first_step, is_writer=is_writer) as log:
-        progress = training_steps(first_step, config.steps, "reader", is_writer=is_writer)
+        progress = training_steps(first_step, config.steps, "recognizer", is_writer=is_writer)
         for step in progress:
             seed_step(config.seed, step, accelerator.process_index)
             model.train()
@@ -151,15 +152,15 @@ def _train(
             log.log(step + 1, "train", loss=loss.item())
             is_due = (step + 1) % config.save_every == 0
             if is_writer and (is_due or step + 1 == config.steps):
-                _measure_and_save(config.out, step + 1, reader, dev, log)
-                save_checkpoint(config.out, step + 1, reader, optimizer, schedule)
+                _measure_and_save(config.out, step + 1, recognizer, dev, log)
+                save_checkpoint(config.out, step + 1, recognizer, optimizer, schedule)
 
 
-def read_embeddings(reader: CTCReader, embeddings: EmbeddingFolder) -> ErrorRates:
-    """The reader's error rates on a folder of cached embeddings."""
+def read_embeddings(recognizer: CTCRecognizer, embeddings: EmbeddingFolder) -> ErrorRates:
+    """The recogniser's error rates on a folder of cached embeddings."""
     return compute_error_rates(
         [u.text for u in embeddings.utterances],
-        reader.transcribe([embeddings.read(u) for u in embeddings.utterances]),
+        recognizer.transcribe([embeddings.read(u) for u in embeddings.utterances]),
     )
 
 
@@ -177,17 +178,17 @@ def _loss(
 
 
 def _measure_and_save(
-    run: Path, step: int, reader: CTCReader, dev: EmbeddingFolder | None, log: TrainingLog
+    run: Path, step: int, recognizer: CTCRecognizer, dev: EmbeddingFolder | None, log: TrainingLog
 ) -> None:
     """Save the model to `model/` if its dev CER is the lowest so far; without dev, always."""
     if dev:
         best_before = log.lowest("dev", "cer")
-        rates = read_embeddings(reader.eval(), dev)
+        rates = read_embeddings(recognizer.eval(), dev)
         log.log(step, "dev", wer=rates.wer, cer=rates.cer)
         if rates.cer >= best_before:
             return
     with model_written_aside(run / "model") as aside:
-        reader.save_pretrained(aside)
+        recognizer.save_pretrained(aside)
 
 
 if __name__ == "__main__":

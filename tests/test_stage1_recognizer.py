@@ -1,4 +1,5 @@
-"""The CTC reader: units that spell every word, paths checked against brute force, and it learns."""
+"""The CTC recogniser: units that spell every word, paths checked against brute force, and it
+learns."""
 
 import itertools
 
@@ -7,7 +8,7 @@ import torch
 
 from commands.errors import InputError
 from data_manifests.twi_text import normalize_for_scoring
-from stage1_rvq.reader import CTCReader, ReaderConfig, viterbi_starts
+from stage1_rvq.recognizer import CTCRecognizer, RecognizerConfig, viterbi_starts
 from stage1_rvq.text_units import train_units
 
 TEXTS = ["Baako ne mmienu yɛ mmiɛnsa.", "Ɛte sɛn?", "Me din de Kwabena."]
@@ -64,15 +65,15 @@ def test_viterbi_needs_room():
 
 @pytest.fixture(scope="module")
 def trained(units):
-    """A reader overfitted to frames that spell their text, and those frames."""
+    """A recogniser overfitted to frames that spell their text, and those frames."""
     torch.manual_seed(0)
-    reader = CTCReader(ReaderConfig(16, units.get_vocab_size(), width=32, num_layers=1))
-    reader.units = units
+    recognizer = CTCRecognizer(RecognizerConfig(16, units.get_vocab_size(), width=32, num_layers=1))
+    recognizer.units = units
     embeddings = torch.randn(units.get_vocab_size(), 16)
     ids = [units.encode(normalize_for_scoring(text)).ids for text in TEXTS]
     frames = [embeddings[torch.tensor(row).repeat_interleave(3)] for row in ids]
-    before = {name: value.clone() for name, value in reader.state_dict().items()}
-    optimizer = torch.optim.AdamW(reader.parameters(), lr=1e-2)
+    before = {name: value.clone() for name, value in recognizer.state_dict().items()}
+    optimizer = torch.optim.AdamW(recognizer.parameters(), lr=1e-2)
     from stage1_rvq.data import pad_frames
 
     frames_BTD, mask_BT = pad_frames(frames)
@@ -80,39 +81,39 @@ def trained(units):
     targets = torch.cat([torch.tensor(row) for row in ids])
     target_lengths = torch.tensor([len(row) for row in ids])
     for _ in range(150):
-        log_probs = reader(frames_BTD, lengths_B).transpose(0, 1)
+        log_probs = recognizer(frames_BTD, lengths_B).transpose(0, 1)
         loss = torch.nn.functional.ctc_loss(log_probs, targets, lengths_B, target_lengths)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
     moved = [
         n
-        for n, _ in reader.named_parameters()
-        if not torch.equal(before[n], reader.state_dict()[n])
+        for n, _ in recognizer.named_parameters()
+        if not torch.equal(before[n], recognizer.state_dict()[n])
     ]
-    assert len(moved) == len(list(reader.parameters()))
-    return reader.eval(), frames
+    assert len(moved) == len(list(recognizer.parameters()))
+    return recognizer.eval(), frames
 
 
 def test_it_reads_what_it_learned(trained):
-    reader, frames = trained
-    assert reader.transcribe(frames) == [normalize_for_scoring(text) for text in TEXTS]
+    recognizer, frames = trained
+    assert recognizer.transcribe(frames) == [normalize_for_scoring(text) for text in TEXTS]
 
 
 def test_batch_equals_single(trained):
-    reader, frames = trained
+    recognizer, frames = trained
     padded = torch.nn.utils.rnn.pad_sequence(frames, batch_first=True)
     lengths_B = torch.tensor([len(f) for f in frames])
-    together_BTV = reader(padded, lengths_B)
+    together_BTV = recognizer(padded, lengths_B)
     for row_TV, f in zip(together_BTV, frames, strict=True):
-        alone_1TV = reader(f[None], torch.tensor([len(f)]))
+        alone_1TV = recognizer(f[None], torch.tensor([len(f)]))
         torch.testing.assert_close(row_TV[: len(f)], alone_1TV[0], atol=1e-5, rtol=0)
 
 
 def test_alignment_covers_the_utterance(trained):
-    reader, frames = trained
+    recognizer, frames = trained
     for f, text in zip(frames, TEXTS, strict=True):
-        spans = reader.align(f, text)
+        spans = recognizer.align(f, text)
         assert spans[0].start_frame == 0 and spans[-1].end_frame == len(f)
         for a, b in itertools.pairwise(spans):
             assert a.end_frame == b.start_frame > a.start_frame
@@ -121,9 +122,9 @@ def test_alignment_covers_the_utterance(trained):
         # Every unit lasts three frames in these made-up utterances.
         assert all(abs(span.start_frame - 3 * i) <= 2 for i, span in enumerate(spans))
     with pytest.raises(InputError, match="nothing to align"):
-        reader.align(frames[0], "...")
+        recognizer.align(frames[0], "...")
 
 
 def test_width_mismatch(trained):
-    with pytest.raises(InputError, match="8 wide, this reader takes 16"):
+    with pytest.raises(InputError, match="8 wide, this recogniser takes 16"):
         trained[0].transcribe([torch.zeros(4, 8)])
