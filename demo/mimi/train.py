@@ -26,13 +26,7 @@ from commands.device import seed_step
 from commands.errors import InputError
 from commands.json_files import read_json
 from commands.run_folder import create_output
-from commands.setting_types import (
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveInt,
-    Probability,
-    Seed,
-)
+from commands.setting_types import NonNegativeFloat, NonNegativeInt, PositiveInt, Probability, Seed
 from commands.training_log import TrainingLog
 from demo.mimi.losses import LatentProbes, SpectralLoss
 from demo.mimi.metrics import import_stoi, measure_codec
