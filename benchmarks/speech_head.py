@@ -28,12 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import (
-    CsmDepthDecoderConfig,
-    CsmDepthDecoderForCausalLM,
-    MimiConfig,
-    MimiModel,
-)
+from transformers import CsmDepthDecoderConfig, CsmDepthDecoderForCausalLM, MimiConfig, MimiModel
 
 from benchmarks.timing import take_turns
 from commands.command_line import parse_config, run_command

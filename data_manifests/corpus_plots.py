@@ -6,11 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from commands.atomic_write import written_aside
-from data_manifests.corpus_statistics import (
-    Histogram,
-    StatisticsByCorpus,
-    histograms_by_corpus,
-)
+from data_manifests.corpus_statistics import Histogram, StatisticsByCorpus, histograms_by_corpus
 from data_manifests.defects import MAX_CHARACTERS_PER_S, MIN_CHARACTERS_PER_S
 
 

@@ -152,13 +152,18 @@ def align_utterances(
         )
     if not references:  # jiwer 4.0 would count one empty utterance
         raise InputError("no utterances to score")
-    prepare = normalize_for_scoring if normalize else _unify_spaces
-    refs = [prepare(text) for text in references]
-    hyps = [prepare(text) for text in hypotheses]
+    refs, hyps = (
+        [normalize_for_scoring(text) if normalize else " ".join(text.split()) for text in texts]
+        for texts in (references, hypotheses)
+    )
+    refs_folded, hyps_folded = (
+        [text.translate(_FOLD_OPEN_VOWELS) for text in texts] for texts in (refs, hyps)
+    )
+    refs_joined, hyps_joined = ([text.replace(" ", "") for text in texts] for texts in (refs, hyps))
     words = _count_edits(jiwer.process_words(refs, hyps))
-    words_folded = _count_edits(jiwer.process_words(_fold(refs), _fold(hyps)))
+    words_folded = _count_edits(jiwer.process_words(refs_folded, hyps_folded))
     characters = _count_edits(jiwer.process_characters(refs, hyps))
-    without_spaces = _count_edits(jiwer.process_characters(_join(refs), _join(hyps)))
+    without_spaces = _count_edits(jiwer.process_characters(refs_joined, hyps_joined))
     columns = zip(refs, hyps, words, words_folded, characters, without_spaces, strict=True)
     return [UtteranceErrors(*row) for row in columns]
 
@@ -173,7 +178,9 @@ def pool_error_rates(
         raise InputError(f"no reference has a word in it{after} ({len(utterances)} utterances)")
     words = _sum_counts([u.words for u in utterances])
     characters = _sum_counts([u.characters for u in utterances])
-    wer_low, wer_high = _bootstrap_interval([u.words for u in utterances], seed)
+    wer_low, wer_high = _resample_rate(
+        [u.words.errors for u in utterances], [u.words.reference_length for u in utterances], seed
+    )
     return ErrorRates(
         wer=words.rate,
         wer_low=wer_low,
@@ -192,18 +199,6 @@ def pool_error_rates(
         num_empty_hypotheses=sum(u.hypothesis == "" for u in utterances),
         normalization=NORMALIZATION_VERSION if normalize else "none",
     )
-
-
-def _unify_spaces(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _fold(texts: Sequence[str]) -> list[str]:
-    return [text.translate(_FOLD_OPEN_VOWELS) for text in texts]
-
-
-def _join(texts: Sequence[str]) -> list[str]:
-    return [text.replace(" ", "") for text in texts]
 
 
 def _count_edits(output: jiwer.WordOutput | jiwer.CharacterOutput) -> list[EditCounts]:
@@ -242,11 +237,6 @@ def difference_interval(
         raise InputError(f"{len(first)} utterances of one system but {len(other)} of the other")
     more = [b.errors - a.errors for a, b in zip(first, other, strict=True)]
     return _resample_rate(more, [count.reference_length for count in first], seed)
-
-
-def _bootstrap_interval(counts: Sequence[EditCounts], seed: int) -> tuple[float, float]:
-    lengths = [count.reference_length for count in counts]
-    return _resample_rate([count.errors for count in counts], lengths, seed)
 
 
 def _resample_rate(errors: Sequence[int], lengths: Sequence[int], seed: int) -> tuple[float, float]:

@@ -20,12 +20,8 @@ def summarize_splits(
     """Hours by corpus and split, how they were made, and what was left out.
 
     Args:
-        utterances: all utterances that were found.
-        corpus: their splits.
         dropped: corpus, id and reason for every row left out.
         rewritten: likewise, for every transcript that was changed.
-        hold_out: as passed to `assign_splits`.
-        with_own_splits: likewise.
     """
     lines = [_table(utterances, corpus)]
     held_out = "speaker and by normalised sentence"

@@ -16,9 +16,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import redirect_stdout
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from commands.atomic_write import remove, write_json, write_text
 from commands.command_line import parse_config, run_command
@@ -43,49 +43,24 @@ class RunConfig:
     """seed for every stage"""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sizes:
-    """The amount of work in each stage."""
-
-    num_questions: int
-    num_held_out: int
-    codebook_size: int
-    rvq_steps: int
-    recognizer_steps: int
-    speechless_steps: int
-    speechless_width: int
-    speechless_depth_width: int
-    max_cer: float
-    finetune_steps: int
-    head_steps: int
-    head_width: int
-    head_depth_width: int
-    head_dev_sentences: int
-    save_every: int
-
-
-SIZES: dict[Effort, Sizes] = {
-    "check": Sizes(
-        num_questions=16, num_held_out=4, codebook_size=16, rvq_steps=4, recognizer_steps=4,
-        speechless_steps=4, speechless_width=64, speechless_depth_width=32, max_cer=100,
-        finetune_steps=2, head_steps=4, head_width=64, head_depth_width=48, head_dev_sentences=2,
-        save_every=2,
-    ),
-    "demo": Sizes(
-        num_questions=900, num_held_out=100, codebook_size=256, rvq_steps=200,
-        recognizer_steps=1000,
-        speechless_steps=1500, speechless_width=128, speechless_depth_width=64, max_cer=0.3,
-        finetune_steps=300, head_steps=700, head_width=128, head_depth_width=96,
-        head_dev_sentences=32, save_every=250,
-    ),
-    "full": Sizes(
-        num_questions=0, num_held_out=0, codebook_size=256, rvq_steps=600, recognizer_steps=4000,
-        speechless_steps=6500, speechless_width=192, speechless_depth_width=128, max_cer=0.3,
-        finetune_steps=1000, head_steps=3000, head_width=192, head_depth_width=144,
-        head_dev_sentences=96, save_every=500,
-    ),
-}  # fmt: skip
-
+# The amount of work in each stage: for check, demo and full.
+SIZES: dict[str, tuple[float, float, float]] = {
+    "num_questions": (16, 900, 0),
+    "num_held_out": (4, 100, 0),
+    "codebook_size": (16, 256, 256),
+    "rvq_steps": (4, 200, 600),
+    "recognizer_steps": (4, 1000, 4000),
+    "speechless_steps": (4, 1500, 6500),
+    "speechless_width": (64, 128, 192),
+    "speechless_depth_width": (32, 64, 128),
+    "max_cer": (100, 0.3, 0.3),
+    "finetune_steps": (2, 300, 1000),
+    "head_steps": (4, 700, 3000),
+    "head_width": (64, 128, 192),
+    "head_depth_width": (48, 96, 144),
+    "head_dev_sentences": (2, 32, 96),
+    "save_every": (2, 250, 500),
+}
 
 # A paragraph for every command: the stage that its time counts for, the command, and its words, in
 # which names in braces are replaced.
@@ -217,7 +192,7 @@ def main(argv: list[str] | None = None) -> None:
     config = parse_config(RunConfig, argv)
     seconds_path = config.out / "seconds.json"
     seconds: dict[str, float] = read_json(seconds_path) if seconds_path.exists() else {}
-    steps = list(plan(config.out, SIZES[config.effort], config.seed))
+    steps = list(plan(config.out, config.effort, config.seed))
     for number, step in enumerate(steps, start=1):
         line = f"python -m {step.command} {shlex.join(step.words)}"
         print(f"\n[{number}/{len(steps)}] {step.stage}\n$ {line}", file=sys.stderr)
@@ -239,11 +214,13 @@ def main(argv: list[str] | None = None) -> None:
     print(config.out / "answer.wav")
 
 
-def plan(out: Path, sizes: Sizes, seed: int) -> Iterator[Step]:
+def plan(out: Path, effort: Effort, seed: int) -> Iterator[Step]:
     """The commands of the demo, in order."""
     # As on a command line: relative to the current folder.
     weights = os.path.relpath(Path(__file__).parent / "weights")
-    values = {**asdict(sizes), "out": out, "seed": seed, "weights": weights}
+    column = get_args(Effort).index(effort)
+    sizes = {name: by_effort[column] for name, by_effort in SIZES.items()}
+    values = {**sizes, "out": out, "seed": seed, "weights": weights}
     for paragraph in COMMANDS.strip().split("\n\n"):
         stage, command, *words = (word.format(**values) for word in paragraph.split())
         written = Path(words[-1])  # after --out

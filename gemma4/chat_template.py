@@ -58,6 +58,12 @@ def render_chat(messages: Messages, tokenizer: PreTrainedTokenizerBase, *, asks:
     return text
 
 
+def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Token ids of a text by itself."""
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
+
+
 def refuse_unusable_template(tokenizer: PreTrainedTokenizerBase, *, flag: str, name: str) -> None:
     """Raise InputError if there is no template, or it does not render an example correctly."""
     if tokenizer.chat_template is None:

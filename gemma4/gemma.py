@@ -46,13 +46,13 @@ MIN_SAMPLES = 161
 # of a long recording gets this much context, so that the result equals encoding it at once.
 LEFT_CONTEXT_FRAMES = 192
 PIECE_FRAMES = 750
-# transformers 5.23 refuses the plain string "sdpa" for any Gemma 4 with an audio tower.
 # Tokens of its tokenizer: those around speech and in its place, and the end of a turn.
 MARKS = ("<|audio>", "<|audio|>", "<audio|>", "<turn|>")
 EXTRACTOR = {
     "sampling_rate": GEMMA_SAMPLE_RATE_HZ, "hop_length": 160, "feature_size": 128,
     "padding_side": "right",
 }  # fmt: skip
+# transformers 5.23 refuses the plain string "sdpa" for any Gemma 4 with an audio tower.
 ATTENTION = {"text_config": "sdpa", "vision_config": "sdpa", "audio_config": "eager"}
 
 

@@ -99,8 +99,6 @@ def small_config(
     """Decoder and tower -> a full Gemma 4 configuration, with the smallest possible vision tower.
 
     Args:
-        text: configuration of the decoder.
-        audio: configuration of the audio tower.
         special_ids: ids of "boi eoi image video boa eoa audio" in the tokenizer.
     """
     # Never used, but with the default configuration it would take 300 MB.

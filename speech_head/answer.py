@@ -26,13 +26,7 @@ from data_manifests.twi_text import is_speakable
 from gemma4.chat_template import render_chat
 from gemma4.layer_states import LAYERS, embed_tokens, layers_to_request, stack_layers
 from stage1_rvq.data import pad_frames
-from stage3_finetune.dialogue import (
-    EncodedDialogue,
-    Turn,
-    as_messages,
-    encode_prompt,
-    turn_end_id,
-)
+from stage3_finetune.dialogue import EncodedDialogue, Turn, as_messages, encode_prompt, turn_end_id
 from stage3_finetune.generate import greedy_steps, stop_ids
 
 # The user's turn before an answer that is given as text: "Speak."
@@ -91,8 +85,6 @@ def teacher_forced_answer(
     """Put a text where Gemma would have written it: in the assistant's turn.
 
     Args:
-        text: the text to speak.
-        tokenizer: Gemma's.
         question: the user's turn before it; if spoken, with embeddings.
         has_transcript: whether Gemma writes the question's transcript and a line break before it
             answers (the chain target).
@@ -136,8 +128,6 @@ def answer_states(
     """States of complete answers, all tokens at once; they are the same alone or in a batch.
 
     Args:
-        gemma: the model, with or without an adapter.
-        texts: the answers.
         layers: layers whose states are returned, indexed as in `LAYERS`; may be empty.
     """
     sequences = [
@@ -178,8 +168,6 @@ def stream_answer(
     """Let Gemma answer by greedy decoding, and yield every token as soon as it is chosen.
 
     Args:
-        gemma: the model, with or without an adapter.
-        tokenizer: its tokenizer.
         turns: the conversation, ending with a user turn; spoken turns with embeddings.
         layers: as in `answer_states`.
         max_tokens: longest answer, including the token that closes the turn.

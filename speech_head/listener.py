@@ -75,10 +75,6 @@ class AsrListener:
 
     def __init__(self, name: str, *, device: torch.device) -> None:
         """
-        Args:
-            name: hub name or folder.
-            device: where it runs.
-
         Raises:
             InputError: not found, or not a speech recogniser.
         """

@@ -47,9 +47,7 @@ class LiveStates(StatesFolder):
     def __init__(self, folder: Path, conversation: Conversation, *, flag: str = "--states") -> None:
         """
         Args:
-            folder: tokens, codes and alignment, without states.
             conversation: the Gemma the folder was made with, and its adapter if there is one.
-            flag: the option that named the folder, for messages.
 
         Raises:
             InputError: as `StatesFolder`; the folder already has states; its questions are gone.

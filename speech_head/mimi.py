@@ -205,7 +205,6 @@ def refuse_other_codec(mimi: Mimi, *, expected_by: str, **expected: float) -> No
     """Raise InputError if a Mimi is not the one that a head, or its states, were made for.
 
     Args:
-        mimi: the codec.
         expected_by: beginning of the message, e.g. "--head was trained on".
         expected: `num_codebooks`, `codebook_size`, `frame_rate_hz`.
     """

@@ -37,11 +37,7 @@ from commands.setting_types import (
 from gemma4.layer_states import LAYERS
 from speech_head.alignment import MAX_ADVANCE
 from speech_head.data import HeadBatch
-from stage2_speechless.frame_decoder import (
-    EMBEDDING_STD,
-    FrameDecoder,
-    build_transformer,
-)
+from stage2_speechless.frame_decoder import EMBEDDING_STD, FrameDecoder, build_transformer
 
 Reads = Literal["gate", "sum", "states", "embedding"]
 

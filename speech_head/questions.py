@@ -88,9 +88,6 @@ def put_after_question(
     """Put a transcript where Gemma would have written it.
 
     Args:
-        text: transcript from a manifest.
-        id_: id of the utterance.
-        tokenizer: Gemma's.
         questions: questions to put before it; None puts every text after "Kasa." ("Speak.").
         has_transcripts: whether Gemma writes the transcript of a spoken question before its answer.
 

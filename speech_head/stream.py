@@ -104,9 +104,7 @@ class HeadStream:
     def __init__(self, head: SpeechHead, ids: Sequence[str], sampling: Sampling) -> None:
         """
         Args:
-            head: from `load_head`.
             ids: one per utterance; with the seed, an id determines the utterance's random numbers.
-            sampling: how frames are sampled.
 
         Raises:
             InputError: guidance is set, but the head was trained without text dropout.

@@ -15,21 +15,11 @@ from typing import Any
 
 import torch
 
-from commands.checkpoint import (
-    list_checkpoints,
-    load_weights,
-    model_written_aside,
-    state_to_save,
-)
+from commands.checkpoint import list_checkpoints, load_weights, model_written_aside, state_to_save
 from commands.command_line import parse_config, run_command
 from commands.errors import InputError
 from commands.fingerprints import fingerprint
-from commands.finished_folder import (
-    InputFacts,
-    is_output_folder,
-    open_input,
-    read_provenance,
-)
+from commands.finished_folder import InputFacts, is_output_folder, open_input, read_provenance
 from commands.hub import push
 from commands.json_files import read_json_as
 from commands.new_paths import refuse_unwritable

@@ -103,11 +103,8 @@ class FrameDecoder(nn.Module):
         """Complete frames whose first codes are known.
 
         Args:
-            states_ND: temporal states.
             code0_N: int64, codes of codebook 0.
             uniforms_NJ: float32 in [0, 1), one random number for each code to draw.
-            temperature: as `sample_codes`.
-            top_k: as `sample_codes`.
             guidance: as `guide`; other than 1 only with `unconditional_ND`.
             unconditional_ND: states of the same frames, computed without the text.
 

@@ -45,12 +45,8 @@ class Conversation:
     ) -> None:
         """
         Args:
-            model: from `load_finetuned`.
-            tokenizer: its tokenizer.
-            encoder: the model's audio tower.
             writes_transcripts: whether the model was trained with the chain target, so that answers
                 to speech begin with a transcript.
-            max_new_tokens: longest answer.
         """
         self.model = model
         self.tokenizer = tokenizer

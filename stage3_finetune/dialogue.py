@@ -23,7 +23,7 @@ from transformers import PreTrainedTokenizerBase
 from commands.errors import InputError
 from commands.json_files import read_lines
 from commands.schema import parse_json, shorten
-from gemma4.chat_template import render_chat
+from gemma4.chat_template import render_chat, text_ids
 from stage3_finetune.template_marks import refuse_template_marks, without_template_marks
 
 Target = Literal["chain", "direct"]
@@ -185,7 +185,7 @@ def encode_prompt(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> 
         for turn in turns
     ]
     text = render_chat(as_messages(turns), tokenizer, asks=True)
-    ids = _expand_audio(_ids(text, tokenizer), turns, tokenizer)
+    ids = _expand_audio(text_ids(tokenizer, text), turns, tokenizer)
     return EncodedDialogue(ids, [NO_LABEL] * len(ids), _frames(turns))
 
 
@@ -211,7 +211,7 @@ def encode_dialogue(dialogue: Dialogue, tokenizer: PreTrainedTokenizerBase) -> E
             continue
         prompt = encode_prompt(turns[:i], tokenizer).input_ids
         text = render_chat(as_messages(turns[: i + 1]), tokenizer, asks=False)
-        upto = _expand_audio(_ids(text, tokenizer), turns[: i + 1], tokenizer)
+        upto = _expand_audio(text_ids(tokenizer, text), turns[: i + 1], tokenizer)
         if upto[: len(prompt)] != prompt or prompt[: len(ids)] != ids:
             raise InputError(
                 f"dialogue {dialogue.id!r}: the chat template renders earlier turns differently "
@@ -253,11 +253,6 @@ def as_messages(turns: Sequence[Turn]) -> list[dict[str, Any]]:
             content = [{"type": "audio"}, {"type": "text", "text": turn.prompt}]
         messages.append({"role": turn.role, "content": content})
     return messages
-
-
-def _ids(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return ids
 
 
 def _expand_audio(

@@ -104,9 +104,6 @@ def greedy_steps(
     """The most probable next token, int64 `[1, 1]`, and the model's output, again and again.
 
     Args:
-        model: from `load_finetuned`.
-        tokenizer: its tokenizer.
-        prompt: what the model continues.
         settings: further arguments of each forward pass.
     """
     inputs = prompt_inputs([prompt], tokenizer, model)

@@ -31,13 +31,7 @@ from transformers import (
 )
 from trl import SFTConfig, SFTTrainer
 
-from commands.atomic_write import (
-    ASIDE_SUFFIX,
-    remove,
-    remove_leftovers,
-    take_away,
-    written_aside,
-)
+from commands.atomic_write import ASIDE_SUFFIX, remove, remove_leftovers, take_away, written_aside
 from commands.checkpoint import list_checkpoints
 from commands.errors import InputError
 from commands.json_files import read_json

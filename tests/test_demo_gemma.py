@@ -18,10 +18,11 @@ from demo.gemma import train as train_gemma
 from demo.gemma.chat_rows import RowMaker, TypedDialogues
 from demo.gemma.clips import LengthBatches
 from demo.gemma.model import build_gemma, tower_frames
-from demo.gemma.tokenizer import heard_ids, text_ids, train_tokenizer
+from demo.gemma.tokenizer import heard_ids, train_tokenizer
 from demo.gemma.train import sentences_to_hear
 from demo.world.grammar import all_questions
 from gemma4.audio_tower import stock_forward
+from gemma4.chat_template import text_ids
 from stage3_finetune.data import TRANSCRIBE_PROMPT
 from stage3_finetune.dialogue import Dialogue, Turn, encode_dialogue
 

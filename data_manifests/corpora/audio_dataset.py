@@ -10,8 +10,8 @@ from typing import Any
 from commands.errors import InputError
 from data_manifests.audio import audio_duration_s, encoded_duration_s
 from data_manifests.corpora.dialect_names import find_dialects
-from data_manifests.corpora.open_dataset import describe_dataset_error, open_dataset
-from data_manifests.corpora.recording import Recording, ReportDropped, text_to_say
+from data_manifests.corpora.open_dataset import open_dataset
+from data_manifests.corpora.recording import Recording, ReportDropped, one_line, text_to_say
 from data_manifests.manifest import Utterance
 
 AUDIO_SUFFIXES = (".flac", ".mp3", ".ogg", ".opus", ".wav")
@@ -130,7 +130,7 @@ def _read_row(dataset: Any, i: int) -> dict[str, Any]:
     try:
         row: dict[str, Any] = dataset[i]
     except Exception as error:  # pyarrow and datasets may raise anything for damaged tables
-        raise InputError(f"row cannot be read ({describe_dataset_error(error)})") from None
+        raise InputError(f"row cannot be read ({one_line(error)})") from None
     return row
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from commands.errors import InputError
 from commands.regular_files import list_files_below, open_regular
+from data_manifests.corpora.recording import one_line
 
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
 
@@ -51,17 +52,12 @@ def open_dataset(
     # For damaged data, datasets, pyarrow, pandas and fsspec may raise anything; for a missing
     # dataset, or one that consists of code, datasets raises an OSError or a RuntimeError.
     except Exception as error:
-        reason = describe_dataset_error(error.__cause__ or error)
+        reason = one_line(error.__cause__ or error)
         raise InputError(f"{source}: cannot be opened as a dataset: {reason}") from None
     splits = {"train": opened} if isinstance(opened, datasets.Dataset) else dict(opened)
     if not splits:
         raise InputError(f"{source}: a dataset without a split")
     return splits
-
-
-def describe_dataset_error(error: BaseException) -> str:
-    """A library's error message on one line, truncated if long."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def _refuse_special_file(path: Path) -> None:

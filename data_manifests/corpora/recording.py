@@ -42,6 +42,11 @@ def text_to_say(original: str) -> str:
     return text
 
 
+def one_line(error: BaseException) -> str:
+    """A library's error message on one line, truncated if long."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
 def report_into(dropped: list[dict[str, str]], corpus: str) -> ReportDropped:
     """A `ReportDropped` that appends to a list; bytes of file names that are not UTF-8 are escaped,
     so that the list can be written as text."""

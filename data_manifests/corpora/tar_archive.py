@@ -23,11 +23,8 @@ from commands.errors import MACHINE_ERRORS, InputError, WriteError
 from commands.json_files import read_json_as
 from commands.regular_files import open_regular
 from commands.setting_types import refuse_impossible_path
-from data_manifests.corpora.archive_limits import (
-    MAX_MEMBER_BYTES,
-    MAX_MEMBERS,
-    max_unpacked_bytes,
-)
+from data_manifests.corpora.archive_limits import MAX_MEMBER_BYTES, MAX_MEMBERS, max_unpacked_bytes
+from data_manifests.corpora.recording import one_line
 
 # What tarfile and the decompressors raise for a file that is damaged or in another format.
 TAR_ERRORS = (
@@ -85,7 +82,7 @@ def unpack_tar_once(archive: Path, folder: Path) -> None:
         if isinstance(error, InputError) or getattr(error, "errno", None) in MACHINE_ERRORS:
             raise
         raise InputError(
-            f"{archive}: cannot be unpacked into {folder}: {_reason(error)}; download it again"
+            f"{archive}: cannot be unpacked into {folder}: {one_line(error)}; download it again"
         ) from None
     write_json(note, {"archive": identity, "is_whole": True})
 
@@ -211,8 +208,3 @@ def _identify(archive: Path) -> str:
     except OSError as error:
         raise InputError(f"{archive}: {error.strerror or error}") from None
     return digest.hexdigest()
-
-
-def _reason(error: BaseException) -> str:
-    said = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    return " ".join(said.split())[:200] or type(error).__name__

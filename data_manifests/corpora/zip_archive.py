@@ -8,11 +8,8 @@ from collections import Counter
 from pathlib import Path
 
 from commands.errors import InputError
-from data_manifests.corpora.archive_limits import (
-    MAX_MEMBER_BYTES,
-    MAX_MEMBERS,
-    max_unpacked_bytes,
-)
+from data_manifests.corpora.archive_limits import MAX_MEMBER_BYTES, MAX_MEMBERS, max_unpacked_bytes
+from data_manifests.corpora.recording import one_line
 
 # What zipfile and the decompressors raise for a file that is damaged. RuntimeError: it has a
 # password; NotImplementedError, a subclass: its compression method is not supported.
@@ -36,7 +33,7 @@ def open_zip(path: Path) -> tuple[zipfile.ZipFile, list[str]]:
         archive = zipfile.ZipFile(path)
         members = archive.infolist()
     except ZIP_ERRORS as error:
-        raise InputError(f"{path}: not a readable zip ({_reason(error)})") from None
+        raise InputError(f"{path}: not a readable zip ({one_line(error)})") from None
     names = [member.filename for member in members if not member.is_dir()]
     if len(names) > MAX_MEMBERS:
         raise InputError(f"{path}: over {MAX_MEMBERS} files")
@@ -59,8 +56,4 @@ def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
     try:
         return archive.read(name)
     except ZIP_ERRORS as error:
-        raise InputError(f"{archive.filename}: {name} is damaged ({_reason(error)})") from None
-
-
-def _reason(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"{archive.filename}: {name} is damaged ({one_line(error)})") from None

@@ -12,8 +12,9 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from data_manifests.twi_text import normalize_for_scoring
-from demo.gemma.tokenizer import special_token_ids, text_ids
+from demo.gemma.tokenizer import special_token_ids
 from demo.world.grammar import Question
+from gemma4.chat_template import text_ids
 from stage3_finetune.data import TRANSCRIBE_PROMPT
 from stage3_finetune.dialogue import NO_LABEL, EncodedDialogue
 

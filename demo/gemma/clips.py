@@ -2,7 +2,6 @@
 
 # N samples, B clips, M mel frames (100 per second), F mel bands
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import Gemma4AudioFeatureExtractor
 
-from commands.atomic_write import write_text, written_aside
+from commands.atomic_write import written_aside
 from commands.device import derive_seed
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from demo.voice.synthesizer import Synthesizer
@@ -68,9 +67,8 @@ def record_clips(folder: Path, texts: Sequence[str], *, held_out: bool, seed: in
         held_out: whether to use held-out voices, rates, pitches and noise levels.
         seed: seed for choosing the voices and how they speak.
     """
-    names = [folder / name for name in ("samples.npy", "ends.npy", "texts.json")]
-    # The sentences are written last.
-    if not names[2].exists():
+    path = folder / "clips.npz"
+    if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         synthesizer = Synthesizer()
         parts = []
@@ -85,23 +83,18 @@ def record_clips(folder: Path, texts: Sequence[str], *, held_out: bool, seed: in
             )
             parts.append((samples.clip(-1, 1) * INT16_PEAK).astype(np.int16))
         ends = np.cumsum([len(part) for part in parts])
-        for path, array in ((names[0], np.concatenate(parts)), (names[1], ends)):
-            with written_aside(path) as aside, aside.open("wb") as file:
-                np.save(file, array)
-        write_text(names[2], json.dumps(list(texts), ensure_ascii=False))
-    recorded = json.loads(names[2].read_text(encoding="utf-8"))
-    assert recorded == list(texts), f"{folder} holds other sentences"
-    return Clips(np.load(names[0]), np.load(names[1]), recorded)
+        with written_aside(path) as aside, aside.open("wb") as file:
+            np.savez(file, samples=np.concatenate(parts), ends=ends, texts=list(texts))
+    with np.load(path) as recorded:
+        assert recorded["texts"].tolist() == list(texts), f"{folder} holds other sentences"
+        return Clips(recorded["samples"], recorded["ends"], list(texts))
 
 
 class LengthBatches:
-    """Batches of about equal duration, each of clips of similar length, by step number."""
+    """Batches of about equal duration, each of clips of similar length, by step number; the longest
+    lasts `seconds`, including padding."""
 
     def __init__(self, durations_s: np.ndarray, seconds: float, seed: int) -> None:
-        """
-        Args:
-            seconds: longest batch, including padding.
-        """
         self.durations_s = durations_s
         self.seconds = seconds
         self.seed = seed

@@ -13,6 +13,8 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from gemma4.chat_template import text_ids
+
 # Gemma 4's special tokens (google/gemma-4-E4B-it tokenizer), here at ids 0, 1, 2, ...
 SPECIAL_TOKENS = {
     "pad": "<pad>", "eos": "<eos>", "bos": "<bos>", "unk": "<unk>", "boa": "<|audio>",
@@ -96,12 +98,6 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTok
 def special_token_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     """Ids of the special tokens, by their names in `SPECIAL_TOKENS`."""
     return {name: tokenizer.convert_tokens_to_ids(t) for name, t in SPECIAL_TOKENS.items()}
-
-
-def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Token ids of a text by itself."""
-    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return ids
 
 
 def heard_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
