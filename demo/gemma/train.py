@@ -93,8 +93,7 @@ def main(argv: list[str] | None = None) -> None:
 @use_threads(1)
 def _train(rank: int, config: TrainGemmaConfig, meeting_place: str) -> None:
     """Run all phases in one of the processes: the first trains the ear, the last the chat, and both
-    the joint phase. A single process does both in turn.
-    """
+    the joint phase. A single process does both in turn."""
     is_first, is_last = rank == 0, rank == config.processes - 1
     # The last process waits long for the first.
     dist.init_process_group(
