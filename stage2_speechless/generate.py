@@ -25,7 +25,6 @@ from commands.schema import as_mapping, parse_json, shorten
 from commands.setting_types import (
     DialectName,
     ModelName,
-    NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
     Seed,
@@ -35,15 +34,9 @@ from data_manifests.manifest import DIALECTS
 from data_manifests.text_lines import read_lines
 from stage1_rvq.codes import CODES_NAME, CodedUtterance, write_codes
 from stage2_speechless.model import load_speechless
-from stage2_speechless.round_trip import load_round_trip
 from stage2_speechless.sampling import SamplingSettings
-from stage2_speechless.speak import (
-    MAX_CHARACTERS,
-    Sentence,
-    count_takes,
-    generate_takes,
-    with_numbers_in_words,
-)
+from stage2_speechless.speak import MAX_CHARACTERS, Sentence, with_numbers_in_words
+from stage2_speechless.takes import TakeSettings, count_takes, generate_takes
 
 SENTENCES_PER_SHARD = 256
 SPEAKER = "speechless"
@@ -59,16 +52,7 @@ class GenerateConfig:
     """text file with one sentence per line; or .jsonl with id and text, and dialect if known"""
     out: Path
     """new folder for the codes"""
-    rvq: ModelName | None = None
-    """quantiser, to read the codes back; needs --recognizer"""
-    recognizer: Path | None = None
-    """folder of stage1_rvq.train_recognizer: chooses the best take and drops sentences it cannot
-    read (--max-cer); needs --rvq"""
-    max_cer: NonNegativeFloat = 0.3
-    """with --recognizer: highest CER of a sentence that is kept (0.3 = 30 %)"""
-    takes: PositiveInt = 1
-    """how often each sentence is spoken, at most; the take with the lowest CER is kept (one without
-    errors ends the search), or without --recognizer the first that ended"""
+    choice: TakeSettings = TakeSettings()
     dialect: DialectName = "unknown"
     """dialect of sentences whose row names none: asante, akuapem, fante or unknown"""
     rate: PositiveFloat | None = None
@@ -85,10 +69,6 @@ class GenerateConfig:
     """continue an unfinished folder"""
     max_characters: ClassVar[int] = MAX_CHARACTERS
 
-    def __post_init__(self) -> None:
-        if bool(self.rvq) != bool(self.recognizer):
-            raise InputError("--rvq and --recognizer go together: one decodes, the other reads")
-
 
 def main(argv: list[str] | None = None) -> None:
     """Speak the sentences; prints the folder."""
@@ -96,15 +76,9 @@ def main(argv: list[str] | None = None) -> None:
     sentences = read_sentences(config.text, dialect=config.dialect, rate_cps=config.rate)
     device = pick_device(config.device)
     model = load_speechless(config.speechless, device=device)
-    round_trip = None
-    if config.rvq and config.recognizer:
-        round_trip = load_round_trip(
-            config.rvq,
-            config.recognizer,
-            model.config,
-            expected_by=f"--speechless {config.speechless}",
-            device=device,
-        )
+    round_trip = config.choice.load_round_trip(
+        model.config, expected_by=f"--speechless {config.speechless}", device=device
+    )
     with run_folder(
         config.out,
         config,
@@ -123,11 +97,10 @@ def main(argv: list[str] | None = None) -> None:
                 model,
                 chosen,
                 round_trip,
-                takes=config.takes,
-                max_cer=config.max_cer,
+                takes=config.choice.takes,
+                max_cer=config.choice.max_cer,
                 seed=config.seed,
-                temperature=config.sampling.temperature,
-                top_k=config.sampling.top_k,
+                **vars(config.sampling),
                 batch_size=config.batch_size,
             )
             spoken = [s for s in chosen if s.id in takes]

@@ -24,21 +24,14 @@ from commands.run_folder import run_folder
 from commands.setting_types import (
     DialectName,
     ModelName,
-    NonNegativeFloat,
     PositiveInt,
     Seed,
 )
 from commands.shards import ShardedRows, split_into_shards, unwritten_shards
 from stage2_speechless.model import load_speechless
-from stage2_speechless.round_trip import load_round_trip
 from stage2_speechless.sampling import SamplingSettings
-from stage2_speechless.speak import (
-    Sentence,
-    Take,
-    count_takes,
-    generate_takes,
-    with_numbers_in_words,
-)
+from stage2_speechless.speak import Sentence, with_numbers_in_words
+from stage2_speechless.takes import Take, TakeSettings, count_takes, generate_takes
 from stage3_finetune.data import DIALOGUES_NAME, write_spoken_dialogues
 from stage3_finetune.dialogue import Dialogue, read_dialogues
 
@@ -56,16 +49,7 @@ class SpeakDialoguesConfig:
     """model that generates the codes: folder of stage2_speechless.train, or hub name"""
     out: Path
     """new folder for dialogues_*.parquet"""
-    rvq: ModelName | None = None
-    """quantiser, to read the codes back; needs --recognizer"""
-    recognizer: Path | None = None
-    """folder of stage1_rvq.train_recognizer: picks the best take and drops turns it cannot read
-    (--max-cer); needs --rvq"""
-    max_cer: NonNegativeFloat = 0.3
-    """with --recognizer: highest CER at which a turn is kept (0.3 = 30 %)"""
-    takes: PositiveInt = 1
-    """number of takes per turn; with --recognizer, the take with the lowest CER is kept (an
-    error-free take ends the search), without it the first complete one"""
+    choice: TakeSettings = TakeSettings()
     variants: PositiveInt = 1
     """number of different spoken versions of each dialogue"""
     dialect: DialectName = "unknown"
@@ -80,10 +64,6 @@ class SpeakDialoguesConfig:
     resume: bool = False
     """continue an unfinished folder"""
 
-    def __post_init__(self) -> None:
-        if bool(self.rvq) != bool(self.recognizer):
-            raise ValueError("--rvq and --recognizer go together: one decodes, the other reads")
-
 
 def main(argv: list[str] | None = None) -> None:
     """Speak the dialogues; prints the folder."""
@@ -93,15 +73,9 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError(f'--dialogues {config.dialogues}: no user turn is marked "spoken": true')
     device = pick_device(config.device)
     model = load_speechless(config.speechless, device=device)
-    round_trip = None
-    if config.rvq and config.recognizer:
-        round_trip = load_round_trip(
-            config.rvq,
-            config.recognizer,
-            model.config,
-            expected_by=f"--speechless {config.speechless}",
-            device=device,
-        )
+    round_trip = config.choice.load_round_trip(
+        model.config, expected_by=f"--speechless {config.speechless}", device=device
+    )
     with run_folder(
         config.out,
         config,
@@ -126,11 +100,10 @@ def main(argv: list[str] | None = None) -> None:
                 model,
                 _sentences(shard.items, config.dialect),
                 round_trip,
-                takes=config.takes,
-                max_cer=config.max_cer,
+                takes=config.choice.takes,
+                max_cer=config.choice.max_cer,
                 seed=config.seed,
-                temperature=config.sampling.temperature,
-                top_k=config.sampling.top_k,
+                **vars(config.sampling),
                 batch_size=config.batch_size,
             )
             spoken = [one for dialogue in shard.items if (one := _with_codes(dialogue, takes))]

@@ -17,7 +17,8 @@ from stage1_rvq.config import RVQConfig
 from stage2_speechless import train
 from stage2_speechless.data import BucketedBatches, read_utterances
 from stage2_speechless.generate import GenerateConfig, read_sentences
-from stage2_speechless.speak import Sentence, generate_takes, with_numbers_in_words
+from stage2_speechless.speak import Sentence, with_numbers_in_words
+from stage2_speechless.takes import generate_takes
 from stage2_speechless.vocabulary import Vocabulary
 
 RVQ = RVQConfig(dim=8, num_codebooks=3, codebook_size=12)

@@ -13,7 +13,7 @@ from stage1_rvq.config import RVQConfig
 from stage1_rvq.model import SpeechRVQ
 from stage1_rvq.recognizer import CTCRecognizer, RecognizerConfig
 from stage1_rvq.text_units import train_units
-from stage2_speechless import speak as speaking
+from stage2_speechless import takes as takes_module
 from stage2_speechless.breakdown import (
     Breakdown,
     measure_by_codebooks,
@@ -33,7 +33,8 @@ from stage2_speechless.metrics import (
 )
 from stage2_speechless.model import Speechless
 from stage2_speechless.round_trip import RoundTrip
-from stage2_speechless.speak import Sentence, count_takes, generate_takes, speak
+from stage2_speechless.speak import Sentence, speak
+from stage2_speechless.takes import count_takes, generate_takes
 
 TINY = SpeechlessConfig(
     num_codebooks=3, codebook_size=12, width=32, num_layers=1, num_heads=2, depth_width=16,
@@ -94,7 +95,7 @@ def script(monkeypatch: pytest.MonkeyPatch, takes: dict[str, list[int | None]]) 
         calls.append([s.id for s in sentences])
         return [GeneratedCodes(torch.full((2, 3), cer or 0), cer is not None) for cer in cers]
 
-    monkeypatch.setattr(speaking, "speak", scripted)
+    monkeypatch.setattr(takes_module, "speak", scripted)
     return calls
 
 
