@@ -55,8 +55,9 @@ def is_published(folder: Path) -> bool:
 
 
 def find_published(folder: Path) -> Path:
-    """The first that exists of the best, the final and the averaged weights."""
-    names = (BEST_FILE, FINAL_FILE, AVERAGED_FILE)
+    """The first that exists of the averaged weights (which the published card recommends and its
+    snippet loads), the best and the final ones."""
+    names = (AVERAGED_FILE, BEST_FILE, FINAL_FILE)
     for name in names:
         if (folder / name).is_file():
             return folder / name

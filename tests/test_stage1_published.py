@@ -134,20 +134,21 @@ def test_maps_are_told_apart_by_name(rvq, frames_ND, tmp_path, into, out_of):
 
 
 def test_which_file(rvq, published, frames_ND):
-    """The best, else the final one; any of them where it is named."""
+    """The averaged one, which the published card recommends; else the best, else the final one; any
+    of them where it is named."""
     other = SpeechRVQ(CONFIG)
-    states = {BEST_FILE: rvq, FINAL_FILE: other, AVERAGED_FILE: rvq}
+    states = {AVERAGED_FILE: rvq, BEST_FILE: other, FINAL_FILE: rvq}
     write_published(published, CONFIG, {name: state_to_save(of) for name, of in states.items()})
-    best, final, averaged = (load_rvq(str(published / name), device=CPU) for name in states)
     codes_NK = rvq.encode(frames_ND)
-    assert torch.equal(best.encode(frames_ND), codes_NK)
-    assert torch.equal(averaged.encode(frames_ND), codes_NK)
-    assert not torch.equal(final.encode(frames_ND), codes_NK)
-    (published / "rvq_best.pt").unlink()
-    assert not torch.equal(load_rvq(str(published), device=CPU).encode(frames_ND), codes_NK)
-    for name in (FINAL_FILE, AVERAGED_FILE):
+
+    def is_rvq(name):
+        return torch.equal(load_rvq(str(name), device=CPU).encode(frames_ND), codes_NK)
+
+    assert [is_rvq(published / name) for name in states] == [True, False, True]
+    for name, of in states.items():
+        assert is_rvq(published) == (of is rvq)
         (published / name).unlink()
-    with pytest.raises(InputError, match=r"no rvq_best\.pt or .* there"):
+    with pytest.raises(InputError, match=r"no rvq_averaged\.pt or .* there"):
         find_published(published)
 
 
