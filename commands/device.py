@@ -70,6 +70,25 @@ def use_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextlib.contextmanager
+def full_float32() -> Iterator[None]:
+    """Compute float32 in full precision inside a `with` block, on every GPU.
+
+    torch 2.13 computes float32 convolutions on NVIDIA's Ampere and later in TF32 by default, with
+    10 instead of 23 bits of mantissa: other codes than on a CPU.
+    """
+    convolutions: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    backends = (convolutions, torch.backends.cuda.matmul)
+    before = [backend.fp32_precision for backend in backends]
+    for backend in backends:
+        backend.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        for backend, precision in zip(backends, before, strict=True):
+            backend.fp32_precision = precision
+
+
 def describe_machine(device: torch.device, dtype: torch.dtype | str) -> dict[str, Any]:
     """Facts about the machine on which the last bits of a result depend, for `OutputFolder.record`.
 

@@ -24,6 +24,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from commands.device import full_float32
 from commands.errors import InputError
 from commands.json_files import read_json
 from commands.pretrained import (
@@ -144,11 +145,12 @@ class AudioEncoder:
         )  # fmt: skip
         weight = self.tower.output_proj.weight
         forward = fast_cpu_forward if self.fast_cpu else stock_forward
-        frames_BTD, mask_BT = forward(
-            self.tower,
-            features["input_features"].to(weight.device, weight.dtype),
-            features["input_features_mask"].to(weight.device),
-        )
+        with full_float32():
+            frames_BTD, mask_BT = forward(
+                self.tower,
+                features["input_features"].to(weight.device, weight.dtype),
+                features["input_features_mask"].to(weight.device),
+            )
         frames_BTD, mask_BT = frames_BTD.float().cpu(), mask_BT.cpu()
         return [frames[mask] for frames, mask in zip(frames_BTD, mask_BT, strict=True)]
 

@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from commands.checkpoint import list_checkpoints
 from commands.command_line import parse_config, run_command
@@ -28,6 +29,14 @@ from stage3_finetune.dialogue import render_example
 
 if TYPE_CHECKING:
     from stage3_finetune.trainer import SpeechTrainer
+
+# All but cuDNN's, whose backward pass gives NaN on H100 and H200 for masked sliding windows with
+# heads of 256, which Gemma 4 has (torch 2.13; NVIDIA-NeMo/Automodel, issue 3232).
+ATTENTION_KERNELS = [
+    SDPBackend.FLASH_ATTENTION,
+    SDPBackend.EFFICIENT_ATTENTION,
+    SDPBackend.MATH,
+]
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -95,6 +104,7 @@ def _train(config: TrainConfig, trainer: "SpeechTrainer") -> None:
     with (
         TrainingLog(config.out, first_step=first_step, is_writer=is_writer) as log,
         training_steps(first_step, config.steps, "train", is_writer=is_writer) as progress,
+        sdpa_kernel(ATTENTION_KERNELS),
     ):
         trainer.add_callback(LogSteps(log, progress))
         trainer.train(resume_from_checkpoint=str(newest) if newest else None)

@@ -56,6 +56,21 @@ def test_batch_equals_single_and_padding_changes_nothing(encoder):
         torch.testing.assert_close(frames_TD, alone_TD, atol=1e-5, rtol=0)
 
 
+def test_the_tower_computes_in_full_float32(encoder, monkeypatch):
+    """On a GPU torch would take TF32 for convolutions, and give other codes than a CPU."""
+    convolutions, seen = torch.backends.cudnn.conv, []
+    before = convolutions.fp32_precision
+    for forward in (stock_forward, fast_cpu_forward):
+
+        def note_and_run(*arguments, forward=forward):
+            seen.append(convolutions.fp32_precision)
+            return forward(*arguments)
+
+        monkeypatch.setattr(f"gemma4.gemma.{forward.__name__}", note_and_run)
+    encoder.encode([noise(16_000)])
+    assert seen == ["ieee"] and convolutions.fp32_precision == before
+
+
 def test_batch_and_single_give_the_same_codes(encoder):
     torch.manual_seed(0)
     rvq = SpeechRVQ(RVQConfig(dim=encoder.dim, num_codebooks=8, codebook_size=256)).eval()

@@ -149,3 +149,17 @@ def test_evaluate_looks_at_the_adapter_before_it_asks_the_base_model(
         )  # fmt: skip
     assert not (tmp_path / "metrics").exists()
     assert read_json(straight[0] / "config.json")["target"] == "chain"
+
+
+def test_attention_of_cudnn_takes_no_part_in_training(finetune_flags, tmp_path, monkeypatch):
+    """Its backward pass gives NaN on H100."""
+    step, enabled = trainer.SpeechTrainer.training_step, []
+
+    def note_and_step(*arguments):
+        enabled.append(torch.backends.cuda.cudnn_sdp_enabled())
+        return step(*arguments)
+
+    monkeypatch.setattr(trainer.SpeechTrainer, "training_step", note_and_step)
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    run(train.main, *finetune_flags, "--steps", 1, "--out", tmp_path / "run")
+    assert enabled == [False] and torch.backends.cuda.cudnn_sdp_enabled() == before
