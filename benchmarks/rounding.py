@@ -1,28 +1,39 @@
-"""How far a rounding error grows through Gemma 4's decoder, with three kinds of random weights.
+"""How far a rounding error grows through Gemma 4, with three kinds of random weights.
 
     python -m benchmarks.rounding
-    python -m benchmarks.rounding --size e2b       # 8 GB of memory
+    python -m benchmarks.rounding --size e2b                  # 8 GB of memory
+    python -m benchmarks.rounding --size e2b --part tower     # 3 GB
 
-Three questions, each a difference of the last six layers' states at the written positions, divided
-by the norm of the states: what float32 rounds away (against float64), what changes when tokens are
-written one by one after a prompt instead of all in one forward pass, and what bfloat16 changes.
-The weights: as transformers initialises them; drawn from the published figures alone; and matched,
-which is those with the part in common that `gemma4/matched_gemma.py` explains.
+The decoder: three questions, each a difference of the last six layers' states at the written
+positions, divided by the norm of the states: what float32 rounds away (against float64), what
+changes when tokens are written one by one after a prompt instead of all in one forward pass, and
+what bfloat16 changes. The weights: as transformers initialises them; drawn from the published
+figures alone; and matched, which is those with the part in common that `gemma4/matched_gemma.py`
+explains.
 
-The decoder alone, with ids of a small vocabulary: rows of the embedding tables are drawn alike, so
-that a few stand for all.
+The decoder is alone, with ids of a small vocabulary: rows of the embedding tables are drawn alike,
+so that a few stand for all.
+
+The audio tower: how embeddings of two clips of noise differ in a batch from alone, and in bfloat16
+from float32.
 """
 
-# B rows (1), S positions, L layers, D decoder width
+# B rows (1), S positions, L layers, T frames, D width
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, Gemma4TextModel
+from transformers import (
+    DynamicCache,
+    Gemma4AudioFeatureExtractor,
+    Gemma4AudioModel,
+    Gemma4TextModel,
+)
 from transformers.models.gemma4.modeling_gemma4 import (
     Gemma4RMSNorm,
     Gemma4TextScaledWordEmbedding,
@@ -30,13 +41,15 @@ from transformers.models.gemma4.modeling_gemma4 import (
 
 from commands.command_line import parse_config, run_command
 from commands.setting_types import PositiveInt, Seed
+from gemma4.gemma import AudioEncoder
 from gemma4.layer_states import LAYERS
 from gemma4.matched_gemma import PlannedTensor, draw_into, planned_tensors
 from gemma4.true_shapes import e2b_config, e4b_config, tiny_config
 
 Weights = Literal["default", "figures", "matched"]
 SHAPES = {"tiny": tiny_config, "e2b": e2b_config, "e4b": e4b_config}
-PREFIX = "model.language_model."
+PREFIX, TOWER = "model.language_model.", "model.audio_tower."
+CLIP_SAMPLES = (60_000, 31_000)  # of 16 kHz
 VOCABULARY_SIZE = 512
 
 
@@ -46,6 +59,8 @@ class BenchmarkConfig:
 
     size: Literal["tiny", "e2b", "e4b"] = "tiny"
     """shapes of the decoder: tiny, or those of E2B or E4B"""
+    part: Literal["decoder", "tower"] = "decoder"
+    """the decoder, or the audio tower"""
     weights: tuple[Weights, ...] = ("default", "figures", "matched")
     """default: as transformers initialises them; figures: drawn from the published figures alone;
     matched: the same with a part in common"""
@@ -76,9 +91,32 @@ class Growth:
     cosine: float
 
 
+@dataclass(frozen=True)
+class TowerChange:
+    """Relative differences of the tower's embeddings.
+
+    Attributes:
+        batch: float32, both clips in a batch against each alone.
+        bfloat16: bfloat16 against float32, alone.
+        cosine: mean cosine of two frames.
+    """
+
+    batch: float
+    bfloat16: float
+    cosine: float
+
+
 def main(argv: list[str] | None = None) -> None:
     """Print a table."""
     config = parse_config(BenchmarkConfig, argv)
+    if config.part == "tower":
+        print("| weights | float32, batch from single | bfloat16, from float32 | cosine of frames |"
+              "\n|---|---|---|---|")  # fmt: skip
+        for weights in config.weights:
+            change = measure_tower(config.size, weights, config.seed)
+            print(f"| {weights} | {change.batch:.1e} | {change.bfloat16:.1e} | "
+                  f"{change.cosine:.2f} |", flush=True)  # fmt: skip
+        return
     decoder, planned = build_decoder(config.size)
     generator = torch.Generator().manual_seed(config.seed)
     num_tokens = config.num_prompt + config.num_written
@@ -147,15 +185,12 @@ def measure_growth(decoder: Gemma4TextModel, ids_BS: Tensor, num_prompt: int) ->
     single_LSD = states_at_once(decoder, ids_BS, num_prompt)
     written_LSD = states_one_by_one(decoder, ids_BS, num_prompt)
     _cast(decoder, torch.bfloat16)  # exact: the weights were bfloat16
-    unit_SD = nn.functional.normalize(exact_LSD[-2], dim=-1)
-    num_written = len(unit_SD)
-    cosines = (unit_SD @ unit_SD.T).sum().item() - num_written
     return Growth(
         float32=_difference(single_LSD, exact_LSD),
         one_by_one=_difference(written_LSD, single_LSD),
         bfloat16=_difference(low_LSD, exact_LSD),
         bfloat16_one_by_one=_difference(low_written_LSD, low_LSD),
-        cosine=cosines / max(1, num_written * (num_written - 1)),
+        cosine=_mean_cosine(exact_LSD[-2]),
     )
 
 
@@ -179,12 +214,43 @@ def states_one_by_one(decoder: Gemma4TextModel, ids_BS: Tensor, num_prompt: int)
     return torch.cat(written, dim=1)
 
 
+def measure_tower(size: str, weights: Weights, seed: int) -> TowerChange:
+    """Encode two clips alone, in a batch, and in bfloat16."""
+    shape = SHAPES[size]()
+    torch.manual_seed(seed)
+    tower = Gemma4AudioModel._from_config(shape.audio_config, attn_implementation="eager")
+    if weights != "default":
+        plan = planned_tensors(shape, common_part=weights == "matched")
+        towers = {name.removeprefix(TOWER): part for name, part in plan.items() if TOWER in name}
+        draw_into(tower.state_dict(), towers, seed)
+    tower.to(torch.bfloat16)  # as it is stored
+    encoder = AudioEncoder(tower, Gemma4AudioFeatureExtractor())
+    noise = np.random.default_rng(seed)
+    clips = [0.1 * noise.standard_normal(size).astype(np.float32) for size in CLIP_SAMPLES]
+    low_TD = torch.cat([encoder.encode_at_once([clip])[0] for clip in clips])
+    tower.float()
+    single_TD = torch.cat([encoder.encode_at_once([clip])[0] for clip in clips])
+    batch_TD = torch.cat(encoder.encode_at_once(clips))
+    return TowerChange(
+        batch=_difference(batch_TD, single_TD),
+        bfloat16=_difference(low_TD, single_TD),
+        cosine=_mean_cosine(single_TD),
+    )
+
+
+def _mean_cosine(x_TD: Tensor) -> float:
+    unit_TD = nn.functional.normalize(x_TD, dim=-1)
+    num_frames = len(unit_TD)
+    cosines = (unit_TD @ unit_TD.T).sum().item() - num_frames
+    return cosines / (num_frames * (num_frames - 1))
+
+
 def _last_layers(hidden_states: Sequence[Tensor]) -> Tensor:
     return torch.stack([hidden_states[layer][0].double() for layer in LAYERS])
 
 
-def _difference(found_LSD: Tensor, expected_LSD: Tensor) -> float:
-    return ((found_LSD - expected_LSD).norm() / expected_LSD.norm()).item()
+def _difference(found: Tensor, expected: Tensor) -> float:
+    return ((found - expected).norm() / expected.norm()).item()
 
 
 def _cast(module: nn.Module, dtype: torch.dtype) -> None:
