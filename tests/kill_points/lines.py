@@ -83,6 +83,7 @@ TINY_HEAD = (
 
 LINES = (
     _line("models", "demo.tiny_models", again=OVERWRITE),
+    _line("draw", "gemma4.draw_checkpoint", "--size", "tiny"),
     _line("corpus", "demo.world.make_corpus", "--num-questions", "3", "--num-held-out", "1",
           again=OVERWRITE),
     _line("build", "data_manifests.build", "--corpus", "fisd_asante={made}/fisd.zip",

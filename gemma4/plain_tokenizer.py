@@ -1,0 +1,86 @@
+"""A tokenizer with Gemma 4's special tokens at their published ids, of any vocabulary size.
+
+    tokenizer = plain_tokenizer(VOCABULARY_SIZE, SPECIAL_IDS)
+
+Built by rule, not learned: an open syllable or a letter is a token, as are 256 bytes for anything
+else. Text written in Twi takes about two characters a token. The rest of the vocabulary is words
+of such syllables, which are read but never written, so that any id decodes to text.
+"""
+
+import itertools
+from collections.abc import Iterator
+from importlib.resources import files
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+# By the names that `true_shapes.SPECIAL_IDS` gives them.
+SPECIAL_TOKENS = {
+    "pad": "<pad>", "eos": "<eos>", "bos": "<bos>", "unk": "<unk>", "think": "<|think|>",
+    "channel": "<|channel>", "channel_end": "<channel|>", "turn": "<|turn>", "turn_end": "<turn|>",
+    "boi": "<|image>", "boa": "<|audio>", "image": "<|image|>", "audio": "<|audio|>",
+    "eoi": "<image|>", "eoa": "<audio|>", "video": "<|video|>",
+}  # fmt: skip
+# The revision of the published chat template that trl 1.16 calls current.
+CHAT_TEMPLATE = "gemma4_v5.jinja"
+VOWELS = "aeiouɛɔAEIOUƐƆ"
+CONSONANTS = "bcdfghjklmnpqrstvwxyzBCDFGHJKLMNPQRSTVWXYZ"
+OTHER_CHARACTERS = "0123456789.,?!:;'-▁\n"
+SYLLABLE = rf"▁?(?:(?![{VOWELS}])\p{{L}})?[{VOWELS}]|."
+
+
+def plain_tokenizer(vocabulary_size: int, special_ids: dict[str, int]) -> PreTrainedTokenizerFast:
+    """Build the tokenizer, with Gemma 4's published chat template.
+
+    Args:
+        vocabulary_size: number of tokens, special ones included; at least 1,024.
+        special_ids: ids of the special tokens, by the names in `SPECIAL_TOKENS`.
+    """
+    vocabulary = {SPECIAL_TOKENS[name]: number for name, number in special_ids.items()}
+    taken = set(vocabulary.values())
+    free = (number for number in range(vocabulary_size) if number not in taken)
+    vocabulary |= dict(zip(_tokens(), free, strict=False))
+    assert len(vocabulary) == vocabulary_size >= 1024
+    tokenizer = Tokenizer(
+        models.BPE(vocabulary, _merges(), byte_fallback=True, unk_token=SPECIAL_TOKENS["unk"])
+    )
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(SYLLABLE), behavior="isolated")
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    tokenizer.add_special_tokens(
+        [AddedToken(token, normalized=False, special=True) for token in SPECIAL_TOKENS.values()]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=SPECIAL_TOKENS["bos"],
+        eos_token=SPECIAL_TOKENS["eos"],
+        pad_token=SPECIAL_TOKENS["pad"],
+        unk_token=SPECIAL_TOKENS["unk"],
+        chat_template=published_chat_template(CHAT_TEMPLATE),
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def published_chat_template(name: str) -> str:
+    """A revision of Gemma 4's chat template, as trl ships it."""
+    return (files("trl") / "chat_templates" / name).read_text(encoding="utf-8")
+
+
+def _tokens() -> Iterator[str]:
+    """Everything but special tokens, without end: what text needs first."""
+    yield from (f"<0x{byte:02X}>" for byte in range(256))
+    yield from VOWELS + CONSONANTS + OTHER_CHARACTERS
+    yield from ("".join(pair) for pair in _merges())
+    syllables = ["".join(pair) for pair in itertools.product(CONSONANTS[:20], VOWELS[:7])]
+    for length in itertools.count(2):
+        yield from ("▁" + "".join(word) for word in itertools.product(syllables, repeat=length))
+
+
+def _merges() -> list[tuple[str, str]]:
+    """Consonant and vowel; a space before a vowel; a space before either in small letters."""
+    pairs = list(itertools.product(CONSONANTS[:20], VOWELS[:7]))
+    pairs += list(itertools.product(CONSONANTS[20:], VOWELS[:7]))
+    small = ["".join(pair) for pair in pairs[: 20 * 7]]
+    return pairs + [("▁", piece) for piece in [*VOWELS, *small]]
