@@ -40,7 +40,7 @@ from transformers.models.gemma4.modeling_gemma4 import (
 )
 
 from commands.command_line import parse_config, run_command
-from commands.setting_types import PositiveInt, Seed
+from commands.setting_types import Seed
 from gemma4.gemma import AudioEncoder
 from gemma4.layer_states import LAYERS
 from gemma4.matched_gemma import PlannedTensor, draw_into, planned_tensors
@@ -51,6 +51,7 @@ SHAPES = {"tiny": tiny_config, "e2b": e2b_config, "e4b": e4b_config}
 PREFIX, TOWER = "model.language_model.", "model.audio_tower."
 CLIP_SAMPLES = (60_000, 31_000)  # of 16 kHz
 VOCABULARY_SIZE = 512
+NUM_PROMPT, NUM_WRITTEN = 16, 32  # tokens: those of the prompt, and those written after it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +65,6 @@ class BenchmarkConfig:
     weights: tuple[Weights, ...] = ("default", "figures", "matched")
     """default: as transformers initialises them; figures: drawn from the published figures alone;
     matched: the same with a part in common"""
-    num_prompt: PositiveInt = 16
-    """number of prompt tokens"""
-    num_written: PositiveInt = 32
-    """number of tokens written after the prompt"""
     seed: Seed = 0
     """seed for the random weights and tokens"""
 
@@ -119,15 +116,15 @@ def main(argv: list[str] | None = None) -> None:
         return
     decoder, planned = build_decoder(config.size)
     generator = torch.Generator().manual_seed(config.seed)
-    num_tokens = config.num_prompt + config.num_written
+    num_tokens = NUM_PROMPT + NUM_WRITTEN
     ids_BS = torch.randint(VOCABULARY_SIZE, (1, num_tokens), generator=generator)
-    print(f"{config.size}: {decoder.config.num_hidden_layers} layers, {config.num_prompt} prompt "
-          f"tokens, {config.num_written} written\n")  # fmt: skip
+    print(f"{config.size}: {decoder.config.num_hidden_layers} layers, {NUM_PROMPT} prompt "
+          f"tokens, {NUM_WRITTEN} written\n")  # fmt: skip
     print("| weights | float32, from float64 | float32, one by one | bfloat16, from float64 | "
           "bfloat16, one by one | cosine of tokens |\n|---|---|---|---|---|---|")  # fmt: skip
     for weights in config.weights:
         fill(decoder, planned[weights], config.seed)
-        found = measure_growth(decoder, ids_BS, config.num_prompt)
+        found = measure_growth(decoder, ids_BS, NUM_PROMPT)
         print(f"| {weights} | {found.float32:.1e} | {found.one_by_one:.1e} | {found.bfloat16:.1e} "
               f"| {found.bfloat16_one_by_one:.1e} | {found.cosine:.2f} |", flush=True)  # fmt: skip
 
