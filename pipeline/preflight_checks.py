@@ -24,9 +24,9 @@ from speech_head.generate import refuse_misfit
 from speech_head.mimi import Mimi, MimiStreamDecoder
 from speech_head.model import load_head
 from stage1_rvq.model import load_rvq
-from stage3_finetune.config import TrainConfig
 from stage3_finetune.conversation import Conversation
 from stage3_finetune.dialogue import render_example
+from stage3_finetune.training_settings import TrainConfig
 
 MAX_RECORDING_S = 10.0
 FINETUNE_TOKENS = (

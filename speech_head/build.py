@@ -13,10 +13,10 @@ import torch
 
 from commands.checkpoint import find_pretrained, load_frozen
 from commands.errors import InputError
-from speech_head.config import ShapeSettings
 from speech_head.data import StatesFolder
 from speech_head.model import SpeechHead, SpeechHeadConfig
 from speech_head.parallel import ParallelHead, ParallelHeadConfig
+from speech_head.training_settings import ShapeSettings
 
 AnyHead = SpeechHead | ParallelHead
 

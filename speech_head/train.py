@@ -24,10 +24,10 @@ from commands.errors import InputError
 from commands.run_folder import run_folder
 from commands.training_log import TrainingLog, refuse_non_finite, training_steps
 from speech_head.build import AnyHead, build_head, start_from
-from speech_head.config import TrainConfig
 from speech_head.data import StatesFolder, collate, refuse_other_states
 from speech_head.dev_set import Dev, load_judge, measure_loss, measure_speech
 from speech_head.live_states import load_live_states
+from speech_head.training_settings import TrainConfig
 from stage2_speechless.data import BucketedBatches
 
 

@@ -23,9 +23,9 @@ from gemma4.memory_plan import GIB, load_gemma_config, peak_memory, plan_memory
 from gemma4.speech_embeddings import accept_embeddings
 from stage1_rvq.codes import code_format
 from stage1_rvq.model import load_rvq
-from stage3_finetune.config import TrainConfig
 from stage3_finetune.data import SpokenDialogues, TaskMixture, read_spoken_dialogues
 from stage3_finetune.dialogue import render_example
+from stage3_finetune.training_settings import TrainConfig
 
 if TYPE_CHECKING:
     from stage3_finetune.trainer import SpeechTrainer

@@ -46,7 +46,7 @@ from stage3_finetune.model import (
 )
 
 if TYPE_CHECKING:
-    from stage3_finetune.config import TrainConfig
+    from stage3_finetune.training_settings import TrainConfig
 
 NUM_KEPT = 2  # checkpoints
 # What torch and safetensors raise if a file cannot be written.

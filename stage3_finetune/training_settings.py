@@ -1,4 +1,4 @@
-"""Settings of a fine-tuning run."""
+"""Settings for fine-tuning Gemma 4 on spoken dialogues."""
 
 from dataclasses import dataclass
 from pathlib import Path
