@@ -151,7 +151,7 @@ def _command_name(config_class: type) -> str:
     module = config_class.__module__
     spec = sys.modules["__main__"].__spec__
     if spec and module.partition(".")[0] in ("__main__", spec.name.partition(".")[0]):
-        module = spec.name
+        module = spec.name.removesuffix(".__main__")
     return f"python -m {module}"
 
 
