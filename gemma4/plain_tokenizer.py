@@ -8,7 +8,7 @@ of such syllables, which are read but never written, so that any id decodes to t
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
@@ -39,7 +39,7 @@ def plain_tokenizer(vocabulary_size: int, special_ids: dict[str, int]) -> PreTra
     vocabulary = {SPECIAL_TOKENS[name]: number for name, number in special_ids.items()}
     taken = set(vocabulary.values())
     free = (number for number in range(vocabulary_size) if number not in taken)
-    vocabulary |= dict(zip(_tokens(), free, strict=False))
+    vocabulary |= dict(zip(_tokens(), free, strict=False))  # the tokens never end
     assert len(vocabulary) == vocabulary_size >= 1024
     tokenizer = Tokenizer(
         models.BPE(vocabulary, _merges(), byte_fallback=True, unk_token=SPECIAL_TOKENS["unk"])
@@ -49,16 +49,29 @@ def plain_tokenizer(vocabulary_size: int, special_ids: dict[str, int]) -> PreTra
     tokenizer.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
     )
+    return as_gemma_tokenizer(tokenizer, SPECIAL_TOKENS, published_chat_template(CHAT_TEMPLATE))
+
+
+def as_gemma_tokenizer(
+    tokenizer: Tokenizer, special_tokens: Mapping[str, str], chat_template: str
+) -> PreTrainedTokenizerFast:
+    """Give a tokenizer Gemma's special tokens and a chat template, as transformers expects them.
+
+    Args:
+        tokenizer: its vocabulary holds the special tokens.
+        special_tokens: name -> token; "bos", "eos", "pad" and "unk" among the names.
+        chat_template: Jinja source.
+    """
     tokenizer.add_special_tokens(
-        [AddedToken(token, normalized=False, special=True) for token in SPECIAL_TOKENS.values()]
+        [AddedToken(token, normalized=False, special=True) for token in special_tokens.values()]
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        bos_token=SPECIAL_TOKENS["bos"],
-        eos_token=SPECIAL_TOKENS["eos"],
-        pad_token=SPECIAL_TOKENS["pad"],
-        unk_token=SPECIAL_TOKENS["unk"],
-        chat_template=published_chat_template(CHAT_TEMPLATE),
+        bos_token=special_tokens["bos"],
+        eos_token=special_tokens["eos"],
+        pad_token=special_tokens["pad"],
+        unk_token=special_tokens["unk"],
+        chat_template=chat_template,
         clean_up_tokenization_spaces=False,
     )
 

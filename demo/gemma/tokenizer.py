@@ -9,11 +9,12 @@ import json
 import unicodedata
 from collections.abc import Iterable
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from gemma4.chat_template import text_ids
+from gemma4.plain_tokenizer import as_gemma_tokenizer
 
 # Gemma 4's special tokens (google/gemma-4-E4B-it tokenizer), here at ids 0, 1, 2, ...
 SPECIAL_TOKENS = {
@@ -81,18 +82,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTok
     tokenizer.model = models.BPE(
         vocabulary, merges, byte_fallback=True, unk_token=SPECIAL_TOKENS["unk"]
     )
-    tokenizer.add_special_tokens(
-        [AddedToken(token, normalized=False, special=True) for token in SPECIAL_TOKENS.values()]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token=SPECIAL_TOKENS["bos"],
-        eos_token=SPECIAL_TOKENS["eos"],
-        pad_token=SPECIAL_TOKENS["pad"],
-        unk_token=SPECIAL_TOKENS["unk"],
-        chat_template=CHAT_TEMPLATE,
-        clean_up_tokenization_spaces=False,
-    )
+    return as_gemma_tokenizer(tokenizer, SPECIAL_TOKENS, CHAT_TEMPLATE)
 
 
 def special_token_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
