@@ -15,6 +15,7 @@ from typing import Any
 from commands.errors import InputError
 from commands.fingerprints import LARGE_FILE_BYTES, sha256_of_file
 from commands.json_files import read_json, read_json_as
+from commands.origins import Origin, RecordedFingerprint
 from commands.setting_types import FileSize, InnerPath
 
 
@@ -47,6 +48,13 @@ class Provenance:
 
     command: str
     inputs: dict[str, InputFacts]
+    tower: RecordedFingerprint = ""
+    quantizer: RecordedFingerprint = ""
+
+    @property
+    def origin(self) -> Origin:
+        """The audio tower and the quantiser that it was made with, if they were recorded."""
+        return Origin(self.tower, self.quantizer)
 
 
 def open_input(folder: Path, *, made_by: str, flag: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ codes are rectangular and within their codebooks.
 # T frames (25 per second), K codebooks (coarsest first)
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,10 +20,12 @@ from torch import Tensor
 
 from commands.atomic_write import written_aside
 from commands.errors import InputError
+from commands.origins import UNKNOWN, Origin, RecordedFingerprint
 from commands.schema import check_json
 from commands.setting_types import CodebookSize, NumCodebooks, PositiveFloat
 
 METADATA_KEY = b"semantic_codes"
+ORIGIN_KEY = b"made_with"
 ROWS_PER_BATCH = 256
 # What pyarrow raises for a file that is damaged or not Parquet.
 PARQUET_ERRORS = (OSError, pyarrow.ArrowException, ValueError)
@@ -43,9 +45,20 @@ class CodeFormat:
     codebook_size: CodebookSize
     frame_rate_hz: PositiveFloat
 
-    def as_metadata(self) -> dict[bytes, str]:
-        """The format as metadata of a Parquet schema."""
-        return {METADATA_KEY: json.dumps(asdict(self))}
+    def as_metadata(self, origin: Origin) -> dict[bytes, str]:
+        """The format as metadata of a Parquet schema, with the origin of the codes."""
+        return {
+            METADATA_KEY: json.dumps(asdict(self)),
+            ORIGIN_KEY: json.dumps(origin.as_facts()),
+        }
+
+
+@dataclass(frozen=True)
+class _RecordedOrigin:
+    """What a file says of the origin of its codes."""
+
+    tower: RecordedFingerprint
+    quantizer: RecordedFingerprint
 
 
 def write_parquet(path: Path, table: pyarrow.Table) -> None:
@@ -60,15 +73,47 @@ def read_parquet_format(path: Path, *, flag: str) -> CodeFormat:
     Raises:
         InputError: not Parquet, or a file without codes.
     """
-    try:
-        metadata = pyarrow.parquet.read_schema(path).metadata or {}
-    except PARQUET_ERRORS as error:
-        raise InputError(f"{flag} {path}: not readable as Parquet: {_reason(error)}") from None
+    metadata = _read_metadata(path, flag=flag)
     if METADATA_KEY not in metadata:
         raise InputError(
             f"{flag} {path}: no semantic codes (not made by tokenize_corpus or generate)"
         )
     return check_json(metadata[METADATA_KEY], CodeFormat, where=f"{flag} {path}: its code format")
+
+
+def read_origins(files: Sequence[Path], *, flag: str, path: Path) -> dict[str, Origin]:
+    """What the codes of a folder were made with, for `refuse_mixture`.
+
+    Args:
+        files: its Parquet files.
+        flag: the flag that named it.
+        path: what was named.
+
+    Returns:
+        One origin under the folder's name if its files agree, otherwise one under each file's; a
+        file that does not say belongs to anything.
+
+    Raises:
+        InputError: a file is not Parquet, or what it says cannot be read.
+    """
+    origins = {f"{flag} {file}": _read_origin(file, flag=flag) for file in files}
+    different = set(origins.values())
+    return {f"{flag} {path}": different.pop()} if len(different) == 1 else origins
+
+
+def _read_origin(file: Path, *, flag: str) -> Origin:
+    metadata = _read_metadata(file, flag=flag)
+    if ORIGIN_KEY not in metadata:
+        return UNKNOWN
+    where = f"{flag} {file}: what it was made with"
+    return Origin(**vars(check_json(metadata[ORIGIN_KEY], _RecordedOrigin, where=where)))
+
+
+def _read_metadata(path: Path, *, flag: str) -> dict[bytes, bytes]:
+    try:
+        return pyarrow.parquet.read_schema(path).metadata or {}
+    except PARQUET_ERRORS as error:
+        raise InputError(f"{flag} {path}: not readable as Parquet: {_reason(error)}") from None
 
 
 def read_batches(path: Path, schema: pyarrow.Schema, *, flag: str) -> Iterator[pyarrow.RecordBatch]:

@@ -42,7 +42,7 @@ from commands.json_files import read_json
 from commands.provenance import MACHINE_FACTS, describe_run
 
 # Settings that may differ between a run and its resumption: none of them changes what is learned.
-FREE_ON_RESUME = ("resume", "overwrite", "device", "out")
+FREE_ON_RESUME = ("resume", "overwrite", "allow_mixture", "device", "out")
 BEGINNING = {"config.json", "provenance.json"}  # what a folder holds before its command begins
 
 

@@ -4,6 +4,7 @@ save_tensors(path, {"frames": frames_ND})
 tensors = read_tensors(path, {"frames": TensorKind(torch.bfloat16, (None, 1024))})
 """
 
+import hashlib
 import pickle
 import re
 from collections.abc import Iterable, Mapping
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from commands.atomic_write import written_aside
 from commands.errors import InputError
+from commands.origins import NUM_DIGITS
 from commands.schema import as_mapping
 
 
@@ -108,6 +110,16 @@ def read_pickled_tensors(path: Path) -> dict[str, Any]:
     except Exception as error:  # torch may raise anything for a damaged pickle
         raise InputError(f"{path}: cannot be read, cut short? ({_first_line(error)})") from None
     return dict(as_mapping(state, where=str(path)))
+
+
+def fingerprint_tensors(tensors: Iterable[Tensor]) -> str:
+    """A short hash of tensors: of their bits and shapes, in this order, wherever they lie."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(f"{tensor.dtype} {list(tensor.shape)} ".encode())
+        bits = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+        digest.update(bits.numpy().tobytes())
+    return digest.hexdigest()[:NUM_DIGITS]
 
 
 def refuse_non_finite_weights(

@@ -37,6 +37,7 @@ from commands.tensor_files import refuse_non_finite_weights
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from gemma4.audio_tower import fast_cpu_forward, stock_forward
 from gemma4.chat_template import refuse_unusable_template
+from gemma4.tower_identity import tower_origin
 from gemma4.weight_quantization import QuantizeName, weight_quantization
 
 FRAME_RATE_HZ = 25.0  # 10 ms mel hop, subsampled by 4
@@ -72,6 +73,7 @@ class AudioEncoder:
     Attributes:
         dim: embedding width (1024 in E2B and E4B).
         frame_scale_D: the last norm's weight; embeddings divided by it have unit RMS per frame.
+        origin: the tower's fingerprints.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class AudioEncoder:
         self.extractor = extractor
         self.dim = tower.config.hidden_size
         self.frame_scale_D = tower.layers[-1].norm_out.weight.detach().float().cpu()
+        self.origin = tower_origin(tower)
 
     @torch.no_grad()
     def encode(self, waveforms: Sequence[np.ndarray]) -> list[Tensor]:

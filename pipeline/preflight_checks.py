@@ -17,6 +17,7 @@ from torch import Tensor
 
 from commands.errors import InputError
 from commands.json_files import read_json
+from commands.origins import UNKNOWN, find_mixture
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, MIMI_SAMPLE_RATE_HZ, read_audio
 from gemma4.memory_plan import GIB, load_gemma_config, plan_memory
 from gemma4.weight_quantization import QuantizeName
@@ -129,6 +130,17 @@ def stage_checks(
         config = speech_head.config
         return f"states {config.state_width} wide, {config.num_codebooks} codebooks"
 
+    def all_belong_together() -> str:
+        origins = dict(conversation.origins)
+        if rvq:
+            origins[f"--rvq {rvq}"] = load_rvq(rvq, device=torch.device("cpu")).origin()
+        if head:
+            origins[f"--head {head}"] = load_head(head, device=torch.device("cpu")).config.origin
+        if mixture := find_mixture(origins):
+            raise InputError(mixture)
+        unknown = [name for name, origin in origins.items() if origin == UNKNOWN]
+        return f"unknown of {', '.join(unknown)}" if unknown else "of one audio tower"
+
     if rvq:
         checks.append(Check("RVQ fits Gemma", rvq_fits, NOT_MADE_FOR_IT))
     if finetune:
@@ -137,6 +149,10 @@ def stage_checks(
         )
     if head:
         checks.append(Check("speech head fits Gemma and Mimi", head_fits, NOT_MADE_FOR_IT))
+    if rvq or finetune or head:
+        checks.append(
+            Check("towers and codes belong together", all_belong_together, NOT_MADE_FOR_IT)
+        )
     return checks
 
 

@@ -21,7 +21,7 @@ from speech_head.training_settings import ShapeSettings
 AnyHead = SpeechHead | ParallelHead
 
 # A head that reads states may start from one that does not.
-MAY_DIFFER = {"layers", "reads", "dropout", "text_dropout"}
+MAY_DIFFER = {"layers", "reads", "dropout", "text_dropout", "tower", "quantizer"}
 
 
 def build_head(states: StatesFolder, shape: ShapeSettings, *, text_dropout: float) -> AnyHead:
@@ -45,6 +45,7 @@ def build_head(states: StatesFolder, shape: ShapeSettings, *, text_dropout: floa
         raise InputError("--states has no states (--no-states): train with --reads embedding")
     sizes = {"width": shape.width, "num_layers": shape.num_layers, "num_heads": shape.num_heads}
     given: dict[str, Any] = {name: value for name, value in sizes.items() if value is not None}
+    given |= states.origin.as_facts()
     if is_parallel:
         longest = max(utterance.num_frames for utterance in states.utterances)
         return ParallelHead(ParallelHeadConfig(**asdict(fmt), **given, max_frames=longest))

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from commands.errors import InputError
-from commands.finished_folder import list_files, open_input
+from commands.finished_folder import list_files, open_input, read_provenance
 from commands.json_files import read_json_as, read_rows
 from commands.setting_types import (
     CodebookSize,
@@ -126,6 +126,9 @@ class StatesFolder:
     """Read access to a folder of cached states.
 
     Attributes:
+        name: flag and folder, for messages.
+        origin: the audio tower of the Gemma that made them, and the quantiser of its adapter or of
+            the questions.
         format: widths and codebooks.
         utterances: index rows in the manifest's order.
         num_frames: Mimi frames in all.
@@ -138,6 +141,8 @@ class StatesFolder:
     def __init__(self, folder: Path, *, flag: str = "--states") -> None:
         open_input(folder, made_by="speech_head.states", flag=flag)
         self.folder = folder
+        self.name = f"{flag} {folder}"
+        self.origin = read_provenance(folder).origin
         self.format = read_json_as(folder / "format.json", StatesFormat)
         # As on disk; states that are computed when needed may be of other layers.
         self._num_cached_layers = len(self.format.layers)

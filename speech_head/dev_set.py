@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from commands.origins import refuse_mixture
 from data_manifests.error_rates import compute_error_rates
 from speech_head.build import AnyHead
 from speech_head.data import HeadExample, StatesFolder, StatesFormat, collate
@@ -26,9 +27,16 @@ class Judge:
 
 
 def load_judge(
-    gemma: str, mimi: str, recognizer: Path, fmt: StatesFormat, *, device: torch.device
+    gemma: str,
+    mimi: str,
+    recognizer: Path,
+    fmt: StatesFormat,
+    *,
+    device: torch.device,
+    allow_mixture: bool,
 ) -> Judge:
-    """Load the models that turn a head's codes back into words.
+    """Load the models that turn a head's codes back into words. They hear speech, so that their
+    Gemma need not be the one that made the states.
 
     Raises:
         InputError: one cannot be loaded, or they do not fit together.
@@ -38,7 +46,15 @@ def load_judge(
         codec, expected_by="--states was made with", num_codebooks=fmt.num_codebooks,
         codebook_size=fmt.codebook_size, frame_rate_hz=fmt.frame_rate_hz,
     )  # fmt: skip
-    return Judge(codec, load_listener(gemma, recognizer, device=device))
+    listener = load_listener(gemma, recognizer, device=device)
+    refuse_mixture(
+        {
+            f"--gemma {gemma}": listener.encoder.origin,
+            f"--recognizer {recognizer}": listener.recognizer.origin(),
+        },
+        allowed=allow_mixture,
+    )
+    return Judge(codec, listener)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from commands.atomic_write import write_json, write_json_lines
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, DtypeName, describe_machine, pick_device, pick_dtype
 from commands.errors import InputError
+from commands.origins import refuse_mixture
 from commands.run_folder import run_folder
 from commands.setting_types import (
     ModelName,
@@ -115,6 +116,8 @@ class EvaluateConfig:
     """auto, cpu, cuda, cuda:1, mps"""
     dtype: DtypeName = "auto"
     """precision of Gemma; head and Mimi run in float32"""
+    allow_mixture: bool = False
+    """go on although the inputs belong to different audio towers or quantisers"""
     overwrite: bool = False
     """delete what an earlier run wrote into --out, and write it again"""
 
@@ -146,14 +149,20 @@ def main(argv: list[str] | None = None) -> None:
     if judges.speaker_model:
         raters.append(SpeakerSimilarity(judges.speaker_model, device=device))
     talker = load_talker(
-        config.gemma, config.finetune, config.mimi, config.head, device=device, dtype=dtype
-    )
+        config.gemma, config.finetune, config.mimi, config.head, device=device, dtype=dtype,
+        allow_mixture=config.allow_mixture,
+    )  # fmt: skip
+    origins = dict(talker.conversation.origins)
+    if recognizer:
+        origins[f"--recognizer {judges.recognizer}"] = recognizer.origin()
     parallel = None
     if config.parallel_head:
         parallel = load_parallel_head(config.parallel_head, device=device)
         refuse_misfit(parallel, talker.conversation.model, talker.mimi, flag="--parallel-head")
         if parallel.config.layers != talker.head.config.layers:
             raise InputError("--parallel-head and --head read different layers of Gemma")
+        origins[f"--parallel-head {config.parallel_head}"] = parallel.config.origin
+    refuse_mixture(origins, allowed=config.allow_mixture)
     listener = Listener(talker.conversation.encoder, recognizer) if recognizer else asr
     assert listener is not None, "one of --recognizer, --asr is given"
     limit = given.num_utterances or None

@@ -20,6 +20,7 @@ from torch import Tensor
 from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
 
 from commands.errors import InputError
+from commands.origins import refuse_mixture
 from data_manifests.twi_text import is_speakable
 from speech_head.answer import (
     MAX_ANSWER_TOKENS,
@@ -224,11 +225,13 @@ def load_talker(
     dtype: torch.dtype,
     max_new_tokens: int = MAX_ANSWER_TOKENS,
     cut_long_answers: bool = False,
+    allow_mixture: bool = False,
 ) -> Talker:
     """Load Gemma, Mimi and a head that fit together.
 
     Raises:
-        InputError: one cannot be loaded, the head was trained for another Gemma or Mimi, or
+        InputError: one cannot be loaded, the head was trained for another Gemma or Mimi, they
+            belong to different audio towers or quantisers (unless `allow_mixture`), or
             `max_new_tokens` is more than a head can speak.
     """
     if not 1 <= max_new_tokens <= MAX_ANSWER_TOKENS:
@@ -241,6 +244,9 @@ def load_talker(
         gemma, finetune, device=device, dtype=dtype, max_new_tokens=max_new_tokens
     )
     refuse_misfit(speech_head, conversation.model, codec)
+    refuse_mixture(
+        {f"--head {head}": speech_head.config.origin, **conversation.origins}, allowed=allow_mixture
+    )
     return Talker(conversation, speech_head, codec, cut_long_answers)
 
 

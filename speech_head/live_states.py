@@ -16,6 +16,7 @@ import torch
 
 from commands.errors import InputError
 from commands.json_files import read_json_as
+from commands.origins import refuse_mixture
 from commands.setting_types import LocalPath, ModelName, Seed
 from gemma4.layer_states import LayersName, pick_layers
 from speech_head.answer import answer_states
@@ -49,6 +50,8 @@ class LiveStates(StatesFolder):
         Args:
             conversation: the Gemma the folder was made with, and its adapter if there is one.
 
+        `origins` is what all of them belong to, for `refuse_mixture`.
+
         Raises:
             InputError: as `StatesFolder`; the folder already has states; its questions are gone.
         """
@@ -60,9 +63,11 @@ class LiveStates(StatesFolder):
         self.format = replace(self.format, layers=layers)
         self._conversation = conversation
         self._questions = None
+        self.origins = {self.name: self.origin, **conversation.origins}
         if made_with.dialogues:
             dialogues = Path(made_with.dialogues)
             self._questions = load_questions(dialogues, made_with.rvq, seed=made_with.seed)
+            self.origins |= self._questions.origins
 
     def read_all(self, utterances: Sequence[CachedUtterance]) -> list[HeadExample]:
         """As `StatesFolder.read_all`, in one forward pass of Gemma; raises InputError if its
@@ -90,20 +95,27 @@ class LiveStates(StatesFolder):
 
 
 def load_live_states(
-    folder: Path, dev_folder: Path | None, *, device: torch.device, dtype: torch.dtype
+    folder: Path,
+    dev_folder: Path | None,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    allow_mixture: bool,
 ) -> tuple[LiveStates, LiveStates | None]:
     """Load the Gemma that a folder was made with; open the folder, and the dev folder, with it.
 
     Both were made by `speech_head.states --no-states`, with the same Gemma and adapter.
 
     Raises:
-        InputError: as `LiveStates`; or the two folders were made with different Gemmas.
+        InputError: as `LiveStates`; the two folders were made with different Gemmas; or what they
+            were made with is no longer what it was then (unless `allow_mixture`).
     """
     StatesFolder(folder)  # refuse any other folder before Gemma is loaded
     made_with = read_made_with(folder)
     finetune = Path(made_with.finetune) if made_with.finetune else None
     conversation = load_conversation(made_with.gemma, finetune, device=device, dtype=dtype)
     states = LiveStates(folder, conversation)
+    refuse_mixture(states.origins, allowed=allow_mixture)
     if dev_folder is None:
         return states, None
     dev_states = LiveStates(dev_folder, conversation, flag="--dev-states")

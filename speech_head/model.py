@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from transformers import DynamicCache
 
 from commands.checkpoint import find_pretrained, load_frozen
+from commands.origins import Origin, RecordedFingerprint
 from commands.setting_types import (
     CodebookSize,
     LayerPosition,
@@ -65,6 +66,9 @@ class SpeechHeadConfig:
             the two.
         text_dropout: probability that an utterance is trained without its text; above 0, sampling
             can be guided (see `Sampling`).
+        tower: fingerprint of the audio tower of the Gemma it was trained on; "" if unknown.
+        quantizer: fingerprint of the quantiser that spoken questions, or the adapter, were made
+            with; "" if there is none or it is unknown.
     """
 
     state_width: LayerWidth = 2560
@@ -81,6 +85,13 @@ class SpeechHeadConfig:
     dropout: Probability = 0.1
     reads: Reads = "gate"
     text_dropout: Probability = 0.0
+    tower: RecordedFingerprint = ""
+    quantizer: RecordedFingerprint = ""
+
+    @property
+    def origin(self) -> Origin:
+        """What it was trained with."""
+        return Origin(self.tower, self.quantizer)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from commands.checkpoint import find_pretrained, load_frozen
+from commands.origins import Origin, RecordedFingerprint
 from commands.setting_types import (
     CodebookSize,
     LayerPosition,
@@ -58,6 +59,7 @@ class ParallelHeadConfig:
         num_heads: attention heads of that transformer and of the cross-attention.
         dropout: dropout in training.
         max_frames: number of queries; later frames use the last one.
+        tower, quantizer: as in `SpeechHeadConfig`.
     """
 
     state_width: LayerWidth = 2560
@@ -70,6 +72,13 @@ class ParallelHeadConfig:
     num_heads: NumLayers = 8
     dropout: Probability = 0.05
     max_frames: PositiveInt = 128
+    tower: RecordedFingerprint = ""
+    quantizer: RecordedFingerprint = ""
+
+    @property
+    def origin(self) -> Origin:
+        """What it was trained with."""
+        return Origin(self.tower, self.quantizer)
 
 
 @dataclass(frozen=True)

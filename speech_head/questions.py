@@ -9,7 +9,7 @@ recording can take the place of an answer, and stage 2 makes the spoken question
 # T frames (25 per second), D embedding width
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,11 +19,12 @@ from transformers import PreTrainedTokenizerBase
 
 from commands.device import derive_seed
 from commands.errors import InputError
+from commands.origins import Origin
 from data_manifests.twi_text import normalize_for_scoring, normalize_for_training
 from speech_head.answer import SPEAK, TeacherForcedAnswer, teacher_forced_answer
 from stage1_rvq.codes import code_format
 from stage1_rvq.model import load_rvq
-from stage3_finetune.data import read_spoken_dialogues
+from stage3_finetune.data import read_dialogues_origins, read_spoken_dialogues
 from stage3_finetune.dialogue import Dialogue, Turn, read_dialogues
 
 
@@ -31,17 +32,24 @@ class Questions:
     """Questions to put before texts; the same text and id get the same question in every run."""
 
     def __init__(
-        self, dialogues: Sequence[Dialogue], decode: Callable[[Tensor], Tensor] | None, seed: int
+        self,
+        dialogues: Sequence[Dialogue],
+        decode: Callable[[Tensor], Tensor] | None,
+        seed: int,
+        origins: Mapping[str, Origin],
     ) -> None:
         """
         Args:
             dialogues: their first questions are used; those with codes are spoken half of the time.
             decode: codes `[T, K]` -> embeddings `[T, D]`; None if no question has codes.
             seed: seed for choosing questions.
+            origins: what the codes and their quantiser belong to, by flag and value; callers pass
+                it to `refuse_mixture`, with what else they use.
 
         Raises:
             InputError: the dialogues have no questions.
         """
+        self.origins = origins
         self._decode = decode
         self._seed = seed
         self._asked: list[Turn] = []
@@ -113,9 +121,10 @@ def load_questions(dialogues: Path, rvq: str | None, *, seed: int) -> Questions:
             replace(d, turns=tuple(replace(turn, spoken=False) for turn in d.turns))
             for d in read_dialogues(dialogues)
         ]
-        return Questions(typed, None, seed)
+        return Questions(typed, None, seed, origins={})
     if rvq is None:
         raise InputError(f"--dialogues {dialogues} is a folder of codes: give --rvq to decode them")
     quantiser = load_rvq(rvq, device=torch.device("cpu"))
     spoken = list(read_spoken_dialogues(dialogues, code_format(quantiser.config)))
-    return Questions(spoken, quantiser.decode, seed)
+    origins = {f"--rvq {rvq}": quantiser.origin(), **read_dialogues_origins(dialogues)}
+    return Questions(spoken, quantiser.decode, seed, origins)

@@ -57,6 +57,8 @@ class TalkerConfig:
     sampling: SamplingSettings = SamplingSettings()
     seed: Seed = 0
     """sampling seed; another seed speaks the same text differently"""
+    allow_mixture: bool = False
+    """go on although the inputs belong to different audio towers or quantisers"""
     device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     dtype: DtypeName = "auto"
@@ -75,4 +77,5 @@ class TalkerConfig:
             self.gemma, self.finetune, self.mimi, self.head,
             device=device, dtype=pick_dtype(self.dtype, device),
             max_new_tokens=self.max_new_tokens, cut_long_answers=self.cut_long_answers,
+            allow_mixture=self.allow_mixture,
         )  # fmt: skip

@@ -24,6 +24,7 @@ from commands.atomic_write import write_json, write_json_lines
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, DtypeName, describe_machine, pick_device, pick_dtype
 from commands.errors import InputError
+from commands.origins import combine, refuse_mixture
 from commands.run_folder import run_folder
 from commands.setting_types import ModelName, NumCodebooks, NumWorkers, PositiveInt, Seed
 from commands.shards import ShardedRows, split_into_shards, unwritten_shards
@@ -93,6 +94,8 @@ class StatesConfig:
     """auto, cpu, cuda, cuda:1, mps"""
     dtype: DtypeName = "auto"
     """precision of Gemma; Mimi always runs in float32"""
+    allow_mixture: bool = False
+    """go on although the inputs belong to different audio towers or quantisers"""
     resume: bool = False
     """continue an unfinished folder"""
 
@@ -132,6 +135,12 @@ def main(argv: list[str] | None = None) -> None:
         Listener(conversation.encoder, load_recognizer(config.recognizer, device=device)),
         questions, conversation.writes_transcripts,
     )  # fmt: skip
+    origins = {
+        **conversation.origins,
+        f"--recognizer {config.recognizer}": models.listener.recognizer.origin(),
+        **(questions.origins if questions else {}),
+    }
+    refuse_mixture(origins, allowed=config.allow_mixture)
     fmt = StatesFormat(
         gemma.config.text_config.hidden_size,
         pick_layers(config.cache.layers, gemma) if config.cache.states else [],
@@ -141,7 +150,8 @@ def main(argv: list[str] | None = None) -> None:
     with run_folder(config.out, config, "speech_head.states", inputs=inputs) as output:
         if output.is_done:
             return
-        output.record(**describe_machine(device, dtype))
+        made_with = combine(*origins.values())
+        output.record(**describe_machine(device, dtype), **made_with.as_facts())
         _print_size(utterances, tokenizer, fmt)
         write_json(config.out / "format.json", asdict(fmt))
         num_skipped = _write_shards(utterances, models, config, fmt.layers)

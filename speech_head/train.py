@@ -21,6 +21,7 @@ from commands.checkpoint import model_written_aside, resume_from_latest, save_ch
 from commands.command_line import parse_config, run_command
 from commands.device import describe_machine, pick_device, pick_dtype, seed_step
 from commands.errors import InputError
+from commands.origins import refuse_mixture
 from commands.run_folder import run_folder
 from commands.training_log import TrainingLog, refuse_non_finite, training_steps
 from speech_head.build import AnyHead, build_head, start_from
@@ -56,8 +57,9 @@ def main(argv: list[str] | None = None) -> None:
         judge = None
         if config.recognizer:
             judge = load_judge(
-                config.gemma, config.mimi, config.recognizer, fmt, device=accelerator.device
-            )
+                config.gemma, config.mimi, config.recognizer, fmt, device=accelerator.device,
+                allow_mixture=config.allow_mixture,
+            )  # fmt: skip
         dev = Dev(dev_states, judge)
     seed_step(config.seed, -1)
     head = build_head(states, config.shape, text_dropout=config.loss.text_dropout)
@@ -140,14 +142,19 @@ def _open_states(
     dev_states: StatesFolder | None = None
     if config.on_the_fly:
         states, dev_states = load_live_states(
-            config.states, config.dev_states, device=device, dtype=dtype
-        )
+            config.states, config.dev_states, device=device, dtype=dtype,
+            allow_mixture=config.allow_mixture,
+        )  # fmt: skip
     else:
         states = StatesFolder(config.states)
         if config.dev_states:
             dev_states = StatesFolder(config.dev_states, flag="--dev-states")
     if dev_states:
         refuse_other_states(dev_states.format, states.format, flag="--dev-states")
+        refuse_mixture(
+            {states.name: states.origin, dev_states.name: dev_states.origin},
+            allowed=config.allow_mixture,
+        )
     return states, dev_states
 
 

@@ -18,10 +18,12 @@ from torch import Tensor
 
 from commands.errors import InputError
 from commands.finished_folder import is_output_folder, list_files, refuse_unfinished
+from commands.origins import UNKNOWN, Origin
 from commands.parquet_files import (
     CodeFormat,
     read_batches,
     read_codes_column,
+    read_origins,
     read_parquet_format,
     write_parquet,
 )
@@ -47,8 +49,8 @@ def code_format(config: RVQConfig) -> CodeFormat:
     return CodeFormat(config.num_codebooks, config.codebook_size, config.frame_rate_hz)
 
 
-def code_schema(fmt: CodeFormat) -> pyarrow.Schema:
-    """The columns of a file of codes."""
+def code_schema(fmt: CodeFormat, origin: Origin = UNKNOWN) -> pyarrow.Schema:
+    """The columns of a file of codes, and what it says of them."""
     small = pyarrow.int16() if fmt.codebook_size <= 2**15 else pyarrow.int32()
     columns = {
         "id": pyarrow.string(),
@@ -59,11 +61,20 @@ def code_schema(fmt: CodeFormat) -> pyarrow.Schema:
         "codes": pyarrow.list_(pyarrow.list_(small)),
     }
     fields = [pyarrow.field(name, type_, nullable=False) for name, type_ in columns.items()]
-    return pyarrow.schema(fields, metadata=fmt.as_metadata())
+    return pyarrow.schema(fields, metadata=fmt.as_metadata(origin))
 
 
-def write_codes(path: Path, utterances: Sequence[CodedUtterance], fmt: CodeFormat) -> None:
-    """Write one Parquet file, atomically."""
+def write_codes(
+    path: Path,
+    utterances: Sequence[CodedUtterance],
+    fmt: CodeFormat,
+    origin: Origin = UNKNOWN,
+) -> None:
+    """Write one Parquet file, atomically.
+
+    Args:
+        origin: the audio tower and the quantiser that the codes belong to.
+    """
     columns = {
         "id": [u.id for u in utterances],
         "text": [u.text for u in utterances],
@@ -72,7 +83,7 @@ def write_codes(path: Path, utterances: Sequence[CodedUtterance], fmt: CodeForma
         "num_frames": [len(u.codes_TK) for u in utterances],
         "codes": [u.codes_TK.tolist() for u in utterances],
     }
-    write_parquet(path, pyarrow.table(columns, schema=code_schema(fmt)))
+    write_parquet(path, pyarrow.table(columns, schema=code_schema(fmt, origin)))
 
 
 def find_code_files(path: Path, *, flag: str = "--codes") -> list[Path]:
@@ -98,6 +109,11 @@ def read_code_format(path: Path, *, flag: str = "--codes") -> CodeFormat:
             f"{flag} {path}: files of different code formats: {sorted(map(str, formats))}"
         )
     return formats.pop()
+
+
+def read_codes_origins(path: Path, *, flag: str = "--codes") -> dict[str, Origin]:
+    """What the codes of a folder or file were made with, as `read_origins` gives it."""
+    return read_origins(find_code_files(path, flag=flag), flag=flag, path=path)
 
 
 def read_codes(path: Path, *, flag: str = "--codes") -> Iterator[CodedUtterance]:

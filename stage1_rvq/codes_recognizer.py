@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from commands.errors import InputError
+from commands.origins import Origin
 from stage1_rvq.codes import (
     CodedUtterance,
     code_format,
@@ -41,6 +42,13 @@ class CodesRecognizer:
 
     def __post_init__(self) -> None:
         self.recognizer.refuse_other_width(self.rvq.config.dim, flag="--rvq")
+
+    def origins(self, rvq: str, recognizer: Path) -> dict[str, Origin]:
+        """What both were made with, for `refuse_mixture`; the arguments are what the user named."""
+        return {
+            f"--rvq {rvq}": self.rvq.origin(),
+            f"--recognizer {recognizer}": self.recognizer.origin(),
+        }
 
     def transcribe(self, codes: Sequence[Tensor]) -> list[str]:
         """Transcripts of codes `[T_i, k]`, each with at least one frame; with k < K only the

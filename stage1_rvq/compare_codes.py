@@ -21,9 +21,10 @@ from tqdm import tqdm
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, pick_device
 from commands.errors import InputError
+from commands.origins import refuse_mixture
 from commands.setting_types import ModelName, Seed
 from data_manifests.error_rates import align_utterances, difference_interval, pool_error_rates
-from stage1_rvq.codes import CodedUtterance
+from stage1_rvq.codes import CodedUtterance, read_codes_origins
 from stage1_rvq.codes_recognizer import CodesRecognizer, load_codes_recognizer
 
 TOLERANCE = 0.3  # percentage points of WER that the other codes may lose
@@ -45,6 +46,8 @@ class CompareConfig:
     """print JSON, rates as fractions, instead of a table in percent"""
     seed: Seed = 0
     """seed for the resampling behind the 95 % intervals"""
+    allow_mixture: bool = False
+    """go on although the inputs belong to different audio towers or quantisers"""
     device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
 
@@ -81,6 +84,14 @@ def main(argv: list[str] | None = None) -> None:
     codes_recognizer = load_codes_recognizer(config.rvq, config.recognizer, device=device)
     first = codes_recognizer.read_codes(config.codes, flag="--codes")
     other = codes_recognizer.read_codes(config.other_codes, flag="--other-codes")
+    refuse_mixture(
+        {
+            **read_codes_origins(config.codes),
+            **read_codes_origins(config.other_codes, flag="--other-codes"),
+            **codes_recognizer.origins(config.rvq, config.recognizer),
+        },
+        allowed=config.allow_mixture,
+    )
     compared = compare(first, other, codes_recognizer, seed=config.seed)
     if config.json:
         print(json.dumps(asdict(compared), indent=2))

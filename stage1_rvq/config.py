@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from commands.origins import RecordedFingerprint
 from commands.setting_types import (
     CodebookSize,
     LayerWidth,
@@ -25,6 +26,7 @@ class RVQConfig:
         decay: decay of the codebooks' exponential moving average.
         min_code_usage: a code whose moving average of frames per batch falls below this is replaced
             by a frame of the batch.
+        tower: fingerprint of the audio tower whose embeddings it was trained on; "" if unknown.
     """
 
     dim: LayerWidth = 1024
@@ -33,3 +35,4 @@ class RVQConfig:
     frame_rate_hz: PositiveFloat = FRAME_RATE_HZ
     decay: Probability = 0.99
     min_code_usage: NonNegativeFloat = 0.05
+    tower: RecordedFingerprint = ""

@@ -20,11 +20,13 @@ from torch import Tensor
 
 from commands.device import derive_seed
 from commands.errors import InputError
-from commands.finished_folder import list_files, open_input
+from commands.finished_folder import list_files, open_input, read_provenance
 from commands.json_files import read_rows
+from commands.origins import Origin
 from commands.setting_types import NonNegativeInt, PositiveFloat
 from commands.tensor_files import TensorKind, read_tensors, refuse_non_finite_weights
 from data_manifests.hash_set import HashSet, hash_text
+from gemma4.tower_identity import norm_fingerprint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,8 @@ class EmbeddingFolder:
         num_frames: total number of frames.
         dim: embedding width.
         frame_scale_D: float32, weight of the tower's last norm.
+        name: flag and folder, for messages.
+        origin: the audio tower that made them.
 
     Raises:
         InputError: unfinished or no longer intact, not an embeddings folder, an index that does not
@@ -65,12 +69,16 @@ class EmbeddingFolder:
     def __init__(self, folder: Path, *, flag: str = "--embeddings") -> None:
         open_input(folder, made_by="stage1_rvq.embed", flag=flag)
         self.folder = folder
+        self.name = f"{flag} {folder}"
         encoder = read_tensors(
             folder / "encoder.safetensors", {"frame_scale": TensorKind(torch.float32, (None,))}
         )
         self.frame_scale_D = encoder["frame_scale"]
         refuse_non_finite_weights(encoder.items(), where=str(folder / "encoder.safetensors"))
         self.dim = len(self.frame_scale_D)
+        self.origin = Origin(
+            read_provenance(folder).tower, norm=norm_fingerprint(self.frame_scale_D)
+        )
         self._index_paths = list_files(folder, "shard_*.jsonl", flag=flag)
         self.utterances = [
             EmbeddedUtterance(shard=shard, **vars(row))

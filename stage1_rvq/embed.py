@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
     with run_folder(config.out, config, "stage1_rvq.embed", inputs=("manifest", "gemma")) as output:
         if output.is_done:
             return
-        output.record(**describe_machine(device, dtype))
+        output.record(**describe_machine(device, dtype), tower=encoder.origin.tower)
         save_tensors(config.out / "encoder.safetensors", {"frame_scale": encoder.frame_scale_D})
         num_skipped = encode_corpus(
             utterances,

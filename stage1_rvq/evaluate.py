@@ -18,6 +18,7 @@ from commands.atomic_write import write_json, written_aside
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, describe_machine, pick_device
 from commands.errors import InputError
+from commands.origins import combine, refuse_mixture
 from commands.run_folder import run_folder
 from commands.setting_types import ModelName, PositiveInt
 from data_manifests.error_rates import compute_error_rates
@@ -59,6 +60,8 @@ class EvaluateConfig:
     """candidates kept per codebook while encoding"""
     device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
+    allow_mixture: bool = False
+    """go on although the inputs belong to different audio towers or quantisers"""
     overwrite: bool = False
     """delete what an earlier run wrote into --out, and write it again"""
 
@@ -80,13 +83,20 @@ def main(argv: list[str] | None = None) -> None:
         encoder = load_audio_encoder(config.gemma, device=device, dtype=torch.float32)
     if embeddings.dim != rvq.config.dim:
         raise InputError(f"--embeddings are {embeddings.dim} wide, --rvq takes {rvq.config.dim}")
+    origins = {f"--rvq {config.rvq}": rvq.origin(), embeddings.name: embeddings.origin}
+    if recognizer:
+        origins[f"--recognizer {config.recognizer}"] = recognizer.origin()
+    if encoder:
+        origins[f"--gemma {config.gemma}"] = encoder.origin
+    refuse_mixture(origins, allowed=config.allow_mixture)
     with run_folder(
         config.out,
         config,
         "stage1_rvq.evaluate",
         inputs=("rvq", "embeddings", "recognizer", "manifest", "gemma"),
     ) as output:
-        output.record(**describe_machine(device, "float32"))
+        made_with = combine(*origins.values())
+        output.record(**describe_machine(device, "float32"), **made_with.as_facts())
         metrics = measure(rvq, embeddings, recognizer or None, beam_size=config.beam_size)
         if encoder:
             distances = measure_noise_robustness(utterances, encoder, rvq)

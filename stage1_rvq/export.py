@@ -23,6 +23,7 @@ from commands.finished_folder import InputFacts, is_output_folder, open_input, r
 from commands.hub import push
 from commands.json_files import read_json_as
 from commands.new_paths import refuse_unwritable
+from commands.origins import refuse_mixture
 from commands.setting_types import ModelName
 from stage1_rvq.codebook_metrics import QuantizerMetrics
 from stage1_rvq.config import RVQConfig
@@ -47,6 +48,8 @@ class ExportConfig:
     it"""
     push: str | None = None
     """hub repository to upload to; it is public unless your account's settings say otherwise"""
+    allow_mixture: bool = False
+    """go on although the inputs belong to different audio towers or quantisers"""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -65,8 +68,14 @@ def main(argv: list[str] | None = None) -> None:
         print(
             f"{FINAL_FILE}: no checkpoints there, the same weights as {BEST_FILE}", file=sys.stderr
         )
+    origins = {f"--rvq {config.rvq}": rvq.origin()}
+    if config.metrics:
+        origins[f"--metrics {config.metrics}"] = read_provenance(config.metrics).origin
     if config.dev_embeddings:
         dev = EmbeddingFolder(config.dev_embeddings, flag="--dev-embeddings")
+        origins[dev.name] = dev.origin
+    refuse_mixture(origins, allowed=config.allow_mixture)
+    if config.dev_embeddings:
         averaged = average_if_better(rvq, checkpoints, dev)
     else:
         print(f"{AVERAGED_FILE}: not written, no --dev-embeddings to judge it by", file=sys.stderr)

@@ -23,6 +23,9 @@ from vector_quantize_pytorch import ResidualVQ
 
 from commands.checkpoint import find_pretrained, load_frozen, state_to_save
 from commands.errors import InputError
+from commands.origins import Origin
+from commands.tensor_files import fingerprint_tensors
+from gemma4.tower_identity import norm_fingerprint
 from stage1_rvq.codebooks import fit_codebooks, search_codes
 from stage1_rvq.config import RVQConfig
 from stage1_rvq.model_card import make_model_card
@@ -196,6 +199,17 @@ class SpeechRVQ(nn.Module, PyTorchModelHubMixin):
         quantised_1ND = self.quantizer.get_output_from_indices(flat_1NK)
         frames_1ND = self.project_out(quantised_1ND) * self.frame_scale_D
         return frames_1ND.reshape(*codes_TK.shape[:-1], self.config.dim)
+
+    def origin(self) -> Origin:
+        """What codes of this quantiser belong to.
+
+        Its fingerprint is that of its codebooks, so that it is the same in every layout: the
+        published one has other maps, since the scale of the last norm is folded into them.
+        """
+        codebooks = [layer._codebook.embed.float() for layer in self.quantizer.layers]
+        tower = self.config.tower
+        norm = "" if tower else norm_fingerprint(self.frame_scale_D)
+        return Origin(tower, fingerprint_tensors(codebooks), norm)
 
     def generate_model_card(self, **facts: Any) -> ModelCard:
         """The card that `save_pretrained` and `push_to_hub` write, made from

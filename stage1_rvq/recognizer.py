@@ -25,8 +25,10 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from commands.checkpoint import load_frozen
 from commands.errors import InputError
 from commands.finished_folder import open_input
+from commands.origins import Origin, RecordedFingerprint
 from commands.setting_types import LayerWidth, NumLayers, PositiveInt, Probability
 from data_manifests.twi_text import normalize_for_scoring
+from gemma4.tower_identity import norm_fingerprint
 from stage1_rvq.data import pad_frames
 
 BLANK_ID = 0
@@ -42,6 +44,7 @@ class RecognizerConfig:
         width: width of each LSTM direction.
         num_layers: LSTM layers.
         dropout: dropout between layers, in training.
+        tower: fingerprint of the audio tower whose embeddings it was trained on; "" if unknown.
     """
 
     dim: LayerWidth = 1024
@@ -49,6 +52,7 @@ class RecognizerConfig:
     width: LayerWidth = 512
     num_layers: NumLayers = 2
     dropout: Probability = 0.1
+    tower: RecordedFingerprint = ""
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,11 @@ class CTCRecognizer(
         )  # fmt: skip
         self.dropout = nn.Dropout(config.dropout)
         self.output = nn.Linear(2 * config.width, config.num_units)
+
+    def origin(self) -> Origin:
+        """The audio tower that it was trained on."""
+        norm = "" if self.config.tower else norm_fingerprint(self.frame_scale_D)
+        return Origin(self.config.tower, norm=norm)
 
     def refuse_other_width(self, dim: int, *, flag: str) -> None:
         """Raise InputError if the embeddings of what a flag named are of another width."""

@@ -22,6 +22,7 @@ from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, DtypeName, describe_machine, pick_device, pick_dtype
 from commands.errors import InputError
 from commands.json_files import read_json_lines
+from commands.origins import combine, refuse_mixture
 from commands.run_folder import OutputFolder, run_folder
 from commands.setting_types import ModelName, NumWorkers, PositiveInt
 from commands.shards import unwritten_shards
@@ -64,6 +65,8 @@ class TokenizeConfig:
     """precision of the tower; bfloat16 is faster and changes some codes"""
     fast_cpu: bool = False
     """on a CPU: use a forward pass of the tower that is twice as fast and equal up to rounding"""
+    allow_mixture: bool = False
+    """go on although the inputs belong to different audio towers or quantisers"""
     resume: bool = False
     """continue an unfinished folder"""
 
@@ -105,7 +108,9 @@ def _tokenize_manifest(
         raise InputError(
             f"--gemma embeddings are {encoder.dim} wide, --rvq was trained on {rvq.config.dim}"
         )
-    output.record(**describe_machine(device, dtype))
+    origins = {f"--rvq {config.rvq}": rvq.origin(), f"--gemma {config.gemma}": encoder.origin}
+    refuse_mixture(origins, allowed=config.allow_mixture)
+    output.record(**describe_machine(device, dtype), **combine(*origins.values()).as_facts())
     num_skipped = tokenize_utterances(
         utterances,
         encoder,
@@ -131,7 +136,10 @@ def _tokenize_embeddings(
         raise InputError(
             f"--embeddings are {embeddings.dim} wide, --rvq was trained on {rvq.config.dim}"
         )
-    output.record(**describe_machine(device, "bfloat16, cached"))
+    origins = {f"--rvq {config.rvq}": rvq.origin(), embeddings.name: embeddings.origin}
+    refuse_mixture(origins, allowed=config.allow_mixture)
+    origin = combine(*origins.values())
+    output.record(**describe_machine(device, "bfloat16, cached"), **origin.as_facts())
     shards: dict[int, list[EmbeddedUtterance]] = {}
     for utterance in embeddings.utterances:
         shards.setdefault(utterance.shard, []).append(utterance)
@@ -141,7 +149,7 @@ def _tokenize_embeddings(
             codes_TK = rvq.encode(embeddings.read(u).to(device), beam_size=config.beam_size)
             coded.append(CodedUtterance(u.id, u.text, u.speaker, u.dialect, codes_TK.cpu()))
             shard.progress.update()
-        write_codes(shard.path, coded, code_format(rvq.config))
+        write_codes(shard.path, coded, code_format(rvq.config), origin)
     # Recordings that embed could not use have no codes either.
     skipped = read_json_lines(folder / "skipped.jsonl")
     write_json_lines(config.out / "skipped.jsonl", skipped)

@@ -20,6 +20,7 @@ from commands.checkpoint import model_written_aside, resume_from_latest, save_ch
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, derive_seed, describe_machine, pick_device, seed_step
 from commands.errors import InputError
+from commands.origins import refuse_mixture
 from commands.run_folder import run_folder
 from commands.setting_types import (
     CodebookSize,
@@ -89,6 +90,8 @@ class TrainConfig:
     """seed for k-means, batches and dropout"""
     device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
+    allow_mixture: bool = False
+    """go on although the inputs belong to different audio towers or quantisers"""
     resume: bool = False
     """continue from the newest checkpoint"""
 
@@ -113,6 +116,10 @@ def main(argv: list[str] | None = None) -> None:
             seed=derive_seed(config.seed, "task"),
             device=accelerator.device,
         )
+    origins = {part.name: part.origin for part in (embeddings, dev) if part}
+    if task:
+        origins[f"--recognizer {config.recognizer}"] = task.recognizer.origin()
+    refuse_mixture(origins, allowed=config.allow_mixture)
     inputs = ("embeddings", "dev_embeddings", "recognizer")
     with run_folder(config.out, config, "stage1_rvq.train", inputs=inputs) as output:
         if output.is_done:
@@ -138,6 +145,7 @@ def _train(
             num_codebooks=config.codebooks.num_codebooks,
             codebook_size=config.codebooks.codebook_size,
             min_code_usage=config.codebooks.min_code_usage,
+            tower=embeddings.origin.tower,
         )
     ).to(accelerator.device)
     # Only the task loss trains the linear maps; codebooks follow by moving average in the forward

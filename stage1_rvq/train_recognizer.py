@@ -23,6 +23,7 @@ from commands.checkpoint import model_written_aside, resume_from_latest, save_ch
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, describe_machine, pick_device, seed_step
 from commands.errors import InputError
+from commands.origins import refuse_mixture
 from commands.run_folder import run_folder
 from commands.setting_types import (
     LayerWidth,
@@ -72,6 +73,8 @@ class TrainRecognizerConfig:
     """seed for weights, batches and dropout"""
     device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
+    allow_mixture: bool = False
+    """go on although the inputs belong to different audio towers or quantisers"""
     resume: bool = False
     """continue from the newest checkpoint"""
 
@@ -83,6 +86,10 @@ def main(argv: list[str] | None = None) -> None:
     dev = None
     if config.dev_embeddings:
         dev = EmbeddingFolder(config.dev_embeddings, flag="--dev-embeddings")
+    refuse_mixture(
+        {part.name: part.origin for part in (embeddings, dev) if part},
+        allowed=config.allow_mixture,
+    )
     device = pick_device(config.device)
     accelerator = Accelerator(cpu=device.type == "cpu")
     units = train_units((u.text for u in embeddings.utterances), config.shape.num_units)
@@ -114,7 +121,13 @@ def _train(
     seed_step(config.seed, -1)
     shape = config.shape
     recognizer = CTCRecognizer(
-        RecognizerConfig(embeddings.dim, units.get_vocab_size(), shape.width, shape.num_layers)
+        RecognizerConfig(
+            embeddings.dim,
+            units.get_vocab_size(),
+            shape.width,
+            shape.num_layers,
+            tower=embeddings.origin.tower,
+        )
     )
     recognizer.frame_scale_D.copy_(embeddings.frame_scale_D)
     recognizer.units = units

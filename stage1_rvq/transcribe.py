@@ -22,9 +22,10 @@ from commands.atomic_write import write_json_lines
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, pick_device
 from commands.new_paths import refuse_unwritable
+from commands.origins import refuse_mixture
 from commands.setting_types import ModelName
 from data_manifests.error_rates import align_utterances, pool_error_rates
-from stage1_rvq.codes import CodedUtterance
+from stage1_rvq.codes import CodedUtterance, read_codes_origins
 from stage1_rvq.codes_recognizer import BATCH_SIZE, load_codes_recognizer
 from stage1_rvq.data import EmbeddedUtterance, EmbeddingFolder, iterate_batches
 from stage1_rvq.recognizer import load_recognizer
@@ -46,6 +47,8 @@ class TranscribeConfig:
     """folder of stage1_rvq.embed, instead of --codes"""
     json: bool = False
     """print the error rates as JSON with fractions, instead of a table in percent"""
+    allow_mixture: bool = False
+    """go on although the inputs belong to different audio towers or quantisers"""
     device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
 
@@ -82,6 +85,13 @@ def _read(
     if config.codes and config.rvq:
         codes_recognizer = load_codes_recognizer(config.rvq, config.recognizer, device=device)
         utterances = coded = codes_recognizer.read_codes(config.codes, flag="--codes")
+        refuse_mixture(
+            {
+                **read_codes_origins(config.codes),
+                **codes_recognizer.origins(config.rvq, config.recognizer),
+            },
+            allowed=config.allow_mixture,
+        )
 
         def read(picks: range) -> list[str]:
             return codes_recognizer.transcribe([coded[i].codes_TK for i in picks])
@@ -91,6 +101,11 @@ def _read(
         embeddings = EmbeddingFolder(config.embeddings)
         recognizer = load_recognizer(config.recognizer, device=device)
         recognizer.refuse_other_width(embeddings.dim, flag="--embeddings")
+        origins = {
+            embeddings.name: embeddings.origin,
+            f"--recognizer {config.recognizer}": recognizer.origin(),
+        }
+        refuse_mixture(origins, allowed=config.allow_mixture)
         utterances = embedded = embeddings.utterances
 
         def read(picks: range) -> list[str]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from commands.origins import combine
 from data_manifests.manifest import Utterance
 from gemma4.gemma import AudioEncoder
 from stage1_rvq.codes import CODES_NAME, CodedUtterance, code_format, write_codes
@@ -30,12 +31,14 @@ def tokenize_utterances(
         Number of skipped recordings.
     """
 
+    origin = combine(rvq.origin(), encoder.origin)
+
     def encode(frames_ND: Tensor) -> Tensor:
         return rvq.encode(frames_ND.to(rvq.frame_scale_D.device), beam_size=beam_size).cpu()
 
     def write_shard(path: Path, rows: list[tuple[Utterance, Tensor]]) -> None:
         coded = [CodedUtterance(u.id, u.text, u.speaker, u.dialect, codes) for u, codes in rows]
-        write_codes(path, coded, code_format(rvq.config))
+        write_codes(path, coded, code_format(rvq.config), origin)
 
     return encode_corpus(
         utterances,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from commands.origins import Origin, RecordedFingerprint
 from commands.parquet_files import CodeFormat
 from commands.setting_types import (
     CodebookSize,
@@ -33,7 +34,8 @@ class SpeechlessConfig:
         dropout: dropout on inputs and on the states before the heads, in training.
         rates_cps: rates to draw from if none is given: evenly spaced quantiles of the speaking
             rates in the training data.
-        quantizer: sha256 of the folder of the quantiser that the codes belong to; "" if unknown.
+        quantizer: fingerprint of the quantiser that the codes belong to; "" if unknown.
+        tower: fingerprint of the audio tower of that quantiser; "" if unknown.
         characters: characters that texts may contain.
         dialects: dialects that it can be given.
         num_rates: number of bins of speaking rate.
@@ -51,7 +53,8 @@ class SpeechlessConfig:
     depth_heads: NumLayers = 8
     dropout: Probability = 0.1
     rates_cps: tuple[PositiveFloat, ...] = (14.0,)
-    quantizer: str = ""
+    quantizer: RecordedFingerprint = ""
+    tower: RecordedFingerprint = ""
     characters: str = CHARACTERS
     dialects: tuple[str, ...] = DIALECTS
     num_rates: PositiveInt = NUM_RATES
@@ -65,6 +68,11 @@ class SpeechlessConfig:
     @property
     def code_format(self) -> CodeFormat:
         return CodeFormat(self.num_codebooks, self.codebook_size, self.frame_rate_hz)
+
+    @property
+    def origin(self) -> Origin:
+        """What its codes belong to."""
+        return Origin(self.tower, self.quantizer)
 
 
 def default_num_heads(width: int) -> int:

@@ -19,8 +19,6 @@ from torch import Tensor
 
 from commands.device import derive_seed
 from commands.errors import InputError
-from commands.finished_folder import read_provenance
-from commands.json_files import read_json_as
 from stage1_rvq.codes import read_code_format, read_codes
 from stage2_speechless.generation import MAX_FRAMES
 from stage2_speechless.model import NO_TARGET, Speechless
@@ -184,24 +182,6 @@ def collate(
 def move_batch(batch: Batch, device: torch.device) -> Batch:
     """Move a batch to another device."""
     return Batch(*(tensor.to(device) for tensor in vars(batch).values()))
-
-
-def quantizer_of_codes(path: Path) -> str:
-    """sha256 of the folder of the quantiser that made a codes folder; "" if it was not recorded."""
-    provenance = (path if path.is_dir() else path.parent) / "provenance.json"
-    if not provenance.is_file():
-        return ""
-    facts = read_json_as(provenance, _MadeBy, ignore_unknown=True)
-    made_by = read_provenance(provenance.parent).inputs.get("rvq")
-    return facts.quantizer or (made_by.sha256 if made_by else "")
-
-
-@dataclass(frozen=True)
-class _MadeBy:
-    """Part of the provenance of codes that a model generated: the quantiser of its training
-    codes."""
-
-    quantizer: str = ""
 
 
 def _describe(left_out: Counter[str]) -> str:

@@ -22,7 +22,7 @@ from commands.setting_types import (
     PositiveInt,
     Seed,
 )
-from stage1_rvq.codes import read_code_format, refuse_other_format
+from stage1_rvq.codes import read_code_format, read_codes_origins, refuse_other_format
 from stage2_speechless.breakdown import (
     Breakdown,
     break_down,
@@ -59,6 +59,8 @@ class EvaluateConfig:
     """seed for sampling; another seed speaks the same sentences differently"""
     device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
+    allow_mixture: bool = False
+    """go on although the inputs belong to different audio towers or quantisers"""
     overwrite: bool = False
     """delete what an earlier run wrote into --out, and write it again"""
 
@@ -78,9 +80,11 @@ def main(argv: list[str] | None = None) -> None:
     round_trip = load_round_trip(
         config.rvq,
         config.recognizer,
-        model.config,
+        model.config.code_format,
+        {expected_by: model.config.origin, **read_codes_origins(config.codes)},
         expected_by=expected_by,
         device=device,
+        allow_mixture=config.allow_mixture,
     )
     listed = read_utterances(config.codes, model.vocabulary)
     print_left_out(listed, "--codes")

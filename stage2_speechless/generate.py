@@ -20,6 +20,7 @@ from typing import ClassVar
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, describe_machine, pick_device
 from commands.errors import InputError
+from commands.origins import UNKNOWN, combine
 from commands.run_folder import run_folder
 from commands.schema import as_mapping, parse_json, shorten
 from commands.setting_types import (
@@ -65,6 +66,8 @@ class GenerateConfig:
     """seed for sampling; another seed speaks the same sentences differently"""
     device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
+    allow_mixture: bool = False
+    """go on although the inputs belong to different audio towers or quantisers"""
     resume: bool = False
     """continue an unfinished folder"""
     max_characters: ClassVar[int] = MAX_CHARACTERS
@@ -77,8 +80,10 @@ def main(argv: list[str] | None = None) -> None:
     device = pick_device(config.device)
     model = load_speechless(config.speechless, device=device)
     round_trip = config.choice.load_round_trip(
-        model.config, expected_by=f"--speechless {config.speechless}", device=device
-    )
+        model.config, expected_by=f"--speechless {config.speechless}", device=device,
+        allow_mixture=config.allow_mixture,
+    )  # fmt: skip
+    origin = combine(model.config.origin, round_trip.rvq.origin() if round_trip else UNKNOWN)
     with run_folder(
         config.out,
         config,
@@ -87,7 +92,7 @@ def main(argv: list[str] | None = None) -> None:
     ) as output:
         if output.is_done:
             return
-        output.record(**describe_machine(device, "float32"), quantizer=model.config.quantizer)
+        output.record(**describe_machine(device, "float32"), **origin.as_facts())
         kept = ShardedRows(config.out / "kept.jsonl")
         dropped = ShardedRows(config.out / "dropped.jsonl")
         shards = split_into_shards(sentences, SENTENCES_PER_SHARD)
@@ -120,7 +125,7 @@ def main(argv: list[str] | None = None) -> None:
                 CodedUtterance(s.id, s.text, SPEAKER, s.dialect, takes[s.id].codes_TK)
                 for s in spoken
             ]
-            write_codes(shard.path, coded, model.config.code_format)
+            write_codes(shard.path, coded, model.config.code_format, origin)
         num_kept, num_dropped = len(kept.rows), len(dropped.rows)
         if not num_kept:
             raise InputError(f"all {num_dropped} sentences were dropped, see {dropped.path}")

@@ -4,21 +4,20 @@ This evaluates generated speech in training (which checkpoint to keep), in `gene
 sentences to keep) and in `evaluate`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from commands.errors import InputError
-from commands.fingerprints import fingerprint
+from commands.origins import Origin, refuse_mixture
+from commands.parquet_files import CodeFormat
 from data_manifests.error_rates import UtteranceErrors, align_utterances
 from stage1_rvq.codes import code_format, refuse_other_format
 from stage1_rvq.codes_recognizer import CodesRecognizer
 from stage1_rvq.model import load_rvq
 from stage1_rvq.recognizer import load_recognizer
-from stage2_speechless.config import SpeechlessConfig
 
 
 @dataclass(frozen=True)
@@ -37,35 +36,37 @@ class RoundTrip(CodesRecognizer):
 def load_round_trip(
     rvq_name: str,
     recognizer_folder: Path,
-    speech: SpeechlessConfig,
+    fmt: CodeFormat,
+    origins: Mapping[str, Origin],
     *,
     expected_by: str,
     device: torch.device,
+    allow_mixture: bool,
 ) -> RoundTrip:
     """Load quantiser and recogniser, and check that they can read the codes in question.
 
     Args:
         rvq_name: folder of stage1_rvq.train, or hub name.
         recognizer_folder: folder of stage1_rvq.train_recognizer.
-        speech: configuration of the model whose codes are read: their format and quantiser.
+        fmt: format of the codes that are read.
+        origins: what those codes and the model that makes them belong to, by flag and value.
         expected_by: the flag that named that model or its codes, for the message.
         device: where both run.
+        allow_mixture: do not refuse another quantiser or audio tower.
 
     Raises:
-        InputError: unfinished or foreign folders, another code format, another quantiser, or a
-            recogniser of another embedding width.
+        InputError: unfinished or foreign folders, another code format, a recogniser of another
+            embedding width, or things of different quantisers or audio towers.
     """
     rvq = load_rvq(rvq_name, device=device)
     refuse_other_format(
         code_format(rvq.config),
-        speech.code_format,
+        fmt,
         flag=f"--rvq {rvq_name}",
         expected_by=expected_by,
     )
-    found = fingerprint(rvq_name).get("sha256", "")
-    if speech.quantizer and found and found != speech.quantizer:
-        raise InputError(
-            f"--rvq {rvq_name} is not the quantiser that made the codes of {expected_by}: their "
-            "formats are the same, their codes mean other sounds"
-        )
-    return RoundTrip(rvq, load_recognizer(recognizer_folder, device=device))
+    round_trip = RoundTrip(rvq, load_recognizer(recognizer_folder, device=device))
+    refuse_mixture(
+        {**origins, **round_trip.origins(rvq_name, recognizer_folder)}, allowed=allow_mixture
+    )
+    return round_trip

@@ -43,14 +43,24 @@ class TakeSettings:
             raise ValueError("--rvq and --recognizer go together: one decodes, the other reads")
 
     def load_round_trip(
-        self, speech: SpeechlessConfig, *, expected_by: str, device: torch.device
+        self,
+        speech: SpeechlessConfig,
+        *,
+        expected_by: str,
+        device: torch.device,
+        allow_mixture: bool,
     ) -> RoundTrip | None:
-        """Load quantiser and recogniser, if they are given; see `round_trip.load_round_trip`."""
+        """Load quantiser and recogniser, if they are given; see `round_trip.load_round_trip`.
+
+        Args:
+            speech: configuration of the model that speaks.
+        """
         if self.rvq is None or self.recognizer is None:
             return None
         return load_round_trip(
-            self.rvq, self.recognizer, speech, expected_by=expected_by, device=device
-        )
+            self.rvq, self.recognizer, speech.code_format, {expected_by: speech.origin},
+            expected_by=expected_by, device=device, allow_mixture=allow_mixture,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,11 @@ from commands.device import (
     seed_step,
 )
 from commands.errors import InputError
-from commands.fingerprints import fingerprint
+from commands.origins import combine, refuse_mixture
 from commands.run_folder import run_folder
 from commands.training_log import TrainingLog, refuse_non_finite, training_steps
-from stage1_rvq.codes import read_code_format
+from stage1_rvq.codes import read_code_format, read_codes_origins
+from stage1_rvq.model import load_rvq
 from stage2_speechless.config import SpeechlessConfig, default_num_heads
 from stage2_speechless.data import (
     BucketedBatches,
@@ -36,7 +37,6 @@ from stage2_speechless.data import (
     collate,
     move_batch,
     print_left_out,
-    quantizer_of_codes,
     rate_quantiles,
     read_utterances,
 )
@@ -62,10 +62,29 @@ def main(argv: list[str] | None = None) -> None:
             "--recognizer needs --dev-codes and --rvq: it reads generated dev sentences"
         )
     fmt = read_code_format(config.codes)
-    quantizer = quantizer_of_codes(config.codes)
-    if config.rvq and not quantizer:
-        quantizer = fingerprint(config.rvq).get("sha256", "")
     listed = read_utterances(config.codes, Vocabulary())
+    device = pick_device(config.device)
+    dtype = pick_dtype(config.dtype, device)
+    accelerator = Accelerator(
+        cpu=device.type == "cpu", mixed_precision="bf16" if dtype == torch.bfloat16 else "no"
+    )
+    origins = read_codes_origins(config.codes)
+    dev = None
+    if config.dev_codes:
+        origins |= read_codes_origins(config.dev_codes, flag="--dev-codes")
+        dev = load_dev(
+            config.dev_codes, config.rvq, config.recognizer, fmt, origins,
+            expected_by=f"--codes {config.codes}", device=accelerator.device,
+            allow_mixture=config.allow_mixture,
+        )  # fmt: skip
+    if config.rvq and dev and dev.round_trip:
+        origins[f"--rvq {config.rvq}"] = dev.round_trip.rvq.origin()
+    elif config.rvq:
+        rvq = load_rvq(config.rvq, device=torch.device("cpu"))
+        origins[f"--rvq {config.rvq}"] = rvq.origin()
+    if not (dev and dev.round_trip):  # else refused already
+        refuse_mixture(origins, allowed=config.allow_mixture)
+    origin = combine(*origins.values())
     base = load_base_model(config.init_from) if config.init_from else None
     shape = SpeechlessConfig(
         num_codebooks=fmt.num_codebooks,
@@ -77,19 +96,9 @@ def main(argv: list[str] | None = None) -> None:
         depth_heads=config.shape.depth_heads or default_num_heads(config.shape.depth_width),
         dropout=config.shape.dropout,
         rates_cps=rate_quantiles(listed.utterances),
-        quantizer=quantizer,
+        quantizer=origin.quantizer,
+        tower=origin.tower,
     )
-    device = pick_device(config.device)
-    dtype = pick_dtype(config.dtype, device)
-    accelerator = Accelerator(
-        cpu=device.type == "cpu", mixed_precision="bf16" if dtype == torch.bfloat16 else "no"
-    )
-    dev = None
-    if config.dev_codes:
-        dev = load_dev(
-            config.dev_codes, config.rvq, config.recognizer, shape,
-            expected_by=f"--codes {config.codes}", device=accelerator.device,
-        )  # fmt: skip
     seed_step(config.seed, -1)
     speechless = Speechless(shape)
     if base:
@@ -102,7 +111,7 @@ def main(argv: list[str] | None = None) -> None:
         print_left_out(listed, "--codes")
         output.record(
             **describe_machine(device, dtype),
-            quantizer=quantizer,
+            **origin.as_facts(),
             num_utterances=len(listed.utterances),
             num_left_out=dict(listed.left_out),
             num_parameters=sum(p.numel() for p in speechless.parameters()),

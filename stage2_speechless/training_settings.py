@@ -86,6 +86,8 @@ class TrainConfig:
     """auto, cpu, cuda, cuda:1, mps"""
     dtype: DtypeName = "auto"
     """precision: bfloat16 trains in mixed precision; the weights are float32 either way"""
+    allow_mixture: bool = False
+    """go on although the inputs belong to different audio towers or quantisers"""
     resume: bool = False
     """continue from the newest checkpoint"""
     optimizer: ClassVar[OptimizerName] = "muon"

@@ -18,6 +18,7 @@ from commands.atomic_write import write_text
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, DtypeName, pick_device, pick_dtype
 from commands.errors import InputError
+from commands.origins import refuse_mixture
 from commands.setting_types import ModelName, PositiveInt
 from gemma4.weight_quantization import QuantizeName
 from stage3_finetune.conversation import Conversation, load_conversation
@@ -44,6 +45,8 @@ class ChatConfig:
     """with --prompt or --audio: print one JSON object with transcript and answer"""
     max_new_tokens: PositiveInt = MAX_NEW_TOKENS
     """longest answer, in tokens"""
+    allow_mixture: bool = False
+    """go on although the inputs belong to different audio towers or quantisers"""
     device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     dtype: DtypeName = "auto"
@@ -70,6 +73,7 @@ def main(argv: list[str] | None = None) -> None:
         quantize=config.quantize,
         max_new_tokens=config.max_new_tokens,
     )
+    refuse_mixture(conversation.origins, allowed=config.allow_mixture)
     if config.prompt is None and config.audio is None:
         _converse(conversation)
         return

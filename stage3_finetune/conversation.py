@@ -1,7 +1,7 @@
 """A conversation with Gemma: the turns so far, and the next answer as it is generated."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,12 +9,13 @@ import torch
 from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
 
 from commands.json_files import read_json
+from commands.origins import Origin
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, read_audio
 from gemma4.gemma import AudioEncoder, load_feature_extractor
 from gemma4.weight_quantization import QuantizeName
 from stage3_finetune.dialogue import Turn, encode_prompt, split_chain
 from stage3_finetune.generate import MAX_NEW_TOKENS, stream_tokens
-from stage3_finetune.model import TARGET_KEY, load_finetuned
+from stage3_finetune.model import TARGET_KEY, finetuned_origins, load_finetuned
 from stage3_finetune.prompt_limits import (
     most_prompt_tokens,
     num_turns_to_forget,
@@ -41,18 +42,22 @@ class Conversation:
         encoder: AudioEncoder,
         *,
         writes_transcripts: bool,
+        origins: Mapping[str, Origin],
         max_new_tokens: int = MAX_NEW_TOKENS,
     ) -> None:
         """
         Args:
             writes_transcripts: whether the model was trained with the chain target, so that answers
                 to speech begin with a transcript.
+            origins: what the model and its adapter belong to, by flag and value; callers pass it to
+                `refuse_mixture`, with what else they use.
         """
         self.model = model
         self.tokenizer = tokenizer
         self.encoder = encoder
         self.writes_transcripts = writes_transcripts
         self.max_new_tokens = max_new_tokens
+        self.origins = origins
         self.turns: list[Turn] = []
 
     def continuing(self, turns: list[Turn]) -> "Conversation":
@@ -153,6 +158,7 @@ def load_conversation(
         tokenizer,
         AudioEncoder(tower, load_feature_extractor(gemma)),
         writes_transcripts=target == "chain",
+        origins=finetuned_origins(gemma, model, finetune),
         max_new_tokens=max_new_tokens,
     )
 

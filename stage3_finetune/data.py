@@ -21,10 +21,12 @@ from transformers import PreTrainedTokenizerBase
 
 from commands.errors import InputError
 from commands.finished_folder import list_files, open_input
+from commands.origins import UNKNOWN, Origin
 from commands.parquet_files import (
     CodeFormat,
     read_batches,
     read_codes_column,
+    read_origins,
     read_parquet_format,
     write_parquet,
 )
@@ -59,8 +61,8 @@ class TaskMixture:
     typed: float
 
 
-def dialogue_schema(fmt: CodeFormat) -> pyarrow.Schema:
-    """Columns of a file of spoken dialogues."""
+def dialogue_schema(fmt: CodeFormat, origin: Origin = UNKNOWN) -> pyarrow.Schema:
+    """Columns of a file of spoken dialogues, and what it says of their codes."""
     message = pyarrow.struct(
         {
             "role": pyarrow.string(),
@@ -71,11 +73,17 @@ def dialogue_schema(fmt: CodeFormat) -> pyarrow.Schema:
     )
     columns = {"id": pyarrow.string(), "messages": pyarrow.list_(message)}
     fields = [pyarrow.field(name, type_, nullable=False) for name, type_ in columns.items()]
-    return pyarrow.schema(fields, metadata=fmt.as_metadata())
+    return pyarrow.schema(fields, metadata=fmt.as_metadata(origin))
 
 
-def write_spoken_dialogues(path: Path, dialogues: Sequence[Dialogue], fmt: CodeFormat) -> None:
-    """Write spoken dialogues as one Parquet file (to a temporary file, then renamed)."""
+def write_spoken_dialogues(
+    path: Path, dialogues: Sequence[Dialogue], fmt: CodeFormat, origin: Origin = UNKNOWN
+) -> None:
+    """Write spoken dialogues as one Parquet file (to a temporary file, then renamed).
+
+    Args:
+        origin: the audio tower and the quantiser that the codes belong to.
+    """
     rows = [
         {
             "id": dialogue.id,
@@ -91,7 +99,7 @@ def write_spoken_dialogues(path: Path, dialogues: Sequence[Dialogue], fmt: CodeF
         }
         for dialogue in dialogues
     ]
-    write_parquet(path, pyarrow.Table.from_pylist(rows, schema=dialogue_schema(fmt)))
+    write_parquet(path, pyarrow.Table.from_pylist(rows, schema=dialogue_schema(fmt, origin)))
 
 
 def read_spoken_dialogues(folder: Path, expected: CodeFormat) -> Iterator[Dialogue]:
@@ -117,6 +125,12 @@ def read_spoken_dialogues(folder: Path, expected: CodeFormat) -> Iterator[Dialog
                     raise InputError(f"{where} is the id of an earlier dialogue too")
                 ids.add(row["id"])
                 yield _with_codes(row, codes, where=where)
+
+
+def read_dialogues_origins(folder: Path) -> dict[str, Origin]:
+    """What the codes of such a folder were made with, as `read_origins` gives it."""
+    files = list_files(folder, "dialogues_*.parquet", flag="--dialogues")
+    return read_origins(files, flag="--dialogues", path=folder)
 
 
 class SpokenDialogues:

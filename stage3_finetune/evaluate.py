@@ -22,6 +22,7 @@ from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, DtypeName, describe_machine, pick_device, pick_dtype
 from commands.finished_folder import open_input
 from commands.json_files import read_json
+from commands.origins import refuse_mixture
 from commands.run_folder import run_folder
 from commands.setting_types import ModelName, PositiveInt
 from gemma4.gemma import AudioEncoder, load_feature_extractor
@@ -30,7 +31,7 @@ from stage1_rvq.recognizer import CTCRecognizer, load_recognizer
 from stage3_finetune.answer_scores import SYSTEMS, AnswerScores, score_answers
 from stage3_finetune.dialogue import Turn, split_chain
 from stage3_finetune.generate import generate_answers
-from stage3_finetune.model import add_adapter, load_finetuned
+from stage3_finetune.model import add_adapter, finetuned_origins, load_finetuned
 from stage3_finetune.recorded_questions import RecordedQuestion, embed_questions, match_recordings
 
 
@@ -62,6 +63,8 @@ class EvaluateConfig:
     """bfloat16 on CUDA, float32 elsewhere"""
     quantize: QuantizeName = "none"
     """8bit or 4bit: quantise the decoder as it is loaded (needs bitsandbytes)"""
+    allow_mixture: bool = False
+    """go on although the inputs belong to different audio towers or quantisers"""
     overwrite: bool = False
     """delete what an earlier run wrote into --out, and write it again"""
 
@@ -83,6 +86,15 @@ def main(argv: list[str] | None = None) -> None:
         config.gemma, None, device=device, dtype=dtype, quantize=config.quantize
     )
     encoder = AudioEncoder(base.model.audio_tower, load_feature_extractor(config.gemma))
+    origins = finetuned_origins(config.gemma, base, config.finetune)
+    if recognizer:
+        origins[f"--recognizer {config.recognizer}"] = recognizer.origin()
+    refuse_mixture(origins, allowed=config.allow_mixture)
+    if config.direct_finetune:
+        refuse_mixture(
+            finetuned_origins(config.gemma, base, config.direct_finetune, flag="--direct-finetune"),
+            allowed=config.allow_mixture,
+        )
     inputs = ("dialogues", "recordings", "gemma", "finetune", "direct_finetune", "recognizer")
     with run_folder(config.out, config, "stage3_finetune.evaluate", inputs=inputs) as output:
         output.record(**describe_machine(device, dtype), quantize=config.quantize)

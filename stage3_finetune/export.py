@@ -24,9 +24,10 @@ from commands.errors import WriteError
 from commands.hub import push
 from commands.json_files import read_json
 from commands.new_paths import refuse_unwritable
+from commands.origins import refuse_mixture
 from commands.setting_types import ModelName
 from gemma4.gemma import load_feature_extractor
-from stage3_finetune.model import TARGET_KEY, load_finetuned
+from stage3_finetune.model import TARGET_KEY, finetuned_origins, load_finetuned
 
 # Files of a checkpoint that transformers reads, but that saving the model, the tokenizer and the
 # feature extractor does not write.
@@ -48,6 +49,8 @@ class ExportConfig:
     float32 (twice the memory and disk space)"""
     push: str | None = None
     """hub repository to upload to; it is public unless your account says otherwise"""
+    allow_mixture: bool = False
+    """go on although the inputs belong to different audio towers or quantisers"""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -58,6 +61,9 @@ def main(argv: list[str] | None = None) -> None:
         config.gemma, config.finetune, device=torch.device("cpu"),
         dtype=getattr(torch, config.dtype),
     )  # fmt: skip
+    refuse_mixture(
+        finetuned_origins(config.gemma, adapted, config.finetune), allowed=config.allow_mixture
+    )
     settings = read_json(config.finetune / "config.json")
     merged = adapted.merge_and_unload()
     setattr(merged.config, TARGET_KEY, settings["target"])

@@ -20,13 +20,15 @@ from torch import Tensor
 from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
 
 from commands.errors import InputError
-from commands.finished_folder import open_input
+from commands.finished_folder import open_input, read_provenance
 from commands.json_files import read_json, read_json_as
+from commands.origins import Origin
 from commands.schema import shorten
 from commands.setting_types import LayerWidth, PositiveInt, Probability
 from commands.tensor_files import TensorKind, read_tensors, refuse_non_finite_weights
 from gemma4.gemma import load_gemma
 from gemma4.speech_embeddings import accept_embeddings
+from gemma4.tower_identity import tower_origin
 from gemma4.weight_quantization import QuantizeName
 
 # Every linear layer of the decoder's attention and MLP. The vision and audio towers are left out:
@@ -88,6 +90,28 @@ def load_finetuned(
     if finetune is not None:
         model = add_adapter(model, finetune, gemma=gemma)
     return model.eval().requires_grad_(False), tokenizer
+
+
+def finetuned_origins(
+    gemma: str,
+    model: Gemma4ForConditionalGeneration | PeftModel,
+    finetune: Path | None,
+    *,
+    flag: str = "--finetune",
+) -> dict[str, Origin]:
+    """What a Gemma and its adapter belong to, for `refuse_mixture`.
+
+    Args:
+        gemma: hub name or folder of the base model.
+        model: with or without adapters.
+        finetune: folder written by `python -m stage3_finetune.train`; None without an adapter.
+        flag: the flag that named it.
+    """
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    origins = {f"--gemma {gemma}": tower_origin(base.model.audio_tower)}
+    if finetune is not None:
+        origins[f"{flag} {finetune}"] = read_provenance(finetune).origin
+    return origins
 
 
 def add_adapter(

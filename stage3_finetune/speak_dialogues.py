@@ -20,6 +20,7 @@ from typing import Any
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, describe_machine, pick_device
 from commands.errors import InputError
+from commands.origins import UNKNOWN, combine
 from commands.run_folder import run_folder
 from commands.setting_types import (
     DialectName,
@@ -61,6 +62,8 @@ class SpeakDialoguesConfig:
     """sampling seed; another seed speaks the same dialogues differently"""
     device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
+    allow_mixture: bool = False
+    """go on although the inputs belong to different audio towers or quantisers"""
     resume: bool = False
     """continue an unfinished folder"""
 
@@ -74,8 +77,10 @@ def main(argv: list[str] | None = None) -> None:
     device = pick_device(config.device)
     model = load_speechless(config.speechless, device=device)
     round_trip = config.choice.load_round_trip(
-        model.config, expected_by=f"--speechless {config.speechless}", device=device
-    )
+        model.config, expected_by=f"--speechless {config.speechless}", device=device,
+        allow_mixture=config.allow_mixture,
+    )  # fmt: skip
+    origin = combine(model.config.origin, round_trip.rvq.origin() if round_trip else UNKNOWN)
     with run_folder(
         config.out,
         config,
@@ -89,7 +94,7 @@ def main(argv: list[str] | None = None) -> None:
             for variant in range(config.variants)
             for dialogue in dialogues
         ]
-        output.record(**describe_machine(device, "float32"), quantizer=model.config.quantizer)
+        output.record(**describe_machine(device, "float32"), **origin.as_facts())
         kept = ShardedRows(config.out / "kept.jsonl")
         dropped = ShardedRows(config.out / "dropped.jsonl")
         shards = split_into_shards(copies, DIALOGUES_PER_SHARD)
@@ -119,7 +124,7 @@ def main(argv: list[str] | None = None) -> None:
                     if d.id not in spoken_ids
                 ],
             )
-            write_spoken_dialogues(shard.path, spoken, model.config.code_format)
+            write_spoken_dialogues(shard.path, spoken, model.config.code_format, origin)
         num_kept, num_dropped = len(kept.rows), len(dropped.rows)
         if not num_kept:
             raise InputError(f"all {num_dropped} dialogues were dropped, see {dropped.path}")

@@ -16,14 +16,21 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from commands.checkpoint import list_checkpoints
 from commands.command_line import parse_config, run_command
 from commands.device import describe_machine, pick_device, pick_dtype, seed_step
+from commands.origins import combine, refuse_mixture
 from commands.run_folder import run_folder
 from commands.training_log import TrainingLog, training_steps
 from gemma4.gemma import load_gemma, load_tokenizer
 from gemma4.memory_plan import GIB, load_gemma_config, peak_memory, plan_memory
 from gemma4.speech_embeddings import accept_embeddings
+from gemma4.tower_identity import tower_origin
 from stage1_rvq.codes import code_format
 from stage1_rvq.model import load_rvq
-from stage3_finetune.data import SpokenDialogues, TaskMixture, read_spoken_dialogues
+from stage3_finetune.data import (
+    SpokenDialogues,
+    TaskMixture,
+    read_dialogues_origins,
+    read_spoken_dialogues,
+)
 from stage3_finetune.dialogue import render_example
 from stage3_finetune.training_settings import TrainConfig
 
@@ -49,6 +56,7 @@ def main(argv: list[str] | None = None) -> None:
     dtype = pick_dtype(config.dtype, device)
     rvq = load_rvq(config.rvq, device=torch.device("cpu"))
     dialogues = list(read_spoken_dialogues(config.dialogues, code_format(rvq.config)))
+    origins = {f"--rvq {config.rvq}": rvq.origin(), **read_dialogues_origins(config.dialogues)}
     tokenizer = load_tokenizer(config.gemma)
     rows = SpokenDialogues(
         dialogues,
@@ -66,13 +74,16 @@ def main(argv: list[str] | None = None) -> None:
     print(plan.as_table(), file=sys.stderr)
     base, _ = load_gemma(config.gemma, device=device, dtype=dtype, quantize=config.quantize)
     model = accept_embeddings(base)
+    origins |= {f"--gemma {config.gemma}": tower_origin(base.model.audio_tower)}
+    refuse_mixture(origins, allowed=config.allow_mixture)
     inputs = ("dialogues", "rvq", "gemma")
     with run_folder(config.out, config, "stage3_finetune.train", inputs=inputs) as output:
         if output.is_done:
             return
         num_spoken = sum(turn.spoken for dialogue in dialogues for turn in dialogue.turns)
         output.record(
-            **describe_machine(device, dtype), quantize=config.quantize,
+            **describe_machine(device, dtype), **combine(*origins.values()).as_facts(),
+            quantize=config.quantize,
             num_dialogues=len(dialogues),
             spoken_turns={"generated_codes": num_spoken, "recordings": 0},
             chat_template_example=render_example(tokenizer),

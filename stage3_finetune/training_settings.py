@@ -87,5 +87,7 @@ class TrainConfig:
     """precision of the frozen weights: bfloat16 on CUDA, float32 elsewhere"""
     quantize: QuantizeName = "none"
     """8bit or 4bit: train the adapter on a quantised decoder (QLoRA; needs bitsandbytes)"""
+    allow_mixture: bool = False
+    """go on although the inputs belong to different audio towers or quantisers"""
     resume: bool = False
     """continue from the newest checkpoint"""

@@ -104,7 +104,7 @@ def test_train_logs_and_remembers(world: Path, speechless: Path) -> None:
     model = load_speechless(str(speechless), device=torch.device("cpu"))
     assert model.config.code_format == FORMAT
     assert model.config.quantizer == read_json(speechless / "provenance.json")["quantizer"]
-    assert len(model.config.quantizer) == 64
+    assert len(model.config.quantizer) == 16
     assert model.config.rates_cps == pytest.approx([12.5] * 19, rel=0.2)
 
 
@@ -268,9 +268,10 @@ def test_refused_folders(world: Path, speechless: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unfinished"):
         load_speechless(str(unfinished), device=torch.device("cpu"))
     impostor = shutil.copytree(world / "rvq", tmp_path / "impostor")
-    (impostor / "notes.txt").write_text("another run", encoding="utf-8")
+    other_rvq = SpeechRVQ(RVQ)  # of the same shape, and with other codebooks
+    other_rvq.save_pretrained(impostor / "model")
     OutputFolder(impostor, is_done=True).finish()
-    with pytest.raises(InputError, match="is not the quantiser that made the codes"):
+    with pytest.raises(InputError, match="speechless belongs to another quantiser than --rvq"):
         run(
             evaluate.main, "--speechless", speechless, "--rvq", impostor,
             "--recognizer", world / "recognizer", "--codes", world / "dev", *out,
