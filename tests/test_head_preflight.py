@@ -13,6 +13,7 @@ import torch
 from head_world import CPU, models
 
 from commands.errors import InputError
+from commands.origins import Origin
 from pipeline import preflight, preflight_checks, preflight_gemma
 from pipeline.preflight_checks import (
     load_sounds,
@@ -110,6 +111,9 @@ BREAKS = {
     "speech head fits Gemma and Mimi": lambda patch, talker: patch.setattr(
         talker.conversation.model.config.text_config, "hidden_size", 48
     ),
+    "towers and codes belong together": lambda patch, talker: patch.setattr(
+        talker.conversation, "origins", {"--gemma other": Origin("0" * 16)}
+    ),
     "memory to fine-tune, with the defaults": lambda patch, talker: patch.setattr(
         preflight_checks, "memory_there", lambda device: 1000
     ),
@@ -152,12 +156,12 @@ def test_the_command_prints_a_line_for_each_and_what_to_do(head_world, tmp_path)
     )
     words = models(head_world)
     code, table = check(*words, "--recording", recording)
-    assert code == 0 and "14 of 14 checks passed" in table and "FAIL" not in table
+    assert code == 0 and "15 of 15 checks passed" in table and "FAIL" not in table
     head = generate.load_head(str(head_world / "head"), device=torch.device("cpu"))
     wider = type(head.config)(**{**vars(head.config), "state_width": 48})
     type(head)(wider).save_pretrained(tmp_path / "wider")
     code, table = check(*words, "--head", tmp_path / "wider")
-    assert code == 1 and "FAIL  speech head fits" in table and "13 of 14" in table
+    assert code == 1 and "FAIL  speech head fits" in table and "14 of 15" in table
     assert "\n      -> name the checkpoint it was trained on" in table
     code, table = check("--gemma", tmp_path / "nothing", *CPU)
     assert code == 1 and "cannot be loaded" in table

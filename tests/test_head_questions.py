@@ -29,14 +29,14 @@ def dialogue(question, answer, codes_TK=None):
 
 def test_an_answer_comes_after_a_question_it_answers():
     asked = [dialogue("Ɛyɛ a?", "Ɛyɛ."), dialogue("Ɛyɛ anaa?", "ɛyɛ"), dialogue("Ɛhe?", "Ɛhɔ.")]
-    questions = Questions(asked, None, 0)
+    questions = Questions(asked, None, 0, {})
     drawn = {questions.before("Ɛyɛ.", str(i)).content for i in range(30)}
     assert drawn == {"Ɛyɛ a?", "Ɛyɛ anaa?"}
     assert not questions.before("Ɛhɔ!", "x").spoken
 
 
 def test_any_other_text_comes_after_some_question_or_after_the_request_to_speak():
-    questions = Questions([dialogue("Ɛyɛ a?", "Ɛyɛ."), dialogue("Ɛhe?", "Ɛhɔ.")], None, 0)
+    questions = Questions([dialogue("Ɛyɛ a?", "Ɛyɛ."), dialogue("Ɛhe?", "Ɛhɔ.")], None, 0, {})
     drawn = [questions.before("Me din de Ama.", str(i)) for i in range(200)]
     assert drawn == [questions.before("Me din de Ama.", str(i)) for i in range(200)]
     assert 60 < drawn.count(SPEAK) < 140
@@ -44,7 +44,7 @@ def test_any_other_text_comes_after_some_question_or_after_the_request_to_speak(
 
 
 def test_questions_with_codes_are_heard_half_of_the_time():
-    questions = Questions([dialogue("Ɛyɛ a?", "Ɛyɛ.", CODES)], lambda codes_TK: FRAMES, 0)
+    questions = Questions([dialogue("Ɛyɛ a?", "Ɛyɛ.", CODES)], lambda codes_TK: FRAMES, 0, {})
     drawn = [questions.before("Ɛyɛ.", str(i)) for i in range(100)]
     heard = [turn for turn in drawn if turn.spoken]
     assert 30 < len(heard) < 70
@@ -53,7 +53,7 @@ def test_questions_with_codes_are_heard_half_of_the_time():
 
 def test_what_holds_no_question_is_refused(tmp_path):
     with pytest.raises(InputError, match="no question in any of them"):
-        Questions([Dialogue("a", (Turn("system", "Ka Twi."),))], None, 0)
+        Questions([Dialogue("a", (Turn("system", "Ka Twi."),))], None, 0, {})
     with pytest.raises(InputError, match="give --rvq to decode them"):
         load_questions(tmp_path, None, seed=0)
 
