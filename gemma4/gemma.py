@@ -72,6 +72,7 @@ class AudioEncoder:
     Attributes:
         dim: embedding width (1024 in E2B and E4B).
         frame_scale_D: the last norm's weight; embeddings divided by it have unit RMS per frame.
+        output_proj_PD: weight of the projection through which embeddings go on to the decoder.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class AudioEncoder:
         self.extractor = extractor
         self.dim = tower.config.hidden_size
         self.frame_scale_D = tower.layers[-1].norm_out.weight.detach().float().cpu()
+        self.output_proj_PD = tower.output_proj.weight.detach().float().cpu()
 
     @torch.no_grad()
     def encode(self, waveforms: Sequence[np.ndarray]) -> list[Tensor]:

@@ -116,7 +116,7 @@ def _train(
     recognizer = CTCRecognizer(
         RecognizerConfig(embeddings.dim, units.get_vocab_size(), shape.width, shape.num_layers)
     )
-    recognizer.frame_scale_D.copy_(embeddings.frame_scale_D)
+    recognizer.frame_scale_D.copy_(embeddings.metric.frame_scale_D)
     recognizer.units = units
     recognizer.to(accelerator.device)
     optimizer = torch.optim.AdamW(
