@@ -13,9 +13,10 @@ from vector_quantize_pytorch import ResidualVQ
 
 from commands.device import seed_step
 from commands.errors import InputError
-from stage1_rvq.codebook_metrics import measure_reconstruction, measure_usage
+from stage1_rvq.codebook_metrics import compare_frames, measure_usage
 from stage1_rvq.codebooks import search_codes
 from stage1_rvq.config import RVQConfig
+from stage1_rvq.frame_metric import FrameMetric
 from stage1_rvq.model import SpeechRVQ
 
 Fit: TypeAlias = Callable[[Tensor], Sequence[Tensor]]  # training frames -> codebooks
@@ -78,14 +79,13 @@ def measure_quality(fit: Fit, train_ND: Tensor, held_out_ND: Tensor) -> Quality:
     started = time.perf_counter()
     codebooks = [codebook_CD.to(train_ND.device) for codebook_CD in fit(train_ND)]
     seconds = time.perf_counter() - started
-    ones_D = torch.ones_like(held_out_ND[0])
     errors = []
     for beam_size in (BEAM_SIZE, 1):
         codes_NK = search_codes(held_out_ND, codebooks, beam_size=beam_size)
         decoded_ND = torch.zeros_like(held_out_ND)
         for codebook_CD, codes_N in zip(codebooks, codes_NK.T, strict=True):
             decoded_ND += codebook_CD[codes_N]
-        errors.append(measure_reconstruction(held_out_ND, decoded_ND, ones_D).relative_error)
+        errors.append(compare_frames(held_out_ND, decoded_ND).relative_error)
     size = len(codebooks[0])
     usage = measure_usage(codes_NK.cpu(), size)
     counts = [codes_N.bincount(minlength=size) for codes_N in search_codes(train_ND, codebooks).T]
@@ -106,7 +106,7 @@ def _mean_and_worst(
 def fit_ours(codebook_size: int, beam_size: int, train_ND: Tensor) -> list[Tensor]:
     """The initial fit of our quantiser, without training."""
     rvq = SpeechRVQ(RVQConfig(train_ND.shape[1], NUM_CODEBOOKS, codebook_size)).to(train_ND.device)
-    rvq.init_codebooks(train_ND, torch.ones_like(train_ND[0]), beam_size=beam_size)
+    rvq.init_codebooks(train_ND, FrameMetric(torch.ones(train_ND.shape[1])), beam_size=beam_size)
     return [layer._codebook.embed[0] for layer in rvq.quantizer.layers]
 
 

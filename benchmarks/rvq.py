@@ -34,7 +34,7 @@ from benchmarks.timing import take_turns
 from commands.command_line import parse_config, run_command
 from commands.device import pick_device
 from commands.setting_types import CodebookSize, PositiveInt
-from stage1_rvq.codebook_metrics import measure_reconstruction
+from stage1_rvq.codebook_metrics import compare_frames
 from stage1_rvq.codebooks import search_codes
 from stage1_rvq.config import RVQConfig
 from stage1_rvq.data import EmbeddingFolder
@@ -118,7 +118,7 @@ def compare_speed(device: torch.device) -> None:
         f"{gap:.1e} of |residual|^2 + |code|^2 (float64; a tie: below 1e-6)"
     )
     for name, encode in (("library", theirs), ("ours", ours)):
-        error = measure_reconstruction(some_ND, rvq.decode(encode()), rvq.frame_scale_D)
+        error = compare_frames(some_ND, rvq.decode(encode()))
         print(f"beam {BEAM_SIZE}: relative error of {name}: {error.relative_error:.4f}")
 
 
@@ -173,8 +173,8 @@ def _split_frames(config: BenchmarkConfig) -> list[tuple[Tensor, Tensor]]:
         for held in (False, True)
     ]
     shuffled = torch.randperm(len(parts[0]), generator=torch.Generator().manual_seed(0))
-    train_ND = parts[0][shuffled[:wanted]] / folder.frame_scale_D
-    return [(train_ND, parts[1] / folder.frame_scale_D)]
+    train_ND = parts[0][shuffled[:wanted]] / folder.metric.frame_scale_D
+    return [(train_ND, parts[1] / folder.metric.frame_scale_D)]
 
 
 def _print_speed(

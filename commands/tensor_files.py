@@ -30,10 +30,12 @@ class TensorKind:
     Attributes:
         dtype: its dtype; None accepts any floating-point dtype.
         shape: its dimensions; None accepts any length.
+        is_optional: whether a file may lack it.
     """
 
     dtype: torch.dtype | None
     shape: tuple[int | None, ...]
+    is_optional: bool = False
 
     def fits(self, tensor: Tensor) -> bool:
         """Whether a tensor is of this kind."""
@@ -77,18 +79,19 @@ def read_tensors(path: Path, kinds: Mapping[str, TensorKind] | None = None) -> d
         raise InputError(f"{path}: cannot be read: {_first_line(error)}") from None
     if kinds is None:
         return tensors
-    if missing := sorted(kinds.keys() - tensors.keys()):
+    wanted = {name for name, kind in kinds.items() if not kind.is_optional}
+    if missing := sorted(wanted - tensors.keys()):
         raise InputError(
-            f"{path}: lacks {len(missing)} of {len(kinds)} tensors, e.g. {missing[0]!r}"
+            f"{path}: lacks {len(missing)} of {len(wanted)} tensors, e.g. {missing[0]!r}"
         )
     if foreign := sorted(tensors.keys() - kinds.keys()):
         raise InputError(
             f"{path}: holds {len(foreign)} tensors that do not belong there, e.g. {foreign[0]!r}"
         )
-    for name, kind in kinds.items():
-        if not kind.fits(tensors[name]):
-            found = f"{tensors[name].dtype} {list(tensors[name].shape)}"
-            raise InputError(f"{path}: {name!r} is {found}, expected {kind}")
+    for name, tensor in tensors.items():
+        if not kinds[name].fits(tensor):
+            found = f"{tensor.dtype} {list(tensor.shape)}"
+            raise InputError(f"{path}: {name!r} is {found}, expected {kinds[name]}")
     return tensors
 
 

@@ -73,6 +73,7 @@ class AudioEncoder:
     Attributes:
         dim: embedding width (1024 in E2B and E4B).
         frame_scale_D: the last norm's weight; embeddings divided by it have unit RMS per frame.
+        output_proj_PD: weight of the projection through which embeddings go on to the decoder.
         origin: the tower's fingerprints.
     """
 
@@ -101,6 +102,7 @@ class AudioEncoder:
         self.extractor = extractor
         self.dim = tower.config.hidden_size
         self.frame_scale_D = tower.layers[-1].norm_out.weight.detach().float().cpu()
+        self.output_proj_PD = tower.output_proj.weight.detach().float().cpu()
         self.origin = tower_origin(tower)
 
     @torch.no_grad()

@@ -94,14 +94,15 @@ def build_report(folder: Path, seconds: dict[str, float], peak_rss_mb: float) ->
     head = read_json(folder / "head-test" / "metrics.json")
     answer = read_json(folder / "answer.json")
     all_codebooks = str(len(stage1["used_fraction"]))
+    projected = stage1["reconstruction"][all_codebooks]["projected"]
     systems = ("typed", "spoken_before", "spoken_after", "spoken_direct", "cascade")
     return {
         "stage1": {
             "used_fraction": stage1["used_fraction"],
             "perplexity": stage1["perplexity"],
             "normalized_entropy": stage1["normalized_entropy"],
-            "relative_error": stage1["reconstruction"][all_codebooks]["relative_error"],
-            "cosine": stage1["reconstruction"][all_codebooks]["cosine"],
+            "relative_error": projected["relative_error"],
+            "cosine": projected["cosine"],
             "wer_continuous": stage1["continuous"]["wer"],
             "wer_quantized": {k: rates["wer"] for k, rates in stage1["quantized"].items()},
         },

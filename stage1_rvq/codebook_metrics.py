@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from stage1_rvq.frame_metric import FrameMetric
+
 
 @dataclass(frozen=True)
 class CodebookUsage:
@@ -29,7 +31,7 @@ class CodebookUsage:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What quantisation loses, over unit-RMS frames.
+    """What quantisation loses, in one of the spaces of `frame_metric.py`.
 
     Attributes:
         relative_error: |x - x'|^2 / |x - mean(x)|^2, summed over frames; 0 is perfect, 1 is no
@@ -64,7 +66,7 @@ class QuantizerMetrics(CodebookUsage):
         codebook_size: codes per codebook.
         enough_frames_for_usage: whether there are 20 frames per code; with fewer, the usage is a
             lower bound.
-        reconstruction: by the number of coarsest codebooks that are decoded.
+        reconstruction: by the number of coarsest codebooks that are decoded, and by the space.
         continuous: the recogniser on embeddings that were not quantised; None without a recogniser.
         quantized: the recogniser on decoded codes, by the number of codebooks.
         unit_edit_distance: by signal-to-noise ratio (see `noise_robustness.py`); None if not
@@ -75,7 +77,7 @@ class QuantizerMetrics(CodebookUsage):
     num_frames: int
     codebook_size: int
     enough_frames_for_usage: bool
-    reconstruction: dict[str, Reconstruction]
+    reconstruction: dict[str, dict[str, Reconstruction]]
     continuous: ReadRates | None = None
     quantized: dict[str, ReadRates] | None = None
     unit_edit_distance: dict[str, list[float]] | None = None
@@ -102,12 +104,21 @@ def measure_usage(codes_NK: Tensor, codebook_size: int) -> CodebookUsage:
 
 @torch.no_grad()
 def measure_reconstruction(
-    frames_ND: Tensor, decoded_ND: Tensor, frame_scale_D: Tensor
-) -> Reconstruction:
-    """Compare embeddings with their reconstruction, both divided by the tower's last norm
-    weight."""
-    x_ND = frames_ND.double() / frame_scale_D.double()
-    y_ND = decoded_ND.double() / frame_scale_D.double()
+    frames_ND: Tensor, decoded_ND: Tensor, metric: FrameMetric
+) -> dict[str, Reconstruction]:
+    """Compare embeddings with their reconstruction, in every space that is known."""
+    return {
+        space: compare_frames(
+            metric.into_space(frames_ND, space), metric.into_space(decoded_ND, space)
+        )
+        for space in metric.spaces
+    }
+
+
+@torch.no_grad()
+def compare_frames(frames_ND: Tensor, decoded_ND: Tensor) -> Reconstruction:
+    """Compare frames with their reconstruction, in the space that both are in."""
+    x_ND, y_ND = frames_ND.cpu().double(), decoded_ND.cpu().double()  # no float64 on MPS
     mean_D = x_ND.mean(dim=0)
     return Reconstruction(
         relative_error=float((x_ND - y_ND).square().sum() / (x_ND - mean_D).square().sum()),

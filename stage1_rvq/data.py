@@ -2,7 +2,8 @@
 
     embeddings/shard_00000.safetensors   "frames": bfloat16 [N, D], utterances end to end
                shard_00000.jsonl         one row per utterance: id, text, ..., start, num_frames
-               encoder.safetensors       "frame_scale": weight of the tower's last norm, float32 [D]
+               encoder.safetensors       float32 weights of the tower's last norm and of its
+                                         projection: "frame_scale" [D], "output_proj" [P, D]
 
 safetensors maps tensors into memory, so 100 hours (18 GB) can be used for training on a laptop:
 only frames that are used are read.
@@ -27,6 +28,7 @@ from commands.setting_types import NonNegativeInt, PositiveFloat
 from commands.tensor_files import TensorKind, read_tensors, refuse_non_finite_weights
 from data_manifests.hash_set import HashSet, hash_text
 from gemma4.tower_identity import norm_fingerprint
+from stage1_rvq.frame_metric import FrameMetric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +59,7 @@ class EmbeddingFolder:
         utterances: index rows in the manifest's order.
         num_frames: total number of frames.
         dim: embedding width.
-        frame_scale_D: float32, weight of the tower's last norm.
+        metric: how frames are compared; float32 weights of the tower's last norm and projection.
         name: flag and folder, for messages.
         origin: the audio tower that made them.
 
@@ -70,14 +72,10 @@ class EmbeddingFolder:
         open_input(folder, made_by="stage1_rvq.embed", flag=flag)
         self.folder = folder
         self.name = f"{flag} {folder}"
-        encoder = read_tensors(
-            folder / "encoder.safetensors", {"frame_scale": TensorKind(torch.float32, (None,))}
-        )
-        self.frame_scale_D = encoder["frame_scale"]
-        refuse_non_finite_weights(encoder.items(), where=str(folder / "encoder.safetensors"))
-        self.dim = len(self.frame_scale_D)
+        self.metric = _read_metric(folder / "encoder.safetensors")
+        self.dim = len(self.metric.frame_scale_D)
         self.origin = Origin(
-            read_provenance(folder).tower, norm=norm_fingerprint(self.frame_scale_D)
+            read_provenance(folder).tower, norm=norm_fingerprint(self.metric.frame_scale_D)
         )
         self._index_paths = list_files(folder, "shard_*.jsonl", flag=flag)
         self.utterances = [
@@ -178,6 +176,20 @@ def iterate_batches(num_items: int, batch_size: int) -> Iterator[range]:
     """Consecutive ranges of at most `batch_size` items."""
     for start in range(0, num_items, batch_size):
         yield range(start, min(start + batch_size, num_items))
+
+
+def _read_metric(path: Path) -> FrameMetric:
+    kinds = {
+        "frame_scale": TensorKind(torch.float32, (None,)),
+        # Folders of earlier versions lack it.
+        "output_proj": TensorKind(torch.float32, (None, None), is_optional=True),
+    }
+    tensors = read_tensors(path, kinds)
+    refuse_non_finite_weights(tensors.items(), where=str(path))
+    scale_D, proj_PD = tensors["frame_scale"], tensors.get("output_proj")
+    if proj_PD is not None and proj_PD.shape[1] != len(scale_D):
+        raise InputError(f"{path}: output_proj takes {proj_PD.shape[1]}, frames are {len(scale_D)}")
+    return FrameMetric(scale_D, proj_PD)
 
 
 def _read_index(path: Path) -> list[IndexRow]:

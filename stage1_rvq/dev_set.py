@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 import torch
 
 from data_manifests.error_rates import compute_error_rates
-from stage1_rvq.codebook_metrics import measure_reconstruction
+from stage1_rvq.codebook_metrics import compare_frames
 from stage1_rvq.data import EmbeddingFolder
 from stage1_rvq.model import SpeechRVQ
 from stage1_rvq.task_loss import TaskLoss
@@ -15,8 +15,8 @@ MAX_DEV_FRAMES = 100_000
 
 @dataclass(frozen=True)
 class DevMetrics:
-    """Relative error and cosine of the dev split's frames, with all codebooks; with a recogniser,
-    also its error rates on them."""
+    """Relative error and cosine of the dev split's frames, with all codebooks, in the
+    space that counts (`FrameMetric.spaces`); with a recogniser, also its error rates on them."""
 
     relative_error: float
     cosine: float
@@ -37,7 +37,10 @@ def measure_on_dev(
     device = rvq.frame_scale_D.device
     frames_ND = dev.sample(MAX_DEV_FRAMES, seed=0).to(device)
     decoded_ND = rvq.decode(rvq.encode(frames_ND))
-    reconstruction = measure_reconstruction(frames_ND, decoded_ND, rvq.frame_scale_D)
+    space = dev.metric.spaces[0]
+    reconstruction = compare_frames(
+        dev.metric.into_space(frames_ND, space), dev.metric.into_space(decoded_ND, space)
+    )
     relative_error, cosine = reconstruction.relative_error, reconstruction.cosine
     if not task:
         return DevMetrics(relative_error, cosine)

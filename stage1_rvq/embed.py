@@ -64,7 +64,8 @@ def main(argv: list[str] | None = None) -> None:
         if output.is_done:
             return
         output.record(**describe_machine(device, dtype), tower=encoder.origin.tower)
-        save_tensors(config.out / "encoder.safetensors", {"frame_scale": encoder.frame_scale_D})
+        tensors = {"frame_scale": encoder.frame_scale_D, "output_proj": encoder.output_proj_PD}
+        save_tensors(config.out / "encoder.safetensors", tensors)
         num_skipped = encode_corpus(
             utterances,
             encoder,

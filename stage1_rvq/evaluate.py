@@ -128,9 +128,7 @@ def measure(
     reconstruction = {}
     for k in prefixes:
         decoded_ND = rvq.decode(codes_NK[:, :k].to(device)).cpu()
-        reconstruction[str(k)] = measure_reconstruction(
-            frames_ND, decoded_ND, rvq.frame_scale_D.cpu()
-        )
+        reconstruction[str(k)] = measure_reconstruction(frames_ND, decoded_ND, embeddings.metric)
     continuous, quantized = None, None
     if recognizer is not None:
         texts = [u.text for u in embeddings.utterances]
@@ -161,18 +159,29 @@ def format_table(metrics: QuantizerMetrics) -> str:
     usage = zip(metrics.used_fraction, metrics.perplexity, metrics.normalized_entropy, strict=True)
     for k, (used, perplexity, entropy) in enumerate(usage, start=1):
         lines.append(f"{k:<10}{100 * used:>8.1f}{perplexity:>12.1f}{entropy:>9.3f}")
-    names = ("codebooks", "rel. error", "cosine", "centred", "WER %", "CER %")
-    lines.append("{:<10}{:>12}{:>8}{:>9}{:>8}{:>8}".format(*names))
-    if metrics.continuous:
-        lines.append(f"{'none':<10}{0:>12.4f}{1:>8.4f}{1:>9.4f}" + _percent(metrics.continuous))
-    for codebooks, part in metrics.reconstruction.items():
-        line = f"{codebooks:<10}{part.relative_error:>12.4f}{part.cosine:>8.4f}"
-        line += f"{part.cosine_centered:>9.4f}"
-        lines.append(line + (_percent(metrics.quantized[codebooks]) if metrics.quantized else ""))
+    lines += _reconstruction_rows(metrics)
     for db, distances in (metrics.unit_edit_distance or {}).items():
         shown = " ".join(f"{100 * distance:.1f}" for distance in distances)
         lines.append(f"codes changed by noise at {db} dB, % by codebook: {shown}")
     return "\n".join(lines)
+
+
+def _reconstruction_rows(metrics: QuantizerMetrics) -> list[str]:
+    """By the number of codebooks: relative error in each space, cosine and MSE of raw embeddings,
+    error rates."""
+    by_codebooks = metrics.reconstruction.items()
+    spaces = list(next(iter(metrics.reconstruction.values())))
+    titles = [f"error {space}" for space in spaces] + ["cosine raw", "MSE raw"]
+    rows = ["codebooks " + "".join(f"{t:>18}" for t in titles) + f"{'WER %':>8}{'CER %':>8}"]
+    if metrics.continuous:
+        numbers = [*(f"{0:>18.4f}" for _ in spaces), f"{1:>18.4f}", f"{0:>18.4f}"]
+        rows.append(f"{'none':<10}" + "".join(numbers) + _percent(metrics.continuous))
+    for codebooks, parts in by_codebooks:
+        numbers = [f"{parts[space].relative_error:>18.4f}" for space in spaces]
+        numbers += [f"{parts['raw'].cosine:>18.4f}", f"{parts['raw'].mse:>18.4f}"]
+        rates = _percent(metrics.quantized[codebooks]) if metrics.quantized else ""
+        rows.append(f"{codebooks:<10}" + "".join(numbers) + rates)
+    return rows
 
 
 def plot_usage(metrics: CodebookUsage, path: Path) -> None:

@@ -6,7 +6,8 @@
 
 The quantiser itself is vector-quantize-pytorch's `ResidualVQ`, and only this file uses it. Around
 it are the scale of Gemma's last norm, and an input and an output linear map (as in
-ik/speechless-twi-stage1-rvq-gemma4).
+ik/speechless-twi-stage1-rvq-gemma4). The maps begin as what `frame_metric` says, so that frames are
+near each other for the quantiser if they are for Gemma's decoder.
 """
 
 # B utterances, T frames (25 per second), D embedding width, K codebooks (coarsest first), N frames
@@ -28,6 +29,7 @@ from commands.tensor_files import fingerprint_tensors
 from gemma4.tower_identity import norm_fingerprint
 from stage1_rvq.codebooks import fit_codebooks, search_codes
 from stage1_rvq.config import RVQConfig
+from stage1_rvq.frame_metric import FrameMetric
 from stage1_rvq.model_card import make_model_card
 from stage1_rvq.published import find_published, is_published, read_published, read_sizes
 
@@ -58,12 +60,15 @@ class SpeechRVQ(nn.Module, PyTorchModelHubMixin):
     input's dtype."""
 
     frame_scale_D: Tensor
+    metric_DD: Tensor
 
     def __init__(self, config: RVQConfig) -> None:
         super().__init__()
         self.config = config
         # Gemma's last norm weight: dividing by it gives every frame unit RMS.
         self.register_buffer("frame_scale_D", torch.ones(config.dim))
+        # Only training needs it.
+        self.register_buffer("metric_DD", torch.eye(config.dim), persistent=False)
         self.project_in = nn.Linear(config.dim, config.dim)
         self.project_out = nn.Linear(config.dim, config.dim)
         for projection in (self.project_in, self.project_out):
@@ -81,14 +86,22 @@ class SpeechRVQ(nn.Module, PyTorchModelHubMixin):
         )
 
     @torch.no_grad()
+    def set_metric(self, metric: FrameMetric) -> None:
+        """Say in which space the training loss compares frames; before any training, a resumed one
+        too."""
+        self.frame_scale_D.copy_(metric.frame_scale_D)
+        self.metric_DD.copy_(metric.map_DD())
+
+    @torch.no_grad()
     def init_codebooks(
-        self, frames_ND: Tensor, frame_scale_D: Tensor, *, beam_size: int = 1, seed: int = 0
+        self, frames_ND: Tensor, metric: FrameMetric, *, beam_size: int = 1, seed: int = 0
     ) -> None:
-        """Fit every codebook to a sample of the whole corpus, level by level.
+        """Set the linear maps to and from the metric's space, and fit every codebook there to a
+        sample of the whole corpus, level by level.
 
         Args:
             frames_ND: embeddings sampled from the corpus, at least 20 per code.
-            frame_scale_D: weight of the tower's last norm.
+            metric: the space in which frames are compared.
             beam_size: beam size of the search that the codebooks are fitted for.
             seed: seed for the frames that k-means starts from.
 
@@ -102,7 +115,10 @@ class SpeechRVQ(nn.Module, PyTorchModelHubMixin):
                 f"{wanted / self.config.frame_rate_hz / 60:.0f} min of speech), there are "
                 f"{len(frames_ND):,}; use more speech or a smaller --codebook-size"
             )
-        self.frame_scale_D.copy_(frame_scale_D)
+        self.set_metric(metric)
+        into_DD = metric.map_DD() * metric.frame_scale_D.double()
+        self.project_in.weight.copy_(into_DD)
+        self.project_out.weight.copy_(torch.linalg.inv(into_DD))
         projected_ND = self.project_in(frames_ND.float() / self.frame_scale_D)
         fitted = fit_codebooks(
             projected_ND,
@@ -125,18 +141,20 @@ class SpeechRVQ(nn.Module, PyTorchModelHubMixin):
         that every prefix of the codebooks can be decoded.
 
         Returns:
-            0.5 MSE + 0.5 (1 - cosine) + commitment, over unit-RMS frames (source: the published
-            card).
+            0.5 MSE + 0.5 (1 - cosine) + commitment (source: the published card), over frames in the
+            metric's space.
         """
         with torch.autocast(frames_ND.device.type, enabled=False):
-            target_ND = frames_ND.float() / self.frame_scale_D
-            quantised_1ND, _, commitment_1K = self.quantizer(self.project_in(target_ND)[None])
-            output_ND = self.project_out(quantised_1ND[0])
+            scaled_ND = frames_ND.float() / self.frame_scale_D
+            quantised_1ND, _, commitment_1K = self.quantizer(self.project_in(scaled_ND)[None])
+            decoded_ND = self.project_out(quantised_1ND[0]) * self.frame_scale_D
+            target_ND = F.linear(frames_ND.float(), self.metric_DD)
+            output_ND = F.linear(decoded_ND, self.metric_DD)
             mse = F.mse_loss(output_ND, target_ND)
             cosine_distance = 1 - F.cosine_similarity(output_ND, target_ND, dim=-1).mean()
             commitment = commitment_1K.sum()
         total = 0.5 * mse + 0.5 * cosine_distance + commitment
-        return RVQLoss(total, mse, cosine_distance, commitment, output_ND * self.frame_scale_D)
+        return RVQLoss(total, mse, cosine_distance, commitment, decoded_ND)
 
     @torch.no_grad()
     def encode(self, frames_TD: Tensor, *, beam_size: int = 1) -> Tensor:

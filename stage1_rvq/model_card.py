@@ -95,7 +95,7 @@ def _training_table(
             )
         rows["audio tower"] = data.gemma or "a local checkpoint"
     if settings:
-        rows["loss"] = "0.5 MSE + 0.5 (1 - cosine) + commitment"
+        rows["loss"] = "0.5 MSE + 0.5 (1 - cosine) + commitment, of projected frames"
         if settings.get("recognizer"):
             rows["loss"] += f" + {settings.get('task_weight')} x CTC loss of a frozen recogniser"
         rows["settings"] = ", ".join(
@@ -129,16 +129,24 @@ def _results(metrics: QuantizerMetrics, config: RVQConfig) -> str:
         lines.append(f"| {k} | {100 * used:.1f} % | {perplexity:.1f} | {entropy:.3f} |")
     lines += [
         "",
-        "| codebooks kept | relative error | cosine | cosine, mean removed | MSE | WER | CER |",
-        "|---|---|---|---|---|---|---|",
-        f"| embeddings, not quantised | 0 | 1 | 1 | 0 | {_rates(metrics.continuous)} |",
+        "| codebooks kept | WER | CER |",
+        "|---|---|---|",
+        f"| embeddings, not quantised | {_rates(metrics.continuous)} |",
     ]
-    for codebooks, part in metrics.reconstruction.items():
+    for codebooks in metrics.reconstruction:
         rates = metrics.quantized[codebooks] if metrics.quantized else None
-        lines.append(
-            f"| {codebooks} | {part.relative_error:.4f} | {part.cosine:.4f} "
-            f"| {part.cosine_centered:.4f} | {part.mse:.4f} | {_rates(rates)} |"
-        )
+        lines.append(f"| {codebooks} | {_rates(rates)} |")
+    lines += [
+        "",
+        "| codebooks kept | space | relative error | cosine | cosine, mean removed | MSE |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {codebooks} | {space} | {part.relative_error:.4f} | {part.cosine:.4f} "
+        f"| {part.cosine_centered:.4f} | {part.mse:.4f} |"
+        for codebooks, spaces in metrics.reconstruction.items()
+        for space, part in spaces.items()
+    ]
     return "\n".join([*lines, "", DEFINITIONS])
 
 
@@ -150,11 +158,10 @@ def _rates(rates: ReadRates | None) -> str:
 
 
 DEFINITIONS = """\
-Relative error is |x - x'|^2 / |x - mean|^2. It, the cosines and MSE are over embeddings divided by
-the quantiser's `frame_scale_D`: the weight of Gemma's last norm, or ones where the quantiser was
-read from the published layout. WER and CER are a CTC recogniser's, pooled, on Twi text normalised
-for
-scoring.
+Relative error is |x - x'|^2 / |x - mean|^2. Spaces: `projected` is the output of the tower's
+`output_proj` (without its bias), which Gemma's decoder gets and in which codes are chosen; `raw` is
+its input; `normalized` is that divided by the weight of the tower's last norm. WER and CER are a
+CTC recogniser's, pooled, on Twi text normalised for scoring.
 """
 
 NO_RESULTS = f"""\

@@ -148,6 +148,7 @@ def _train(
             tower=embeddings.origin.tower,
         )
     ).to(accelerator.device)
+    rvq.set_metric(embeddings.metric)
     # Only the task loss trains the linear maps; codebooks follow by moving average in the forward
     # pass. From reconstruction alone the maps shrink, and held-out error rises (by 3 % in 60 steps,
     # 8 x 256 on 5,120 frames; the same with the codebooks frozen).
@@ -210,7 +211,7 @@ def _init_codebooks(config: TrainConfig, rvq: SpeechRVQ, embeddings: EmbeddingFo
     seed = derive_seed(config.seed, "kmeans")
     sample_ND = embeddings.sample(4 * MIN_FRAMES_PER_CODE * config.codebooks.codebook_size, seed)
     device = rvq.frame_scale_D.device
-    rvq.init_codebooks(sample_ND.to(device), embeddings.frame_scale_D, seed=seed)
+    rvq.init_codebooks(sample_ND.to(device), embeddings.metric, seed=seed)
 
 
 def _measure_and_save(

@@ -129,7 +129,7 @@ def _train(
             tower=embeddings.origin.tower,
         )
     )
-    recognizer.frame_scale_D.copy_(embeddings.frame_scale_D)
+    recognizer.frame_scale_D.copy_(embeddings.metric.frame_scale_D)
     recognizer.units = units
     recognizer.to(accelerator.device)
     optimizer = torch.optim.AdamW(

@@ -12,6 +12,7 @@ from conftest import run
 
 from commands.run_folder import run_folder
 from stage1_rvq.codes import code_format
+from stage1_rvq.frame_metric import FrameMetric
 from stage1_rvq.model import RVQConfig, SpeechRVQ
 from stage3_finetune import train
 from stage3_finetune.data import write_spoken_dialogues
@@ -61,7 +62,7 @@ def write_dialogues(folder, tiny_models):
     """Eight spoken dialogues and a quantiser; returns the flags of a run of four steps on them."""
     torch.manual_seed(0)
     rvq = SpeechRVQ(SHAPE)
-    rvq.init_codebooks(torch.randn(400, 64), torch.ones(64))
+    rvq.init_codebooks(torch.randn(400, 64), FrameMetric(torch.ones(64)))
     rvq.save_pretrained(folder / "rvq")
     made_by = "stage3_finetune.speak_dialogues"
     with run_folder(folder / "spoken", NoSettings(), made_by) as output:

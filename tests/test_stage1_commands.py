@@ -143,7 +143,7 @@ def test_evaluate(embeddings, rvq, tmp_path):
     assert "codebook" in table and (tmp_path / "metrics" / "codebook_usage.png").exists()
     run(evaluate.main, *words, "--beam-size", 8, "--out", tmp_path / "beam")
     wider = json.loads((tmp_path / "beam" / "metrics.json").read_text())
-    errors = [m["reconstruction"]["4"]["relative_error"] for m in (metrics, wider)]
+    errors = [m["reconstruction"]["4"]["projected"]["relative_error"] for m in (metrics, wider)]
     assert errors[1] < errors[0]
 
 

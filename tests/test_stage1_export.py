@@ -9,17 +9,16 @@ import pytest
 import soundfile
 import torch
 from conftest import run
+from embedding_folder import write_embeddings
 from huggingface_hub import HfApi, ModelCard
-from safetensors.torch import save_file
 from test_stage1_published import CPU, draw_frames, make_rvq
 
 from commands import checkpoint
 from commands.atomic_write import write_json
 from commands.errors import InputError
 from commands.json_files import read_json
-from commands.run_folder import OutputFolder, run_folder
-from data_manifests.manifest import Utterance, write_manifest
-from stage1_rvq import embed, evaluate, export, train
+from commands.run_folder import OutputFolder
+from stage1_rvq import evaluate, export, train
 from stage1_rvq.data import EmbeddingFolder
 from stage1_rvq.dev_set import DevMetrics
 from stage1_rvq.model import SpeechRVQ, load_rvq
@@ -40,25 +39,6 @@ def embeddings(frames_ND, tmp_path_factory):
 @pytest.fixture(scope="module")
 def held_out(frames_ND, tmp_path_factory):
     return write_embeddings(tmp_path_factory.mktemp("held_out"), frames_ND.flip(0))
-
-
-def write_embeddings(out, frames_ND):
-    """A folder as `stage1_rvq.embed` writes it: 20 utterances of 40 frames, two corpora."""
-    utterances = [
-        Utterance(
-            id=f"u{i}", audio=f"{i}.wav", text="me din de ama", duration_s=1.6, speaker=f"s{i % 3}",
-            dialect="asante", corpus="first" if i < 15 else "second", split="train",
-            license="CC0-1.0",
-        )
-        for i in range(20)
-    ]  # fmt: skip
-    write_manifest(out / "train.jsonl", utterances)
-    config = embed.EmbedConfig(manifest=out / "train.jsonl", out=out / "embeddings")
-    with run_folder(config.out, config, "stage1_rvq.embed", inputs=["manifest"]):
-        save_file({"frame_scale": torch.linspace(0.5, 2.0, 24)}, config.out / "encoder.safetensors")
-        rows = list(zip(utterances, frames_ND.bfloat16().split(40), strict=True))
-        embed._write_shard(config.out / "shard_00000.jsonl", rows, rows[0][1].shape[1])
-    return config.out
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +90,8 @@ def test_export(trained, held_out, frames_ND, tmp_path, capsys):
     card = (out / "README.md").read_text(encoding="utf-8")
     metrics = read_json(tmp_path / "metrics" / "metrics.json")
     assert f"| 1 | {100 * metrics['used_fraction'][0]:.1f} % |" in card
-    assert f"| 3 | {metrics['reconstruction']['3']['relative_error']:.4f} |" in card
+    for space, part in metrics["reconstruction"]["3"].items():
+        assert f"| 3 | {space} | {part['relative_error']:.4f} |" in card
     assert "not yet measured | not yet measured" in card  # no recogniser, no WER
     listed = re.findall(r"^\| `(rvq_\w+\.pt|config_stage1\.json)`", card, re.MULTILINE)
     assert sorted(listed) == sorted(path.name for path in out.iterdir() if path.name in listed)

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from commands.errors import InputError
-from stage1_rvq.codebook_metrics import measure_reconstruction, measure_usage
+from stage1_rvq.codebook_metrics import compare_frames, measure_usage
 from stage1_rvq.codebooks import fit_codebooks, search_codes
 from stage1_rvq.config import RVQConfig
+from stage1_rvq.frame_metric import FrameMetric
 from stage1_rvq.model import SpeechRVQ, load_rvq
 
 CONFIG = RVQConfig(dim=24, num_codebooks=4, codebook_size=16)
@@ -28,7 +29,7 @@ def frames_ND():
 def rvq(frames_ND):
     torch.manual_seed(0)
     rvq = SpeechRVQ(CONFIG)
-    rvq.init_codebooks(frames_ND, torch.linspace(0.5, 2.0, CONFIG.dim))
+    rvq.init_codebooks(frames_ND, FrameMetric(torch.linspace(0.5, 2.0, CONFIG.dim)))
     return rvq.eval()
 
 
@@ -47,10 +48,7 @@ def test_encoding_and_decoding_do_not_change_the_codebooks(rvq, frames_ND):
 
 def test_more_codebooks_lose_less(rvq, frames_ND):
     codes_NK = rvq.encode(frames_ND)
-    errors = [
-        measure_reconstruction(frames_ND, rvq.decode(codes_NK[:, :k]), rvq.frame_scale_D)
-        for k in range(1, 5)
-    ]
+    errors = [compare_frames(frames_ND, rvq.decode(codes_NK[:, :k])) for k in range(1, 5)]
     relative = [e.relative_error for e in errors]
     assert relative == sorted(relative, reverse=True) and relative[-1] < 0.1
     assert errors[-1].cosine > 0.95
@@ -58,9 +56,7 @@ def test_more_codebooks_lose_less(rvq, frames_ND):
 
 def test_beam_search_loses_no_more(rvq, frames_ND):
     greedy, beam = (
-        measure_reconstruction(
-            frames_ND, rvq.decode(rvq.encode(frames_ND, beam_size=size)), rvq.frame_scale_D
-        ).relative_error
+        compare_frames(frames_ND, rvq.decode(rvq.encode(frames_ND, beam_size=size))).relative_error
         for size in (1, 4)
     )
     assert beam <= greedy
@@ -130,7 +126,7 @@ def test_fitting_fewer_distinct_frames_than_codes():
 def test_training_lowers_the_loss_and_moves_everything(frames_ND):
     torch.manual_seed(0)
     rvq = SpeechRVQ(CONFIG)
-    rvq.init_codebooks(frames_ND[:400], torch.ones(CONFIG.dim))
+    rvq.init_codebooks(frames_ND[:400], FrameMetric(torch.ones(CONFIG.dim)))
     before = {name: value.clone() for name, value in rvq.state_dict().items()}
     optimizer = torch.optim.AdamW(rvq.parameters(), lr=1e-3)
     losses = []
@@ -156,7 +152,7 @@ def test_mistakes(rvq, frames_ND):
     with pytest.raises(InputError, match="codes run from 0 to 16, this RVQ has codes 0 to 15"):
         rvq.decode(torch.tensor([[0, 16, 1, 1]]))
     with pytest.raises(InputError, match="k-means needs 320 frames for 16 codes"):
-        SpeechRVQ(CONFIG).init_codebooks(frames_ND[:319], torch.ones(24))
+        SpeechRVQ(CONFIG).init_codebooks(frames_ND[:319], FrameMetric(torch.ones(24)))
     with pytest.raises(AssertionError, match="eval"):
         SpeechRVQ(CONFIG).encode(frames_ND)
 
@@ -184,7 +180,7 @@ def test_usage_of_known_codes():
 
 def test_reconstruction_of_known_frames():
     x = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
-    perfect = measure_reconstruction(x, x, torch.ones(2))
+    perfect = compare_frames(x, x)
     assert (perfect.relative_error, perfect.cosine, perfect.mse) == (0.0, 1.0, 0.0)
-    mean_only = measure_reconstruction(x, torch.zeros(2, 2), torch.ones(2))
+    mean_only = compare_frames(x, torch.zeros(2, 2))
     assert mean_only.relative_error == 1.0 and mean_only.mse == 0.5

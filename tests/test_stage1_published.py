@@ -12,6 +12,7 @@ from commands.atomic_write import write_json
 from commands.checkpoint import state_to_save
 from commands.errors import InputError
 from stage1_rvq.config import RVQConfig
+from stage1_rvq.frame_metric import FrameMetric
 from stage1_rvq.model import SpeechRVQ, load_rvq
 from stage1_rvq.published import (
     AVERAGED_FILE,
@@ -41,7 +42,7 @@ def make_rvq(frames_ND):
     for projection in (rvq.project_in, rvq.project_out):
         torch.nn.init.normal_(projection.bias, std=0.1)
         projection.weight.data += 0.1 * torch.randn_like(projection.weight)
-    rvq.init_codebooks(frames_ND, torch.linspace(0.3, 3.0, frames_ND.shape[1]))
+    rvq.init_codebooks(frames_ND, FrameMetric(torch.linspace(0.3, 3.0, frames_ND.shape[1])))
     return rvq.eval()
 
 

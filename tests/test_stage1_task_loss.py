@@ -49,7 +49,7 @@ def test_the_frozen_recognizer_reads_as_in_evaluation(world, task):
 def test_gradients_reach_the_linear_maps_only(task):
     torch.manual_seed(0)
     rvq = SpeechRVQ(RVQConfig(dim=task.embeddings.dim, num_codebooks=2, codebook_size=8))
-    rvq.init_codebooks(task.embeddings.sample(200, seed=0), task.embeddings.frame_scale_D)
+    rvq.init_codebooks(task.embeddings.sample(200, seed=0), task.embeddings.metric)
     utterances = task.utterances(0, 0, 1)
     loss = task(utterances, rvq.train()(task.frames(utterances)).decoded_ND)
     loss.backward()

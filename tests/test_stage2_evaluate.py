@@ -10,6 +10,7 @@ from matplotlib.image import imread
 from commands.device import derive_seed
 from data_manifests.error_rates import align_utterances
 from stage1_rvq.config import RVQConfig
+from stage1_rvq.frame_metric import FrameMetric
 from stage1_rvq.model import SpeechRVQ
 from stage1_rvq.recognizer import CTCRecognizer, RecognizerConfig
 from stage1_rvq.text_units import train_units
@@ -55,7 +56,7 @@ def round_trip() -> RoundTrip:
     time."""
     torch.manual_seed(0)
     rvq = SpeechRVQ(RVQConfig(dim=8, num_codebooks=3, codebook_size=12))
-    rvq.init_codebooks(torch.randn(300, 8), torch.ones(8))
+    rvq.init_codebooks(torch.randn(300, 8), FrameMetric(torch.ones(8)))
     units = train_units(TEXTS, 48)
     recognizer = CTCRecognizer(
         RecognizerConfig(dim=8, num_units=units.get_vocab_size(), width=8)

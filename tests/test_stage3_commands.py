@@ -16,6 +16,7 @@ from commands.run_folder import OutputFolder
 from gemma4.gemma import load_gemma
 from stage1_rvq.codes import CodedUtterance, code_format, write_codes
 from stage1_rvq.config import RVQConfig
+from stage1_rvq.frame_metric import FrameMetric
 from stage1_rvq.model import SpeechRVQ
 from stage2_speechless import train as train_speechless
 from stage3_finetune import chat, evaluate, export, speak_dialogues, train
@@ -33,7 +34,7 @@ def world(tiny_models, corpus, tmp_path_factory):
     folder = tmp_path_factory.mktemp("stage3")
     torch.manual_seed(0)
     rvq = SpeechRVQ(SHAPE)
-    rvq.init_codebooks(torch.randn(400, 64), torch.ones(64))
+    rvq.init_codebooks(torch.randn(400, 64), FrameMetric(torch.ones(64)))
     rvq.save_pretrained(folder / "rvq")
     generator = torch.Generator().manual_seed(0)
     utterances = [
