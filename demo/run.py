@@ -11,10 +11,8 @@ import importlib
 import io
 import os
 import resource
-import shlex
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +20,10 @@ from typing import Literal, get_args
 
 from commands.atomic_write import remove, write_json, write_text
 from commands.command_line import parse_config, run_command
-from commands.finished_folder import flag_to_use_again
 from commands.json_files import read_json
 from commands.setting_types import Seed
 from pipeline.report import build_report, write_html
+from pipeline.steps import Step, read_steps
 
 Effort = Literal["check", "demo", "full"]
 
@@ -174,37 +172,24 @@ chat speech_head.speak
 """
 
 
-@dataclass(frozen=True)
-class Step:
-    """One command of the demo, and the stage its time counts for."""
-
-    stage: str
-    command: str
-    words: tuple[str, ...]
-    # The folder or file it writes.
-    out: Path
-    # The file it writes last; if it exists, the step is skipped.
-    last: Path
-
-
 def main(argv: list[str] | None = None) -> None:
     """Run the demo; prints the table and where the results are."""
     config = parse_config(RunConfig, argv)
     seconds_path = config.out / "seconds.json"
     seconds: dict[str, float] = read_json(seconds_path) if seconds_path.exists() else {}
-    steps = list(plan(config.out, config.effort, config.seed))
+    steps = plan(config.out, config.effort, config.seed)
     for number, step in enumerate(steps, start=1):
-        line = f"python -m {step.command} {shlex.join(step.words)}"
-        print(f"\n[{number}/{len(steps)}] {step.stage}\n$ {line}", file=sys.stderr)
-        if step.last.exists():
+        print(f"\n[{number}/{len(steps)}] {step.stage}\n$ {step.line}", file=sys.stderr)
+        last = last_file(step)
+        if last.exists():
             print("done before", file=sys.stderr)
             continue
         started = time.monotonic()
         written = _run_step(step)
         seconds[step.stage] = seconds.get(step.stage, 0.0) + time.monotonic() - started
         write_json(seconds_path, seconds)
-        if step.last.suffix == ".json":
-            write_text(step.last, written)
+        if last.suffix == ".json":
+            write_text(last, written)
     peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     report = build_report(config.out, seconds, peak_rss_mb)
     write_json(config.out / "report.json", report)
@@ -214,29 +199,27 @@ def main(argv: list[str] | None = None) -> None:
     print(config.out / "answer.wav")
 
 
-def plan(out: Path, effort: Effort, seed: int) -> Iterator[Step]:
+def plan(out: Path, effort: Effort, seed: int) -> list[Step]:
     """The commands of the demo, in order."""
     # As on a command line: relative to the current folder.
     weights = os.path.relpath(Path(__file__).parent / "weights")
     column = get_args(Effort).index(effort)
     sizes = {name: by_effort[column] for name, by_effort in SIZES.items()}
-    values = {**sizes, "out": out, "seed": seed, "weights": weights}
-    for paragraph in COMMANDS.strip().split("\n\n"):
-        stage, command, *words = (word.format(**values) for word in paragraph.split())
-        written = Path(words[-1])  # after --out
-        last = written.with_suffix(".json") if written.suffix else written / "done"
-        yield Step(stage, command, tuple(words), written, last)
+    return read_steps(COMMANDS, {**sizes, "out": out, "seed": seed, "weights": weights})
+
+
+def last_file(step: Step) -> Path:
+    """The file that is written last; if it exists, the step is skipped."""
+    assert step.out is not None
+    return step.out.with_suffix(".json") if step.out.suffix else step.out / "done"
 
 
 def _run_step(step: Step) -> str:
     """Run a command in this process, resuming it if it was interrupted; returns what it printed."""
-    words = list(step.words)
-    if step.out.is_file():
+    if step.out and step.out.is_file():
         remove(step.out)  # interrupted after it was written, but before its printed output was
-    if (step.out / "config.json").exists():
-        words.append(flag_to_use_again(step.out))
     # Set sys.argv as on its own command line, which is recorded in its provenance.
-    outer, sys.argv = sys.argv, [step.command, *words]
+    outer, sys.argv = sys.argv, [step.command, *step.words_to_go_on()]
     try:
         with redirect_stdout(io.StringIO()) as written:
             importlib.import_module(step.command).main()

@@ -236,9 +236,15 @@ def tiny_mimi(seed: int = 0) -> MimiModel:
     codes = {"num_quantizers": 8, "codebook_size": 64, "vector_quantization_hidden_dimension": 16}
     sizes = {"num_filters": 4, "num_hidden_layers": 2, "sliding_window": 8}
     scale = {"initializer_range": 0.2, "layer_scale_initial_scale": 0.5}
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    return random_mimi(MimiConfig(**width, **codes, **sizes, **scale), seed)
+
+
+@torch.no_grad()
+def random_mimi(config: MimiConfig, seed: int = 0) -> MimiModel:
+    """Build a `MimiModel` with random weights, and codebooks that are not all zero."""
+    with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        model = MimiModel(MimiConfig(**width, **codes, **sizes, **scale)).eval()
+        model = MimiModel(config).eval()
         for module in model.modules():
             if isinstance(module, layers.MimiEuclideanCodebook):
                 module.embed_sum.normal_(std=3.0)  # about the spread of the latents

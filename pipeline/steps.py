@@ -1,0 +1,66 @@
+"""A list of commands to run one after another, written as text: the demo's, the rehearsal's.
+
+steps = read_steps("stage1 stage1_rvq.embed --manifest {data}/train.jsonl --out {out}/train",
+                   {"data": "data/cv", "out": "runs/all"})
+steps[0].line  # "python -m stage1_rvq.embed --manifest data/cv/train.jsonl --out runs/all/train"
+"""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from commands.finished_folder import flag_to_use_again
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of a list.
+
+    Attributes:
+        stage: what its time counts for.
+        command: its dotted module name.
+        words: its flags and their values.
+    """
+
+    stage: str
+    command: str
+    words: tuple[str, ...]
+
+    @property
+    def line(self) -> str:
+        """The command line, as it would be typed."""
+        return f"python -m {self.command} {shlex.join(self.words)}"
+
+    @property
+    def out(self) -> Path | None:
+        """The folder or file that it writes, as `--out` says."""
+        return Path(self.value_of("--out")) if "--out" in self.words else None
+
+    def value_of(self, flag: str) -> str:
+        """The value of a flag, "" where it is not given."""
+        return self.words[self.words.index(flag) + 1] if flag in self.words else ""
+
+    def words_to_go_on(self) -> list[str]:
+        """Its words, with `--resume` or `--overwrite` where an earlier run has begun its folder."""
+        if self.out and (self.out / "config.json").exists():
+            return [*self.words, flag_to_use_again(self.out)]
+        return list(self.words)
+
+
+def read_steps(text: str, values: Mapping[str, object]) -> list[Step]:
+    """Read a list of steps: a paragraph for each, of its stage, its command, and its words.
+
+    Args:
+        text: the paragraphs.
+        values: what takes the place of names in braces; it may hold spaces.
+    """
+    steps = []
+    for paragraph in text.strip().split("\n\n"):
+        stage, command, *words = (
+            # The words are split first, so that a value may hold spaces.
+            word.format(**values)
+            for word in paragraph.split()
+        )
+        steps.append(Step(stage, command, tuple(words)))
+    return steps
