@@ -21,7 +21,13 @@ from transformers import get_cosine_schedule_with_warmup
 from commands.atomic_write import write_text
 from commands.checkpoint import model_written_aside, resume_from_latest, save_checkpoint
 from commands.command_line import parse_config, run_command
-from commands.device import DeviceName, describe_machine, pick_device, seed_step
+from commands.device import (
+    DeviceName,
+    accelerate_uses,
+    describe_machine,
+    pick_device,
+    seed_step,
+)
 from commands.errors import InputError
 from commands.run_folder import run_folder
 from commands.setting_types import (
@@ -84,7 +90,8 @@ def main(argv: list[str] | None = None) -> None:
     if config.dev_embeddings:
         dev = EmbeddingFolder(config.dev_embeddings, flag="--dev-embeddings")
     device = pick_device(config.device)
-    accelerator = Accelerator(cpu=device.type == "cpu")
+    with accelerate_uses(device):
+        accelerator = Accelerator(cpu=device.type == "cpu")
     units = train_units((u.text for u in embeddings.utterances), config.shape.num_units)
     usable = [u for u in embeddings.utterances if fits_ctc(u.text, u.num_frames, units)]
     if not usable:

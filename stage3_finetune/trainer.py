@@ -33,6 +33,7 @@ from trl import SFTConfig, SFTTrainer
 
 from commands.atomic_write import ASIDE_SUFFIX, remove, remove_leftovers, take_away, written_aside
 from commands.checkpoint import list_checkpoints
+from commands.device import accelerate_uses
 from commands.errors import InputError
 from commands.json_files import read_json
 from commands.tensor_files import read_pickled_tensors, refuse_non_finite_weights
@@ -187,7 +188,7 @@ def build_trainer(
 
     trainer = SpeechTrainer(
         model=model,
-        args=_training_arguments(config, device, dtype),
+        args=arguments_for_device(config, device, dtype),
         # trl expects a table; ours holds row numbers, and rows are encoded when they are batched.
         train_dataset=Dataset.from_dict({"row": range(len(rows))}),
         data_collator=collate_rows,
@@ -196,6 +197,23 @@ def build_trainer(
     )
     trainer.remove_callback(PrinterCallback)  # replaces transformers' disabled progress bar
     return trainer
+
+
+def arguments_for_device(
+    config: "TrainConfig", device: torch.device, dtype: torch.dtype
+) -> SFTConfig:
+    """The run's settings as trl takes them, with this device and no other.
+
+    In a single process, transformers 5.23 would take GPU 0, and all others that are visible for
+    DataParallel, which trl 1.16 refuses.
+    """
+    with accelerate_uses(device):
+        arguments = _training_arguments(config, device, dtype)
+    arguments.__dict__["_setup_devices"] = device  # a cached property
+    arguments._n_gpu = 0 if device.type == "cpu" else 1
+    if device.type in ("cuda", "xpu"):
+        torch.get_device_module(device).set_device(device)  # transformers has set GPU 0
+    return arguments
 
 
 def _training_arguments(
