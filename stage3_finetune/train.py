@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> None:
         )  # fmt: skip
         seed_step(config.seed, -1)  # LoRA's random start
         trainer = build_trainer(config, model, rows, tokenizer, device=device, dtype=dtype)
-        _train(config, trainer)
+        _train(config, trainer, rows)
         if output.is_writer:
             copy_adapter(list_checkpoints(config.out)[-1], config.out / "adapter")
             peak = peak_memory(device)
@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> None:
             )
 
 
-def _train(config: TrainConfig, trainer: "SpeechTrainer") -> None:
+def _train(config: TrainConfig, trainer: "SpeechTrainer", rows: SpokenDialogues) -> None:
     from stage3_finetune.trainer import LogSteps
 
     newest = trainer.find_newest_checkpoint() if config.resume else None
@@ -106,7 +106,7 @@ def _train(config: TrainConfig, trainer: "SpeechTrainer") -> None:
         training_steps(first_step, config.steps, "train", is_writer=is_writer) as progress,
         sdpa_kernel(ATTENTION_KERNELS),
     ):
-        trainer.add_callback(LogSteps(log, progress))
+        trainer.add_callback(LogSteps(log, progress, trainer, rows))
         trainer.train(resume_from_checkpoint=str(newest) if newest else None)
 
 
