@@ -6,19 +6,19 @@ Checks of Gemma are in `preflight_gemma.py`.
 # N samples, T frames (25 per second), D embedding width, S text positions, L Gemma layers, F Mimi
 # frames (12.5 per second)
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
 
 from commands.errors import InputError
 from commands.json_files import read_json
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, MIMI_SAMPLE_RATE_HZ, read_audio
-from gemma4.memory_plan import GIB, load_gemma_config, plan_memory
+from gemma4.memory_plan import GIB, MemoryPlan, load_gemma_config, plan_memory
 from gemma4.weight_quantization import QuantizeName
 from speech_head.generate import refuse_misfit
 from speech_head.mimi import Mimi, MimiStreamDecoder
@@ -143,23 +143,29 @@ def stage_checks(
 def memory_check(gemma: str, device: torch.device, dtype: torch.dtype) -> Check:
     """Whether a fine-tuning run of stage 3 with its defaults would fit."""
 
-    def needed(quantize: QuantizeName) -> float:
-        plan = plan_memory(
+    def needed(quantize: QuantizeName) -> MemoryPlan:
+        return plan_memory(
             load_gemma_config(gemma),
             adapter=TrainConfig.lora.adapter(),
-            dtype=dtype, batch_size=TrainConfig.batch_size, num_tokens=FINETUNE_TOKENS,
+            device=device, dtype=dtype,
+            batch_size=TrainConfig.batch_size, num_tokens=FINETUNE_TOKENS,
             gradient_checkpointing=True, quantize=quantize,
         )  # fmt: skip
-        return plan.total / GIB
 
     def fits() -> str:
-        there, wanted = memory_there(device) / GIB, needed("none")
-        if wanted > there:
+        plan, there = needed("none"), memory_there(device) / GIB
+        if plan.total / GIB > there:
             raise InputError(
-                f"{wanted:.1f} GiB needed, {there:.1f} there ({needed('4bit'):.1f} with "
-                "--quantize 4bit)"
+                f"{plan.total / GIB:.1f} GiB needed, {there:.1f} there "
+                f"({needed('4bit').total / GIB:.1f} with --quantize 4bit)"
             )
-        return f"{wanted:.1f} GiB needed, {there:.1f} there"
+        host = host_memory_there() / GIB
+        if plan.host / GIB > host:
+            raise InputError(f"{plan.host / GIB:.1f} GiB of the host needed, {host:.1f} there")
+        return (
+            f"{plan.total / GIB:.1f} GiB needed, {there:.1f} there; of the host "
+            f"{plan.host / GIB:.1f}, {host:.1f} there"
+        )
 
     remedy = "stage3_finetune.train --quantize 4bit, --batch-size 1, or a smaller Gemma (E2B)"
     return Check("memory to fine-tune, with the defaults", fits, remedy)
@@ -169,7 +175,12 @@ def memory_there(device: torch.device) -> int:
     """Total memory of a device in bytes, in use or not."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return psutil.virtual_memory().total
+
+
+def host_memory_there() -> int:
+    """Bytes of this machine's memory that a process could have in place of this one."""
+    return psutil.virtual_memory().available + psutil.Process().memory_info().rss
 
 
 def refuse_difference(found: Tensor, expected: Tensor, tolerance: float) -> str:

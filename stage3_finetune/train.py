@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
         seed=config.seed,
     )
     plan = plan_memory(
-        load_gemma_config(config.gemma), adapter=config.lora.adapter(), dtype=dtype,
+        load_gemma_config(config.gemma), adapter=config.lora.adapter(), device=device, dtype=dtype,
         batch_size=config.batch_size, num_tokens=rows.longest(),
         gradient_checkpointing=config.gradient_checkpointing, quantize=config.quantize,
     )  # fmt: skip
