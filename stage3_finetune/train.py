@@ -11,13 +11,14 @@ import sys
 from typing import TYPE_CHECKING
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.attention import sdpa_kernel
 
 from commands.checkpoint import list_checkpoints
 from commands.command_line import parse_config, run_command
 from commands.device import describe_machine, pick_device, pick_dtype, seed_step
 from commands.run_folder import run_folder
 from commands.training_log import TrainingLog, training_steps
+from gemma4.attention_kernels import TRAINING_KERNELS
 from gemma4.gemma import load_gemma, load_tokenizer
 from gemma4.memory_plan import GIB, load_gemma_config, peak_memory, plan_memory
 from gemma4.speech_embeddings import accept_embeddings
@@ -29,14 +30,6 @@ from stage3_finetune.training_settings import TrainConfig
 
 if TYPE_CHECKING:
     from stage3_finetune.trainer import SpeechTrainer
-
-# All but cuDNN's, whose backward pass gives NaN on H100 and H200 for masked sliding windows with
-# heads of 256, which Gemma 4 has (torch 2.13; NVIDIA-NeMo/Automodel, issue 3232).
-ATTENTION_KERNELS = [
-    SDPBackend.FLASH_ATTENTION,
-    SDPBackend.EFFICIENT_ATTENTION,
-    SDPBackend.MATH,
-]
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -104,7 +97,7 @@ def _train(config: TrainConfig, trainer: "SpeechTrainer", rows: SpokenDialogues)
     with (
         TrainingLog(config.out, first_step=first_step, is_writer=is_writer) as log,
         training_steps(first_step, config.steps, "train", is_writer=is_writer) as progress,
-        sdpa_kernel(ATTENTION_KERNELS),
+        sdpa_kernel(TRAINING_KERNELS),
     ):
         trainer.add_callback(LogSteps(log, progress, trainer, rows))
         trainer.train(resume_from_checkpoint=str(newest) if newest else None)
