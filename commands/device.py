@@ -58,7 +58,7 @@ def pick_device(name: str) -> torch.device:
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             reason = str(error).strip().splitlines()[0]
             raise InputError(f"--device {name}: not available here ({reason})") from None
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if "LOCAL_RANK" in os.environ or int(os.environ.get("WORLD_SIZE", "1")) > 1:
         device = _own_device(name, device)
     if device.type not in ("cuda", "xpu"):
         return device
@@ -84,28 +84,28 @@ def _best_device() -> torch.device:
 
 
 def _own_device(name: str, device: torch.device) -> torch.device:
-    """The device of this process among several."""
-    num_processes = os.environ["WORLD_SIZE"]
+    """The device of a process that a launcher started, perhaps among several."""
     if device.index is not None:
         raise InputError(
-            f"--device {name} with {num_processes} processes: all would share one GPU; leave it "
-            f"out, and choose GPUs with CUDA_VISIBLE_DEVICES"
+            f"--device {name} under torchrun or accelerate launch: each process takes the GPU of "
+            "its own number; leave it out, and choose GPUs with CUDA_VISIBLE_DEVICES"
         )
     if device.type == "cpu":
         return device
     if device.type == "mps":
+        if os.environ.get("WORLD_SIZE", "1") == "1":
+            return device
         raise InputError(
-            f"--device {name} with {num_processes} processes: they cannot work together on MPS; "
-            "start one process, or name --device cpu"
+            f"--device {name}: several processes cannot work together on MPS; start one, or name "
+            "--device cpu"
         )
     number = int(os.environ.get("LOCAL_RANK", "0"))
     num_visible = torch.get_device_module(device).device_count()
-    if num_visible == 1:  # some launchers show each process its own GPU alone
-        return torch.device(device.type, 0)
+    # Not the remainder, as accelerate would take: its DistributedDataParallel takes the number.
     if number >= num_visible:
         raise InputError(
-            f"--device {name}: {num_visible} GPUs for {number + 1} or more processes of this "
-            "machine; start one process for each GPU"
+            f"--device {name}: process {number} of this machine sees {num_visible} GPU(s); start "
+            "one process for each, or set LOCAL_RANK=0 where each sees its own alone"
         )
     return torch.device(device.type, number)
 

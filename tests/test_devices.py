@@ -59,19 +59,13 @@ def test_each_of_several_processes_takes_its_own(name, current, monkeypatch):
     assert current == [torch.device("cuda", 0), SECOND]
 
 
-def test_a_launcher_that_shows_each_process_its_own_gpu_alone(current, monkeypatch):
-    launch(monkeypatch, 3, num_processes=8)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert pick_device("auto") == torch.device("cuda", 0)
-
-
 @pytest.mark.parametrize(
     ("name", "number", "message"),
     [
-        ("cuda:0", 0, "--device cuda:0 with 4 processes: all would share one GPU"),
-        ("cuda:1", 1, "--device cuda:1 with 4 processes: all would share one GPU"),
-        ("auto", 2, "2 GPUs for 3 or more processes of this machine"),
-        ("mps", 1, "cannot work together on MPS"),
+        ("cuda:0", 0, "--device cuda:0 under torchrun or accelerate launch: each process takes"),
+        ("cuda:1", 1, "--device cuda:1 under torchrun or accelerate launch: each process takes"),
+        ("auto", 2, r"--device auto: process 2 of this machine sees 2 GPU\(s\)"),
+        ("mps", 1, "several processes cannot work together on MPS"),
     ],
 )
 def test_what_several_processes_cannot_have(name, number, message, current, monkeypatch):
@@ -79,6 +73,15 @@ def test_what_several_processes_cannot_have(name, number, message, current, monk
     with pytest.raises(InputError, match=message) as caught:
         pick_device(name)
     assert "\n" not in str(caught.value) and not current
+
+
+def test_a_launcher_with_one_process(current, monkeypatch):
+    """accelerate would hand DistributedDataParallel the process's number, whatever the device."""
+    launch(monkeypatch, 0, num_processes=1)
+    assert pick_device("auto") == torch.device("cuda", 0)
+    assert pick_device("mps") == torch.device("mps")
+    with pytest.raises(InputError, match="leave it out, and choose GPUs with CUDA_VISIBLE_DEV"):
+        pick_device("cuda:1")
 
 
 def test_the_cpu_is_shared(current, monkeypatch):
