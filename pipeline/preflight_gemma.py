@@ -101,7 +101,7 @@ class GemmaChecks:
     def audio_tokens(self) -> str:
         for num_samples in LENGTHS:
             sound_N = make_sound(num_samples, GEMMA_SAMPLE_RATE_HZ)
-            [frames_TD] = self.encoder.encode([sound_N])
+            [frames_TD] = self.float32_encoder.encode([sound_N])
             found, expected = len(frames_TD), count_audio_tokens(num_samples)
             if found != expected:
                 raise InputError(f"{num_samples} samples give {found} embeddings, not {expected}")
