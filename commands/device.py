@@ -1,4 +1,9 @@
-"""Choice of device and precision, number of threads, and random seeds."""
+"""Choice of device and precision, number of threads, and random seeds.
+
+device = pick_device(config.device)        # one device, whatever is visible
+with accelerate_uses(device):
+    accelerator = Accelerator(cpu=device.type == "cpu")
+"""
 
 import contextlib
 import hashlib
@@ -28,25 +33,99 @@ DeviceName = Annotated[str, AfterValidator(_refuse_other_device)]
 
 
 def pick_device(name: str) -> torch.device:
-    """Resolve `--device`.
+    """Resolve `--device` to the one device of this process, and make it torch's current one.
+
+    A process uses one GPU, however many are visible: number 0, or the one that is named. Processes
+    that torchrun or `accelerate launch` started take the GPU of their own number (`LOCAL_RANK`),
+    so this must be called before anything is loaded.
 
     Args:
         name: "auto" (CUDA, else Apple's MPS, else CPU), or a torch device name: "cpu", "cuda:1".
 
+    Returns:
+        The device; a GPU always with its index.
+
     Raises:
-        InputError: torch does not know it, or this machine does not have it.
+        InputError: torch does not know it, this machine does not have it, or not one for each of
+            several processes.
     """
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"--device {name}: not available here ({reason})") from None
+        device = _best_device()
+    else:
+        try:
+            device = torch.device(name)
+            refuse_absent(device)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise InputError(f"--device {name}: not available here ({reason})") from None
+    if "LOCAL_RANK" in os.environ or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        device = _own_device(name, device)
+    if device.type not in ("cuda", "xpu"):
+        return device
+    device = torch.device(device.type, device.index or 0)
+    # Triton's kernels, NCCL and a plain "cuda" take the current one.
+    torch.get_device_module(device).set_device(device)
     return device
+
+
+def refuse_absent(device: torch.device) -> None:
+    """Raise whatever torch raises for a device that is not there."""
+    torch.empty(0, device=device)
+
+
+def _best_device() -> torch.device:
+    """What "auto" is on this machine."""
+    # Set by `accelerate launch --cpu`.
+    if os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true"):
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _own_device(name: str, device: torch.device) -> torch.device:
+    """The device of a process that a launcher started, perhaps among several."""
+    if device.index is not None:
+        raise InputError(
+            f"--device {name} under torchrun or accelerate launch: each process takes the GPU of "
+            "its own number; leave it out, and choose GPUs with CUDA_VISIBLE_DEVICES"
+        )
+    if device.type == "cpu":
+        return device
+    if device.type == "mps":
+        if os.environ.get("WORLD_SIZE", "1") == "1":
+            return device
+        raise InputError(
+            f"--device {name}: several processes cannot work together on MPS; start one, or name "
+            "--device cpu"
+        )
+    number = int(os.environ.get("LOCAL_RANK", "0"))
+    num_visible = torch.get_device_module(device).device_count()
+    # Not the remainder, as accelerate would take: its DistributedDataParallel takes the number.
+    if number >= num_visible:
+        raise InputError(
+            f"--device {name}: process {number} of this machine sees {num_visible} GPU(s); start "
+            "one process for each, or set LOCAL_RANK=0 where each sees its own alone"
+        )
+    return torch.device(device.type, number)
+
+
+@contextlib.contextmanager
+def accelerate_uses(device: torch.device) -> Iterator[None]:
+    """Make accelerate take this device where it is set up inside a `with` block.
+
+    accelerate 1.x has no argument for it: it would take GPU 0, or that of `LOCAL_RANK`.
+    """
+    variable = "ACCELERATE_TORCH_DEVICE"
+    before = os.environ.get(variable)
+    os.environ[variable] = str(device)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[variable]
+        else:
+            os.environ[variable] = before
 
 
 def pick_dtype(name: DtypeName, device: torch.device) -> torch.dtype:

@@ -226,8 +226,13 @@ def load_gemma(
         read_json(generation)
     settings: dict[str, Any] = {}
     if quantization := weight_quantization(quantize, dtype):
-        # Weights are quantised while loading, so they are loaded onto their final device.
-        settings = {"quantization_config": quantization, "device_map": {"": device}}
+        settings["quantization_config"] = quantization
+    # Tensor by tensor onto a GPU: `from_pretrained` and then `to` would need host memory for the
+    # whole model. Weights are quantised while loading, and so on their final device. A model on
+    # the CPU is not given a map: there is nothing to gain, and peft and transformers take "cpu" in
+    # a map for weights that were offloaded.
+    if quantization or device.type != "cpu":
+        settings["device_map"] = {"": device}
     with one_line_errors("--gemma", name):
         refuse_other_kind(name, ("gemma4",))
         config = Gemma4Config.from_pretrained(name)
@@ -238,8 +243,6 @@ def load_gemma(
         )  # fmt: skip
     refuse_missing_tensors("--gemma", name, report)
     model.left_over_tensors = sorted(report["unexpected_keys"])
-    if not quantization:
-        model.to(device)
     refuse_non_finite_weights(model, where=f"--gemma {name}")
     _refuse_other_tokenizer(tokenizer, model.config, name)
     return model.eval().requires_grad_(False), tokenizer

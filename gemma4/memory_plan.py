@@ -1,7 +1,8 @@
 """Estimate how much memory a fine-tuning run needs, before anything is loaded.
 
-    plan = plan_memory(config, adapter=lora_config(16, 16, 0.0), dtype=torch.bfloat16,
-                       batch_size=2, num_tokens=600, gradient_checkpointing=True)
+    plan = plan_memory(config, adapter=lora_config(16, 16, 0.0), device=device,
+                       dtype=torch.bfloat16, batch_size=2, num_tokens=600,
+                       gradient_checkpointing=True)
     print(plan.as_table())
 
 The model is built on the meta device, where tensors have shapes but no content: weights are those
@@ -12,9 +13,10 @@ peak, and records both.
 
 # B rows, S text positions, L decoder layers, D decoder width
 
+import copy
 import resource
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -31,15 +33,22 @@ FLOAT32_BYTES = 4
 # Bytes per weight, with its share of the scales: at 8 bits one float32 per row, which is
 # negligible; at 4 bits one scale per block of 64, itself stored in 8 bits.
 QUANTIZED_BYTES = {"8bit": 1.0, "4bit": 0.5 + 1 / 64}
-# trl's fused head computes logits for this many positions at a time (trl 1.16, trainer/utils.py),
-# in float32, together with their gradients.
-LOGIT_POSITIONS = 256
-LOGIT_COPIES = 3
+# trl's fused head computes logits in tiles of so many positions and so many tokens (trl 1.16:
+# TOKEN_CHUNK_SIZE in kernels/chunked_logprob.py, _CHUNKED_LOGPROB_CHUNK_SIZE in trainer/utils.py).
+# On GPUs, only labelled positions have logits, and their gradients overwrite them.
+TILE_POSITIONS, TILE_TOKENS = 4096, 32768
+# On the CPU, torch's own operations keep so many copies of a tile in float32 at a time (counted
+# in the backward pass: 9.6 in float32, 8.6 in bfloat16).
+TILE_COPIES_ON_CPU = 9.6
+# So many tensors of a checkpoint are on their way to a GPU at a time (transformers 5.23:
+# GLOBAL_WORKERS in core_model_loading.py); one where they are quantised.
+LOADED_AT_A_TIME = 4
+LIBRARIES = GIB // 2  # measured with torch for CPUs; what CUDA takes of the host is not counted
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Memory of one process on one device, in bytes.
+    """Memory of one process, in bytes: on its device, and of the host.
 
     Attributes:
         weights: frozen weights, in the run's precision, or quantised.
@@ -48,6 +57,9 @@ class MemoryPlan:
         optimizer: AdamW's two moments of the adapter, float32.
         activations: activations kept for the backward pass of the longest batch.
         logits: logits of the part of a batch that is computed at once, and their gradients.
+        host: memory of the host at its peak: all of it where the device has no memory of its own;
+            else what is on its way to the device while the model is loaded. Batches are made in
+            the same process, and are small.
         num_trained: how many weights LoRA adds.
     """
 
@@ -57,19 +69,21 @@ class MemoryPlan:
     optimizer: int
     activations: int
     logits: int
+    host: int
     num_trained: int
 
     @property
     def total(self) -> int:
-        """Sum of all parts."""
+        """Sum of all parts on the device."""
         return (
             self.weights + self.adapter + self.gradients + self.optimizer + self.activations
             + self.logits
         )  # fmt: skip
 
     def as_table(self) -> str:
-        """The plan as a readable table, in GiB."""
-        names = ("weights", "adapter", "gradients", "optimizer", "activations", "logits", "total")
+        """The plan as a readable table, in GiB: parts and sum of the device, and the host."""
+        parts = ("weights", "adapter", "gradients", "optimizer", "activations", "logits")
+        names = (*parts, "total", "host")
         lines = [f"  {name:<12}{getattr(self, name) / GIB:8.2f} GiB" for name in names]
         return "\n".join(["memory planned:", *lines])
 
@@ -91,6 +105,7 @@ def plan_memory(
     config: Gemma4Config,
     *,
     adapter: LoraConfig,
+    device: torch.device,
     dtype: torch.dtype,
     batch_size: int,
     num_tokens: int,
@@ -102,6 +117,7 @@ def plan_memory(
     Args:
         config: configuration of the base model.
         adapter: what is trained, and beside it nothing.
+        device: where it will run; it need not be there.
         dtype: precision of the frozen weights.
         batch_size: rows per forward pass, B.
         num_tokens: positions of the longest row, S, including slots for speech.
@@ -113,6 +129,9 @@ def plan_memory(
         base = Gemma4ForConditionalGeneration._from_config(
             config, dtype=dtype, attn_implementation=ATTENTION
         )
+    sizes = sorted((p.numel() * dtype.itemsize for p in base.parameters()), reverse=True)
+    adapter = copy.copy(adapter)
+    adapter.init_lora_weights = False  # no content to initialise: half the time of a plan
     model = get_peft_model(base, adapter)
     num_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     quantized = {
@@ -134,16 +153,30 @@ def plan_memory(
         num_layers = config.text_config.num_hidden_layers
         states = batch_size * num_tokens * config.text_config.hidden_size * dtype.itemsize
         kept = num_layers * states + kept // num_layers
-    positions = min(batch_size * num_tokens, LOGIT_POSITIONS)
-    return MemoryPlan(
+    plan = MemoryPlan(
         weights=round(weights),
         adapter=FLOAT32_BYTES * num_trained,
         gradients=FLOAT32_BYTES * num_trained,
         optimizer=2 * FLOAT32_BYTES * num_trained,
         activations=kept,
-        logits=LOGIT_COPIES * positions * config.text_config.vocab_size * FLOAT32_BYTES,
+        logits=plan_logits(batch_size * num_tokens, config.text_config.vocab_size, device, dtype),
+        host=LIBRARIES,
         num_trained=num_trained,
     )
+    if device.type in ("cpu", "mps"):
+        return replace(plan, host=LIBRARIES + plan.total)
+    loading = sum(sizes[: 1 if quantize != "none" else LOADED_AT_A_TIME])
+    return replace(plan, host=LIBRARIES + loading)
+
+
+def plan_logits(
+    num_positions: int, vocab_size: int, device: torch.device, dtype: torch.dtype
+) -> int:
+    """Bytes of the logits that trl has at a time, if every position has a label."""
+    tile = min(num_positions, TILE_POSITIONS) * min(vocab_size, TILE_TOKENS)
+    if device.type in ("cuda", "xpu"):
+        return tile * dtype.itemsize
+    return round(tile * TILE_COPIES_ON_CPU * FLOAT32_BYTES)
 
 
 def peak_memory(device: torch.device) -> int:

@@ -20,6 +20,7 @@ from commands.setting_types import ModelName, NumCodebooks
 from pipeline.preflight_checks import (
     Check,
     Sounds,
+    float32_encoder,
     load_sounds,
     memory_check,
     mimi_checks,
@@ -28,9 +29,6 @@ from pipeline.preflight_checks import (
 from pipeline.preflight_gemma import gemma_checks
 from speech_head.mimi import load_mimi
 from stage3_finetune.conversation import load_conversation
-
-# Largest difference allowed, relative to the largest value; bfloat16 keeps 8 bits.
-TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,10 +86,13 @@ def load_checks(
     """
     conversation = load_conversation(config.gemma, config.finetune, device=device, dtype=dtype)
     mimi = load_mimi(config.mimi, num_codebooks=config.num_codebooks, device=device)
+    encoder = float32_encoder(conversation.encoder)
     return [
-        *gemma_checks(conversation, sounds, TOLERANCE[dtype]),
+        *gemma_checks(conversation, encoder, sounds),
         *mimi_checks(mimi, sounds),
-        *stage_checks(conversation, mimi, config.rvq, config.finetune, config.head, device),
+        *stage_checks(
+            conversation, encoder, mimi, sounds, config.rvq, config.finetune, config.head, device
+        ),
         memory_check(config.gemma, device, dtype),
     ]
 

@@ -6,12 +6,13 @@ Checks of Gemma are in `preflight_gemma.py`.
 # N samples, T frames (25 per second), D embedding width, S text positions, L Gemma layers, F Mimi
 # frames (12.5 per second)
 
-import os
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
 
@@ -19,11 +20,13 @@ from commands.errors import InputError
 from commands.json_files import read_json
 from commands.origins import UNKNOWN, find_mixture
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, MIMI_SAMPLE_RATE_HZ, read_audio
-from gemma4.memory_plan import GIB, load_gemma_config, plan_memory
+from gemma4.gemma import AudioEncoder
+from gemma4.memory_plan import GIB, MemoryPlan, load_gemma_config, plan_memory
 from gemma4.weight_quantization import QuantizeName
 from speech_head.generate import refuse_misfit
 from speech_head.mimi import Mimi, MimiStreamDecoder
 from speech_head.model import load_head
+from stage1_rvq.codebook_metrics import measure_reconstruction
 from stage1_rvq.model import load_rvq
 from stage3_finetune.conversation import Conversation
 from stage3_finetune.dialogue import render_example
@@ -33,6 +36,10 @@ MAX_RECORDING_S = 10.0
 FINETUNE_TOKENS = (
     600  # positions of a row: about as many as half a minute of speech with its answer
 )
+# A quantiser's share of power lost on a recording: 0.2 to 0.7 for its own tower, and 3 or more for
+# another one (measured on the demo's tower, 4 codebooks of 128 and more). A tone is not speech.
+ERROR_LIMIT, ERROR_LIMIT_OF_TONE = 0.95, 2.0
+EQUAL_CODES = 0.98  # share; a frame just between two codes may go either way
 NOT_MADE_FOR_IT = "name the checkpoint it was trained on, or train it again on this one"
 UNTESTED = "these versions of torch and transformers do not do what this project relies on: install"
 UNTESTED += " those of constraints.txt, and open an issue if it stays"
@@ -55,10 +62,15 @@ class Check:
 
 @dataclass(frozen=True)
 class Sounds:
-    """Input of the checks, float32 `[N]`: the same sound at Gemma's rate and at Mimi's."""
+    """Input of the checks, float32 `[N]`: the same sound at Gemma's rate and at Mimi's.
+
+    Attributes:
+        is_speech: whether it is a recording.
+    """
 
     gemma_N: np.ndarray
     mimi_N: np.ndarray
+    is_speech: bool
 
 
 def load_sounds(recording: Path | None) -> Sounds:
@@ -69,9 +81,25 @@ def load_sounds(recording: Path | None) -> Sounds:
     """
     rates = (GEMMA_SAMPLE_RATE_HZ, MIMI_SAMPLE_RATE_HZ)
     if recording is None:
-        return Sounds(*(make_sound(round(2.5 * rate_hz), rate_hz) for rate_hz in rates))
-    read = [read_audio(recording, rate_hz)[: round(MAX_RECORDING_S * rate_hz)] for rate_hz in rates]
-    return Sounds(*read)
+        gemma_N, mimi_N = (make_sound(round(2.5 * rate_hz), rate_hz) for rate_hz in rates)
+        return Sounds(gemma_N, mimi_N, is_speech=False)
+    gemma_N, mimi_N = (
+        read_audio(recording, rate_hz)[: round(MAX_RECORDING_S * rate_hz)] for rate_hz in rates
+    )
+    return Sounds(gemma_N, mimi_N, is_speech=True)
+
+
+def three_lengths(waveform_N: np.ndarray) -> list[np.ndarray]:
+    """A recording and two beginnings of it, for a batch with padding."""
+    return [waveform_N, waveform_N[:12_345], waveform_N[:30_000]]
+
+
+def float32_encoder(encoder: AudioEncoder) -> AudioEncoder:
+    """The same tower in float32, as stage 1 runs it by default; a copy, if it is in another
+    precision (1.2 GB for E2B's and E4B's)."""
+    if encoder.tower.dtype == torch.float32:
+        return encoder
+    return AudioEncoder(copy.deepcopy(encoder.tower).float(), encoder.extractor)
 
 
 def mimi_checks(mimi: Mimi, sounds: Sounds) -> list[Check]:
@@ -87,7 +115,7 @@ def mimi_checks(mimi: Mimi, sounds: Sounds) -> list[Check]:
         [codes_FK] = mimi.encode([sounds.mimi_N])
         stream = MimiStreamDecoder(mimi)
         pieces = [stream.decode(codes_1K[None])[0] for codes_1K in codes_FK.split(1)]
-        return refuse_difference(torch.cat(pieces), mimi.decode(codes_FK), 1e-4)
+        return refuse_difference(torch.cat(pieces), mimi.decode(codes_FK), 1e-3)
 
     return [
         Check("Mimi's rates", rates, "--mimi kyutai/mimi is the codec this project speaks through"),
@@ -97,13 +125,19 @@ def mimi_checks(mimi: Mimi, sounds: Sounds) -> list[Check]:
 
 def stage_checks(
     conversation: Conversation,
+    encoder: AudioEncoder,
     mimi: Mimi,
+    sounds: Sounds,
     rvq: str | None,
     finetune: Path | None,
     head: str | None,
     device: torch.device,
 ) -> list[Check]:
-    """Whether the trained stages that were named fit these models."""
+    """Whether the trained stages that were named fit these models.
+
+    Args:
+        encoder: the conversation's own, or the same in float32.
+    """
     checks: list[Check] = []
     tokenizer = conversation.tokenizer
 
@@ -114,6 +148,29 @@ def stage_checks(
                 f"--rvq takes {quantiser.config.dim}, Gemma has {conversation.encoder.dim}"
             )
         return f"embeddings {quantiser.config.dim} wide"
+
+    def reconstruction() -> str:
+        quantiser = load_rvq(rvq or "", device=device)
+        [frames_TD] = encoder.encode([sounds.gemma_N])
+        decoded_TD = quantiser.decode(quantiser.encode(frames_TD.to(device))).cpu()
+        found = measure_reconstruction(frames_TD, decoded_TD, encoder.frame_scale_D)
+        limit = ERROR_LIMIT if sounds.is_speech else ERROR_LIMIT_OF_TONE
+        measured = f"relative error {found.relative_error:.2f}, cosine {found.cosine:.2f}"
+        if not found.relative_error <= limit:
+            raise InputError(f"{measured}; expected an error below {limit}")
+        return measured if sounds.is_speech else f"{measured} (of a tone: --recording says more)"
+
+    def same_codes() -> str:
+        quantiser = load_rvq(rvq or "", device=device)
+        clips = three_lengths(sounds.gemma_N)
+        batched, single = (
+            torch.cat([quantiser.encode(frames_TD.to(device)) for frames_TD in frames])
+            for frames in (encoder.encode(clips), [encoder.encode([clip])[0] for clip in clips])
+        )
+        share = (batched == single).float().mean().item()
+        if share < EQUAL_CODES:
+            raise InputError(f"{share:.1%} of codes are equal, at least {EQUAL_CODES:.0%} expected")
+        return f"{share:.1%} of codes are equal"
 
     def template_is_the_one_trained_with() -> str:
         assert finetune is not None
@@ -142,7 +199,11 @@ def stage_checks(
         return f"unknown of {', '.join(unknown)}" if unknown else "of one audio tower"
 
     if rvq:
-        checks.append(Check("RVQ fits Gemma", rvq_fits, NOT_MADE_FOR_IT))
+        checks += [
+            Check("RVQ fits Gemma", rvq_fits, NOT_MADE_FOR_IT),
+            Check("RVQ reconstructs this Gemma's embeddings", reconstruction, NOT_MADE_FOR_IT),
+            Check("codes of a batch = of single clips", same_codes, UNTESTED),
+        ]
     if finetune:
         checks.append(
             Check("chat template of the adapter", template_is_the_one_trained_with, NOT_MADE_FOR_IT)
@@ -159,23 +220,29 @@ def stage_checks(
 def memory_check(gemma: str, device: torch.device, dtype: torch.dtype) -> Check:
     """Whether a fine-tuning run of stage 3 with its defaults would fit."""
 
-    def needed(quantize: QuantizeName) -> float:
-        plan = plan_memory(
+    def needed(quantize: QuantizeName) -> MemoryPlan:
+        return plan_memory(
             load_gemma_config(gemma),
             adapter=TrainConfig.lora.adapter(),
-            dtype=dtype, batch_size=TrainConfig.batch_size, num_tokens=FINETUNE_TOKENS,
+            device=device, dtype=dtype,
+            batch_size=TrainConfig.batch_size, num_tokens=FINETUNE_TOKENS,
             gradient_checkpointing=True, quantize=quantize,
         )  # fmt: skip
-        return plan.total / GIB
 
     def fits() -> str:
-        there, wanted = memory_there(device) / GIB, needed("none")
-        if wanted > there:
+        plan, there = needed("none"), memory_there(device) / GIB
+        if plan.total / GIB > there:
             raise InputError(
-                f"{wanted:.1f} GiB needed, {there:.1f} there ({needed('4bit'):.1f} with "
-                "--quantize 4bit)"
+                f"{plan.total / GIB:.1f} GiB needed, {there:.1f} there "
+                f"({needed('4bit').total / GIB:.1f} with --quantize 4bit)"
             )
-        return f"{wanted:.1f} GiB needed, {there:.1f} there"
+        host = host_memory_there() / GIB
+        if plan.host / GIB > host:
+            raise InputError(f"{plan.host / GIB:.1f} GiB of the host needed, {host:.1f} there")
+        return (
+            f"{plan.total / GIB:.1f} GiB needed, {there:.1f} there; of the host "
+            f"{plan.host / GIB:.1f}, {host:.1f} there"
+        )
 
     remedy = "stage3_finetune.train --quantize 4bit, --batch-size 1, or a smaller Gemma (E2B)"
     return Check("memory to fine-tune, with the defaults", fits, remedy)
@@ -185,14 +252,26 @@ def memory_there(device: torch.device) -> int:
     """Total memory of a device in bytes, in use or not."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return psutil.virtual_memory().total
 
 
-def refuse_difference(found: Tensor, expected: Tensor, tolerance: float) -> str:
-    """Difference of two tensors, relative to the largest value; InputError above a tolerance."""
-    difference = float((found - expected).abs().max() / expected.abs().max())
-    if not difference <= tolerance:
-        raise InputError(f"differ by {difference:.1e} of the largest value, at most {tolerance}")
+def host_memory_there() -> int:
+    """Bytes of this machine's memory that a process could have in place of this one."""
+    return psutil.virtual_memory().available + psutil.Process().memory_info().rss
+
+
+def refuse_difference(found: Tensor, expected: Tensor, limit: float) -> str:
+    """Norm of the difference of two tensors, relative to the expected one's; InputError above a
+    limit.
+
+    Not the largest difference: weights that are as uneven as trained ones have single values in
+    which rounding errors gather.
+    """
+    if found.shape != expected.shape:
+        raise InputError(f"shapes {list(found.shape)} and {list(expected.shape)} differ")
+    difference = float((found.double() - expected.double()).norm() / expected.double().norm())
+    if not difference <= limit:
+        raise InputError(f"differ by {difference:.1e} (relative norm), at most {limit}")
     return f"differ by {difference:.1e}"
 
 

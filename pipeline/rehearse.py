@@ -2,7 +2,7 @@
 holds.
 
     python -m pipeline.rehearse --size E2B --out runs/rehearsal
-    python -m pipeline.rehearse --gemma google/gemma-4-E4B-it --mimi kyutai/mimi --out runs/rehearsal
+    python -m pipeline.rehearse --gemma google/gemma-4-E4B-it --mimi kyutai/mimi --out runs/e4b
 
 Without `--gemma` it first draws a checkpoint with the published figures (`gemma4.draw_checkpoint`),
 so nothing is downloaded. The corpus is a miniature, and trainings take two steps: nothing is
@@ -253,13 +253,10 @@ def find_non_finite(folder: Path | None) -> Path | None:
     if folder is None or not folder.is_dir():
         return None
     for path in sorted(folder.glob("metrics.json*")):
+        text = path.read_text(encoding="utf-8")
         found: list[str] = []
-        for line in (
-            path.read_text(encoding="utf-8").splitlines()
-            if path.suffix == ".jsonl"
-            else [path.read_text(encoding="utf-8")]
-        ):
-            json.loads(line, parse_constant=found.append)
+        for part in text.splitlines() if path.suffix == ".jsonl" else [text]:
+            json.loads(part, parse_constant=found.append)  # calls it for NaN and Infinity only
         if found:
             return path
     return None

@@ -19,7 +19,7 @@ from transformers import get_cosine_schedule_with_warmup
 
 from commands.checkpoint import model_written_aside, resume_from_latest, save_checkpoint
 from commands.command_line import parse_config, run_command
-from commands.device import describe_machine, pick_device, pick_dtype, seed_step
+from commands.device import accelerate_uses, describe_machine, pick_device, pick_dtype, seed_step
 from commands.errors import InputError
 from commands.origins import refuse_mixture
 from commands.run_folder import run_folder
@@ -49,9 +49,10 @@ def main(argv: list[str] | None = None) -> None:
             f"--codebook-weights has {len(codebook_weights)} numbers, the states have "
             f"{fmt.num_codebooks} codebooks"
         )
-    accelerator = Accelerator(
-        cpu=device.type == "cpu", mixed_precision="bf16" if dtype == torch.bfloat16 else "no"
-    )
+    with accelerate_uses(device):
+        accelerator = Accelerator(
+            cpu=device.type == "cpu", mixed_precision="bf16" if dtype == torch.bfloat16 else "no"
+        )
     dev = None
     if dev_states:
         judge = None

@@ -18,7 +18,14 @@ from transformers import get_cosine_schedule_with_warmup
 
 from commands.checkpoint import model_written_aside, resume_from_latest, save_checkpoint
 from commands.command_line import parse_config, run_command
-from commands.device import DeviceName, derive_seed, describe_machine, pick_device, seed_step
+from commands.device import (
+    DeviceName,
+    accelerate_uses,
+    derive_seed,
+    describe_machine,
+    pick_device,
+    seed_step,
+)
 from commands.errors import InputError
 from commands.origins import refuse_mixture
 from commands.run_folder import run_folder
@@ -106,7 +113,8 @@ def main(argv: list[str] | None = None) -> None:
     if dev and dev.dim != embeddings.dim:
         raise InputError(f"--dev-embeddings are {dev.dim} wide, --embeddings {embeddings.dim}")
     device = pick_device(config.device)
-    accelerator = Accelerator(cpu=device.type == "cpu")
+    with accelerate_uses(device):
+        accelerator = Accelerator(cpu=device.type == "cpu")
     task = None
     if config.recognizer:
         task = TaskLoss(

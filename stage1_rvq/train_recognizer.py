@@ -21,7 +21,13 @@ from transformers import get_cosine_schedule_with_warmup
 from commands.atomic_write import write_text
 from commands.checkpoint import model_written_aside, resume_from_latest, save_checkpoint
 from commands.command_line import parse_config, run_command
-from commands.device import DeviceName, describe_machine, pick_device, seed_step
+from commands.device import (
+    DeviceName,
+    accelerate_uses,
+    describe_machine,
+    pick_device,
+    seed_step,
+)
 from commands.errors import InputError
 from commands.origins import refuse_mixture
 from commands.run_folder import run_folder
@@ -91,7 +97,8 @@ def main(argv: list[str] | None = None) -> None:
         allowed=config.allow_mixture,
     )
     device = pick_device(config.device)
-    accelerator = Accelerator(cpu=device.type == "cpu")
+    with accelerate_uses(device):
+        accelerator = Accelerator(cpu=device.type == "cpu")
     units = train_units((u.text for u in embeddings.utterances), config.shape.num_units)
     usable = [u for u in embeddings.utterances if fits_ctc(u.text, u.num_frames, units)]
     if not usable:

@@ -19,6 +19,7 @@ from transformers import get_cosine_schedule_with_warmup
 from commands.checkpoint import model_written_aside, resume_from_latest, save_checkpoint
 from commands.command_line import parse_config, run_command
 from commands.device import (
+    accelerate_uses,
     describe_machine,
     pick_device,
     pick_dtype,
@@ -65,9 +66,10 @@ def main(argv: list[str] | None = None) -> None:
     listed = read_utterances(config.codes, Vocabulary())
     device = pick_device(config.device)
     dtype = pick_dtype(config.dtype, device)
-    accelerator = Accelerator(
-        cpu=device.type == "cpu", mixed_precision="bf16" if dtype == torch.bfloat16 else "no"
-    )
+    with accelerate_uses(device):
+        accelerator = Accelerator(
+            cpu=device.type == "cpu", mixed_precision="bf16" if dtype == torch.bfloat16 else "no"
+        )
     origins = read_codes_origins(config.codes)
     dev = None
     if config.dev_codes:

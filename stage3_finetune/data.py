@@ -171,6 +171,10 @@ class SpokenDialogues:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def id_of(self, index: int) -> str:
+        """The id of a row's dialogue."""
+        return self.dialogues[self.rows[index][0]].id
+
     def longest(self) -> int:
         """Number of positions S of the longest row.
 

@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.attention import sdpa_kernel
 
 from commands.checkpoint import list_checkpoints
 from commands.command_line import parse_config, run_command
@@ -19,6 +19,7 @@ from commands.device import describe_machine, pick_device, pick_dtype, seed_step
 from commands.origins import combine, refuse_mixture
 from commands.run_folder import run_folder
 from commands.training_log import TrainingLog, training_steps
+from gemma4.attention_kernels import TRAINING_KERNELS
 from gemma4.gemma import load_gemma, load_tokenizer
 from gemma4.memory_plan import GIB, load_gemma_config, peak_memory, plan_memory
 from gemma4.speech_embeddings import accept_embeddings
@@ -36,14 +37,6 @@ from stage3_finetune.training_settings import TrainConfig
 
 if TYPE_CHECKING:
     from stage3_finetune.trainer import SpeechTrainer
-
-# All but cuDNN's, whose backward pass gives NaN on H100 and H200 for masked sliding windows with
-# heads of 256, which Gemma 4 has (torch 2.13; NVIDIA-NeMo/Automodel, issue 3232).
-ATTENTION_KERNELS = [
-    SDPBackend.FLASH_ATTENTION,
-    SDPBackend.EFFICIENT_ATTENTION,
-    SDPBackend.MATH,
-]
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -67,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
         seed=config.seed,
     )
     plan = plan_memory(
-        load_gemma_config(config.gemma), adapter=config.lora.adapter(), dtype=dtype,
+        load_gemma_config(config.gemma), adapter=config.lora.adapter(), device=device, dtype=dtype,
         batch_size=config.batch_size, num_tokens=rows.longest(),
         gradient_checkpointing=config.gradient_checkpointing, quantize=config.quantize,
     )  # fmt: skip
@@ -90,7 +83,7 @@ def main(argv: list[str] | None = None) -> None:
         )  # fmt: skip
         seed_step(config.seed, -1)  # LoRA's random start
         trainer = build_trainer(config, model, rows, tokenizer, device=device, dtype=dtype)
-        _train(config, trainer)
+        _train(config, trainer, rows)
         if output.is_writer:
             copy_adapter(list_checkpoints(config.out)[-1], config.out / "adapter")
             peak = peak_memory(device)
@@ -103,7 +96,7 @@ def main(argv: list[str] | None = None) -> None:
             )
 
 
-def _train(config: TrainConfig, trainer: "SpeechTrainer") -> None:
+def _train(config: TrainConfig, trainer: "SpeechTrainer", rows: SpokenDialogues) -> None:
     from stage3_finetune.trainer import LogSteps
 
     newest = trainer.find_newest_checkpoint() if config.resume else None
@@ -115,9 +108,9 @@ def _train(config: TrainConfig, trainer: "SpeechTrainer") -> None:
     with (
         TrainingLog(config.out, first_step=first_step, is_writer=is_writer) as log,
         training_steps(first_step, config.steps, "train", is_writer=is_writer) as progress,
-        sdpa_kernel(ATTENTION_KERNELS),
+        sdpa_kernel(TRAINING_KERNELS),
     ):
-        trainer.add_callback(LogSteps(log, progress))
+        trainer.add_callback(LogSteps(log, progress, trainer, rows))
         trainer.train(resume_from_checkpoint=str(newest) if newest else None)
 
 

@@ -1,7 +1,7 @@
 """trl's trainer as stage 3 uses it: complete checkpoints, our log, nothing hidden.
 
 trainer = build_trainer(config, model, rows, tokenizer, device=device, dtype=dtype)
-trainer.add_callback(LogSteps(log, progress))
+trainer.add_callback(LogSteps(log, progress, trainer, rows))
 trainer.train(resume_from_checkpoint=checkpoint)
 
 checkpoints/step_000500/adapter_model.safetensors    the adapter, in peft's format
@@ -33,10 +33,11 @@ from trl import SFTConfig, SFTTrainer
 
 from commands.atomic_write import ASIDE_SUFFIX, remove, remove_leftovers, take_away, written_aside
 from commands.checkpoint import list_checkpoints
+from commands.device import accelerate_uses
 from commands.errors import InputError
 from commands.json_files import read_json
 from commands.tensor_files import read_pickled_tensors, refuse_non_finite_weights
-from commands.training_log import TrainingLog
+from commands.training_log import TrainingLog, refuse_non_finite
 from stage3_finetune.data import SpokenDialogues, collate
 from stage3_finetune.model import (
     ADAPTER_CONFIG,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from stage3_finetune.training_settings import TrainConfig
 
 NUM_KEPT = 2  # checkpoints
+ROW = "row"  # in a batch: the numbers of its rows
 # What torch and safetensors raise if a file cannot be written.
 WRITER_ERRORS = (SafetensorError, RuntimeError)
 
@@ -58,7 +60,19 @@ class SpeechTrainer(SFTTrainer):
 
     transformers 5.23 writes `checkpoint-N` in place, file by file: a run that dies meanwhile cannot
     be resumed, or silently goes on without the optimizer's state.
+
+    Attributes:
+        rows_of_step: numbers of the rows that this process has seen since the last step was logged.
     """
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.rows_of_step: list[Tensor] = []
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], *arguments: Any) -> Tensor:
+        """Take note of a batch's rows, then do as trl does."""
+        self.rows_of_step.append(inputs.pop(ROW))
+        return super().training_step(model, inputs, *arguments)
 
     def find_newest_checkpoint(self) -> Path | None:
         """The checkpoint to resume from, None if there is none yet; unfinished ones that a killed
@@ -137,9 +151,13 @@ class LogSteps(TrainerCallback):
     """Logs the trainer's numbers in the form that every stage uses; a number that is not finite
     ends training before a checkpoint is saved."""
 
-    def __init__(self, log: TrainingLog, progress: tqdm) -> None:
+    def __init__(
+        self, log: TrainingLog, progress: tqdm, trainer: SpeechTrainer, rows: SpokenDialogues
+    ) -> None:
         self.log = log
         self.progress = progress
+        self.trainer = trainer
+        self.rows = rows
 
     def on_log(
         self,
@@ -154,6 +172,10 @@ class LogSteps(TrainerCallback):
             kept = {
                 name: logs[name] for name in ("loss", "grad_norm", "learning_rate") if name in logs
             }
+            ids = [self.rows.id_of(row) for row in torch.cat(self.trainer.rows_of_step).tolist()]
+            self.trainer.rows_of_step.clear()
+            named = {f"train {name}": value for name, value in kept.items()}
+            refuse_non_finite(state.global_step, ids, **named)
             self.log.log(state.global_step, "train", **kept)
             self.progress.set_postfix(loss=f"{kept['loss']:.3f}", refresh=False)
             self.progress.update()
@@ -183,19 +205,37 @@ def build_trainer(
     model.accepts_loss_kwargs = True  # type: ignore[assignment]
 
     def collate_rows(batch: list[dict[str, int]]) -> dict[str, Tensor]:
-        return collate([rows[item["row"]] for item in batch], pad_id)
+        numbers = [item[ROW] for item in batch]
+        return {ROW: torch.tensor(numbers), **collate([rows[n] for n in numbers], pad_id)}
 
     trainer = SpeechTrainer(
         model=model,
-        args=_training_arguments(config, device, dtype),
+        args=arguments_for_device(config, device, dtype),
         # trl expects a table; ours holds row numbers, and rows are encoded when they are batched.
-        train_dataset=Dataset.from_dict({"row": range(len(rows))}),
+        train_dataset=Dataset.from_dict({ROW: range(len(rows))}),
         data_collator=collate_rows,
         processing_class=tokenizer,
         peft_config=config.lora.adapter(),
     )
     trainer.remove_callback(PrinterCallback)  # replaces transformers' disabled progress bar
     return trainer
+
+
+def arguments_for_device(
+    config: "TrainConfig", device: torch.device, dtype: torch.dtype
+) -> SFTConfig:
+    """The run's settings as trl takes them, with this device and no other.
+
+    In a single process, transformers 5.23 would take GPU 0, and all others that are visible for
+    DataParallel, which trl 1.16 refuses.
+    """
+    with accelerate_uses(device):
+        arguments = _training_arguments(config, device, dtype)
+    arguments.__dict__["_setup_devices"] = device  # a cached property
+    arguments._n_gpu = 0 if device.type == "cpu" else 1
+    if device.type in ("cuda", "xpu"):
+        torch.get_device_module(device).set_device(device)  # transformers has set GPU 0
+    return arguments
 
 
 def _training_arguments(

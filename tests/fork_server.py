@@ -16,7 +16,7 @@ import runpy
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from types import MappingProxyType
@@ -46,11 +46,19 @@ class Forks:
             folder: where it runs.
             environment: variables that are set besides this process's own.
         """
-        request = (module, [str(word) for word in words], str(folder), dict(environment))
+        [ended] = self.run_together(module, *words, folder=folder, environments=[environment])
+        return ended
+
+    def run_together(
+        self, module: str, *words: object, folder: Path, environments: Sequence[Mapping[str, str]]
+    ) -> list[subprocess.CompletedProcess[str]]:
+        """The same in as many processes at a time as there are environments, one for each."""
+        line = [str(word) for word in words]
+        request = (module, line, str(folder), [dict(variables) for variables in environments])
         assert self._server.stdin is not None
         self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()
-        return subprocess.CompletedProcess((module, *request[1]), *self._reply())
+        return [subprocess.CompletedProcess((module, *line), *ended) for ended in self._reply()]
 
     def _reply(self) -> Any:
         assert self._server.stdout is not None
@@ -82,22 +90,29 @@ def main() -> None:
         importlib.import_module(command)
     print(json.dumps("loaded"), flush=True)
     for line in sys.stdin:
-        print(json.dumps(_run_fork(*json.loads(line))), flush=True)
+        print(json.dumps(_run_forks(*json.loads(line))), flush=True)
 
 
-def _run_fork(
-    module: str, words: list[str], folder: str, environment: dict[str, str]
-) -> tuple[int, str, str]:
-    with TemporaryFile() as stdout, TemporaryFile() as stderr:
-        pid = os.fork()
-        if pid == 0:
-            _become(module, words, folder, environment, stdout, stderr)
-        _, status = os.waitpid(pid, 0)
-        written = []
-        for file in (stdout, stderr):
-            file.seek(0)
-            written.append(file.read().decode(errors="replace"))
-    return os.waitstatus_to_exitcode(status), written[0], written[1]
+def _run_forks(
+    module: str, words: list[str], folder: str, environments: list[dict[str, str]]
+) -> list[tuple[int, str, str]]:
+    with contextlib.ExitStack() as stack:
+        forked = []
+        for environment in environments:
+            stdout, stderr = (stack.enter_context(TemporaryFile()) for _ in range(2))
+            pid = os.fork()
+            if pid == 0:
+                _become(module, words, folder, environment, stdout, stderr)
+            forked.append((pid, stdout, stderr))
+        ended = []
+        for pid, *files in forked:
+            _, status = os.waitpid(pid, 0)
+            written = []
+            for file in files:
+                file.seek(0)
+                written.append(file.read().decode(errors="replace"))
+            ended.append((os.waitstatus_to_exitcode(status), written[0], written[1]))
+    return ended
 
 
 def _become(

@@ -16,7 +16,9 @@ from commands.errors import InputError
 from commands.origins import Origin
 from pipeline import preflight, preflight_checks, preflight_gemma
 from pipeline.preflight_checks import (
+    float32_encoder,
     load_sounds,
+    make_sound,
     memory_check,
     mimi_checks,
     stage_checks,
@@ -43,11 +45,14 @@ def finetune(head_world, tmp_path_factory):
 
 
 def checks_of(talker, head_world, finetune, rvq):
-    device = torch.device("cpu")
+    device, conversation = torch.device("cpu"), talker.conversation
+    encoder = float32_encoder(conversation.encoder)
+    assert encoder is conversation.encoder
     checks = [
-        *gemma_checks(talker.conversation, SOUNDS, 1e-4), *mimi_checks(talker.mimi, SOUNDS),
+        *gemma_checks(conversation, encoder, SOUNDS), *mimi_checks(talker.mimi, SOUNDS),
         *stage_checks(
-            talker.conversation, talker.mimi, str(rvq), finetune, str(head_world / "head"), device
+            conversation, encoder, talker.mimi, SOUNDS, str(rvq), finetune,
+            str(head_world / "head"), device,
         ),
         memory_check(str(head_world / "gemma"), device, torch.float32),
     ]  # fmt: skip
@@ -55,15 +60,41 @@ def checks_of(talker, head_world, finetune, rvq):
 
 
 @pytest.fixture(scope="module")
-def rvq(tmp_path_factory):
+def rvq(talker, tmp_path_factory):
+    """Fitted to the sound of the checks."""
     folder = tmp_path_factory.mktemp("rvq")
-    SpeechRVQ(RVQConfig(dim=64, num_codebooks=2, codebook_size=4)).save_pretrained(folder)
+    encoder = talker.conversation.encoder
+    frames_ND = torch.cat(encoder.encode([SOUNDS.gemma_N, make_sound(60_000, 16_000)[30_000:]]))
+    quantiser = SpeechRVQ(RVQConfig(dim=64, num_codebooks=2, codebook_size=4))
+    quantiser.init_codebooks(frames_ND, encoder.frame_scale_D)
+    quantiser.save_pretrained(folder)
     return folder
 
 
 def wrong_sum(encode):
     """An encoder whose frames depend on how many recordings it is given."""
     return lambda sounds: [frames_TD * (1 + 0.01 * len(sounds)) for frames_TD in encode(sounds)]
+
+
+def another_tower(encode, from_clips=1):
+    """An encoder with its dimensions in another order where it is given so many recordings."""
+
+    def shuffled(sounds):
+        turn = 7 if len(sounds) >= from_clips else 0
+        return [frames_TD.roll(turn, dims=1) for frames_TD in encode(sounds)]
+
+    return shuffled
+
+
+def spoilt_backward(forward):
+    """As cuDNN's attention does on H100: the loss is sound, its gradient is not."""
+
+    def run(**inputs):
+        output = forward(**inputs)
+        output.loss.register_hook(lambda gradient: gradient * torch.nan)
+        return output
+
+    return run
 
 
 BREAKS = {
@@ -105,6 +136,16 @@ BREAKS = {
         preflight_checks.MimiStreamDecoder, "decode", lambda self, codes: torch.zeros(1, 1920)
     ),
     "RVQ fits Gemma": lambda patch, talker: patch.setattr(talker.conversation.encoder, "dim", 96),
+    "a padded batch has finite gradients": lambda patch, talker: patch.setattr(
+        talker.conversation.model, "forward", spoilt_backward(talker.conversation.model.forward)
+    ),
+    "RVQ reconstructs this Gemma's embeddings": lambda patch, talker: patch.setattr(
+        talker.conversation.encoder, "encode", another_tower(talker.conversation.encoder.encode)
+    ),
+    "codes of a batch = of single clips": lambda patch, talker: patch.setattr(
+        talker.conversation.encoder, "encode",
+        another_tower(talker.conversation.encoder.encode, from_clips=2),
+    ),
     "chat template of the adapter": lambda patch, talker: patch.setattr(
         preflight_checks, "render_example", lambda tokenizer: "<start_of_turn>user"
     ),

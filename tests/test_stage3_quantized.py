@@ -53,8 +53,8 @@ def test_speech_still_enters_and_logits_stay_near(quantized, tiny_models):
 def test_the_plan_counts_quantised_weights(quantized):
     kind, model, name = quantized
     plan = plan_memory(
-        load_gemma_config(name), adapter=lora_config(4, 4, 0.0), dtype=torch.float32, batch_size=2,
-        num_tokens=40, gradient_checkpointing=False, quantize=kind,
+        load_gemma_config(name), adapter=lora_config(4, 4, 0.0), device=CPU, dtype=torch.float32,
+        batch_size=2, num_tokens=40, gradient_checkpointing=False, quantize=kind,
     )  # fmt: skip
     held = sum(p.numel() * p.element_size() for p in model.parameters())
     assert plan.weights == pytest.approx(held, rel=0.02)

@@ -93,7 +93,7 @@ def test_training_ends_at_the_first_number_that_is_not_finite(
 
     monkeypatch.setattr(trainer, "build_trainer", build_and_spoil)
     out = tmp_path / "run"
-    diverged = "step 3: train grad norm is nan: training has diverged"
+    diverged = r"step 3: train grad norm is nan \(batch: d\d, d\d, ...\): training has diverged"
     with pytest.raises(InputError, match=diverged) as caught:
         run(train.main, *finetune_flags, "--out", out)
     assert "\n" not in str(caught.value) and "--learning-rate" in str(caught.value)

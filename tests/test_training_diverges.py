@@ -27,6 +27,10 @@ def rvq_words(world):
     )  # fmt: skip
 
 
+def rvq_with_task_words(world):
+    return (*rvq_words(world), "--recognizer", world / "recognizer")
+
+
 def recognizer_words(world):
     folder = world / "embedded"
     sizes = ("--num-units", 64, "--width", 16, "--batch-size", 4)
@@ -79,9 +83,12 @@ def test_a_dev_figure_that_is_no_number_does_not_replace_the_best_model(
     assert all(math.isfinite(row["step"]) for row in rows)
 
 
-@pytest.mark.parametrize(("command", "words", "_"), COMMANDS[1:])
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [(rvq_train, rvq_with_task_words), *((command, words) for command, words, _ in COMMANDS[1:])],
+)
 def test_a_gradient_that_is_no_number_spoils_no_weight(
-    command, words, _, head_world, tmp_path, monkeypatch
+    command, words, head_world, tmp_path, monkeypatch
 ):
     """The loss is sound, the gradient is not: as with some attention kernels in bfloat16."""
     clip, steps = command.clip_grad_norm_, []

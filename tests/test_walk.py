@@ -33,7 +33,7 @@ KNOWN_LINES = {
     "what was left out": r"\d+ left out, listed in dropped\.jsonl",
     "spoken text": r"\d+ (sentences|dialogues) spoken, \d+ dropped",
     "memory of a training": r"memory planned:|  (weights|adapter|gradients|optimizer|activations"
-    r"|logits|total) +[\d.]+ GiB",
+    r"|logits|total|host) +[\d.]+ GiB",
     "memory that it took": r"[\d,]+ rows, [\d,]+ weights; memory: .*",
     "size of a cache": r"states of [\d,]+ tokens, [\d.]+ kB each: [\d.]+ GB",
     "speed of speech": r"first sound after [\d.]+ s, .*",
