@@ -166,7 +166,7 @@ class GemmaChecks:
     def padded_gradients(self) -> str:
         """Train on two questions of different length in one batch, up to the gradients of what
         goes in."""
-        [frames_TD] = self.encoder.encode([self.waveform_N])
+        [frames_TD] = self.float32_encoder.encode([self.waveform_N])
         rows = [
             encode_dialogue(Dialogue(name, (_heard(heard_TD), Turn("assistant", answer))),
                             self.tokenizer)
