@@ -6,6 +6,7 @@
 #                tests/variants.py lists; some of them: .venv/bin/python -m tests.variants ci busy
 # make attacks   a thousand hostile inputs, given to every command: how they end
 # make kill-points  kill every command before every change of its folder, and resume it
+# make rehearse  every command once on a Gemma 4 E2B of true size: time, memory, disk. 22 GB of disk
 # make lint      ruff and mypy
 # make chat      talk at once, with the small trained models that come along
 # make web       the same in the browser, with the microphone: http://127.0.0.1:7860
@@ -15,7 +16,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: install demo demo-full test test-variants attacks kill-points lint chat web bench clean
+.PHONY: install demo demo-full test test-variants attacks kill-points lint rehearse chat web bench clean
 
 install: .venv/installed
 
@@ -46,6 +47,9 @@ lint: .venv/installed
 
 kill-points: .venv/installed
 	$(BIN)/python -m tests.kill_points --faults 3
+
+rehearse: .venv/installed
+	$(BIN)/python -m pipeline.rehearse --size E2B --out runs/rehearsal
 
 SHIPPED := --gemma demo/weights/gemma --mimi demo/weights/mimi --finetune demo/weights/finetune \
 	--head demo/weights/head --max-new-tokens 64 --cut-long-answers

@@ -27,6 +27,7 @@ from speech_head.generate import refuse_misfit
 from speech_head.mimi import Mimi, MimiStreamDecoder
 from speech_head.model import load_head
 from stage1_rvq.codebook_metrics import measure_reconstruction
+from stage1_rvq.frame_metric import FrameMetric
 from stage1_rvq.model import load_rvq
 from stage3_finetune.conversation import Conversation
 from stage3_finetune.dialogue import render_example
@@ -153,7 +154,8 @@ def stage_checks(
         quantiser = load_rvq(rvq or "", device=device)
         [frames_TD] = encoder.encode([sounds.gemma_N])
         decoded_TD = quantiser.decode(quantiser.encode(frames_TD.to(device))).cpu()
-        found = measure_reconstruction(frames_TD, decoded_TD, encoder.frame_scale_D)
+        metric = FrameMetric(encoder.frame_scale_D, encoder.output_proj_PD)
+        found = measure_reconstruction(frames_TD, decoded_TD, metric)["projected"]
         limit = ERROR_LIMIT if sounds.is_speech else ERROR_LIMIT_OF_TONE
         measured = f"relative error {found.relative_error:.2f}, cosine {found.cosine:.2f}"
         if not found.relative_error <= limit:

@@ -1,6 +1,6 @@
 """A miniature corpus for the rehearsal: sounds in place of speech, or the first of your recordings.
 
-write_corpus(Path("runs/rehearsal/corpus"), minutes=2.0)
+write_corpus(Path("runs/rehearsal/corpus"), minutes=1.0)
 
 train.jsonl, dev.jsonl     manifests; audio/ holds made sounds
 train.csv, dev.csv         dialogues, a row each: the question is what a recording says
@@ -21,7 +21,7 @@ from commands.atomic_write import write_text, written_aside
 from commands.errors import InputError
 from data_manifests.manifest import Utterance, read_manifest, write_manifest
 
-CLIP_SECONDS = 4.0
+CLIP_SECONDS = 2.0
 SAMPLE_RATE_HZ = 24_000
 NUM_DEV = 4
 NUM_DIALOGUES, NUM_SENTENCES = 8, 4

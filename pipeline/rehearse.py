@@ -63,7 +63,7 @@ class RehearseConfig:
     """Mimi to rehearse with; without it, one with random weights"""
     manifest: Path | None = None
     """manifest of recordings to rehearse with; without it, sounds are made"""
-    minutes: PositiveFloat = 2.0
+    minutes: PositiveFloat = 1.0
     """minutes of speech for training; 28 allow codebooks of full size"""
     device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
