@@ -86,15 +86,23 @@ def refuse_missing_tensors(
         raise InputError(f"{flag} {name}: {len(missing)} tensor(s) missing, e.g. {missing[0]}")
 
 
-def refuse_other_kind(name: str, kinds: Sequence[str]) -> None:
+def refuse_other_kind(
+    name: str, kinds: Sequence[str], reasons: Mapping[str, str] | None = None
+) -> None:
     """Raise InputError if a model is not of one of these kinds, as transformers names them.
 
     transformers would read its config as if it were, and use defaults for what is missing.
+
+    Args:
+        name: what the user gave.
+        kinds: kinds that are accepted.
+        reasons: other kind -> why it is not.
     """
     kind = PretrainedConfig.get_config_dict(name)[0].get("model_type")
     if kind not in kinds:
         found = f"of kind {kind!r}" if kind else "no model of transformers"
-        raise InputError(f"is {found}, expected {' or '.join(kinds)}")
+        reason = (reasons or {}).get(kind, f"expected {' or '.join(kinds)}")
+        raise InputError(f"is {found}, {reason}")
 
 
 def refuse_other_size(name: str, build: Callable[[], nn.Module]) -> None:

@@ -55,6 +55,9 @@ EXTRACTOR = {
     "padding_side": "right",
 }  # fmt: skip
 # transformers 5.23 refuses the plain string "sdpa" for any Gemma 4 with an audio tower.
+OTHER_KINDS = {
+    "gemma4_unified": "the Gemma 4 without encoders (12B): it has no audio tower, E2B and E4B have"
+}
 ATTENTION = {"text_config": "sdpa", "vision_config": "sdpa", "audio_config": "eager"}
 
 
@@ -187,7 +190,7 @@ def load_audio_encoder(
         InputError: not found, not a Gemma 4 with an audio tower, or tensors are missing.
     """
     with one_line_errors("--gemma", name):
-        refuse_other_kind(name, ("gemma4", "gemma4_audio"))
+        refuse_other_kind(name, ("gemma4", "gemma4_audio"), OTHER_KINDS)
         config = Gemma4AudioConfig.from_pretrained(name)
         refuse_other_size(name, lambda: Gemma4AudioModel(config))
         tower, report = Gemma4AudioModel.from_pretrained(
@@ -234,7 +237,7 @@ def load_gemma(
     if quantization or device.type != "cpu":
         settings["device_map"] = {"": device}
     with one_line_errors("--gemma", name):
-        refuse_other_kind(name, ("gemma4",))
+        refuse_other_kind(name, ("gemma4",), OTHER_KINDS)
         config = Gemma4Config.from_pretrained(name)
         refuse_other_size(name, lambda: Gemma4ForConditionalGeneration(config))
         model, report = Gemma4ForConditionalGeneration.from_pretrained(

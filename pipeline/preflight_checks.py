@@ -124,6 +124,50 @@ def mimi_checks(mimi: Mimi, sounds: Sounds) -> list[Check]:
     ]
 
 
+def quantizer_checks(
+    encoder: AudioEncoder, sounds: Sounds, rvq: str, device: torch.device
+) -> list[Check]:
+    """Whether a quantiser fits an audio tower, best judged in float32; loads it.
+
+    Raises:
+        InputError: it cannot be loaded.
+    """
+    quantizer = load_rvq(rvq, device=device)
+
+    def rvq_fits() -> str:
+        if quantizer.config.dim != encoder.dim:
+            raise InputError(f"--rvq takes {quantizer.config.dim}, Gemma has {encoder.dim}")
+        return f"embeddings {quantizer.config.dim} wide"
+
+    def reconstruction() -> str:
+        [frames_TD] = encoder.encode([sounds.gemma_N])
+        decoded_TD = quantizer.decode(quantizer.encode(frames_TD.to(device))).cpu()
+        metric = FrameMetric(encoder.frame_scale_D, encoder.output_proj_PD)
+        found = measure_reconstruction(frames_TD, decoded_TD, metric)["projected"]
+        limit = ERROR_LIMIT if sounds.is_speech else ERROR_LIMIT_OF_TONE
+        measured = f"relative error {found.relative_error:.2f}, cosine {found.cosine:.2f}"
+        if not found.relative_error <= limit:
+            raise InputError(f"{measured}; expected an error below {limit}")
+        return measured if sounds.is_speech else f"{measured} (of a tone: --recording says more)"
+
+    def same_codes() -> str:
+        clips = three_lengths(sounds.gemma_N)
+        batched, single = (
+            torch.cat([quantizer.encode(frames_TD.to(device)) for frames_TD in frames])
+            for frames in (encoder.encode(clips), [encoder.encode([clip])[0] for clip in clips])
+        )
+        share = (batched == single).float().mean().item()
+        if share < EQUAL_CODES:
+            raise InputError(f"{share:.1%} of codes are equal, at least {EQUAL_CODES:.0%} expected")
+        return f"{share:.1%} of codes are equal"
+
+    return [
+        Check("RVQ fits Gemma", rvq_fits, NOT_MADE_FOR_IT),
+        Check("RVQ reconstructs this Gemma's embeddings", reconstruction, NOT_MADE_FOR_IT),
+        Check("codes of a batch = of single clips", same_codes, UNTESTED),
+    ]
+
+
 def stage_checks(
     conversation: Conversation,
     encoder: AudioEncoder,
@@ -139,40 +183,7 @@ def stage_checks(
     Args:
         encoder: the conversation's own, or the same in float32.
     """
-    checks: list[Check] = []
     tokenizer = conversation.tokenizer
-
-    def rvq_fits() -> str:
-        quantiser = load_rvq(rvq or "", device=device)
-        if quantiser.config.dim != conversation.encoder.dim:
-            raise InputError(
-                f"--rvq takes {quantiser.config.dim}, Gemma has {conversation.encoder.dim}"
-            )
-        return f"embeddings {quantiser.config.dim} wide"
-
-    def reconstruction() -> str:
-        quantiser = load_rvq(rvq or "", device=device)
-        [frames_TD] = encoder.encode([sounds.gemma_N])
-        decoded_TD = quantiser.decode(quantiser.encode(frames_TD.to(device))).cpu()
-        metric = FrameMetric(encoder.frame_scale_D, encoder.output_proj_PD)
-        found = measure_reconstruction(frames_TD, decoded_TD, metric)["projected"]
-        limit = ERROR_LIMIT if sounds.is_speech else ERROR_LIMIT_OF_TONE
-        measured = f"relative error {found.relative_error:.2f}, cosine {found.cosine:.2f}"
-        if not found.relative_error <= limit:
-            raise InputError(f"{measured}; expected an error below {limit}")
-        return measured if sounds.is_speech else f"{measured} (of a tone: --recording says more)"
-
-    def same_codes() -> str:
-        quantiser = load_rvq(rvq or "", device=device)
-        clips = three_lengths(sounds.gemma_N)
-        batched, single = (
-            torch.cat([quantiser.encode(frames_TD.to(device)) for frames_TD in frames])
-            for frames in (encoder.encode(clips), [encoder.encode([clip])[0] for clip in clips])
-        )
-        share = (batched == single).float().mean().item()
-        if share < EQUAL_CODES:
-            raise InputError(f"{share:.1%} of codes are equal, at least {EQUAL_CODES:.0%} expected")
-        return f"{share:.1%} of codes are equal"
 
     def template_is_the_one_trained_with() -> str:
         assert finetune is not None
@@ -200,12 +211,7 @@ def stage_checks(
         unknown = [name for name, origin in origins.items() if origin == UNKNOWN]
         return f"unknown of {', '.join(unknown)}" if unknown else "of one audio tower"
 
-    if rvq:
-        checks += [
-            Check("RVQ fits Gemma", rvq_fits, NOT_MADE_FOR_IT),
-            Check("RVQ reconstructs this Gemma's embeddings", reconstruction, NOT_MADE_FOR_IT),
-            Check("codes of a batch = of single clips", same_codes, UNTESTED),
-        ]
+    checks = quantizer_checks(encoder, sounds, rvq, device) if rvq else []
     if finetune:
         checks.append(
             Check("chat template of the adapter", template_is_the_one_trained_with, NOT_MADE_FOR_IT)

@@ -26,6 +26,7 @@ from pipeline.preflight_checks import (
 from pipeline.preflight_gemma import gemma_checks
 from speech_head import generate
 from stage1_rvq.config import RVQConfig
+from stage1_rvq.frame_metric import FrameMetric
 from stage1_rvq.model import SpeechRVQ
 from stage3_finetune.dialogue import render_example
 
@@ -66,7 +67,8 @@ def rvq(talker, tmp_path_factory):
     encoder = talker.conversation.encoder
     frames_ND = torch.cat(encoder.encode([SOUNDS.gemma_N, make_sound(60_000, 16_000)[30_000:]]))
     quantiser = SpeechRVQ(RVQConfig(dim=64, num_codebooks=2, codebook_size=4))
-    quantiser.init_codebooks(frames_ND, encoder.frame_scale_D)
+    metric = FrameMetric(encoder.frame_scale_D, encoder.output_proj_PD)
+    quantiser.init_codebooks(frames_ND, metric)
     quantiser.save_pretrained(folder)
     return folder
 
@@ -197,7 +199,7 @@ def test_the_command_prints_a_line_for_each_and_what_to_do(head_world, tmp_path)
     )
     words = models(head_world)
     code, table = check(*words, "--recording", recording)
-    assert code == 0 and "15 of 15 checks passed" in table and "FAIL" not in table
+    assert code == 0 and "16 of 16 checks passed" in table and "FAIL" not in table
     head = generate.load_head(str(head_world / "head"), device=torch.device("cpu"))
     wider = type(head.config)(**{**vars(head.config), "state_width": 48})
     type(head)(wider).save_pretrained(tmp_path / "wider")

@@ -24,7 +24,7 @@ from commands.run_folder import OutputFolder
 from demo import tiny_models as make_models
 from gemma4.gemma import load_audio_encoder
 from gemma4.tower_identity import norm_fingerprint, tower_origin
-from pipeline.preflight_checks import stage_checks
+from pipeline.preflight_checks import load_sounds, stage_checks
 from speech_head.mimi import load_mimi
 from stage1_rvq import embed, tokenize_corpus, train, transcribe
 from stage1_rvq.codes import read_codes_origins
@@ -249,8 +249,9 @@ def test_preflight_says_what_does_not_belong_together(world: Path) -> None:
     found = {}
     for name in ("rvq", "other-rvq"):
         checks = stage_checks(
-            conversation, mimi, str(world / name), world / "finetune", head, device=CPU
-        )
+            conversation, conversation.encoder, mimi, load_sounds(None), str(world / name),
+            world / "finetune", head, device=CPU,
+        )  # fmt: skip
         [found[name]] = [c for c in checks if c.name == "towers and codes belong together"]
     assert found["rvq"].measure() == "of one audio tower"
     with pytest.raises(InputError, match=r"belongs to another audio tower than --rvq .*other-rvq"):
