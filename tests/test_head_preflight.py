@@ -204,7 +204,7 @@ def test_the_command_prints_a_line_for_each_and_what_to_do(head_world, tmp_path)
     wider = type(head.config)(**{**vars(head.config), "state_width": 48})
     type(head)(wider).save_pretrained(tmp_path / "wider")
     code, table = check(*words, "--head", tmp_path / "wider")
-    assert code == 1 and "FAIL  speech head fits" in table and "14 of 15" in table
+    assert code == 1 and "FAIL  speech head fits" in table and "15 of 16" in table
     assert "\n      -> name the checkpoint it was trained on" in table
     code, table = check("--gemma", tmp_path / "nothing", *CPU)
     assert code == 1 and "cannot be loaded" in table
