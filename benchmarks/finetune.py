@@ -29,7 +29,6 @@ from transformers import (
     Gemma4Config,
     Gemma4ForConditionalGeneration,
     Gemma4TextConfig,
-    Gemma4VisionConfig,
 )
 
 from benchmarks.equal_size import count_parameters
@@ -42,6 +41,7 @@ from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from gemma4.gemma import ATTENTION, count_audio_tokens
 from gemma4.speech_embeddings import accept_embeddings
 from gemma4.tiny_gemma import small_config
+from gemma4.true_shapes import e4b_config
 from stage1_rvq.config import RVQConfig
 from stage1_rvq.model import SpeechRVQ
 from stage3_finetune.dialogue import NO_LABEL
@@ -74,7 +74,7 @@ class FinetuneStep:
     def __init__(self, config: BenchmarkConfig, device: torch.device) -> None:
         torch.manual_seed(0)
         self.device = device
-        shape = e4b_shape() if device.type == "cuda" else small_shape()
+        shape = e4b_config() if device.type == "cuda" else small_shape()
         dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
         with torch.device(device):
             base = Gemma4ForConditionalGeneration._from_config(
@@ -156,20 +156,6 @@ def _measure_seconds(config: BenchmarkConfig, device: torch.device) -> dict[Reci
     print(f"{config.batch_size} rows of {config.seconds:g} s on {device}; {sizes} parameters")
     ways = {recipe: partial(step, recipe) for recipe in RECIPES}
     return take_turns(ways, config.rounds, device, "steps")
-
-
-def e4b_shape() -> Gemma4Config:
-    """Gemma 4 E4B's published configuration."""
-    text = Gemma4TextConfig(
-        vocab_size=262144, vocab_size_per_layer_input=262144, hidden_size=2560,
-        intermediate_size=10240, num_hidden_layers=42, num_attention_heads=8,
-        num_key_value_heads=2, head_dim=256, global_head_dim=512, hidden_size_per_layer_input=256,
-        num_kv_shared_layers=18, sliding_window=512, final_logit_softcapping=30.0,
-        layer_types=_layer_types(42),
-    )  # fmt: skip
-    return Gemma4Config(
-        text_config=text, audio_config=Gemma4AudioConfig(), vision_config=Gemma4VisionConfig()
-    )
 
 
 def small_shape() -> Gemma4Config:

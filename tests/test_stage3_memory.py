@@ -11,11 +11,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from trl.kernels.chunked_logprob import ChunkedLogProbFunction
 from trl.trainer.utils import _CHUNKED_LOGPROB_CHUNK_SIZE
 
-from benchmarks.finetune import e4b_shape
 from commands.errors import InputError
 from gemma4.gemma import load_gemma
 from gemma4.memory_plan import GIB, load_gemma_config, plan_logits, plan_memory
 from gemma4.speech_embeddings import accept_embeddings
+from gemma4.true_shapes import e4b_config
 from stage3_finetune.model import lora_config
 
 SETTINGS = {
@@ -64,7 +64,7 @@ def test_activations_are_what_a_forward_pass_keeps(tiny_models):
 def plan_e4b(gradient_checkpointing, quantize="none", batch_size=4):
     """Of its published shape, with the defaults of `docs/hardware.md`; each is counted once."""
     return plan_memory(
-        e4b_shape(), adapter=lora_config(32, 32, 0.0), device=torch.device("cuda"),
+        e4b_config(), adapter=lora_config(32, 32, 0.0), device=torch.device("cuda"),
         dtype=torch.bfloat16, batch_size=batch_size, num_tokens=500,
         gradient_checkpointing=gradient_checkpointing, quantize=quantize,
     )  # fmt: skip
