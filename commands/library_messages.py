@@ -13,6 +13,8 @@ LOGGED = {
     # bitsandbytes 0.50.2, which transformers loads through peft on CPUs with bfloat16: an optional
     # kernel, useful only for quantising on a CPU, is not installed.
     "bitsandbytes.backends.cpu.ops": "Failed to load CPU gemm_4bit_forward from kernels-community",
+    # bitsandbytes 0.50.2, `--quantize 8bit`: at every layer of every token.
+    "bitsandbytes.autograd._functions": "MatMul8bitLt: inputs will be cast from",
 }
 # Module -> how its FutureWarning begins.
 WARNED = {

@@ -35,8 +35,7 @@ def weight_quantization(name: QuantizeName, dtype: torch.dtype) -> BitsAndBytesC
     """
     if name == "none":
         return None
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise InputError(f"--quantize {name} needs bitsandbytes: pip install bitsandbytes")
+    refuse_missing_bitsandbytes(f"--quantize {name}")
     if name == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=NOT_QUANTIZED)
     return BitsAndBytesConfig(
@@ -46,3 +45,9 @@ def weight_quantization(name: QuantizeName, dtype: torch.dtype) -> BitsAndBytesC
         bnb_4bit_compute_dtype=dtype,
         llm_int8_skip_modules=NOT_QUANTIZED,
     )
+
+
+def refuse_missing_bitsandbytes(wanted_by: str) -> None:
+    """Raise InputError if bitsandbytes is not installed; the message begins with the flag."""
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise InputError(f"{wanted_by} needs bitsandbytes: pip install bitsandbytes")

@@ -35,6 +35,7 @@ from commands.setting_types import (
     Seed,
 )
 from data_manifests.audio import write_wav
+from gemma4.weight_quantization import QuantizeName
 from speech_head.generate import load_talker, refuse_misfit
 from speech_head.held_out import gemma_answers, given_texts
 from speech_head.listener import AsrListener, Listener
@@ -116,6 +117,8 @@ class EvaluateConfig:
     """auto, cpu, cuda, cuda:1, mps"""
     dtype: DtypeName = "auto"
     """precision of Gemma; head and Mimi run in float32"""
+    quantize: QuantizeName = "none"
+    """8bit or 4bit: quantise Gemma's decoder as it is loaded (needs bitsandbytes)"""
     allow_mixture: bool = False
     """go on although the inputs belong to different audio towers or quantisers"""
     overwrite: bool = False
@@ -150,7 +153,7 @@ def main(argv: list[str] | None = None) -> None:
         raters.append(SpeakerSimilarity(judges.speaker_model, device=device))
     talker = load_talker(
         config.gemma, config.finetune, config.mimi, config.head, device=device, dtype=dtype,
-        allow_mixture=config.allow_mixture,
+        quantize=config.quantize, allow_mixture=config.allow_mixture,
     )  # fmt: skip
     origins = dict(talker.conversation.origins)
     if recognizer:
@@ -170,7 +173,7 @@ def main(argv: list[str] | None = None) -> None:
     if not given.dialogues:  # refuse unspeakable texts before anything is written
         held_out = given_texts(given.manifest, given.texts, talker, limit=limit)
     with run_folder(config.out, config, "speech_head.evaluate", inputs=INPUTS) as output:
-        output.record(**describe_machine(device, dtype))
+        output.record(**describe_machine(device, dtype), quantize=config.quantize)
         if held_out is None:
             assert given.dialogues is not None
             held_out = gemma_answers(

@@ -22,6 +22,7 @@ from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
 from commands.errors import InputError
 from commands.origins import refuse_mixture
 from data_manifests.twi_text import is_speakable
+from gemma4.weight_quantization import QuantizeName
 from speech_head.answer import (
     MAX_ANSWER_TOKENS,
     AnswerTokens,
@@ -223,11 +224,16 @@ def load_talker(
     *,
     device: torch.device,
     dtype: torch.dtype,
+    quantize: QuantizeName = "none",
     max_new_tokens: int = MAX_ANSWER_TOKENS,
     cut_long_answers: bool = False,
     allow_mixture: bool = False,
 ) -> Talker:
     """Load Gemma, Mimi and a head that fit together.
+
+    Args:
+        quantize: precision of Gemma's decoder. A head may have learned from states in another one:
+            `pipeline.compare_precision` shows what that costs.
 
     Raises:
         InputError: one cannot be loaded, the head was trained for another Gemma or Mimi, they
@@ -241,8 +247,9 @@ def load_talker(
     speech_head = load_head(head, device=device)
     codec = load_mimi(mimi, num_codebooks=speech_head.config.num_codebooks, device=device)
     conversation = load_conversation(
-        gemma, finetune, device=device, dtype=dtype, max_new_tokens=max_new_tokens
-    )
+        gemma, finetune, device=device, dtype=dtype, quantize=quantize,
+        max_new_tokens=max_new_tokens,
+    )  # fmt: skip
     refuse_misfit(speech_head, conversation.model, codec)
     refuse_mixture(
         {f"--head {head}": speech_head.config.origin, **conversation.origins}, allowed=allow_mixture

@@ -5,11 +5,13 @@ answers to held-out questions. The latter test the head as it is used: it speaks
 that Gemma had while it wrote the answer.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from commands.errors import InputError
 from data_manifests.manifest import Utterance, read_manifest
@@ -18,7 +20,13 @@ from data_manifests.twi_text import is_speakable, normalize_for_scoring, normali
 from speech_head.answer import MAX_ANSWER_TOKENS, WrittenAnswer
 from speech_head.generate import Talker, tokenize_within_limit, transcript_length
 from stage1_rvq.corpus_encoder import encode_utterances
-from stage3_finetune.dialogue import Dialogue, Turn, encode_prompt, read_dialogues
+from stage3_finetune.dialogue import (
+    Dialogue,
+    EncodedDialogue,
+    Turn,
+    encode_prompt,
+    read_dialogues,
+)
 from stage3_finetune.generate import generate_tokens, stop_ids
 
 
@@ -107,10 +115,36 @@ def gemma_answers(
         talker.conversation.model, tokenizer, prompts,
         max_new_tokens=MAX_ANSWER_TOKENS, batch_size=batch_size,
     )  # fmt: skip
-    recordings = _by_words(manifest) if manifest else {}
-    has_transcripts = questions is not None and talker.conversation.writes_transcripts
+    held_out = speakable_answers(
+        list(asked), prompts, written, tokenizer,
+        has_transcripts=questions is not None and talker.conversation.writes_transcripts,
+        recordings=_by_words(manifest) if manifest else {},
+    )  # fmt: skip
+    if not held_out.rows:
+        raise InputError(f"--dialogues {dialogues}: no answer that can be spoken")
+    return held_out
+
+
+def speakable_answers(
+    ids: Sequence[str],
+    prompts: Sequence[EncodedDialogue],
+    written: Sequence[list[int]],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    has_transcripts: bool,
+    recordings: Mapping[str, Utterance],
+) -> HeldOutSet:
+    """What Gemma wrote, as answers to speak.
+
+    Args:
+        ids: one per answer.
+        prompts: what Gemma was asked.
+        written: tokens of `generate_tokens`.
+        has_transcripts: whether Gemma writes the question's transcript before the answer.
+        recordings: of answers, by their normalised words.
+    """
     rows, left_out = [], []
-    for id_, prompt, tokens in zip(asked, prompts, written, strict=True):
+    for id_, prompt, tokens in zip(ids, prompts, written, strict=True):
         begin = transcript_length(tokens, tokenizer) if has_transcripts else 0
         text = tokenizer.decode(tokens[begin:], skip_special_tokens=True).strip()
         if tokens[-1] not in stop_ids(tokenizer) or not is_speakable(text):
@@ -120,8 +154,6 @@ def gemma_answers(
             text=text, prompt=prompt.followed_by(tokens[:begin]), ids_S=torch.tensor(tokens[begin:])
         )
         rows.append(HeldOut(id_, answer, recordings.get(normalize_for_scoring(text))))
-    if not rows:
-        raise InputError(f"--dialogues {dialogues}: no answer that can be spoken")
     return HeldOutSet(rows, left_out)
 
 

@@ -19,6 +19,7 @@ from commands.json_files import read_json_as
 from commands.origins import refuse_mixture
 from commands.setting_types import LocalPath, ModelName, Seed
 from gemma4.layer_states import LayersName, pick_layers
+from gemma4.weight_quantization import QuantizeName
 from speech_head.answer import answer_states
 from speech_head.data import CachedUtterance, HeadExample, StatesFolder
 from speech_head.questions import load_questions, put_after_question
@@ -35,6 +36,7 @@ class MadeWith:
     finetune: LocalPath | None
     dialogues: LocalPath | None
     rvq: ModelName | None
+    quantize: QuantizeName = "none"  # not recorded by older folders, which had no other
 
 
 def read_made_with(folder: Path) -> MadeWith:
@@ -113,14 +115,16 @@ def load_live_states(
     StatesFolder(folder)  # refuse any other folder before Gemma is loaded
     made_with = read_made_with(folder)
     finetune = Path(made_with.finetune) if made_with.finetune else None
-    conversation = load_conversation(made_with.gemma, finetune, device=device, dtype=dtype)
+    conversation = load_conversation(
+        made_with.gemma, finetune, device=device, dtype=dtype, quantize=made_with.quantize
+    )
     states = LiveStates(folder, conversation)
     refuse_mixture(states.origins, allowed=allow_mixture)
     if dev_folder is None:
         return states, None
     dev_states = LiveStates(dev_folder, conversation, flag="--dev-states")
     dev_made_with = read_made_with(dev_folder)
-    for name in ("gemma", "finetune"):
+    for name in ("gemma", "finetune", "quantize"):
         dev_value, value = getattr(dev_made_with, name), getattr(made_with, name)
         if dev_value != value:
             raise InputError(f"--dev-states has {name} = {dev_value}, --states has {value}")

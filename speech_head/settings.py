@@ -13,6 +13,7 @@ from commands.setting_types import (
     PositiveInt,
     Seed,
 )
+from gemma4.weight_quantization import QuantizeName
 from speech_head.answer import MAX_ANSWER_TOKENS
 from speech_head.generate import Talker, load_talker
 from speech_head.stream import Sampling
@@ -34,6 +35,18 @@ class SamplingSettings:
     def with_seed(self, seed: int, *, pace: float = Sampling.pace) -> Sampling:
         """As the head takes them; raises InputError if the settings are invalid."""
         return Sampling(seed, self.temperature, self.top_k, pace, self.guidance)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrecisionSettings:
+    """Where the models run, and in what precision."""
+
+    device: DeviceName = "auto"
+    """auto, cpu, cuda, cuda:1, mps"""
+    dtype: DtypeName = "auto"
+    """precision of Gemma; head and Mimi run in float32"""
+    quantize: QuantizeName = "none"
+    """8bit or 4bit: quantise Gemma's decoder as it is loaded (needs bitsandbytes)"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +72,7 @@ class TalkerConfig:
     """sampling seed; another seed speaks the same text differently"""
     allow_mixture: bool = False
     """go on although the inputs belong to different audio towers or quantisers"""
-    device: DeviceName = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
-    dtype: DtypeName = "auto"
-    """precision of Gemma; head and Mimi run in float32"""
+    precision: PrecisionSettings = PrecisionSettings()
 
     def sampling_of_turn(self, turns: Sequence[Turn]) -> Sampling:
         """How frames are sampled in the answer after these turns: every turn has its own seed,
@@ -72,10 +82,11 @@ class TalkerConfig:
 
     def load(self) -> Talker:
         """Load the models that speak; raises the same errors as `load_talker`."""
-        device = pick_device(self.device)
+        device = pick_device(self.precision.device)
         return load_talker(
             self.gemma, self.finetune, self.mimi, self.head,
-            device=device, dtype=pick_dtype(self.dtype, device),
+            device=device, dtype=pick_dtype(self.precision.dtype, device),
+            quantize=self.precision.quantize,
             max_new_tokens=self.max_new_tokens, cut_long_answers=self.cut_long_answers,
             allow_mixture=self.allow_mixture,
         )  # fmt: skip

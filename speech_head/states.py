@@ -22,7 +22,7 @@ from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
 
 from commands.atomic_write import write_json, write_json_lines
 from commands.command_line import parse_config, run_command
-from commands.device import DeviceName, DtypeName, describe_machine, pick_device, pick_dtype
+from commands.device import describe_machine, pick_device, pick_dtype
 from commands.errors import InputError
 from commands.origins import combine, refuse_mixture
 from commands.run_folder import run_folder
@@ -38,6 +38,7 @@ from speech_head.data import StatesFormat
 from speech_head.listener import Listener
 from speech_head.mimi import Mimi, load_mimi
 from speech_head.questions import Questions, load_questions, put_after_question
+from speech_head.settings import PrecisionSettings
 from stage1_rvq.corpus_encoder import UTTERANCES_PER_SHARD, count_skipped, encode_utterances
 from stage1_rvq.data import iterate_batches
 from stage1_rvq.recognizer import load_recognizer
@@ -90,10 +91,7 @@ class StatesConfig:
     """threads that decode audio in advance"""
     seed: Seed = 0
     """seed for choosing the question before each transcript"""
-    device: DeviceName = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
-    dtype: DtypeName = "auto"
-    """precision of Gemma; Mimi always runs in float32"""
+    precision: PrecisionSettings = PrecisionSettings()
     allow_mixture: bool = False
     """go on although the inputs belong to different audio towers or quantisers"""
     resume: bool = False
@@ -122,9 +120,12 @@ def main(argv: list[str] | None = None) -> None:
     """Write the states; prints the folder."""
     config = parse_config(StatesConfig, argv)
     utterances = list(read_manifest(config.manifest))
-    device = pick_device(config.device)
-    dtype = pick_dtype(config.dtype, device)
-    conversation = load_conversation(config.gemma, config.finetune, device=device, dtype=dtype)
+    device = pick_device(config.precision.device)
+    dtype = pick_dtype(config.precision.dtype, device)
+    quantize = config.precision.quantize
+    conversation = load_conversation(
+        config.gemma, config.finetune, device=device, dtype=dtype, quantize=quantize
+    )
     gemma, tokenizer = conversation.model, conversation.tokenizer
     questions = None
     if config.dialogues:
@@ -151,7 +152,7 @@ def main(argv: list[str] | None = None) -> None:
         if output.is_done:
             return
         made_with = combine(*origins.values())
-        output.record(**describe_machine(device, dtype), **made_with.as_facts())
+        output.record(**describe_machine(device, dtype), quantize=quantize, **made_with.as_facts())
         _print_size(utterances, tokenizer, fmt)
         write_json(config.out / "format.json", asdict(fmt))
         num_skipped = _write_shards(utterances, models, config, fmt.layers)

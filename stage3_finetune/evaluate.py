@@ -29,10 +29,17 @@ from gemma4.gemma import AudioEncoder, load_feature_extractor
 from gemma4.weight_quantization import QuantizeName
 from stage1_rvq.recognizer import CTCRecognizer, load_recognizer
 from stage3_finetune.answer_scores import SYSTEMS, AnswerScores, score_answers
-from stage3_finetune.dialogue import Turn, split_chain
+from stage3_finetune.dialogue import Turn
 from stage3_finetune.generate import generate_answers
 from stage3_finetune.model import add_adapter, finetuned_origins, load_finetuned
-from stage3_finetune.recorded_questions import RecordedQuestion, embed_questions, match_recordings
+from stage3_finetune.recorded_questions import (
+    RecordedQuestion,
+    as_spoken,
+    as_typed,
+    embed_questions,
+    match_recordings,
+    read_spoken_replies,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,8 +124,7 @@ def _ask_all(
 ) -> tuple[dict[str, list[str]], list[str] | None]:
     """Answers of every system, and the fine-tuned model's transcripts of the questions, if it
     writes any. One base serves all: it is asked first, then adapters are put on it in turn."""
-    typed = [[Turn("user", q.question)] for q in questions]
-    spoken = [[Turn("user", q.question, spoken=True, frames_TD=q.frames_TD)] for q in questions]
+    typed, spoken = as_typed(questions), as_spoken(questions)
 
     def ask(model: torch.nn.Module, asked: Sequence[Sequence[Turn]], name: str) -> list[str]:
         return generate_answers(
@@ -143,15 +149,11 @@ def _ask_all(
         if run is None:
             continue
         model = add_adapter(model, run, gemma=config.gemma, name=system)
-        written = ask(model, spoken, system)
-        if read_json(run / "config.json")["target"] == "chain":
-            chains = [split_chain(text) for text in written]
-            answers[system] = [answer for _, answer in chains]
-            if system == "spoken_after":
-                transcripts = [transcript for transcript, _ in chains]
-        else:
-            answers[system] = written
+        is_chain = read_json(run / "config.json")["target"] == "chain"
+        replies = read_spoken_replies(ask(model, spoken, system), writes_transcripts=is_chain)
+        answers[system] = replies.answers
         if system == "spoken_after":
+            transcripts = replies.transcripts
             answers["typed_after"] = ask(model, typed, "typed_after")
     return answers, transcripts
 

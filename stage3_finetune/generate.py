@@ -43,6 +43,13 @@ def generate_answers(
         batch_size=batch_size,
         description=description,
     )
+    return decode_answers(written, tokenizer)
+
+
+def decode_answers(
+    written: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerBase
+) -> list[str]:
+    """Token ids of answers -> their texts, without special tokens."""
     return [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in written]
 
 

@@ -1,7 +1,8 @@
-"""Recorded questions and their reference answers."""
+"""Recorded questions and their reference answers: asked of a model, typed and spoken."""
 
 # B utterances, T frames (25 per second), D embedding width
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from data_manifests.manifest import Utterance, read_manifest
 from data_manifests.twi_text import normalize_for_scoring
 from gemma4.gemma import AudioEncoder
 from stage1_rvq.corpus_encoder import encode_utterances
-from stage3_finetune.dialogue import read_dialogues
+from stage3_finetune.dialogue import Turn, read_dialogues, split_chain
 
 
 @dataclass(frozen=True)
@@ -73,3 +74,30 @@ def embed_questions(
         id_, question, answer, category, _ = row
         questions.append(RecordedQuestion(id_, question, answer, category, frames))
     return questions
+
+
+def as_typed(questions: Sequence[RecordedQuestion]) -> list[list[Turn]]:
+    """Conversations in which the questions are typed."""
+    return [[Turn("user", q.question)] for q in questions]
+
+
+def as_spoken(questions: Sequence[RecordedQuestion]) -> list[list[Turn]]:
+    """Conversations in which the recordings of the questions are heard."""
+    return [[Turn("user", q.question, spoken=True, frames_TD=q.frames_TD)] for q in questions]
+
+
+@dataclass(frozen=True)
+class SpokenReplies:
+    """Answers to spoken questions, and what the model heard: its transcripts of the questions; None
+    if it was not trained to write any."""
+
+    answers: list[str]
+    transcripts: list[str] | None
+
+
+def read_spoken_replies(written: Sequence[str], *, writes_transcripts: bool) -> SpokenReplies:
+    """What a model wrote when questions were spoken -> answers and transcripts."""
+    if not writes_transcripts:
+        return SpokenReplies(list(written), None)
+    chains = [split_chain(text) for text in written]
+    return SpokenReplies([answer for _, answer in chains], [transcript for transcript, _ in chains])

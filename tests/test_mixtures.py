@@ -186,6 +186,18 @@ MIXTURES = [
     ),
     Mixture("speech_head.speak", f"{TALK} --text Maakye", is_quick=False),
     Mixture("speech_head.speak", f"{TALK} --finetune @finetune --text Maakye", is_quick=False),
+    Mixture(
+        "pipeline.compare_precision",
+        f"{TALK} --dialogues @dialogues.jsonl --recordings @train.jsonl --recognizer @recognizer"
+        " --precisions float32",
+        is_quick=False,
+    ),
+    Mixture(
+        "pipeline.compare_precision",
+        "--finetune @finetune --gemma @other-gemma --dialogues @dialogues.jsonl"
+        " --recordings @train.jsonl --precisions float32",
+        is_quick=False,
+    ),
     Mixture("voice_chat.chat", f"{TALK} --prompt Maakye", is_quick=False),
 ]
 
