@@ -20,6 +20,7 @@ from pipeline.steps import Step, read_steps
 Size = Literal["E2B", "E4B", "tiny"]
 TOWER = "model.audio_tower."
 FLOAT32_BYTES = 4
+TRAINED_BYTES = 4 * FLOAT32_BYTES  # a weight, its gradient, and two moments
 
 # Commands that load the audio tower alone where they are given a Gemma; in float32, by default.
 HEARS_ONLY = (
@@ -90,10 +91,10 @@ stage1 stage1_rvq.transcribe
     --device {device} --out {out}/heard.jsonl
 
 stage3 stage3_finetune.build_dialogues
-    --table {corpus}/train.csv --out {out}/dialogues/train
+    --table {corpus}/train.csv --user instruction --out {out}/dialogues/train
 
 stage3 stage3_finetune.build_dialogues
-    --table {corpus}/dev.csv --out {out}/dialogues/dev
+    --table {corpus}/dev.csv --user instruction --out {out}/dialogues/dev
 
 stage3 stage3_finetune.speak_dialogues
     --dialogues {out}/dialogues/train/dialogues.jsonl --speechless {out}/speechless
@@ -199,15 +200,17 @@ def rehearsal_steps(
 
 
 def planned_memory(step: Step, dtype_bytes: int) -> int:
-    """Memory that a command is planned to take, in bytes: libraries and weights of large models.
+    """Memory that a command is planned to take, in bytes; after it has run.
 
-    On a GPU the weights are there and not in the host. What is computed comes on top, but for
-    `stage3_finetune.train`, whose own plan is in its `provenance.json`.
+    Libraries and weights of large models; of models that are trained their gradients and AdamW's
+    moments, too. `stage3_finetune.train` plans activations as well; elsewhere what is computed
+    comes on top. On a GPU the weights are there and not in the host.
     """
-    trained = step.out / "provenance.json" if step.out else None
-    if step.command == "stage3_finetune.train" and trained and trained.exists():
-        return LIBRARIES + round(GIB * read_json(trained).get("memory_planned_gib", 0.0))
-    planned = LIBRARIES
+    recorded = step.out / "provenance.json" if step.out else None
+    facts = read_json(recorded) if recorded and recorded.exists() else {}
+    if step.command == "stage3_finetune.train":
+        return LIBRARIES + round(GIB * facts.get("memory_planned_gib", 0.0))
+    planned = LIBRARIES + TRAINED_BYTES * facts.get("num_parameters", 0)
     gemma, mimi = step.value_of("--gemma"), step.value_of("--mimi")
     if gemma and step.command in HEARS_ONLY:
         planned += FLOAT32_BYTES * sum(n for name, n in _sizes(gemma) if name.startswith(TOWER))
