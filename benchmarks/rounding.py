@@ -22,7 +22,7 @@ from float32.
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -36,19 +36,16 @@ from transformers import (
 )
 from transformers.models.gemma4.modeling_gemma4 import (
     Gemma4RMSNorm,
-    Gemma4TextScaledWordEmbedding,
 )
 
+from benchmarks.random_decoder import SHAPES, Weights, build_decoder, fill
 from commands.command_line import parse_config, run_command
 from commands.setting_types import Seed
 from gemma4.gemma import AudioEncoder
 from gemma4.layer_states import LAYERS
-from gemma4.matched_gemma import PlannedTensor, draw_into, planned_tensors
-from gemma4.true_shapes import e2b_config, e4b_config, tiny_config
+from gemma4.matched_gemma import draw_into, planned_tensors
 
-Weights = Literal["default", "figures", "matched"]
-SHAPES = {"tiny": tiny_config, "e2b": e2b_config, "e4b": e4b_config}
-PREFIX, TOWER = "model.language_model.", "model.audio_tower."
+TOWER = "model.audio_tower."
 CLIP_SAMPLES = (60_000, 31_000)  # of 16 kHz
 VOCABULARY_SIZE = 512
 NUM_PROMPT, NUM_WRITTEN = 16, 32  # tokens: those of the prompt, and those written after it
@@ -114,7 +111,7 @@ def main(argv: list[str] | None = None) -> None:
             print(f"| {weights} | {change.batch:.1e} | {change.bfloat16:.1e} | "
                   f"{change.cosine:.2f} |", flush=True)  # fmt: skip
         return
-    decoder, planned = build_decoder(config.size)
+    decoder, planned = build_decoder(config.size, vocabulary_size=VOCABULARY_SIZE)
     generator = torch.Generator().manual_seed(config.seed)
     num_tokens = NUM_PROMPT + NUM_WRITTEN
     ids_BS = torch.randint(VOCABULARY_SIZE, (1, num_tokens), generator=generator)
@@ -127,48 +124,6 @@ def main(argv: list[str] | None = None) -> None:
         found = measure_growth(decoder, ids_BS, NUM_PROMPT)
         print(f"| {weights} | {found.float32:.1e} | {found.one_by_one:.1e} | {found.bfloat16:.1e} "
               f"| {found.bfloat16_one_by_one:.1e} | {found.cosine:.2f} |", flush=True)  # fmt: skip
-
-
-def build_decoder(
-    size: str,
-) -> tuple[Gemma4TextModel, dict[Weights, dict[str, PlannedTensor] | None]]:
-    """A decoder with a small vocabulary, bfloat16, and what its weights are drawn from."""
-    shape = SHAPES[size]()
-    planned: dict[Weights, dict[str, PlannedTensor] | None] = {"default": None}
-    for weights in ("figures", "matched"):
-        plan = planned_tensors(shape, common_part=weights == "matched")
-        planned[weights] = {name.removeprefix(PREFIX): part for name, part in plan.items()}
-    text = shape.text_config
-    text.vocab_size = text.vocab_size_per_layer_input = VOCABULARY_SIZE
-    decoder = Gemma4TextModel._from_config(
-        text, dtype=torch.bfloat16, attn_implementation="sdpa"
-    ).eval()
-    for module in decoder.modules():
-        if isinstance(module, Gemma4TextScaledWordEmbedding):
-            # Rounded to bfloat16 when it was built; would differ by 0.1 % from float64's.
-            module.embed_scale = torch.tensor(module.scalar_embed_scale, dtype=torch.float64)
-    return decoder, planned
-
-
-def fill(decoder: Gemma4TextModel, planned: dict[str, PlannedTensor] | None, seed: int) -> None:
-    """Draw all weights anew, bfloat16."""
-    state = decoder.state_dict()
-    if planned is None:
-        generator = torch.Generator().manual_seed(seed)
-        std = decoder.config.initializer_range
-        for name, tensor in state.items():
-            if "norm" in name or "layer_scalar" in name:
-                tensor.fill_(1)
-            else:
-                tensor.normal_(0, std, generator=generator)
-        return
-    of_shape = {
-        name: replace(
-            planned[name], statistics=replace(planned[name].statistics, shape=tuple(tensor.shape))
-        )
-        for name, tensor in state.items()
-    }
-    draw_into(state, of_shape, seed)
 
 
 @torch.no_grad()

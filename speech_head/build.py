@@ -16,16 +16,20 @@ from commands.errors import InputError
 from speech_head.data import StatesFolder
 from speech_head.model import SpeechHead, SpeechHeadConfig
 from speech_head.parallel import ParallelHead, ParallelHeadConfig
+from speech_head.state_statistics import measure_states
 from speech_head.training_settings import ShapeSettings
 
 AnyHead = SpeechHead | ParallelHead
 
 # A head that reads states may start from one that does not.
-MAY_DIFFER = {"layers", "reads", "dropout", "text_dropout", "tower", "quantizer"}
+MAY_DIFFER = {
+    "layers", "reads", "dropout", "text_dropout", "standardizes", "tower", "quantizer",
+}  # fmt: skip
 
 
 def build_head(states: StatesFolder, shape: ShapeSettings, *, text_dropout: float) -> AnyHead:
-    """A head with random weights that fits a folder of states.
+    """A head with random weights that fits a folder of states, and standardises them by what is
+    measured there.
 
     Args:
         states: its training data.
@@ -49,7 +53,7 @@ def build_head(states: StatesFolder, shape: ShapeSettings, *, text_dropout: floa
     if is_parallel:
         longest = max(utterance.num_frames for utterance in states.utterances)
         return ParallelHead(ParallelHeadConfig(**asdict(fmt), **given, max_frames=longest))
-    return SpeechHead(
+    head = SpeechHead(
         SpeechHeadConfig(
             **asdict(fmt),
             **given,
@@ -58,8 +62,13 @@ def build_head(states: StatesFolder, shape: ShapeSettings, *, text_dropout: floa
             depth_layers=shape.depth_layers,
             depth_heads=shape.depth_heads,
             text_dropout=text_dropout,
+            standardizes=reads != "embedding",
         )
     )
+    if head.config.standardizes:
+        statistics = measure_states(states)
+        head.set_statistics(statistics.mean_LD, statistics.std_LD)
+    return head
 
 
 def start_from(head: AnyHead, name: str) -> list[str]:
@@ -88,4 +97,8 @@ def start_from(head: AnyHead, name: str) -> list[str]:
     # The mix of a different number of layers does not fit, and is not copied.
     kept = {n: v for n, v in given.items() if n in state and v.shape == state[n].shape}
     head.load_state_dict({**state, **kept})
-    return sorted(state.keys() - kept.keys())
+    is_older = other.config.reads != "embedding" and not other.config.standardizes
+    if is_older and head.config.standardizes:
+        # What it learned from states is of use only if they are read as before.
+        head.set_statistics(0.0, 1.0)
+    return sorted(state.keys() - kept.keys() - {"state_mean_LD", "state_std_LD"})

@@ -66,6 +66,9 @@ class SpeechHeadConfig:
             the two.
         text_dropout: probability that an utterance is trained without its text; above 0, sampling
             can be guided (see `Sampling`).
+        standardizes: whether each dimension of the states is centred and divided by its standard
+            deviation (see `state_statistics.py`), which is stored with the weights; older
+            heads do not.
         tower: fingerprint of the audio tower of the Gemma it was trained on; "" if unknown.
         quantizer: fingerprint of the quantiser that spoken questions, or the adapter, were made
             with; "" if there is none or it is unknown.
@@ -85,6 +88,7 @@ class SpeechHeadConfig:
     dropout: Probability = 0.1
     reads: Reads = "gate"
     text_dropout: Probability = 0.0
+    standardizes: bool = False
     tower: RecordedFingerprint = ""
     quantizer: RecordedFingerprint = ""
 
@@ -130,6 +134,9 @@ class SpeechHead(
 ):
     """Recogniser of Gemma's states, temporal transformer, its heads, and a code-frame decoder."""
 
+    state_mean_LD: Tensor
+    state_std_LD: Tensor
+
     def __init__(self, config: SpeechHeadConfig) -> None:
         super().__init__()
         self.config = config
@@ -138,6 +145,9 @@ class SpeechHead(
             self.layer_scales_LD = nn.Parameter(torch.ones(shape))
             self.layer_logits_L = nn.Parameter(torch.zeros(len(config.layers)))
             self.read_states = nn.Linear(config.state_width, config.width)
+            if config.standardizes:
+                self.register_buffer("state_mean_LD", torch.zeros(shape))
+                self.register_buffer("state_std_LD", torch.ones(shape))
         if config.reads != "states":
             self.read_embeddings = nn.Linear(config.state_width, config.width)
         if config.reads == "gate":
@@ -168,6 +178,12 @@ class SpeechHead(
     def end_of_speech(self) -> int:
         """The class of `code0_head` that is not a code."""
         return self.config.codebook_size
+
+    @torch.no_grad()
+    def set_statistics(self, mean_LD: Tensor | float, std_LD: Tensor | float) -> None:
+        """Say what states are standardised by; 0 and 1 leave them as they are."""
+        self.state_mean_LD.copy_(torch.as_tensor(mean_LD))
+        self.state_std_LD.copy_(torch.as_tensor(std_LD))
 
     def forward(
         self, batch: HeadBatch, codebook_weights_K: Tensor, history_dropout: float = 0.0
@@ -218,7 +234,8 @@ class SpeechHead(
         """The head's input for each token: mixed states and embedding, gated.
 
         Gemma's layers differ far more in scale than in meaning, so each is normalised to unit RMS
-        before they are mixed; so is the embedding. The gate is that of LLaMA-Omni2
+        before they are mixed; so is the embedding. So do the dimensions of a layer, which are
+        standardised. The gate is that of LLaMA-Omni2
         (arXiv:2505.02625), where it halved the word errors compared with the states alone.
 
         Returns:
@@ -231,7 +248,10 @@ class SpeechHead(
         width = (self.config.state_width,)
         if self.config.reads == "embedding":
             return self.read_embeddings(F.rms_norm(embeddings_BSD.float(), width)), None
-        scaled_BSLD = F.rms_norm(states_BSLD.float(), width) * self.layer_scales_LD
+        unit_BSLD = F.rms_norm(states_BSLD.float(), width)
+        if self.config.standardizes:
+            unit_BSLD = F.rms_norm((unit_BSLD - self.state_mean_LD) / self.state_std_LD, width)
+        scaled_BSLD = unit_BSLD * self.layer_scales_LD
         mixed_BSD = torch.einsum("bsld,l->bsd", scaled_BSLD, self.layer_logits_L.softmax(dim=0))
         from_states_BSW = self.read_states(mixed_BSD)
         if self.config.reads == "states":

@@ -1,14 +1,19 @@
 """Quantiser -> a repository to share: both layouts of its weights, and a model card with its
 results.
 
-    python -m stage1_rvq.export --rvq runs/rvq --metrics runs/rvq-test --out runs/rvq-repository
+    python -m stage1_rvq.export --rvq runs/rvq --metrics runs/rvq-test --codes data/cv-codes/test \
+        --train-codes data/cv-codes/train --out runs/rvq-repository
 
 The folder is the repository, ready for the Hugging Face hub, and holds nothing else: `README.md`,
-`config.json` and `model.safetensors` (`SpeechRVQ.from_pretrained`), and the files of
-`stage1_rvq/published.py`. The folder appears only when it is complete. `--push NAME` uploads it.
+`config.json` and `model.safetensors` (`SpeechRVQ.from_pretrained`), and the files of the published
+repository: weights (`stage1_rvq/published.py`), `rvq_wrapper.py`, which loads them without this
+project, and with `--codes` the codes as strings of tokens. So the published card's way of loading
+works here too. The folder appears only when it is complete. `--push NAME` uploads it.
 """
 
+import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,14 +28,30 @@ from commands.finished_folder import InputFacts, is_output_folder, open_input, r
 from commands.hub import push
 from commands.json_files import read_json_as
 from commands.new_paths import refuse_unwritable
-from commands.origins import refuse_mixture
+from commands.origins import Origin, refuse_mixture
 from commands.setting_types import ModelName
 from stage1_rvq.codebook_metrics import QuantizerMetrics
+from stage1_rvq.codes import (
+    code_format,
+    read_code_format,
+    read_codes_origins,
+    refuse_other_format,
+)
 from stage1_rvq.config import RVQConfig
 from stage1_rvq.data import EmbeddingFolder
 from stage1_rvq.dev_set import measure_on_dev
 from stage1_rvq.model import SpeechRVQ, load_rvq
-from stage1_rvq.published import AVERAGED_FILE, BEST_FILE, CONFIG_FILE, FINAL_FILE, write_published
+from stage1_rvq.published import (
+    AVERAGED_FILE,
+    BEST_FILE,
+    CONFIG_FILE,
+    FINAL_FILE,
+    WRAPPER_FILE,
+    write_published,
+)
+from stage1_rvq.token_strings import TOKENS_FILE, TRAIN_TOKENS_FILE, write_token_strings
+
+NO_AVERAGE = "not an average, the weights of " + BEST_FILE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +67,11 @@ class ExportConfig:
     dev_embeddings: Path | None = None
     """embeddings of the dev split: checkpoints are averaged, and the average is kept if better on
     it"""
+    codes: tuple[Path, ...] = ()
+    """folders of stage1_rvq.tokenize_corpus with held-out codes of this quantiser, for
+    twi_semantic_tokens.jsonl"""
+    train_codes: tuple[Path, ...] = ()
+    """folders of codes of the training speech, for twi_semantic_tokens_train.jsonl"""
     push: str | None = None
     """hub repository to upload to; it is public unless your account's settings say otherwise"""
     allow_mixture: bool = False
@@ -74,27 +100,55 @@ def main(argv: list[str] | None = None) -> None:
     if config.dev_embeddings:
         dev = EmbeddingFolder(config.dev_embeddings, flag="--dev-embeddings")
         origins[dev.name] = dev.origin
+    tokens = {
+        TOKENS_FILE: ("--codes", config.codes),
+        TRAIN_TOKENS_FILE: ("--train-codes", config.train_codes),
+    }
+    for flag, folders in tokens.values():
+        origins |= _origins_of_codes(folders, flag, rvq.config)
     refuse_mixture(origins, allowed=config.allow_mixture)
     if config.dev_embeddings:
         averaged = average_if_better(rvq, checkpoints, dev)
     else:
-        print(f"{AVERAGED_FILE}: not written, no --dev-embeddings to judge it by", file=sys.stderr)
-    states = {BEST_FILE: state_to_save(rvq), FINAL_FILE: state_to_save(final)}
-    if averaged is not None:
-        states[AVERAGED_FILE] = state_to_save(averaged)
+        print(
+            f"{AVERAGED_FILE}: {NO_AVERAGE}: no --dev-embeddings to judge one by", file=sys.stderr
+        )
+    states = {
+        BEST_FILE: state_to_save(rvq),
+        FINAL_FILE: state_to_save(final),
+        # The published card loads this one, so it is always there.
+        AVERAGED_FILE: state_to_save(averaged or rvq),
+    }
     with model_written_aside(config.out) as aside:
         aside.mkdir()
         write_published(aside, rvq.config, states)
-        published_files = [CONFIG_FILE, *states]
+        shutil.copy(Path(__file__).with_name(WRAPPER_FILE), aside)
+        token_files = [name for name, (_, folders) in tokens.items() if folders]
+        for name in token_files:
+            flag, folders = tokens[name]
+            write_token_strings(aside / name, folders, flag=flag)
         facts: dict[str, Any] = {
-            "run": run, "metrics": metrics, "published_files": published_files,
-        }  # fmt: skip
+            "run": run,
+            "metrics": metrics,
+            "published_files": [CONFIG_FILE, *states, WRAPPER_FILE, *token_files],
+            "is_averaged": averaged is not None,
+        }
         if config.push:
             facts["repository"] = config.push
         rvq.save_pretrained(aside, model_card_kwargs=facts)
     print(config.out)
     if config.push:
         print(push(config.out, config.push))
+
+
+def _origins_of_codes(folders: Sequence[Path], flag: str, config: RVQConfig) -> dict[str, Origin]:
+    """What folders of codes were made with; InputError if they are of another form."""
+    origins: dict[str, Origin] = {}
+    for folder in folders:
+        found = read_code_format(folder, flag=flag)
+        refuse_other_format(found, code_format(config), flag=flag, expected_by="--rvq")
+        origins |= read_codes_origins(folder, flag=flag)
+    return origins
 
 
 def read_metrics(folder: Path, rvq: str) -> QuantizerMetrics:
@@ -134,14 +188,14 @@ def average_if_better(
     replaced code: hence the comparison.
     """
     if len(checkpoints) < 2:
-        print(f"{AVERAGED_FILE}: not written, under two checkpoints there", file=sys.stderr)
+        print(f"{AVERAGED_FILE}: {NO_AVERAGE}: under two checkpoints there", file=sys.stderr)
         return None
     averaged = average_checkpoints(rvq.config, checkpoints)
     best_error, error = (measure_on_dev(model, dev).relative_error for model in (rvq, averaged))
     is_better = error < best_error
     print(
-        f"{AVERAGED_FILE}: {'' if is_better else 'not '}written, relative error on dev "
-        f"{error:.4f}, {BEST_FILE} {best_error:.4f}",
+        f"{AVERAGED_FILE}: {'an average' if is_better else NO_AVERAGE}: relative error on dev "
+        f"{error:.4f} averaged, {best_error:.4f} {BEST_FILE}",
         file=sys.stderr,
     )
     return averaged if is_better else None

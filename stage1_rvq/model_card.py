@@ -18,6 +18,14 @@ from commands.json_files import read_json
 from commands.schema import as_mapping, check_json
 from stage1_rvq.codebook_metrics import QuantizerMetrics, ReadRates
 from stage1_rvq.config import RVQConfig
+from stage1_rvq.published import (
+    AVERAGED_FILE,
+    BEST_FILE,
+    CONFIG_FILE,
+    FINAL_FILE,
+    WRAPPER_FILE,
+)
+from stage1_rvq.token_strings import TOKENS_FILE, TRAIN_TOKENS_FILE
 from stage1_rvq.training_data import TrainingData
 
 DEFAULT_GEMMA = "google/gemma-4-E4B-it"
@@ -37,6 +45,7 @@ def make_model_card(
     metrics: QuantizerMetrics | None = None,
     repository: str = "path/to/this/folder",
     published_files: Sequence[str] = (),
+    is_averaged: bool = False,
 ) -> ModelCard:
     """Write the card of one quantiser.
 
@@ -46,6 +55,7 @@ def make_model_card(
         metrics: from `stage1_rvq.evaluate`.
         repository: the name under which the usage example loads it.
         published_files: files beside it in the published layout.
+        is_averaged: whether `rvq_averaged.pt` is an average of checkpoints.
 
     Returns:
         The card, with front matter and text.
@@ -56,6 +66,7 @@ def make_model_card(
     if run and "training_data" in provenance:
         where = f"{run / 'provenance.json'}: training_data"
         data = check_json(json.dumps(provenance["training_data"]), TrainingData, where=where)
+    described = PUBLISHED | ({AVERAGED_FILE: AVERAGED} if is_averaged else {})
     bits = config.num_codebooks * math.log2(config.codebook_size) * config.frame_rate_hz
     text = CARD.format(
         front_matter=FRONT_MATTER.to_yaml(),
@@ -68,7 +79,8 @@ def make_model_card(
         repository=repository,
         training=_training_table(data, settings, provenance, config.frame_rate_hz),
         results=_results(metrics, config) if metrics else NO_RESULTS,
-        files=FILES + "".join(f"| `{name}` | {PUBLISHED[name]} |\n" for name in published_files),
+        alone=ALONE.format(repository=repository) if WRAPPER_FILE in published_files else "",
+        files=FILES + "".join(f"| `{name}` | {described[name]} |\n" for name in published_files),
     )
     return ModelCard(text)
 
@@ -174,12 +186,34 @@ NO_RESULTS = f"""\
 
 FILES = "| `config.json`, `model.safetensors` | the quantiser |\n"
 PUBLISHED = {
-    "config_stage1.json": "its shape, in the layout of `ik/speechless-twi-stage1-rvq-gemma4`",
-    "rvq_best.pt": "the same weights in that layout: `torch.load(..., weights_only=True)['rvq']`, "
+    CONFIG_FILE: "its shape, in the layout of `ik/speechless-twi-stage1-rvq-gemma4`",
+    BEST_FILE: "the same weights in that layout: `torch.load(..., weights_only=True)['rvq']`, "
     "the norm's scale folded into the linear maps",
-    "rvq_final.pt": "weights after the last step, in that layout",
-    "rvq_averaged.pt": "weights averaged over checkpoints, in that layout: better on dev",
+    FINAL_FILE: "weights after the last step, in that layout",
+    AVERAGED_FILE: "the weights of `rvq_best.pt` again, under the name that layout recommends",
+    WRAPPER_FILE: "class that these load into: `RVQWrapper`; needs no code but this file",
+    TOKENS_FILE: "codes of held-out speech as strings of tokens, with id and text",
+    TRAIN_TOKENS_FILE: "the same of training speech",
 }
+AVERAGED = "weights averaged over checkpoints, in that layout: better on dev"
+
+ALONE = """
+Without it, with torch and vector-quantize-pytorch, after reading `rvq_wrapper.py`:
+
+```python
+import sys
+
+import torch
+
+sys.path.append("{repository}")  # a local copy of this repository
+from rvq_wrapper import load_rvq
+
+rvq = load_rvq("{repository}")
+frames_BTD = torch.load("frames.pt")  # the audio tower's frames, before `output_proj`
+decoded_BTD, codes_BKT, _ = rvq(frames_BTD)
+print(codes_BKT.shape)
+```
+"""
 
 CARD = """\
 ---
@@ -217,7 +251,7 @@ codes_TK = rvq.encode(frames_TD)  # integers, coarsest codebook first
 decoded_TD = rvq.decode(codes_TK)  # embeddings again, for Gemma's own output_proj
 print(codes_TK.shape)
 ```
-
+{alone}
 ## Training
 
 | | |

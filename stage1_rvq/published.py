@@ -33,6 +33,7 @@ from stage1_rvq.config import RVQConfig
 
 CONFIG_FILE = "config_stage1.json"
 BEST_FILE, FINAL_FILE, AVERAGED_FILE = "rvq_best.pt", "rvq_final.pt", "rvq_averaged.pt"
+WRAPPER_FILE = "rvq_wrapper.py"  # copied as it is; that of another repository is never run
 # Buffers of vector-quantize-pytorch's codebooks, whatever the modules around them are called.
 CODEBOOK_TENSOR = re.compile(
     r"(?:^|\.)layers\.(\d+)\.(?:\w+\.)?(embed|embed_avg|cluster_size|initted)$"

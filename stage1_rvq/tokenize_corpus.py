@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from commands.atomic_write import write_json_lines
 from commands.command_line import parse_config, run_command
@@ -28,9 +27,10 @@ from commands.setting_types import ModelName, NumWorkers, PositiveInt
 from commands.shards import unwritten_shards
 from data_manifests.manifest import read_manifest
 from gemma4.gemma import load_audio_encoder
-from stage1_rvq.codes import CODES_NAME, CodedUtterance, code_format, read_codes, write_codes
+from stage1_rvq.codes import CODES_NAME, CodedUtterance, code_format, write_codes
 from stage1_rvq.data import EmbeddedUtterance, EmbeddingFolder
 from stage1_rvq.model import SpeechRVQ, load_rvq
+from stage1_rvq.token_strings import TOKENS_FILE, write_token_strings
 from stage1_rvq.utterance_codes import tokenize_utterances
 
 
@@ -91,7 +91,8 @@ def main(argv: list[str] | None = None) -> None:
         elif config.embeddings:
             _tokenize_embeddings(config, config.embeddings, rvq, device, output)
         if config.jsonl:
-            _write_token_strings(config.out)
+            files = sorted(config.out.glob("codes_*.parquet"))
+            write_token_strings(config.out / TOKENS_FILE, files)
 
 
 def _tokenize_manifest(
@@ -154,31 +155,6 @@ def _tokenize_embeddings(
     skipped = read_json_lines(folder / "skipped.jsonl")
     write_json_lines(config.out / "skipped.jsonl", skipped)
     output.record(num_utterances=len(embeddings.utterances), num_skipped=len(skipped))
-
-
-def as_token_string(codes_TK: Tensor) -> str:
-    """Codes as tokens of a text model, frame by frame, coarsest codebook first.
-
-    `<|sound_start|><|sound_0_0194|><|sound_1_1020|>...<|sound_end|>`: Ichigo's notation with the
-    codebook added, since the eight codebooks do not share a vocabulary.
-    """
-    tokens = [
-        f"<|sound_{k}_{code:04d}|>" for frame in codes_TK.tolist() for k, code in enumerate(frame)
-    ]
-    return "".join(["<|sound_start|>", *tokens, "<|sound_end|>"])
-
-
-def _write_token_strings(out: Path) -> None:
-    rows = [
-        {
-            "id": utterance.id,
-            "text": utterance.text,
-            "semantic_tokens": as_token_string(utterance.codes_TK),
-        }
-        for path in sorted(out.glob("codes_*.parquet"))
-        for utterance in read_codes(path)
-    ]
-    write_json_lines(out / "twi_semantic_tokens.jsonl", rows)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,11 @@ import math
 
 import pytest
 import torch
-from conftest import REAL_DATA
+from conftest import REAL_DATA, run
 from safetensors.torch import load_file
 
-from benchmarks import rounding
+from benchmarks import layer_sizes, rounding
+from benchmarks.random_decoder import build_decoder, fill
 from gemma4 import draw_checkpoint
 from gemma4.matched_gemma import draw_pieces, planned_tensors
 from gemma4.published_statistics import read_published_statistics
@@ -172,16 +173,28 @@ def test_a_tensor_depends_on_seed_and_name_only(tiny, tmp_path):
 
 
 def test_rounding_errors_do_not_grow_in_a_matched_decoder():
-    decoder, planned = rounding.build_decoder("tiny")
-    ids_BS = torch.randint(rounding.VOCABULARY_SIZE, (1, 10))
+    decoder, planned = build_decoder("tiny", vocabulary_size=512)
+    ids_BS = torch.randint(512, (1, 10))
     found = {}
     for weights in ("figures", "matched"):
-        rounding.fill(decoder, planned[weights], seed=0)
+        fill(decoder, planned[weights], seed=0)
         found[weights] = rounding.measure_growth(decoder, ids_BS, 6)
     assert max(found["matched"].float32, found["matched"].one_by_one) < 1e-5
     assert found["figures"].float32 > 20 * found["matched"].float32
     assert found["matched"].bfloat16 < 0.1 < found["figures"].bfloat16
     assert 0.1 < found["matched"].cosine < 0.95  # tokens are still told apart
+
+
+def test_how_uneven_late_layers_are():
+    words = ("--num-sentences", 6, "--steps", 1, "--num-seeds", 1, "--size", "tiny")
+    table = run(layer_sizes.main, *words, "--weights", "aligned", "demo")
+    rows = [row.strip("| ").split(" | ") for row in table.splitlines() if row.startswith("| ")]
+    assert [len(row) for row in rows] == 13 * [6] + 5 * [6]
+    sizes = {(weights, layer): map(float, row) for weights, layer, *row in rows[1:13]}
+    top_power, median, smallest, varying = sizes["aligned", "-4"]
+    assert top_power > 0.05 and smallest < 0.1 < median < 0.9 and varying < 0.5
+    top_power, median, smallest, varying = sizes["demo", "-4"]
+    assert top_power < 0.05 and smallest > 0.5 and median > 0.9 and varying > 0.5
 
 
 # The folder.

@@ -9,7 +9,8 @@ import soundfile
 import torch
 from conftest import run
 from head_world import QUESTION, SMALL, make_head, make_states, models
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
 
 from commands.checkpoint import list_checkpoints
 from commands.errors import InputError
@@ -21,6 +22,7 @@ from speech_head.dev_set import DevSpeech
 from speech_head.generate import Speech, tokenize_within_limit
 from speech_head.mimi import load_mimi, tiny_mimi
 from speech_head.model import load_head
+from speech_head.state_statistics import measure_states
 from speech_head.stream import Sampling
 from stage3_finetune.dialogue import Turn
 
@@ -211,6 +213,41 @@ def test_states_and_settings_that_do_not_fit_are_refused(head_world, tmp_path):
     assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
 
 
+def test_heads_of_before_read_states_as_before(head_world, tmp_path):
+    """Which are at unit RMS, and not standardised; so does a head that starts from one."""
+    model = head_world / "head" / "model"
+    older = shutil.copytree(model, tmp_path / "older")
+    settings = json.loads((model / "config.json").read_text())
+    assert settings.pop("standardizes") is True
+    (older / "config.json").write_text(json.dumps(settings))
+    weights = load_file(model / "model.safetensors")
+    statistics = {name: weights.pop(name) for name in ("state_mean_LD", "state_std_LD")}
+    measured = measure_states(StatesFolder(head_world / "states"))
+    assert torch.equal(statistics["state_mean_LD"], measured.mean_LD)
+    assert torch.equal(statistics["state_std_LD"], measured.std_LD)
+    save_file(weights, older / "model.safetensors")
+    old = load_head(str(older), device=torch.device("cpu"))
+    states_ = StatesFolder(head_world / "states")
+    example = states_.read(states_.utterances[0])
+    tokens = example.states_SLD[None], example.embeddings_SD[None]
+    # As it was computed before there was a choice.
+    mixed_BSD = torch.einsum(
+        "bsld,l->bsd",
+        F.rms_norm(tokens[0], (64,)) * old.layer_scales_LD,
+        old.layer_logits_L.softmax(dim=0),
+    )
+    read = [old.read_states(mixed_BSD), old.read_embeddings(F.rms_norm(tokens[1], (64,)))]
+    gate_BSW = old.gate(torch.cat(read, dim=-1)).sigmoid()
+    expected_BSW = gate_BSW * read[0] + (1 - gate_BSW) * read[1]
+    assert torch.equal(old.read_tokens(*tokens), expected_BSW)
+    for source, name in ((older, "from_older"), (model, "from_newer")):
+        words = ("--init-from", source, "--steps", 1, "--learning-rate", 0)
+        make_head(head_world, tmp_path / name, *words)
+        head = load_head(str(tmp_path / name), device=torch.device("cpu"))
+        expected = load_head(str(source), device=torch.device("cpu")).read_tokens(*tokens)
+        torch.testing.assert_close(head.read_tokens(*tokens), expected)
+
+
 def test_a_head_learns_to_pronounce_first_and_to_read_states_later(head_world, tmp_path):
     make_states(head_world, tmp_path / "texts", "--no-states")
     texts, states_ = StatesFolder(tmp_path / "texts"), StatesFolder(head_world / "states")
@@ -231,7 +268,8 @@ def test_a_head_learns_to_pronounce_first_and_to_read_states_later(head_world, t
     )
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert {name.split(".")[0] for name in after.keys() - before.keys()} == {
-        "gate", "layer_logits_L", "layer_scales_LD", "read_states",
+        "gate", "layer_logits_L", "layer_scales_LD", "read_states", "state_mean_LD",
+        "state_std_LD",
     }  # fmt: skip
     with pytest.raises(InputError, match="--init-from has width = 32, this head has 48"):
         make_head(head_world, tmp_path / "x", *first, "--width", 48)

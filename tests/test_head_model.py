@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn import functional as F
 from torch.nn.utils import clip_grad_norm_
 
 from commands.errors import InputError
@@ -12,6 +13,7 @@ from speech_head.answer import AnswerTokens
 from speech_head.data import HeadExample, collate
 from speech_head.generate import word_times
 from speech_head.model import SpeechHead, SpeechHeadConfig
+from speech_head.state_statistics import compute_statistics
 from speech_head.stream import MAX_FRAMES_PER_TOKEN, HeadStream, Sampling, frame_budget
 
 CONFIG = SpeechHeadConfig(
@@ -67,6 +69,41 @@ def test_full_size_is_that_of_the_published_head():
     with torch.device("meta"):
         head = SpeechHead(SpeechHeadConfig())
     assert 145e6 <= sum(p.numel() for p in head.parameters()) <= 160e6
+
+
+def test_states_are_standardised_by_what_was_measured():
+    unit, standard = make_head(), SpeechHead(replace(CONFIG, standardizes=True)).eval()
+    assert standard.state_dict().keys() - unit.state_dict().keys() == {
+        "state_mean_LD", "state_std_LD",
+    }  # fmt: skip
+    standard.load_state_dict({**standard.state_dict(), **unit.state_dict()})
+    example = make_example(9, 14, seed=1)
+    sizes_D = 10 ** torch.linspace(-2, 2, 24)
+    states_BSLD, embeddings_BSD = (example.states_SLD * sizes_D)[None], example.embeddings_SD[None]
+    as_before = standard.read_tokens(states_BSLD, embeddings_BSD)  # by 0 and 1
+    torch.testing.assert_close(as_before, unit.read_tokens(states_BSLD, embeddings_BSD))
+    found = compute_statistics([states_BSLD[0]])
+    standard.set_statistics(found.mean_LD, found.std_LD)
+    unit_BSLD = F.rms_norm(states_BSLD, (24,))
+    by_hand_BSLD = (unit_BSLD - unit_BSLD.mean(dim=1)) / unit_BSLD.std(dim=1, correction=0)
+    torch.testing.assert_close(
+        standard.read_tokens(states_BSLD, embeddings_BSD),
+        unit.read_tokens(by_hand_BSLD, embeddings_BSD),
+        atol=1e-4, rtol=1e-4,
+    )  # fmt: skip
+
+
+def test_statistics_of_states():
+    generator = torch.Generator().manual_seed(0)
+    states = [5 * torch.randn(n, 2, 8, generator=generator) + 3 for n in (1, 40, 9)]
+    states = [x_SLD.index_fill(2, torch.tensor([7]), 4.0) for x_SLD in states]
+    unit_NLD = F.rms_norm(torch.cat(states), (8,))
+    found = compute_statistics(states)
+    torch.testing.assert_close(found.mean_LD, unit_NLD.mean(dim=0))
+    torch.testing.assert_close(found.std_LD, unit_NLD.std(dim=0, correction=0))
+    # What hardly varies is not magnified.
+    constant = compute_statistics([torch.ones(50, 2, 8)])
+    torch.testing.assert_close(constant.std_LD, torch.full((2, 8), 2.0**-8))
 
 
 def test_padding_changes_nothing_in_the_loss():

@@ -1,8 +1,10 @@
 """A quantiser shared: both layouts, a card that says what was measured, an example that runs."""
 
+import json
 import re
 import runpy
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from commands.atomic_write import write_json
 from commands.errors import InputError
 from commands.json_files import read_json
 from commands.run_folder import OutputFolder
-from stage1_rvq import evaluate, export, train
+from stage1_rvq import evaluate, export, tokenize_corpus, train
 from stage1_rvq.data import EmbeddingFolder
 from stage1_rvq.dev_set import DevMetrics
 from stage1_rvq.model import SpeechRVQ, load_rvq
@@ -80,7 +82,7 @@ def test_export(trained, held_out, frames_ND, tmp_path, capsys):
     words = ("--rvq", trained, "--metrics", tmp_path / "metrics", "--dev-embeddings", held_out)
     assert run(export.main, *words, "--out", out) == f"{out}\n"
     assert re.search(
-        r"rvq_averaged\.pt: (not )?written, relative error on dev", capsys.readouterr().err
+        r"rvq_averaged\.pt: (not )?an average.*: relative error on dev", capsys.readouterr().err
     )
     codes_NK = load_rvq(str(trained), device=CPU).encode(frames_ND)
     assert torch.equal(load_rvq(str(out), device=CPU).encode(frames_ND), codes_NK)
@@ -93,9 +95,10 @@ def test_export(trained, held_out, frames_ND, tmp_path, capsys):
     for space, part in metrics["reconstruction"]["3"].items():
         assert f"| 3 | {space} | {part['relative_error']:.4f} |" in card
     assert "not yet measured | not yet measured" in card  # no recogniser, no WER
-    listed = re.findall(r"^\| `(rvq_\w+\.pt|config_stage1\.json)`", card, re.MULTILINE)
-    assert sorted(listed) == sorted(path.name for path in out.iterdir() if path.name in listed)
-    assert {"rvq_best.pt", "rvq_final.pt", "config_stage1.json"} <= set(listed)
+    listed = re.findall(r"^\| (`[^|]*`) \|", card, re.MULTILINE)
+    names = {path.name for path in out.iterdir()}
+    assert names - {"README.md", ".gitattributes"} == set(re.findall(r"[\w.]+", str(listed)))
+    assert names > {"rvq_best.pt", "rvq_final.pt", "rvq_averaged.pt", "config_stage1.json"}
     assert str(tmp_path) not in card
     with pytest.raises(InputError, match="exists already"):
         run(export.main, *words, "--out", out)
@@ -124,7 +127,7 @@ def test_averaged_weights_only_if_better(trained, embeddings, monkeypatch, capsy
             lambda model, _, e=averaged_error: DevMetrics(0.2 if model is rvq else e, 1.0),
         )
         assert (export.average_if_better(rvq, checkpoints, dev) is not None) == is_kept
-        assert ("not written" in capsys.readouterr().err) != is_kept
+        assert ("not an average" in capsys.readouterr().err) != is_kept
     monkeypatch.undo()
     averaged = export.average_checkpoints(rvq.config, checkpoints)
     weights = []
@@ -172,3 +175,88 @@ def test_the_usage_example_runs(tiny_models, tmp_path, monkeypatch, capsys):
     assert names["decoded_TD"].shape == (25, 64)
     for unwanted in ("exec", "torch.load", "rand", "trust_remote_code"):
         assert unwanted not in code
+
+
+SNIPPET = """
+exec(open(hf_hub_download("REPO_ID", "rvq_wrapper.py")).read())
+cfg = json.load(open(hf_hub_download("REPO_ID", "config_stage1.json")))
+rvq = RVQWrapper(cfg["rvq_dim"], cfg["rvq_num_quantizers"], cfg["rvq_codebook_size"])
+ckpt = torch.load(hf_hub_download("REPO_ID", "rvq_averaged.pt"), map_location="cpu")
+rvq.load_state_dict(ckpt["rvq"])
+rvq.eval()
+with torch.no_grad():
+    decoded, indices, _ = rvq(hs)
+"""
+
+
+def test_the_published_cards_way_of_loading_works(frames_ND, tmp_path, monkeypatch):
+    """The calls of the card of ik/speechless-twi-stage1-rvq-gemma4, in its order. Frames come from
+    a hook on `output_proj` there."""
+    make_rvq(frames_ND).save_pretrained(tmp_path / "rvq")
+    out = tmp_path / "repository"
+    run(export.main, "--rvq", tmp_path / "rvq", "--out", out)
+    original = load_rvq(str(tmp_path / "rvq"), device=CPU)
+    published = load_rvq(str(find_published(out)), device=CPU)
+    names = {"json": json, "torch": torch, "hf_hub_download": lambda _, name: out / name}
+    names["hs"] = frames_ND.view(2, -1, frames_ND.shape[1])
+    exec(SNIPPET, names)
+    codes_BTK = names["indices"].mT
+    assert codes_BTK.dtype == torch.int64 and names["indices"].shape == (2, 3, 400)
+    assert torch.equal(codes_BTK, original.encode(names["hs"]))
+    assert torch.equal(names["decoded"], published.decode(codes_BTK))
+    # The scale of the last norm is folded into the maps, so the last bits differ here.
+    torch.testing.assert_close(names["decoded"], original.decode(codes_BTK), rtol=1e-5, atol=1e-5)
+    with pytest.raises(RuntimeError, match=r"call \.eval\(\) first"):
+        names["rvq"].train()(names["hs"])
+
+
+def test_the_wrapper_needs_nothing_of_this_project(frames_ND, tmp_path, monkeypatch):
+    """The card's second example."""
+    make_rvq(frames_ND).save_pretrained(tmp_path / "rvq")
+    out = tmp_path / "repository"
+    run(export.main, "--rvq", tmp_path / "rvq", "--out", out)
+    wrapper = (out / "rvq_wrapper.py").read_text(encoding="utf-8")
+    imported = set(re.findall(r"^(?:from|import) (\w+)", wrapper, re.MULTILINE))
+    assert imported == {"json", "pathlib", "torch", "vector_quantize_pytorch"}
+    card = (out / "README.md").read_text(encoding="utf-8")
+    code = re.findall(r"```python\n(.*?)```", card, re.DOTALL)[1]
+    torch.save(frames_ND[None], tmp_path / "frames.pt")
+    code = code.replace("path/to/this/folder", str(out))
+    (tmp_path / "example.py").write_text(code, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    names = runpy.run_path("example.py")
+    assert sys.modules.pop("rvq_wrapper").__file__ == str(out / "rvq_wrapper.py")
+    codes_1KN, decoded_1ND = names["codes_BKT"], names["decoded_BTD"]
+    coarse_1ND = names["rvq"].decode(codes_1KN[:, :1])
+    rvq = load_rvq(str(out / "rvq_best.pt"), device=CPU)
+    assert torch.equal(codes_1KN[0].T, rvq.encode(frames_ND))
+    assert torch.equal(decoded_1ND[0], rvq.decode(codes_1KN[0].T))
+    assert torch.equal(coarse_1ND[0], rvq.decode(codes_1KN[0, :1].T))
+
+
+def test_codes_travel_along(trained, embeddings, held_out, tmp_path):
+    for name, source in (("train", embeddings), ("test", held_out)):
+        words = ("--rvq", trained, "--embeddings", source, "--device", "cpu", "--jsonl")
+        run(tokenize_corpus.main, *words, "--out", tmp_path / name)
+    words = ("--rvq", trained, "--out", tmp_path / "repository", "--codes", tmp_path / "test")
+    with pytest.raises(InputError, match=r"'u0' is in another folder too"):
+        run(export.main, *words, "--codes", tmp_path / "train")
+    assert not (tmp_path / "repository").exists()
+    run(export.main, *words, "--train-codes", tmp_path / "train")
+    card = (tmp_path / "repository" / "README.md").read_text(encoding="utf-8")
+    for name, suffix in (("train", "_train"), ("test", "")):
+        written = tmp_path / "repository" / f"twi_semantic_tokens{suffix}.jsonl"
+        assert written.read_text() == (tmp_path / name / "twi_semantic_tokens.jsonl").read_text()
+        assert f"| `{written.name}` |" in card
+
+
+def test_foreign_codes_are_refused(trained, embeddings, tmp_path):
+    rvq = load_rvq(str(trained), device=CPU)
+    rvq.quantizer.layers[0]._codebook.embed.neg_()
+    rvq.save_pretrained(tmp_path / "rvq")
+    words = ("--embeddings", embeddings, "--device", "cpu", "--out", tmp_path / "codes")
+    run(tokenize_corpus.main, *words, "--rvq", tmp_path / "rvq")
+    words = ("--codes", tmp_path / "codes", "--out", tmp_path / "repository")
+    with pytest.raises(InputError, match=r"another quantiser than --codes"):
+        run(export.main, "--rvq", trained, *words)
