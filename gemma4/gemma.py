@@ -37,6 +37,7 @@ from commands.tensor_files import refuse_non_finite_weights
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from gemma4.audio_tower import fast_cpu_forward, stock_forward
 from gemma4.chat_template import refuse_unusable_template
+from gemma4.float32_products import compute_in_float32, needs_float32
 from gemma4.tower_identity import tower_origin
 from gemma4.weight_quantization import QuantizeName, weight_quantization
 
@@ -248,6 +249,8 @@ def load_gemma(
     model.left_over_tensors = sorted(report["unexpected_keys"])
     refuse_non_finite_weights(model, where=f"--gemma {name}")
     _refuse_other_tokenizer(tokenizer, model.config, name)
+    if needs_float32(device, dtype):
+        compute_in_float32(model)
     return model.eval().requires_grad_(False), tokenizer
 
 

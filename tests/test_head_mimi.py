@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import MimiModel
 
 from commands.errors import InputError
 from speech_head.mimi import Mimi, MimiStreamDecoder, load_mimi, reset_codebook_caches, tiny_mimi
@@ -248,3 +249,15 @@ def test_the_tiny_mimi_is_tiny_seeded_and_leaves_the_random_state_alone():
     assert all(torch.equal(first[name], again[name]) for name in first)
     name = "quantizer.acoustic_residual_vector_quantizer.layers.6.codebook.embed_sum"
     assert not torch.equal(first[name], other[name])
+
+
+def test_a_saved_mimi_is_named_as_the_hubs(tiny_models):
+    """kyutai/mimi has flat names; transformers 5.23 nests its modules, and maps both ways."""
+    names = set(load_file(tiny_models / "mimi" / "model.safetensors"))
+    assert {name.split(".")[0] for name in names} == {
+        "encoder", "encoder_transformer", "downsample", "quantizer", "upsample",
+        "decoder_transformer", "decoder",
+    }  # fmt: skip
+    assert "encoder.layers.0.conv.weight" in names and "downsample.conv.weight" in names
+    nested = MimiModel.from_pretrained(tiny_models / "mimi").state_dict()
+    assert len(nested) == len(names) and "encoder.encoder_seanet.layers.0.conv.weight" in nested
