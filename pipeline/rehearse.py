@@ -14,6 +14,7 @@ it stopped, and tries again what failed.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -46,6 +47,15 @@ FULL_CODEBOOK = 2048
 # Beyond the plan, which counts large models only, a command may take so much.
 MARGIN, MARGIN_BYTES = 1.25, int(1.5 * GIB)
 POLL_SECONDS = 0.1
+# A process between ours and the command's: Linux counts the memory of whoever starts a process as
+# its own, and this one has little.
+WAIT_FOR = """
+import os, subprocess, sys
+process = subprocess.Popen(sys.argv[2:])
+_, status, usage = os.wait4(process.pid, 0)
+with open(sys.argv[1], "w") as file:
+    file.write(f"{os.waitstatus_to_exitcode(status)} {usage.ru_maxrss}")
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,19 +208,24 @@ def measure(
 
 def run_process(words: list[str], log: Path) -> tuple[int, int]:
     """Run `python -m` with these words; returns its exit code and peak memory in bytes."""
+    figures = log.with_suffix(".figures")
+    line = [sys.executable, "-m", *words]
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", *words], stdin=subprocess.DEVNULL, stdout=file, stderr=file
-        )
+            [sys.executable, "-I", "-S", "-c", WAIT_FOR, str(figures), *line],
+            stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True,
+        )  # fmt: skip
         try:
-            _, status, usage = os.wait4(process.pid, 0)
+            process.wait()
         except BaseException:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             raise
-        process.returncode = os.waitstatus_to_exitcode(status)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return process.returncode, usage.ru_maxrss * unit
+    if not figures.exists():  # it was killed as well
+        return process.returncode or 1, 0
+    code, peak = (int(figure) for figure in figures.read_text(encoding="utf-8").split())
+    figures.unlink()
+    return code, peak * (1 if sys.platform == "darwin" else 1024)
 
 
 @contextmanager

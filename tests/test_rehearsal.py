@@ -155,6 +155,7 @@ def test_what_is_wrong_is_said_and_tried_again(tmp_path, capsys):
 
 def test_a_process_is_measured(tmp_path):
     code, peak = rehearse.run_process(["platform"], tmp_path / "log")
-    assert code == 0 and 5e6 < peak < GIB and (tmp_path / "log").read_text().strip()
+    # Its own memory, not that of the process which started it.
+    assert code == 0 and 5e6 < peak < 1e8 and (tmp_path / "log").read_text().strip()
     code, _ = rehearse.run_process(["data_manifests.check", "--nonsense"], tmp_path / "log")
     assert code == 2
