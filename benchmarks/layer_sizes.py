@@ -38,8 +38,9 @@ from demo.world.grammar import listening_sentences
 from gemma4.gemma import load_gemma, load_tokenizer
 from gemma4.layer_states import LAYERS
 from speech_head.answer import teacher_forced_answer
+from speech_head.config import Reads, SpeechHeadConfig
 from speech_head.data import HeadExample, collate
-from speech_head.model import Reads, SpeechHead, SpeechHeadConfig
+from speech_head.model import SpeechHead
 from speech_head.state_statistics import compute_statistics
 
 DEMO_GEMMA = Path(__file__).parent.parent / "demo" / "weights" / "gemma"

@@ -35,10 +35,11 @@ from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, DtypeName, pick_device, pick_dtype
 from commands.setting_types import ModelName, PositiveInt, PositiveInts
 from demo.shipped import WEIGHTS
+from speech_head.config import SpeechHeadConfig
 from speech_head.data import HeadExample
 from speech_head.generate import Speech, Talker, load_talker
 from speech_head.mimi import Mimi, MimiStreamDecoder
-from speech_head.model import SpeechHead, SpeechHeadConfig
+from speech_head.model import SpeechHead
 from speech_head.stream import HeadStream, Sampling
 from speech_head.timed_speech import TimedSpeech, record
 from speech_head.training_settings import TrainConfig

@@ -13,8 +13,9 @@ import torch
 
 from commands.checkpoint import find_pretrained, load_frozen
 from commands.errors import InputError
+from speech_head.config import SpeechHeadConfig
 from speech_head.data import StatesFolder
-from speech_head.model import SpeechHead, SpeechHeadConfig
+from speech_head.model import SpeechHead
 from speech_head.parallel import ParallelHead, ParallelHeadConfig
 from speech_head.state_statistics import measure_states
 from speech_head.training_settings import ShapeSettings

@@ -15,8 +15,7 @@ the same way).
 # L Gemma layers, D width of Gemma, W width of the head, N frames of a batch end to end
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -25,77 +24,12 @@ from torch.nn import functional as F
 from transformers import DynamicCache
 
 from commands.checkpoint import find_pretrained, load_frozen
-from commands.origins import Origin, RecordedFingerprint
-from commands.setting_types import (
-    CodebookSize,
-    LayerPosition,
-    LayerWidth,
-    NumCodebooks,
-    NumLayers,
-    PositiveFloat,
-    Probability,
-)
-from gemma4.layer_states import LAYERS
 from speech_head.alignment import MAX_ADVANCE
+from speech_head.config import SpeechHeadConfig
 from speech_head.data import HeadBatch
 from stage2_speechless.frame_decoder import EMBEDDING_STD, FrameDecoder, build_transformer
 
-Reads = Literal["gate", "sum", "states", "embedding"]
-
 LOOK_AHEAD = 2  # tokens after the cursor; as arXiv:2509.08753
-
-
-@dataclass(frozen=True)
-class SpeechHeadConfig:
-    """Shape of the head, saved with its weights. The defaults fit Gemma 4 E4B and Mimi (151 M).
-
-    Attributes:
-        state_width: D, width of Gemma.
-        layers: the L layers of Gemma whose states are mixed, as in `gemma4.layer_states.LAYERS`.
-        num_codebooks: K, Mimi's codebooks.
-        codebook_size: codes per codebook.
-        frame_rate_hz: Mimi frames per second.
-        width: W, width of the temporal transformer.
-        num_layers: its layers.
-        num_heads: its attention heads.
-        depth_width: width of the code-frame decoder.
-        depth_layers: its layers.
-        depth_heads: its attention heads.
-        dropout: dropout on inputs and on states before the heads, in training.
-        reads: input for each token: its states and its embedding, gated or summed, or only one of
-            the two.
-        text_dropout: probability that an utterance is trained without its text; above 0, sampling
-            can be guided (see `Sampling`).
-        standardizes: whether each dimension of the states is centred and divided by its standard
-            deviation (see `state_statistics.py`), which is stored with the weights; older
-            heads do not.
-        tower: fingerprint of the audio tower of the Gemma it was trained on; "" if unknown.
-        quantizer: fingerprint of the quantiser that spoken questions, or the adapter, were made
-            with; "" if there is none or it is unknown.
-    """
-
-    state_width: LayerWidth = 2560
-    layers: list[LayerPosition] = field(default_factory=LAYERS.copy)
-    num_codebooks: NumCodebooks = 8
-    codebook_size: CodebookSize = 2048
-    frame_rate_hz: PositiveFloat = 12.5
-    width: LayerWidth = 1024
-    num_layers: NumLayers = 8
-    num_heads: NumLayers = 16
-    depth_width: LayerWidth = 512
-    depth_layers: NumLayers = 2
-    depth_heads: NumLayers = 8
-    dropout: Probability = 0.1
-    reads: Reads = "gate"
-    text_dropout: Probability = 0.0
-    standardizes: bool = False
-    tower: RecordedFingerprint = ""
-    quantizer: RecordedFingerprint = ""
-
-    @property
-    def origin(self) -> Origin:
-        """What it was trained with."""
-        return Origin(self.tower, self.quantizer)
 
 
 @dataclass(frozen=True)

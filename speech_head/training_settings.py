@@ -15,7 +15,7 @@ from commands.setting_types import (
     Seed,
 )
 from commands.training_settings import CheckpointSettings, ScheduleSettings
-from speech_head.model import Reads
+from speech_head.config import Reads
 
 Architecture = Literal["cursor", "parallel"]
 

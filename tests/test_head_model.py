@@ -10,9 +10,10 @@ from torch.nn.utils import clip_grad_norm_
 from commands.errors import InputError
 from speech_head.alignment import limit_steps
 from speech_head.answer import AnswerTokens
+from speech_head.config import SpeechHeadConfig
 from speech_head.data import HeadExample, collate
 from speech_head.generate import word_times
-from speech_head.model import SpeechHead, SpeechHeadConfig
+from speech_head.model import SpeechHead
 from speech_head.state_statistics import compute_statistics
 from speech_head.stream import MAX_FRAMES_PER_TOKEN, HeadStream, Sampling, frame_budget
 
