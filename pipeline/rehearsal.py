@@ -136,13 +136,12 @@ head speech_head.evaluate
 
 head speech_head.speak
     --head {out}/head --gemma {gemma} --finetune {out}/finetune --mimi {mimi}
-    --audio {recording} --max-new-tokens 8 --cut-long-answers --device {device} --dtype {dtype}
-    --out {out}/answer.wav
+    --text {question} --device {device} --dtype {dtype} --out {out}/said.wav
 
 chat voice_chat.chat
     --head {out}/head --gemma {gemma} --finetune {out}/finetune --mimi {mimi}
-    --prompt {question} --max-new-tokens 8 --cut-long-answers --device {device} --dtype {dtype}
-    --out {out}/chat
+    --max-new-tokens 8 --cut-long-answers --device {device} --dtype {dtype} --out {out}/chat
+    < {corpus}/typed.txt
 
 checks pipeline.preflight
     --gemma {gemma} --mimi {mimi} --rvq {out}/rvq --finetune {out}/finetune --head {out}/head

@@ -50,7 +50,7 @@ def write_corpus(folder: Path, *, minutes: float, manifest: Path | None = None) 
         _write_dialogues(folder / f"{split}.csv", part[:NUM_DIALOGUES])
     texts = [u.text for u in utterances[:NUM_SENTENCES]]
     write_text(folder / "sentences.txt", "\n".join(texts) + "\n")
-    write_text(folder / "typed.txt", f"{texts[0]}\n/quit\n")
+    write_text(folder / "typed.txt", f"{texts[0]}\n{utterances[0].audio}\n/quit\n")
 
 
 def _first_minutes(manifest: Path, minutes: float) -> Iterator[Utterance]:

@@ -118,7 +118,7 @@ HEADER = (
     f"{'':<33}{'':>8}{'GiB':>8}{'GiB':>9}{'GiB':>9}{'GB':>8}"
 )
 
-Run = Callable[[list[str], Path], tuple[int, int]]
+Run = Callable[[list[str], Path, Path | None], tuple[int, int]]
 
 
 def main(argv: list[str] | None = None, *, run: Run | None = None) -> None:
@@ -190,7 +190,9 @@ def measure(
     log.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     with peak_of_device(device) as device_bytes:
-        code, host_bytes = (run or run_process)([step.command, *step.words_to_go_on()], log)
+        code, host_bytes = (run or run_process)(
+            [step.command, *step.words_to_go_on()], log, step.typed
+        )
     seconds = time.monotonic() - started
     planned = planned_memory(step, dtype_bytes)
     memory = device_bytes[0] or host_bytes
@@ -206,14 +208,15 @@ def measure(
     return Measured(step.command, seconds, host_bytes, device_bytes[0], planned, disk_bytes, fault)
 
 
-def run_process(words: list[str], log: Path) -> tuple[int, int]:
-    """Run `python -m` with these words; returns its exit code and peak memory in bytes."""
+def run_process(words: list[str], log: Path, typed: Path | None = None) -> tuple[int, int]:
+    """Run `python -m` with these words, and a file in place of what is typed; returns its exit code
+    and peak memory in bytes."""
     figures = log.with_suffix(".figures")
     line = [sys.executable, "-m", *words]
-    with log.open("wb") as file:
+    with log.open("wb") as file, Path(typed or os.devnull).open("rb") as keyboard:
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", WAIT_FOR, str(figures), *line],
-            stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True,
+            stdin=keyboard, stdout=file, stderr=file, start_new_session=True,
         )  # fmt: skip
         try:
             process.wait()

@@ -21,16 +21,19 @@ class Step:
         stage: what its time counts for.
         command: its dotted module name.
         words: its flags and their values.
+        typed: file with what is typed; None for nothing.
     """
 
     stage: str
     command: str
     words: tuple[str, ...]
+    typed: Path | None = None
 
     @property
     def line(self) -> str:
         """The command line, as it would be typed."""
-        return f"python -m {self.command} {shlex.join(self.words)}"
+        typed = f" < {shlex.quote(str(self.typed))}" if self.typed else ""
+        return f"python -m {self.command} {shlex.join(self.words)}{typed}"
 
     @property
     def out(self) -> Path | None:
@@ -49,7 +52,8 @@ class Step:
 
 
 def read_steps(text: str, values: Mapping[str, object]) -> list[Step]:
-    """Read a list of steps: a paragraph for each, of its stage, its command, and its words.
+    """Read a list of steps: a paragraph for each, of its stage, its command, and its words; the
+    last may be `< FILE`.
 
     Args:
         text: the paragraphs.
@@ -62,5 +66,8 @@ def read_steps(text: str, values: Mapping[str, object]) -> list[Step]:
             word.format(**values)
             for word in paragraph.split()
         )
-        steps.append(Step(stage, command, tuple(words)))
+        typed = None
+        if "<" in words:
+            words, typed = words[:-2], Path(words[-1])
+        steps.append(Step(stage, command, tuple(words), typed))
     return steps

@@ -53,6 +53,8 @@ def test_values_may_hold_spaces(steps):
     assert step == Step("a", "b.c", ("--x", "one two", "--out", "runs/a"))
     assert step.line == "python -m b.c --x 'one two' --out runs/a"
     assert str(step.out) == "runs/a" and step.value_of("--y") == ""
+    [step] = read_steps("a b.c --x 1 < {o}/d.txt", {"o": "runs/a"})
+    assert step.words == ("--x", "1") and step.line == "python -m b.c --x 1 < runs/a/d.txt"
 
 
 def test_the_corpus_is_whole(tmp_path):
@@ -107,7 +109,7 @@ def run_rehearsal(tmp_path, run, capsys):
 def test_a_table_and_exit_code_0_where_all_is_well(tmp_path, capsys):
     tried = []
 
-    def run(words, log):
+    def run(words, log, typed):
         tried.append(words[0])
         log.write_text("fine\n")
         return 0, GIB
@@ -129,7 +131,7 @@ def test_what_is_wrong_is_said_and_tried_again(tmp_path, capsys):
     }
     tried = []
 
-    def run(words, log):
+    def run(words, log, typed):
         command, out = words[0], words[-1]
         tried.append(command)
         log.write_text("loading\nno such file\n")
@@ -157,5 +159,8 @@ def test_a_process_is_measured(tmp_path):
     code, peak = rehearse.run_process(["platform"], tmp_path / "log")
     # Its own memory, not that of the process which started it.
     assert code == 0 and 5e6 < peak < 1e8 and (tmp_path / "log").read_text().strip()
+    (tmp_path / "typed").write_text("import sys; sys.exit(7)")
+    code, _ = rehearse.run_process(["code", "-q"], tmp_path / "log", tmp_path / "typed")
+    assert code == 7
     code, _ = rehearse.run_process(["data_manifests.check", "--nonsense"], tmp_path / "log")
     assert code == 2
