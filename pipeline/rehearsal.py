@@ -26,6 +26,8 @@ TRAINED_BYTES = 4 * FLOAT32_BYTES  # a weight, its gradient, and two moments
 HEARS_ONLY = (
     "stage1_rvq.embed", "stage1_rvq.tokenize_corpus", "stage1_rvq.evaluate", "speech_head.train",
 )  # fmt: skip
+# Commands that load the audio tower in float32 beside a Gemma in bfloat16.
+HEARS_IN_FLOAT32 = ("pipeline.preflight",)
 
 COMMANDS = """
 checks pipeline.preflight
@@ -211,18 +213,23 @@ def planned_memory(step: Step, dtype_bytes: int) -> int:
         return LIBRARIES + round(GIB * facts.get("memory_planned_gib", 0.0))
     planned = LIBRARIES + TRAINED_BYTES * facts.get("num_parameters", 0)
     gemma, mimi = step.value_of("--gemma"), step.value_of("--mimi")
+    tower = FLOAT32_BYTES * sum(n for name, n in _sizes(gemma) if name.startswith(TOWER))
     if gemma and step.command in HEARS_ONLY:
-        planned += FLOAT32_BYTES * sum(n for name, n in _sizes(gemma) if name.startswith(TOWER))
+        planned += tower
     elif gemma:
         planned += dtype_bytes * sum(n for _, n in _sizes(gemma))
+        if step.command in HEARS_IN_FLOAT32 and dtype_bytes != FLOAT32_BYTES:
+            planned += tower
     if mimi:
         planned += FLOAT32_BYTES * sum(n for _, n in _sizes(mimi))
     return planned
 
 
 def _sizes(name: str) -> Iterator[tuple[str, int]]:
-    """Name and number of elements of every tensor of a checkpoint; nothing for one of the hub that
-    was not downloaded yet."""
+    """Name and number of elements of every tensor of a checkpoint; nothing where none is named, or
+    it is on the hub and was not downloaded yet."""
+    if not name:
+        return
     folder = Path(name)
     if not folder.is_dir():
         try:

@@ -91,7 +91,8 @@ def test_the_plan_counts_the_models_that_a_command_loads(tiny_models):
     hears = planned_memory(step("stage1_rvq.embed", *gemma), 2)
     answers = planned_memory(step("stage3_finetune.chat", *gemma), 2)
     speaks = planned_memory(step("speech_head.speak", *gemma, *mimi), 2)
-    assert nothing < hears < answers < speaks
+    checks = planned_memory(step("pipeline.preflight", *gemma), 2)
+    assert nothing < hears < answers < speaks and checks == answers + hears - nothing
     assert planned_memory(step("stage3_finetune.chat", *gemma), 4) - nothing == 2 * (
         answers - nothing
     )
