@@ -37,10 +37,9 @@ def compute_in_float32(model: nn.Module) -> None:
 
 class _Linear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
-        num_positions = input.numel() // self.in_features
-        if num_positions < MIN_POSITIONS or input.dtype != torch.bfloat16:
-            return super().forward(input)
-        if self.weight.requires_grad:  # its gradient is not computed here
+        is_short = input.numel() // self.in_features < MIN_POSITIONS
+        # A weight's own gradient is not computed here.
+        if is_short or input.dtype != torch.bfloat16 or self.weight.requires_grad:
             return super().forward(input)
         output: Tensor = _Product.apply(input, self.weight)  # type: ignore[no-untyped-call]
         return output if self.bias is None else output + self.bias

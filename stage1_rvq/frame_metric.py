@@ -1,7 +1,7 @@
 """How near two speech embeddings are to each other.
 
     metric = FrameMetric(encoder.frame_scale_D, encoder.output_proj_PD)
-    map_DD = metric.map_DD()  # codebooks are fitted, and codes chosen, by |map (x - y)|
+    map_DD = metric.map_DD  # codebooks are fitted, and codes chosen, by |map (x - y)|
 
 Embeddings x leave the tower's last norm, whose weight w is anything but even in published Gemma 4
 (E2B: mean 3.6, deviation 5.6, some of its elements near 0), and enter the decoder through
@@ -21,6 +21,7 @@ and that of x, from which recognisers read, grows less. Errors are reported in a
 # D embedding width, P width of the tower's output
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -58,6 +59,7 @@ class FrameMetric:
         assert self.output_proj_PD is not None
         return F.linear(frames_ND.float(), self.output_proj_PD.to(frames_ND.device))
 
+    @cached_property
     def map_DD(self) -> Tensor:
         """The map from embeddings x to the metric's own space, symmetric, float64.
 

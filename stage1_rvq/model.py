@@ -90,7 +90,7 @@ class SpeechRVQ(nn.Module, PyTorchModelHubMixin):
         """Say in which space the training loss compares frames; before any training, a resumed one
         too."""
         self.frame_scale_D.copy_(metric.frame_scale_D)
-        self.metric_DD.copy_(metric.map_DD())
+        self.metric_DD.copy_(metric.map_DD)
 
     @torch.no_grad()
     def init_codebooks(
@@ -116,7 +116,7 @@ class SpeechRVQ(nn.Module, PyTorchModelHubMixin):
                 f"{len(frames_ND):,}; use more speech or a smaller --codebook-size"
             )
         self.set_metric(metric)
-        into_DD = metric.map_DD() * metric.frame_scale_D.double()
+        into_DD = metric.map_DD * metric.frame_scale_D.double()
         self.project_in.weight.copy_(into_DD)
         self.project_out.weight.copy_(torch.linalg.inv(into_DD))
         projected_ND = self.project_in(frames_ND.float() / self.frame_scale_D)

@@ -34,13 +34,13 @@ def frames_ND(weights):
 
 def test_distances_are_those_after_the_projection(weights, frames_ND):
     scale_D, proj_PD = weights
-    mapped = frames_ND.double() @ FrameMetric(scale_D, proj_PD, exponent=1.0).map_DD()
+    mapped = frames_ND.double() @ FrameMetric(scale_D, proj_PD, exponent=1.0).map_DD
     ratio = torch.pdist(mapped[:50]) / torch.pdist(frames_ND[:50].double() @ proj_PD.double().T)
     torch.testing.assert_close(ratio, ratio.mean().expand_as(ratio))
-    raw = frames_ND.double() @ FrameMetric(scale_D, proj_PD, exponent=0.0).map_DD()
+    raw = frames_ND.double() @ FrameMetric(scale_D, proj_PD, exponent=0.0).map_DD
     ratio = torch.pdist(raw[:50]) / torch.pdist(frames_ND[:50].double())
     torch.testing.assert_close(ratio, ratio.mean().expand_as(ratio))
-    normalized = FrameMetric(scale_D).map_DD()
+    normalized = FrameMetric(scale_D).map_DD
     torch.testing.assert_close(frames_ND.double() @ normalized, (frames_ND / scale_D).double())
 
 
@@ -48,14 +48,14 @@ def test_frames_have_about_unit_rms_in_every_space(weights):
     scale_D, proj_PD = weights
     frames_ND = torch.randn(5000, DIM) * scale_D
     for exponent in (0.0, 0.5, 1.0):
-        mapped = frames_ND.double() @ FrameMetric(scale_D, proj_PD, exponent).map_DD()
+        mapped = frames_ND.double() @ FrameMetric(scale_D, proj_PD, exponent).map_DD
         assert mapped.square().mean().sqrt().item() == pytest.approx(1, abs=0.05)
 
 
 def test_a_muted_direction_can_still_be_inverted(weights):
     scale_D, proj_PD = weights
     mute = proj_PD @ torch.diag(torch.arange(DIM) > 0).float()
-    map_DD = FrameMetric(scale_D, mute).map_DD()
+    map_DD = FrameMetric(scale_D, mute).map_DD
     torch.testing.assert_close(map_DD @ torch.linalg.inv(map_DD), torch.eye(DIM).double())
 
 
@@ -93,7 +93,7 @@ def test_training_compares_frames_in_the_metrics_space(weights, frames_ND):
     metric = FrameMetric(scale_D, proj_PD)
     rvq = fitted(frames_ND, metric)
     loss = rvq(frames_ND)
-    difference = (loss.decoded_ND - frames_ND).double() @ metric.map_DD()
+    difference = (loss.decoded_ND - frames_ND).double() @ metric.map_DD
     assert loss.mse.item() == pytest.approx(difference.square().mean().item(), rel=1e-4)
     assert "metric_DD" not in rvq.state_dict()
 
