@@ -35,15 +35,15 @@ from commands.errors import InputError
 from commands.json_files import read_json
 from commands.setting_types import ModelName, PositiveFloat
 from data_manifests.manifest import read_manifest
+from gemma4.gemma import FRAME_RATE_HZ
 from gemma4.memory_plan import GIB
 from pipeline.rehearsal import RehearsalFolders, Size, planned_memory, rehearsal_steps
 from pipeline.rehearsal_corpus import write_corpus
 from pipeline.steps import Step
 from speech_head.mimi import random_mimi, tiny_mimi
+from stage1_rvq.config import RVQConfig
 from stage1_rvq.model import MIN_FRAMES_PER_CODE
 
-FRAMES_PER_MINUTE = 60 * 25
-FULL_CODEBOOK = 2048
 # Beyond the plan, which counts large models only, a command may take so much.
 MARGIN, MARGIN_BYTES = 1.25, int(1.5 * GIB)
 POLL_SECONDS = 0.1
@@ -165,8 +165,8 @@ def prepare(config: RehearseConfig) -> list[Step]:
             model.save_pretrained(aside)
     write_json(settings_path, settings)
     first = next(iter(read_manifest(corpus / "dev.jsonl")))
-    num_frames = sum(u.duration_s for u in read_manifest(corpus / "train.jsonl")) * 25
-    largest = max(2, int(num_frames) // MIN_FRAMES_PER_CODE)
+    seconds = sum(u.duration_s for u in read_manifest(corpus / "train.jsonl"))
+    largest = max(2, int(seconds * FRAME_RATE_HZ) // MIN_FRAMES_PER_CODE)
     return rehearsal_steps(
         RehearsalFolders(
             out=config.out,
@@ -175,7 +175,7 @@ def prepare(config: RehearseConfig) -> list[Step]:
             corpus=corpus,
         ),
         size=None if config.gemma else config.size,
-        codebook_size=min(FULL_CODEBOOK, 2 ** (largest.bit_length() - 1)),
+        codebook_size=min(RVQConfig.codebook_size, 2 ** (largest.bit_length() - 1)),
         question=first.text,
         recording=first.audio,
         device=config.device,
