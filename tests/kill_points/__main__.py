@@ -21,6 +21,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tqdm import tqdm
+
 from commands.command_line import parse_config, run_command
 from commands.errors import InputError, nearest_name
 from commands.setting_types import NonNegativeInt, PositiveInt, Seed
@@ -30,8 +32,8 @@ from .fault_attempts import FAILURES as FAULT_FAILURES
 from .fault_attempts import format_faults, try_faults
 from .faults import KINDS, Kind, faults_of
 from .lines import LINES, import_commands, lines_for
+from .points import FAILURES as POINT_FAILURES
 from .points import (
-    FAILURES,
     Reference,
     format_table,
     make_references,
@@ -103,15 +105,16 @@ def _try_points(config: KillPointsConfig, references: list[Reference], folder: P
     began = time.monotonic()
     points = [point for reference in references for point in points_of(reference, folder)]
     points = points[config.first % config.every :: config.every]
-    outcomes = list(try_points(points, num_workers=config.num_workers))
+    outcomes = []
+    for outcome in try_points(points, num_workers=config.num_workers):
+        outcomes.append(outcome)
+        if outcome.verdict in POINT_FAILURES:
+            _print_failure(outcome.verdict, outcome.point.name, outcome.evidence)
     order = {point.folder: i for i, point in enumerate(points)}
     outcomes.sort(key=lambda outcome: order[outcome.point.folder])
-    failed = [outcome for outcome in outcomes if outcome.verdict in FAILURES]
-    for outcome in failed:
-        print(f"{outcome.verdict}: {outcome.point.name}\n    {outcome.evidence}")
     print(format_table(outcomes, {r.line.name: r.seconds for r in references}))
     print(f"{len(points)} points in {time.monotonic() - began:.0f} s")
-    return not failed
+    return not any(outcome.verdict in POINT_FAILURES for outcome in outcomes)
 
 
 def _try_faults(config: KillPointsConfig, references: list[Reference], folder: Path) -> bool:
@@ -123,17 +126,24 @@ def _try_faults(config: KillPointsConfig, references: list[Reference], folder: P
             reference, folder, config.kinds, num_each=config.faults, seed=config.seed
         )
     ]
-    outcomes = list(try_faults(faults, num_workers=config.num_workers))
+    outcomes = []
+    for outcome in try_faults(faults, num_workers=config.num_workers):
+        outcomes.append(outcome)
+        if outcome.verdict in FAULT_FAILURES:
+            fault = outcome.fault
+            name = f"{fault.reference.line.name}: {fault.kind} {fault.number}"
+            _print_failure(outcome.verdict, name, outcome.evidence)
     order = {fault.folder: i for i, fault in enumerate(faults)}
     outcomes.sort(key=lambda outcome: order[outcome.fault.folder])
-    failed = [outcome for outcome in outcomes if outcome.verdict in FAULT_FAILURES]
-    for outcome in failed:
-        fault = outcome.fault
-        print(f"{outcome.verdict}: {fault.reference.line.name}: {fault.kind} {fault.number}\n"
-              f"    {outcome.evidence}")  # fmt: skip
     print(format_faults(outcomes))
     print(f"{len(faults)} faults in {time.monotonic() - began:.0f} s")
-    return not failed
+    return not any(outcome.verdict in FAULT_FAILURES for outcome in outcomes)
+
+
+def _print_failure(verdict: str, name: str, evidence: str) -> None:
+    """Print it at once: a run of hours that is stopped has shown something."""
+    tqdm.write(f"{verdict}: {name}\n    {evidence}", file=sys.stdout)
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
