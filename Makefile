@@ -1,7 +1,7 @@
 # make install   make .venv and install the project with what its tests need
 # make demo      all four stages on a laptop, offline: runs/demo/report.html, runs/demo/answer.wav
 # make demo-full the same, with all of the demo's world and about four times the steps: runs/demo-full
-# make test      every test
+# make test      every test, in two processes
 # make test-variants  the same under other conditions (threads, order, load, user...), which
 #                tests/variants.py lists; some of them: .venv/bin/python -m tests.variants ci busy
 # make attacks   a thousand hostile inputs, given to every command: how they end
@@ -32,7 +32,7 @@ demo-full: .venv/installed
 	$(BIN)/python -m demo.run --effort full --out runs/demo-full
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-variants: .venv/installed
 	$(BIN)/python -m tests.variants

@@ -16,7 +16,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -25,6 +25,8 @@ from transformers.utils import logging as transformers_logging
 
 from commands.errors import MACHINE_ERRORS, InputError
 from commands.schema import parse_json
+
+Config = TypeVar("Config", bound=PretrainedConfig)
 
 MAX_REASON_CHARACTERS = 200
 # What a config may claim: more than any model has, but few enough to build without weights.
@@ -105,18 +107,18 @@ def refuse_other_kind(
         raise InputError(f"is {found}, {reason}")
 
 
-def refuse_other_size(name: str, build: Callable[[], nn.Module]) -> None:
+def refuse_other_size(name: str, config: Config, build: Callable[[Config], nn.Module]) -> None:
     """Raise InputError if a local config describes a far larger model than its weights can fill:
     transformers would generate random numbers for all that is missing.
 
     Args:
         name: what the user gave; a hub name is not checked.
-        build: builds the model that the config describes.
+        config: its configuration.
+        build: builds the model that a config describes.
     """
     if not Path(name).is_dir():
         return
-    with torch.device("meta"):  # takes no memory, and a tenth of a second for Gemma 4 E4B
-        num_weights = sum(parameter.numel() for parameter in build().parameters())
+    num_weights = _count_weights(config, build)
     num_bytes = sum(file.stat().st_size for file in Path(name).glob("*.safetensors"))
     # No supported format has fewer than four bits per weight.
     if num_weights > max(4 * num_bytes, SMALL_MODEL):
@@ -124,6 +126,18 @@ def refuse_other_size(name: str, build: Callable[[], nn.Module]) -> None:
             f"config.json describes {num_weights / 1e6:,.0f} million weights, its safetensors files"
             f" have {num_bytes / 1e6:,.0f} million bytes"
         )
+
+
+def _count_weights(config: Config, build: Callable[[Config], nn.Module]) -> int:
+    """How many weights a model has; a model seen before is not built again."""
+    key = (build, config.to_json_string(use_diff=False))
+    if key not in _num_weights:
+        with torch.device("meta"):  # takes no memory, and a tenth of a second for Gemma 4 E4B
+            _num_weights[key] = sum(weights.numel() for weights in build(config).parameters())
+    return _num_weights[key]
+
+
+_num_weights: dict[tuple[Callable[[Any], nn.Module], str], int] = {}
 
 
 def _refuse_odd_folder(folder: Path) -> None:

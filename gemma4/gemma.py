@@ -193,7 +193,7 @@ def load_audio_encoder(
     with one_line_errors("--gemma", name):
         refuse_other_kind(name, ("gemma4", "gemma4_audio"), OTHER_KINDS)
         config = Gemma4AudioConfig.from_pretrained(name)
-        refuse_other_size(name, lambda: Gemma4AudioModel(config))
+        refuse_other_size(name, config, Gemma4AudioModel)
         tower, report = Gemma4AudioModel.from_pretrained(
             name, dtype=dtype, attn_implementation="eager", trust_remote_code=False,
             use_safetensors=True, output_loading_info=True,
@@ -240,7 +240,7 @@ def load_gemma(
     with one_line_errors("--gemma", name):
         refuse_other_kind(name, ("gemma4",), OTHER_KINDS)
         config = Gemma4Config.from_pretrained(name)
-        refuse_other_size(name, lambda: Gemma4ForConditionalGeneration(config))
+        refuse_other_size(name, config, Gemma4ForConditionalGeneration)
         model, report = Gemma4ForConditionalGeneration.from_pretrained(
             name, dtype=dtype, attn_implementation=ATTENTION, trust_remote_code=False,
             use_safetensors=True, output_loading_info=True, **settings,

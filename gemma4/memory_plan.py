@@ -125,36 +125,18 @@ def plan_memory(
             the backward pass.
         quantize: precision of the decoder's linear layers.
     """
-    with torch.device("meta"):
-        base = Gemma4ForConditionalGeneration._from_config(
-            config, dtype=dtype, attn_implementation=ATTENTION
-        )
-    sizes = sorted((p.numel() * dtype.itemsize for p in base.parameters()), reverse=True)
-    adapter = copy.copy(adapter)
-    adapter.init_lora_weights = False  # no content to initialise: half the time of a plan
-    model = get_peft_model(base, adapter)
-    num_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    quantized = {
-        id(module.weight)
-        for name, module in base.named_modules()
-        if isinstance(module, nn.Linear)
-        and not any(name.startswith(kept) for kept in NOT_QUANTIZED)
-        and not module.weight.requires_grad
-    }
-    weights = 0.0
-    for parameter in model.parameters():  # tied parameters count once
-        if not parameter.requires_grad:
-            is_quantized = quantize != "none" and id(parameter) in quantized
-            size = QUANTIZED_BYTES[quantize] if is_quantized else parameter.element_size()
-            weights += parameter.numel() * size
-    decoder = base.model.language_model
-    kept = _kept_by_forward(decoder, batch_size, num_tokens)
+    counts = _count(config, adapter, dtype, batch_size, num_tokens)
+    frozen = float(counts.frozen)
+    if quantize != "none":
+        frozen -= counts.quantizable * (dtype.itemsize - QUANTIZED_BYTES[quantize])
+    kept = counts.kept
     if gradient_checkpointing:
         num_layers = config.text_config.num_hidden_layers
         states = batch_size * num_tokens * config.text_config.hidden_size * dtype.itemsize
         kept = num_layers * states + kept // num_layers
+    num_trained = counts.trained
     plan = MemoryPlan(
-        weights=round(weights),
+        weights=round(frozen),
         adapter=FLOAT32_BYTES * num_trained,
         gradients=FLOAT32_BYTES * num_trained,
         optimizer=2 * FLOAT32_BYTES * num_trained,
@@ -165,7 +147,7 @@ def plan_memory(
     )
     if device.type in ("cpu", "mps"):
         return replace(plan, host=LIBRARIES + plan.total)
-    loading = sum(sizes[: 1 if quantize != "none" else LOADED_AT_A_TIME])
+    loading = sum(counts.largest[: 1 if quantize != "none" else LOADED_AT_A_TIME])
     return replace(plan, host=LIBRARIES + loading)
 
 
@@ -185,6 +167,68 @@ def peak_memory(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """What a plan is made of.
+
+    Attributes:
+        frozen: bytes of the weights that are not trained; tied ones count once.
+        quantizable: how many of these weights quantisation would store in fewer bits.
+        trained: how many weights the adapter adds.
+        largest: bytes of the base model's tensors, in falling order.
+        kept: bytes that the decoder keeps for its backward pass, each layer in full.
+    """
+
+    frozen: int
+    quantizable: int
+    trained: int
+    largest: tuple[int, ...]
+    kept: int
+
+
+_counts: dict[tuple[object, ...], _Counts] = {}
+
+
+def _count(
+    config: Gemma4Config,
+    adapter: LoraConfig,
+    dtype: torch.dtype,
+    batch_size: int,
+    num_tokens: int,
+) -> _Counts:
+    """Build a model with its adapter on the meta device, and count; what was counted before is
+    remembered, as it takes a second or two."""
+    key = (
+        config.to_json_string(use_diff=False), repr(adapter), dtype, batch_size, num_tokens
+    )  # fmt: skip
+    if key in _counts:
+        return _counts[key]
+    with torch.device("meta"):
+        base = Gemma4ForConditionalGeneration._from_config(
+            config, dtype=dtype, attn_implementation=ATTENTION
+        )
+    sizes = sorted((p.numel() * dtype.itemsize for p in base.parameters()), reverse=True)
+    adapter = copy.copy(adapter)
+    adapter.init_lora_weights = False  # no content to initialise: half the time of a plan
+    model = get_peft_model(base, adapter)
+    quantizable = {
+        id(module.weight): module.weight.numel()
+        for name, module in base.named_modules()
+        if isinstance(module, nn.Linear)
+        and not any(name.startswith(kept) for kept in NOT_QUANTIZED)
+        and not module.weight.requires_grad
+    }
+    parameters = list(model.parameters())
+    _counts[key] = _Counts(
+        frozen=sum(p.numel() * p.element_size() for p in parameters if not p.requires_grad),
+        quantizable=sum(quantizable.get(id(p), 0) for p in parameters if not p.requires_grad),
+        trained=sum(p.numel() for p in parameters if p.requires_grad),
+        largest=tuple(sizes),
+        kept=_kept_by_forward(base.model.language_model, batch_size, num_tokens),
+    )
+    return _counts[key]
 
 
 def _kept_by_forward(decoder: Any, batch_size: int, num_tokens: int) -> int:

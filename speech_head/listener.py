@@ -82,7 +82,7 @@ class AsrListener:
             config = AutoConfig.from_pretrained(name, trust_remote_code=False)
             is_ctc = type(config) in MODEL_FOR_CTC_MAPPING
             model_class = AutoModelForCTC if is_ctc else AutoModelForSpeechSeq2Seq
-            refuse_other_size(name, lambda: model_class.from_config(config))
+            refuse_other_size(name, config, model_class.from_config)
             model, report = model_class.from_pretrained(
                 name, trust_remote_code=False, use_safetensors=True, output_loading_info=True
             )

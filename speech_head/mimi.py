@@ -57,7 +57,7 @@ def load_mimi(
     with one_line_errors("--mimi", name):
         refuse_other_kind(name, ("mimi",))
         config = MimiConfig.from_pretrained(name)
-        refuse_other_size(name, lambda: MimiModel(config))
+        refuse_other_size(name, config, MimiModel)
         model, report = MimiModel.from_pretrained(
             name, trust_remote_code=False, use_safetensors=True, output_loading_info=True
         )

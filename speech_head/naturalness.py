@@ -104,7 +104,7 @@ class SpeakerSimilarity:
             )
             self._rate_hz = sampling_rate_of(self._extractor)
             config = AutoConfig.from_pretrained(name, trust_remote_code=False)
-            refuse_other_size(name, lambda: AutoModelForAudioXVector.from_config(config))
+            refuse_other_size(name, config, AutoModelForAudioXVector.from_config)
             model, report = AutoModelForAudioXVector.from_pretrained(
                 name, trust_remote_code=False, use_safetensors=True, output_loading_info=True
             )

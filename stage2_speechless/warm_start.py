@@ -60,7 +60,7 @@ def load_base_model(name: str) -> BaseModel:
         kind, revision = _read_kind(name)
         if kind == "llama":
             config = LlamaConfig.from_pretrained(name, revision=revision or "main")
-            refuse_other_size(name, lambda: LlamaForCausalLM(config))
+            refuse_other_size(name, config, LlamaForCausalLM)
             model, report = LlamaForCausalLM.from_pretrained(
                 name, dtype=torch.float32, revision=revision or "main", trust_remote_code=False,
                 use_safetensors=True, output_loading_info=True,

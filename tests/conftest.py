@@ -31,6 +31,15 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = ROOT.parent / "shared" / "data"
 BEFORE = pytest.StashKey[dict[str, Any]]()
+# Files with half a minute or more to set up, or to run: first, so that where two processes share
+# the files (`make test`) neither waits for the other at the end.
+LONG_FILES = ("test_walk", "test_demo", "test_demo_gemma", "test_attacks_models", "test_demo_mimi",
+              "test_head_evaluate")  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first; the order within a file, and of the others, stays."""
+    items.sort(key=lambda item: item.path.stem not in LONG_FILES)
 
 
 def pytest_collection_finish() -> None:

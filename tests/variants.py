@@ -6,7 +6,7 @@
     one_thread, two_threads, four_threads       OMP_NUM_THREADS; last bits depend on it
     avx2         oneDNN without the newer instructions of this CPU; last bits depend on them, too
     random_1, random_2, random_3                three random orders
-    two_workers  two processes share the tests (xdist)
+    one_process  all tests in one process; everywhere else two share the files (xdist)
     busy         another process for each core multiplies matrices meanwhile
     other_user   a user without a home, in a folder with a space and ɛɔ in its name; as root only
     no_espeak    without espeak-ng, which then skips what needs the demo's recordings
@@ -31,6 +31,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 OTHER_USER = "nobody"
+SHARED_FILES = ("--dist", "loadfile", "--no-loadscope-reorder")  # as in the Makefile
 NO_ESPEAK = "raise ModuleNotFoundError('hidden by tests/variants.py', name='espeakng_loader')\n"
 BUSY = """
 import os
@@ -53,6 +54,7 @@ class Variant:
         is_busy: beside processes that keep every core busy.
         hides_espeak: `import espeakng_loader` fails.
         user: who runs the copy, where it is another one.
+        num_processes: how many share the files of tests.
     """
 
     words: tuple[str, ...] = ()
@@ -61,6 +63,7 @@ class Variant:
     is_busy: bool = False
     hides_espeak: bool = False
     user: str | None = None
+    num_processes: int = 2
 
 
 def _random_order(seed: int) -> tuple[str, ...]:
@@ -77,7 +80,7 @@ VARIANTS = {
     "random_1": Variant(_random_order(1)),
     "random_2": Variant(_random_order(2)),
     "random_3": Variant(_random_order(3)),
-    "two_workers": Variant(("-n", "2")),
+    "one_process": Variant(num_processes=1),
     "busy": Variant(is_busy=True),
     "other_user": Variant(is_copy=True, user=OTHER_USER),
     "no_espeak": Variant(hides_espeak=True),
@@ -130,7 +133,10 @@ def run_variant(variant: Variant, words: list[str]) -> tuple[int, str]:
             subprocess.run(["chown", "-R", variant.user, str(folder)], check=True)
         if variant.is_busy:
             stack.enter_context(_busy_cores())
-        line = [python, "-m", "pytest", "-p", "no:cacheprovider", *variant.words, *words]
+        line = [python, "-m", "pytest", "-p", "no:cacheprovider", *variant.words]
+        if variant.num_processes > 1:
+            line += ["-n", str(variant.num_processes), *SHARED_FILES]
+        line += words
         return _run_and_show(line, root, environment, variant.user)
 
 
