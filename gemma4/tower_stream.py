@@ -12,9 +12,9 @@ frames, and 4 inputs of its convolution; the mel front end keeps one window of s
 frames. Memory and the cost of a second of speech do not depend on how long it has lasted.
 """
 
-# B utterances, T new frames (25 per second), D embedding width, H heads, E width of a head, W window
-# of a frame (itself and those it sees before it), N samples at 16 kHz, M mel frames (100 per
-# second), F mel bins
+# B utterances, T new frames (25 per second), D embedding width, H heads, E width of a head, W
+# window of a frame (the frame and those it sees before it), N samples at 16 kHz, M mel frames
+# (100 per second), F mel bins
 
 from dataclasses import dataclass
 
@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import Gemma4AudioModel
 from transformers.models.gemma4.modeling_gemma4 import (
     Gemma4AudioAttention,
     Gemma4AudioLayer,
@@ -264,15 +263,15 @@ def _attention(
     logits_BHTW = logits_BHTW + query_BHTE @ relative_keys_HEW
     cap = module.attention_logits_soft_cap
     logits_BHTW = (logits_BHTW / cap).tanh() * cap
-    logits_BHTW = logits_BHTW.masked_fill(is_before_TW, module.config.attention_invalid_logits_value)
+    logits_BHTW = logits_BHTW.masked_fill(
+        is_before_TW, module.config.attention_invalid_logits_value
+    )
     weights_BHTW = logits_BHTW.softmax(dim=-1)
     y_BHTE = (values.unfold(2, window, 1) @ weights_BHTW[..., None]).squeeze(-1)
     return module.post(y_BHTE.transpose(1, 2).flatten(2).to(x_BTD.dtype))
 
 
-def _light_convolution(
-    module: Gemma4AudioLightConv1d, x_BTD: Tensor, cache: LayerCache
-) -> Tensor:
+def _light_convolution(module: Gemma4AudioLightConv1d, x_BTD: Tensor, cache: LayerCache) -> Tensor:
     y_BTD = F.glu(module.linear_start(module.pre_layer_norm(x_BTD)), dim=-1)
     inputs = torch.cat([cache.convolved_BDK, y_BTD.transpose(1, 2)], dim=2)
     cache.convolved_BDK = inputs[:, :, -cache.convolved_BDK.shape[2] :].clone()
