@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import os
 import resource
 import signal
@@ -118,7 +119,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_chat(talk, talker, tmp_path, monkey
     # However fast the head moves on, the third frame comes before the last word is written.
     long = " ".join([WRITTEN] * 5)
     let_gemma_write(monkeypatch, long)
-    add, remembered, nums_added = Playback.add, [], iter(range(100))
+    add, remembered, nums_added = Playback.add, [], itertools.count()
 
     def add_until_interrupted(self, samples_N):
         add(self, samples_N)
