@@ -9,6 +9,7 @@
 # make rehearse  every command once on a Gemma 4 E2B of true size: time, memory, disk. 22 GB of disk
 # make lint      ruff and mypy
 # make chat      talk at once, with the small trained models that come along
+# make talk      the same hands free, with the microphone
 # make web       the same in the browser, with the microphone: http://127.0.0.1:7860
 # make bench     speed, side by side with what a user would use instead
 
@@ -16,7 +17,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: install demo demo-full test test-variants attacks kill-points lint rehearse chat web bench clean
+.PHONY: install demo demo-full test test-variants attacks kill-points lint rehearse chat talk web bench clean
 
 install: .venv/installed
 
@@ -56,6 +57,10 @@ SHIPPED := --gemma demo/weights/gemma --mimi demo/weights/mimi --finetune demo/w
 
 chat: .venv/installed
 	$(BIN)/python -m voice_chat.chat $(SHIPPED) --out runs/chat
+
+talk: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[live]'
+	$(BIN)/python -m voice_chat.talk $(SHIPPED) --out runs/talk
 
 web: .venv/installed
 	$(BIN)/python -m voice_chat.web $(SHIPPED) --out runs/web

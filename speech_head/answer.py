@@ -27,7 +27,7 @@ from gemma4.chat_template import render_chat
 from gemma4.layer_states import LAYERS, embed_tokens, layers_to_request, stack_layers
 from stage1_rvq.data import pad_frames
 from stage3_finetune.dialogue import EncodedDialogue, Turn, as_messages, encode_prompt, turn_end_id
-from stage3_finetune.generate import greedy_steps, stop_ids
+from stage3_finetune.generate import BegunPrompt, greedy_steps, stop_ids
 
 # The user's turn before an answer that is given as text: "Speak."
 SPEAK = Turn("user", "Kasa.")
@@ -47,6 +47,10 @@ class AnswerTokens:
     ids_S: Tensor
     states_SLD: Tensor
     embeddings_SD: Tensor
+
+    def first(self, count: int) -> "AnswerTokens":
+        """The first `count` of them."""
+        return AnswerTokens(*(value[:count] for value in vars(self).values()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +168,7 @@ def stream_answer(
     layers: Sequence[int] = LAYERS,
     max_tokens: int = MAX_ANSWER_TOKENS,
     cut_long_answers: bool = False,
+    begun: BegunPrompt | None = None,
 ) -> Iterator[AnswerTokens]:
     """Let Gemma answer by greedy decoding, and yield every token as soon as it is chosen.
 
@@ -172,6 +177,7 @@ def stream_answer(
         layers: as in `answer_states`.
         max_tokens: longest answer, including the token that closes the turn.
         cut_long_answers: close the turn at `max_tokens`, instead of raising an error.
+        begun: the turns' prompt, if a part of it is in Gemma's cache already.
 
     Yields:
         One token at a time; the last is the one that closes the turn.
@@ -179,7 +185,7 @@ def stream_answer(
     Raises:
         InputError: the answer did not end within `max_tokens`, and `cut_long_answers` is False.
     """
-    prompt = encode_prompt(turns, tokenizer)
+    prompt = begun or encode_prompt(turns, tokenizer)
     requested = layers_to_request(layers)
     steps = greedy_steps(gemma, tokenizer, prompt, output_hidden_states=requested)
     stops = stop_ids(tokenizer)

@@ -10,7 +10,7 @@ print(speech.text, speech.words, speech.end)
 # S answer tokens, F Mimi frames (12.5 per second), K codebooks, N samples (24,000 per second)
 
 import bisect
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +36,7 @@ from speech_head.parallel import ParallelHead
 from speech_head.stream import End, HeadStream, Sampling
 from stage3_finetune.conversation import Conversation, load_conversation
 from stage3_finetune.dialogue import Turn, split_chain
+from stage3_finetune.generate import BegunPrompt
 
 
 @dataclass(frozen=True)
@@ -51,20 +52,33 @@ class Talker:
     def tokenizer(self) -> PreTrainedTokenizerBase:
         return self.conversation.tokenizer
 
-    def answer(self, question: Turn) -> Generator[AnswerTokens]:
+    def answer(
+        self,
+        question: Turn,
+        begun: BegunPrompt | None = None,
+        *,
+        on_transcript: Callable[[str], None] = lambda transcript: None,
+    ) -> Generator[AnswerTokens]:
         """Let Gemma answer, and yield what is to be spoken, token by token.
 
-        An adapter trained with the chain target first writes a transcript of the question, which is
-        left out; if it wrote none, all of the text is the answer, which is known only at its end.
-        Question and answer are added to the conversation once the answer is complete. If the
-        generator is closed or Ctrl-C interrupts it earlier, the part written so far is added. An
-        answer that cannot be pronounced is not added, nor is its question.
+        An adapter trained with the chain target first writes a transcript of the question. For
+        each of its tokens, a piece without tokens is yielded; if it wrote none, all of the text is
+        the answer, which is known only at its end. Question and answer are added to the
+        conversation once the answer is complete. If the generator is closed or Ctrl-C interrupts it
+        earlier, the part written so far is added. An answer that cannot be pronounced is not added,
+        nor is its question.
+
+        Args:
+            question: the user's turn; if spoken, with embeddings.
+            begun: the prompt, if a part of it is in Gemma's cache already; no room is made then.
+            on_transcript: called with the transcript, if there is one, before its answer.
 
         Raises:
             InputError: as `Conversation.make_room` and `stream_answer`.
         """
         conversation = self.conversation
-        conversation.make_room(question)
+        if begun is None:
+            conversation.make_room(question)
         may_be_transcript = question.spoken and conversation.writes_transcripts
         written: list[int] = []
         held_back: list[AnswerTokens] = []
@@ -84,14 +98,19 @@ class Talker:
                 layers=self.head.config.layers,
                 max_tokens=conversation.max_new_tokens,
                 cut_long_answers=self.cut_long_answers,
+                begun=begun,
             ):
                 written += tokens.ids_S.tolist()
                 if not may_be_transcript:
                     yield tokens
-                elif transcript_length(tokens.ids_S.tolist(), self.tokenizer):
+                    continue
+                if transcript_length(tokens.ids_S.tolist(), self.tokenizer):
                     may_be_transcript, held_back = False, []
+                    text = self.tokenizer.decode(written, skip_special_tokens=True)
+                    on_transcript(text.partition("\n")[0].strip())
                 else:
                     held_back.append(tokens)
+                yield tokens.first(0)
             yield from held_back
         except (GeneratorExit, KeyboardInterrupt):
             remember()
@@ -137,9 +156,17 @@ class Speech:
             InputError: the answer has no letter to pronounce; also whatever `answer` raises.
         """
         for tokens in answer:
-            self.ids += tokens.ids_S.tolist()
-            self._stream.push(0, tokens)
-            yield from self._speak()
+            yield from self.add(tokens)
+        yield from self.close()
+
+    def add(self, tokens: AnswerTokens) -> Generator[np.ndarray]:
+        """Speak the next tokens, as far as can be said before the ones after them; as `say`."""
+        self.ids += tokens.ids_S.tolist()
+        self._stream.push(0, tokens)
+        yield from self._speak()
+
+    def close(self) -> Generator[np.ndarray]:
+        """Speak the rest, now that all tokens have been added; as `say`."""
         if not is_speakable(self.text):
             raise InputError(f"no answer: nothing to pronounce in {self.text!r}")
         self._stream.close(0)

@@ -1,0 +1,252 @@
+"""How long one waits for an answer by voice, after the last word, in real time.
+
+    python -m benchmarks.hands_free --questions runs/demo/corpus/test.jsonl
+
+Recorded questions are played into `voice_chat.hands_free` at the speed of speech, each followed by
+silence. The wait lasts from the end of its last word (where the voice detector last heard speech)
+to the first sound of the answer; the pause by which the end of a turn is recognised is part of it.
+Beside it stands the serial path, which begins to compute when the turn has ended, on the same
+sound. Long questions are several recordings one after another, and show whether the wait grows.
+
+The second table says where the time goes: seconds of computing for each second of the question
+while it is being asked, and from the last word to the first sound.
+"""
+
+# N samples at 16 kHz
+
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+from torch import Tensor
+from tqdm import tqdm
+
+from commands.command_line import parse_config, run_command
+from commands.errors import InputError
+from commands.setting_types import NonNegativeFloat, PositiveInt
+from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
+from data_manifests.manifest import read_manifest, read_utterance_audio
+from gemma4.gemma import SAMPLES_PER_FRAME
+from gemma4.tower_stream import TowerStream
+from speech_head.generate import Speech, Talker
+from speech_head.mimi import MimiStreamDecoder
+from speech_head.settings import TalkerConfig
+from speech_head.stream import HeadStream
+from stage3_finetune.dialogue import Turn
+from stage3_finetune.live_prompt import LivePrompt
+from voice_chat.hands_free import Ended, HandsFree, Said, Update
+from voice_chat.turn_taking import TurnEvent, TurnSettings, VoiceDetector
+
+DEMO = Path(__file__).parent.parent / "demo" / "weights"
+PIECE_SAMPLES = 512  # 32 ms, as a microphone gives them
+NOISE = 1e-4  # of a quiet room; digital silence does not occur
+PATIENCE_S = 20.0  # of silence after a question, in which the answer must have begun
+MAX_RECORDINGS = 200  # read; asked again in turns where more questions are wanted
+PARTS: dict[str, tuple[type, str]] = {
+    "voice detector": (VoiceDetector, "push"),
+    "audio tower": (TowerStream, "push"),
+    "prompt into the cache": (LivePrompt, "hear"),
+    "speech head": (HeadStream, "step"),
+    "codec": (MimiStreamDecoder, "decode"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig(TalkerConfig):
+    """Measure the wait between a spoken question and the sound of its answer."""
+
+    questions: Path
+    """manifest of recorded questions"""
+    num_questions: PositiveInt = 50
+    """questions asked"""
+    num_long: PositiveInt = 10
+    """long questions asked"""
+    long_s: NonNegativeFloat = 20.0
+    """length of the long questions"""
+    turns: TurnSettings = TurnSettings()
+    head: str = str(DEMO / "head")
+    """folder of speech_head.train, or hub name"""
+    gemma: str = str(DEMO / "gemma")
+    """hub name or folder of the Gemma 4 the head was trained on"""
+    finetune: Path | None = DEMO / "finetune"
+    """adapter, written by stage3_finetune.train"""
+    mimi: str = str(DEMO / "mimi")
+    """hub name or folder of Mimi"""
+    max_new_tokens: PositiveInt = 128
+    """longest answer with its transcript, in tokens"""
+    cut_long_answers: bool = True
+    """if an answer is longer than --max-new-tokens, speak that much of it instead of refusing"""
+
+
+@dataclass(frozen=True)
+class Wait:
+    """What one question took.
+
+    Attributes:
+        wait_s: from the last word to the first sound.
+        serial_s: the same, if all is computed after the end of the turn.
+        is_same: whether the answer is that of the serial path.
+        question_s: how long the question was.
+    """
+
+    wait_s: float
+    serial_s: float
+    is_same: bool
+    question_s: float
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print the tables."""
+    config = parse_config(BenchmarkConfig, argv)
+    recordings = [
+        read_utterance_audio(utterance, GEMMA_SAMPLE_RATE_HZ)
+        for utterance in islice(read_manifest(config.questions), MAX_RECORDINGS)
+    ]
+    talker = config.load()
+    short = [recordings[i % len(recordings)] for i in range(config.num_questions)]
+    long = list(_join(recordings, config.num_long, config.long_s))
+    with _stopwatches() as seconds:
+        _ask(talker, config, short[0])  # what is loaded on first use does not count
+        seconds.clear()
+        waits = [_ask(talker, config, q) for q in tqdm(short, "questions", unit=" questions")]
+        of_parts = dict(seconds)
+        long_waits = [_ask(talker, config, q) for q in tqdm(long, "long ones", unit=" questions")]
+    print(format_waits(config.turns.pause_s, {"questions": waits, "long questions": long_waits}))
+    total_s = sum(wait.question_s for wait in waits)
+    print(f"\n{'computing, ms a second of question':<36}")
+    for name, taken_s in of_parts.items():
+        print(f"  {name:<34}{1000 * taken_s / total_s:8.0f}")
+
+
+def format_waits(pause_s: float, groups: dict[str, list[Wait]]) -> str:
+    """A row for each group of questions, in milliseconds."""
+    rows = [
+        f"ms from the last word to the first sound; {1000 * pause_s:.0f} of them are the pause",
+        f"{'':16}{'number':>8}{'length':>8}{'median':>8}{'95 %':>8}{'most':>8}"
+        f"{'serial':>8}{'95 %':>8}{'same answer':>13}",
+    ]
+    for name, waits in groups.items():
+        if not waits:
+            continue
+        ours, serial = ([1000 * w for w in ws] for ws in zip(
+            *((wait.wait_s, wait.serial_s) for wait in waits), strict=True))  # fmt: skip
+        length_s = statistics.median(wait.question_s for wait in waits)
+        same = sum(wait.is_same for wait in waits)
+        rows.append(
+            f"{name:16}{len(waits):8}{length_s:7.1f}s{np.median(ours):8.0f}"
+            f"{np.percentile(ours, 95):8.0f}{max(ours):8.0f}{np.median(serial):8.0f}"
+            f"{np.percentile(serial, 95):8.0f}{f'{same} of {len(waits)}':>13}"
+        )
+    return "\n".join(rows)
+
+
+def _join(recordings: list[np.ndarray], count: int, seconds: float) -> Iterator[np.ndarray]:
+    """Several recordings one after another, until they last so long."""
+    at = 0
+    for _ in range(count if seconds else 0):
+        pieces: list[np.ndarray] = []
+        while sum(map(len, pieces)) < seconds * GEMMA_SAMPLE_RATE_HZ:
+            pieces.append(recordings[at % len(recordings)])
+            at += 1
+        yield np.concatenate(pieces)
+
+
+def _ask(talker: Talker, config: BenchmarkConfig, question_N: np.ndarray) -> Wait:
+    """Ask one question of a new conversation, in real time, and once more in series."""
+    talker.conversation.turns.clear()
+    generator = np.random.default_rng(0)
+    silence_s = PATIENCE_S + config.turns.pause_s
+    silent = np.zeros(round(silence_s * GEMMA_SAMPLE_RATE_HZ), np.float32)
+    sound_N = np.concatenate([silent[: GEMMA_SAMPLE_RATE_HZ // 2], question_N, silent])
+    sound_N += NOISE * generator.standard_normal(len(sound_N)).astype(np.float32)
+    live = HandsFree(talker, config.turns, config.sampling_of_turn)
+    began = time.perf_counter()
+    last_word_s = first_sound_s = None
+    text = ""
+    for update in _play(live, sound_N, began):
+        if isinstance(update, TurnEvent) and update.kind == "ended" and first_sound_s is None:
+            last_word_s = update.time_s
+        elif isinstance(update, Said) and first_sound_s is None:
+            first_sound_s = time.perf_counter() - began
+        elif isinstance(update, Ended):
+            text = update.text
+            break
+    if first_sound_s is None or last_word_s is None:
+        raise InputError(f"a question was not answered aloud within {PATIENCE_S:g} s: {text!r}")
+    heard_TD = talker.conversation.turns[0].frames_TD if talker.conversation.turns else None
+    if heard_TD is None:
+        raise InputError(f"a question was not answered aloud: {text!r}")
+    heard_N = sound_N[-len(heard_TD) * SAMPLES_PER_FRAME - 1 :]  # of the same length
+    serial_s, serial_text = _ask_in_series(talker, config, heard_N, heard_TD)
+    return Wait(
+        first_sound_s - last_word_s,
+        config.turns.pause_s + serial_s,
+        text == serial_text,
+        len(question_N) / GEMMA_SAMPLE_RATE_HZ,
+    )
+
+
+def _play(live: HandsFree, sound_N: np.ndarray, began: float) -> Iterator[Update]:
+    """Let it hear sound at the speed of speech, and work in between."""
+    for start in range(0, len(sound_N), PIECE_SAMPLES):
+        due = began + (start + PIECE_SAMPLES) / GEMMA_SAMPLE_RATE_HZ
+        while (left_s := due - time.perf_counter()) > 0:
+            if live.is_busy:
+                yield from live.work()
+            else:
+                time.sleep(left_s)
+        yield from live.hear(sound_N[start : start + PIECE_SAMPLES])
+    while live.is_busy:
+        yield from live.work()
+
+
+def _ask_in_series(
+    talker: Talker, config: BenchmarkConfig, sound_N: np.ndarray, frames_TD: Tensor
+) -> tuple[float, str]:
+    """Encode sound, let Gemma answer embeddings, and speak: seconds to the first sound, the
+    answer."""
+    talker.conversation.turns.clear()
+    began = time.perf_counter()
+    talker.conversation.encoder.encode([sound_N])
+    question = Turn("user", "[spoken]", spoken=True, frames_TD=frames_TD)
+    speech = Speech(talker, config.sampling_of_turn([]))
+    sounds = speech.say(talker.answer(question))
+    next(sounds)
+    seconds = time.perf_counter() - began
+    for _ in sounds:
+        pass
+    return seconds, speech.text
+
+
+@contextmanager
+def _stopwatches() -> Iterator[dict[str, float]]:
+    """Add up the seconds of every part, by name."""
+    seconds: dict[str, float] = defaultdict(float)
+
+    def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **settings: Any) -> Any:
+            began = time.perf_counter()
+            try:
+                return function(*args, **settings)
+            finally:
+                seconds[name] += time.perf_counter() - began
+
+        return run
+
+    with ExitStack() as stack:
+        for name, (owner, method) in PARTS.items():
+            replacement = timed(name, getattr(owner, method))
+            stack.enter_context(patch.object(owner, method, replacement))
+        yield seconds
+
+
+if __name__ == "__main__":
+    run_command(main)

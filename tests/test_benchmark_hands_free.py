@@ -1,0 +1,43 @@
+"""The wait for an answer by voice is measured on one question, by a clock that only sleep moves."""
+
+import json
+import re
+
+import pytest
+from conftest import ROOT, run
+
+pytest.importorskip("silero_vad", reason="silero-vad tells when a turn ends")
+
+from benchmarks import hands_free
+
+
+class Clock:
+    def __init__(self):
+        self.now_s = 0.0
+
+    def perf_counter(self):
+        self.now_s += 1e-6
+        return self.now_s
+
+    def sleep(self, seconds):
+        self.now_s += seconds
+
+
+def test_the_table_is_there(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(hands_free, "time", Clock())
+    weights = ROOT / "demo" / "weights"
+    if not (weights / "head").is_dir():
+        pytest.skip("the demo's weights are not there")
+    rows = (corpus / "test.jsonl").read_text("utf-8").splitlines()
+    [row, *_] = [json.loads(line) for line in rows]
+    row["audio"] = str(corpus / row["audio"])
+    manifest = tmp_path / "questions.jsonl"
+    manifest.write_text(json.dumps(row) + "\n", "utf-8")
+    printed = run(
+        hands_free.main, "--questions", manifest, "--num-questions", 2, "--num-long", 1,
+        "--long-s", 4, "--pause-s", 0.5, "--device", "cpu",
+    )  # fmt: skip
+    assert "500 of them are the pause" in printed
+    assert re.search(r"^questions +2 .*2 of 2$", printed, re.M)
+    assert re.search(r"^long questions +1 .*1 of 1$", printed, re.M)
+    assert re.search(r"^  audio tower +\d+$", printed, re.M)

@@ -1,0 +1,321 @@
+"""A conversation by voice alone: it listens while you speak, and answers when you have ended.
+
+    talk = HandsFree(talker, TurnSettings(), sampling_of_turn)
+    while True:
+        for update in talk.hear(microphone.take()): show(update)
+        for update in talk.work(): show(update)  # one token, or 80 ms of speech
+
+While somebody speaks, the audio tower runs on what has been said, and its embeddings go into
+Gemma's cache. At the first short pause the answer is begun. If the speaker goes on, it is thrown
+away; if the pause lasts, its first sound may be there already when the turn has ended. Whoever
+speaks while an answer is heard interrupts it, unless it was only a word of assent.
+
+One thread drives it, in turns: nothing here waits, and the same sound in the same pieces gives the
+same updates.
+"""
+
+# N samples (of the microphone at 16 kHz, of the answer at 24 kHz)
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+
+from commands.errors import InputError
+from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
+from gemma4.gemma import FRAME_RATE_HZ
+from gemma4.tower_stream import StreamingTower, TowerStream
+from speech_head.generate import Speech, Talker
+from speech_head.stream import Sampling
+from stage3_finetune.dialogue import Turn
+from stage3_finetune.live_prompt import LivePrompt
+from voice_chat.turn_taking import TurnDetector, TurnEvent, TurnSettings, VoiceDetector
+
+# So much sound before the first speech belongs to the turn: consonants are softer than what is
+# detected.
+LEAD_S = 0.25
+# What was said goes through tower and decoder in steps: fewer, larger ones take less time together.
+STEP_S = 0.16
+# Speech shorter than that does not interrupt an answer: "aane", "mm".
+BACKCHANNEL_S = 0.5
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The transcript that Gemma wrote of the question, in the chain target."""
+
+    transcript: str
+
+
+@dataclass(frozen=True)
+class Said:
+    """The next 80 ms of the answer.
+
+    Attributes:
+        samples_N: float32, 24 kHz, to be played at once after what came before.
+        text: the answer as far as it is written.
+    """
+
+    samples_N: np.ndarray
+    text: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The answer has been said to its end, or could not be said.
+
+    Attributes:
+        text: the answer.
+        problem: why there is none; "" if there is.
+    """
+
+    text: str
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """The speaker interrupted: what has not been played yet is not to be played."""
+
+
+Update = TurnEvent | Heard | Said | Ended | Interrupted
+
+
+@dataclass
+class _Question:
+    """A question being asked.
+
+    Attributes:
+        ear: the tower on its sound.
+        prompt: Gemma's cache; None while an answer is heard and this may be a word of assent only.
+        waiting: sound that has not gone through the tower; that of a pause waits, and belongs to
+            the question only if speech follows.
+    """
+
+    ear: TowerStream
+    prompt: LivePrompt | None = None
+    waiting: list[np.ndarray] = field(default_factory=list)
+
+
+@dataclass
+class _Answer:
+    """An answer being computed.
+
+    Attributes:
+        talker: with a conversation of its own, which replaces the real one if this is kept.
+        steps: computes a token or a frame at a time.
+        updates: not yet passed on.
+        is_wanted: the turn has ended, so that it may be heard.
+        is_complete: nothing is left to compute.
+    """
+
+    talker: Talker
+    steps: Generator[Update | None]
+    updates: list[Update] = field(default_factory=list)
+    is_wanted: bool = False
+    is_complete: bool = False
+
+
+class HandsFree:
+    """One speaker's conversation with a talker."""
+
+    def __init__(
+        self,
+        talker: Talker,
+        settings: TurnSettings,
+        sampling_of_turn: Callable[[Sequence[Turn]], Sampling],
+        *,
+        voice: VoiceDetector | None = None,
+    ) -> None:
+        """
+        Args:
+            talker: its conversation is continued.
+            settings: how turns are told from silence.
+            sampling_of_turn: how the answer after these turns is sampled.
+            voice: tells speech from other sound; Silero's detector where not given.
+
+        Raises:
+            InputError: Gemma does not take turns as long as the settings allow.
+        """
+        self._talker = talker
+        self._settings = settings
+        self._sampling_of_turn = sampling_of_turn
+        self._voice = voice or VoiceDetector()
+        self._turns = TurnDetector(settings)
+        self._tower = StreamingTower(talker.conversation.encoder)
+        self._recent_N = np.zeros(0, np.float32)  # the end of what was heard
+        self._num_heard = 0  # samples
+        self._played_until_s = 0.0  # on the microphone's clock, if all is played at once
+        self._question: _Question | None = None
+        self._answer: _Answer | None = None
+        num_frames = round(settings.max_turn_s * FRAME_RATE_HZ)
+        frames_TD = torch.zeros(num_frames, self._tower.encoder.dim)
+        self._longest_question = Turn("user", "", spoken=True, frames_TD=frames_TD)
+        try:
+            talker.conversation.continuing([]).make_room(self._longest_question)
+        except InputError as error:
+            raise InputError(f"turns of up to {settings.max_turn_s:g} s: {error}") from None
+
+    def hear(self, samples_N: np.ndarray) -> list[Update]:
+        """Hear the microphone.
+
+        Args:
+            samples_N: float32 in [-1, 1], mono, 16 kHz; any number, also none.
+
+        Returns:
+            What happened.
+        """
+        self._num_heard += len(samples_N)
+        keep = round((LEAD_S + self._settings.min_speech_s + 1.0) * GEMMA_SAMPLE_RATE_HZ)
+        self._recent_N = np.concatenate([self._recent_N, samples_N])[-keep - len(samples_N) :]
+        if self._question:
+            self._listen(self._question, samples_N)
+        updates: list[Update] = []
+        for probability in self._voice.push(samples_N):
+            event = self._turns.step(probability)
+            if event:
+                updates += [event, *self._take(event)]
+            if self._question and not self._question.prompt:
+                updates += self._judge_interruption(self._question)
+        return updates
+
+    def work(self) -> list[Update]:
+        """Compute a little of the answer: one token, or one frame.
+
+        Returns:
+            What may be heard of it by now.
+        """
+        answer = self._answer
+        if answer is None or answer.is_complete:
+            return []
+        update = next(answer.steps, None)
+        if update is not None:
+            answer.updates.append(update)
+            answer.is_complete = isinstance(update, Ended)
+        return self._pass_on()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether `work` has anything to do."""
+        return self._answer is not None and not self._answer.is_complete
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether an answer is being computed for the speaker, or is still heard."""
+        is_computed = self._answer is not None and self._answer.is_wanted
+        return is_computed or self.now_s < self._played_until_s
+
+    @property
+    def now_s(self) -> float:
+        """How long the microphone has been heard."""
+        return self._num_heard / GEMMA_SAMPLE_RATE_HZ
+
+    def _take(self, event: TurnEvent) -> list[Update]:
+        """Do what an event asks for."""
+        if event.kind == "began":
+            self._question = _Question(self._tower.start())
+            start = round((event.time_s - LEAD_S) * GEMMA_SAMPLE_RATE_HZ) - self._num_heard
+            self._listen(self._question, self._recent_N[max(start, -len(self._recent_N)) :])
+            if not self.is_answering:
+                self._begin_prompt(self._question)
+        question = self._question
+        if question is None or question.prompt is None:
+            if event.kind == "ended":
+                self._question = None  # a word of assent
+            return []
+        if event.kind == "paused":
+            self._catch_up(question)
+            self._begin_answer(question.prompt)
+        elif event.kind == "resumed":
+            self._drop_answer()
+            self._catch_up(question)
+        elif event.kind == "ended":
+            if self._answer is None:
+                self._catch_up(question)
+                self._begin_answer(question.prompt)
+            assert self._answer is not None
+            self._answer.is_wanted, self._question = True, None
+            return self._pass_on()
+        return []
+
+    def _listen(self, question: _Question, samples_N: np.ndarray) -> None:
+        question.waiting.append(samples_N)
+        is_pause = self._answer is not None and not self._answer.is_wanted
+        if not is_pause and sum(map(len, question.waiting)) >= STEP_S * GEMMA_SAMPLE_RATE_HZ:
+            self._catch_up(question)
+
+    def _catch_up(self, question: _Question) -> None:
+        """Put what waits through the tower and into Gemma's cache."""
+        if question.prompt is not None:
+            question.prompt.hear(question.ear.push(np.concatenate(question.waiting)))
+            question.waiting = [np.zeros(0, np.float32)]
+
+    def _begin_prompt(self, question: _Question) -> None:
+        conversation = self._talker.conversation
+        conversation.make_room(self._longest_question)
+        question.prompt = LivePrompt(conversation.model, conversation.tokenizer, conversation.turns)
+        self._catch_up(question)
+
+    def _judge_interruption(self, question: _Question) -> list[Update]:
+        """Interrupt the answer, if what is said meanwhile is more than assent."""
+        if self.is_answering and self._turns.speech_s < BACKCHANNEL_S:
+            return []
+        was_answering = self.is_answering
+        if self._answer is not None:
+            self._answer.steps.close()  # what it wrote is remembered
+            self._keep_answer(self._answer)
+        self._played_until_s = self.now_s
+        self._begin_prompt(question)
+        return [Interrupted()] if was_answering else []
+
+    def _begin_answer(self, prompt: LivePrompt) -> None:
+        conversation = self._talker.conversation
+        talker = replace(
+            self._talker, conversation=conversation.continuing(list(conversation.turns))
+        )
+        self._answer = _Answer(talker, self._steps(talker, prompt))
+
+    def _steps(self, talker: Talker, prompt: LivePrompt) -> Generator[Update | None]:
+        """A token or a frame at a time; `None` for a token that is not spoken yet."""
+        question = Turn("user", "[spoken]", spoken=True, frames_TD=prompt.frames_TD)
+        speech = Speech(talker, self._sampling_of_turn(talker.conversation.turns))
+        transcripts: list[str] = []
+        try:
+            answer = talker.answer(question, prompt.begun(), on_transcript=transcripts.append)
+            with closing(answer):
+                for tokens in answer:
+                    yield Heard(transcripts.pop()) if transcripts else None
+                    for samples_N in speech.add(tokens):
+                        yield Said(samples_N, speech.text)
+            for samples_N in speech.close():
+                yield Said(samples_N, speech.text)
+        except InputError as error:
+            yield Ended(speech.text, str(error))
+        else:
+            yield Ended(speech.text)
+
+    def _drop_answer(self) -> None:
+        if self._answer is not None:
+            self._answer.steps.close()
+            self._answer = None
+
+    def _keep_answer(self, answer: _Answer) -> None:
+        self._talker.conversation.turns[:] = answer.talker.conversation.turns
+        self._answer = None
+
+    def _pass_on(self) -> list[Update]:
+        """What of the answer may be heard by now."""
+        answer = self._answer
+        if answer is None or not answer.is_wanted:
+            return []
+        updates, answer.updates = answer.updates, []
+        rate_hz = self._talker.mimi.sample_rate_hz
+        for update in updates:
+            if isinstance(update, Said):
+                begin_s = max(self.now_s, self._played_until_s)
+                self._played_until_s = begin_s + len(update.samples_N) / rate_hz
+        if answer.is_complete:
+            self._keep_answer(answer)
+        return updates

@@ -1,0 +1,126 @@
+"""The computer's microphone and loudspeaker, through sounddevice (PortAudio).
+
+with Microphone() as microphone, Loudspeaker(24_000) as loudspeaker:
+    loudspeaker.add(answer_N)
+    while True:
+        samples_N = microphone.take(timeout_s=0.1)
+"""
+
+# N samples
+
+import queue
+import threading
+from types import ModuleType, TracebackType
+from typing import Any
+
+import numpy as np
+
+from commands.errors import InputError
+from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
+
+PIECE_SAMPLES = 512  # 32 ms
+
+
+class Microphone:
+    """Sound of the microphone, mono, 16 kHz, from the beginning of a `with` block to its end."""
+
+    def __init__(self, device: str | None = None) -> None:
+        """
+        Args:
+            device: a part of its name (`python -m sounddevice` lists them); None is the usual one.
+
+        Raises:
+            InputError: sounddevice or its library is missing, or there is no such microphone.
+        """
+        self._pieces: queue.SimpleQueue[np.ndarray] = queue.SimpleQueue()
+        self._stream = _open_stream(
+            "InputStream", "microphone", device=device, samplerate=GEMMA_SAMPLE_RATE_HZ,
+            blocksize=PIECE_SAMPLES, callback=self._keep,
+        )  # fmt: skip
+
+    def take(self, timeout_s: float) -> np.ndarray:
+        """All that was heard since the last call, float32; waits for it, at most `timeout_s`."""
+        pieces = []
+        try:
+            pieces.append(self._pieces.get(timeout=timeout_s) if timeout_s else
+                          self._pieces.get_nowait())  # fmt: skip
+            while True:
+                pieces.append(self._pieces.get_nowait())
+        except queue.Empty:
+            pass
+        return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
+
+    def __enter__(self) -> "Microphone":
+        self._stream.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:  # fmt: skip
+        self._stream.close()
+
+    def _keep(self, samples_N1: np.ndarray, *_: object) -> None:
+        self._pieces.put(samples_N1[:, 0].copy())  # the array is used again
+
+
+class Loudspeaker:
+    """Plays what is added, from the beginning of a `with` block to its end."""
+
+    def __init__(self, sample_rate_hz: int) -> None:
+        """
+        Raises:
+            InputError: as `Microphone`.
+        """
+        self._waiting_N = np.zeros(0, np.float32)
+        self._lock = threading.Lock()
+        self._stream = _open_stream(
+            "OutputStream", "loudspeaker", samplerate=sample_rate_hz, callback=self._fill
+        )
+
+    def add(self, samples_N: np.ndarray) -> None:
+        """Play these after what waits; returns at once."""
+        with self._lock:
+            self._waiting_N = np.concatenate([self._waiting_N, samples_N])
+
+    def stop(self) -> None:
+        """Do not play what waits."""
+        with self._lock:
+            self._waiting_N = np.zeros(0, np.float32)
+
+    def __enter__(self) -> "Loudspeaker":
+        self._stream.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:  # fmt: skip
+        self._stream.close()
+
+    def _fill(self, samples_N1: np.ndarray, *_: object) -> None:
+        with self._lock:
+            count = min(len(samples_N1), len(self._waiting_N))
+            samples_N1[:count, 0] = self._waiting_N[:count]
+            samples_N1[count:] = 0
+            self._waiting_N = self._waiting_N[count:]
+
+
+def _open_stream(kind: str, name: str, **settings: Any) -> Any:
+    sounddevice = _import_sounddevice()
+    try:
+        return getattr(sounddevice, kind)(channels=1, dtype="float32", **settings)
+    except (sounddevice.PortAudioError, ValueError) as error:
+        # `--recording` needs neither.
+        raise InputError(f"no {name} can be used ({error}): see python -m sounddevice") from None
+
+
+def _import_sounddevice() -> ModuleType:
+    try:
+        import sounddevice
+    except (ModuleNotFoundError, OSError) as error:  # OSError: PortAudio itself is missing
+        raise InputError(
+            f"the microphone needs sounddevice and PortAudio ({error}): pip install -c "
+            "constraints.txt -e '.[live]', and on Debian apt install libportaudio2"
+        ) from None
+    return sounddevice

@@ -1,0 +1,173 @@
+"""Talk with Gemma in Twi, hands free: it listens while you speak, and answers when you have ended.
+
+    python -m voice_chat.talk --head runs/head --finetune runs/finetune
+    make talk                                   with the small trained models of the demo
+
+What Gemma heard and its answer appear as they come; every answer is also written as a WAV, as far
+as it was spoken. With headphones (`--headphones`), speak while an answer is heard to interrupt it;
+through loudspeakers the microphone would hear the answer too, so it is not listened to meanwhile.
+Ctrl-C ends the program. `--recording` hears a file at the speed of speech instead.
+
+Needs silero-vad and sounddevice: `pip install -c constraints.txt -e '.[live]'`, and the library
+PortAudio (Debian: `apt install libportaudio2`).
+"""
+
+# N samples (of the microphone at 16 kHz, of answers at 24 kHz)
+
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from commands.command_line import parse_config, run_command
+from commands.new_paths import refuse_unwritable
+from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, read_audio
+from speech_head.generate import Talker
+from speech_head.settings import TalkerConfig
+from stage3_finetune.prompt_limits import refuse_long_recording
+from voice_chat.answer_files import keep_answer
+from voice_chat.hands_free import Ended, HandsFree, Heard, Interrupted, Said, Update
+from voice_chat.sound_card import PIECE_SAMPLES, Loudspeaker, Microphone
+from voice_chat.turn_taking import TurnSettings
+
+WAIT_S = 0.1  # for sound, when there is nothing to compute
+
+
+@dataclass(frozen=True, kw_only=True)
+class TalkConfig(TalkerConfig):
+    """Talk with Gemma in Twi, hands free."""
+
+    out: Path = Path("runs/talk")
+    """folder for the answers' WAV files; files already in it are kept"""
+    headphones: bool = False
+    """listen while an answer is heard, so that speaking interrupts it"""
+    microphone: str | None = None
+    """a part of its name, as `python -m sounddevice` lists them"""
+    recording: Path | None = None
+    """hear this file instead, at the speed of speech, and play nothing"""
+    turns: TurnSettings = TurnSettings()
+
+
+class Source(Protocol):
+    """Where sound comes from."""
+
+    def take(self, timeout_s: float) -> np.ndarray | None:
+        """float32 `[N]` of the sound since the last call; waits for some, at most `timeout_s`. None
+        when there is no more."""
+
+
+class RecordingSource:
+    """A recording, and a silence after it, at the speed of speech."""
+
+    def __init__(self, sound_N: np.ndarray, silence_s: float) -> None:
+        silence_N = np.zeros(round(silence_s * GEMMA_SAMPLE_RATE_HZ), np.float32)
+        self._sound_N = np.concatenate([sound_N, silence_N])
+        self._began: float | None = None
+        self._num_taken = 0
+
+    def take(self, timeout_s: float) -> np.ndarray | None:
+        """One piece, once it is due."""
+        if self._began is None:
+            self._began = time.monotonic()
+        piece_N = self._sound_N[self._num_taken : self._num_taken + PIECE_SAMPLES]
+        if not len(piece_N):
+            return None
+        due = self._began + (self._num_taken + len(piece_N)) / GEMMA_SAMPLE_RATE_HZ
+        left_s = due - time.monotonic()
+        time.sleep(min(max(left_s, 0.0), timeout_s))
+        if left_s > timeout_s:
+            return piece_N[:0]
+        self._num_taken += len(piece_N)
+        return piece_N
+
+
+class Screen:
+    """Shows what happens, plays the answers and keeps them as WAVs."""
+
+    def __init__(self, out: Path, sample_rate_hz: int, loudspeaker: Loudspeaker | None) -> None:
+        self._out = out
+        self._sample_rate_hz = sample_rate_hz
+        self._loudspeaker = loudspeaker
+        self._shown = ""
+        self._pieces: list[np.ndarray] = []
+
+    def show(self, update: Update) -> None:
+        """Show one update; what a turn does is not shown.
+
+        Raises:
+            WriteError, OSError: a WAV cannot be written.
+        """
+        if isinstance(update, Heard):
+            print(f"> {update.transcript}", flush=True)
+        elif isinstance(update, Said):
+            print(update.text[len(self._shown) :], end="", flush=True)
+            self._shown = update.text
+            self._pieces.append(update.samples_N)
+            if self._loudspeaker:
+                self._loudspeaker.add(update.samples_N)
+        elif isinstance(update, Ended):
+            print(update.text[len(self._shown) :])
+            if update.problem:
+                print(f"error: {update.problem}", file=sys.stderr)
+            self.keep()
+        elif isinstance(update, Interrupted):
+            if self._loudspeaker:
+                self._loudspeaker.stop()
+            if self._shown:
+                print(" ...")
+            self.keep()
+
+    def keep(self) -> None:
+        """Write down what was spoken since the last answer ended."""
+        if self._pieces:
+            path = keep_answer(self._out, np.concatenate(self._pieces), self._sample_rate_hz)
+            print(path, flush=True)
+        self._shown, self._pieces = "", []
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Talk until Ctrl-C, or until a recording has ended and is answered."""
+    config = parse_config(TalkConfig, argv)
+    refuse_unwritable(config.out, flag="--out", is_folder=True, may_exist=True)
+    if config.recording:
+        refuse_long_recording(config.recording)
+        sound_N = read_audio(config.recording, GEMMA_SAMPLE_RATE_HZ)
+        talker = config.load()
+        converse(talker, config, RecordingSource(sound_N, config.turns.pause_s + 0.5), None)
+        return
+    microphone = Microphone(config.microphone)
+    talker = config.load()
+    with microphone, Loudspeaker(talker.mimi.sample_rate_hz) as loudspeaker:
+        print("speak; Ctrl-C ends the conversation", file=sys.stderr)
+        converse(talker, config, microphone, loudspeaker)
+
+
+def converse(
+    talker: Talker, config: TalkConfig, source: Source, loudspeaker: Loudspeaker | None
+) -> None:
+    """Hear the source to its end, and say and show what comes of it."""
+    live = HandsFree(talker, config.turns, config.sampling_of_turn)
+    screen = Screen(config.out, talker.mimi.sample_rate_hz, loudspeaker)
+    try:
+        for update in _updates(live, source, listens_always=config.headphones):
+            screen.show(update)
+    finally:
+        screen.keep()
+
+
+def _updates(live: HandsFree, source: Source, *, listens_always: bool) -> Iterator[Update]:
+    while (samples_N := source.take(0.0 if live.is_busy else WAIT_S)) is not None:
+        if live.is_answering and not listens_always:
+            samples_N = np.zeros_like(samples_N)
+        yield from live.hear(samples_N)
+        yield from live.work()
+    while live.is_busy:
+        yield from live.work()
+
+
+if __name__ == "__main__":
+    run_command(main)
