@@ -1,12 +1,12 @@
 """Peak memory of a function, run in a fresh process to exclude memory used before."""
 
-import multiprocessing
 import re
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
+
+from pipeline.own_process import in_own_process
 
 STATUS = Path("/proc/self/status")
 
@@ -32,9 +32,7 @@ def measure_peak(
     """
     if device.type != "cuda" and not STATUS.exists():
         return None
-    # A forked process would start with this one's memory, and with its threads' locks as they are.
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_run, function, arguments, device, with_libraries).result()
+    return in_own_process(_run, function, arguments, device, with_libraries)
 
 
 def show_peak(num_bytes: int | None) -> str:

@@ -9,6 +9,7 @@ from head_world import let_gemma_write
 
 from commands.errors import InputError
 from speech_head.stream import Sampling
+from stage3_finetune.dialogue import Turn
 from voice_chat.hands_free import LEAD_S, Ended, HandsFree, Heard, Said
 from voice_chat.turn_taking import WINDOW_SAMPLES, TurnEvent, TurnSettings
 
@@ -139,7 +140,7 @@ def test_a_word_of_assent_does_not_interrupt(talk):
     live = talk()
     drive(live, speech(1.0), silence(0.8), work=1)
     updates = drive(live, speech(0.3, seed=1), silence(1.0)) + finish(live)
-    assert kinds(updates) == ["began", "paused", "ended", "Ended"]
+    assert kinds(updates) == ["began", "paused", "ended", "Ignored", "Ended"]
     assert len(talk.turns) == 2 and not live.is_busy
 
 
@@ -177,3 +178,35 @@ def test_an_answer_that_cannot_be_said_is_told_and_the_next_one_comes(talk, monk
 def test_a_turn_longer_than_gemma_takes_is_refused_at_once(talk):
     with pytest.raises(InputError, match="ask a shorter one"):
         talk(replace(SETTINGS, max_turn_s=1000.0))
+
+
+def test_a_turn_can_be_ended_by_hand(talk):
+    live = talk()
+    assert live.end_turn() == []
+    drive(live, speech(1.0))
+    updates = live.end_turn() + finish(live)
+    assert kinds(updates) == ["ended", "Ended"] and updates[-1] == Ended(WRITTEN)
+    assert kinds(drive(live, silence(1.0))) == []
+
+
+def test_a_typed_question_interrupts_and_is_answered(talk):
+    live = talk()
+    updates = live.ask(Turn("user", "Wo din de sɛn?"))
+    assert kinds(updates) == ["Asked"] and finish(live)[-1] == Ended(WRITTEN)
+    drive(live, silence(20.0), speech(1.0), silence(0.8))
+    assert kinds(live.ask(Turn("user", "Wo din de sɛn?"))) == ["Interrupted", "Asked"]
+    assert finish(live)[-1] == Ended(WRITTEN)
+    asked = [turn.content for turn in talk.turns if turn.role == "user"]
+    assert asked == ["Wo din de sɛn?"] * 2  # the spoken one had no word of an answer yet
+    with pytest.raises(InputError, match="ask a shorter one"):
+        live.ask(Turn("user", "Wo din de sɛn? " * 4000))
+
+
+def test_an_answer_can_be_stopped(talk):
+    live = talk()
+    drive(live, speech(1.0), silence(0.8), work=1)
+    assert kinds(live.stop()) == ["Interrupted"] and not live.is_busy and not live.is_answering
+    assert [turn.content for turn in talk.turns][:1] in ([], ["[spoken]"])
+    drive(live, speech(0.5))
+    assert live.stop() == []
+    assert kinds(drive(live, silence(1.0))) == []

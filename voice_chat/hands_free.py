@@ -30,6 +30,7 @@ from gemma4.tower_stream import StreamingTower, TowerStream
 from speech_head.generate import Speech, Talker
 from speech_head.stream import Sampling
 from stage3_finetune.dialogue import Turn
+from stage3_finetune.generate import BegunPrompt
 from stage3_finetune.live_prompt import LivePrompt
 from voice_chat.turn_taking import TurnDetector, TurnEvent, TurnSettings, VoiceDetector
 
@@ -40,6 +41,13 @@ LEAD_S = 0.25
 STEP_S = 0.16
 # Speech shorter than that does not interrupt an answer: "aane", "mm".
 BACKCHANNEL_S = 0.5
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A typed question is being answered."""
+
+    text: str
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,12 @@ class Interrupted:
     """The speaker interrupted: what has not been played yet is not to be played."""
 
 
-Update = TurnEvent | Heard | Said | Ended | Interrupted
+@dataclass(frozen=True)
+class Ignored:
+    """The turn that has just ended was only a word of assent: it is not answered."""
+
+
+Update = TurnEvent | Asked | Heard | Said | Ended | Interrupted | Ignored
 
 
 @dataclass
@@ -128,6 +141,7 @@ class HandsFree:
         sampling_of_turn: Callable[[Sequence[Turn]], Sampling],
         *,
         voice: VoiceDetector | None = None,
+        clock_s: Callable[[], float] | None = None,
     ) -> None:
         """
         Args:
@@ -135,6 +149,8 @@ class HandsFree:
             settings: how turns are told from silence.
             sampling_of_turn: how the answer after these turns is sampled.
             voice: tells speech from other sound; Silero's detector where not given.
+            clock_s: seconds, by which answers are played; where not given, those of the sound that
+                was heard, which stand still while the microphone is off.
 
         Raises:
             InputError: Gemma does not take turns as long as the settings allow.
@@ -143,11 +159,12 @@ class HandsFree:
         self._settings = settings
         self._sampling_of_turn = sampling_of_turn
         self._voice = voice or VoiceDetector()
+        self._clock_s = clock_s or self._heard_s
         self._turns = TurnDetector(settings)
         self._tower = StreamingTower(talker.conversation.encoder)
         self._recent_N = np.zeros(0, np.float32)  # the end of what was heard
         self._num_heard = 0  # samples
-        self._played_until_s = 0.0  # on the microphone's clock, if all is played at once
+        self._played_until_s = 0.0  # by the clock, if all is played at once
         self._question: _Question | None = None
         self._answer: _Answer | None = None
         num_frames = round(settings.max_turn_s * FRAME_RATE_HZ)
@@ -181,6 +198,39 @@ class HandsFree:
                 updates += self._judge_interruption(self._question)
         return updates
 
+    def end_turn(self) -> list[Update]:
+        """End the speaker's turn now: a button was released, say.
+
+        Returns:
+            What happened; nothing where no turn has begun.
+        """
+        event = self._turns.end()
+        return [event, *self._take(event)] if event else []
+
+    def typed_turn(self, text: str) -> Turn:
+        """A typed question; raises InputError as `Conversation.typed_turn`."""
+        return self._talker.conversation.typed_turn(text)
+
+    def ask(self, question: Turn) -> list[Update]:
+        """Ask a typed question, which interrupts whatever is said or computed.
+
+        Raises:
+            InputError: it is too long.
+        """
+        self._talker.conversation.continuing([]).make_room(question)
+        updates = self.stop()
+        self._talker.conversation.make_room(question)
+        self._begin_answer(question, None)
+        return [*updates, Asked(question.content)]
+
+    def stop(self) -> list[Update]:
+        """End the answer as if the speaker had interrupted it; forget a turn that has begun."""
+        was_answering = self.is_answering
+        self._turns.end()
+        self._question = None
+        self._end_answer()
+        return [Interrupted()] if was_answering else []
+
     def work(self) -> list[Update]:
         """Compute a little of the answer: one token, or one frame.
 
@@ -209,7 +259,10 @@ class HandsFree:
 
     @property
     def now_s(self) -> float:
-        """How long the microphone has been heard."""
+        """The time by the clock that answers are played by."""
+        return self._clock_s()
+
+    def _heard_s(self) -> float:
         return self._num_heard / GEMMA_SAMPLE_RATE_HZ
 
     def _take(self, event: TurnEvent) -> list[Update]:
@@ -223,18 +276,19 @@ class HandsFree:
         question = self._question
         if question is None or question.prompt is None:
             if event.kind == "ended":
-                self._question = None  # a word of assent
+                self._question = None
+                return [Ignored()]
             return []
         if event.kind == "paused":
             self._catch_up(question)
-            self._begin_answer(question.prompt)
+            self._answer_speech(question.prompt)
         elif event.kind == "resumed":
             self._drop_answer()
             self._catch_up(question)
         elif event.kind == "ended":
             if self._answer is None:
                 self._catch_up(question)
-                self._begin_answer(question.prompt)
+                self._answer_speech(question.prompt)
             assert self._answer is not None
             self._answer.is_wanted, self._question = True, None
             return self._pass_on()
@@ -263,27 +317,30 @@ class HandsFree:
         if self.is_answering and self._turns.speech_s < BACKCHANNEL_S:
             return []
         was_answering = self.is_answering
-        if self._answer is not None:
-            self._answer.steps.close()  # what it wrote is remembered
-            self._keep_answer(self._answer)
-        self._played_until_s = self.now_s
+        self._end_answer()
         self._begin_prompt(question)
         return [Interrupted()] if was_answering else []
 
-    def _begin_answer(self, prompt: LivePrompt) -> None:
+    def _begin_answer(self, question: Turn, prompt: LivePrompt | None) -> None:
         conversation = self._talker.conversation
         talker = replace(
             self._talker, conversation=conversation.continuing(list(conversation.turns))
         )
-        self._answer = _Answer(talker, self._steps(talker, prompt))
+        steps = self._steps(talker, question, prompt.begun() if prompt else None)
+        self._answer = _Answer(talker, steps, is_wanted=prompt is None)
 
-    def _steps(self, talker: Talker, prompt: LivePrompt) -> Generator[Update | None]:
-        """A token or a frame at a time; `None` for a token that is not spoken yet."""
+    def _answer_speech(self, prompt: LivePrompt) -> None:
         question = Turn("user", "[spoken]", spoken=True, frames_TD=prompt.frames_TD)
+        self._begin_answer(question, prompt)
+
+    def _steps(
+        self, talker: Talker, question: Turn, begun: BegunPrompt | None
+    ) -> Generator[Update | None]:
+        """A token or a frame at a time; `None` for a token that is not spoken yet."""
         speech = Speech(talker, self._sampling_of_turn(talker.conversation.turns))
         transcripts: list[str] = []
         try:
-            answer = talker.answer(question, prompt.begun(), on_transcript=transcripts.append)
+            answer = talker.answer(question, begun, on_transcript=transcripts.append)
             with closing(answer):
                 for tokens in answer:
                     yield Heard(transcripts.pop()) if transcripts else None
@@ -300,6 +357,15 @@ class HandsFree:
         if self._answer is not None:
             self._answer.steps.close()
             self._answer = None
+
+    def _end_answer(self) -> None:
+        """Cut the answer off: what it wrote is remembered, if its question had ended."""
+        if self._answer is not None:
+            answer = self._answer
+            self._drop_answer()
+            if answer.is_wanted:
+                self._keep_answer(answer)
+        self._played_until_s = self.now_s
 
     def _keep_answer(self, answer: _Answer) -> None:
         self._talker.conversation.turns[:] = answer.talker.conversation.turns

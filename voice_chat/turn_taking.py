@@ -103,6 +103,14 @@ class TurnDetector:
         judge = self._in_turn if self._is_in_turn else self._before
         return judge(window, is_speech)
 
+    def end(self) -> TurnEvent | None:
+        """End the turn now; returns what that is, or None where none has begun."""
+        self._first_speech = None
+        if not self._is_in_turn:
+            return None
+        self._is_in_turn = False
+        return TurnEvent("ended", self._end_of_speech * WINDOW_S)
+
     def _before(self, window: int, is_speech: bool) -> TurnEvent | None:
         if is_speech:
             if self._first_speech is None:
@@ -118,8 +126,7 @@ class TurnDetector:
     def _in_turn(self, window: int, is_speech: bool) -> TurnEvent | None:
         begin = self._first_speech or 0
         if window - begin >= _windows(self._settings.max_turn_s):
-            self._is_in_turn, self._first_speech = False, None
-            return TurnEvent("ended", self._end_of_speech * WINDOW_S)
+            return self.end()
         if is_speech:
             self._num_speech += 1
             if not self._has_paused:
@@ -127,13 +134,11 @@ class TurnDetector:
             self._has_paused = False
             return TurnEvent("resumed", window * WINDOW_S)
         num_silent = self._num_windows - self._end_of_speech
-        end_s = self._end_of_speech * WINDOW_S
         if num_silent >= _windows(self._settings.pause_s):
-            self._is_in_turn, self._first_speech = False, None
-            return TurnEvent("ended", end_s)
+            return self.end()
         if not self._has_paused and num_silent >= _windows(self._settings.early_pause_s):
             self._has_paused = True
-            return TurnEvent("paused", end_s)
+            return TurnEvent("paused", self._end_of_speech * WINDOW_S)
         return None
 
 

@@ -1,0 +1,354 @@
+"""The server: many conversations, the protocol, and the page in a real browser."""
+
+import base64
+import re
+import shutil
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import ROOT
+from head_world import let_gemma_write
+
+pytest.importorskip("silero_vad", reason="silero-vad tells when a turn ends")
+pytest.importorskip("websockets", reason="the server needs websockets")
+import uvicorn
+from starlette.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
+
+from commands.errors import InputError
+from data_manifests.audio import read_audio, to_pcm16
+from speech_head.stream import Sampling
+from voice_chat import hands_free, serve
+from voice_chat.realtime_protocol import RealtimeSession
+from voice_chat.studio import Studio
+from voice_chat.turn_taking import TurnSettings
+
+WRITTEN = "Yoo, me te wo ase."
+SETTINGS = TurnSettings(pause_s=0.4, max_turn_s=10.0)
+QUIET_S = 1.2
+
+
+@pytest.fixture
+def studio(talker, monkeypatch):
+    let_gemma_write(monkeypatch, WRITTEN)
+    conversation = talker.conversation.continuing([])
+    conversation.writes_transcripts = False
+    mine = replace(talker, conversation=conversation)
+    with Studio(mine, SETTINGS, lambda turns: Sampling(), max_visits=3) as studio:
+        yield studio
+
+
+@pytest.fixture
+def client(studio):
+    return TestClient(serve.build_app(studio, ["Wo din de sɛn?"]))
+
+
+@pytest.fixture(scope="module")
+def question(corpus):
+    """A spoken question and silence after it, 16 kHz."""
+    speech = read_audio(corpus / "audio" / "train_question_0000.wav", 16_000)
+    return np.concatenate([speech, np.zeros(round(QUIET_S * 16_000), np.float32)])
+
+
+def sound_event(samples_N):
+    audio = base64.b64encode(to_pcm16(samples_N)).decode()
+    return {"type": "input_audio_buffer.append", "audio": audio}
+
+
+def speak(socket, samples_N, rate_hz=16_000):
+    format_ = {"type": "audio/pcm", "rate": rate_hz}
+    session = {"audio": {"input": {"format": format_}}}
+    socket.send_json({"type": "session.update", "session": session})
+    assert socket.receive_json()["type"] == "session.updated"
+    for piece_N in np.array_split(samples_N, 20):
+        socket.send_json(sound_event(piece_N))
+
+
+def until(socket, kind):
+    """Events up to the next of a kind."""
+    events = [socket.receive_json()]
+    while events[-1]["type"] != kind:
+        events.append(socket.receive_json())
+    return events
+
+
+def test_a_spoken_question_is_answered_with_the_events_of_the_interface(client, question):
+    with client.websocket_connect("/v1/realtime") as socket:
+        assert socket.receive_json()["type"] == "session.created"
+        speak(socket, question)
+        events = until(socket, "response.done")
+    kinds = list(dict.fromkeys(event["type"] for event in events))
+    assert kinds == [
+        "input_audio_buffer.speech_started", "input_audio_buffer.speech_stopped",
+        "input_audio_buffer.committed", "response.created",
+        "response.output_audio_transcript.delta", "response.output_audio.delta",
+        "response.output_audio.done", "response.output_audio_transcript.done", "response.done",
+    ]  # fmt: skip
+    deltas = [e["delta"] for e in events if e["type"] == "response.output_audio_transcript.delta"]
+    assert "".join(deltas) == WRITTEN
+    sounds = [e["delta"] for e in events if e["type"] == "response.output_audio.delta"]
+    assert {len(base64.b64decode(sound)) for sound in sounds} == {2 * 1920}
+    assert events[-1]["response"]["status"] == "completed"
+    assert len({e["response_id"] for e in events if "response_id" in e}) == 1
+
+
+def test_a_typed_question_is_answered_and_an_answer_stopped(client):
+    with client.websocket_connect("/v1/realtime") as socket:
+        socket.receive_json()
+        item = {"type": "message", "content": [{"type": "input_text", "text": "Wo din de sɛn?"}]}
+        socket.send_json({"type": "conversation.item.create", "item": item})
+        socket.send_json({"type": "response.create"})
+        assert until(socket, "response.done")[-1]["response"]["status"] == "completed"
+        socket.send_json({"type": "conversation.item.create", "item": item})
+        until(socket, "response.output_audio.delta")
+        socket.send_json({"type": "response.cancel"})
+        [*_, cleared, done] = until(socket, "response.done")
+        assert cleared["type"] in (
+            "output_audio_buffer.cleared",
+            "response.output_audio_transcript.done",
+        )
+        assert done["response"]["status"] in ("cancelled", "completed")
+
+
+def test_other_sample_rates_are_heard(client, question):
+    import soxr
+
+    with client.websocket_connect("/v1/realtime") as socket:
+        socket.receive_json()
+        speak(socket, soxr.resample(question, 16_000, 44_100), 44_100)
+        assert until(socket, "response.done")[-1]["response"]["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        ([], "a JSON object"),
+        ({"type": 3}, "a JSON object"),
+        ({"type": "nonsense"}, "unknown type 'nonsense'"),
+        ({"type": "input_audio_buffer.append"}, "'audio' is missing"),
+        ({"type": "input_audio_buffer.append", "audio": "!"}, "not base64"),
+        ({"type": "input_audio_buffer.append", "audio": "AA=="}, "whole 16-bit samples"),
+        ({"type": "conversation.item.create", "item": {"content": [{}]}}, "has no text"),
+        ({"type": "conversation.item.create", "item": {"content": [{"text": " "}]}}, "nothing was"),
+        ({"type": "session.update",
+          "session": {"audio": {"input": {"format": {"rate": 1}}}}}, "8000 to 96000"),
+    ],
+)  # fmt: skip
+def test_what_is_not_understood_is_told_and_the_talk_goes_on(client, event, reason):
+    with client.websocket_connect("/v1/realtime") as socket:
+        socket.receive_json()
+        socket.send_json(event)
+        error = socket.receive_json()
+        assert error["type"] == "error" and reason in error["error"]["message"]
+        socket.send_text("{")
+        assert socket.receive_json()["type"] == "error"
+        socket.send_json({"type": "session.update"})
+        assert socket.receive_json()["type"] == "session.updated"
+
+
+def test_one_too_many_is_turned_away_and_may_come_when_another_leaves(client, studio):
+    with (
+        client.websocket_connect("/v1/realtime") as first,
+        client.websocket_connect("/v1/realtime") as second,
+        client.websocket_connect("/v1/realtime") as third,
+        client.websocket_connect("/v1/realtime") as fourth,
+    ):
+        for socket in (first, second, third):
+            assert socket.receive_json()["type"] == "session.created"
+        assert "3 conversations are going on" in fourth.receive_json()["error"]["message"]
+        with pytest.raises(WebSocketDisconnect):
+            fourth.receive_json()
+    for _ in range(100):
+        if not len(studio):
+            break
+        time.sleep(0.05)
+    with client.websocket_connect("/v1/realtime") as socket:
+        assert socket.receive_json()["type"] == "session.created"
+
+
+def test_pages_of_other_sites_are_refused(client):
+    with (
+        pytest.raises(WebSocketDisconnect),
+        client.websocket_connect("/v1/realtime", headers={"origin": "https://elsewhere.example"}),
+    ):
+        pass
+    headers = {"origin": "http://testserver"}
+    with client.websocket_connect("/v1/realtime", headers=headers) as socket:
+        assert socket.receive_json()["type"] == "session.created"
+
+
+def test_the_page_and_its_parts_are_served_and_nothing_else(client):
+    page = client.get("/")
+    assert (
+        page.status_code == 200 and "default-src 'self'" in page.headers["content-security-policy"]
+    )
+    for name in ("talk.js", "microphone.js", "style.css"):
+        assert f"/page/{name}" in page.text + (serve.PAGE / "talk.js").read_text("utf-8")
+        assert client.get(f"/page/{name}").status_code == 200
+    assert client.get("/examples.json").json() == ["Wo din de sɛn?"]
+    for path in ("/page/../serve.py", "/page/%2e%2e/serve.py", "/etc/passwd", "/docs"):
+        assert client.get(path).status_code == 404
+
+
+def test_everybody_hears_their_own_answer_at_the_same_time(studio, monkeypatch):
+    """Three talk at once; each gets every sound of an answer, in order, and it is theirs."""
+    heard = {name: [] for name in "abc"}
+    ended = {name: threading.Event() for name in heard}
+    visits = {}
+    for name in heard:
+
+        def listen(updates, name=name):
+            heard[name] += updates
+            if any(isinstance(update, hands_free.Ended) for update in updates):
+                ended[name].set()
+
+        visits[name] = studio.enter(listen)
+    for name, visit in visits.items():
+        visit.ask(f"Me din de {name}. Wo din de sɛn?")
+    assert all(event.wait(60) for event in ended.values())
+    for name, visit in visits.items():
+        [answer] = [u for u in heard[name] if isinstance(u, hands_free.Ended)]
+        assert answer.text == WRITTEN and not answer.problem
+        turns = visit._live._talker.conversation.turns
+        assert [turn.content for turn in turns] == [f"Me din de {name}. Wo din de sɛn?", WRITTEN]
+        visit.leave()
+    assert len(studio) == 0
+
+
+def test_an_error_of_ours_ends_one_conversation_only(studio, monkeypatch, capsys):
+    happened, others = [], []
+    broken, well = studio.enter(happened.extend), studio.enter(others.extend)
+    broken._live.hear = None
+    broken.hear(np.zeros(512, np.float32))
+    well.ask("Wo din de sɛn?")
+    for _ in range(600):
+        if others and isinstance(others[-1], hands_free.Ended):
+            break
+        time.sleep(0.1)
+    assert others[-1] == hands_free.Ended(WRITTEN)
+    assert happened == [hands_free.Ended("", "the conversation ended by an error of the server")]
+    assert "TypeError" in capsys.readouterr().err and len(studio) == 1
+
+
+def test_sound_that_nobody_can_keep_up_with_is_refused(studio):
+    visit = studio.enter(lambda updates: None)
+    session = RealtimeSession(visit)
+    visit._add = lambda job: None  # the studio is busy
+    second = sound_event(np.zeros(24_000, np.float32))
+    with pytest.raises(InputError, match="30 s of sound wait already"):
+        for _ in range(40):
+            session.receive(second)
+
+
+def test_examples_are_read_and_a_missing_file_is_told(tmp_path):
+    (tmp_path / "examples.txt").write_text("Wo din de sɛn?\n\n  Ɛte sɛn?  \n", "utf-8")
+    assert serve.read_examples(tmp_path / "examples.txt") == ["Wo din de sɛn?", "Ɛte sɛn?"]
+    with pytest.raises(InputError, match="--examples"):
+        serve.read_examples(tmp_path / "no.txt")
+
+
+@pytest.fixture
+def browser(tmp_path, question):
+    """Chromium, whose microphone hears the question again and again."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium is installed")
+    import soxr
+
+    heard = np.concatenate([np.zeros(16_000, np.float32), question, np.zeros(64_000, np.float32)])
+    soundfile.write(tmp_path / "microphone.wav", soxr.resample(heard, 16_000, 48_000), 48_000)
+    with playwright.sync_playwright() as running:
+        started = running.chromium.launch(executable_path=chromium, args=[
+            "--no-sandbox", "--use-fake-ui-for-media-stream",
+            "--use-fake-device-for-media-stream", "--autoplay-policy=no-user-gesture-required",
+            f"--use-file-for-fake-audio-capture={tmp_path / 'microphone.wav'}",
+        ])  # fmt: skip
+        yield started
+        started.close()
+
+
+class Server:
+    """A real server, which can be ended and begun again at its address."""
+
+    def __init__(self, studio):
+        self.studio, self.port = studio, 0
+
+    def begin(self):
+        self.listening = serve._listen("127.0.0.1", self.port)
+        self.port = self.listening.getsockname()[1]
+        app = serve.build_app(self.studio, ["Ɛte sɛn?"])
+        self.server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+        sockets = {"sockets": [self.listening]}
+        self.thread = threading.Thread(target=self.server.run, kwargs=sockets)
+        self.thread.start()
+
+    def end(self):
+        self.server.should_exit = True
+        self.thread.join()
+        self.listening.close()
+
+
+@pytest.fixture
+def server(studio):
+    server = Server(studio)
+    server.begin()
+    yield server
+    server.end()
+
+
+def test_the_page_in_a_browser(browser, server):
+    """Typed, by an example, and spoken hands free; then the connection is lost and comes back."""
+    page = browser.new_page()
+    problems = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
+    page.goto(f"http://127.0.0.1:{server.port}")
+    answers, questions = page.locator("main .answer"), page.locator("main .question")
+    page.fill("#text", "Wo din de sɛn?")
+    page.press("#text", "Enter")
+    answers.nth(0).get_by_text(WRITTEN).wait_for(timeout=60_000)
+    page.get_by_role("button", name="Ɛte sɛn?").click()
+    answers.nth(1).get_by_text(WRITTEN).wait_for(timeout=60_000)
+    assert questions.all_inner_texts() == ["Wo din de sɛn?", "Ɛte sɛn?"]
+    page.check("#times")
+    page.click("#listen")
+    answers.nth(2).get_by_text(WRITTEN).wait_for(timeout=120_000)
+    assert page.locator("#latency").inner_text().endswith(" ms")
+    page.click("#listen")
+    assert page.locator("#listen").get_attribute("aria-pressed") == "false"
+    assert problems == []
+    server.end()
+    page.locator('body[data-status="lost"]').wait_for(timeout=60_000)
+    server.begin()
+    page.locator('body[data-status="ready"]').wait_for(timeout=60_000)
+    page.fill("#text", "Wo din de sɛn?")
+    page.press("#text", "Enter")
+    answers.nth(3).get_by_text(WRITTEN).wait_for(timeout=60_000)
+    page.close()
+
+
+def test_a_refused_microphone_is_told(browser, server):
+    context = browser.new_context(permissions=[])
+    page = context.new_page()
+    page.add_init_script("navigator.mediaDevices.getUserMedia = async () => { throw new Error() }")
+    page.goto(f"http://127.0.0.1:{server.port}")
+    page.locator('body[data-status="ready"]').wait_for(timeout=60_000)
+    page.click("#listen")
+    page.locator('body[data-status="refused"]').wait_for(timeout=60_000)
+    assert page.locator("#listen").get_attribute("aria-pressed") == "false"
+    context.close()
+
+
+def test_events_are_those_of_the_protocol():
+    """What the page handles, the server sends."""
+    page = (ROOT / "voice_chat" / "page_files" / "talk.js").read_text("utf-8")
+    protocol = (ROOT / "voice_chat" / "realtime_protocol.py").read_text("utf-8")
+    handled = re.findall(r'^  "?([a-z_.]+)"?: (?:\(|stopPlaying)', page, re.MULTILINE)
+    assert len(handled) >= 8
+    for kind in handled:
+        assert kind.removeprefix("response.") in protocol, kind

@@ -1,0 +1,202 @@
+"""Many conversations at once, on one set of models: a moment for each in turn, on one thread.
+
+with Studio(talker, settings, sampling_of_turn, max_visits=16) as studio:
+    visit = studio.enter(print)         # called with what happened, in the studio's thread
+    visit.hear(samples_N)               # from any thread, returns at once
+    visit.ask("Wo din de sɛn?")
+    visit.leave()
+
+A moment is one token, or 80 ms of speech. So nobody waits for another's answer to end; all answers
+become slower as more are computed, and beyond `max_visits` nobody is let in.
+"""
+
+# N samples at 16 kHz
+
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from commands.errors import InputError
+from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
+from speech_head.generate import Talker
+from speech_head.stream import Sampling
+from stage3_finetune.dialogue import Turn
+from voice_chat.hands_free import Ended, HandsFree, Update
+from voice_chat.turn_taking import TurnSettings
+
+# Sound of one visitor that may wait: more means that the machine cannot keep up.
+MAX_WAITING_S = 30.0
+
+Listener = Callable[[list[Update]], None]
+Job = Callable[[HandsFree], list[Update]]
+
+
+class Studio:
+    """Where conversations take place; `with` starts and ends its thread."""
+
+    def __init__(
+        self,
+        talker: Talker,
+        settings: TurnSettings,
+        sampling_of_turn: Callable[[Sequence[Turn]], Sampling],
+        *,
+        max_visits: int,
+    ) -> None:
+        """
+        Args:
+            talker: its models are shared; its conversation is not used.
+            settings: how turns are told from silence.
+            sampling_of_turn: how the answer after these turns is sampled.
+            max_visits: how many may be there at a time.
+        """
+        self._talker = talker
+        self._settings = settings
+        self._sampling_of_turn = sampling_of_turn
+        self._max_visits = max_visits
+        self._visits: list[Visit] = []
+        self._changed = threading.Condition()
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._run, name="studio", daemon=True)
+
+    def __enter__(self) -> "Studio":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def __len__(self) -> int:
+        return len(self._visits)
+
+    def enter(self, listener: Listener) -> "Visit":
+        """Begin a conversation that nobody else can hear.
+
+        Args:
+            listener: called in the studio's thread with what happened; returns at once.
+
+        Raises:
+            InputError: too many are there, or silero-vad is missing.
+        """
+        conversation = self._talker.conversation.continuing([])
+        live = HandsFree(
+            replace(self._talker, conversation=conversation), self._settings,
+            self._sampling_of_turn, clock_s=time.monotonic,
+        )  # fmt: skip
+        with self._changed:
+            if len(self._visits) >= self._max_visits:
+                raise InputError(
+                    f"{self._max_visits} conversations are going on already: come again in a minute"
+                )
+            visit = Visit(self, live, listener)
+            self._visits.append(visit)
+        return visit
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: self._is_closed or any(v.has_work for v in self._visits)
+                )
+                if self._is_closed:
+                    return
+                visits = list(self._visits)
+            for visit in visits:
+                visit.take_moment()
+
+    def _remove(self, visit: "Visit") -> None:
+        with self._changed:
+            if visit in self._visits:
+                self._visits.remove(visit)
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify()
+
+
+class Visit:
+    """One conversation in the studio; its methods may be called from any thread."""
+
+    def __init__(self, studio: Studio, live: HandsFree, listener: Listener) -> None:
+        self._studio = studio
+        self._live = live
+        self._listener = listener
+        self._jobs: list[Job] = []
+        self._num_waiting = 0  # samples
+        self._lock = threading.Lock()
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self._jobs) or self._live.is_busy
+
+    def hear(self, samples_N: np.ndarray) -> None:
+        """Hear the visitor's microphone, float32 in [-1, 1], mono, 16 kHz.
+
+        Raises:
+            InputError: too much sound waits already.
+        """
+        with self._lock:
+            if self._num_waiting > MAX_WAITING_S * GEMMA_SAMPLE_RATE_HZ:
+                raise InputError(
+                    f"{MAX_WAITING_S:.0f} s of sound wait already: too many talk at once"
+                )
+            self._num_waiting += len(samples_N)
+
+        def hear(live: HandsFree) -> list[Update]:
+            with self._lock:
+                self._num_waiting -= len(samples_N)
+            return live.hear(samples_N)
+
+        self._add(hear)
+
+    def end_turn(self) -> None:
+        """End the visitor's turn now: a button was released, say."""
+        self._add(HandsFree.end_turn)
+
+    def ask(self, text: str) -> None:
+        """Ask a typed question.
+
+        Raises:
+            InputError: as `Conversation.typed_turn`.
+        """
+        question = self._live.typed_turn(text)
+        self._add(lambda live: live.ask(question))
+
+    def stop(self) -> None:
+        """End the answer."""
+        self._add(HandsFree.stop)
+
+    def leave(self) -> None:
+        """End the conversation, which is forgotten."""
+        self._studio._remove(self)
+
+    def take_moment(self) -> None:
+        """Do what was asked for, and compute a little of an answer; called by the studio."""
+        with self._lock:
+            jobs, self._jobs = self._jobs, []
+        updates: list[Update] = []
+        try:
+            for job in jobs:
+                updates += job(self._live)
+            updates += self._live.work()
+        except InputError as error:
+            updates.append(Ended("", str(error)))
+        except Exception:  # a bug: others must go on talking
+            traceback.print_exc(file=sys.stderr)
+            updates.append(Ended("", "the conversation ended by an error of the server"))
+            self.leave()
+        if updates:
+            self._listener(updates)
+
+    def _add(self, job: Job) -> None:
+        with self._lock:
+            self._jobs.append(job)
+        self._studio._wake()
