@@ -19,6 +19,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
+from tqdm import tqdm
+
 from commands.errors import (
     MACHINE_ERRORS,
     InputError,
@@ -123,6 +125,9 @@ def run_command(main: Callable[[], None]) -> None:
 
 
 def _end(line: str, code: int) -> None:
+    # An unfinished progress bar would stand before it, on the same line.
+    for bar in list(getattr(tqdm, "_instances", ())):
+        bar.close()
     print(" ".join(line.split("\n")), file=sys.stderr)
     sys.exit(code)
 

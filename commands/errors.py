@@ -5,6 +5,7 @@ import errno
 from collections.abc import Sequence
 
 # System errors that are not the command's fault: disk full, read-only, forbidden, broken.
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 MACHINE_ERRORS = frozenset(
     {
         errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM,

@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from commands.errors import InputError
+from commands.errors import NO_SPACE, InputError
 
 
 def refuse_unwritable(
@@ -22,6 +22,7 @@ def refuse_unwritable(
     Raises:
         InputError: the path already exists, is a file in place of a folder or the reverse, or
             cannot be written.
+        OSError: the disk is full.
     """
     folder = path if is_folder else path.parent
     try:
@@ -36,4 +37,6 @@ def refuse_unwritable(
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
+        if error.errno in NO_SPACE:  # another path would not help
+            raise
         raise InputError(f"{flag} {path} cannot be written: {folder}: {error.strerror}") from None

@@ -34,7 +34,7 @@ from typing import Any
 
 from commands.atomic_write import ASIDE_SUFFIX, remove, remove_leftovers, write_json
 from commands.command_line import config_as_dict
-from commands.errors import InputError, describe_os_error
+from commands.errors import NO_SPACE, InputError, describe_os_error
 from commands.fingerprints import sha256_of_file
 from commands.finished_folder import refuse_unfinished
 from commands.folder_lock import folder_lock
@@ -144,6 +144,8 @@ def run_folder(
             stack.enter_context(folder_lock(out))
             folder = _begin(out, config_as_dict(config), command, inputs)
         except OSError as error:
+            if error.errno in NO_SPACE:
+                raise
             raise InputError(f"--out {out} cannot be written: {describe_os_error(error)}") from None
         try:
             yield folder

@@ -83,6 +83,7 @@ class Child:
     pid: int
     folder: Path
     began: float
+    stderr: int | None = None  # where to read it, if it is a pipe
 
     def import_the_same(self) -> None:
         """Import what it has imported, so that later children need not."""
@@ -92,6 +93,9 @@ class Child:
 
     def wait(self) -> Ended:
         """Wait for its end."""
+        if self.stderr is not None:
+            with os.fdopen(self.stderr, "rb") as pipe:
+                (self.folder / "stderr").write_bytes(pipe.read())
         _, status = os.waitpid(self.pid, 0)
         return self._ended(status)
 
@@ -119,6 +123,7 @@ def start_child(
     act: Act = lambda change: None,
     prepare: Callable[[], None] = lambda: None,
     name: str = "",
+    has_pipe: bool = False,
 ) -> Child:
     """Start a command.
 
@@ -129,6 +134,7 @@ def start_child(
         act: called before each change inside `case`.
         prepare: called in the child, before the command.
         name: begins the names of the files that hold its output.
+        has_pipe: write errors into a pipe, for which files may be as short as they like.
     """
     case = folder / "case"
     case.mkdir(parents=True, exist_ok=True)
@@ -137,10 +143,13 @@ def start_child(
     sys.stdout.flush()
     sys.stderr.flush()
     began = time.monotonic()
+    reader, writer = os.pipe() if has_pipe else (None, None)
     pid = os.fork()
     if pid == 0:
-        _become_command(case, outputs, command, words, act, prepare)
-    return Child(pid, outputs, began)
+        _become_command(case, outputs, command, words, act, prepare, writer)
+    if writer is not None:
+        os.close(writer)
+    return Child(pid, outputs, began, reader)
 
 
 def stderr_lines(text: str) -> list[str]:
@@ -156,6 +165,7 @@ def _become_command(
     words: Sequence[str],
     act: Act,
     prepare: Callable[[], None],
+    stderr: int | None,
 ) -> None:
     """In the child: never returns."""
     code, imported = 1, set(sys.modules)
@@ -167,6 +177,9 @@ def _become_command(
         for stream, name in ((1, "stdout"), (2, "stderr")):
             flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC
             os.dup2(os.open(outputs / name, flags, 0o666), stream)
+        if stderr is not None:
+            os.dup2(stderr, 2)
+            os.close(stderr)
         sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
         sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
         sys.argv = [command, *words]

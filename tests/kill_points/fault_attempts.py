@@ -3,6 +3,7 @@
 import errno
 import os
 import pwd
+import re
 import resource
 import shutil
 import signal
@@ -33,6 +34,7 @@ CODES: dict[Kind, set[int]] = {
     "two runs": {2},
     "two threads": {0},
 }
+_NUMBERS = re.compile(r"[\d.,]*\d")
 BEGINNINGS = ("error: ", "terminated", "interrupted", "resumed under other conditions (num_threads")
 
 
@@ -81,6 +83,7 @@ def _refused_then_resumed(fault: Fault) -> tuple[Verdict, str]:
     ended = run_child(
         fault.folder, line.command, line.begin(inputs), name="refused", act=_act(fault),
         prepare=_limit_files(fault.number) if fault.kind == "file limit" else lambda: None,
+        has_pipe=fault.kind == "file limit",
     )  # fmt: skip
     return _judge_refusal(fault, ended) or _resume(fault, is_begun=ended.code != 0)
 
@@ -180,8 +183,10 @@ _ATTEMPTS: dict[Kind, Callable[[Fault], tuple[Verdict, str]]] = {
 
 def _judge_refusal(fault: Fault, ended: Ended) -> tuple[Verdict, str] | None:
     """What is wrong with how a command ended; None where nothing is."""
-    usual = stderr_lines((fault.reference.case.parent / "stderr").read_text(encoding="utf-8"))
-    lines = [line for line in stderr_lines(ended.stderr) if line not in usual]
+    # Numbers aside: memory and times are not those of the reference.
+    told = (fault.reference.case.parent / "stderr").read_text(encoding="utf-8")
+    usual = {_NUMBERS.sub("#", line) for line in stderr_lines(told)}
+    lines = [line for line in stderr_lines(ended.stderr) if _NUMBERS.sub("#", line) not in usual]
     shown = " / ".join(lines[-12:])[-1500:]
     if ended.code not in CODES[fault.kind]:
         return "wrong exit code", f"{ended.code}: {shown}"
