@@ -25,6 +25,8 @@ NOT_REHEARSED = {
     "pipeline.rehearse": "is the rehearsal",
     "pipeline.compare_precision": "holds several copies; run it once something is trained",
     "voice_chat.web": "does not end; voice_chat.chat loads and answers the same way",
+    "voice_chat.serve": "as voice_chat.web",
+    "voice_chat.talk": "needs the extra `live`; voice_chat.chat loads and answers the same way",
 }
 
 
