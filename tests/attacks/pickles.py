@@ -147,11 +147,11 @@ WRAPPINGS: dict[str, Callable[[bytes], bytes]] = {
 
 STEP = "checkpoints/step_000002/trainer.pt"
 PLACES = (
-    Place("published", "rvq_best.pt", Reader(
+    Place("published", "rvq_averaged.pt", Reader(
         "stage1_rvq.tokenize_corpus", (*EMBEDDINGS, "--rvq", "input", *OUT, *CPU), ()),
         instead_of="model.safetensors"),
-    Place("published", "rvq_averaged.pt", Reader(
-        "stage1_rvq.export", ("--rvq", "input/rvq_averaged.pt", *OUT), ())),
+    Place("published", "rvq_best.pt", Reader(
+        "stage1_rvq.export", ("--rvq", "input/rvq_best.pt", *OUT), ())),
     Place("unfinished-reader", STEP, Reader(
         "stage1_rvq.train_recognizer",
         (*EMBEDDINGS, *TRAIN_RECOGNIZER, "--out", "input", "--resume"), ())),
