@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from commands.command_line import parse_config, run_command
 from commands.errors import InputError
-from commands.setting_types import NonNegativeFloat, PositiveInt
+from commands.setting_types import ModelName, NonNegativeFloat, PositiveInt
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from data_manifests.manifest import read_manifest, read_utterance_audio
 from gemma4.gemma import SAMPLES_PER_FRAME
@@ -42,11 +42,12 @@ from speech_head.settings import TalkerConfig
 from speech_head.stream import HeadStream
 from stage3_finetune.dialogue import Turn
 from stage3_finetune.live_prompt import LivePrompt
-from voice_chat.hands_free import Ended, HandsFree, Said, Update
+from voice_chat.hands_free import HandsFree
+from voice_chat.sound_source import RecordingSource, follow
 from voice_chat.turn_taking import TurnEvent, TurnSettings, VoiceDetector
+from voice_chat.updates import Ended, Said
 
 DEMO = Path(__file__).parent.parent / "demo" / "weights"
-PIECE_SAMPLES = 512  # 32 ms, as a microphone gives them
 NOISE = 1e-4  # of a quiet room; digital silence does not occur
 PATIENCE_S = 20.0  # of silence after a question, in which the answer must have begun
 MAX_RECORDINGS = 200  # read; asked again in turns where more questions are wanted
@@ -72,13 +73,13 @@ class BenchmarkConfig(TalkerConfig):
     long_s: NonNegativeFloat = 20.0
     """length of the long questions"""
     turns: TurnSettings = TurnSettings()
-    head: str = str(DEMO / "head")
+    head: ModelName = str(DEMO / "head")
     """folder of speech_head.train, or hub name"""
-    gemma: str = str(DEMO / "gemma")
+    gemma: ModelName = str(DEMO / "gemma")
     """hub name or folder of the Gemma 4 the head was trained on"""
     finetune: Path | None = DEMO / "finetune"
     """adapter, written by stage3_finetune.train"""
-    mimi: str = str(DEMO / "mimi")
+    mimi: ModelName = str(DEMO / "mimi")
     """hub name or folder of Mimi"""
     max_new_tokens: PositiveInt = 128
     """longest answer with its transcript, in tokens"""
@@ -171,7 +172,7 @@ def _ask(talker: Talker, config: BenchmarkConfig, question_N: np.ndarray) -> Wai
     began = time.perf_counter()
     last_word_s = first_sound_s = None
     text = ""
-    for update in _play(live, sound_N, began):
+    for update in follow(live, RecordingSource(sound_N)):
         if isinstance(update, TurnEvent) and update.kind == "ended" and first_sound_s is None:
             last_word_s = update.time_s
         elif isinstance(update, Said) and first_sound_s is None:
@@ -184,7 +185,8 @@ def _ask(talker: Talker, config: BenchmarkConfig, question_N: np.ndarray) -> Wai
     heard_TD = talker.conversation.turns[0].frames_TD if talker.conversation.turns else None
     if heard_TD is None:
         raise InputError(f"a question was not answered aloud: {text!r}")
-    heard_N = sound_N[-len(heard_TD) * SAMPLES_PER_FRAME - 1 :]  # of the same length
+    end = round((last_word_s + config.turns.early_pause_s) * GEMMA_SAMPLE_RATE_HZ)
+    heard_N = sound_N[max(0, end - len(heard_TD) * SAMPLES_PER_FRAME - 1) : end]
     serial_s, serial_text = _ask_in_series(talker, config, heard_N, heard_TD)
     return Wait(
         first_sound_s - last_word_s,
@@ -192,20 +194,6 @@ def _ask(talker: Talker, config: BenchmarkConfig, question_N: np.ndarray) -> Wai
         text == serial_text,
         len(question_N) / GEMMA_SAMPLE_RATE_HZ,
     )
-
-
-def _play(live: HandsFree, sound_N: np.ndarray, began: float) -> Iterator[Update]:
-    """Let it hear sound at the speed of speech, and work in between."""
-    for start in range(0, len(sound_N), PIECE_SAMPLES):
-        due = began + (start + PIECE_SAMPLES) / GEMMA_SAMPLE_RATE_HZ
-        while (left_s := due - time.perf_counter()) > 0:
-            if live.is_busy:
-                yield from live.work()
-            else:
-                time.sleep(left_s)
-        yield from live.hear(sound_N[start : start + PIECE_SAMPLES])
-    while live.is_busy:
-        yield from live.work()
 
 
 def _ask_in_series(

@@ -131,6 +131,7 @@ def run_folder(
         InputError: the folder exists and neither flag is on, it was made with other settings or by
             another command, it is finished but no longer intact, another command is writing to it,
             it cannot be written, or it holds an input and `--overwrite` would delete that.
+        OSError: the disk is full.
     """
     # Set by torchrun and accelerate launch for each of several processes.
     if os.environ.get("RANK", "0") != "0":

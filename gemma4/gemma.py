@@ -4,7 +4,7 @@ The classes of transformers are used unchanged, so real checkpoints ("google/gem
 unchanged; an extracted audio encoder ("rnagabh/gemma4-audio-encoder") is enough for stage 1.
 """
 
-# B utterances, T frames (25 per second), D embedding width (1024)
+# B utterances, T frames (25 per second), D embedding width (1024), M mel frames, F mel bins
 
 import math
 from collections.abc import Iterator, Sequence
@@ -146,22 +146,28 @@ class AudioEncoder:
     def encode_at_once(self, waveforms: Sequence[np.ndarray]) -> list[Tensor]:
         """Like `encode`, but in one forward pass even for long recordings: memory grows with
         length."""
+        features_BMF, mask_BM = self.log_mel(waveforms)
+        weight = self.tower.output_proj.weight
+        forward = fast_cpu_forward if self.fast_cpu else stock_forward
+        with full_float32():
+            frames_BTD, mask_BT = forward(
+                self.tower,
+                features_BMF.to(weight.device, weight.dtype),
+                mask_BM.to(weight.device),
+            )
+        frames_BTD, mask_BT = frames_BTD.float().cpu(), mask_BT.cpu()
+        return [frames[mask] for frames, mask in zip(frames_BTD, mask_BT, strict=True)]
+
+    def log_mel(self, waveforms: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+        """What the tower is given of recordings, as `encode`: log-mel features `[B, M, F]`, float32
+        on the CPU, and a mask `[B, M]`, True at real frames (100 per second)."""
         # Always a list: a bare array crashes the extractor. No truncation: by default it silently
         # drops what is beyond 30 s.
         features = self.extractor(
             list(waveforms), sampling_rate=GEMMA_SAMPLE_RATE_HZ, return_tensors="pt",
             truncation=False, max_length=None,
         )  # fmt: skip
-        weight = self.tower.output_proj.weight
-        forward = fast_cpu_forward if self.fast_cpu else stock_forward
-        with full_float32():
-            frames_BTD, mask_BT = forward(
-                self.tower,
-                features["input_features"].to(weight.device, weight.dtype),
-                features["input_features_mask"].to(weight.device),
-            )
-        frames_BTD, mask_BT = frames_BTD.float().cpu(), mask_BT.cpu()
-        return [frames[mask] for frames, mask in zip(frames_BTD, mask_BT, strict=True)]
+        return features["input_features"], features["input_features_mask"]
 
 
 def _cut_into_pieces(waveform: np.ndarray) -> Iterator[tuple[np.ndarray, int, int]]:

@@ -10,6 +10,9 @@ The tower is strictly causal: a frame depends on the 40 ms that it covers, one s
 came before. So each layer keeps what its next frames will look back at: keys and values of 11
 frames, and 4 inputs of its convolution; the mel front end keeps one window of samples and 4 mel
 frames. Memory and the cost of a second of speech do not depend on how long it has lasted.
+
+Source: `Gemma4AudioModel` of transformers 5.23, whose submodules are used as they are; only
+attention and the convolution over time are written anew, for frames that come later.
 """
 
 # B utterances, T new frames (25 per second), D embedding width, H heads, E width of a head, W
@@ -30,15 +33,12 @@ from transformers.models.gemma4.modeling_gemma4 import (
 
 from commands.device import full_float32
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
-from gemma4.gemma import AudioEncoder
+from gemma4.gemma import MIN_SAMPLES, PIECE_FRAMES, SAMPLES_PER_FRAME, AudioEncoder
 
-SAMPLES_PER_MEL = 160
-MEL_WINDOW = 321  # samples; 160 of them before the time that the mel frame stands for
 MELS_PER_FRAME = 4
+SAMPLES_PER_MEL = SAMPLES_PER_FRAME // MELS_PER_FRAME
 # The subsampler's two convolutions reach 3 mel frames back; in steps of a whole frame, that is 4.
 MEL_CONTEXT = 4
-# So many frames go through the layers at once, however many samples are pushed.
-MAX_FRAMES = 750
 
 
 @dataclass
@@ -69,12 +69,11 @@ class StreamingTower:
         # A frame sees itself and 11 before it. Of 13 relative positions, the first is never used.
         self.window = tower.config.attention_context_left - 1
         with torch.no_grad():
-            positions = tower.rel_pos_enc(tower.output_proj.weight)
+            positions = tower.rel_pos_enc(tower.output_proj.weight)  # reads its dtype and device
             self._relative_keys_HEW = [
                 layer.self_attn.relative_k_proj(positions)
                 .float()
-                .unflatten(-1, (layer.self_attn.num_heads, layer.self_attn.head_dim))
-                .flatten(0, -3)[-self.window :]
+                .view(-1, layer.self_attn.num_heads, layer.self_attn.head_dim)[-self.window :]
                 .permute(1, 2, 0)
                 for layer in tower.layers
             ]
@@ -157,8 +156,9 @@ class TowerStream:
         self._samples_N = np.concatenate([self._samples_N, samples_N.astype(np.float32)])
         self._compute_mels()
         found = []
-        while num_frames := min(len(self._mels_MF) - self._context, self._limit) // MELS_PER_FRAME:
-            found.append(self._encode(num_frames * MELS_PER_FRAME))
+        while num_frames := (len(self._mels_MF) - self._context) // MELS_PER_FRAME:
+            # So many go through the layers at once, however many samples are pushed.
+            found.append(self._encode(min(num_frames, PIECE_FRAMES) * MELS_PER_FRAME))
         return torch.cat(found) if found else self._no_frames
 
     def finish(self) -> Tensor:
@@ -178,10 +178,6 @@ class TowerStream:
         return MEL_CONTEXT if self.num_frames else 0
 
     @property
-    def _limit(self) -> int:
-        return MAX_FRAMES * MELS_PER_FRAME
-
-    @property
     def _no_frames(self) -> Tensor:
         return torch.zeros(0, self._tower.encoder.dim)
 
@@ -190,15 +186,12 @@ class TowerStream:
         # From the second frame on, the samples kept begin one hop earlier: the extractor puts zeros
         # before what it is given, and the first frame that it computes there is thrown away.
         num_extra = 1 if self._num_mels else 0
-        num_mels = (len(self._samples_N) - MEL_WINDOW + SAMPLES_PER_MEL) // SAMPLES_PER_MEL + 1
+        num_mels = (len(self._samples_N) - MIN_SAMPLES) // SAMPLES_PER_MEL + 1
         if num_mels <= num_extra:
             return
-        end = (num_mels - 1) * SAMPLES_PER_MEL + MEL_WINDOW - SAMPLES_PER_MEL
-        features = self._tower.encoder.extractor(
-            [self._samples_N[:end]], sampling_rate=GEMMA_SAMPLE_RATE_HZ, return_tensors="pt",
-            truncation=False, max_length=None,
-        )  # fmt: skip
-        mels_MF = features["input_features"][features["input_features_mask"]][num_extra:]
+        end = (num_mels - 1) * SAMPLES_PER_MEL + MIN_SAMPLES
+        features_BMF, mask_BM = self._tower.encoder.log_mel([self._samples_N[:end]])
+        mels_MF = features_BMF[mask_BM][num_extra:]
         self._mels_MF = torch.cat([self._mels_MF, mels_MF])
         self._num_mels += len(mels_MF)
         self._samples_N = self._samples_N[(num_mels - 1) * SAMPLES_PER_MEL :].copy()

@@ -9,7 +9,6 @@ print(speech.text, speech.words, speech.end)
 
 # S answer tokens, F Mimi frames (12.5 per second), K codebooks, N samples (24,000 per second)
 
-import bisect
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +33,7 @@ from speech_head.mimi import Mimi, MimiStreamDecoder, load_mimi, refuse_other_co
 from speech_head.model import SpeechHead, load_head
 from speech_head.parallel import ParallelHead
 from speech_head.stream import End, HeadStream, Sampling
+from speech_head.word_times import WordTime, word_times
 from stage3_finetune.conversation import Conversation, load_conversation
 from stage3_finetune.dialogue import Turn, split_chain
 from stage3_finetune.generate import BegunPrompt
@@ -118,15 +118,6 @@ class Talker:
         remember()
 
 
-@dataclass(frozen=True)
-class WordTime:
-    """A word of the answer, and when it is spoken."""
-
-    word: str
-    start_s: float
-    end_s: float
-
-
 class Speech:
     """One answer being spoken.
 
@@ -161,9 +152,10 @@ class Speech:
 
     def add(self, tokens: AnswerTokens) -> Generator[np.ndarray]:
         """Speak the next tokens, as far as can be said before the ones after them; as `say`."""
-        self.ids += tokens.ids_S.tolist()
-        self._stream.push(0, tokens)
-        yield from self._speak()
+        if len(tokens.ids_S):
+            self.ids += tokens.ids_S.tolist()
+            self._stream.push(0, tokens)
+            yield from self._speak()
 
     def close(self) -> Generator[np.ndarray]:
         """Speak the rest, now that all tokens have been added; as `say`."""
@@ -219,28 +211,6 @@ def transcript_length(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) ->
         if "\n" in tokenizer.decode([id_]):
             return i + 1
     return 0
-
-
-def word_times(
-    ids: Sequence[int],
-    cursor: Sequence[int],
-    tokenizer: PreTrainedTokenizerBase,
-    frame_rate_hz: float,
-) -> list[WordTime]:
-    """When each word was spoken."""
-    texts = [tokenizer.decode(ids[:i], skip_special_tokens=True) for i in range(len(ids) + 1)]
-    ends = [len(text) for text in texts]
-    words, position = [], 0
-    for word in texts[-1].split():
-        start = texts[-1].index(word, position)
-        position = start + len(word)
-        first = bisect.bisect_right(ends, start) - 1
-        after = bisect.bisect_left(ends, position)
-        # A token begins at the first frame at which the cursor has reached it.
-        start_frame, end_frame = (bisect.bisect_left(cursor, token) for token in (first, after))
-        if start_frame < len(cursor):
-            words.append(WordTime(word, start_frame / frame_rate_hz, end_frame / frame_rate_hz))
-    return words
 
 
 def load_talker(

@@ -1,6 +1,7 @@
 """Tiny models that belong together, for the tests of stage 4 (see the fixture `head_world`)."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -113,6 +114,13 @@ def let_gemma_write(monkeypatch, text):
             yield AnswerTokens(*(value[i : i + 1] for value in vars(tokens).values()))
 
     monkeypatch.setattr(generate, "stream_answer", stream)
+
+
+def alone(talker):
+    """The same models with a conversation of their own, in which speech is answered at once."""
+    conversation = talker.conversation.continuing([])
+    conversation.writes_transcripts = False
+    return replace(talker, conversation=conversation)
 
 
 def make_states(world, out, *words):

@@ -6,11 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gemma4.gemma import load_audio_encoder
-from gemma4.tower_stream import MAX_FRAMES, StreamingTower
+from gemma4.gemma import PIECE_FRAMES, SAMPLES_PER_FRAME, load_audio_encoder
+from gemma4.tower_stream import StreamingTower
 
 CPU = torch.device("cpu")
-SAMPLES_PER_FRAME = 640
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +56,7 @@ def test_a_frame_comes_as_soon_as_its_speech_is_complete(encoder):
 
 
 def test_a_recording_longer_than_what_goes_through_at_once(encoder):
-    waveform = noise((2 * MAX_FRAMES + 100) * SAMPLES_PER_FRAME + 333)
+    waveform = noise((2 * PIECE_FRAMES + 100) * SAMPLES_PER_FRAME + 333)
     [expected_TD] = encoder.encode_at_once([waveform])
     for sizes in ([len(waveform)], [100_000, 7]):
         torch.testing.assert_close(hear(encoder, waveform, sizes), expected_TD, atol=1e-5, rtol=0)

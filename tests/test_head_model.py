@@ -12,10 +12,10 @@ from speech_head.alignment import limit_steps
 from speech_head.answer import AnswerTokens
 from speech_head.config import SpeechHeadConfig
 from speech_head.data import HeadExample, collate
-from speech_head.generate import word_times
 from speech_head.model import SpeechHead
 from speech_head.state_statistics import compute_statistics
 from speech_head.stream import MAX_FRAMES_PER_TOKEN, HeadStream, Sampling, frame_budget
+from speech_head.word_times import word_times
 
 CONFIG = SpeechHeadConfig(
     state_width=24, num_codebooks=4, codebook_size=16, width=32, num_layers=2, num_heads=2,

@@ -2,43 +2,40 @@
 
 import base64
 import re
-import shutil
 import threading
 import time
-from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
-import soundfile
 from conftest import ROOT
-from head_world import let_gemma_write
-
-pytest.importorskip("silero_vad", reason="silero-vad tells when a turn ends")
-pytest.importorskip("websockets", reason="the server needs websockets")
-import uvicorn
+from head_world import alone, let_gemma_write
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from commands.errors import InputError
 from data_manifests.audio import read_audio, to_pcm16
 from speech_head.stream import Sampling
-from voice_chat import hands_free, serve
+from voice_chat import serve
 from voice_chat.realtime_protocol import RealtimeSession
 from voice_chat.studio import Studio
 from voice_chat.turn_taking import TurnSettings
+from voice_chat.updates import Ended, Left
 
 WRITTEN = "Yoo, me te wo ase."
 SETTINGS = TurnSettings(pause_s=0.4, max_turn_s=10.0)
 QUIET_S = 1.2
 
 
+pytestmark = pytest.mark.skipif(
+    find_spec("silero_vad") is None, reason="silero-vad is not installed"
+)
+
+
 @pytest.fixture
 def studio(talker, monkeypatch):
     let_gemma_write(monkeypatch, WRITTEN)
-    conversation = talker.conversation.continuing([])
-    conversation.writes_transcripts = False
-    mine = replace(talker, conversation=conversation)
-    with Studio(mine, SETTINGS, lambda turns: Sampling(), max_visits=3) as studio:
+    with Studio(alone(talker), SETTINGS, lambda turns: Sampling(), max_visits=3) as studio:
         yield studio
 
 
@@ -203,7 +200,7 @@ def test_everybody_hears_their_own_answer_at_the_same_time(studio, monkeypatch):
 
         def listen(updates, name=name):
             heard[name] += updates
-            if any(isinstance(update, hands_free.Ended) for update in updates):
+            if any(isinstance(update, Ended) for update in updates):
                 ended[name].set()
 
         visits[name] = studio.enter(listen)
@@ -211,7 +208,7 @@ def test_everybody_hears_their_own_answer_at_the_same_time(studio, monkeypatch):
         visit.ask(f"Me din de {name}. Wo din de sɛn?")
     assert all(event.wait(60) for event in ended.values())
     for name, visit in visits.items():
-        [answer] = [u for u in heard[name] if isinstance(u, hands_free.Ended)]
+        [answer] = [u for u in heard[name] if isinstance(u, Ended)]
         assert answer.text == WRITTEN and not answer.problem
         turns = visit._live._talker.conversation.turns
         assert [turn.content for turn in turns] == [f"Me din de {name}. Wo din de sɛn?", WRITTEN]
@@ -226,12 +223,38 @@ def test_an_error_of_ours_ends_one_conversation_only(studio, monkeypatch, capsys
     broken.hear(np.zeros(512, np.float32))
     well.ask("Wo din de sɛn?")
     for _ in range(600):
-        if others and isinstance(others[-1], hands_free.Ended):
+        if others and isinstance(others[-1], Ended):
             break
         time.sleep(0.1)
-    assert others[-1] == hands_free.Ended(WRITTEN)
-    assert happened == [hands_free.Ended("", "the conversation ended by an error of the server")]
+    assert others[-1] == Ended(WRITTEN)
+    assert happened == [Left("the conversation ended by an error of the server")]
     assert "TypeError" in capsys.readouterr().err and len(studio) == 1
+
+
+def test_a_client_whose_conversation_broke_is_told_and_sent_away(client, studio):
+    with client.websocket_connect("/v1/realtime") as socket:
+        socket.receive_json()
+        [visit] = studio._visits
+        visit._live.hear = None
+        socket.send_json(sound_event(np.zeros(512, np.float32)))
+        assert "an error of the server" in until(socket, "error")[-1]["error"]["message"]
+        with pytest.raises(WebSocketDisconnect):
+            socket.receive_json()
+
+
+def test_a_question_too_long_for_gemma_is_told_and_the_talk_goes_on(client, monkeypatch):
+    with client.websocket_connect("/v1/realtime") as socket:
+        socket.receive_json()
+        for text in ("ɛ " * 1900, "Wo din de sɛn?"):
+            item = {"type": "message", "content": [{"type": "input_text", "text": text}]}
+            with monkeypatch.context() as patch:
+                if len(text) > 100:
+                    patch.setattr("stage3_finetune.prompt_limits.MAX_PROMPT_TOKENS", 300)
+                socket.send_json({"type": "conversation.item.create", "item": item})
+                event = socket.receive_json()
+            expected = "error" if len(text) > 100 else "response.created"
+            assert event["type"] == expected
+        assert until(socket, "response.done")[-1]["response"]["status"] == "completed"
 
 
 def test_sound_that_nobody_can_keep_up_with_is_refused(studio):
@@ -249,99 +272,6 @@ def test_examples_are_read_and_a_missing_file_is_told(tmp_path):
     assert serve.read_examples(tmp_path / "examples.txt") == ["Wo din de sɛn?", "Ɛte sɛn?"]
     with pytest.raises(InputError, match="--examples"):
         serve.read_examples(tmp_path / "no.txt")
-
-
-@pytest.fixture
-def browser(tmp_path, question):
-    """Chromium, whose microphone hears the question again and again."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no Chromium is installed")
-    import soxr
-
-    heard = np.concatenate([np.zeros(16_000, np.float32), question, np.zeros(64_000, np.float32)])
-    soundfile.write(tmp_path / "microphone.wav", soxr.resample(heard, 16_000, 48_000), 48_000)
-    with playwright.sync_playwright() as running:
-        started = running.chromium.launch(executable_path=chromium, args=[
-            "--no-sandbox", "--use-fake-ui-for-media-stream",
-            "--use-fake-device-for-media-stream", "--autoplay-policy=no-user-gesture-required",
-            f"--use-file-for-fake-audio-capture={tmp_path / 'microphone.wav'}",
-        ])  # fmt: skip
-        yield started
-        started.close()
-
-
-class Server:
-    """A real server, which can be ended and begun again at its address."""
-
-    def __init__(self, studio):
-        self.studio, self.port = studio, 0
-
-    def begin(self):
-        self.listening = serve._listen("127.0.0.1", self.port)
-        self.port = self.listening.getsockname()[1]
-        app = serve.build_app(self.studio, ["Ɛte sɛn?"])
-        self.server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
-        sockets = {"sockets": [self.listening]}
-        self.thread = threading.Thread(target=self.server.run, kwargs=sockets)
-        self.thread.start()
-
-    def end(self):
-        self.server.should_exit = True
-        self.thread.join()
-        self.listening.close()
-
-
-@pytest.fixture
-def server(studio):
-    server = Server(studio)
-    server.begin()
-    yield server
-    server.end()
-
-
-def test_the_page_in_a_browser(browser, server):
-    """Typed, by an example, and spoken hands free; then the connection is lost and comes back."""
-    page = browser.new_page()
-    problems = []
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
-    page.goto(f"http://127.0.0.1:{server.port}")
-    answers, questions = page.locator("main .answer"), page.locator("main .question")
-    page.fill("#text", "Wo din de sɛn?")
-    page.press("#text", "Enter")
-    answers.nth(0).get_by_text(WRITTEN).wait_for(timeout=60_000)
-    page.get_by_role("button", name="Ɛte sɛn?").click()
-    answers.nth(1).get_by_text(WRITTEN).wait_for(timeout=60_000)
-    assert questions.all_inner_texts() == ["Wo din de sɛn?", "Ɛte sɛn?"]
-    page.check("#times")
-    page.click("#listen")
-    answers.nth(2).get_by_text(WRITTEN).wait_for(timeout=120_000)
-    assert page.locator("#latency").inner_text().endswith(" ms")
-    page.click("#listen")
-    assert page.locator("#listen").get_attribute("aria-pressed") == "false"
-    assert problems == []
-    server.end()
-    page.locator('body[data-status="lost"]').wait_for(timeout=60_000)
-    server.begin()
-    page.locator('body[data-status="ready"]').wait_for(timeout=60_000)
-    page.fill("#text", "Wo din de sɛn?")
-    page.press("#text", "Enter")
-    answers.nth(3).get_by_text(WRITTEN).wait_for(timeout=60_000)
-    page.close()
-
-
-def test_a_refused_microphone_is_told(browser, server):
-    context = browser.new_context(permissions=[])
-    page = context.new_page()
-    page.add_init_script("navigator.mediaDevices.getUserMedia = async () => { throw new Error() }")
-    page.goto(f"http://127.0.0.1:{server.port}")
-    page.locator('body[data-status="ready"]').wait_for(timeout=60_000)
-    page.click("#listen")
-    page.locator('body[data-status="refused"]').wait_for(timeout=60_000)
-    assert page.locator("#listen").get_attribute("aria-pressed") == "false"
-    context.close()
 
 
 def test_events_are_those_of_the_protocol():

@@ -4,6 +4,7 @@ there."""
 import queue
 import sys
 import types
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import soundfile
 from head_world import let_gemma_write, models
 
 from commands.errors import InputError
-from voice_chat import talk
+from voice_chat import sound_source, talk
 from voice_chat.sound_card import Loudspeaker, Microphone
 
 WRITTEN = "Yoo, me te wo ase."
@@ -86,17 +87,19 @@ def test_a_missing_sound_card_is_told_in_one_line(opened, monkeypatch):
     with pytest.raises(InputError, match=r"no microphone can be used \(No device matching"):
         Microphone("no such")
     monkeypatch.setitem(sys.modules, "sounddevice", None)
-    with pytest.raises(InputError, match="needs sounddevice and PortAudio"):
+    with pytest.raises(InputError, match="need sounddevice and PortAudio"):
         Microphone()
 
 
 @pytest.fixture
 def asked(head_world, monkeypatch, tmp_path):
     """Words of the command, with a recorded question that is heard at once."""
-    pytest.importorskip("silero_vad", reason="silero-vad tells when a turn ends")
+    if find_spec("silero_vad") is None:
+        pytest.skip("silero-vad is not installed")
     let_gemma_write(monkeypatch, WRITTEN)
-    monkeypatch.setattr(talk.time, "sleep", lambda seconds: None)
-    monkeypatch.setattr(talk.time, "monotonic", iter(range(10**9)).__next__)  # a second a look
+    monkeypatch.setattr(sound_source.time, "sleep", lambda seconds: None)
+    # A second a look.
+    monkeypatch.setattr(sound_source.time, "monotonic", iter(range(10**9)).__next__)
     return [*models(head_world), "--out", tmp_path / "out", "--recording"]
 
 
@@ -142,5 +145,5 @@ def test_without_headphones_nothing_is_heard_while_it_answers():
 
     for listens_always, expected in ((False, [[0.0], [0.0]]), (True, [[0.5], [0.25]])):
         live = Live()
-        assert list(talk._updates(live, Source(), listens_always=listens_always)) == []
+        assert list(sound_source.follow(live, Source(), listens_always=listens_always)) == []
         assert live.heard == expected

@@ -16,9 +16,8 @@ same updates.
 
 # N samples (of the microphone at 16 kHz, of the answer at 24 kHz)
 
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -27,12 +26,13 @@ from commands.errors import InputError
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from gemma4.gemma import FRAME_RATE_HZ
 from gemma4.tower_stream import StreamingTower, TowerStream
-from speech_head.generate import Speech, Talker
+from speech_head.generate import Talker
 from speech_head.stream import Sampling
 from stage3_finetune.dialogue import Turn
-from stage3_finetune.generate import BegunPrompt
 from stage3_finetune.live_prompt import LivePrompt
+from voice_chat.begun_answer import BegunAnswer
 from voice_chat.turn_taking import TurnDetector, TurnEvent, TurnSettings, VoiceDetector
+from voice_chat.updates import Asked, Ignored, Interrupted, Said, Update
 
 # So much sound before the first speech belongs to the turn: consonants are softer than what is
 # detected.
@@ -41,59 +41,6 @@ LEAD_S = 0.25
 STEP_S = 0.16
 # Speech shorter than that does not interrupt an answer: "aane", "mm".
 BACKCHANNEL_S = 0.5
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A typed question is being answered."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Heard:
-    """The transcript that Gemma wrote of the question, in the chain target."""
-
-    transcript: str
-
-
-@dataclass(frozen=True)
-class Said:
-    """The next 80 ms of the answer.
-
-    Attributes:
-        samples_N: float32, 24 kHz, to be played at once after what came before.
-        text: the answer as far as it is written.
-    """
-
-    samples_N: np.ndarray
-    text: str
-
-
-@dataclass(frozen=True)
-class Ended:
-    """The answer has been said to its end, or could not be said.
-
-    Attributes:
-        text: the answer.
-        problem: why there is none; "" if there is.
-    """
-
-    text: str
-    problem: str = ""
-
-
-@dataclass(frozen=True)
-class Interrupted:
-    """The speaker interrupted: what has not been played yet is not to be played."""
-
-
-@dataclass(frozen=True)
-class Ignored:
-    """The turn that has just ended was only a word of assent: it is not answered."""
-
-
-Update = TurnEvent | Asked | Heard | Said | Ended | Interrupted | Ignored
 
 
 @dataclass
@@ -110,25 +57,6 @@ class _Question:
     ear: TowerStream
     prompt: LivePrompt | None = None
     waiting: list[np.ndarray] = field(default_factory=list)
-
-
-@dataclass
-class _Answer:
-    """An answer being computed.
-
-    Attributes:
-        talker: with a conversation of its own, which replaces the real one if this is kept.
-        steps: computes a token or a frame at a time.
-        updates: not yet passed on.
-        is_wanted: the turn has ended, so that it may be heard.
-        is_complete: nothing is left to compute.
-    """
-
-    talker: Talker
-    steps: Generator[Update | None]
-    updates: list[Update] = field(default_factory=list)
-    is_wanted: bool = False
-    is_complete: bool = False
 
 
 class HandsFree:
@@ -166,7 +94,7 @@ class HandsFree:
         self._num_heard = 0  # samples
         self._played_until_s = 0.0  # by the clock, if all is played at once
         self._question: _Question | None = None
-        self._answer: _Answer | None = None
+        self._answer: BegunAnswer | None = None
         num_frames = round(settings.max_turn_s * FRAME_RATE_HZ)
         frames_TD = torch.zeros(num_frames, self._tower.encoder.dim)
         self._longest_question = Turn("user", "", spoken=True, frames_TD=frames_TD)
@@ -185,8 +113,7 @@ class HandsFree:
             What happened.
         """
         self._num_heard += len(samples_N)
-        keep = round((LEAD_S + self._settings.min_speech_s + 1.0) * GEMMA_SAMPLE_RATE_HZ)
-        self._recent_N = np.concatenate([self._recent_N, samples_N])[-keep - len(samples_N) :]
+        self._recent_N = np.concatenate([self._recent_N, samples_N])
         if self._question:
             self._listen(self._question, samples_N)
         updates: list[Update] = []
@@ -196,6 +123,7 @@ class HandsFree:
                 updates += [event, *self._take(event)]
             if self._question and not self._question.prompt:
                 updates += self._judge_interruption(self._question)
+        self._recent_N = self._recent_N[self._first_recent(self._turns.may_have_begun_s) :].copy()
         return updates
 
     def end_turn(self) -> list[Update]:
@@ -237,13 +165,9 @@ class HandsFree:
         Returns:
             What may be heard of it by now.
         """
-        answer = self._answer
-        if answer is None or answer.is_complete:
+        if self._answer is None or self._answer.is_complete:
             return []
-        update = next(answer.steps, None)
-        if update is not None:
-            answer.updates.append(update)
-            answer.is_complete = isinstance(update, Ended)
+        self._answer.compute()
         return self._pass_on()
 
     @property
@@ -269,8 +193,7 @@ class HandsFree:
         """Do what an event asks for."""
         if event.kind == "began":
             self._question = _Question(self._tower.start())
-            start = round((event.time_s - LEAD_S) * GEMMA_SAMPLE_RATE_HZ) - self._num_heard
-            self._listen(self._question, self._recent_N[max(start, -len(self._recent_N)) :])
+            self._listen(self._question, self._recent_N[self._first_recent(event.time_s) :])
             if not self.is_answering:
                 self._begin_prompt(self._question)
         question = self._question
@@ -293,6 +216,11 @@ class HandsFree:
             self._answer.is_wanted, self._question = True, None
             return self._pass_on()
         return []
+
+    def _first_recent(self, time_s: float) -> int:
+        """Where in the recent sound a turn would begin whose first speech is at that time."""
+        start = round((time_s - LEAD_S) * GEMMA_SAMPLE_RATE_HZ)
+        return max(0, start - self._num_heard + len(self._recent_N))
 
     def _listen(self, question: _Question, samples_N: np.ndarray) -> None:
         question.waiting.append(samples_N)
@@ -322,40 +250,18 @@ class HandsFree:
         return [Interrupted()] if was_answering else []
 
     def _begin_answer(self, question: Turn, prompt: LivePrompt | None) -> None:
-        conversation = self._talker.conversation
-        talker = replace(
-            self._talker, conversation=conversation.continuing(list(conversation.turns))
-        )
-        steps = self._steps(talker, question, prompt.begun() if prompt else None)
-        self._answer = _Answer(talker, steps, is_wanted=prompt is None)
+        self._answer = BegunAnswer(
+            self._talker, question, prompt.begun() if prompt else None,
+            self._sampling_of_turn(self._talker.conversation.turns), is_wanted=prompt is None,
+        )  # fmt: skip
 
     def _answer_speech(self, prompt: LivePrompt) -> None:
         question = Turn("user", "[spoken]", spoken=True, frames_TD=prompt.frames_TD)
         self._begin_answer(question, prompt)
 
-    def _steps(
-        self, talker: Talker, question: Turn, begun: BegunPrompt | None
-    ) -> Generator[Update | None]:
-        """A token or a frame at a time; `None` for a token that is not spoken yet."""
-        speech = Speech(talker, self._sampling_of_turn(talker.conversation.turns))
-        transcripts: list[str] = []
-        try:
-            answer = talker.answer(question, begun, on_transcript=transcripts.append)
-            with closing(answer):
-                for tokens in answer:
-                    yield Heard(transcripts.pop()) if transcripts else None
-                    for samples_N in speech.add(tokens):
-                        yield Said(samples_N, speech.text)
-            for samples_N in speech.close():
-                yield Said(samples_N, speech.text)
-        except InputError as error:
-            yield Ended(speech.text, str(error))
-        else:
-            yield Ended(speech.text)
-
     def _drop_answer(self) -> None:
         if self._answer is not None:
-            self._answer.steps.close()
+            self._answer.close()
             self._answer = None
 
     def _end_answer(self) -> None:
@@ -367,8 +273,8 @@ class HandsFree:
                 self._keep_answer(answer)
         self._played_until_s = self.now_s
 
-    def _keep_answer(self, answer: _Answer) -> None:
-        self._talker.conversation.turns[:] = answer.talker.conversation.turns
+    def _keep_answer(self, answer: BegunAnswer) -> None:
+        self._talker.conversation.turns[:] = answer.turns
         self._answer = None
 
     def _pass_on(self) -> list[Update]:
@@ -376,7 +282,7 @@ class HandsFree:
         answer = self._answer
         if answer is None or not answer.is_wanted:
             return []
-        updates, answer.updates = answer.updates, []
+        updates = answer.take()
         rate_hz = self._talker.mimi.sample_rate_hz
         for update in updates:
             if isinstance(update, Said):

@@ -29,9 +29,19 @@ import soxr
 
 from commands.errors import InputError
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, MIMI_SAMPLE_RATE_HZ, to_pcm16
-from voice_chat.hands_free import Asked, Ended, Heard, Ignored, Interrupted, Said, Update
 from voice_chat.studio import Visit
 from voice_chat.turn_taking import TurnEvent
+from voice_chat.updates import (
+    Asked,
+    Ended,
+    Heard,
+    Ignored,
+    Interrupted,
+    Left,
+    Refused,
+    Said,
+    Update,
+)
 
 Event = dict[str, Any]
 MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 96_000
@@ -109,6 +119,8 @@ class RealtimeSession:
             yield self._of_answer("output_audio.done")
             yield self._of_answer("output_audio_transcript.done", transcript=update.text)
             yield self._done("failed" if update.problem else "completed", update.problem)
+        elif isinstance(update, Refused | Left):
+            yield error_event(update.problem)
         elif isinstance(update, Interrupted):
             yield {"type": "output_audio_buffer.cleared", "response_id": self._response_id}
             if self._answer_id:

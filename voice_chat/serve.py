@@ -25,10 +25,10 @@ from commands.command_line import parse_config, run_command
 from commands.errors import InputError
 from commands.setting_types import Port, PositiveInt
 from speech_head.settings import TalkerConfig
-from voice_chat.hands_free import Update
 from voice_chat.realtime_protocol import RealtimeSession, error_event
 from voice_chat.studio import Studio
-from voice_chat.turn_taking import TurnSettings
+from voice_chat.turn_taking import TurnSettings, refuse_missing_detector
+from voice_chat.updates import Left, Update
 
 PAGE = Path(__file__).parent / "page_files"
 MAX_MESSAGE_BYTES = 2**18  # 4 s of sound at 24 kHz, in base64
@@ -41,7 +41,11 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
-TRY_AGAIN_LATER, NOT_ALLOWED = 1013, 1008  # codes of a closed WebSocket (RFC 6455)
+TRY_AGAIN_LATER, NOT_ALLOWED, INTERNAL_ERROR = (
+    1013,
+    1008,
+    1011,
+)  # codes of a closed WebSocket (RFC 6455)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +67,7 @@ def main(argv: list[str] | None = None) -> None:
     """Serve the page until interrupted."""
     config = parse_config(ServeConfig, argv)
     examples = read_examples(config.examples)
+    refuse_missing_detector()
     uvicorn = _import_server()
     listening = _listen(config.host, config.port)
     talker = config.load()
@@ -121,8 +126,6 @@ def build_app(studio: Studio, examples: list[str]) -> Any:
         await converse(socket, studio)
 
     app.mount("/page", StaticFiles(directory=PAGE))
-    # Without this, FastAPI would look for the names of types in this function only.
-    realtime.__annotations__["socket"] = WebSocket
     return app
 
 
@@ -146,25 +149,32 @@ async def converse(socket: Any, studio: Studio) -> None:
     session = RealtimeSession(visit)
 
     async def tell() -> None:
-        while True:
-            for event in session.translate(await happened.get()):
+        updates: list[Update] = []
+        while not any(isinstance(update, Left) for update in updates):
+            updates = await happened.get()
+            for event in session.translate(updates):
                 await socket.send_json(event)
+        await socket.close(INTERNAL_ERROR)
 
-    teller = asyncio.create_task(tell())
-    try:
+    async def obey() -> None:
         await socket.send_json(session.created())
-        while True:
-            text = await socket.receive_text()
+        while (message := await socket.receive())["type"] != "websocket.disconnect":
             try:
-                events = session.receive(json.loads(text))
+                events = session.receive(json.loads(message.get("text") or ""))
             except (InputError, ValueError, RecursionError) as error:
-                events = [error_event(str(error) or "not JSON")]
+                events = [error_event(str(error))]
             for event in events:
                 await socket.send_json(event)
-    except (WebSocketDisconnect, RuntimeError, KeyError):
-        pass  # it is closed; or it sent bytes where text is due
+
+    tasks = [asyncio.create_task(part()) for part in (tell, obey)]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            with contextlib.suppress(WebSocketDisconnect):  # closed while something was sent
+                task.result()
     finally:
-        teller.cancel()
+        for task in tasks:
+            task.cancel()
         visit.leave()
 
 
@@ -187,7 +197,6 @@ def _family(host: str) -> sockets.AddressFamily:
 def _import_server() -> Any:
     try:
         import fastapi  # noqa: F401
-        import silero_vad  # noqa: F401
         import uvicorn
         import websockets  # noqa: F401
     except ModuleNotFoundError as error:

@@ -10,18 +10,36 @@ with Microphone() as microphone, Loudspeaker(24_000) as loudspeaker:
 
 import queue
 import threading
-from types import ModuleType, TracebackType
-from typing import Any
+from types import ModuleType
+from typing import Any, Self
 
 import numpy as np
 
 from commands.errors import InputError
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
+from voice_chat.sound_source import PIECE_SAMPLES
 
-PIECE_SAMPLES = 512  # 32 ms
+
+class _Stream:
+    """One of PortAudio's streams, which runs in a `with` block."""
+
+    def __init__(self, kind: str, name: str, **settings: Any) -> None:
+        sounddevice = _import_sounddevice()
+        try:
+            self._stream = getattr(sounddevice, kind)(channels=1, dtype="float32", **settings)
+        except (sounddevice.PortAudioError, ValueError) as error:
+            message = f"no {name} can be used ({error}): see python -m sounddevice"
+            raise InputError(message) from None
+
+    def __enter__(self) -> Self:
+        self._stream.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
 
 
-class Microphone:
+class Microphone(_Stream):
     """Sound of the microphone, mono, 16 kHz, from the beginning of a `with` block to its end."""
 
     def __init__(self, device: str | None = None) -> None:
@@ -33,7 +51,7 @@ class Microphone:
             InputError: sounddevice or its library is missing, or there is no such microphone.
         """
         self._pieces: queue.SimpleQueue[np.ndarray] = queue.SimpleQueue()
-        self._stream = _open_stream(
+        super().__init__(
             "InputStream", "microphone", device=device, samplerate=GEMMA_SAMPLE_RATE_HZ,
             blocksize=PIECE_SAMPLES, callback=self._keep,
         )  # fmt: skip
@@ -50,21 +68,11 @@ class Microphone:
             pass
         return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
 
-    def __enter__(self) -> "Microphone":
-        self._stream.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:  # fmt: skip
-        self._stream.close()
-
     def _keep(self, samples_N1: np.ndarray, *_: object) -> None:
         self._pieces.put(samples_N1[:, 0].copy())  # the array is used again
 
 
-class Loudspeaker:
+class Loudspeaker(_Stream):
     """Plays what is added, from the beginning of a `with` block to its end."""
 
     def __init__(self, sample_rate_hz: int) -> None:
@@ -74,7 +82,7 @@ class Loudspeaker:
         """
         self._waiting_N = np.zeros(0, np.float32)
         self._lock = threading.Lock()
-        self._stream = _open_stream(
+        super().__init__(
             "OutputStream", "loudspeaker", samplerate=sample_rate_hz, callback=self._fill
         )
 
@@ -88,16 +96,6 @@ class Loudspeaker:
         with self._lock:
             self._waiting_N = np.zeros(0, np.float32)
 
-    def __enter__(self) -> "Loudspeaker":
-        self._stream.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:  # fmt: skip
-        self._stream.close()
-
     def _fill(self, samples_N1: np.ndarray, *_: object) -> None:
         with self._lock:
             count = min(len(samples_N1), len(self._waiting_N))
@@ -106,21 +104,12 @@ class Loudspeaker:
             self._waiting_N = self._waiting_N[count:]
 
 
-def _open_stream(kind: str, name: str, **settings: Any) -> Any:
-    sounddevice = _import_sounddevice()
-    try:
-        return getattr(sounddevice, kind)(channels=1, dtype="float32", **settings)
-    except (sounddevice.PortAudioError, ValueError) as error:
-        # `--recording` needs neither.
-        raise InputError(f"no {name} can be used ({error}): see python -m sounddevice") from None
-
-
 def _import_sounddevice() -> ModuleType:
     try:
         import sounddevice
     except (ModuleNotFoundError, OSError) as error:  # OSError: PortAudio itself is missing
         raise InputError(
-            f"the microphone needs sounddevice and PortAudio ({error}): pip install -c "
+            f"microphone and loudspeaker need sounddevice and PortAudio ({error}): pip install -c "
             "constraints.txt -e '.[live]', and on Debian apt install libportaudio2"
         ) from None
     return sounddevice

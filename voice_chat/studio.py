@@ -26,8 +26,9 @@ from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from speech_head.generate import Talker
 from speech_head.stream import Sampling
 from stage3_finetune.dialogue import Turn
-from voice_chat.hands_free import Ended, HandsFree, Update
+from voice_chat.hands_free import HandsFree
 from voice_chat.turn_taking import TurnSettings
+from voice_chat.updates import Left, Refused, Update
 
 # Sound of one visitor that may wait: more means that the machine cannot keep up.
 MAX_WAITING_S = 30.0
@@ -85,19 +86,23 @@ class Studio:
         Raises:
             InputError: too many are there, or silero-vad is missing.
         """
+        self._refuse_too_many()
         conversation = self._talker.conversation.continuing([])
         live = HandsFree(
             replace(self._talker, conversation=conversation), self._settings,
             self._sampling_of_turn, clock_s=time.monotonic,
         )  # fmt: skip
         with self._changed:
-            if len(self._visits) >= self._max_visits:
-                raise InputError(
-                    f"{self._max_visits} conversations are going on already: come again in a minute"
-                )
+            self._refuse_too_many()  # others came while the detector was loaded
             visit = Visit(self, live, listener)
             self._visits.append(visit)
         return visit
+
+    def _refuse_too_many(self) -> None:
+        if len(self._visits) >= self._max_visits:
+            raise InputError(
+                f"{self._max_visits} conversations are going on already: come again in a minute"
+            )
 
     def _run(self) -> None:
         while True:
@@ -184,14 +189,14 @@ class Visit:
             jobs, self._jobs = self._jobs, []
         updates: list[Update] = []
         try:
-            for job in jobs:
-                updates += job(self._live)
-            updates += self._live.work()
-        except InputError as error:
-            updates.append(Ended("", str(error)))
-        except Exception:  # a bug: others must go on talking
+            for job in (*jobs, HandsFree.work):
+                try:
+                    updates += job(self._live)
+                except InputError as error:
+                    updates.append(Refused(str(error)))
+        except Exception:  # a bug: it is printed, this conversation ends, others go on
             traceback.print_exc(file=sys.stderr)
-            updates.append(Ended("", "the conversation ended by an error of the server"))
+            updates.append(Left("the conversation ended by an error of the server"))
             self.leave()
         if updates:
             self._listener(updates)

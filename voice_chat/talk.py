@@ -15,11 +15,8 @@ PortAudio (Debian: `apt install libportaudio2`).
 # N samples (of the microphone at 16 kHz, of answers at 24 kHz)
 
 import sys
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -30,11 +27,13 @@ from speech_head.generate import Talker
 from speech_head.settings import TalkerConfig
 from stage3_finetune.prompt_limits import refuse_long_recording
 from voice_chat.answer_files import keep_answer
-from voice_chat.hands_free import Ended, HandsFree, Heard, Interrupted, Said, Update
-from voice_chat.sound_card import PIECE_SAMPLES, Loudspeaker, Microphone
-from voice_chat.turn_taking import TurnSettings
+from voice_chat.hands_free import HandsFree
+from voice_chat.sound_card import Loudspeaker, Microphone
+from voice_chat.sound_source import RecordingSource, Source, follow
+from voice_chat.turn_taking import TurnSettings, refuse_missing_detector
+from voice_chat.updates import Ended, Heard, Interrupted, Said, Update
 
-WAIT_S = 0.1  # for sound, when there is nothing to compute
+AFTER_S = 0.5  # of silence after a recording, beyond the pause that ends the turn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,39 +49,6 @@ class TalkConfig(TalkerConfig):
     recording: Path | None = None
     """hear this file instead, at the speed of speech, and play nothing"""
     turns: TurnSettings = TurnSettings()
-
-
-class Source(Protocol):
-    """Where sound comes from."""
-
-    def take(self, timeout_s: float) -> np.ndarray | None:
-        """float32 `[N]` of the sound since the last call; waits for some, at most `timeout_s`. None
-        when there is no more."""
-
-
-class RecordingSource:
-    """A recording, and a silence after it, at the speed of speech."""
-
-    def __init__(self, sound_N: np.ndarray, silence_s: float) -> None:
-        silence_N = np.zeros(round(silence_s * GEMMA_SAMPLE_RATE_HZ), np.float32)
-        self._sound_N = np.concatenate([sound_N, silence_N])
-        self._began: float | None = None
-        self._num_taken = 0
-
-    def take(self, timeout_s: float) -> np.ndarray | None:
-        """One piece, once it is due."""
-        if self._began is None:
-            self._began = time.monotonic()
-        piece_N = self._sound_N[self._num_taken : self._num_taken + PIECE_SAMPLES]
-        if not len(piece_N):
-            return None
-        due = self._began + (self._num_taken + len(piece_N)) / GEMMA_SAMPLE_RATE_HZ
-        left_s = due - time.monotonic()
-        time.sleep(min(max(left_s, 0.0), timeout_s))
-        if left_s > timeout_s:
-            return piece_N[:0]
-        self._num_taken += len(piece_N)
-        return piece_N
 
 
 class Screen:
@@ -133,11 +99,14 @@ def main(argv: list[str] | None = None) -> None:
     """Talk until Ctrl-C, or until a recording has ended and is answered."""
     config = parse_config(TalkConfig, argv)
     refuse_unwritable(config.out, flag="--out", is_folder=True, may_exist=True)
+    refuse_missing_detector()
     if config.recording:
         refuse_long_recording(config.recording)
-        sound_N = read_audio(config.recording, GEMMA_SAMPLE_RATE_HZ)
-        talker = config.load()
-        converse(talker, config, RecordingSource(sound_N, config.turns.pause_s + 0.5), None)
+        speech_N = read_audio(config.recording, GEMMA_SAMPLE_RATE_HZ)
+        silence_s = config.turns.pause_s + AFTER_S
+        silence_N = np.zeros(round(silence_s * GEMMA_SAMPLE_RATE_HZ), np.float32)
+        source = RecordingSource(np.concatenate([speech_N, silence_N]))
+        converse(config.load(), config, source, None)
         return
     microphone = Microphone(config.microphone)
     talker = config.load()
@@ -153,20 +122,10 @@ def converse(
     live = HandsFree(talker, config.turns, config.sampling_of_turn)
     screen = Screen(config.out, talker.mimi.sample_rate_hz, loudspeaker)
     try:
-        for update in _updates(live, source, listens_always=config.headphones):
+        for update in follow(live, source, listens_always=config.headphones):
             screen.show(update)
     finally:
         screen.keep()
-
-
-def _updates(live: HandsFree, source: Source, *, listens_always: bool) -> Iterator[Update]:
-    while (samples_N := source.take(0.0 if live.is_busy else WAIT_S)) is not None:
-        if live.is_answering and not listens_always:
-            samples_N = np.zeros_like(samples_N)
-        yield from live.hear(samples_N)
-        yield from live.work()
-    while live.is_busy:
-        yield from live.work()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ and thrown away if the speaker goes on: so the pause costs time that is used.
 
 import math
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Literal
 
 import numpy as np
@@ -82,6 +83,13 @@ class TurnDetector:
         return (self._num_windows - self._end_of_speech) * WINDOW_S
 
     @property
+    def may_have_begun_s(self) -> float:
+        """Where a turn's first speech is, if one may be beginning; else now."""
+        if self._first_speech is None or self._is_in_turn:
+            return self._num_windows * WINDOW_S
+        return self._first_speech * WINDOW_S
+
+    @property
     def speech_s(self) -> float:
         """How much speech there is in this turn so far, pauses apart."""
         return self._num_speech * WINDOW_S
@@ -124,8 +132,8 @@ class TurnDetector:
         return None
 
     def _in_turn(self, window: int, is_speech: bool) -> TurnEvent | None:
-        begin = self._first_speech or 0
-        if window - begin >= _windows(self._settings.max_turn_s):
+        assert self._first_speech is not None
+        if window - self._first_speech >= _windows(self._settings.max_turn_s):
             return self.end()
         if is_speech:
             self._num_speech += 1
@@ -150,6 +158,7 @@ class VoiceDetector:
         Raises:
             InputError: silero-vad is not installed.
         """
+        refuse_missing_detector()
         self._model = _load_silero()
         self._rest_N = np.zeros(0, np.float32)
 
@@ -174,15 +183,17 @@ class VoiceDetector:
 
 
 def _load_silero() -> Any:
-    # Its import sets the number of threads of the whole process to 1.
+    # Its import sets the number of threads of the whole process to 1; so only here is it imported.
     with use_threads(torch.get_num_threads()):
-        try:
-            from silero_vad import load_silero_vad
-        except ModuleNotFoundError:
-            raise InputError(
-                "needs silero-vad: pip install -c constraints.txt -e '.[live]'"
-            ) from None
+        from silero_vad import load_silero_vad
+
         return load_silero_vad()
+
+
+def refuse_missing_detector() -> None:
+    """Raise InputError if silero-vad is not installed."""
+    if find_spec("silero_vad") is None:
+        raise InputError("needs silero-vad: pip install -c constraints.txt -e '.[live]'")
 
 
 def _windows(seconds: float) -> int:

@@ -1,0 +1,125 @@
+"""The page of the server in a real browser, whose microphone hears a recorded question."""
+
+import shutil
+import threading
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+import uvicorn
+from head_world import alone, let_gemma_write
+
+from data_manifests.audio import read_audio
+from speech_head.stream import Sampling
+from voice_chat import serve
+from voice_chat.studio import Studio
+from voice_chat.turn_taking import TurnSettings
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+WRITTEN = "Yoo, me te wo ase."
+PARTS = ("silero_vad", "websockets", "playwright")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None or None in map(find_spec, PARTS),
+    reason=f"needs Chromium and {', '.join(PARTS)}",
+)
+
+
+@pytest.fixture
+def studio(talker, monkeypatch):
+    let_gemma_write(monkeypatch, WRITTEN)
+    settings = TurnSettings(pause_s=0.4, max_turn_s=10.0)
+    with Studio(alone(talker), settings, lambda turns: Sampling(), max_visits=3) as studio:
+        yield studio
+
+
+@pytest.fixture
+def browser(tmp_path, corpus):
+    """Chromium, whose microphone hears the question again and again."""
+    from playwright.sync_api import sync_playwright
+
+    question = read_audio(corpus / "audio" / "train_question_0000.wav", 16_000)
+    silence = np.zeros(16_000, np.float32)
+    heard = np.concatenate([silence, question, *[silence] * 5])
+    soundfile.write(tmp_path / "microphone.wav", soxr.resample(heard, 16_000, 48_000), 48_000)
+    with sync_playwright() as running:
+        started = running.chromium.launch(executable_path=CHROMIUM, args=[
+            "--no-sandbox", "--use-fake-ui-for-media-stream",
+            "--use-fake-device-for-media-stream", "--autoplay-policy=no-user-gesture-required",
+            f"--use-file-for-fake-audio-capture={tmp_path / 'microphone.wav'}",
+        ])  # fmt: skip
+        yield started
+        started.close()
+
+
+class Server:
+    """A real server, which can be ended and begun again at its address."""
+
+    def __init__(self, studio):
+        self.studio, self.port = studio, 0
+
+    def begin(self):
+        self.listening = serve._listen("127.0.0.1", self.port)
+        self.port = self.listening.getsockname()[1]
+        app = serve.build_app(self.studio, ["Ɛte sɛn?"])
+        self.server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+        sockets = {"sockets": [self.listening]}
+        self.thread = threading.Thread(target=self.server.run, kwargs=sockets)
+        self.thread.start()
+
+    def end(self):
+        self.server.should_exit = True
+        self.thread.join()
+        self.listening.close()
+
+
+@pytest.fixture
+def server(studio):
+    server = Server(studio)
+    server.begin()
+    yield server
+    server.end()
+
+
+def test_the_page_in_a_browser(browser, server):
+    """Typed, by an example, and spoken hands free; then the connection is lost and comes back."""
+    page = browser.new_page()
+    problems = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
+    page.goto(f"http://127.0.0.1:{server.port}")
+    answers, questions = page.locator("main .answer"), page.locator("main .question")
+    page.fill("#text", "Wo din de sɛn?")
+    page.press("#text", "Enter")
+    answers.nth(0).get_by_text(WRITTEN).wait_for(timeout=60_000)
+    page.get_by_role("button", name="Ɛte sɛn?").click()
+    answers.nth(1).get_by_text(WRITTEN).wait_for(timeout=60_000)
+    assert questions.all_inner_texts() == ["Wo din de sɛn?", "Ɛte sɛn?"]
+    page.check("#times")
+    page.click("#listen")
+    answers.nth(2).get_by_text(WRITTEN).wait_for(timeout=120_000)
+    assert page.locator("#latency").inner_text().endswith(" ms")
+    page.click("#listen")
+    assert page.locator("#listen").get_attribute("aria-pressed") == "false"
+    assert problems == []
+    server.end()
+    page.locator('body[data-status="lost"]').wait_for(timeout=60_000)
+    server.begin()
+    page.locator('body[data-status="ready"]').wait_for(timeout=60_000)
+    page.fill("#text", "Wo din de sɛn?")
+    page.press("#text", "Enter")
+    answers.nth(3).get_by_text(WRITTEN).wait_for(timeout=60_000)
+    page.close()
+
+
+def test_a_refused_microphone_is_told(browser, server):
+    context = browser.new_context(permissions=[])
+    page = context.new_page()
+    page.add_init_script("navigator.mediaDevices.getUserMedia = async () => { throw new Error() }")
+    page.goto(f"http://127.0.0.1:{server.port}")
+    page.locator('body[data-status="ready"]').wait_for(timeout=60_000)
+    page.click("#listen")
+    page.locator('body[data-status="refused"]').wait_for(timeout=60_000)
+    assert page.locator("#listen").get_attribute("aria-pressed") == "false"
+    context.close()
