@@ -11,14 +11,13 @@
 # make chat      talk at once, with the small trained models that come along
 # make talk      the same hands free, with the microphone
 # make serve     the same hands free in the browser, for many at once: http://127.0.0.1:7861
-# make web       the same in the browser, with the microphone: http://127.0.0.1:7860
 # make bench     speed, side by side with what a user would use instead
 
 PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: install demo demo-full test test-variants attacks kill-points lint rehearse chat talk serve web bench clean
+.PHONY: install demo demo-full test test-variants attacks kill-points lint rehearse chat talk serve bench clean
 
 install: .venv/installed
 
@@ -66,9 +65,6 @@ talk: .venv/installed
 serve: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[live]'
 	$(BIN)/python -m voice_chat.serve $(SHIPPED) --examples demo/world/examples.txt
-
-web: .venv/installed
-	$(BIN)/python -m voice_chat.web $(SHIPPED) --out runs/web
 
 bench: .venv/installed
 	$(BIN)/python -m benchmarks.tokenize

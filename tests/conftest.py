@@ -8,7 +8,7 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models gain nothing by a second
-os.environ.setdefault("MPLBACKEND", "agg")  # which gradio chooses too, when it serves a page
+os.environ.setdefault("MPLBACKEND", "agg")  # no window, where there is a display
 
 import contextlib
 import gc

@@ -16,16 +16,13 @@ from types import ModuleType
 from typing import Any
 
 SEED = 0
-# Variables of the environment that others set for good when they are first used, no test's doing;
-# or that a fixture of several tests holds, and puts back at its end.
+# Variables of the environment that others set for good when they are first used, no test's doing.
 THEIR_VARIABLES = (
     "PYTEST_CURRENT_TEST",
     "TORCHINDUCTOR_CACHE_DIR",  # torch's compiler, 2.13
     "KMP_DUPLICATE_LIB_OK",  # scikit-learn and threadpoolctl, when imported
     "KMP_INIT_AT_FORK",  # scikit-learn and joblib, when imported
-    "HF_HUB_DISABLE_TELEMETRY",  # gradio 6.31, when a page is built without analytics
     "TOKENIZERS_PARALLELISM",  # a pipeline of transformers 5.23
-    "GRADIO_TEMP_DIR",  # a page being served (voice_chat/web.py)
 )
 
 

@@ -24,8 +24,7 @@ NOT_REHEARSED = {
     "data_manifests.score": "reads two texts",
     "pipeline.rehearse": "is the rehearsal",
     "pipeline.compare_precision": "holds several copies; run it once something is trained",
-    "voice_chat.web": "does not end; voice_chat.chat loads and answers the same way",
-    "voice_chat.serve": "as voice_chat.web",
+    "voice_chat.serve": "does not end; voice_chat.chat loads and answers the same way",
     "voice_chat.talk": "needs the extra `live`; voice_chat.chat loads and answers the same way",
 }
 
