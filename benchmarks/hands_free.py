@@ -22,6 +22,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
@@ -36,12 +37,13 @@ from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from data_manifests.manifest import read_manifest, read_utterance_audio
 from gemma4.gemma import SAMPLES_PER_FRAME
 from gemma4.tower_stream import TowerStream
-from speech_head.generate import Speech, Talker
-from speech_head.mimi import MimiStreamDecoder
+from speech_head import speech
+from speech_head.generate import Talker
 from speech_head.settings import TalkerConfig
-from speech_head.stream import HeadStream
+from speech_head.speech import Speech
 from stage3_finetune.dialogue import Turn
 from stage3_finetune.live_prompt import LivePrompt
+from voice_chat import begun_answer
 from voice_chat.hands_free import HandsFree
 from voice_chat.sound_source import RecordingSource, follow
 from voice_chat.turn_taking import TurnEvent, TurnSettings, VoiceDetector
@@ -51,12 +53,13 @@ DEMO = Path(__file__).parent.parent / "demo" / "weights"
 NOISE = 1e-4  # of a quiet room; digital silence does not occur
 PATIENCE_S = 20.0  # of silence after a question, in which the answer must have begun
 MAX_RECORDINGS = 200  # read; asked again in turns where more questions are wanted
-PARTS: dict[str, tuple[type, str]] = {
+PARTS: dict[str, tuple[type | ModuleType, str]] = {
     "voice detector": (VoiceDetector, "push"),
     "audio tower": (TowerStream, "push"),
     "prompt into the cache": (LivePrompt, "hear"),
-    "speech head": (HeadStream, "step"),
-    "codec": (MimiStreamDecoder, "decode"),
+    "answer and its drafts": (begun_answer, "compute_together"),
+    "speech head": (speech, "step_together"),
+    "codec": (speech, "decode_together"),
 }
 
 

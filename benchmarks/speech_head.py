@@ -37,10 +37,12 @@ from commands.setting_types import ModelName, PositiveInt, PositiveInts
 from demo.shipped import WEIGHTS
 from speech_head.config import SpeechHeadConfig
 from speech_head.data import HeadExample
-from speech_head.generate import Speech, Talker, load_talker
-from speech_head.mimi import Mimi, MimiStreamDecoder
+from speech_head.generate import Talker, load_talker
+from speech_head.mimi import Mimi
+from speech_head.mimi_stream import MimiStreamDecoder, decode_together
 from speech_head.model import SpeechHead
-from speech_head.stream import HeadStream, Sampling
+from speech_head.speech import Speech
+from speech_head.stream import HeadStream, Sampling, step_together
 from speech_head.timed_speech import TimedSpeech, record
 from speech_head.training_settings import TrainConfig
 from stage2_speechless.frame_decoder import FrameDecoder
@@ -173,8 +175,8 @@ def time_stream(
     """Speak random tokens for `num_frames` frames, including Mimi."""
     generator = torch.Generator().manual_seed(seed)
     width, num_layers = head.config.state_width, len(head.config.layers)
-    stream = HeadStream(head, [str(i) for i in range(batch_size)], Sampling(seed=seed))
-    decoder = MimiStreamDecoder(mimi)
+    streams = [HeadStream(head, str(i), Sampling(seed=seed)) for i in range(batch_size)]
+    decoders = [MimiStreamDecoder(mimi) for _ in streams]
     tokens = HeadExample(
         states_SLD=torch.randn(NUM_TOKENS, num_layers, width, generator=generator),
         embeddings_SD=torch.randn(NUM_TOKENS, width, generator=generator),
@@ -184,10 +186,11 @@ def time_stream(
     for position in range(num_frames + NUM_WARM_UP):
         started = time.perf_counter()
         if position == 0:
-            for i in range(batch_size):
-                stream.push(i, tokens)
-        codes = stream.step()
-        decoder.decode(torch.stack(list(codes.values()))[:, None]).cpu()
+            for stream in streams:
+                stream.push(tokens)
+        frames = [codes_K for codes_K in step_together(streams) if codes_K is not None]
+        assert len(frames) == batch_size, "speech that is not closed cannot end"
+        decode_together(decoders, torch.stack(frames)[:, None]).cpu()
         frame_ms.append(1000 * (time.perf_counter() - started))
     return FrameTimes(frame_ms[0], frame_ms[NUM_WARM_UP:])
 
@@ -212,7 +215,7 @@ def decode_as_stream(mimi: Mimi, codes_FK: Tensor) -> None:
     """Decode frame by frame, each with what the stream remembers of earlier ones."""
     decoder = MimiStreamDecoder(mimi)
     for codes_K in codes_FK:
-        decoder.decode(codes_K[None, None])
+        decoder.decode(codes_K[None])
 
 
 def decode_prefixes(mimi: Mimi, codes_FK: Tensor) -> None:

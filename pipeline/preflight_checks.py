@@ -24,7 +24,8 @@ from gemma4.gemma import AudioEncoder
 from gemma4.memory_plan import GIB, MemoryPlan, load_gemma_config, plan_memory
 from gemma4.weight_quantization import QuantizeName
 from speech_head.generate import refuse_misfit
-from speech_head.mimi import Mimi, MimiStreamDecoder
+from speech_head.mimi import Mimi
+from speech_head.mimi_stream import MimiStreamDecoder
 from speech_head.model import load_head
 from stage1_rvq.codebook_metrics import measure_reconstruction
 from stage1_rvq.frame_metric import FrameMetric
@@ -115,7 +116,7 @@ def mimi_checks(mimi: Mimi, sounds: Sounds) -> list[Check]:
     def streaming() -> str:
         [codes_FK] = mimi.encode([sounds.mimi_N])
         stream = MimiStreamDecoder(mimi)
-        pieces = [stream.decode(codes_1K[None])[0] for codes_1K in codes_FK.split(1)]
+        pieces = [stream.decode(codes_1K) for codes_1K in codes_FK.split(1)]
         return refuse_difference(torch.cat(pieces), mimi.decode(codes_FK), 1e-3)
 
     return [

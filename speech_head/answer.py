@@ -26,8 +26,9 @@ from data_manifests.twi_text import is_speakable
 from gemma4.chat_template import render_chat
 from gemma4.layer_states import LAYERS, embed_tokens, layers_to_request, stack_layers
 from stage1_rvq.data import pad_frames
+from stage3_finetune.decoding import BegunPrompt, Decoding
 from stage3_finetune.dialogue import EncodedDialogue, Turn, as_messages, encode_prompt, turn_end_id
-from stage3_finetune.generate import BegunPrompt, greedy_steps, stop_ids
+from stage3_finetune.generate import stop_ids
 
 # The user's turn before an answer that is given as text: "Speak."
 SPEAK = Turn("user", "Kasa.")
@@ -159,6 +160,15 @@ def answer_states(
     return answers
 
 
+def begin_answer(
+    gemma: Gemma4ForConditionalGeneration,
+    prompt: EncodedDialogue | BegunPrompt,
+    layers: Sequence[int] = LAYERS,
+) -> Decoding:
+    """The decoding of an answer whose states of some layers are wanted, for `stream_answer`."""
+    return Decoding(gemma, prompt, layers=layers_to_request(layers))
+
+
 @torch.no_grad()
 def stream_answer(
     gemma: Gemma4ForConditionalGeneration,
@@ -168,7 +178,7 @@ def stream_answer(
     layers: Sequence[int] = LAYERS,
     max_tokens: int = MAX_ANSWER_TOKENS,
     cut_long_answers: bool = False,
-    begun: BegunPrompt | None = None,
+    decoding: Decoding | None = None,
 ) -> Iterator[AnswerTokens]:
     """Let Gemma answer by greedy decoding, and yield every token as soon as it is chosen.
 
@@ -177,7 +187,8 @@ def stream_answer(
         layers: as in `answer_states`.
         max_tokens: longest answer, including the token that closes the turn.
         cut_long_answers: close the turn at `max_tokens`, instead of raising an error.
-        begun: the turns' prompt, if a part of it is in Gemma's cache already.
+        decoding: of the turns' answer, from `begin_answer` with the same layers, in place of the
+            turns; tokens that are known already are not yielded.
 
     Yields:
         One token at a time; the last is the one that closes the turn.
@@ -185,16 +196,16 @@ def stream_answer(
     Raises:
         InputError: the answer did not end within `max_tokens`, and `cut_long_answers` is False.
     """
-    prompt = begun or encode_prompt(turns, tokenizer)
-    requested = layers_to_request(layers)
-    steps = greedy_steps(gemma, tokenizer, prompt, output_hidden_states=requested)
+    if decoding is None:
+        decoding = begin_answer(gemma, encode_prompt(turns, tokenizer), layers)
     stops = stop_ids(tokenizer)
-    for num_written, (ids_11, output) in enumerate(steps, start=1):
-        if num_written == max_tokens and int(ids_11) not in stops:
+    for num_written, token in enumerate(decoding, start=len(decoding.ids) + 1):
+        id_1 = token.id_1
+        if num_written >= max_tokens and int(id_1) not in stops:
             if not cut_long_answers:
                 raise InputError(f"Gemma's answer did not end within {max_tokens} tokens")
-            ids_11 = torch.full_like(ids_11, turn_end_id(tokenizer))
-        states_1LD = stack_layers(output.hidden_states, layers)[0, -1:]
-        yield AnswerTokens(ids_11[0].cpu(), states_1LD, embed_tokens(gemma, ids_11[0]))
-        if int(ids_11) in stops:
+            id_1 = torch.full_like(id_1, turn_end_id(tokenizer))
+        states_1LD = stack_layers(token.hidden_states or (), layers)[0]
+        yield AnswerTokens(id_1.cpu(), states_1LD, embed_tokens(gemma, id_1))
+        if int(id_1) in stops:
             return

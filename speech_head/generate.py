@@ -1,21 +1,19 @@
-"""Speech from text: Gemma's tokens -> frames -> samples, while the tokens are being generated.
+"""Gemma with the models that make it speak, and what of its answer is to be spoken.
 
-talker = load_talker("google/gemma-4-E4B-it", None, "kyutai/mimi", "runs/head", ...)
-speech = Speech(talker, Sampling())
-for samples in speech.say(stream_answer(talker.gemma, talker.tokenizer, turns)):
-    play(samples)
-print(speech.text, speech.words, speech.end)
+    talker = load_talker("google/gemma-4-E4B-it", None, "kyutai/mimi", "runs/head", ...)
+    for tokens in talker.answer(question):
+        ...
+
+`speech.py` speaks them.
 """
 
 # S answer tokens, F Mimi frames (12.5 per second), K codebooks, N samples (24,000 per second)
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor
 from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
 
 from commands.errors import InputError
@@ -26,17 +24,16 @@ from speech_head.answer import (
     MAX_ANSWER_TOKENS,
     AnswerTokens,
     TeacherForcedAnswer,
+    begin_answer,
     stream_answer,
     teacher_forced_answer,
 )
-from speech_head.mimi import Mimi, MimiStreamDecoder, load_mimi, refuse_other_codec
+from speech_head.mimi import Mimi, load_mimi, refuse_other_codec
 from speech_head.model import SpeechHead, load_head
 from speech_head.parallel import ParallelHead
-from speech_head.stream import End, HeadStream, Sampling
-from speech_head.word_times import WordTime, word_times
 from stage3_finetune.conversation import Conversation, load_conversation
-from stage3_finetune.dialogue import Turn, split_chain
-from stage3_finetune.generate import BegunPrompt
+from stage3_finetune.decoding import BegunPrompt, Decoding
+from stage3_finetune.dialogue import EncodedDialogue, Turn, encode_prompt, split_chain
 
 
 @dataclass(frozen=True)
@@ -52,10 +49,14 @@ class Talker:
     def tokenizer(self) -> PreTrainedTokenizerBase:
         return self.conversation.tokenizer
 
+    def begin(self, prompt: EncodedDialogue | BegunPrompt) -> Decoding:
+        """The decoding of an answer to a prompt, with the states that the head reads."""
+        return begin_answer(self.conversation.model, prompt, self.head.config.layers)
+
     def answer(
         self,
         question: Turn,
-        begun: BegunPrompt | None = None,
+        decoding: Decoding | None = None,
         *,
         on_transcript: Callable[[str], None] = lambda transcript: None,
     ) -> Generator[AnswerTokens]:
@@ -70,17 +71,18 @@ class Talker:
 
         Args:
             question: the user's turn; if spoken, with embeddings.
-            begun: the prompt, if a part of it is in Gemma's cache already; no room is made then.
+            decoding: from `begin`, where the caller has made room for the question.
             on_transcript: called with the transcript, if there is one, before its answer.
 
         Raises:
             InputError: as `Conversation.make_room` and `stream_answer`.
         """
         conversation = self.conversation
-        if begun is None:
+        if decoding is None:
             conversation.make_room(question)
+            decoding = self.begin(encode_prompt([*conversation.turns, question], self.tokenizer))
         may_be_transcript = question.spoken and conversation.writes_transcripts
-        written: list[int] = []
+        written = list(decoding.ids)
         held_back: list[AnswerTokens] = []
 
         def remember() -> None:
@@ -98,7 +100,7 @@ class Talker:
                 layers=self.head.config.layers,
                 max_tokens=conversation.max_new_tokens,
                 cut_long_answers=self.cut_long_answers,
-                begun=begun,
+                decoding=decoding,
             ):
                 written += tokens.ids_S.tolist()
                 if not may_be_transcript:
@@ -116,81 +118,6 @@ class Talker:
             remember()
             raise
         remember()
-
-
-class Speech:
-    """One answer being spoken.
-
-    Attributes:
-        ids: tokens so far, including the one that closes the turn.
-        frames: Mimi codes so far, each `[K]`.
-        end: how the speech ended; None until then.
-    """
-
-    def __init__(self, talker: Talker, sampling: Sampling, *, id_: str = "answer") -> None:
-        self.talker = talker
-        self.ids: list[int] = []
-        self.frames: list[Tensor] = []
-        self._stream = HeadStream(talker.head, [id_], sampling)
-        self._decoder = MimiStreamDecoder(talker.mimi)
-
-    def say(self, answer: Iterable[AnswerTokens]) -> Generator[np.ndarray]:
-        """Speak tokens as they arrive.
-
-        Args:
-            answer: tokens of the whole answer, in pieces of any size.
-
-        Yields:
-            float32 `[1920]`, 80 ms at a time, as soon as the required tokens are available.
-
-        Raises:
-            InputError: the answer has no letter to pronounce; also whatever `answer` raises.
-        """
-        for tokens in answer:
-            yield from self.add(tokens)
-        yield from self.close()
-
-    def add(self, tokens: AnswerTokens) -> Generator[np.ndarray]:
-        """Speak the next tokens, as far as can be said before the ones after them; as `say`."""
-        if len(tokens.ids_S):
-            self.ids += tokens.ids_S.tolist()
-            self._stream.push(0, tokens)
-            yield from self._speak()
-
-    def close(self) -> Generator[np.ndarray]:
-        """Speak the rest, now that all tokens have been added; as `say`."""
-        if not is_speakable(self.text):
-            raise InputError(f"no answer: nothing to pronounce in {self.text!r}")
-        self._stream.close(0)
-        yield from self._speak()
-
-    @property
-    def text(self) -> str:
-        """The answer so far; a letter split over several tokens is added with the last of them."""
-        text: str = self.talker.tokenizer.decode(self.ids, skip_special_tokens=True)
-        return text.rstrip("\N{REPLACEMENT CHARACTER}").strip()
-
-    @property
-    def end(self) -> End | None:
-        return self._stream.ends[0]
-
-    @property
-    def num_pushed(self) -> int:
-        """Number of tokens from which the cursor had to be moved on (`HeadStream.pushes`)."""
-        return self._stream.pushes[0]
-
-    @property
-    def words(self) -> list[WordTime]:
-        """Words spoken at least in part, with their times."""
-        return word_times(
-            self.ids, self._stream.cursors[0], self.talker.tokenizer, self.talker.mimi.frame_rate_hz
-        )
-
-    def _speak(self) -> Iterator[np.ndarray]:
-        while self._stream.can_step:
-            for codes_K in self._stream.step().values():
-                self.frames.append(codes_K)
-                yield self._decoder.decode(codes_K[None, None])[0].cpu().numpy()
 
 
 def tokenize_within_limit(text: str, tokenizer: PreTrainedTokenizerBase) -> TeacherForcedAnswer:

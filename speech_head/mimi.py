@@ -1,4 +1,4 @@
-"""Mimi, the speech head's codec: speech to codes, and codes to speech, also as a stream.
+"""Mimi, the speech head's codec: speech to codes, and codes to speech.
 
 Mimi (Kyutai, arXiv:2410.00037; `kyutai/mimi`, CC-BY 4.0) turns 24 kHz mono speech into 12.5 frames
 per second, one code per codebook. It is causal: nothing after a frame, including padding, affects
@@ -7,9 +7,8 @@ it.
     mimi = load_mimi("kyutai/mimi")
     [codes_FK] = mimi.encode([x_N])
     x_N = mimi.decode(codes_FK)
-    stream = MimiStreamDecoder(mimi)
-    for codes_BFK in frames_as_they_are_generated:
-        play(stream.decode(codes_BFK))
+
+`mimi_stream.py` decodes while the codes are still being generated.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,7 +33,7 @@ from commands.pretrained import (
 from commands.tensor_files import refuse_non_finite_weights
 
 # B utterances, F Mimi frames (12.5 per second), K codebooks (coarsest first), N samples (24,000 per
-# second); inside Mimi: C channels, T steps at the layer's own rate
+# second)
 
 Device = torch.device | str
 Tensors = TypeVar("Tensors", Tensor, list[Tensor])  # of one utterance, or of each of several
@@ -107,7 +106,7 @@ class Mimi:
         # frame cut short by the end of the batch gets other codes than one filled with silence.
         clips = [torch.nn.functional.pad(x_N, (0, -len(x_N) % self.frame_size)) for x_N in clips]
         x_BN = pad_sequence(clips, batch_first=True).to(self.device)
-        with _exact_float32(self.device):
+        with exact_float32(self.device):
             output = self.model.encode(x_BN[:, None], num_quantizers=self.num_codebooks)
         codes_BFK = output.audio_codes.transpose(1, 2)
         nums_frames = [len(x_N) // self.frame_size for x_N in clips]
@@ -130,7 +129,7 @@ class Mimi:
             assert num_samples is None or isinstance(num_samples, int)
             return self.decode([codes], None if num_samples is None else [num_samples])[0]
         for i, codes_FK in enumerate(codes):
-            _check_codes(codes_FK, self, f"codes[{i}]", "[F, K]")
+            refuse_bad_codes(codes_FK, self, f"codes[{i}]", "[F, K]")
         lengths = [len(codes_FK) * self.frame_size for codes_FK in codes]
         kept = lengths if num_samples is None else num_samples
         assert not isinstance(kept, int), "several utterances, and one length"
@@ -138,67 +137,9 @@ class Mimi:
             if not 1 <= n <= length:
                 raise InputError(f"num_samples is {n}, expected 1 to {length}")
         codes_BFK = pad_sequence(codes, batch_first=True).to(self.device)
-        with _exact_float32(self.device):
+        with exact_float32(self.device):
             x_BN = self.model.decode(codes_BFK.transpose(1, 2)).audio_values[:, 0]
         return [x_N[:n].clone() for x_N, n in zip(x_BN, kept, strict=True)]
-
-
-class MimiStreamDecoder:
-    """`Mimi.decode` while the codes are still being generated, in chunks of any size.
-
-    One object is one stream, or B that advance together; a new utterance needs a new object.
-
-    transformers 5.23 cannot do this: with `decoder_past_key_values`, `MimiModel.decode` keeps its
-    transformer's state, but its convolutions restart at every call, which is audible as clicks
-    (SesameAILabs/csm#105). Here each of them also gets the last inputs of the previous chunk.
-    """
-
-    def __init__(self, mimi: Mimi) -> None:
-        self._mimi = mimi
-        self._past_key_values = None
-        plain, transposed = layers.MimiConv1d, layers.MimiConvTranspose1d
-        convs = [m for m in mimi.model.decoder.modules() if isinstance(m, plain | transposed)]
-        for index, conv in enumerate(convs):
-            conv.layer_idx = index  # in the cache below; transformers numbers only the encoder's
-        self._past_inputs = layers.MimiConv1dPaddingCache(
-            num_layers=len(convs),
-            # A transposed convolution's kernel is twice its stride, so one past input is enough.
-            per_layer_padding=[int(c.padding_total) if isinstance(c, plain) else 1 for c in convs],
-            per_layer_padding_mode=["constant"] * len(convs),
-            per_layer_in_channels=[c.conv.in_channels for c in convs],
-        )
-
-    def decode(self, codes_BFK: Tensor) -> Tensor:
-        """Decode the next frames; raises what `Mimi.decode` raises.
-
-        Args:
-            codes_BFK: int64 in [0, codebook_size), F >= 1; the same B at every call.
-
-        Returns:
-            x_BN, float32 at `sample_rate_hz`: the F * frame_size samples that follow.
-        """
-        _check_codes(codes_BFK, self._mimi, "codes_BFK", "[B, F, K]")
-        model, device = self._mimi.model, self._mimi.device
-        with _exact_float32(device):
-            x_BCT = model.quantizer.decode(codes_BFK.transpose(1, 2).to(device))
-            x_BTC = self._upsample(model.decoder.upsample, x_BCT).transpose(1, 2)
-            output = model.decoder.decoder_transformer(
-                x_BTC, past_key_values=self._past_key_values, use_cache=True
-            )
-            self._past_key_values = output.past_key_values
-            x_BCT = output.last_hidden_state.transpose(1, 2)
-            for layer in model.decoder.decoder_seanet.layers:
-                if isinstance(layer, layers.MimiConvTranspose1d):
-                    x_BCT = self._upsample(layer, x_BCT)
-                elif isinstance(layer, layers.MimiConv1d | layers.MimiResnetBlock):
-                    x_BCT = layer(x_BCT, padding_cache=self._past_inputs)
-                else:
-                    x_BCT = layer(x_BCT)
-        return x_BCT[:, 0]
-
-    def _upsample(self, layer: layers.MimiConvTranspose1d, x_BCT: Tensor) -> Tensor:
-        past_BC1 = self._past_inputs.update(x_BCT, layer.layer_idx)
-        return layer(torch.cat([past_BC1, x_BCT], dim=-1))[..., layer.conv.stride[0] :]
 
 
 def refuse_other_codec(mimi: Mimi, *, expected_by: str, **expected: float) -> None:
@@ -252,7 +193,7 @@ def random_mimi(config: MimiConfig, seed: int = 0) -> MimiModel:
 
 
 @contextmanager
-def _exact_float32(device: torch.device) -> Iterator[None]:
+def exact_float32(device: torch.device) -> Iterator[None]:
     """Compute in full float32, without gradients, whatever precision the caller trains in.
 
     A code is the nearest neighbour of a residual, so rounding matters: bfloat16 changes 9 % of the
@@ -270,7 +211,7 @@ def _exact_float32(device: torch.device) -> Iterator[None]:
         conv.fp32_precision, matmul.fp32_precision = before
 
 
-def _check_codes(codes: Tensor, mimi: Mimi, name: str, dims: str) -> None:
+def refuse_bad_codes(codes: Tensor, mimi: Mimi, name: str, dims: str) -> None:
     """Refuse what Mimi cannot decode; on a GPU, a code out of range would kill the process."""
     is_shaped = codes.ndim == dims.count(",") + 1 and codes.shape[-1] == mimi.num_codebooks
     if codes.dtype != torch.int64 or not is_shaped or codes.numel() == 0:

@@ -1,7 +1,7 @@
 """The speech head: an answer's tokens, with Gemma's states -> the Mimi frames that speak it.
 
     head = load_head("runs/head", device=torch.device("cpu"))
-    stream = HeadStream(head, ids=["answer-1"], sampling=Sampling())     # stream.py
+    stream = HeadStream(head, "answer-1", Sampling())     # stream.py
 
 A temporal transformer works frame by frame, 12.5 per second. From the previous frame, the token
 under a text cursor and the two tokens after it, it predicts codebook 0 (or the end of speech) and
@@ -225,13 +225,16 @@ class SpeechHead(
         """The input before the first frame, `[B, W]`."""
         return self.temporal.embed_tokens.weight[-1].expand(num_utterances, -1)
 
-    def temporal_states(self, inputs_BFW: Tensor, cache: DynamicCache | None = None) -> Tensor:
+    def temporal_states(
+        self, inputs_BFW: Tensor, cache: DynamicCache | None = None, **masks: Tensor
+    ) -> Tensor:
         """States that each predict one frame, `[B, F, W]`; with a cache, the inputs are only the
-        new frames."""
+        new frames, and `masks` say which rows have how many before (`JoinedCaches.masks`)."""
         output = self.temporal(
             inputs_embeds=self.dropout(inputs_BFW),
             past_key_values=cache,
             use_cache=cache is not None,
+            **masks,
         )
         return self.dropout(output.last_hidden_state)
 

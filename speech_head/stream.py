@@ -1,19 +1,22 @@
 """The generation loop of the speech head: tokens go in as they are generated, frames come out.
 
-    stream = HeadStream(head, ["answer-1"], Sampling(seed=0))
+    stream = HeadStream(head, "answer-1", Sampling(seed=0))
     for tokens in stream_answer(...):
-        stream.push(0, tokens)
+        stream.push(tokens)
         while stream.can_step:
             play(stream.step())
-    stream.close(0)
+    stream.close()
     while stream.can_step:
         play(stream.step())
 
 A frame needs only the token under its cursor and the two after it. So the same frames come out
 however the tokens arrive: one by one from Gemma, or all at once from a finished text.
+
+`step_together` computes the next frame of several utterances in one pass, whenever each began.
 """
 
-# B utterances, A of them still speaking, S answer tokens, K codebooks, W width of the head
+# A utterances that take a step, R rows of them (two each with guidance), S answer tokens, K
+# codebooks, W width of the head
 
 import math
 from collections.abc import Sequence
@@ -23,9 +26,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import DynamicCache
 
 from commands.errors import InputError
+from gemma4.sequence_cache import SequenceCache, join
 from speech_head.answer import MAX_ANSWER_TOKENS, AnswerTokens
 from speech_head.data import HeadExample
 from speech_head.model import LOOK_AHEAD, SpeechHead
@@ -82,7 +85,7 @@ class SpokenFrames:
     Attributes:
         codes_FK: int64, Mimi codes.
         end: how it ended.
-        num_pushed: tokens from which the cursor had to be moved on (see `HeadStream.pushes`).
+        num_pushed: tokens from which the cursor had to be moved on (see `HeadStream.num_pushed`).
     """
 
     codes_FK: Tensor
@@ -91,20 +94,20 @@ class SpokenFrames:
 
 
 class HeadStream:
-    """B utterances being spoken; those that end leave the loop.
+    """One utterance being spoken.
 
     Attributes:
-        cursors: token under the cursor at each frame so far, one list per utterance.
-        ends: how each utterance ended; None while it is being spoken.
+        cursor: the token under the cursor at each frame so far.
+        end: how the utterance ended; None while it is being spoken.
         guidance: the guidance that is used.
-        pushes: for each utterance, the number of tokens at which the cursor stood for
-            `MAX_FRAMES_PER_TOKEN` and was moved on, to prevent repetition.
+        num_pushed: number of tokens at which the cursor stood for `MAX_FRAMES_PER_TOKEN` and was
+            moved on, to prevent repetition.
     """
 
-    def __init__(self, head: SpeechHead, ids: Sequence[str], sampling: Sampling) -> None:
+    def __init__(self, head: SpeechHead, id_: str, sampling: Sampling) -> None:
         """
         Args:
-            ids: one per utterance; with the seed, an id determines the utterance's random numbers.
+            id_: with the seed, it determines the utterance's random numbers.
 
         Raises:
             InputError: guidance is set, but the head was trained without text dropout.
@@ -117,141 +120,143 @@ class HeadStream:
         default = DEFAULT_GUIDANCE if can_be_guided else 1.0
         self.guidance = default if sampling.guidance is None else sampling.guidance
         self.sampling = sampling
-        self.cursors: list[list[int]] = [[] for _ in ids]
-        self.ends: list[End | None] = [None for _ in ids]
-        self.pushes = [0 for _ in ids]
-        self._tokens = [head.start_of_speech(0) for _ in ids]  # [S, W] each, S growing
-        self._is_closed = [False for _ in ids]
-        self._next_cursor = [0 for _ in ids]
+        self.cursor: list[int] = []
+        self.end: End | None = None
+        self.num_pushed = 0
+        self._tokens_SW = head.start_of_speech(0)  # S grows
+        self._is_closed = False
+        self._next_cursor = 0
         num_numbers = head.config.num_codebooks + 1  # the cursor's step is drawn last
-        self._uniforms = torch.stack(
-            [
-                utterance_uniforms(
-                    sampling.seed, id_, frame_budget(MAX_ANSWER_TOKENS) + 1, num_numbers
-                )
-                for id_ in ids
-            ]
+        self._uniforms = utterance_uniforms(
+            sampling.seed, id_, frame_budget(MAX_ANSWER_TOKENS) + 1, num_numbers
         ).to(head.device)
-        self._cache = DynamicCache(config=head.temporal.config)
-        self._before_AW = head.start_of_speech(len(ids))
+        num_rows = 1 if self.guidance == 1 else 2  # with the text, and without
+        self._cache = SequenceCache(head.temporal.config, num_rows=num_rows)
+        self._before_W = head.start_of_speech(1)[0]
         self._num_frames = 0
 
     @torch.no_grad()
-    def push(self, utterance: int, tokens: AnswerTokens | HeadExample) -> None:
-        """Add the next tokens of an utterance."""
-        device = self._before_AW.device
+    def push(self, tokens: AnswerTokens | HeadExample) -> None:
+        """Add the utterance's next tokens."""
+        device = self.head.device
         read_1SW = self.head.read_tokens(
             tokens.states_SLD[None].to(device), tokens.embeddings_SD[None].to(device)
         )
-        self._tokens[utterance] = torch.cat([self._tokens[utterance], read_1SW[0]])
+        self._tokens_SW = torch.cat([self._tokens_SW, read_1SW[0]])
 
-    def close(self, utterance: int) -> None:
-        """Mark an utterance as complete; its last token is the one that closes the turn."""
-        self._is_closed[utterance] = True
+    def close(self) -> None:
+        """Mark the utterance as complete; its last token is the one that closes the turn."""
+        self._is_closed = True
 
     @property
     def can_step(self) -> bool:
-        """Whether any utterance is unfinished, and the tokens for the next frame are available."""
-        speaking = self._speaking()
-        return bool(speaking) and all(
-            self._is_closed[i] or self._next_cursor[i] + LOOK_AHEAD < len(self._tokens[i])
-            for i in speaking
-        )
+        """Whether there is another step, and the tokens for it are available."""
+        if self.end is not None:
+            return False
+        return self._is_closed or self._next_cursor + LOOK_AHEAD < len(self._tokens_SW)
 
-    @torch.no_grad()
-    def step(self) -> dict[int, Tensor]:
-        """Sample the next frame of every unfinished utterance.
+    def step(self) -> Tensor | None:
+        """Sample the next frame.
 
         Returns:
-            utterance -> codes_K, int64, on the CPU; without the utterances that end at this step.
+            codes_K, int64, on the CPU; None if the utterance ends at this step.
         """
-        assert self.can_step, "push tokens before stepping"
-        head, sampling = self.head, self.sampling
-        speaking = self._speaking()
-        cursors = [min(self._next_cursor[i], len(self._tokens[i]) - 1) for i in speaking]
-        states_AW, unconditional_AW = self._temporal_step(speaking, cursors)
-        uniforms_AK = self._uniforms[speaking, self._num_frames]
-        logits_AV = head.code0_head(states_AW)
-        if unconditional_AW is not None:
-            logits_AV = guide(logits_AV, head.code0_head(unconditional_AW), self.guidance)
-        # Speech ends at the token that closes the turn, never before it.
-        is_last = [
-            self._is_closed[i] and cursor == len(self._tokens[i]) - 1
-            for i, cursor in zip(speaking, cursors, strict=True)
-        ]
-        logits_AV[~torch.tensor(is_last), head.end_of_speech] = -torch.inf
-        code0_A = sample_codes(
-            logits_AV, uniforms_AK[:, 0], temperature=sampling.temperature, top_k=sampling.top_k
-        )
-        ends_A = code0_A == head.end_of_speech
-        for row in ends_A.nonzero()[:, 0].tolist():
-            self.ends[speaking[row]] = "ended"
-        kept = (~ends_A).nonzero()[:, 0]
-        if len(kept) == 0:
-            return {}
-        codes_AK = head.frame_decoder.generate(
-            states_AW[kept], code0_A[kept], uniforms_AK[kept, 1:-1],
-            temperature=sampling.temperature, top_k=sampling.top_k, guidance=self.guidance,
-            unconditional_ND=None if unconditional_AW is None else unconditional_AW[kept],
-        )  # fmt: skip
-        advance_logits = head.advance_head(states_AW[kept])
-        advance_logits[:, 1:] += sampling.pace
-        advance_A = sample_codes(
-            advance_logits, uniforms_AK[kept, -1], temperature=sampling.temperature, top_k=0
-        )
+        [codes_K] = step_together([self])
+        return codes_K
+
+    @property
+    def _step_cursor(self) -> int:
+        """The token under the cursor in the next step."""
+        return min(self._next_cursor, len(self._tokens_SW) - 1)
+
+    @property
+    def _is_at_last(self) -> bool:
+        """Whether that is the token that closes the turn: speech ends there, never before."""
+        return self._is_closed and self._step_cursor == len(self._tokens_SW) - 1
+
+    def _take_frame(self, embedded_W: Tensor, advance: int) -> None:
+        cursor, is_last = self._step_cursor, self._is_at_last
+        self._before_W = embedded_W
         self._num_frames += 1
-        for row, advance in zip(kept.tolist(), advance_A.tolist(), strict=True):
-            self._move_on(speaking[row], cursors[row], advance, is_last[row])
-        frames = {speaking[row]: c for row, c in zip(kept.tolist(), codes_AK.cpu(), strict=True)}
-        self._keep(
-            [row for row in kept.tolist() if self.ends[speaking[row]] is None], kept, codes_AK
-        )
-        return frames
-
-    def _temporal_step(
-        self, speaking: list[int], cursors: list[int]
-    ) -> tuple[Tensor, Tensor | None]:
-        """States with the text and, if guidance needs them, states without any text."""
-        windows = [
-            self._tokens[i][cursor : cursor + LOOK_AHEAD + 1]
-            for i, cursor in zip(speaking, cursors, strict=True)
-        ]
-        windows_AXW = pad_sequence(windows, batch_first=True)
-        first_A1 = torch.zeros(len(speaking), 1, dtype=torch.long, device=windows_AXW.device)
-        text_A1W = self.head.text_under_cursor(windows_AXW, first_A1)
-        before_A1W = self._before_AW[:, None]
-        if self.guidance == 1:
-            return self.head.temporal_states(before_A1W + text_A1W, self._cache)[:, 0], None
-        inputs_X1W = torch.cat([before_A1W + text_A1W, before_A1W])
-        states_AW, unconditional_AW = self.head.temporal_states(inputs_X1W, self._cache)[
-            :, 0
-        ].chunk(2)
-        return states_AW, unconditional_AW
-
-    def _move_on(self, utterance: int, cursor: int, advance: int, is_last: bool) -> None:
-        self.cursors[utterance].append(cursor)
-        stood = self.cursors[utterance][-MAX_FRAMES_PER_TOKEN:]
+        self.cursor.append(cursor)
+        stood = self.cursor[-MAX_FRAMES_PER_TOKEN:]
         is_stuck = len(stood) == MAX_FRAMES_PER_TOKEN and stood[0] == cursor
         if advance == 0 and is_stuck and not is_last:
             advance = 1
-            self.pushes[utterance] += 1
-        self._next_cursor[utterance] = cursor + advance
+            self.num_pushed += 1
+        self._next_cursor = cursor + advance
         # Based on the cursor, not on the tokens so far, which depend on how fast Gemma writes.
         if self._num_frames >= frame_budget(cursor + 1):
-            self.ends[utterance] = "runaway" if is_last else "cut short"
+            self.end = "runaway" if is_last else "cut short"
 
-    def _keep(self, rows: list[int], kept: Tensor, codes_AK: Tensor) -> None:
-        """Keep the rows that go on: their keys and values, and the frame just sampled."""
-        if not rows:
-            return
-        if (num_before := len(self._before_AW)) > len(rows):
-            both = rows if self.guidance == 1 else [*rows, *(num_before + r for r in rows)]
-            self._cache.batch_select_indices(torch.tensor(both, device=kept.device))
-        is_going_on = torch.isin(kept, torch.tensor(rows, device=kept.device))
-        self._before_AW = self.head.embed_frames(codes_AK[is_going_on][:, None])[:, 0]
 
-    def _speaking(self) -> list[int]:
-        return [i for i, end in enumerate(self.ends) if end is None]
+@torch.no_grad()
+def step_together(streams: Sequence[HeadStream]) -> list[Tensor | None]:
+    """Sample the next frame of every utterance, in one pass.
+
+    An utterance is the same alone or beside others, up to the rounding of the logits.
+
+    Args:
+        streams: at least one; of the same head, and sampled in the same way but for the seed.
+
+    Returns:
+        As `HeadStream.step`, for each.
+    """
+    assert all(stream.can_step for stream in streams), "push tokens before stepping"
+    head, sampling, guidance = streams[0].head, streams[0].sampling, streams[0].guidance
+    states_AW, unconditional_AW = _temporal_step(streams)
+    uniforms_AK = torch.stack([s._uniforms[s._num_frames] for s in streams])
+    logits_AV = head.code0_head(states_AW)
+    if unconditional_AW is not None:
+        logits_AV = guide(logits_AV, head.code0_head(unconditional_AW), guidance)
+    is_last_A = torch.tensor([stream._is_at_last for stream in streams])
+    logits_AV[~is_last_A, head.end_of_speech] = -torch.inf
+    code0_A = sample_codes(
+        logits_AV, uniforms_AK[:, 0], temperature=sampling.temperature, top_k=sampling.top_k
+    )
+    ends_A = code0_A == head.end_of_speech
+    for row in ends_A.nonzero()[:, 0].tolist():
+        streams[row].end = "ended"
+    frames: list[Tensor | None] = [None for _ in streams]
+    kept = (~ends_A).nonzero()[:, 0]
+    if len(kept) == 0:
+        return frames
+    codes_AK = head.frame_decoder.generate(
+        states_AW[kept], code0_A[kept], uniforms_AK[kept, 1:-1],
+        temperature=sampling.temperature, top_k=sampling.top_k, guidance=guidance,
+        unconditional_ND=None if unconditional_AW is None else unconditional_AW[kept],
+    )  # fmt: skip
+    advance_logits = head.advance_head(states_AW[kept])
+    advance_logits[:, 1:] += sampling.pace
+    advance_A = sample_codes(
+        advance_logits, uniforms_AK[kept, -1], temperature=sampling.temperature, top_k=0
+    )
+    embedded_AW = head.embed_frames(codes_AK[:, None])[:, 0]
+    steps = zip(kept.tolist(), codes_AK.cpu(), embedded_AW, advance_A.tolist(), strict=True)
+    for row, codes_K, embedded_W, advance in steps:
+        streams[row]._take_frame(embedded_W, advance)
+        frames[row] = codes_K
+    return frames
+
+
+def _temporal_step(streams: Sequence[HeadStream]) -> tuple[Tensor, Tensor | None]:
+    """States with the text and, if guidance needs them, states without any text."""
+    head, is_guided = streams[0].head, streams[0].guidance != 1
+    windows = [s._tokens_SW[s._step_cursor : s._step_cursor + LOOK_AHEAD + 1] for s in streams]
+    windows_AXW = pad_sequence(windows, batch_first=True)
+    first_A1 = torch.zeros(len(streams), 1, dtype=torch.long, device=windows_AXW.device)
+    text_AW = head.text_under_cursor(windows_AXW, first_A1)[:, 0]
+    inputs_RW = torch.stack([s._before_W for s in streams])
+    if is_guided:
+        inputs_RW = inputs_RW.repeat_interleave(2, dim=0)
+        inputs_RW[::2] += text_AW
+    else:
+        inputs_RW = inputs_RW + text_AW
+    batch = join([s._cache for s in streams])
+    states_RW = head.temporal_states(
+        inputs_RW[:, None], batch.cache, **batch.masks(inputs_RW.device)
+    )[:, 0]
+    return (states_RW[::2], states_RW[1::2]) if is_guided else (states_RW, None)
 
 
 def speak_answers(
@@ -265,16 +270,18 @@ def speak_answers(
     An answer gets the same codes as alone, or as in a stream whose tokens come one by one, up to
     the rounding of the logits.
     """
-    stream = HeadStream(head, ids, sampling)
-    for i, tokens in enumerate(answers):
-        stream.push(i, tokens)
-        stream.close(i)
+    streams = [HeadStream(head, id_, sampling) for id_ in ids]
+    for stream, tokens in zip(streams, answers, strict=True):
+        stream.push(tokens)
+        stream.close()
     frames: list[list[Tensor]] = [[] for _ in answers]
-    while stream.can_step:
-        for i, codes_K in stream.step().items():
-            frames[i].append(codes_K)
+    while speaking := [i for i, stream in enumerate(streams) if stream.can_step]:
+        stepped = step_together([streams[i] for i in speaking])
+        for i, codes_K in zip(speaking, stepped, strict=True):
+            if codes_K is not None:
+                frames[i].append(codes_K)
     spoken = []
-    for codes, end, num_pushed in zip(frames, stream.ends, stream.pushes, strict=True):
-        assert codes and end is not None
-        spoken.append(SpokenFrames(torch.stack(codes), end, num_pushed))
+    for codes, stream in zip(frames, streams, strict=True):
+        assert codes and stream.end is not None
+        spoken.append(SpokenFrames(torch.stack(codes), stream.end, stream.num_pushed))
     return spoken

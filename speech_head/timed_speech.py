@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from speech_head.answer import AnswerTokens
-from speech_head.generate import Speech
+from speech_head.speech import Speech
 
 
 @dataclass(frozen=True)

@@ -3,34 +3,18 @@
 # B prompts, S text positions, T frames (25 per second), D embedding width
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
-from transformers import Cache, Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
+from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
 
-from stage1_rvq.data import iterate_batches, pad_frames
+from stage1_rvq.data import iterate_batches
+from stage3_finetune.decoding import BegunPrompt, Decoding, speech_inputs
 from stage3_finetune.dialogue import EncodedDialogue, Turn, encode_prompt, turn_end_id
 
 MAX_NEW_TOKENS = 256
-
-
-@dataclass(frozen=True)
-class BegunPrompt:
-    """A prompt of which Gemma's cache already holds the beginning, all of its speech included.
-
-    Attributes:
-        prompt: all of it.
-        cache: keys and values of its first tokens. Writing an answer extends it, so it serves once.
-        num_cached: how many tokens these are.
-    """
-
-    prompt: EncodedDialogue
-    cache: Cache
-    num_cached: int
 
 
 def generate_answers(
@@ -111,41 +95,10 @@ def stream_tokens(
 ) -> Iterator[int]:
     """Greedy answer to one prompt: yields each token id as it is generated, until the turn ends."""
     stops = stop_ids(tokenizer)
-    for ids_11, _ in islice(greedy_steps(model, tokenizer, prompt), max_new_tokens):
-        if int(ids_11) in stops:
+    for token in islice(Decoding(model, prompt), max_new_tokens):
+        if int(token.id_1) in stops:
             return
-        yield int(ids_11)
-
-
-@torch.no_grad()
-def greedy_steps(
-    model: Gemma4ForConditionalGeneration,
-    tokenizer: PreTrainedTokenizerBase,
-    prompt: EncodedDialogue | BegunPrompt,
-    **settings: Any,
-) -> Iterator[tuple[Tensor, Any]]:
-    """The most probable next token, int64 `[1, 1]`, and the model's output, again and again.
-
-    Args:
-        settings: further arguments of each forward pass.
-    """
-    cache: Cache | None = None
-    if isinstance(prompt, BegunPrompt):
-        cache, ids = prompt.cache, prompt.prompt.input_ids
-        left_1S = torch.tensor([ids[prompt.num_cached :]], device=model.device)
-        mask_1S = torch.ones(1, len(ids), dtype=torch.long, device=model.device)
-        inputs = {"input_ids": left_1S, "attention_mask": mask_1S}
-    else:
-        inputs = prompt_inputs([prompt], tokenizer, model)
-    while True:
-        output = model(
-            **inputs, past_key_values=cache, use_cache=True, logits_to_keep=1, **settings
-        )
-        cache = output.past_key_values
-        ids_11 = output.logits[:, -1].argmax(dim=-1, keepdim=True)
-        yield ids_11, output
-        mask_1S = torch.cat([inputs["attention_mask"], torch.ones_like(ids_11)], dim=1)
-        inputs = {"input_ids": ids_11, "attention_mask": mask_1S}
+        yield int(token.id_1)
 
 
 def prompt_inputs(
@@ -161,16 +114,9 @@ def prompt_inputs(
     ]
     mask = [[0] * n + [1] * len(p.input_ids) for n, p in zip(padding, prompts, strict=True)]
     inputs = {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
-    inputs |= speech_inputs([frames_TD for prompt in prompts for frames_TD in prompt.frames])
+    frames = [frames_TD for prompt in prompts for frames_TD in prompt.frames]
+    inputs |= speech_inputs(frames, model.device)
     return {name: value.to(model.device) for name, value in inputs.items()}
-
-
-def speech_inputs(frames: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Speech of the prompts in a batch, in order -> Gemma's arguments; none if there is none."""
-    if not frames:
-        return {}
-    features_BTD, mask_BT = pad_frames(list(frames))
-    return {"input_features": features_BTD, "input_features_mask": mask_BT}
 
 
 def stop_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:

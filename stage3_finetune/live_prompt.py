@@ -3,25 +3,27 @@
     prompt = LivePrompt(model, tokenizer, turns)
     for frames_TD in ...:  # as they come from gemma4.tower_stream
         prompt.hear(frames_TD)
-    for token in stream_tokens(model, tokenizer, prompt.begun()): ...
+    for token in Decoding(model, prompt.begun()): ...
 
 The decoder is causal, so what the cache holds of a prompt does not depend on what follows. When the
 speaker falls silent, only the tokens that close the turn are left to compute, however long the
-question was.
+question was. An adapter that writes a transcript first may know most of it by then, from an answer
+that was begun in an earlier pause: a draft, which one pass confirms as far as it is right.
 """
 
 # S text positions, T frames (25 per second), D embedding width
 
-import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import takewhile
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
+from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
 
+from gemma4.sequence_cache import SequenceCache, join
+from stage3_finetune.decoding import BegunPrompt, speech_inputs
 from stage3_finetune.dialogue import EncodedDialogue, Turn, encode_prompt
-from stage3_finetune.generate import BegunPrompt, speech_inputs
 
 
 class LivePrompt:
@@ -29,7 +31,6 @@ class LivePrompt:
 
     Attributes:
         turns: the conversation before the question.
-        num_cached: tokens of the prompt in the cache.
     """
 
     def __init__(
@@ -51,7 +52,6 @@ class LivePrompt:
             InputError: as `encode_prompt`.
         """
         self.turns = list(turns)
-        self.num_cached = 0
         self._model = model
         self._tokenizer = tokenizer
         width = model.config.audio_config.hidden_size
@@ -61,9 +61,9 @@ class LivePrompt:
         example = self._encode(torch.zeros(1, width)).input_ids
         self._slot = model.config.audio_token_id
         begin = len(example) - 1 - example[::-1].index(self._slot)
-        self._cache = DynamicCache(config=model.config.get_text_config())
+        self._cache = SequenceCache(model.config.get_text_config())
         before = [turn.frames_TD for turn in self.turns if turn.frames_TD is not None]
-        self._compute(example[:begin], before)
+        self._extend(self._cache, example[:begin], before)
 
     def hear(self, frames_TD: Tensor) -> None:
         """Add speech to the prompt.
@@ -73,35 +73,54 @@ class LivePrompt:
         """
         if len(frames_TD):
             self._frames.append(frames_TD)
-            self._compute([self._slot] * len(frames_TD), [frames_TD])
+            self._extend(self._cache, [self._slot] * len(frames_TD), [frames_TD])
 
     @property
     def frames_TD(self) -> Tensor:
         """All that was heard."""
         return torch.cat(self._frames)
 
-    def begun(self) -> BegunPrompt:
+    @property
+    def num_cached(self) -> int:
+        """Tokens of the prompt in the cache."""
+        return self._cache.length
+
+    def begun(self, draft: Sequence[int] = ()) -> BegunPrompt:
         """The prompt, for an answer to what was heard so far.
 
         It has a cache of its own: more can be heard afterwards, and another answer be asked for.
+
+        Args:
+            draft: tokens with which the answer may begin. It is the same with any draft, up to
+                rounding; a good one saves computing its tokens one by one.
         """
-        return BegunPrompt(
-            self._encode(self.frames_TD), copy.deepcopy(self._cache), self.num_cached
-        )
+        prompt = self._encode(self.frames_TD)
+        written = self._confirmed(prompt, draft) if draft else ()
+        return BegunPrompt(prompt, self._cache.copy(), self.num_cached, written)
+
+    def _confirmed(self, prompt: EncodedDialogue, draft: Sequence[int]) -> tuple[int, ...]:
+        """As much of a draft as Gemma would write."""
+        left = [*prompt.input_ids[self.num_cached :], *draft[:-1]]
+        logits_1SV = self._extend(self._cache.copy(), left, (), logits_to_keep=len(draft))
+        chosen = logits_1SV[0].argmax(dim=-1).tolist()
+        pairs = takewhile(lambda pair: pair[0] == pair[1], zip(draft, chosen, strict=True))
+        return tuple(id_ for id_, _ in pairs)
 
     def _encode(self, frames_TD: Tensor) -> EncodedDialogue:
         question = replace(self._question, frames_TD=frames_TD)
         return encode_prompt([*self.turns, question], self._tokenizer)
 
     @torch.no_grad()
-    def _compute(self, ids: list[int], frames: Sequence[Tensor]) -> None:
-        self.num_cached += len(ids)
-        inputs = {
-            "input_ids": torch.tensor([ids]),
-            "attention_mask": torch.ones(1, self.num_cached, dtype=torch.long),
-            **speech_inputs(frames),
-        }
-        self._model(
-            **{name: value.to(self._model.device) for name, value in inputs.items()},
-            past_key_values=self._cache, use_cache=True, logits_to_keep=1,
+    def _extend(
+        self, cache: SequenceCache, ids: list[int], frames: Sequence[Tensor], *,
+        logits_to_keep: int = 1,
+    ) -> Tensor:  # fmt: skip
+        device = self._model.device
+        batch = join([cache], num_new=len(ids))
+        output = self._model(
+            input_ids=torch.tensor([ids], device=device),
+            **batch.masks(device), **speech_inputs(frames, device),
+            past_key_values=batch.cache, use_cache=True, logits_to_keep=logits_to_keep,
         )  # fmt: skip
+        logits: Tensor = output.logits
+        return logits

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from transformers import MimiModel
 
 from commands.errors import InputError
-from speech_head.mimi import Mimi, MimiStreamDecoder, load_mimi, reset_codebook_caches, tiny_mimi
+from speech_head.mimi import Mimi, load_mimi, reset_codebook_caches, tiny_mimi
+from speech_head.mimi_stream import MimiStreamDecoder, decode_together
 
 FRAME_SIZE = 1920
 TOLERANCE = 1e-4  # on samples whose peak is about 60, so about 2e-6 of it
@@ -45,19 +46,41 @@ def random_codes(*shape, seed=0):
 
 @pytest.mark.parametrize("chunks", [[1] * 24, [3] * 8, [1, 12, 2, 7, 1, 1], [24]])
 def test_streaming_equals_offline_at_any_chunking(mimi, chunks):
-    codes_BFK = random_codes(2, 24, 8)
+    codes_FK = random_codes(24, 8)
     stream = MimiStreamDecoder(mimi)
-    pieces = [stream.decode(chunk_BFK) for chunk_BFK in codes_BFK.split(chunks, dim=1)]
-    assert [piece_BN.shape for piece_BN in pieces] == [(2, n * FRAME_SIZE) for n in chunks]
-    offline_BN = torch.stack(mimi.decode(list(codes_BFK)))
-    torch.testing.assert_close(torch.cat(pieces, dim=1), offline_BN, atol=TOLERANCE, rtol=0)
+    pieces = [stream.decode(chunk_FK) for chunk_FK in codes_FK.split(chunks)]
+    assert [len(piece_N) for piece_N in pieces] == [n * FRAME_SIZE for n in chunks]
+    torch.testing.assert_close(torch.cat(pieces), mimi.decode(codes_FK), atol=TOLERANCE, rtol=0)
+
+
+def test_utterances_decoded_together_are_as_alone(mimi):
+    """The second begins five frames after the first; the third leaves every other step out."""
+    codes = [random_codes(24, 8, seed=seed) for seed in range(3)]
+    streams = [MimiStreamDecoder(mimi) for _ in codes]
+    pieces, steps = [[], [], []], [0, 0, 0]
+    for number in range(48):
+        able = [
+            b for b in range(3)
+            if steps[b] < 24 and (b != 1 or number >= 5) and (b != 2 or number % 2)
+        ]  # fmt: skip
+        if not able:
+            continue
+        frames_BFK = torch.stack([codes[b][steps[b] : steps[b] + 1] for b in able])
+        decoded_BN = decode_together([streams[b] for b in able], frames_BFK)
+        for b, x_N in zip(able, decoded_BN, strict=True):
+            pieces[b].append(x_N)
+            steps[b] += 1
+    assert steps == [24, 24, 24]
+    for codes_FK, parts in zip(codes, pieces, strict=True):
+        expected_N = mimi.decode(codes_FK)
+        torch.testing.assert_close(torch.cat(parts), expected_N, atol=TOLERANCE, rtol=0)
 
 
 def test_streams_that_share_a_mimi_do_not_disturb_each_other(mimi):
     codes_BFK = random_codes(2, 6, 8)
     streams = [MimiStreamDecoder(mimi), MimiStreamDecoder(mimi)]
     pieces = [
-        [stream.decode(codes_BFK[[b], f : f + 1])[0] for b, stream in enumerate(streams)]
+        [stream.decode(codes_BFK[b, f : f + 1]) for b, stream in enumerate(streams)]
         for f in range(6)
     ]
     for b, codes_FK in enumerate(codes_BFK):
@@ -156,7 +179,7 @@ def test_decode_refuses(mimi, codes, message):
     with pytest.raises(InputError, match=r"codes\[1\] .*" + message):
         mimi.decode([random_codes(2, 8), codes])
     with pytest.raises(InputError, match=r"codes_BFK .*" + message.replace(r"\[", r"\[1, ")):
-        MimiStreamDecoder(mimi).decode(codes[None])
+        MimiStreamDecoder(mimi).decode(codes)
 
 
 @pytest.mark.parametrize("num_samples", [0, 2 * FRAME_SIZE + 1])

@@ -14,7 +14,13 @@ from speech_head.config import SpeechHeadConfig
 from speech_head.data import HeadExample, collate
 from speech_head.model import SpeechHead
 from speech_head.state_statistics import compute_statistics
-from speech_head.stream import MAX_FRAMES_PER_TOKEN, HeadStream, Sampling, frame_budget
+from speech_head.stream import (
+    MAX_FRAMES_PER_TOKEN,
+    HeadStream,
+    Sampling,
+    frame_budget,
+    step_together,
+)
 from speech_head.word_times import word_times
 
 CONFIG = SpeechHeadConfig(
@@ -46,24 +52,26 @@ def as_tokens(example, part=slice(None)):
 
 
 def speak(head, examples, ids=("a", "b", "c"), sampling=Sampling(), chunk=None):  # noqa: B008
-    """Codes and ends of some utterances, their tokens pushed `chunk` at a time."""
-    stream = HeadStream(head, ids[: len(examples)], sampling)
+    """Codes of some utterances, spoken together, and their streams; tokens pushed `chunk` at a
+    time."""
+    streams = [HeadStream(head, id_, sampling) for id_ in ids[: len(examples)]]
     frames = [[] for _ in examples]
 
     def draw():
-        while stream.can_step:
-            for i, codes_K in stream.step().items():
-                frames[i].append(codes_K)
+        while able := [i for i, stream in enumerate(streams) if stream.can_step]:
+            stepped = step_together([streams[i] for i in able])
+            for i, codes_K in zip(able, stepped, strict=True):
+                frames[i] += [] if codes_K is None else [codes_K]
 
-    for i, example in enumerate(examples):
+    for stream, example in zip(streams, examples, strict=True):
         size = chunk or len(example.states_SLD)
         for start in range(0, len(example.states_SLD), size):
-            stream.push(i, as_tokens(example, slice(start, start + size)))
+            stream.push(as_tokens(example, slice(start, start + size)))
             if len(examples) == 1:
                 draw()
-        stream.close(i)
+        stream.close()
     draw()
-    return [torch.stack(codes) for codes in frames], stream
+    return [torch.stack(codes) for codes in frames], streams
 
 
 def test_full_size_is_that_of_the_published_head():
@@ -164,11 +172,11 @@ def test_a_few_utterances_are_learned_by_heart_and_spoken():
     assert loss.total.item() < 0.05
     unmoved = [name for name, value in head.named_parameters() if torch.equal(value, before[name])]
     assert not unmoved
-    codes, stream = speak(head.eval(), examples, sampling=Sampling(temperature=0.0))
-    assert stream.ends == ["ended", "ended"]
-    for spoken_FK, example, cursor in zip(codes, examples, stream.cursors, strict=True):
+    codes, streams = speak(head.eval(), examples, sampling=Sampling(temperature=0.0))
+    for spoken_FK, example, stream in zip(codes, examples, streams, strict=True):
+        assert stream.end == "ended"
         assert torch.equal(spoken_FK, example.codes_FK)
-        assert cursor == example.cursor_F[:-1].tolist()
+        assert stream.cursor == example.cursor_F[:-1].tolist()
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 5])
@@ -182,22 +190,49 @@ def test_frames_do_not_depend_on_how_tokens_arrive(chunk, seed):
 
 def test_frames_come_before_the_last_token_is_there():
     head, example = make_head(), make_example(11, 5, seed=5)
-    stream = HeadStream(head, ["a"], Sampling())
-    stream.push(0, as_tokens(example, slice(0, 2)))
+    stream = HeadStream(head, "a", Sampling())
+    stream.push(as_tokens(example, slice(0, 2)))
     assert not stream.can_step  # the token after next may still come
-    stream.push(0, as_tokens(example, slice(2, 3)))
-    assert stream.can_step and set(stream.step()) == {0}
+    stream.push(as_tokens(example, slice(2, 3)))
+    assert stream.can_step and stream.step() is not None
 
 
 def test_an_utterance_draws_the_same_alone_or_in_a_batch():
     head = make_head()
     examples = [make_example(size, 5, seed=size) for size in (3, 12, 6)]
-    batched, stream = speak(head, examples)
+    batched, streams = speak(head, examples)
     assert len({len(codes_FK) for codes_FK in batched}) == 3
     for i, example in enumerate(examples):
-        [alone], alone_stream = speak(head, [example], ids=["abc"[i]])
+        [alone], [alone_stream] = speak(head, [example], ids=["abc"[i]])
         assert torch.equal(alone, batched[i])
-        assert alone_stream.ends[0] == stream.ends[i]
+        assert alone_stream.end == streams[i].end
+
+
+@pytest.mark.parametrize("guidance", [None, 2.0])
+def test_an_utterance_draws_the_same_beside_others_that_began_earlier(guidance):
+    torch.manual_seed(0)
+    head = SpeechHead(replace(CONFIG, text_dropout=0.5 if guidance else 0.0)).eval()
+    sampling = Sampling(guidance=guidance)
+    examples = [make_example(size, 5, seed=size) for size in (9, 12, 6)]
+    alone = [speak(head, [e], ids=[id_], sampling=sampling)[0][0]
+             for e, id_ in zip(examples, "abc", strict=True)]  # fmt: skip
+    streams = [HeadStream(head, id_, sampling) for id_ in "abc"]
+    frames = [[], [], []]
+
+    def step(able):
+        stepped = step_together([streams[k] for k in able])
+        for k, codes_K in zip(able, stepped, strict=True):
+            frames[k] += [] if codes_K is None else [codes_K]
+
+    for i, (stream, example) in enumerate(zip(streams, examples, strict=True)):
+        stream.push(as_tokens(example))
+        stream.close()
+        for number in range(5):  # b begins five frames after a; c leaves every third step out
+            step([k for k in range(i + 1) if streams[k].can_step and (k != 2 or number % 3)])
+    while able := [k for k, stream in enumerate(streams) if stream.can_step]:
+        step(able)
+    for found, expected in zip(frames, alone, strict=True):
+        assert torch.equal(torch.stack(found), expected)
 
 
 def test_speech_that_never_ends_is_stopped_and_named():
@@ -205,22 +240,22 @@ def test_speech_that_never_ends_is_stopped_and_named():
     with torch.no_grad():
         head.code0_head.weight[-1] = 0.0  # an end that is never the most probable
         head.advance_head.bias[3] = 1e4  # a cursor that hurries to the last token
-    [codes_FK], stream = speak(head, [example], sampling=Sampling(temperature=0.0))
-    assert stream.ends == ["runaway"] and len(codes_FK) == frame_budget(4)
+    [codes_FK], [stream] = speak(head, [example], sampling=Sampling(temperature=0.0))
+    assert stream.end == "runaway" and len(codes_FK) == frame_budget(4)
     with torch.no_grad():
         head.advance_head.bias[0] = 1e5  # a cursor that never moves
-    [codes_FK], stream = speak(head, [example])
-    assert stream.ends == ["cut short"] and len(codes_FK) == frame_budget(2)
-    assert stream.cursors == [[0] * MAX_FRAMES_PER_TOKEN + [1] * (frame_budget(2) - 25)]
-    assert stream.pushes == [1]
+    [codes_FK], [stream] = speak(head, [example])
+    assert stream.end == "cut short" and len(codes_FK) == frame_budget(2)
+    assert stream.cursor == [0] * MAX_FRAMES_PER_TOKEN + [1] * (frame_budget(2) - 25)
+    assert stream.num_pushed == 1
 
 
 def test_pace_speaks_faster_and_slower():
     head, example = make_head(), make_example(40, 5, seed=7)
     reached = []
     for pace in (-2.0, 0.0, 2.0):
-        _, stream = speak(head, [example], sampling=Sampling(pace=pace))
-        reached.append(stream.cursors[0][8])
+        _, [stream] = speak(head, [example], sampling=Sampling(pace=pace))
+        reached.append(stream.cursor[8])
     assert reached[0] < reached[1] < reached[2]
 
 
@@ -245,7 +280,7 @@ def test_guidance_goes_from_what_is_said_without_the_text_to_beyond_it():
     assert all(torch.equal(a[:3], b) for a, b in zip(codes, told[0.0], strict=True))
     with pytest.raises(InputError, match="--guidance needs a head trained with --text-dropout"):
         speak(make_head(), examples, sampling=Sampling(guidance=2.0))
-    streams = [HeadStream(one, ["a"], Sampling()) for one in (head, make_head())]
+    streams = [HeadStream(one, "a", Sampling()) for one in (head, make_head())]
     assert [stream.guidance for stream in streams] == [1.5, 1.0]
 
 

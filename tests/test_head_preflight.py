@@ -135,7 +135,7 @@ BREAKS = {
     ),
     "Mimi's rates": lambda patch, talker: patch.setattr(talker.mimi, "frame_rate_hz", 25.0),
     "Mimi as a stream = Mimi at once": lambda patch, talker: patch.setattr(
-        preflight_checks.MimiStreamDecoder, "decode", lambda self, codes: torch.zeros(1, 1920)
+        preflight_checks.MimiStreamDecoder, "decode", lambda self, codes: torch.zeros(1920)
     ),
     "RVQ fits Gemma": lambda patch, talker: patch.setattr(talker.conversation.encoder, "dim", 96),
     "a padded batch has finite gradients": lambda patch, talker: patch.setattr(

@@ -13,8 +13,9 @@ from head_world import ANSWER, QUESTION, let_gemma_write, models
 from commands.errors import InputError
 from speech_head import generate, speak
 from speech_head.answer import answer_states
-from speech_head.generate import Speech, tokenize_within_limit
+from speech_head.generate import tokenize_within_limit
 from speech_head.mimi import tiny_mimi
+from speech_head.speech import Speech
 from speech_head.stream import Sampling, speak_answers
 from stage3_finetune import prompt_limits
 from stage3_finetune.dialogue import Turn, encode_prompt

@@ -5,8 +5,9 @@ from itertools import islice
 import pytest
 import torch
 
+from stage3_finetune.decoding import Decoding
 from stage3_finetune.dialogue import Turn, encode_prompt
-from stage3_finetune.generate import greedy_steps, stream_tokens
+from stage3_finetune.generate import stream_tokens
 from stage3_finetune.live_prompt import LivePrompt
 from stage3_finetune.model import load_finetuned
 
@@ -51,16 +52,19 @@ def test_states_and_logits_are_those_of_the_whole_prompt(loaded, dialogue, sizes
     question = Turn("user", "", spoken=True, frames_TD=frames_TD, prompt=prompt)
     whole = encode_prompt([*turns, question], loaded[1])
     assert begun.prompt.input_ids == whole.input_ids
-    layers = {"output_hidden_states": [-2, -1]}
-    steps = [islice(greedy_steps(*loaded, start, **layers), 4) for start in (whole, begun)]
-    for (ids, expected), (same_ids, found) in zip(*steps, strict=True):
-        assert torch.equal(ids, same_ids)
-        torch.testing.assert_close(found.logits, expected.logits, atol=1e-6, rtol=0)
-        for layer in (-2, -1):
-            torch.testing.assert_close(
-                found.hidden_states[layer][:, -1], expected.hidden_states[layer][:, -1],
-                atol=1e-6, rtol=0,
-            )  # fmt: skip
+    model, _ = loaded
+    decodings = [islice(Decoding(model, start, layers=[-2, -1]), 4) for start in (whole, begun)]
+    for expected, found in zip(*decodings, strict=True):
+        assert_same_token(found, expected)
+
+
+def assert_same_token(found, expected):
+    assert torch.equal(found.id_1, expected.id_1)
+    torch.testing.assert_close(found.logits_1V, expected.logits_1V, atol=1e-6, rtol=0)
+    for layer in (-2, -1):
+        torch.testing.assert_close(
+            found.hidden_states[layer], expected.hidden_states[layer], atol=1e-6, rtol=0
+        )
 
 
 def test_few_tokens_are_left_when_the_speaker_falls_silent(loaded, dialogue):
@@ -80,3 +84,21 @@ def test_an_answer_begun_too_early_changes_nothing(loaded, dialogue):
     found = list(stream_tokens(*loaded, live.begun(), max_new_tokens=5))
     straight = listen(loaded, turns, frames_TD, [50, 40])
     assert found == list(stream_tokens(*loaded, straight.begun(), max_new_tokens=5))
+
+
+@pytest.mark.parametrize("num_right", [0, 1, 6, 12])
+def test_a_draft_is_kept_as_far_as_it_is_right(loaded, dialogue, num_right):
+    """Beyond the window of sliding attention too: what is refused leaves no trace."""
+    turns, frames_TD = dialogue
+    model, _ = loaded
+    live = listen(loaded, turns, frames_TD, [90])
+    straight = Decoding(model, live.begun(), layers=[-2, -1])
+    tokens = list(islice(straight, 15))
+    draft = straight.ids[:12]
+    draft[num_right:] = [(id_ + 1) % 100 for id_ in draft[num_right:]]
+    begun = live.begun(draft)
+    assert list(begun.written) == straight.ids[:num_right]
+    drafted = Decoding(model, begun, layers=[-2, -1])
+    for expected, found in zip(tokens[num_right:], drafted, strict=False):
+        assert_same_token(found, expected)
+    assert drafted.ids[:15] == straight.ids[:15]

@@ -210,7 +210,7 @@ def test_everybody_hears_their_own_answer_at_the_same_time(studio, monkeypatch):
     for name, visit in visits.items():
         [answer] = [u for u in heard[name] if isinstance(u, Ended)]
         assert answer.text == WRITTEN and not answer.problem
-        turns = visit._live._talker.conversation.turns
+        turns = visit.live._talker.conversation.turns
         assert [turn.content for turn in turns] == [f"Me din de {name}. Wo din de sɛn?", WRITTEN]
         visit.leave()
     assert len(studio) == 0
@@ -219,7 +219,7 @@ def test_everybody_hears_their_own_answer_at_the_same_time(studio, monkeypatch):
 def test_an_error_of_ours_ends_one_conversation_only(studio, monkeypatch, capsys):
     happened, others = [], []
     broken, well = studio.enter(happened.extend), studio.enter(others.extend)
-    broken._live.hear = None
+    broken.live.hear = None
     broken.hear(np.zeros(512, np.float32))
     well.ask("Wo din de sɛn?")
     for _ in range(600):
@@ -235,7 +235,7 @@ def test_a_client_whose_conversation_broke_is_told_and_sent_away(client, studio)
     with client.websocket_connect("/v1/realtime") as socket:
         socket.receive_json()
         [visit] = studio._visits
-        visit._live.hear = None
+        visit.live.hear = None
         socket.send_json(sound_event(np.zeros(512, np.float32)))
         assert "an error of the server" in until(socket, "error")[-1]["error"]["message"]
         with pytest.raises(WebSocketDisconnect):

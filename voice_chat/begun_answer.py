@@ -1,22 +1,24 @@
 """An answer that is computed a little at a time, perhaps before its question has ended.
 
-    answer = BegunAnswer(talker, question, begun, sampling)
+    answer = BegunAnswer(talker, question, prompt, sampling, is_wanted=True)
     while not answer.is_complete:
-        answer.compute()
+        compute_a_little([answer, ...])  # for all who are answered, in one pass
     for update in answer.take(): ...
 
 It has a conversation of its own, a copy of the real one, so that it can be thrown away.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
 
 from commands.errors import InputError
-from speech_head.generate import Speech, Talker
+from speech_head.generate import Talker, transcript_length
+from speech_head.speech import Speech, speak_together
 from speech_head.stream import Sampling
-from stage3_finetune.dialogue import Turn
-from stage3_finetune.generate import BegunPrompt
+from stage3_finetune.decoding import BegunPrompt, compute_together
+from stage3_finetune.dialogue import EncodedDialogue, Turn
+from stage3_finetune.generate import stop_ids
 from voice_chat.updates import Ended, Heard, Said, Update
 
 
@@ -34,7 +36,7 @@ class BegunAnswer:
         self,
         talker: Talker,
         question: Turn,
-        begun: BegunPrompt | None,
+        prompt: EncodedDialogue | BegunPrompt,
         sampling: Sampling,
         *,
         is_wanted: bool,
@@ -43,22 +45,43 @@ class BegunAnswer:
         Args:
             talker: with the conversation before the question, which is left as it is.
             question: a user's turn; if spoken, with embeddings.
-            begun: the prompt, if a part of it is in Gemma's cache already.
+            prompt: the conversation with the question, for which there is room.
             sampling: how frames are sampled.
         """
         conversation = talker.conversation.continuing(list(talker.conversation.turns))
         self.turns = conversation.turns
         self.is_wanted = is_wanted
         self.is_complete = False
+        self._talker = replace(talker, conversation=conversation)
+        self._question = question
+        self._decoding = talker.begin(prompt)
+        self._stops = stop_ids(talker.tokenizer)
+        self._speech = Speech(talker, sampling)
+        self._is_written = False  # Gemma has written all of it
         self._updates: list[Update] = []
-        self._steps = _steps(replace(talker, conversation=conversation), question, begun, sampling)
+        self._steps = self._compute()
 
-    def compute(self) -> None:
-        """Compute one token, or one frame."""
-        update = next(self._steps)
-        if update is not None:
-            self._updates.append(update)
-            self.is_complete = isinstance(update, Ended)
+    @property
+    def draft(self) -> list[int]:
+        """Tokens of the question's transcript so far; a later answer may begin with them, if the
+        speaker goes on."""
+        if not (self._question.spoken and self._talker.conversation.writes_transcripts):
+            return []
+        ids = [id_ for id_ in self._decoding.ids if id_ not in self._stops]
+        length = transcript_length(ids, self._talker.tokenizer)
+        return ids[: length - 1] if length else ids
+
+    @property
+    def wants_token(self) -> bool:
+        """Whether the next to be computed is a token, not a frame."""
+        ids = self._decoding.ids
+        has_stopped = self._is_written or (bool(ids) and ids[-1] in self._stops)
+        return not self._speech.can_speak and not has_stopped
+
+    @property
+    def has_transcript(self) -> bool:
+        """Whether all of the transcript is written, or there will be none."""
+        return self._is_written or len(self.draft) < len(self._decoding.ids)
 
     def take(self) -> list[Update]:
         """What was computed since the last call."""
@@ -69,22 +92,42 @@ class BegunAnswer:
         """Compute no more."""
         self._steps.close()
 
+    def _compute(self) -> Generator[Update | None]:
+        """A token or a frame at a time, at last `Ended`; `None` for a token not spoken yet."""
+        speech = self._speech
+        transcripts: list[str] = []
+        answer = self._talker.answer(
+            self._question, self._decoding, on_transcript=transcripts.append
+        )
+        try:
+            with closing(answer):
+                for tokens in answer:
+                    yield Heard(transcripts.pop()) if transcripts else None
+                    for samples_N in speech.add(tokens):
+                        yield Said(samples_N, speech.text)
+            self._is_written = True
+            for samples_N in speech.close():
+                yield Said(samples_N, speech.text)
+        except InputError as error:
+            yield Ended(speech.text, str(error))
+        else:
+            yield Ended(speech.text)
 
-def _steps(
-    talker: Talker, question: Turn, begun: BegunPrompt | None, sampling: Sampling
-) -> Generator[Update | None]:
-    """A token or a frame at a time, at last `Ended`; `None` for a token that is not spoken yet."""
-    speech = Speech(talker, sampling)
-    transcripts: list[str] = []
-    try:
-        with closing(talker.answer(question, begun, on_transcript=transcripts.append)) as answer:
-            for tokens in answer:
-                yield Heard(transcripts.pop()) if transcripts else None
-                for samples_N in speech.add(tokens):
-                    yield Said(samples_N, speech.text)
-        for samples_N in speech.close():
-            yield Said(samples_N, speech.text)
-    except InputError as error:
-        yield Ended(speech.text, str(error))
-    else:
-        yield Ended(speech.text)
+
+def compute_a_little(answers: Sequence[BegunAnswer]) -> None:
+    """Compute the next token, or the next frame, of every answer: all tokens in one pass, and all
+    frames in another.
+
+    Args:
+        answers: of the same models, sampled in the same way but for the seed; none is complete.
+    """
+    speaking = [answer for answer in answers if answer._speech.can_speak]
+    writing = [answer for answer in answers if answer.wants_token]
+    if speaking:
+        speak_together([answer._speech for answer in speaking])
+    compute_together([answer._decoding for answer in writing])
+    for answer in answers:
+        update = next(answer._steps)
+        if update is not None:
+            answer._updates.append(update)
+            answer.is_complete = isinstance(update, Ended)

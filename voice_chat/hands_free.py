@@ -11,13 +11,12 @@ away; if the pause lasts, its first sound may be there already when the turn has
 speaks while an answer is heard interrupts it, unless it was only a word of assent.
 
 One thread drives it, in turns: nothing here waits, and the same sound in the same pieces gives the
-same updates.
+same updates. `work_together` computes the answers of several conversations in one pass.
 """
 
 # N samples (of the microphone at 16 kHz, of the answer at 24 kHz)
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -25,38 +24,20 @@ import torch
 from commands.errors import InputError
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from gemma4.gemma import FRAME_RATE_HZ
-from gemma4.tower_stream import StreamingTower, TowerStream
+from gemma4.tower_stream import StreamingTower
 from speech_head.generate import Talker
 from speech_head.stream import Sampling
-from stage3_finetune.dialogue import Turn
-from stage3_finetune.live_prompt import LivePrompt
-from voice_chat.begun_answer import BegunAnswer
+from stage3_finetune.dialogue import Turn, encode_prompt
+from voice_chat.begun_answer import BegunAnswer, compute_a_little
+from voice_chat.spoken_question import SpokenQuestion
 from voice_chat.turn_taking import TurnDetector, TurnEvent, TurnSettings, VoiceDetector
 from voice_chat.updates import Asked, Ignored, Interrupted, Said, Update
 
 # So much sound before the first speech belongs to the turn: consonants are softer than what is
 # detected.
 LEAD_S = 0.25
-# What was said goes through tower and decoder in steps: fewer, larger ones take less time together.
-STEP_S = 0.16
 # Speech shorter than that does not interrupt an answer: "aane", "mm".
 BACKCHANNEL_S = 0.5
-
-
-@dataclass
-class _Question:
-    """A question being asked.
-
-    Attributes:
-        ear: the tower on its sound.
-        prompt: Gemma's cache; None while an answer is heard and this may be a word of assent only.
-        waiting: sound that has not gone through the tower; that of a pause waits, and belongs to
-            the question only if speech follows.
-    """
-
-    ear: TowerStream
-    prompt: LivePrompt | None = None
-    waiting: list[np.ndarray] = field(default_factory=list)
 
 
 class HandsFree:
@@ -93,7 +74,7 @@ class HandsFree:
         self._recent_N = np.zeros(0, np.float32)  # the end of what was heard
         self._num_heard = 0  # samples
         self._played_until_s = 0.0  # by the clock, if all is played at once
-        self._question: _Question | None = None
+        self._question: SpokenQuestion | None = None
         self._answer: BegunAnswer | None = None
         num_frames = round(settings.max_turn_s * FRAME_RATE_HZ)
         frames_TD = torch.zeros(num_frames, self._tower.encoder.dim)
@@ -121,7 +102,7 @@ class HandsFree:
             event = self._turns.step(probability)
             if event:
                 updates += [event, *self._take(event)]
-            if self._question and not self._question.prompt:
+            if self._question and not self._question.has_prompt:
                 updates += self._judge_interruption(self._question)
         self._recent_N = self._recent_N[self._first_recent(self._turns.may_have_begun_s) :].copy()
         return updates
@@ -147,8 +128,12 @@ class HandsFree:
         """
         self._talker.conversation.continuing([]).make_room(question)
         updates = self.stop()
-        self._talker.conversation.make_room(question)
-        self._begin_answer(question, None)
+        conversation = self._talker.conversation
+        conversation.make_room(question)
+        prompt = encode_prompt([*conversation.turns, question], conversation.tokenizer)
+        self._answer = BegunAnswer(
+            self._talker, question, prompt, self._next_sampling(), is_wanted=True
+        )
         return [*updates, Asked(question.content)]
 
     def stop(self) -> list[Update]:
@@ -160,20 +145,24 @@ class HandsFree:
         return [Interrupted()] if was_answering else []
 
     def work(self) -> list[Update]:
-        """Compute a little of the answer: one token, or one frame.
+        """Compute a little: one token, or one frame.
 
         Returns:
-            What may be heard of it by now.
+            What may be heard of the answer by now.
         """
-        if self._answer is None or self._answer.is_complete:
-            return []
-        self._answer.compute()
-        return self._pass_on()
+        return work_together([self])[0]
 
     @property
     def is_busy(self) -> bool:
         """Whether `work` has anything to do."""
-        return self._answer is not None and not self._answer.is_complete
+        return self._computed is not None
+
+    @property
+    def _computed(self) -> BegunAnswer | None:
+        """What is being computed: an answer, or a draft."""
+        if self._answer is not None:
+            return None if self._answer.is_complete else self._answer
+        return self._question.drafting if self._question else None
 
     @property
     def is_answering(self) -> bool:
@@ -192,26 +181,26 @@ class HandsFree:
     def _take(self, event: TurnEvent) -> list[Update]:
         """Do what an event asks for."""
         if event.kind == "began":
-            self._question = _Question(self._tower.start())
+            self._question = SpokenQuestion(self._tower.start())
             self._listen(self._question, self._recent_N[self._first_recent(event.time_s) :])
             if not self.is_answering:
                 self._begin_prompt(self._question)
         question = self._question
-        if question is None or question.prompt is None:
+        if question is None or not question.has_prompt:
             if event.kind == "ended":
                 self._question = None
                 return [Ignored()]
             return []
         if event.kind == "paused":
-            self._catch_up(question)
-            self._answer_speech(question.prompt)
+            self._answer_speech(question)
         elif event.kind == "resumed":
-            self._drop_answer()
-            self._catch_up(question)
+            if self._answer is not None:
+                question.keep_draft(self._answer)
+                self._answer = None
+            question.catch_up()
         elif event.kind == "ended":
             if self._answer is None:
-                self._catch_up(question)
-                self._answer_speech(question.prompt)
+                self._answer_speech(question)
             assert self._answer is not None
             self._answer.is_wanted, self._question = True, None
             return self._pass_on()
@@ -222,25 +211,19 @@ class HandsFree:
         start = round((time_s - LEAD_S) * GEMMA_SAMPLE_RATE_HZ)
         return max(0, start - self._num_heard + len(self._recent_N))
 
-    def _listen(self, question: _Question, samples_N: np.ndarray) -> None:
-        question.waiting.append(samples_N)
-        is_pause = self._answer is not None and not self._answer.is_wanted
-        if not is_pause and sum(map(len, question.waiting)) >= STEP_S * GEMMA_SAMPLE_RATE_HZ:
-            self._catch_up(question)
+    def _listen(self, question: SpokenQuestion, samples_N: np.ndarray) -> None:
+        if self._answer is not None and not self._answer.is_wanted:  # a pause
+            question.wait(samples_N)
+            return
+        question.listen(samples_N)
+        if self._talker.conversation.writes_transcripts and question.wants_draft:
+            question.begin_draft(self._talker, self._next_sampling())
 
-    def _catch_up(self, question: _Question) -> None:
-        """Put what waits through the tower and into Gemma's cache."""
-        if question.prompt is not None:
-            question.prompt.hear(question.ear.push(np.concatenate(question.waiting)))
-            question.waiting = [np.zeros(0, np.float32)]
+    def _begin_prompt(self, question: SpokenQuestion) -> None:
+        self._talker.conversation.make_room(self._longest_question)
+        question.begin_prompt(self._talker.conversation)
 
-    def _begin_prompt(self, question: _Question) -> None:
-        conversation = self._talker.conversation
-        conversation.make_room(self._longest_question)
-        question.prompt = LivePrompt(conversation.model, conversation.tokenizer, conversation.turns)
-        self._catch_up(question)
-
-    def _judge_interruption(self, question: _Question) -> list[Update]:
+    def _judge_interruption(self, question: SpokenQuestion) -> list[Update]:
         """Interrupt the answer, if what is said meanwhile is more than assent."""
         if self.is_answering and self._turns.speech_s < BACKCHANNEL_S:
             return []
@@ -249,33 +232,21 @@ class HandsFree:
         self._begin_prompt(question)
         return [Interrupted()] if was_answering else []
 
-    def _begin_answer(self, question: Turn, prompt: LivePrompt | None) -> None:
-        self._answer = BegunAnswer(
-            self._talker, question, prompt.begun() if prompt else None,
-            self._sampling_of_turn(self._talker.conversation.turns), is_wanted=prompt is None,
-        )  # fmt: skip
+    def _answer_speech(self, question: SpokenQuestion) -> None:
+        question.catch_up()
+        self._answer = question.begin_answer(self._talker, self._next_sampling())
 
-    def _answer_speech(self, prompt: LivePrompt) -> None:
-        question = Turn("user", "[spoken]", spoken=True, frames_TD=prompt.frames_TD)
-        self._begin_answer(question, prompt)
-
-    def _drop_answer(self) -> None:
-        if self._answer is not None:
-            self._answer.close()
-            self._answer = None
+    def _next_sampling(self) -> Sampling:
+        return self._sampling_of_turn(self._talker.conversation.turns)
 
     def _end_answer(self) -> None:
         """Cut the answer off: what it wrote is remembered, if its question had ended."""
         if self._answer is not None:
-            answer = self._answer
-            self._drop_answer()
-            if answer.is_wanted:
-                self._keep_answer(answer)
+            self._answer.close()
+            if self._answer.is_wanted:
+                self._talker.conversation.turns[:] = self._answer.turns
+            self._answer = None
         self._played_until_s = self.now_s
-
-    def _keep_answer(self, answer: BegunAnswer) -> None:
-        self._talker.conversation.turns[:] = answer.turns
-        self._answer = None
 
     def _pass_on(self) -> list[Update]:
         """What of the answer may be heard by now."""
@@ -289,5 +260,28 @@ class HandsFree:
                 begin_s = max(self.now_s, self._played_until_s)
                 self._played_until_s = begin_s + len(update.samples_N) / rate_hz
         if answer.is_complete:
-            self._keep_answer(answer)
+            self._talker.conversation.turns[:] = answer.turns
+            self._answer = None
         return updates
+
+    def _follow_up(self) -> list[Update]:
+        """Take what was computed."""
+        question = self._question
+        if self._answer is None and question and question.drafting:
+            if question.drafting.has_transcript:
+                question.end_draft()
+            return []
+        return self._pass_on()
+
+
+def work_together(conversations: Sequence[HandsFree]) -> list[list[Update]]:
+    """Compute a little for each conversation that has anything to do, as `work`, in one pass.
+
+    Args:
+        conversations: with the same models, sampled in the same way but for the seed.
+
+    Returns:
+        What may be heard by now in each.
+    """
+    compute_a_little([c._computed for c in conversations if c._computed is not None])
+    return [conversation._follow_up() for conversation in conversations]

@@ -1,4 +1,4 @@
-"""Many conversations at once, on one set of models: a moment for each in turn, on one thread.
+"""Many conversations at once, on one set of models and one thread.
 
 with Studio(talker, settings, sampling_of_turn, max_visits=16) as studio:
     visit = studio.enter(print)         # called with what happened, in the studio's thread
@@ -6,8 +6,9 @@ with Studio(talker, settings, sampling_of_turn, max_visits=16) as studio:
     visit.ask("Wo din de sɛn?")
     visit.leave()
 
-A moment is one token, or 80 ms of speech. So nobody waits for another's answer to end; all answers
-become slower as more are computed, and beyond `max_visits` nobody is let in.
+All who are being answered advance together: one token each in one pass of Gemma, 80 ms of speech
+each in one pass of the head and the codec. So nobody waits for another's answer to end; all answers
+become somewhat slower as more are computed, and beyond `max_visits` nobody is let in.
 """
 
 # N samples at 16 kHz
@@ -26,7 +27,7 @@ from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from speech_head.generate import Talker
 from speech_head.stream import Sampling
 from stage3_finetune.dialogue import Turn
-from voice_chat.hands_free import HandsFree
+from voice_chat.hands_free import HandsFree, work_together
 from voice_chat.turn_taking import TurnSettings
 from voice_chat.updates import Left, Refused, Update
 
@@ -113,8 +114,20 @@ class Studio:
                 if self._is_closed:
                     return
                 visits = list(self._visits)
+            self._take_turn(visits)
+
+    def _take_turn(self, visits: "list[Visit]") -> None:
+        """Do what visitors asked for, then compute a little of every answer."""
+        visits = [visit for visit in visits if visit.obey()]
+        try:
+            happened = work_together([visit.live for visit in visits])
+        except Exception:  # a bug: it is printed, and those who were answered leave
             for visit in visits:
-                visit.take_moment()
+                if visit.live.is_busy:
+                    visit.break_off()
+            return
+        for visit, updates in zip(visits, happened, strict=True):
+            visit.tell(updates)
 
     def _remove(self, visit: "Visit") -> None:
         with self._changed:
@@ -131,7 +144,7 @@ class Visit:
 
     def __init__(self, studio: Studio, live: HandsFree, listener: Listener) -> None:
         self._studio = studio
-        self._live = live
+        self.live = live
         self._listener = listener
         self._jobs: list[Job] = []
         self._num_waiting = 0  # samples
@@ -140,7 +153,7 @@ class Visit:
     @property
     def has_work(self) -> bool:
         """Whether there is anything to do."""
-        return bool(self._jobs) or self._live.is_busy
+        return bool(self._jobs) or self.live.is_busy
 
     def hear(self, samples_N: np.ndarray) -> None:
         """Hear the visitor's microphone, float32 in [-1, 1], mono, 16 kHz.
@@ -172,7 +185,7 @@ class Visit:
         Raises:
             InputError: as `Conversation.typed_turn`.
         """
-        question = self._live.typed_turn(text)
+        question = self.live.typed_turn(text)
         self._add(lambda live: live.ask(question))
 
     def stop(self) -> None:
@@ -183,23 +196,34 @@ class Visit:
         """End the conversation, which is forgotten."""
         self._studio._remove(self)
 
-    def take_moment(self) -> None:
-        """Do what was asked for, and compute a little of an answer; called by the studio."""
+    def obey(self) -> bool:
+        """Do what was asked for; called by the studio. Returns whether the visit goes on."""
         with self._lock:
             jobs, self._jobs = self._jobs, []
         updates: list[Update] = []
         try:
-            for job in (*jobs, HandsFree.work):
+            for job in jobs:
                 try:
-                    updates += job(self._live)
+                    updates += job(self.live)
                 except InputError as error:
                     updates.append(Refused(str(error)))
         except Exception:  # a bug: it is printed, this conversation ends, others go on
-            traceback.print_exc(file=sys.stderr)
-            updates.append(Left("the conversation ended by an error of the server"))
-            self.leave()
+            self.tell(updates)
+            self.break_off()
+            return False
+        self.tell(updates)
+        return True
+
+    def tell(self, updates: list[Update]) -> None:
+        """Pass on what happened."""
         if updates:
             self._listener(updates)
+
+    def break_off(self) -> None:
+        """Print the error that is being handled, and end the conversation by it."""
+        traceback.print_exc(file=sys.stderr)
+        self.leave()
+        self.tell([Left("the conversation ended by an error of the server")])
 
     def _add(self, job: Job) -> None:
         with self._lock:

@@ -19,7 +19,8 @@ from commands.new_paths import refuse_unwritable
 from commands.setting_types import ModelName, PositiveInt, Seed
 from demo.mimi.metrics import CodecFigures, import_stoi, measure_codec, waveform_of
 from demo.mimi.speech import Clip, held_out_texts, speak_texts
-from speech_head.mimi import Mimi, MimiStreamDecoder, load_mimi
+from speech_head.mimi import Mimi, load_mimi
+from speech_head.mimi_stream import MimiStreamDecoder
 
 # F Mimi frames (12.5 per second), K codebooks, N samples (24,000 per second), W windows of 64 ms
 
@@ -71,7 +72,7 @@ def streaming_difference(mimi: Mimi, clips: Sequence[Clip]) -> float:
         parts, frame, turn = [], 0, 0
         while frame < len(codes_FK):
             size = STREAM_CHUNKS[turn % len(STREAM_CHUNKS)]
-            parts.append(stream.decode(codes_FK[None, frame : frame + size])[0])
+            parts.append(stream.decode(codes_FK[frame : frame + size]))
             frame, turn = frame + size, turn + 1
         difference_N = torch.cat(parts) - mimi.decode(codes_FK)
         largest = max(largest, difference_N.abs().max().item())
