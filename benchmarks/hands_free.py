@@ -30,26 +30,25 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
+from benchmarks.demo_talker import DemoTalkerConfig
 from commands.command_line import parse_config, run_command
 from commands.errors import InputError
-from commands.setting_types import ModelName, NonNegativeFloat, PositiveInt
+from commands.setting_types import NonNegativeFloat, PositiveInt
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from data_manifests.manifest import read_manifest, read_utterance_audio
 from gemma4.gemma import SAMPLES_PER_FRAME
 from gemma4.tower_stream import TowerStream
 from speech_head import speech
 from speech_head.generate import Talker
-from speech_head.settings import TalkerConfig
 from speech_head.speech import Speech
 from stage3_finetune.dialogue import Turn
 from stage3_finetune.live_prompt import LivePrompt
 from voice_chat import begun_answer
 from voice_chat.hands_free import HandsFree
 from voice_chat.sound_source import RecordingSource, follow
-from voice_chat.turn_taking import TurnEvent, TurnSettings, VoiceDetector
+from voice_chat.turn_taking import TurnEvent, VoiceDetector
 from voice_chat.updates import Ended, Said
 
-DEMO = Path(__file__).parent.parent / "demo" / "weights"
 NOISE = 1e-4  # of a quiet room; digital silence does not occur
 PATIENCE_S = 20.0  # of silence after a question, in which the answer must have begun
 MAX_RECORDINGS = 200  # read; asked again in turns where more questions are wanted
@@ -64,7 +63,7 @@ PARTS: dict[str, tuple[type | ModuleType, str]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchmarkConfig(TalkerConfig):
+class BenchmarkConfig(DemoTalkerConfig):
     """Measure the wait between a spoken question and the sound of its answer."""
 
     questions: Path
@@ -75,19 +74,6 @@ class BenchmarkConfig(TalkerConfig):
     """long questions asked"""
     long_s: NonNegativeFloat = 20.0
     """length of the long questions"""
-    turns: TurnSettings = TurnSettings()
-    head: ModelName = str(DEMO / "head")
-    """folder of speech_head.train, or hub name"""
-    gemma: ModelName = str(DEMO / "gemma")
-    """hub name or folder of the Gemma 4 the head was trained on"""
-    finetune: Path | None = DEMO / "finetune"
-    """adapter, written by stage3_finetune.train"""
-    mimi: ModelName = str(DEMO / "mimi")
-    """hub name or folder of Mimi"""
-    max_new_tokens: PositiveInt = 128
-    """longest answer with its transcript, in tokens"""
-    cut_long_answers: bool = True
-    """if an answer is longer than --max-new-tokens, speak that much of it instead of refusing"""
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ LayerPosition = Annotated[int, Field(ge=-1000, le=-1)]  # -1 is the last layer
 NumCodebooks = Annotated[int, Field(ge=1, le=64)]
 CodebookSize = Annotated[int, Field(ge=2, le=2**20)]
 NumWorkers = Annotated[int, Field(ge=0, le=256)]
-Port = Annotated[int, Field(ge=1, le=65_535)]
+Port = Annotated[int, Field(ge=0, le=65_535)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 SampleRate = Annotated[int, Field(ge=1, le=1_000_000)]  # hertz
 

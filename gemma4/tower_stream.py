@@ -6,6 +6,8 @@
         frames_TD = stream.push(samples_N)  # those that are complete by now, perhaps none
     frames_TD = stream.finish()  # at most one more, which the speech did not fill
 
+`encode_together` takes a step of several streams in one pass, whenever each began.
+
 The tower is strictly causal: a frame depends on the 40 ms that it covers, one sample more, and what
 came before. So each layer keeps what its next frames will look back at: keys and values of 11
 frames, and 4 inputs of its convolution; the mel front end keeps one window of samples and 4 mel
@@ -19,6 +21,7 @@ attention and the convolution over time are written anew, for frames that come l
 # window of a frame (the frame and those it sees before it), N samples at 16 kHz, M mel frames
 # (100 per second), F mel bins
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,42 +85,60 @@ class StreamingTower:
         """A stream before its first sample."""
         return TowerStream(self)
 
-    def empty_caches(self, batch_size: int = 1) -> list[LayerCache]:
-        """Caches of streams before their first frame, one for each layer."""
-        return [self._empty_cache(layer, batch_size) for layer in self.encoder.tower.layers]
+    def empty_caches(self) -> list[LayerCache]:
+        """Caches of a stream before its first frame, one for each layer."""
+        return [self._empty_cache(layer) for layer in self.encoder.tower.layers]
 
     @torch.no_grad()
-    def step(self, x_BTD: Tensor, caches: list[LayerCache], num_before: int) -> Tensor:
+    def step(
+        self, x_BTD: Tensor, caches: Sequence[list[LayerCache]], nums_before: Sequence[int]
+    ) -> Tensor:
         """Run frames through all layers, and move the caches on.
 
         Args:
-            x_BTD: the subsampler's output for the next frames.
-            caches: one for each layer; changed.
-            num_before: how many frames came before these.
+            x_BTD: the subsampler's output for the next frames of each stream.
+            caches: of each stream, one for each layer; changed.
+            nums_before: how many frames of each stream came before these.
 
         Returns:
             Embeddings before `output_proj`, `[B, T, D]`.
         """
-        ages_W = torch.arange(self.window - 1, -1, -1, device=x_BTD.device)
-        times_T = num_before + torch.arange(x_BTD.shape[1], device=x_BTD.device)
-        is_before_TW = ages_W > times_T[:, None]
+        device = x_BTD.device
+        ages_W = torch.arange(self.window - 1, -1, -1, device=device)
+        times_BT1 = (
+            torch.tensor(nums_before, device=device)[:, None, None]
+            + torch.arange(x_BTD.shape[1], device=device)[:, None]
+        )
+        is_before_B1TW = (ages_W > times_BT1)[:, None]
+        layers = self.encoder.tower.layers
         with full_float32():
-            for layer, cache, relative_keys_HEW in zip(
-                self.encoder.tower.layers, caches, self._relative_keys_HEW, strict=True
+            for layer, relative_keys_HEW, *of_streams in zip(
+                layers, self._relative_keys_HEW, *caches, strict=True
             ):
-                x_BTD = _layer(layer, x_BTD, cache, relative_keys_HEW, is_before_TW)
+                cache = _join(of_streams)
+                x_BTD = _layer(layer, x_BTD, cache, relative_keys_HEW, is_before_B1TW)
+                _part(cache, of_streams)
         return x_BTD
 
-    def _empty_cache(self, layer: Gemma4AudioLayer, batch_size: int) -> LayerCache:
+    def _empty_cache(self, layer: Gemma4AudioLayer) -> LayerCache:
         attention, convolution = layer.self_attn, layer.lconv1d.depthwise_conv1d
         weight = convolution.weight
-        shape = (batch_size, attention.num_heads, self.window - 1, attention.head_dim)
+        shape = (1, attention.num_heads, self.window - 1, attention.head_dim)
         keys_BHPE = torch.zeros(shape, dtype=torch.float32, device=weight.device)
         return LayerCache(
-            keys_BHPE,
-            keys_BHPE.clone(),
-            weight.new_zeros(batch_size, len(weight), convolution.left_pad),
+            keys_BHPE, keys_BHPE.clone(), weight.new_zeros(1, len(weight), convolution.left_pad)
         )
+
+
+def _join(caches: Sequence[LayerCache]) -> LayerCache:
+    values = zip(*(vars(cache).values() for cache in caches), strict=True)
+    return LayerCache(*map(torch.cat, values))
+
+
+def _part(joined: LayerCache, caches: Sequence[LayerCache]) -> None:
+    for row, cache in enumerate(caches):
+        for name, value in vars(joined).items():
+            setattr(cache, name, value[row : row + 1])
 
 
 class TowerStream:
@@ -152,14 +173,23 @@ class TowerStream:
             float32 `[T, D]` on the CPU, before `output_proj`: the frames that these samples
             complete. Equal, up to rounding, to `AudioEncoder.encode` of the whole recording.
         """
+        self.add(samples_N)
+        found = [self._no_frames]
+        while self.num_waiting:
+            # So many go through the layers at once, however many samples are pushed.
+            found += encode_together([self], min(self.num_waiting, PIECE_FRAMES))
+        return torch.cat(found)
+
+    def add(self, samples_N: np.ndarray) -> None:
+        """Hear more, as `push`, and leave its frames to `encode_together`."""
         assert not self._is_finished, "the stream is finished"
         self._samples_N = np.concatenate([self._samples_N, samples_N.astype(np.float32)])
         self._compute_mels()
-        found = []
-        while num_frames := (len(self._mels_MF) - self._context) // MELS_PER_FRAME:
-            # So many go through the layers at once, however many samples are pushed.
-            found.append(self._encode(min(num_frames, PIECE_FRAMES) * MELS_PER_FRAME))
-        return torch.cat(found) if found else self._no_frames
+
+    @property
+    def num_waiting(self) -> int:
+        """How many frames are complete, but not encoded."""
+        return (len(self._mels_MF) - self._context) // MELS_PER_FRAME
 
     def finish(self) -> Tensor:
         """The end of the recording.
@@ -170,7 +200,7 @@ class TowerStream:
         assert not self._is_finished, "the stream is finished"
         self._is_finished = True
         num_left = len(self._mels_MF) - self._context
-        return self._encode(num_left) if num_left else self._no_frames
+        return _encode([self], num_left)[0] if num_left else self._no_frames
 
     @property
     def _context(self) -> int:
@@ -196,9 +226,9 @@ class TowerStream:
         self._num_mels += len(mels_MF)
         self._samples_N = self._samples_N[(num_mels - 1) * SAMPLES_PER_MEL :].copy()
 
-    @torch.no_grad()
-    def _encode(self, num_mels: int) -> Tensor:
-        """Frames of the next mel frames: whole ones, or one that ends early."""
+    def _subsample(self, num_mels: int) -> Tensor:
+        """The subsampler's output, `[1, T, D]`, for the next mel frames: of whole frames, or of one
+        that ends early."""
         tower = self._tower.encoder.tower
         weight = tower.output_proj.weight
         context, end = self._context, self._context + num_mels
@@ -206,14 +236,36 @@ class TowerStream:
         features_MF = F.pad(self._mels_MF[:end], (0, 0, 0, -end % MELS_PER_FRAME))
         is_real_M = torch.arange(len(features_MF)) < end
         with full_float32():
-            x_BTD, _ = tower.subsample_conv_projection(
+            x_1TD, _ = tower.subsample_conv_projection(
                 features_MF[None].to(weight.device, weight.dtype), is_real_M[None].to(weight.device)
             )
-        x_BTD = x_BTD[:, context // MELS_PER_FRAME :]
-        frames_BTD = self._tower.step(x_BTD, self._caches, self.num_frames)
-        self.num_frames += frames_BTD.shape[1]
         self._mels_MF = self._mels_MF[max(0, end - MEL_CONTEXT) :].clone()
-        return frames_BTD[0].float().cpu()
+        return x_1TD[:, context // MELS_PER_FRAME :]
+
+
+def encode_together(streams: Sequence[TowerStream], num_frames: int) -> list[Tensor]:
+    """Encode the next frames of several streams in one pass.
+
+    Args:
+        streams: of the same tower; each has at least so many waiting.
+        num_frames: taken of each, at least 1.
+
+    Returns:
+        As `TowerStream.push`, for each, `num_frames` long.
+    """
+    assert all(stream.num_waiting >= num_frames for stream in streams)
+    return _encode(streams, num_frames * MELS_PER_FRAME)
+
+
+@torch.no_grad()
+def _encode(streams: Sequence[TowerStream], num_mels: int) -> list[Tensor]:
+    nums_before = [stream.num_frames for stream in streams]
+    x_BTD = torch.cat([stream._subsample(num_mels) for stream in streams])
+    caches = [stream._caches for stream in streams]
+    frames_BTD = streams[0]._tower.step(x_BTD, caches, nums_before).float().cpu()
+    for stream in streams:
+        stream.num_frames += frames_BTD.shape[1]
+    return list(frames_BTD)
 
 
 def _layer(
@@ -221,12 +273,12 @@ def _layer(
     x_BTD: Tensor,
     cache: LayerCache,
     relative_keys_HEW: Tensor,
-    is_before_TW: Tensor,
+    is_before_B1TW: Tensor,
 ) -> Tensor:
     limit = min(layer.gradient_clipping, torch.finfo(x_BTD.dtype).max)
     x_BTD = layer.feed_forward1(x_BTD)
     y_BTD = layer.norm_pre_attn(x_BTD.clamp(-limit, limit))
-    y_BTD = _attention(layer.self_attn, y_BTD, cache, relative_keys_HEW, is_before_TW)
+    y_BTD = _attention(layer.self_attn, y_BTD, cache, relative_keys_HEW, is_before_B1TW)
     x_BTD = x_BTD + layer.norm_post_attn(y_BTD.clamp(-limit, limit))
     x_BTD = _light_convolution(layer.lconv1d, x_BTD, cache)
     x_BTD = layer.feed_forward2(x_BTD)
@@ -238,7 +290,7 @@ def _attention(
     x_BTD: Tensor,
     cache: LayerCache,
     relative_keys_HEW: Tensor,
-    is_before_TW: Tensor,
+    is_before_B1TW: Tensor,
 ) -> Tensor:
     """Each frame attends to itself and the window before it; in float32, as in the stock module."""
     heads = (module.num_heads, module.head_dim)
@@ -257,7 +309,7 @@ def _attention(
     cap = module.attention_logits_soft_cap
     logits_BHTW = (logits_BHTW / cap).tanh() * cap
     logits_BHTW = logits_BHTW.masked_fill(
-        is_before_TW, module.config.attention_invalid_logits_value
+        is_before_B1TW, module.config.attention_invalid_logits_value
     )
     weights_BHTW = logits_BHTW.softmax(dim=-1)
     y_BHTE = (values.unfold(2, window, 1) @ weights_BHTW[..., None]).squeeze(-1)

@@ -13,6 +13,7 @@ not know whether it is computed beside others.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -127,13 +128,9 @@ def _has_one_left(decoding: Decoding) -> bool:
 def _compute(group: Sequence[Decoding]) -> None:
     """Put what is left of each answer, equally many tokens, through the model."""
     first = group[0]
-    model = first._model
-    batch = join([d._cache for d in group], num_new=len(first._left))
-    output = model(
-        input_ids=torch.tensor([d._left for d in group], device=model.device),
-        **batch.masks(model.device),
-        **speech_inputs([frames_TD for d in group for frames_TD in d._frames], model.device),
-        past_key_values=batch.cache, use_cache=True, logits_to_keep=1,
+    output = extend(
+        first._model, [d._cache for d in group], [d._left for d in group],
+        [frames_TD for d in group for frames_TD in d._frames],
         output_hidden_states=first._layers or False,
     )  # fmt: skip
     ids_B = output.logits[:, -1].argmax(dim=-1)
@@ -144,6 +141,32 @@ def _compute(group: Sequence[Decoding]) -> None:
         rows = slice(row, row + 1)
         decoding._ready = NextToken(ids_B[rows], output.logits[rows, -1], states)
         decoding._left, decoding._frames = [id_], ()
+
+
+@torch.no_grad()
+def extend(
+    model: Gemma4ForConditionalGeneration,
+    caches: Sequence[SequenceCache],
+    ids: Sequence[list[int]],
+    frames: Sequence[Tensor],
+    **settings: Any,
+) -> Any:
+    """Put the next tokens of several sequences through the model, and into their caches.
+
+    Args:
+        ids: of each sequence, equally many.
+        frames: speech behind their audio slots, in order.
+        settings: further arguments of the forward pass.
+
+    Returns:
+        The model's output; logits of the last position only, unless `settings` ask for more.
+    """
+    batch = join(caches, num_new=len(ids[0]))
+    return model(
+        input_ids=torch.tensor(ids, device=model.device),
+        **batch.masks(model.device), **speech_inputs(frames, model.device),
+        past_key_values=batch.cache, use_cache=True, **{"logits_to_keep": 1} | settings,
+    )  # fmt: skip
 
 
 def speech_inputs(frames: Sequence[Tensor], device: torch.device) -> dict[str, Tensor]:

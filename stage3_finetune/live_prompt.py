@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
 
-from gemma4.sequence_cache import SequenceCache, join
-from stage3_finetune.decoding import BegunPrompt, speech_inputs
+from gemma4.sequence_cache import SequenceCache
+from stage3_finetune.decoding import BegunPrompt, extend
 from stage3_finetune.dialogue import EncodedDialogue, Turn, encode_prompt
 
 
@@ -63,7 +63,7 @@ class LivePrompt:
         begin = len(example) - 1 - example[::-1].index(self._slot)
         self._cache = SequenceCache(model.config.get_text_config())
         before = [turn.frames_TD for turn in self.turns if turn.frames_TD is not None]
-        self._extend(self._cache, example[:begin], before)
+        extend(model, [self._cache], [example[:begin]], before)
 
     def hear(self, frames_TD: Tensor) -> None:
         """Add speech to the prompt.
@@ -72,8 +72,7 @@ class LivePrompt:
             frames_TD: the next embeddings before `output_proj`; any number.
         """
         if len(frames_TD):
-            self._frames.append(frames_TD)
-            self._extend(self._cache, [self._slot] * len(frames_TD), [frames_TD])
+            hear_together([self], [frames_TD])
 
     @property
     def frames_TD(self) -> Tensor:
@@ -101,8 +100,8 @@ class LivePrompt:
     def _confirmed(self, prompt: EncodedDialogue, draft: Sequence[int]) -> tuple[int, ...]:
         """As much of a draft as Gemma would write."""
         left = [*prompt.input_ids[self.num_cached :], *draft[:-1]]
-        logits_1SV = self._extend(self._cache.copy(), left, (), logits_to_keep=len(draft))
-        chosen = logits_1SV[0].argmax(dim=-1).tolist()
+        output = extend(self._model, [self._cache.copy()], [left], (), logits_to_keep=len(draft))
+        chosen = output.logits[0].argmax(dim=-1).tolist()
         pairs = takewhile(lambda pair: pair[0] == pair[1], zip(draft, chosen, strict=True))
         return tuple(id_ for id_, _ in pairs)
 
@@ -110,17 +109,15 @@ class LivePrompt:
         question = replace(self._question, frames_TD=frames_TD)
         return encode_prompt([*self.turns, question], self._tokenizer)
 
-    @torch.no_grad()
-    def _extend(
-        self, cache: SequenceCache, ids: list[int], frames: Sequence[Tensor], *,
-        logits_to_keep: int = 1,
-    ) -> Tensor:  # fmt: skip
-        device = self._model.device
-        batch = join([cache], num_new=len(ids))
-        output = self._model(
-            input_ids=torch.tensor([ids], device=device),
-            **batch.masks(device), **speech_inputs(frames, device),
-            past_key_values=batch.cache, use_cache=True, logits_to_keep=logits_to_keep,
-        )  # fmt: skip
-        logits: Tensor = output.logits
-        return logits
+
+def hear_together(prompts: Sequence[LivePrompt], frames: Sequence[Tensor]) -> None:
+    """Add speech to several prompts in one pass.
+
+    Args:
+        prompts: of the same model.
+        frames: `[T, D]`, the next embeddings of each, equally many.
+    """
+    for prompt, frames_TD in zip(prompts, frames, strict=True):
+        prompt._frames.append(frames_TD)
+    slots = [[prompt._slot] * len(frames[0]) for prompt in prompts]
+    extend(prompts[0]._model, [prompt._cache for prompt in prompts], slots, frames)

@@ -11,7 +11,7 @@ from benchmarks import hands_free
 from voice_chat import sound_source
 
 pytestmark = pytest.mark.skipif(
-    find_spec("silero_vad") is None, reason="silero-vad is not installed"
+    None in map(find_spec, ("silero_vad", "livekit")), reason="needs silero-vad and livekit"
 )
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gemma4.gemma import PIECE_FRAMES, SAMPLES_PER_FRAME, load_audio_encoder
-from gemma4.tower_stream import StreamingTower
+from gemma4.tower_stream import StreamingTower, encode_together
 
 CPU = torch.device("cpu")
 
@@ -78,3 +78,25 @@ def test_what_is_kept_does_not_grow(encoder):
         sizes.add(sum(x.untyped_storage().nbytes() for x in tensors))
         assert len(stream._samples_N) < 3 * 160 + 321 and len(stream._mels_MF) < 8
     assert len(sizes) == 1
+
+
+def test_streams_encoded_together_are_as_alone(encoder):
+    """The second begins later; the third leaves every other step out; each ends on its own."""
+    waveforms = [noise(n, seed=n) for n in (30_000, 22_000, 41_234)]
+    tower = StreamingTower(encoder)
+    streams, found = [tower.start() for _ in waveforms], [[], [], []]
+    for i, (stream, waveform) in enumerate(zip(streams, waveforms, strict=True)):
+        stream.add(waveform[: 9_000 * (i + 1)])
+    for step in range(40):
+        able = [
+            i for i, stream in enumerate(streams)
+            if stream.num_waiting >= 2 and (i != 1 or step > 4) and (i != 2 or step % 2)
+        ]  # fmt: skip
+        if able:
+            encoded = encode_together([streams[i] for i in able], 2)
+            for i, frames_TD in zip(able, encoded, strict=True):
+                found[i].append(frames_TD)
+    for i, (stream, waveform) in enumerate(zip(streams, waveforms, strict=True)):
+        found[i] += [stream.push(waveform[9_000 * (i + 1) :]), stream.finish()]
+        [expected_TD] = encoder.encode([waveform])
+        torch.testing.assert_close(torch.cat(found[i]), expected_TD, atol=1e-5, rtol=0)

@@ -205,7 +205,10 @@ MIXTURES = [
 def test_every_command_that_could_mix_is_tried() -> None:
     could = {name for name in find_commands() if "--allow-mixture" in _flags(name)}
     # These load their models as the chat in the terminal does, and would serve them or listen.
-    same = {"voice_chat.serve", "voice_chat.talk", "benchmarks.hands_free"}
+    same = {
+        "voice_chat.serve", "voice_chat.talk", "benchmarks.hands_free",
+        "benchmarks.browser_microphone", "benchmarks.many_talkers",
+    }  # fmt: skip
     assert could == {mixture.command for mixture in MIXTURES} | same
 
 

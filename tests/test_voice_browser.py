@@ -19,7 +19,7 @@ from voice_chat.turn_taking import TurnSettings
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 WRITTEN = "Yoo, me te wo ase."
-PARTS = ("silero_vad", "websockets", "playwright")
+PARTS = ("silero_vad", "livekit", "websockets", "playwright")
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None or None in map(find_spec, PARTS),
     reason=f"needs Chromium and {', '.join(PARTS)}",

@@ -4,6 +4,7 @@ import base64
 import re
 import threading
 import time
+from contextlib import ExitStack
 from importlib.util import find_spec
 
 import numpy as np
@@ -28,7 +29,7 @@ QUIET_S = 1.2
 
 
 pytestmark = pytest.mark.skipif(
-    find_spec("silero_vad") is None, reason="silero-vad is not installed"
+    None in map(find_spec, ("silero_vad", "livekit")), reason="needs silero-vad and livekit"
 )
 
 
@@ -148,14 +149,11 @@ def test_what_is_not_understood_is_told_and_the_talk_goes_on(client, event, reas
 
 
 def test_one_too_many_is_turned_away_and_may_come_when_another_leaves(client, studio):
-    with (
-        client.websocket_connect("/v1/realtime") as first,
-        client.websocket_connect("/v1/realtime") as second,
-        client.websocket_connect("/v1/realtime") as third,
-        client.websocket_connect("/v1/realtime") as fourth,
-    ):
-        for socket in (first, second, third):
+    with ExitStack() as stack:
+        for _ in range(3):
+            socket = stack.enter_context(client.websocket_connect("/v1/realtime"))
             assert socket.receive_json()["type"] == "session.created"
+        fourth = stack.enter_context(client.websocket_connect("/v1/realtime"))
         assert "3 conversations are going on" in fourth.receive_json()["error"]["message"]
         with pytest.raises(WebSocketDisconnect):
             fourth.receive_json()

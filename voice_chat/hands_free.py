@@ -7,8 +7,11 @@
 
 While somebody speaks, the audio tower runs on what has been said, and its embeddings go into
 Gemma's cache. At the first short pause the answer is begun. If the speaker goes on, it is thrown
-away; if the pause lasts, its first sound may be there already when the turn has ended. Whoever
-speaks while an answer is heard interrupts it, unless it was only a word of assent.
+away; if the pause lasts, its first sound may be there already when the turn has ended.
+
+Whoever speaks while an answer is heard holds it up at once. Half a second of speech, or a word such
+as "gyae", interrupts it; after a word of assent it is played on. Who speaks within a second after a
+turn has ended was only thinking: the answer is taken back, and the question goes on.
 
 One thread drives it, in turns: nothing here waits, and the same sound in the same pieces gives the
 same updates. `work_together` computes the answers of several conversations in one pass.
@@ -22,22 +25,24 @@ import numpy as np
 import torch
 
 from commands.errors import InputError
-from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
+from data_manifests.twi_text import normalize_for_scoring
 from gemma4.gemma import FRAME_RATE_HZ
 from gemma4.tower_stream import StreamingTower
 from speech_head.generate import Talker
 from speech_head.stream import Sampling
 from stage3_finetune.dialogue import Turn, encode_prompt
 from voice_chat.begun_answer import BegunAnswer, compute_a_little
-from voice_chat.spoken_question import SpokenQuestion
-from voice_chat.turn_taking import TurnDetector, TurnEvent, TurnSettings, VoiceDetector
-from voice_chat.updates import Asked, Ignored, Interrupted, Said, Update
+from voice_chat.listener import Listener
+from voice_chat.own_turn import OwnTurn
+from voice_chat.spoken_question import SpokenQuestion, catch_up_together
+from voice_chat.turn_taking import TurnEvent, TurnSettings, VoiceDetector
+from voice_chat.updates import Asked, Ignored, Interrupted, Update
 
-# So much sound before the first speech belongs to the turn: consonants are softer than what is
-# detected.
-LEAD_S = 0.25
-# Speech shorter than that does not interrupt an answer: "aane", "mm".
+# Speech shorter than that does not interrupt an answer: "aane", "mm". Some words do.
 BACKCHANNEL_S = 0.5
+STOP_WORDS = frozenset({"gyae", "gyae ma", "gyae kasa", "twɛn", "twɛn kakra", "stop"})
+# Who speaks again so soon after a turn has ended goes on with it.
+CONTINUE_S = 1.0
 
 
 class HandsFree:
@@ -67,15 +72,13 @@ class HandsFree:
         self._talker = talker
         self._settings = settings
         self._sampling_of_turn = sampling_of_turn
-        self._voice = voice or VoiceDetector()
-        self._clock_s = clock_s or self._heard_s
-        self._turns = TurnDetector(settings)
+        self._listener = Listener(settings, voice or VoiceDetector())
         self._tower = StreamingTower(talker.conversation.encoder)
-        self._recent_N = np.zeros(0, np.float32)  # the end of what was heard
-        self._num_heard = 0  # samples
-        self._played_until_s = 0.0  # by the clock, if all is played at once
+        self._own = OwnTurn(talker, clock_s or self._heard_s)
         self._question: SpokenQuestion | None = None
-        self._answer: BegunAnswer | None = None
+        self._is_aside = False  # the question is spoken while our answer is heard
+        self._asked: SpokenQuestion | None = None  # may go on, until the time below
+        self._goes_on_until_s = 0.0
         num_frames = round(settings.max_turn_s * FRAME_RATE_HZ)
         frames_TD = torch.zeros(num_frames, self._tower.encoder.dim)
         self._longest_question = Turn("user", "", spoken=True, frames_TD=frames_TD)
@@ -93,18 +96,20 @@ class HandsFree:
         Returns:
             What happened.
         """
-        self._num_heard += len(samples_N)
-        self._recent_N = np.concatenate([self._recent_N, samples_N])
+        heard_N = self._own.voice.take_echo_out(samples_N)
         if self._question:
-            self._listen(self._question, samples_N)
+            self._listen(self._question, heard_N)
+        if self._asked:
+            self._asked.wait(heard_N)
         updates: list[Update] = []
-        for probability in self._voice.push(samples_N):
-            event = self._turns.step(probability)
+        is_echo = self._own.voice.is_beginning and self._question is None
+        for event in self._listener.hear(heard_N, may_be_speech=not is_echo):
             if event:
                 updates += [event, *self._take(event)]
-            if self._question and not self._question.has_prompt:
-                updates += self._judge_interruption(self._question)
-        self._recent_N = self._recent_N[self._first_recent(self._turns.may_have_begun_s) :].copy()
+            if self._question and self._is_aside:
+                updates += self._judge_aside(self._question)
+        if not self._is_aside and self._heard_s() > self._goes_on_until_s:
+            self._asked = None
         return updates
 
     def end_turn(self) -> list[Update]:
@@ -113,7 +118,7 @@ class HandsFree:
         Returns:
             What happened; nothing where no turn has begun.
         """
-        event = self._turns.end()
+        event = self._listener.turns.end()
         return [event, *self._take(event)] if event else []
 
     def typed_turn(self, text: str) -> Turn:
@@ -131,21 +136,22 @@ class HandsFree:
         conversation = self._talker.conversation
         conversation.make_room(question)
         prompt = encode_prompt([*conversation.turns, question], conversation.tokenizer)
-        self._answer = BegunAnswer(
-            self._talker, question, prompt, self._next_sampling(), is_wanted=True
+        self._own.begin(
+            BegunAnswer(self._talker, question, prompt, self._next_sampling(), is_wanted=True)
         )
         return [*updates, Asked(question.content)]
 
     def stop(self) -> list[Update]:
         """End the answer as if the speaker had interrupted it; forget a turn that has begun."""
         was_answering = self.is_answering
-        self._turns.end()
-        self._question = None
-        self._end_answer()
+        self._listener.turns.end()
+        self._question = self._asked = None
+        self._is_aside = False
+        self._own.cut_off()
         return [Interrupted()] if was_answering else []
 
     def work(self) -> list[Update]:
-        """Compute a little: one token, or one frame.
+        """Compute a little: some speech that was heard, and one token or one frame.
 
         Returns:
             What may be heard of the answer by now.
@@ -155,123 +161,139 @@ class HandsFree:
     @property
     def is_busy(self) -> bool:
         """Whether `work` has anything to do."""
-        return self._computed is not None
+        wants_step = self._question is not None and self._question.wants_step
+        return wants_step or self._computed is not None
 
     @property
     def _computed(self) -> BegunAnswer | None:
         """What is being computed: an answer, or a draft."""
-        if self._answer is not None:
-            return None if self._answer.is_complete else self._answer
-        return self._question.drafting if self._question else None
+        drafting = self._question.drafting if self._question else None
+        if drafting and (self._own.answer is None or self._is_aside):
+            return drafting
+        answer = self._own.answer
+        return None if answer is None or answer.is_complete else answer
 
     @property
     def is_answering(self) -> bool:
         """Whether an answer is being computed for the speaker, or is still heard."""
-        is_computed = self._answer is not None and self._answer.is_wanted
-        return is_computed or self.now_s < self._played_until_s
-
-    @property
-    def now_s(self) -> float:
-        """The time by the clock that answers are played by."""
-        return self._clock_s()
+        return self._own.is_going_on
 
     def _heard_s(self) -> float:
-        return self._num_heard / GEMMA_SAMPLE_RATE_HZ
+        return self._listener.heard_s
 
     def _take(self, event: TurnEvent) -> list[Update]:
         """Do what an event asks for."""
         if event.kind == "began":
-            self._question = SpokenQuestion(self._tower.start())
-            self._listen(self._question, self._recent_N[self._first_recent(event.time_s) :])
-            if not self.is_answering:
-                self._begin_prompt(self._question)
+            return self._begin_question(event.time_s)
         question = self._question
-        if question is None or not question.has_prompt:
-            if event.kind == "ended":
-                self._question = None
-                return [Ignored()]
-            return []
+        if question is None:  # a word asked to stop
+            return [Ignored()] if event.kind == "ended" else []
+        if self._is_aside:
+            return self._take_aside(event, question)
         if event.kind == "paused":
             self._answer_speech(question)
         elif event.kind == "resumed":
-            if self._answer is not None:
-                question.keep_draft(self._answer)
-                self._answer = None
-            question.catch_up()
+            answer = self._own.take_back()
+            if answer is not None:
+                question.keep_draft(answer)
+            question.go_on()
         elif event.kind == "ended":
-            if self._answer is None:
+            if self._own.answer is None:
                 self._answer_speech(question)
-            assert self._answer is not None
-            self._answer.is_wanted, self._question = True, None
-            return self._pass_on()
+            assert self._own.answer is not None
+            self._own.answer.is_wanted = True
+            self._question, self._asked = None, question
+            self._goes_on_until_s = self._heard_s() + CONTINUE_S
+            return self._own.pass_on()
         return []
 
-    def _first_recent(self, time_s: float) -> int:
-        """Where in the recent sound a turn would begin whose first speech is at that time."""
-        start = round((time_s - LEAD_S) * GEMMA_SAMPLE_RATE_HZ)
-        return max(0, start - self._num_heard + len(self._recent_N))
+    def _begin_question(self, time_s: float) -> list[Update]:
+        question = self._question = SpokenQuestion(self._tower.start())
+        question.listen(self._listener.sound_of_turn(time_s))
+        self._is_aside = self.is_answering
+        if self._is_aside:
+            return self._own.hold()
+        self._asked = None
+        self._begin_prompt(question)
+        return []
+
+    def _take_aside(self, event: TurnEvent, question: SpokenQuestion) -> list[Update]:
+        """What was said while our answer is heard has paused, gone on or ended."""
+        if event.kind == "resumed":
+            question.go_on()
+            return self._own.hold()
+        if event.kind == "paused" and self._talker.conversation.writes_transcripts:
+            self._begin_prompt(question)
+            question.begin_draft(self._talker, self._next_sampling())  # for `_judge_word`
+            return []
+        if event.kind == "ended":
+            self._question, self._is_aside = None, False
+            return [*self._own.go_on(), Ignored()]
+        return self._own.go_on()
+
+    def _judge_aside(self, question: SpokenQuestion) -> list[Update]:
+        """Interrupt the answer, if what is said meanwhile is more than a word."""
+        if self.is_answering and self._listener.turns.speech_s < BACKCHANNEL_S:
+            return []
+        self._is_aside = False
+        was_answering, asked = self.is_answering, self._asked
+        if asked is not None:
+            self._question, self._asked = asked, None
+            answer = self._own.take_back()
+            if answer is not None:
+                asked.keep_draft(answer)
+            asked.go_on()
+            return [Interrupted(is_continued=True)]
+        self._own.cut_off()
+        self._begin_prompt(question)
+        return [Interrupted()] if was_answering else []
+
+    def _judge_word(self, question: SpokenQuestion) -> list[Update]:
+        """Interrupt the answer if the word that was said meanwhile asks for it; else play on."""
+        text = self._talker.tokenizer.decode(question.end_draft(), skip_special_tokens=True)
+        if normalize_for_scoring(text) not in STOP_WORDS:
+            return self._own.go_on()
+        self._question, self._is_aside = None, False
+        self._own.cut_off()
+        return [Interrupted()]
 
     def _listen(self, question: SpokenQuestion, samples_N: np.ndarray) -> None:
-        if self._answer is not None and not self._answer.is_wanted:  # a pause
+        if self._own.is_begun_early:  # a pause
             question.wait(samples_N)
-            return
-        question.listen(samples_N)
-        if self._talker.conversation.writes_transcripts and question.wants_draft:
-            question.begin_draft(self._talker, self._next_sampling())
+        else:
+            question.listen(samples_N)
 
     def _begin_prompt(self, question: SpokenQuestion) -> None:
         self._talker.conversation.make_room(self._longest_question)
         question.begin_prompt(self._talker.conversation)
 
-    def _judge_interruption(self, question: SpokenQuestion) -> list[Update]:
-        """Interrupt the answer, if what is said meanwhile is more than assent."""
-        if self.is_answering and self._turns.speech_s < BACKCHANNEL_S:
-            return []
-        was_answering = self.is_answering
-        self._end_answer()
-        self._begin_prompt(question)
-        return [Interrupted()] if was_answering else []
-
     def _answer_speech(self, question: SpokenQuestion) -> None:
         question.catch_up()
-        self._answer = question.begin_answer(self._talker, self._next_sampling())
+        self._own.begin(question.begin_answer(self._talker, self._next_sampling()))
 
     def _next_sampling(self) -> Sampling:
         return self._sampling_of_turn(self._talker.conversation.turns)
 
-    def _end_answer(self) -> None:
-        """Cut the answer off: what it wrote is remembered, if its question had ended."""
-        if self._answer is not None:
-            self._answer.close()
-            if self._answer.is_wanted:
-                self._talker.conversation.turns[:] = self._answer.turns
-            self._answer = None
-        self._played_until_s = self.now_s
-
-    def _pass_on(self) -> list[Update]:
-        """What of the answer may be heard by now."""
-        answer = self._answer
-        if answer is None or not answer.is_wanted:
-            return []
-        updates = answer.take()
-        rate_hz = self._talker.mimi.sample_rate_hz
-        for update in updates:
-            if isinstance(update, Said):
-                begin_s = max(self.now_s, self._played_until_s)
-                self._played_until_s = begin_s + len(update.samples_N) / rate_hz
-        if answer.is_complete:
-            self._talker.conversation.turns[:] = answer.turns
-            self._answer = None
-        return updates
+    def _begin_draft(self) -> None:
+        """Begin the transcript of a question while it is being asked, if it is time."""
+        question = self._question
+        is_due = question is not None and question.wants_draft and not self._is_aside
+        if (
+            question
+            and is_due
+            and self._own.answer is None
+            and self._talker.conversation.writes_transcripts
+        ):
+            question.begin_draft(self._talker, self._next_sampling())
 
     def _follow_up(self) -> list[Update]:
         """Take what was computed."""
         question = self._question
-        if self._answer is None and question and question.drafting:
-            if question.drafting.has_transcript:
-                question.end_draft()
-            return []
-        return self._pass_on()
+        if question and question.drafting and question.drafting.has_transcript:
+            if self._is_aside:
+                return [*self._judge_word(question), *self._own.pass_on()]
+            question.end_draft()
+        return self._own.pass_on()
 
 
 def work_together(conversations: Sequence[HandsFree]) -> list[list[Update]]:
@@ -283,5 +305,8 @@ def work_together(conversations: Sequence[HandsFree]) -> list[list[Update]]:
     Returns:
         What may be heard by now in each.
     """
+    catch_up_together([c._question for c in conversations if c._question is not None])
+    for conversation in conversations:
+        conversation._begin_draft()
     compute_a_little([c._computed for c in conversations if c._computed is not None])
     return [conversation._follow_up() for conversation in conversations]

@@ -11,9 +11,12 @@ Clients written for that interface can talk with this server. The client sends
 and the server answers with `session.created`, `input_audio_buffer.speech_started` and
 `.speech_stopped`, `conversation.item.input_audio_transcription.completed`, `response.created`,
 `response.output_audio.delta` (24 kHz), `response.output_audio_transcript.delta`, `response.done`
-and `error`. `output_audio_buffer.cleared` says that what has not been played is not to be played: a
-word of assent while an answer is heard is `speech_started` too, but does not interrupt. Turns are
-always found by the server; a typed question needs no `response.create`.
+and `error`. Turns are always found by the server; a typed question needs no `response.create`.
+
+Who speaks while an answer is heard holds it up: `output_audio_buffer.held`. After a word of assent
+follows `output_audio_buffer.resumed`; else `output_audio_buffer.cleared`, and what has not been
+played is not to be played. If a question that was taken to have ended goes on, its `cleared` has
+`"question_continues": true`: the question and what was said of its answer are taken back.
 """
 
 # N samples
@@ -35,10 +38,12 @@ from voice_chat.updates import (
     Asked,
     Ended,
     Heard,
+    Held,
     Ignored,
     Interrupted,
     Left,
     Refused,
+    Resumed,
     Said,
     Update,
 )
@@ -121,8 +126,12 @@ class RealtimeSession:
             yield self._done("failed" if update.problem else "completed", update.problem)
         elif isinstance(update, Refused | Left):
             yield error_event(update.problem)
+        elif isinstance(update, Held | Resumed):
+            kind = "held" if isinstance(update, Held) else "resumed"
+            yield {"type": f"output_audio_buffer.{kind}", "response_id": self._response_id}
         elif isinstance(update, Interrupted):
-            yield {"type": "output_audio_buffer.cleared", "response_id": self._response_id}
+            yield {"type": "output_audio_buffer.cleared", "response_id": self._response_id,
+                   "question_continues": update.is_continued}  # fmt: skip
             if self._answer_id:
                 yield self._done("cancelled", "")
 

@@ -25,6 +25,7 @@ from commands.command_line import parse_config, run_command
 from commands.errors import InputError
 from commands.setting_types import Port, PositiveInt
 from speech_head.settings import TalkerConfig
+from voice_chat.own_voice import refuse_missing_canceller
 from voice_chat.realtime_protocol import RealtimeSession, error_event
 from voice_chat.studio import Studio
 from voice_chat.turn_taking import TurnSettings, refuse_missing_detector
@@ -55,7 +56,7 @@ class ServeConfig(TalkerConfig):
     host: str = "127.0.0.1"
     """address to listen on; 0.0.0.0 allows connections from other machines"""
     port: Port = 7861
-    """TCP port to listen on"""
+    """TCP port to listen on; 0 takes a free one"""
     max_visits: PositiveInt = 16
     """conversations at a time"""
     examples: Path | None = None
@@ -68,6 +69,7 @@ def main(argv: list[str] | None = None) -> None:
     config = parse_config(ServeConfig, argv)
     examples = read_examples(config.examples)
     refuse_missing_detector()
+    refuse_missing_canceller()
     uvicorn = _import_server()
     listening = _listen(config.host, config.port)
     talker = config.load()

@@ -81,6 +81,7 @@ class Loudspeaker(_Stream):
             InputError: as `Microphone`.
         """
         self._waiting_N = np.zeros(0, np.float32)
+        self._is_held = False
         self._lock = threading.Lock()
         super().__init__(
             "OutputStream", "loudspeaker", samplerate=sample_rate_hz, callback=self._fill
@@ -95,10 +96,19 @@ class Loudspeaker(_Stream):
         """Do not play what waits."""
         with self._lock:
             self._waiting_N = np.zeros(0, np.float32)
+            self._is_held = False
+
+    def hold(self) -> None:
+        """Play no more until `go_on` or `stop`."""
+        self._is_held = True
+
+    def go_on(self) -> None:
+        """Play what waits."""
+        self._is_held = False
 
     def _fill(self, samples_N1: np.ndarray, *_: object) -> None:
         with self._lock:
-            count = min(len(samples_N1), len(self._waiting_N))
+            count = 0 if self._is_held else min(len(samples_N1), len(self._waiting_N))
             samples_N1[:count, 0] = self._waiting_N[:count]
             samples_N1[count:] = 0
             self._waiting_N = self._waiting_N[count:]

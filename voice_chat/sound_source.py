@@ -52,15 +52,9 @@ class RecordingSource:
         return piece_N
 
 
-def follow(live: HandsFree, source: Source, *, listens_always: bool = True) -> Iterator[Update]:
-    """Let a conversation hear a source to its end and work in between; what happens.
-
-    Args:
-        listens_always: if not, it hears silence while an answer is heard.
-    """
+def follow(live: HandsFree, source: Source) -> Iterator[Update]:
+    """Let a conversation hear a source to its end and work in between; what happens."""
     while (samples_N := source.take(0.0 if live.is_busy else WAIT_S)) is not None:
-        if live.is_answering and not listens_always:
-            samples_N = np.zeros_like(samples_N)
         yield from live.hear(samples_N)
         yield from live.work()
     while live.is_busy:

@@ -4,12 +4,12 @@
     make talk                                   with the small trained models of the demo
 
 What Gemma heard and its answer appear as they come; every answer is also written as a WAV, as far
-as it was spoken. With headphones (`--headphones`), speak while an answer is heard to interrupt it;
-through loudspeakers the microphone would hear the answer too, so it is not listened to meanwhile.
-Ctrl-C ends the program. `--recording` hears a file at the speed of speech instead.
+as it was spoken. Speak while an answer is heard to interrupt it: its echo is taken out of what the
+microphone hears. Ctrl-C ends the program. `--recording` hears a file at the speed of speech
+instead.
 
-Needs silero-vad and sounddevice: `pip install -c constraints.txt -e '.[live]'`, and the library
-PortAudio (Debian: `apt install libportaudio2`).
+Needs silero-vad, livekit and sounddevice: `pip install -c constraints.txt -e '.[live]'`, and the
+library PortAudio (Debian: `apt install libportaudio2`).
 """
 
 # N samples (of the microphone at 16 kHz, of answers at 24 kHz)
@@ -28,10 +28,11 @@ from speech_head.settings import TalkerConfig
 from stage3_finetune.prompt_limits import refuse_long_recording
 from voice_chat.answer_files import keep_answer
 from voice_chat.hands_free import HandsFree
+from voice_chat.own_voice import refuse_missing_canceller
 from voice_chat.sound_card import Loudspeaker, Microphone
 from voice_chat.sound_source import RecordingSource, Source, follow
 from voice_chat.turn_taking import TurnSettings, refuse_missing_detector
-from voice_chat.updates import Ended, Heard, Interrupted, Said, Update
+from voice_chat.updates import Ended, Heard, Held, Interrupted, Resumed, Said, Update
 
 AFTER_S = 0.5  # of silence after a recording, beyond the pause that ends the turn
 
@@ -42,8 +43,6 @@ class TalkConfig(TalkerConfig):
 
     out: Path = Path("runs/talk")
     """folder for the answers' WAV files; files already in it are kept"""
-    headphones: bool = False
-    """listen while an answer is heard, so that speaking interrupts it"""
     microphone: str | None = None
     """a part of its name, as `python -m sounddevice` lists them"""
     recording: Path | None = None
@@ -80,6 +79,8 @@ class Screen:
             if update.problem:
                 print(f"error: {update.problem}", file=sys.stderr)
             self.keep()
+        elif isinstance(update, Held | Resumed) and self._loudspeaker:
+            (self._loudspeaker.hold if isinstance(update, Held) else self._loudspeaker.go_on)()
         elif isinstance(update, Interrupted):
             if self._loudspeaker:
                 self._loudspeaker.stop()
@@ -100,6 +101,7 @@ def main(argv: list[str] | None = None) -> None:
     config = parse_config(TalkConfig, argv)
     refuse_unwritable(config.out, flag="--out", is_folder=True, may_exist=True)
     refuse_missing_detector()
+    refuse_missing_canceller()
     if config.recording:
         refuse_long_recording(config.recording)
         speech_N = read_audio(config.recording, GEMMA_SAMPLE_RATE_HZ)
@@ -122,7 +124,7 @@ def converse(
     live = HandsFree(talker, config.turns, config.sampling_of_turn)
     screen = Screen(config.out, talker.mimi.sample_rate_hz, loudspeaker)
     try:
-        for update in follow(live, source, listens_always=config.headphones):
+        for update in follow(live, source):
             screen.show(update)
     finally:
         screen.keep()

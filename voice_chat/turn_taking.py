@@ -41,7 +41,7 @@ class TurnSettings:
 
     speech_probability: Probability = 0.5
     """from here on, 32 ms of sound are speech"""
-    min_speech_s: PositiveFloat = 0.2
+    min_speech_s: PositiveFloat = 0.15
     """shorter sounds are no turn, in seconds"""
     early_pause_s: PositiveFloat = 0.2
     """after so long a silence the answer is begun, and thrown away if the speaker goes on"""

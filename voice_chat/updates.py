@@ -51,13 +51,32 @@ class Ended:
 
 
 @dataclass(frozen=True)
+class Held:
+    """The speaker says something while an answer is heard: it is not to be played on, until
+    `Resumed` or `Interrupted`."""
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """That was only a word of assent: the answer is to be played on."""
+
+
+@dataclass(frozen=True)
 class Interrupted:
-    """The speaker interrupted: what has not been played yet is not to be played."""
+    """The speaker interrupted: what has not been played yet is not to be played.
+
+    Attributes:
+        is_continued: the speaker only goes on with the question that was taken to have ended:
+            question and answer are taken back, and the whole question is answered later.
+    """
+
+    is_continued: bool = False
 
 
 @dataclass(frozen=True)
 class Ignored:
-    """The turn that has just ended was only a word of assent: it is not answered."""
+    """The turn that has just ended was only a word of assent, or asked to stop: it is not
+    answered."""
 
 
 @dataclass(frozen=True)
@@ -74,4 +93,16 @@ class Left:
     problem: str
 
 
-Update = TurnEvent | Asked | Heard | Said | Ended | Interrupted | Ignored | Refused | Left
+Update = (
+    TurnEvent
+    | Asked
+    | Heard
+    | Said
+    | Ended
+    | Held
+    | Resumed
+    | Interrupted
+    | Ignored
+    | Refused
+    | Left
+)

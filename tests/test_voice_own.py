@@ -1,0 +1,101 @@
+"""Our own voice: how long it is played, and its echo taken out of what the microphone hears."""
+
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+import soxr
+
+from data_manifests.audio import read_audio
+from voice_chat.own_voice import OwnVoice
+
+pytestmark = pytest.mark.skipif(find_spec("livekit") is None, reason="livekit is not installed")
+RATE_HZ = 16_000
+
+
+class Clock:
+    """Seconds of sound that were heard."""
+
+    def __init__(self):
+        self.seconds = 0.0
+
+    def __call__(self):
+        return self.seconds
+
+
+def test_what_is_played_lasts_as_long_as_its_sound_and_its_pauses():
+    clock = Clock()
+    voice = OwnVoice(24_000, clock)
+    assert not voice.is_heard
+    voice.say(np.zeros(12_000, np.float32))
+    voice.say(np.zeros(12_000, np.float32))
+    clock.seconds = 0.75
+    assert voice.is_heard
+    voice.hold()
+    clock.seconds = 5.0
+    voice.say(np.zeros(2_400, np.float32))
+    assert voice.is_heard and voice.is_held
+    voice.go_on()
+    for seconds, is_heard in ((5.3, True), (5.4, False)):
+        clock.seconds = seconds
+        assert voice.is_heard == is_heard
+    voice.say(np.zeros(24_000, np.float32))
+    voice.stop()
+    assert not voice.is_heard and not voice.is_held
+
+
+@pytest.mark.parametrize("size", [512, 160, 7])
+def test_what_others_say_passes_unchanged_where_nothing_is_played(size):
+    voice = OwnVoice(24_000, Clock())
+    sound = np.random.default_rng(0).standard_normal(5_000).astype(np.float32)
+    heard = [voice.take_echo_out(sound[i : i + size]) for i in range(0, len(sound), size)]
+    found = np.concatenate(heard)
+    assert len(sound) - len(found) < 160
+    np.testing.assert_array_equal(found, sound[: len(found)])
+
+
+@pytest.fixture(scope="module")
+def speech(corpus):
+    """Six seconds of somebody speaking, at 24 kHz."""
+    paths = sorted((corpus / "audio").glob("*.wav"))[:3]
+    sound = np.concatenate([read_audio(path, 24_000) for path in paths])
+    return np.tile(sound, 10)[: 6 * 24_000].astype(np.float32)
+
+
+def converse(speech, echo_s, echo_level, other):
+    """What is left where an answer is played and comes back so late and loud, and another talks."""
+    clock = Clock()
+    voice = OwnVoice(24_000, clock)
+    voice.say(speech)
+    played = soxr.resample(speech, 24_000, RATE_HZ)
+    late = round(echo_s * RATE_HZ)
+    heard = other + echo_level * np.concatenate([np.zeros(late), played])[: len(other)]
+    pieces = []
+    for start in range(0, len(heard), 512):
+        clock.seconds += 512 / RATE_HZ
+        pieces.append(voice.take_echo_out(heard[start : start + 512].astype(np.float32)))
+    return np.concatenate(pieces)
+
+
+def loudness_db(sound):
+    return 10 * np.log10(np.mean(np.square(sound)))
+
+
+@pytest.mark.parametrize("echo_s", [0.04, 0.2])
+@pytest.mark.parametrize("echo_level", [1.0, 0.1])
+def test_an_echo_is_taken_out(speech, echo_s, echo_level):
+    noise = 1e-4 * np.random.default_rng(0).standard_normal(6 * RATE_HZ)
+    left = converse(speech, echo_s, echo_level, noise)
+    second = slice(RATE_HZ, 5 * RATE_HZ)  # it takes a moment to know the room
+    played = echo_level * soxr.resample(speech, 24_000, RATE_HZ)
+    assert loudness_db(left[second]) < loudness_db(played[second]) - 25
+
+
+def test_who_speaks_at_the_same_time_is_heard(speech, corpus):
+    other = read_audio(sorted((corpus / "audio").glob("*.wav"))[5], RATE_HZ)
+    begin = 3 * RATE_HZ
+    sound = 1e-4 * np.random.default_rng(0).standard_normal(6 * RATE_HZ)
+    sound[begin : begin + len(other)] += other[: len(sound) - begin]
+    left = converse(speech, 0.1, 0.1, sound)
+    end = min(begin + len(other), len(left))
+    assert loudness_db(left[begin:end]) > loudness_db(sound[begin:end]) - 6

@@ -1,0 +1,174 @@
+"""Our own voice as the speaker hears it: how long it is played, and its echo in the microphone.
+
+    own_voice = OwnVoice(24_000, time.monotonic)
+    own_voice.say(samples_N)                         # what is passed on to be played
+    heard_N = own_voice.take_echo_out(microphone_N)  # in step with it
+
+The voice detector takes our answer for speech however softly it comes back from the loudspeaker. So
+it is taken out, by WebRTC's echo canceller (`livekit` brings it), which finds out by itself how
+late and how loud the echo is. Browsers do the same; a loudspeaker in a room needs it too.
+"""
+
+# N samples (of our voice at its own rate, of the microphone at 16 kHz)
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import soxr
+
+from commands.errors import InputError
+from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, to_pcm16
+
+FRAME_SAMPLES = GEMMA_SAMPLE_RATE_HZ // 100  # what the canceller takes at a time
+TAIL_S = 0.6  # so long after our last sound its echo may still come
+# In the first moments of an answer the canceller does not know its echo yet.
+FIRST_S = 0.6
+MOST_AHEAD_S = 1.0  # by which the played sound may differ from what the clock says
+
+
+class OwnVoice:
+    """What is played of our answers."""
+
+    def __init__(self, sample_rate_hz: int, clock_s: Callable[[], float]) -> None:
+        """
+        Args:
+            sample_rate_hz: of the answers.
+            clock_s: seconds, by which they are played.
+
+        Raises:
+            InputError: livekit is not installed.
+        """
+        self._canceller = EchoCanceller()
+        self._sample_rate_hz = sample_rate_hz
+        self._clock_s = clock_s
+        self._until_s = 0.0
+        self._held_s: float | None = None  # since when nothing is played for now
+        self._resample = self._new_resampling()
+        self._playing_N = np.zeros(0, np.float32)  # at 16 kHz, what is played from now on
+        self._rest_N = np.zeros(0, np.float32)  # of the microphone, less than a frame
+        self._tail_samples = 0
+        self._played_samples = 0  # of what is said without a gap
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether there is still something to be played."""
+        return self._now_s < self._until_s
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it waits."""
+        return self._held_s is not None
+
+    @property
+    def is_beginning(self) -> bool:
+        """Whether its first sound was played a moment ago."""
+        return 0 < self._played_samples < FIRST_S * GEMMA_SAMPLE_RATE_HZ
+
+    def say(self, samples_N: np.ndarray) -> None:
+        """Note sound that is played after what was said before."""
+        if not len(self._playing_N):  # it begins after what the microphone has heard by now
+            self._playing_N = np.zeros_like(self._rest_N)
+        self._until_s = max(self._now_s, self._until_s) + len(samples_N) / self._sample_rate_hz
+        self._playing_N = np.concatenate(
+            [self._playing_N, self._resample.resample_chunk(samples_N.astype(np.float32))]
+        )
+
+    def hold(self) -> None:
+        """Note that the rest waits from now on."""
+        self._held_s = self._clock_s()
+
+    def go_on(self) -> None:
+        """Note that the rest is played after all."""
+        if self._held_s is not None:
+            self._until_s += self._clock_s() - self._held_s
+            self._held_s = None
+
+    def stop(self) -> None:
+        """Note that the rest is not played."""
+        self._held_s = None
+        self._until_s = self._clock_s()
+        self._playing_N = self._playing_N[:0]
+        self._resample = self._new_resampling()
+
+    def take_echo_out(self, heard_N: np.ndarray) -> np.ndarray:
+        """What the microphone heard of others.
+
+        Args:
+            heard_N: float32 in [-1, 1], mono, 16 kHz; all that it hears, in order.
+
+        Returns:
+            The same without the echo of what was played, in whole hundredths of a second: less than
+            one waits for the next call.
+        """
+        sound_N = np.concatenate([self._rest_N, heard_N.astype(np.float32)])
+        num_samples = len(sound_N) // FRAME_SAMPLES * FRAME_SAMPLES
+        sound_N, self._rest_N = sound_N[:num_samples], sound_N[num_samples:]
+        self._forget_played()
+        frames = []
+        for frame_N in sound_N.reshape(-1, FRAME_SAMPLES):
+            played_N = self._next_played()
+            if self._tail_samples > 0:
+                frame_N = self._canceller.take_out(played_N, frame_N)
+            frames.append(frame_N)
+        return np.concatenate(frames) if frames else sound_N
+
+    @property
+    def _now_s(self) -> float:
+        return self._clock_s() if self._held_s is None else self._held_s
+
+    def _forget_played(self) -> None:
+        """Drop what was played while the microphone was off."""
+        left = max(0.0, self._until_s - self._now_s) + MOST_AHEAD_S
+        num_late = len(self._playing_N) - round(left * GEMMA_SAMPLE_RATE_HZ)
+        if num_late > 0:
+            self._playing_N = self._playing_N[num_late:]
+
+    def _next_played(self) -> np.ndarray:
+        """The next hundredth of a second, with zeros where nothing is played."""
+        played_N = np.zeros(FRAME_SAMPLES, np.float32)
+        if len(self._playing_N) and not self.is_held:
+            part_N = self._playing_N[:FRAME_SAMPLES]
+            self._playing_N = self._playing_N[FRAME_SAMPLES:]
+            played_N[: len(part_N)] = part_N
+            self._tail_samples = round(TAIL_S * GEMMA_SAMPLE_RATE_HZ)
+            self._played_samples += FRAME_SAMPLES
+        elif self._tail_samples > 0:
+            self._tail_samples -= FRAME_SAMPLES
+        else:
+            self._played_samples = 0
+        return played_N
+
+    def _new_resampling(self) -> soxr.ResampleStream:
+        return soxr.ResampleStream(self._sample_rate_hz, GEMMA_SAMPLE_RATE_HZ, 1, dtype="float32")
+
+
+class EchoCanceller:
+    """WebRTC's, in frames of 10 ms."""
+
+    def __init__(self) -> None:
+        """Raises InputError if livekit is not installed."""
+        refuse_missing_canceller()
+        from livekit import rtc
+
+        self._new_frame = rtc.AudioFrame
+        self._processing = rtc.AudioProcessingModule(echo_cancellation=True)
+        self._processing.set_stream_delay_ms(0)  # it measures what comes on top of that
+
+    def take_out(self, played_N: np.ndarray, heard_N: np.ndarray) -> np.ndarray:
+        """The next frame that was heard, without the echo of what has been played so far."""
+        self._processing.process_reverse_stream(self._frame(played_N))
+        heard = self._frame(heard_N)
+        self._processing.process_stream(heard)
+        return np.frombuffer(heard.data, np.int16).astype(np.float32) / 32768
+
+    def _frame(self, samples_N: np.ndarray) -> Any:
+        data = bytearray(to_pcm16(samples_N))
+        return self._new_frame(data, GEMMA_SAMPLE_RATE_HZ, 1, len(samples_N))
+
+
+def refuse_missing_canceller() -> None:
+    """Raise InputError if livekit is not installed."""
+    if find_spec("livekit") is None:
+        raise InputError("needs livekit: pip install -c constraints.txt -e '.[live]'")
