@@ -54,17 +54,18 @@ rehearse: .venv/installed
 
 SHIPPED := --gemma demo/weights/gemma --mimi demo/weights/mimi --finetune demo/weights/finetune \
 	--head demo/weights/head --max-new-tokens 64 --cut-long-answers
+EXAMPLES := --examples demo/world/examples.txt
 
 chat: .venv/installed
-	$(BIN)/python -m voice_chat.chat $(SHIPPED) --out runs/chat
+	$(BIN)/python -m voice_chat.chat $(SHIPPED) $(EXAMPLES) --out runs/chat
 
 talk: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[live]'
-	$(BIN)/python -m voice_chat.talk $(SHIPPED) --out runs/talk
+	$(BIN)/python -m voice_chat.talk $(SHIPPED) $(EXAMPLES) --out runs/talk
 
 serve: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[live]'
-	$(BIN)/python -m voice_chat.serve $(SHIPPED) --examples demo/world/examples.txt
+	$(BIN)/python -m voice_chat.serve $(SHIPPED) $(EXAMPLES)
 
 bench: .venv/installed
 	$(BIN)/python -m benchmarks.tokenize

@@ -11,7 +11,7 @@ recordings get as files in the same conversation; so every answer can be judged.
 wait     ms from the last word, as the server's voice detector has it, to the first sound: median
          and 95 %
 speed    seconds of an answer's sound that arrive in a second, from its first to its last: median
-stalled  answers whose sound arrived too late to be played without a gap
+stalled  answers whose sound arrived too late to be played without a gap, 60 ms after it came
 same     answers that are those of the files, word by word
 """
 
@@ -50,6 +50,7 @@ PIECE_SAMPLES = 512
 SILENCE_S = 0.5  # before a question, and after an answer
 PATIENCE_S = 30.0  # after a question, in which its answer must have ended
 MEMORY_EVERY_S = 5.0
+AHEAD_S = 0.06  # by which the page plays sound later than it comes (talk.js)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,7 +285,7 @@ async def _converse(address: str, script: Script) -> list[Answer]:
             answers.append(Answer(
                 told.first_sound_s - told.last_word_s,
                 told.sound_s / max(0.08, told.last_sound_s - told.first_sound_s),
-                told.stalled_s > 0, told.text == expected,
+                told.stalled_s > AHEAD_S, told.text == expected,
             ))  # fmt: skip
             left_s = told.first_sound_s + told.stalled_s + told.sound_s - time.monotonic()
             await microphone.be_silent(asyncio.Event(), max(0.0, left_s) + SILENCE_S)

@@ -53,22 +53,22 @@ class Speech:
             InputError: the answer has no letter to pronounce; also whatever `answer` raises.
         """
         for tokens in answer:
-            yield from self.add(tokens)
-        yield from self.close()
+            self.add(tokens)
+            yield from self.speak()
+        self.close()
+        yield from self.speak()
 
-    def add(self, tokens: AnswerTokens) -> Generator[np.ndarray]:
-        """Speak the next tokens, as far as can be said before the ones after them; as `say`."""
+    def add(self, tokens: AnswerTokens) -> None:
+        """Add the next tokens."""
         if len(tokens.ids_S):
             self.ids += tokens.ids_S.tolist()
             self._stream.push(tokens)
-            yield from self._speak()
 
-    def close(self) -> Generator[np.ndarray]:
-        """Speak the rest, now that all tokens have been added; as `say`."""
+    def close(self) -> None:
+        """Say that all tokens have been added; raises InputError as `say`."""
         if not is_speakable(self.text):
             raise InputError(f"no answer: nothing to pronounce in {self.text!r}")
         self._stream.close()
-        yield from self._speak()
 
     @property
     def text(self) -> str:
@@ -97,7 +97,8 @@ class Speech:
         """Whether the next frame can be computed from what has been added."""
         return self._stream.can_step
 
-    def _speak(self) -> Iterator[np.ndarray]:
+    def speak(self) -> Iterator[np.ndarray]:
+        """Speak what has been added, as far as can be said before the tokens after it; as `say`."""
         while self._ready or self.can_speak:
             if not self._ready:
                 speak_together([self])

@@ -4,9 +4,10 @@
     python -m stage3_finetune.chat ... --audio question.mp3            one question, one answer
     python -m stage3_finetune.chat ... --prompt "Wo din de sɛn?" --json
 
-In the conversation, `/audio FILE` asks with a recording, `/reset` starts a new conversation, `/save
-FILE` writes it as a `messages` row, and `/quit` ends it. Ctrl-C stops an answer; at the prompt it
-ends the program. When a conversation exceeds the longest prompt (`prompt_limits.py`), its oldest
+In the conversation, `/audio FILE` asks with a recording, `/audio FILE TEXT` says beside it what to
+do with it, `/write FILE` writes down what it says, `/reset` starts a new conversation, `/save FILE`
+writes it as a `messages` row, and `/quit` ends it. Ctrl-C stops an answer; at the prompt it ends
+the program. When a conversation exceeds the longest prompt (`prompt_limits.py`), its oldest
 turns are forgotten, and a line says so.
 """
 
@@ -24,9 +25,9 @@ from gemma4.weight_quantization import QuantizeName
 from stage3_finetune.conversation import Conversation, load_conversation
 from stage3_finetune.dialogue import Turn
 from stage3_finetune.generate import MAX_NEW_TOKENS
-from stage3_finetune.terminal import announce_forgotten, converse, path_of
+from stage3_finetune.terminal import announce_forgotten, converse, path_of, recording_named
 
-HELP = "/audio FILE  /reset  /save FILE  /quit"
+HELP = "/audio FILE [TEXT]  /write FILE  /reset  /save FILE  /quit"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ class ChatConfig:
     finetune: Path | None = None
     """folder of stage3_finetune.train; without it, the base model answers"""
     prompt: str | None = None
-    """ask this one typed question and exit"""
+    """ask this one typed question and exit; with --audio, say what to do with the recording"""
     audio: Path | None = None
     """ask with this one recording, in any format and at most five minutes long, and exit"""
     json: bool = False
@@ -55,8 +56,6 @@ class ChatConfig:
     """8bit or 4bit: quantise the decoder as it is loaded (needs bitsandbytes)"""
 
     def __post_init__(self) -> None:
-        if self.prompt is not None and self.audio is not None:
-            raise ValueError("--prompt and --audio are two ways to ask one question: give one")
         if self.json and self.prompt is None and self.audio is None:
             raise ValueError("--json needs --prompt or --audio")
 
@@ -78,7 +77,7 @@ def main(argv: list[str] | None = None) -> None:
         _converse(conversation)
         return
     question = (
-        conversation.spoken_turn(config.audio)
+        conversation.spoken_turn(config.audio, config.prompt or "")
         if config.audio
         else conversation.typed_turn(config.prompt or "")
     )
@@ -100,7 +99,10 @@ def _converse(conversation: Conversation) -> None:
             row = json.dumps(conversation.as_messages(), ensure_ascii=False)
             write_text(path_of(argument, commands=HELP), row + "\n")
         elif command == "/audio":
-            ask(conversation.spoken_turn(path_of(argument, commands=HELP)))
+            recording, text = recording_named(argument) or (path_of(argument, commands=HELP), "")
+            ask(conversation.spoken_turn(recording, text))
+        elif command == "/write":
+            print(conversation.write_down(path_of(argument, commands=HELP)))
         elif command.startswith("/"):
             raise InputError(f"unknown command {command[:40]}: {HELP}")
         elif line:

@@ -13,6 +13,7 @@ from commands.origins import Origin
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, read_audio
 from gemma4.gemma import AudioEncoder, load_feature_extractor
 from gemma4.weight_quantization import QuantizeName
+from stage3_finetune.data import TRANSCRIBE_PROMPT
 from stage3_finetune.dialogue import Turn, encode_prompt, split_chain
 from stage3_finetune.generate import MAX_NEW_TOKENS, stream_tokens
 from stage3_finetune.model import TARGET_KEY, finetuned_origins, load_finetuned
@@ -70,11 +71,30 @@ class Conversation:
         """A typed question; raises InputError as `typed_question` does."""
         return Turn("user", typed_question(text))
 
-    def spoken_turn(self, audio: Path) -> Turn:
-        """A recorded question; raises InputError if the file is unusable or too long."""
+    def spoken_turn(self, audio: Path, instruction: str = "") -> Turn:
+        """A recorded question.
+
+        Args:
+            instruction: text shown to Gemma beside the speech, such as what to do with it.
+
+        Raises:
+            InputError: the file is unusable or too long; the instruction is, as `typed_turn`.
+        """
         refuse_long_recording(audio)
+        prompt = typed_question(instruction) if instruction else ""
         [frames_TD] = self.encoder.encode([read_audio(audio, GEMMA_SAMPLE_RATE_HZ)])
-        return Turn("user", f"[{audio.name}]", spoken=True, frames_TD=frames_TD)
+        return Turn("user", f"[{audio.name}]", spoken=True, frames_TD=frames_TD, prompt=prompt)
+
+    def write_down(self, audio: Path) -> str:
+        """Gemma's transcript of a recording, which leaves no trace in the conversation; raises
+        InputError as `spoken_turn`."""
+        question = self.spoken_turn(audio, TRANSCRIBE_PROMPT)
+        prompt = encode_prompt([question], self.tokenizer)
+        tokens = stream_tokens(
+            self.model, self.tokenizer, prompt, max_new_tokens=self.max_new_tokens
+        )
+        text: str = self.tokenizer.decode(list(tokens), skip_special_tokens=True)
+        return text.partition("\n")[0].strip()
 
     def make_room(self, question: Turn) -> int:
         """Forget as many of the oldest turns as needed for a question to fit into the prompt.

@@ -59,15 +59,19 @@ def path_of(argument: str, *, commands: str) -> Path:
         raise InputError(f"the file's name {error}") from None
 
 
-def recording_named(line: str) -> Path | None:
-    """The file whose path was typed; None if the line is something else, such as a question.
+def recording_named(line: str) -> tuple[Path, str] | None:
+    """The file whose path was typed, and the text after it ("" if there is none); None if the line
+    is something else, such as a question.
 
     Raises:
         InputError: the path exists but is not a file: a folder or a pipe, for example.
     """
     # os.path, because Path's own tests raise if a name is too long or holds a NUL.
-    if os.path.isfile(line):
-        return Path(line)
+    words = line.split(" ")
+    for count in range(len(words), 0, -1):  # names may have spaces: the longest that is a file
+        name = " ".join(words[:count])
+        if os.path.isfile(name):
+            return Path(name), " ".join(words[count:]).strip()
     if os.sep in line and os.path.exists(line):
         raise InputError(f"{line}: not a file, so no recording")
     return None

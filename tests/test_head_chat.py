@@ -16,6 +16,7 @@ from head_world import ANSWER, QUESTION, let_gemma_write, models
 
 from commands.errors import InputError, Terminated, WriteError
 from stage3_finetune import terminal
+from stage3_finetune.conversation import Conversation
 from voice_chat import chat, playback
 from voice_chat.answer_files import keep_answer, next_answer_number
 from voice_chat.playback import Playback, find_player
@@ -56,6 +57,23 @@ def test_chat_answers_turn_after_turn(head_world, corpus, tmp_path, monkeypatch,
     assert captured.out.startswith(ANSWER) and captured.out.count("answer_00") == 2
     assert captured.err.count("first sound after") == 2 and "unknown command /what" in captured.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["answer_001.wav", "answer_002.wav"]
+
+
+def test_a_recording_with_text_and_one_that_is_written_down(talk, corpus, tmp_path, monkeypatch):
+    recording = corpus / "audio" / "train_question_0000.wav"
+    (tmp_path / "examples.txt").write_text("Wo din de sɛn?\n", "utf-8")
+    asked = []
+    monkeypatch.setattr(chat, "reply", lambda talker, question, *rest: asked.append(question))
+    monkeypatch.setattr(Conversation, "write_down", lambda self, path: f"heard {path.name}")
+    told = talk(
+        f"{recording} Kyerɛ aseɛ.", f"/write {recording}", "/write",
+        flags=("--examples", tmp_path / "examples.txt"),
+    )  # fmt: skip
+    [question] = asked
+    assert question.spoken and question.prompt == "Kyerɛ aseɛ."
+    assert told.out == "heard train_question_0000.wav\n"
+    assert told.err.startswith("You may ask, for example:\n  Wo din de sɛn?\n")
+    assert "a file is missing" in told.err
 
 
 def test_slips_are_told_in_a_line_and_the_chat_goes_on(talk, tmp_path, monkeypatch):

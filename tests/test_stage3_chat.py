@@ -11,6 +11,8 @@ from conftest import run
 
 from commands.errors import InputError
 from stage3_finetune import chat, conversation
+from stage3_finetune.data import TRANSCRIBE_PROMPT
+from stage3_finetune.generate import generate_answers
 
 
 def test_a_recording_beyond_thirty_seconds_is_heard_to_its_end(tiny_models, tmp_path):
@@ -64,6 +66,24 @@ def test_a_conversation(tiny_models, corpus, tmp_path, monkeypatch, capsys):
     assert "a file is missing" in errors and "unknown command /nonsense" in errors
 
 
+def test_text_beside_a_recording_and_writing_it_down(tiny_models, corpus):
+    settings = {"device": torch.device("cpu"), "dtype": torch.float32, "max_new_tokens": 12}
+    talk = chat.load_conversation(str(tiny_models / "gemma"), None, **settings)
+    recording = corpus / "audio" / "train_question_0001.wav"
+    question = talk.spoken_turn(recording, "Kyerɛ aseɛ.")
+    assert question.prompt == "Kyerɛ aseɛ." and question.spoken
+    [expected] = generate_answers(
+        talk.model, talk.tokenizer, [[talk.spoken_turn(recording, TRANSCRIBE_PROMPT)]],
+        max_new_tokens=12,
+    )  # fmt: skip
+    assert talk.write_down(recording) == expected.partition("\n")[0].strip()
+    assert talk.turns == []
+    words = ("--gemma", tiny_models / "gemma", "--max-new-tokens", 3, "--device", "cpu", "--json")
+    spoken = ("--audio", recording)
+    replies = [run(chat.main, *words, *spoken), run(chat.main, *words, *spoken, "--prompt", "Ka.")]
+    assert all("answer" in json.loads(reply) for reply in replies)
+
+
 def test_no_slip_ends_a_conversation(tiny_models, corpus, tmp_path, monkeypatch, capsys):
     soundfile.write(tmp_path / "hours.flac", np.full(8000 * 301, 0.1), 8000)
     os.mkfifo(tmp_path / "pipe")
@@ -73,8 +93,8 @@ def test_no_slip_ends_a_conversation(tiny_models, corpus, tmp_path, monkeypatch,
         "caf\udce9": "not text in UTF-8",
         "\0": "nothing was asked",
         f"/audio {tmp_path / 'hours.flac'}": "lasts 301 s, at most 300 s",
-        f"/audio {tmp_path / 'pipe'}": "pipe: Not a file, but a pipe or a device",
-        f"/audio {tmp_path}": "Is a directory",
+        f"/audio {tmp_path / 'pipe'}": "pipe: not a file, so no recording",
+        f"/audio {tmp_path}": "not a file, so no recording",
         f"/audio {'x' * 300}": "is too long (300 bytes)",
         "/audio a\0b": "holds a NUL",
         f"/save {tmp_path}": "Is a directory",

@@ -96,6 +96,7 @@ def test_the_page_in_a_browser(browser, server):
     page.get_by_role("button", name="Ɛte sɛn?").click()
     answers.nth(1).get_by_text(WRITTEN).wait_for(timeout=60_000)
     assert questions.all_inner_texts() == ["Wo din de sɛn?", "Ɛte sɛn?"]
+    assert page.locator("main audio").count() == 2  # to be heard again
     page.check("#times")
     page.click("#listen")
     answers.nth(2).get_by_text(WRITTEN).wait_for(timeout=120_000)
@@ -107,9 +108,17 @@ def test_the_page_in_a_browser(browser, server):
     page.locator('body[data-status="lost"]').wait_for(timeout=60_000)
     server.begin()
     page.locator('body[data-status="ready"]').wait_for(timeout=60_000)
+    assert page.locator("main .note").count() == 1  # that the conversation begins anew
     page.fill("#text", "Wo din de sɛn?")
     page.press("#text", "Enter")
     answers.nth(3).get_by_text(WRITTEN).wait_for(timeout=60_000)
+    page.click("#new")
+    page.locator('body[data-status="ready"]').wait_for(timeout=60_000)
+    page.check("#write")
+    page.fill("#text", "Wo din de sɛn?")
+    page.press("#text", "Enter")
+    answers.nth(0).get_by_text(WRITTEN).wait_for(timeout=60_000)
+    assert answers.count() == 1 and page.locator("main audio").count() == 0
     page.close()
 
 

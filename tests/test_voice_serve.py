@@ -17,7 +17,8 @@ from starlette.websockets import WebSocketDisconnect
 from commands.errors import InputError
 from data_manifests.audio import read_audio, to_pcm16
 from speech_head.stream import Sampling
-from voice_chat import serve
+from stage3_finetune.data import TRANSCRIBE_PROMPT
+from voice_chat import examples, serve
 from voice_chat.realtime_protocol import RealtimeSession
 from voice_chat.studio import Studio
 from voice_chat.turn_taking import TurnSettings
@@ -112,6 +113,26 @@ def test_a_typed_question_is_answered_and_an_answer_stopped(client):
         assert done["response"]["status"] in ("cancelled", "completed")
 
 
+def test_what_is_said_is_written_down(client, studio, question):
+    """Nothing is spoken; what Gemma is told to do stands beside the speech."""
+    with client.websocket_connect("/v1/realtime") as socket:
+        socket.receive_json()
+        session = {"instructions": TRANSCRIBE_PROMPT, "output_modalities": ["text"]}
+        socket.send_json({"type": "session.update", "session": session})
+        described = socket.receive_json()["session"]
+        assert {name: described[name] for name in session} == session
+        speak(socket, question)
+        events = until(socket, "response.done")
+        [visit] = studio._visits
+        turns = list(visit.live.answerer.talker.conversation.turns)
+    kinds = {event["type"] for event in events}
+    assert {"response.output_text.delta", "response.output_text.done"} <= kinds
+    assert not any("audio" in kind for kind in kinds if kind.startswith("response."))
+    [written] = [e["text"] for e in events if e["type"] == "response.output_text.done"]
+    assert written == WRITTEN
+    assert [turn.prompt for turn in turns] == [TRANSCRIBE_PROMPT, ""]
+
+
 def test_other_sample_rates_are_heard(client, question):
     import soxr
 
@@ -134,6 +155,9 @@ def test_other_sample_rates_are_heard(client, question):
         ({"type": "conversation.item.create", "item": {"content": [{"text": " "}]}}, "nothing was"),
         ({"type": "session.update",
           "session": {"audio": {"input": {"format": {"rate": 1}}}}}, "8000 to 96000"),
+        ({"type": "session.update", "session": {"instructions": 1}}, "'instructions' is not text"),
+        ({"type": "session.update", "session": {"instructions": "a" * 5000}}, "4,000"),
+        ({"type": "session.update", "session": {"output_modalities": "text"}}, "output_modalities"),
     ],
 )  # fmt: skip
 def test_what_is_not_understood_is_told_and_the_talk_goes_on(client, event, reason):
@@ -184,7 +208,8 @@ def test_the_page_and_its_parts_are_served_and_nothing_else(client):
     for name in ("talk.js", "microphone.js", "style.css"):
         assert f"/page/{name}" in page.text + (serve.PAGE / "talk.js").read_text("utf-8")
         assert client.get(f"/page/{name}").status_code == 200
-    assert client.get("/examples.json").json() == ["Wo din de sɛn?"]
+    page = client.get("/page.json").json()
+    assert page == {"examples": ["Wo din de sɛn?"], "write": TRANSCRIBE_PROMPT}
     for path in ("/page/../serve.py", "/page/%2e%2e/serve.py", "/etc/passwd", "/docs"):
         assert client.get(path).status_code == 404
 
@@ -208,7 +233,7 @@ def test_everybody_hears_their_own_answer_at_the_same_time(studio, monkeypatch):
     for name, visit in visits.items():
         [answer] = [u for u in heard[name] if isinstance(u, Ended)]
         assert answer.text == WRITTEN and not answer.problem
-        turns = visit.live._talker.conversation.turns
+        turns = visit.live.answerer.talker.conversation.turns
         assert [turn.content for turn in turns] == [f"Me din de {name}. Wo din de sɛn?", WRITTEN]
         visit.leave()
     assert len(studio) == 0
@@ -267,16 +292,16 @@ def test_sound_that_nobody_can_keep_up_with_is_refused(studio):
 
 def test_examples_are_read_and_a_missing_file_is_told(tmp_path):
     (tmp_path / "examples.txt").write_text("Wo din de sɛn?\n\n  Ɛte sɛn?  \n", "utf-8")
-    assert serve.read_examples(tmp_path / "examples.txt") == ["Wo din de sɛn?", "Ɛte sɛn?"]
+    assert examples.read_examples(tmp_path / "examples.txt") == ["Wo din de sɛn?", "Ɛte sɛn?"]
     with pytest.raises(InputError, match="--examples"):
-        serve.read_examples(tmp_path / "no.txt")
+        examples.read_examples(tmp_path / "no.txt")
 
 
 def test_events_are_those_of_the_protocol():
     """What the page handles, the server sends."""
     page = (ROOT / "voice_chat" / "page_files" / "talk.js").read_text("utf-8")
     protocol = (ROOT / "voice_chat" / "realtime_protocol.py").read_text("utf-8")
-    handled = re.findall(r'^  "?([a-z_.]+)"?: (?:\(|stopPlaying)', page, re.MULTILINE)
+    handled = re.findall(r'^  "?([a-z_.]+)"?: (?:\(|addText)', page, re.MULTILINE)
     assert len(handled) >= 8
     for kind in handled:
         assert kind.removeprefix("response.") in protocol, kind

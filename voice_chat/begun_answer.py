@@ -19,7 +19,7 @@ from speech_head.stream import Sampling
 from stage3_finetune.decoding import BegunPrompt, compute_together
 from stage3_finetune.dialogue import EncodedDialogue, Turn
 from stage3_finetune.generate import stop_ids
-from voice_chat.updates import Ended, Heard, Said, Update
+from voice_chat.updates import Ended, Heard, Said, Update, Wrote
 
 
 class BegunAnswer:
@@ -40,6 +40,7 @@ class BegunAnswer:
         sampling: Sampling,
         *,
         is_wanted: bool,
+        is_spoken: bool = True,
     ) -> None:
         """
         Args:
@@ -47,6 +48,7 @@ class BegunAnswer:
             question: a user's turn; if spoken, with embeddings.
             prompt: the conversation with the question, for which there is room.
             sampling: how frames are sampled.
+            is_spoken: whether it is said aloud, or only written.
         """
         conversation = talker.conversation.continuing(list(talker.conversation.turns))
         self.turns = conversation.turns
@@ -57,6 +59,7 @@ class BegunAnswer:
         self._decoding = talker.begin(prompt)
         self._stops = stop_ids(talker.tokenizer)
         self._speech = Speech(talker, sampling)
+        self._is_spoken = is_spoken
         self._is_written = False  # Gemma has written all of it
         self._updates: list[Update] = []
         self._steps = self._compute()
@@ -102,16 +105,29 @@ class BegunAnswer:
         try:
             with closing(answer):
                 for tokens in answer:
+                    if self._is_spoken:
+                        speech.add(tokens)
+                    else:
+                        speech.ids += tokens.ids_S.tolist()
                     yield Heard(transcripts.pop()) if transcripts else None
-                    for samples_N in speech.add(tokens):
-                        yield Said(samples_N, speech.text)
+                    yield from self._tell()
             self._is_written = True
-            for samples_N in speech.close():
-                yield Said(samples_N, speech.text)
+            if self._is_spoken:
+                speech.close()
+                yield None  # so that the first frame of the rest is not computed alone either
+                yield from self._tell()
         except InputError as error:
             yield Ended(speech.text, str(error))
         else:
             yield Ended(speech.text)
+
+    def _tell(self) -> Generator[Update]:
+        """What can be said of the tokens so far, or has been written."""
+        if self._is_spoken:
+            for samples_N in self._speech.speak():
+                yield Said(samples_N, self._speech.text)
+        elif self._speech.ids:
+            yield Wrote(self._speech.text)
 
 
 def compute_a_little(answers: Sequence[BegunAnswer]) -> None:

@@ -4,8 +4,10 @@
     python -m voice_chat.chat --head runs/head --prompt "Wo din de sɛn?"
 
 In the conversation, a line is a question; a line that is the path of a file asks with that
-recording; `/reset` starts a new conversation, and `/quit` ends it. Ctrl-C stops an answer; at the
-prompt it ends the program. Every answer is also written as a WAV, as far as it was spoken. When a
+recording, and text after the path says what to do with it; `/write FILE` writes down what a
+recording says; `/reset` starts a new conversation, and `/quit` ends it. What Gemma heard in a
+recording is shown before its answer. Ctrl-C stops an answer; at the prompt it ends the program.
+Every answer is also written as a WAV, as far as it was spoken. When a
 conversation exceeds the longest prompt (stage3_finetune/prompt_limits.py), its oldest turns are
 forgotten, and a line says so.
 """
@@ -27,11 +29,12 @@ from speech_head.settings import TalkerConfig
 from speech_head.speech import Speech
 from speech_head.timed_speech import describe, record
 from stage3_finetune.dialogue import Turn
-from stage3_finetune.terminal import announce_forgotten, converse, recording_named
+from stage3_finetune.terminal import announce_forgotten, converse, path_of, recording_named
 from voice_chat.answer_files import keep_answer
+from voice_chat.examples import greet, read_examples
 from voice_chat.playback import Playback, find_player
 
-HELP = "type a question, or the path of a recording; /reset  /quit"
+HELP = "type a question, or the path of a recording [and text]; /write FILE  /reset  /quit"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +47,8 @@ class ChatConfig(TalkerConfig):
     """ask this one typed question and exit"""
     play: bool = False
     """play answers while they are being spoken (aplay, paplay, play or ffplay)"""
+    examples: Path | None = None
+    """text file of questions that are shown first, one a line"""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -51,22 +56,27 @@ def main(argv: list[str] | None = None) -> None:
     config = parse_config(ChatConfig, argv)
     refuse_unwritable(config.out, flag="--out", is_folder=True, may_exist=True)
     player = find_player() if config.play else None
+    examples = read_examples(config.examples)
     talker = config.load()
     if config.prompt is not None:
         reply(talker, talker.conversation.typed_turn(config.prompt), config, player)
         return
 
     def take(line: str) -> None:
-        recording = recording_named(line)
+        asked = recording_named(line)
+        command, _, argument = line.partition(" ")
         if line == "/reset":
             talker.conversation.turns.clear()
-        elif recording:
-            reply(talker, talker.conversation.spoken_turn(recording), config, player)
+        elif command == "/write":
+            print(talker.conversation.write_down(path_of(argument, commands=HELP)))
+        elif asked:
+            reply(talker, talker.conversation.spoken_turn(*asked), config, player)
         elif line.startswith("/"):
             raise InputError(f"unknown command {line[:40]}, and no such file: {HELP}")
         elif line:
             reply(talker, talker.conversation.typed_turn(line), config, player)
 
+    greet(examples)
     converse(take, commands=HELP)
 
 
@@ -103,7 +113,8 @@ def reply(talker: Talker, question: Turn, config: ChatConfig, player: list[str] 
             playback.add(samples_N)
 
         try:
-            with closing(talker.answer(question)) as answer:
+            answering = talker.answer(question, on_transcript=lambda heard: print(f"> {heard}"))
+            with closing(answering) as answer:
                 recording = record(speech, answer, on_samples)
         except KeyboardInterrupt:
             print()

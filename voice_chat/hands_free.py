@@ -22,15 +22,12 @@ same updates. `work_together` computes the answers of several conversations in o
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import torch
 
-from commands.errors import InputError
 from data_manifests.twi_text import normalize_for_scoring
-from gemma4.gemma import FRAME_RATE_HZ
-from gemma4.tower_stream import StreamingTower
 from speech_head.generate import Talker
 from speech_head.stream import Sampling
-from stage3_finetune.dialogue import Turn, encode_prompt
+from stage3_finetune.dialogue import Turn
+from voice_chat.answerer import Answerer
 from voice_chat.begun_answer import BegunAnswer, compute_a_little
 from voice_chat.listener import Listener
 from voice_chat.own_turn import OwnTurn
@@ -46,7 +43,11 @@ CONTINUE_S = 1.0
 
 
 class HandsFree:
-    """One speaker's conversation with a talker."""
+    """One speaker's conversation with a talker.
+
+    Attributes:
+        answerer: says how questions are answered; it may be told otherwise at any time.
+    """
 
     def __init__(
         self,
@@ -69,23 +70,13 @@ class HandsFree:
         Raises:
             InputError: Gemma does not take turns as long as the settings allow.
         """
-        self._talker = talker
-        self._settings = settings
-        self._sampling_of_turn = sampling_of_turn
+        self.answerer = Answerer(talker, sampling_of_turn, max_turn_s=settings.max_turn_s)
         self._listener = Listener(settings, voice or VoiceDetector())
-        self._tower = StreamingTower(talker.conversation.encoder)
         self._own = OwnTurn(talker, clock_s or self._heard_s)
         self._question: SpokenQuestion | None = None
         self._is_aside = False  # the question is spoken while our answer is heard
         self._asked: SpokenQuestion | None = None  # may go on, until the time below
         self._goes_on_until_s = 0.0
-        num_frames = round(settings.max_turn_s * FRAME_RATE_HZ)
-        frames_TD = torch.zeros(num_frames, self._tower.encoder.dim)
-        self._longest_question = Turn("user", "", spoken=True, frames_TD=frames_TD)
-        try:
-            talker.conversation.continuing([]).make_room(self._longest_question)
-        except InputError as error:
-            raise InputError(f"turns of up to {settings.max_turn_s:g} s: {error}") from None
 
     def hear(self, samples_N: np.ndarray) -> list[Update]:
         """Hear the microphone.
@@ -123,7 +114,7 @@ class HandsFree:
 
     def typed_turn(self, text: str) -> Turn:
         """A typed question; raises InputError as `Conversation.typed_turn`."""
-        return self._talker.conversation.typed_turn(text)
+        return self.answerer.talker.conversation.typed_turn(text)
 
     def ask(self, question: Turn) -> list[Update]:
         """Ask a typed question, which interrupts whatever is said or computed.
@@ -131,14 +122,9 @@ class HandsFree:
         Raises:
             InputError: it is too long.
         """
-        self._talker.conversation.continuing([]).make_room(question)
+        self.answerer.refuse_long(question)
         updates = self.stop()
-        conversation = self._talker.conversation
-        conversation.make_room(question)
-        prompt = encode_prompt([*conversation.turns, question], conversation.tokenizer)
-        self._own.begin(
-            BegunAnswer(self._talker, question, prompt, self._next_sampling(), is_wanted=True)
-        )
+        self._own.begin(self.answerer.answer_typed(question))
         return [*updates, Asked(question.content)]
 
     def stop(self) -> list[Update]:
@@ -191,7 +177,7 @@ class HandsFree:
         if self._is_aside:
             return self._take_aside(event, question)
         if event.kind == "paused":
-            self._answer_speech(question)
+            self._own.begin(self.answerer.answer_speech(question))
         elif event.kind == "resumed":
             answer = self._own.take_back()
             if answer is not None:
@@ -199,7 +185,7 @@ class HandsFree:
             question.go_on()
         elif event.kind == "ended":
             if self._own.answer is None:
-                self._answer_speech(question)
+                self._own.begin(self.answerer.answer_speech(question))
             assert self._own.answer is not None
             self._own.answer.is_wanted = True
             self._question, self._asked = None, question
@@ -208,13 +194,13 @@ class HandsFree:
         return []
 
     def _begin_question(self, time_s: float) -> list[Update]:
-        question = self._question = SpokenQuestion(self._tower.start())
+        question = self._question = self.answerer.begin_question()
         question.listen(self._listener.sound_of_turn(time_s))
         self._is_aside = self.is_answering
         if self._is_aside:
             return self._own.hold()
         self._asked = None
-        self._begin_prompt(question)
+        self.answerer.begin_prompt(question)
         return []
 
     def _take_aside(self, event: TurnEvent, question: SpokenQuestion) -> list[Update]:
@@ -222,9 +208,9 @@ class HandsFree:
         if event.kind == "resumed":
             question.go_on()
             return self._own.hold()
-        if event.kind == "paused" and self._talker.conversation.writes_transcripts:
-            self._begin_prompt(question)
-            question.begin_draft(self._talker, self._next_sampling())  # for `_judge_word`
+        if event.kind == "paused" and self.answerer.writes_transcripts:
+            self.answerer.begin_prompt(question)
+            self.answerer.begin_draft(question)  # for `_judge_word`
             return []
         if event.kind == "ended":
             self._question, self._is_aside = None, False
@@ -245,12 +231,12 @@ class HandsFree:
             asked.go_on()
             return [Interrupted(is_continued=True)]
         self._own.cut_off()
-        self._begin_prompt(question)
+        self.answerer.begin_prompt(question)
         return [Interrupted()] if was_answering else []
 
     def _judge_word(self, question: SpokenQuestion) -> list[Update]:
         """Interrupt the answer if the word that was said meanwhile asks for it; else play on."""
-        text = self._talker.tokenizer.decode(question.end_draft(), skip_special_tokens=True)
+        text = self.answerer.talker.tokenizer.decode(question.end_draft(), skip_special_tokens=True)
         if normalize_for_scoring(text) not in STOP_WORDS:
             return self._own.go_on()
         self._question, self._is_aside = None, False
@@ -263,28 +249,12 @@ class HandsFree:
         else:
             question.listen(samples_N)
 
-    def _begin_prompt(self, question: SpokenQuestion) -> None:
-        self._talker.conversation.make_room(self._longest_question)
-        question.begin_prompt(self._talker.conversation)
-
-    def _answer_speech(self, question: SpokenQuestion) -> None:
-        question.catch_up()
-        self._own.begin(question.begin_answer(self._talker, self._next_sampling()))
-
-    def _next_sampling(self) -> Sampling:
-        return self._sampling_of_turn(self._talker.conversation.turns)
-
     def _begin_draft(self) -> None:
         """Begin the transcript of a question while it is being asked, if it is time."""
         question = self._question
         is_due = question is not None and question.wants_draft and not self._is_aside
-        if (
-            question
-            and is_due
-            and self._own.answer is None
-            and self._talker.conversation.writes_transcripts
-        ):
-            question.begin_draft(self._talker, self._next_sampling())
+        if question and is_due and self._own.answer is None and self.answerer.writes_transcripts:
+            self.answerer.begin_draft(question)
 
     def _follow_up(self) -> list[Update]:
         """Take what was computed."""

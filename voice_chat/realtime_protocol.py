@@ -2,7 +2,8 @@
 
 Clients written for that interface can talk with this server. The client sends
 
-    session.update                {"session": {"audio": {"input": {"format": {"rate": 16000}}}}}
+    session.update                {"session": {"audio": {"input": {"format": {"rate": 16000}}},
+                                  "instructions": "...", "output_modalities": ["text"]}}
     input_audio_buffer.append     {"audio": 16-bit mono samples, little-endian, in base64}
     input_audio_buffer.commit     the turn has ended, whatever the voice detector thinks
     conversation.item.create      a typed question: {"item": {"content": [{"text": "..."}]}}
@@ -11,7 +12,10 @@ Clients written for that interface can talk with this server. The client sends
 and the server answers with `session.created`, `input_audio_buffer.speech_started` and
 `.speech_stopped`, `conversation.item.input_audio_transcription.completed`, `response.created`,
 `response.output_audio.delta` (24 kHz), `response.output_audio_transcript.delta`, `response.done`
-and `error`. Turns are always found by the server; a typed question needs no `response.create`.
+and `error`. `instructions` are shown to Gemma beside all that is said from then on: what to do with
+it. With the modality "text" instead of "audio", answers are only written, as
+`response.output_text.delta` and `.done`. Turns are always found by the server; a typed question
+needs no `response.create`.
 
 Who speaks while an answer is heard holds it up: `output_audio_buffer.held`. After a word of assent
 follows `output_audio_buffer.resumed`; else `output_audio_buffer.cleared`, and what has not been
@@ -46,6 +50,7 @@ from voice_chat.updates import (
     Resumed,
     Said,
     Update,
+    Wrote,
 )
 
 Event = dict[str, Any]
@@ -62,6 +67,7 @@ class RealtimeSession:
         self._set_rate(self._rate_hz)
         self._question_id = self._response_id = self._answer_id = ""
         self._text = ""  # of the answer that is being said
+        self._instruction, self._modalities = "", ["audio"]
 
     def created(self) -> Event:
         """The first event."""
@@ -91,13 +97,25 @@ class RealtimeSession:
         elif kind == "response.cancel":
             self._visit.stop()
         elif kind == "session.update":
-            rate_hz = _input_rate(event)
-            if rate_hz is not None:
-                self._set_rate(rate_hz)
+            self._update_session(event)
             return [{"type": "session.updated", "session": self._describe()}]
         elif kind not in ("response.create", "input_audio_buffer.clear"):
             raise InputError(f"unknown type {kind[:60]!r}")
         return []
+
+    def _update_session(self, event: Event) -> None:
+        rate_hz, session = _input_rate(event), event.get("session")
+        session = session if isinstance(session, dict) else {}
+        instruction = session.get("instructions", self._instruction)
+        modalities = session.get("output_modalities", self._modalities)
+        if not isinstance(instruction, str):
+            raise InputError("'instructions' is not text")
+        if modalities not in (["audio"], ["text"]):
+            raise InputError('\'output_modalities\' is ["audio"] or ["text"]')
+        self._visit.instruct(instruction.strip(), speaks=modalities == ["audio"])
+        self._instruction, self._modalities = instruction, modalities
+        if rate_hz is not None:
+            self._set_rate(rate_hz)
 
     def translate(self, updates: list[Update]) -> Iterator[Event]:
         """What happened -> events for the client."""
@@ -119,10 +137,15 @@ class RealtimeSession:
             yield from self._written(update.text)
             sound = base64.b64encode(to_pcm16(update.samples_N)).decode("ascii")
             yield self._of_answer("output_audio.delta", delta=sound)
+        elif isinstance(update, Wrote):
+            yield from self._written(update.text)
         elif isinstance(update, Ended):
             yield from self._written(update.text)
-            yield self._of_answer("output_audio.done")
-            yield self._of_answer("output_audio_transcript.done", transcript=update.text)
+            if self._modalities == ["audio"]:
+                yield self._of_answer("output_audio.done")
+                yield self._of_answer("output_audio_transcript.done", transcript=update.text)
+            else:
+                yield self._of_answer("output_text.done", text=update.text)
             yield self._done("failed" if update.problem else "completed", update.problem)
         elif isinstance(update, Refused | Left):
             yield error_event(update.problem)
@@ -151,7 +174,8 @@ class RealtimeSession:
     def _written(self, text: str) -> Iterator[Event]:
         """What of the answer is new."""
         if len(text) > len(self._text):
-            yield self._of_answer("output_audio_transcript.delta", delta=text[len(self._text) :])
+            kind = "output_audio_transcript" if self._modalities == ["audio"] else "output_text"
+            yield self._of_answer(f"{kind}.delta", delta=text[len(self._text) :])
             self._text = text
 
     def _begin_response(self) -> Event:
@@ -175,6 +199,8 @@ class RealtimeSession:
         return {
             "type": "realtime",
             "object": "realtime.session",
+            "instructions": self._instruction,
+            "output_modalities": self._modalities,
             "audio": {
                 "input": {
                     "format": {"type": "audio/pcm", "rate": self._rate_hz},

@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import json
 import socket as sockets
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from commands.command_line import parse_config, run_command
 from commands.errors import InputError
 from commands.setting_types import Port, PositiveInt
 from speech_head.settings import TalkerConfig
+from stage3_finetune.data import TRANSCRIBE_PROMPT
+from voice_chat.examples import read_examples
 from voice_chat.own_voice import refuse_missing_canceller
 from voice_chat.realtime_protocol import RealtimeSession, error_event
 from voice_chat.studio import Studio
@@ -32,12 +35,12 @@ from voice_chat.turn_taking import TurnSettings, refuse_missing_detector
 from voice_chat.updates import Left, Update
 
 PAGE = Path(__file__).parent / "page_files"
+SWITCH_S = 0.0005
 MAX_MESSAGE_BYTES = 2**18  # 4 s of sound at 24 kHz, in base64
-MAX_EXAMPLES, MAX_EXAMPLE_CHARACTERS = 20, 200
 # Nothing but what this server serves: no script, font or image of others.
 HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:"
+        "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; media-src blob:"
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -82,19 +85,11 @@ def main(argv: list[str] | None = None) -> None:
         server = uvicorn.Server(uvicorn.Config(
             build_app(studio, examples), log_level="error", ws_max_size=MAX_MESSAGE_BYTES,
         ))  # fmt: skip
+        # The studio's thread computes all the time. Python lets another thread in after 5 ms only,
+        # and 16 microphones send 500 messages a second.
+        sys.setswitchinterval(SWITCH_S)
         print(f"http://{config.host}:{listening.getsockname()[1]}", flush=True)
         server.run(sockets=[listening])
-
-
-def read_examples(path: Path | None) -> list[str]:
-    """Questions that the page suggests; raises InputError if the file cannot be read."""
-    if path is None:
-        return []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--examples {path}: {error}") from None
-    return [line.strip()[:MAX_EXAMPLE_CHARACTERS] for line in lines if line.strip()][:MAX_EXAMPLES]
 
 
 def build_app(studio: Studio, examples: list[str]) -> Any:
@@ -115,9 +110,9 @@ def build_app(studio: Studio, examples: list[str]) -> Any:
     def page() -> FileResponse:
         return FileResponse(PAGE / "index.html")
 
-    @app.get("/examples.json")
-    def suggested() -> list[str]:
-        return examples
+    @app.get("/page.json")
+    def suggested() -> dict[str, Any]:
+        return {"examples": examples, "write": TRANSCRIBE_PROMPT}
 
     @app.websocket("/v1/realtime")
     async def realtime(socket: WebSocket) -> None:

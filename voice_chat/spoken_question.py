@@ -111,11 +111,14 @@ class SpokenQuestion:
             self.drafting = None
         return self._draft
 
-    def begin_answer(self, talker: Talker, sampling: Sampling) -> BegunAnswer:
+    def begin_answer(
+        self, talker: Talker, sampling: Sampling, *, is_spoken: bool = True
+    ) -> BegunAnswer:
         """Begin the answer to what went into Gemma's cache so far.
 
         Args:
             talker: with the conversation before the question.
+            is_spoken: whether it will be said aloud, or only written.
         """
         assert self._prompt is not None
         self.end_draft()
@@ -124,7 +127,7 @@ class SpokenQuestion:
             prompt=self._instruction,
         )  # fmt: skip
         prompt = self._prompt.begun(self._draft)
-        return BegunAnswer(talker, turn, prompt, sampling, is_wanted=False)
+        return BegunAnswer(talker, turn, prompt, sampling, is_wanted=False, is_spoken=is_spoken)
 
     def keep_draft(self, answer: BegunAnswer) -> None:
         """End an answer whose question goes on; its transcript is the next draft."""

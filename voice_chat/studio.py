@@ -188,6 +188,25 @@ class Visit:
         question = self.live.typed_turn(text)
         self._add(lambda live: live.ask(question))
 
+    def instruct(self, text: str, *, speaks: bool) -> None:
+        """Say what is to be done with what is said from now on.
+
+        Args:
+            text: shown to Gemma beside it; "" for none.
+            speaks: whether answers are said aloud, or only written.
+
+        Raises:
+            InputError: as `Conversation.typed_turn`.
+        """
+        if text:
+            self.live.typed_turn(text)
+
+        def instruct(live: HandsFree) -> list[Update]:
+            live.answerer.instruction, live.answerer.speaks = text, speaks
+            return []
+
+        self._add(instruct)
+
     def stop(self) -> None:
         """End the answer."""
         self._add(HandsFree.stop)

@@ -27,6 +27,7 @@ from speech_head.generate import Talker
 from speech_head.settings import TalkerConfig
 from stage3_finetune.prompt_limits import refuse_long_recording
 from voice_chat.answer_files import keep_answer
+from voice_chat.examples import greet, read_examples
 from voice_chat.hands_free import HandsFree
 from voice_chat.own_voice import refuse_missing_canceller
 from voice_chat.sound_card import Loudspeaker, Microphone
@@ -47,6 +48,8 @@ class TalkConfig(TalkerConfig):
     """a part of its name, as `python -m sounddevice` lists them"""
     recording: Path | None = None
     """hear this file instead, at the speed of speech, and play nothing"""
+    examples: Path | None = None
+    """text file of questions that are shown first, one a line"""
     turns: TurnSettings = TurnSettings()
 
 
@@ -100,6 +103,7 @@ def main(argv: list[str] | None = None) -> None:
     """Talk until Ctrl-C, or until a recording has ended and is answered."""
     config = parse_config(TalkConfig, argv)
     refuse_unwritable(config.out, flag="--out", is_folder=True, may_exist=True)
+    examples = read_examples(config.examples)
     refuse_missing_detector()
     refuse_missing_canceller()
     if config.recording:
@@ -113,6 +117,7 @@ def main(argv: list[str] | None = None) -> None:
     microphone = Microphone(config.microphone)
     talker = config.load()
     with microphone, Loudspeaker(talker.mimi.sample_rate_hz) as loudspeaker:
+        greet(examples)
         print("speak; Ctrl-C ends the conversation", file=sys.stderr)
         converse(talker, config, microphone, loudspeaker)
 

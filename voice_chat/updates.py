@@ -38,8 +38,19 @@ class Said:
 
 
 @dataclass(frozen=True)
+class Wrote:
+    """A little more of an answer that is not spoken.
+
+    Attributes:
+        text: the answer as far as it is written.
+    """
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Ended:
-    """The answer has been said to its end, or could not be said.
+    """The answer has been said or written to its end, or could not be.
 
     Attributes:
         text: the answer.
@@ -98,6 +109,7 @@ Update = (
     | Asked
     | Heard
     | Said
+    | Wrote
     | Ended
     | Held
     | Resumed

@@ -31,7 +31,7 @@ function rest() {
 
 // ---- conversation
 
-const shown = { question: null, answer: null, endedMs: 0, sounds: false };
+const shown = { question: null, answer: null, endedMs: 0, sounds: false, pieces: [] };
 
 function addLine(kind, text) {
   const line = document.createElement("p");
@@ -45,7 +45,8 @@ function addLine(kind, text) {
 const on = {
   "session.created": () => {
     waitMs = 500;
-    if (microphone) tellRate();
+    if ($("talk").children.length) addLine("note", "Nkɔmmɔ foforo · A new conversation");
+    tellSession();
     rest();
   },
   "input_audio_buffer.speech_started": () => show("hearing"),
@@ -62,18 +63,18 @@ const on = {
   "response.created": () => {
     shown.answer = addLine("answer", "");
     shown.sounds = false;
+    shown.pieces = [];
     show("thinking");
   },
-  "response.output_audio_transcript.delta": (event) => {
-    shown.answer.textContent += event.delta;
-  },
+  "response.output_audio_transcript.delta": addText,
+  "response.output_text.delta": addText,
   "response.output_audio.delta": (event) => {
     if (!shown.sounds) {
       shown.sounds = true;
       $("latency").textContent = `${Math.round(performance.now() - shown.endedMs)} ms`;
       rest();
     }
-    play(event.delta);
+    shown.pieces.push(play(event.delta));
   },
   "output_audio_buffer.held": () => player?.suspend(),
   "output_audio_buffer.resumed": () => player?.resume(),
@@ -91,6 +92,8 @@ const on = {
     if (problem) addLine("problem", problem);
     if (event.response.status === "cancelled") shown.answer.textContent += " …";
     if (shown.answer?.textContent === "") shown.answer.remove();
+    else if (shown.pieces.length) shown.answer.after(recordingOf(shown.pieces));
+    shown.pieces = [];
     rest();
   },
   error: (event) => {
@@ -98,6 +101,10 @@ const on = {
     rest();
   },
 };
+
+function addText(event) {
+  shown.answer.textContent += event.delta;
+}
 
 function connect() {
   show(document.body.dataset.status === "lost" ? "lost" : "connecting");
@@ -111,7 +118,7 @@ function connect() {
     stopPlaying();
     show("lost");
     setTimeout(connect, waitMs);
-    waitMs = Math.min(2 * waitMs, MAX_WAIT_MS);
+    waitMs = Math.min(2 * Math.max(waitMs, 250), MAX_WAIT_MS);
   };
 }
 
@@ -128,7 +135,8 @@ let playing = new Set();
 function play(base64) {
   player ??= new AudioContext({ sampleRate: ANSWER_RATE_HZ });
   const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
-  const samples = Float32Array.from(new Int16Array(bytes.buffer), (x) => x / 32768);
+  const words = new Int16Array(bytes.buffer);
+  const samples = Float32Array.from(words, (x) => x / 32768);
   const buffer = player.createBuffer(1, samples.length, ANSWER_RATE_HZ);
   buffer.copyToChannel(samples, 0);
   const piece = player.createBufferSource();
@@ -139,6 +147,29 @@ function play(base64) {
   playAtS += buffer.duration;
   playing.add(piece);
   piece.onended = () => playing.delete(piece);
+  return words;
+}
+
+// An answer to be heard again, or kept: a WAV, made here.
+function recordingOf(pieces) {
+  const count = pieces.reduce((sum, piece) => sum + piece.length, 0);
+  const head = new DataView(new ArrayBuffer(44));
+  const texts = { 0: "RIFF", 8: "WAVEfmt ", 36: "data" };
+  for (const [at, text] of Object.entries(texts))
+    [...text].forEach((c, i) => head.setUint8(Number(at) + i, c.charCodeAt(0)));
+  head.setUint32(4, 36 + 2 * count, true);
+  head.setUint32(16, 16, true); // length of the format
+  head.setUint16(20, 1, true); // PCM
+  head.setUint16(22, 1, true); // mono
+  head.setUint32(24, ANSWER_RATE_HZ, true);
+  head.setUint32(28, 2 * ANSWER_RATE_HZ, true);
+  head.setUint16(32, 2, true);
+  head.setUint16(34, 16, true);
+  head.setUint32(40, 2 * count, true);
+  const audio = document.createElement("audio");
+  audio.controls = true;
+  audio.src = URL.createObjectURL(new Blob([head, ...pieces], { type: "audio/wav" }));
+  return audio;
 }
 
 function stopPlaying() {
@@ -168,7 +199,7 @@ async function openMicrophone() {
     };
     context.createMediaStreamSource(stream).connect(worklet);
     microphone = { context, stream };
-    tellRate();
+    tellSession();
     return true;
   } catch {
     show("refused");
@@ -176,9 +207,16 @@ async function openMicrophone() {
   }
 }
 
-function tellRate() {
-  const format = { type: "audio/pcm", rate: microphone.context.sampleRate };
-  send({ type: "session.update", session: { audio: { input: { format } } } });
+// How fast the microphone's samples come, and what is to be done with what is said.
+function tellSession() {
+  const writes = $("write").checked;
+  const session = {
+    instructions: writes ? settings.write : $("text").value,
+    output_modalities: [writes ? "text" : "audio"],
+  };
+  if (microphone)
+    session.audio = { input: { format: { type: "audio/pcm", rate: microphone.context.sampleRate } } };
+  send({ type: "session.update", session });
 }
 
 function sendSound(samples) {
@@ -229,13 +267,24 @@ $("typed").onsubmit = (event) => {
   event.preventDefault();
   ask($("text").value);
   $("text").value = "";
+  tellSession();
+};
+
+$("text").onchange = tellSession; // what is written there is said to Gemma beside the next speech
+$("write").onchange = tellSession;
+
+$("new").onclick = () => {
+  $("talk").replaceChildren();
+  waitMs = 0;
+  socket.close();
 };
 
 $("times").onchange = () => {
   $("latency").hidden = !$("times").checked;
 };
 
-for (const text of await (await fetch("/examples.json")).json()) {
+const settings = await (await fetch("/page.json")).json();
+for (const text of settings.examples) {
   const button = document.createElement("button");
   button.textContent = text;
   button.onclick = () => ask(text);
