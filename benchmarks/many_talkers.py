@@ -63,9 +63,9 @@ class BenchmarkConfig(DemoTalkerConfig):
     """how many talk at a time: each number is tried"""
     minutes: NonNegativeFloat = 1.0
     """how long each number talks, at least one conversation each"""
-    num_turns: PositiveInt = 4
+    num_turns: PositiveInt = 1
     """questions in a conversation"""
-    num_scripts: PositiveInt = 16
+    num_scripts: PositiveInt = 50
     """different conversations"""
 
 
