@@ -100,7 +100,7 @@ def test_a_pause_longer_than_that_which_ends_a_turn_cuts_it_off():
 
 
 def test_a_last_word_that_is_no_turn_after_a_cut_is_never_answered():
-    outcome = judged(0.5, 2.25, (0, 0.5), (1, 1), (0, 0.6), (1, 0.15), (0, 3))
+    outcome = judged(0.5, 2.2, (0, 0.5), (1, 1), (0, 0.6), (1, 0.1), (0, 3))
     assert (outcome.num_cuts, outcome.wait_s) == (1, None)
     assert judged(0.5, 1.0, (0, 4)).wait_s is None
 

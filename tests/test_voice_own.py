@@ -54,6 +54,18 @@ def test_what_others_say_passes_unchanged_where_nothing_is_played(size):
     np.testing.assert_array_equal(found, sound[: len(found)])
 
 
+def test_who_speaks_after_the_microphone_was_off_is_heard_at_once():
+    clock = Clock()
+    voice = OwnVoice(24_000, clock)
+    voice.say(np.random.default_rng(0).standard_normal(48_000).astype(np.float32))
+    voice.take_echo_out(np.zeros(1_600, np.float32))
+    assert voice.is_beginning
+    clock.seconds = 10.0  # all has been played
+    sound = np.random.default_rng(1).standard_normal(1_600).astype(np.float32)
+    np.testing.assert_array_equal(voice.take_echo_out(sound), sound)
+    assert not voice.is_beginning
+
+
 @pytest.fixture(scope="module")
 def speech(corpus):
     """Six seconds of somebody speaking, at 24 kHz."""

@@ -283,7 +283,7 @@ def test_a_question_too_long_for_gemma_is_told_and_the_talk_goes_on(client, monk
 def test_sound_that_nobody_can_keep_up_with_is_refused(studio):
     visit = studio.enter(lambda updates: None)
     session = RealtimeSession(visit)
-    visit._add = lambda job: None  # the studio is busy
+    visit._add = lambda job, sound=None: None  # the studio is busy
     second = sound_event(np.zeros(24_000, np.float32))
     with pytest.raises(InputError, match="30 s of sound wait already"):
         for _ in range(40):

@@ -64,7 +64,7 @@ class OwnVoice:
     @property
     def is_beginning(self) -> bool:
         """Whether its first sound was played a moment ago."""
-        return 0 < self._played_samples < FIRST_S * GEMMA_SAMPLE_RATE_HZ
+        return self.is_heard and 0 < self._played_samples < FIRST_S * GEMMA_SAMPLE_RATE_HZ
 
     def say(self, samples_N: np.ndarray) -> None:
         """Note sound that is played after what was said before."""
@@ -120,10 +120,11 @@ class OwnVoice:
 
     def _forget_played(self) -> None:
         """Drop what was played while the microphone was off."""
-        left = max(0.0, self._until_s - self._now_s) + MOST_AHEAD_S
-        num_late = len(self._playing_N) - round(left * GEMMA_SAMPLE_RATE_HZ)
-        if num_late > 0:
-            self._playing_N = self._playing_N[num_late:]
+        left_s = self._until_s - self._now_s
+        if left_s < -TAIL_S:
+            self._playing_N, self._tail_samples = self._playing_N[:0], 0
+        num_kept = round((max(0.0, left_s) + MOST_AHEAD_S) * GEMMA_SAMPLE_RATE_HZ)
+        self._playing_N = self._playing_N[max(0, len(self._playing_N) - num_kept) :]
 
     def _next_played(self) -> np.ndarray:
         """The next hundredth of a second, with zeros where nothing is played."""

@@ -147,6 +147,7 @@ class Visit:
         self.live = live
         self._listener = listener
         self._jobs: list[Job] = []
+        self._sound: list[np.ndarray] | None = None  # that of the last job, if that is to hear it
         self._num_waiting = 0  # samples
         self._lock = threading.Lock()
 
@@ -167,13 +168,18 @@ class Visit:
                     f"{MAX_WAITING_S:.0f} s of sound wait already: too many talk at once"
                 )
             self._num_waiting += len(samples_N)
+            if self._sound is not None:
+                self._sound.append(samples_N)
+                return
+        sound = [samples_N]
 
         def hear(live: HandsFree) -> list[Update]:
+            sound_N = np.concatenate(sound)
             with self._lock:
-                self._num_waiting -= len(samples_N)
-            return live.hear(samples_N)
+                self._num_waiting -= len(sound_N)
+            return live.hear(sound_N)
 
-        self._add(hear)
+        self._add(hear, sound)
 
     def end_turn(self) -> None:
         """End the visitor's turn now: a button was released, say."""
@@ -218,7 +224,7 @@ class Visit:
     def obey(self) -> bool:
         """Do what was asked for; called by the studio. Returns whether the visit goes on."""
         with self._lock:
-            jobs, self._jobs = self._jobs, []
+            jobs, self._jobs, self._sound = self._jobs, [], None
         updates: list[Update] = []
         try:
             for job in jobs:
@@ -244,7 +250,8 @@ class Visit:
         self.leave()
         self.tell([Left("the conversation ended by an error of the server")])
 
-    def _add(self, job: Job) -> None:
+    def _add(self, job: Job, sound: list[np.ndarray] | None = None) -> None:
         with self._lock:
             self._jobs.append(job)
+            self._sound = sound
         self._studio._wake()
