@@ -8,8 +8,8 @@ to the first sound of the answer; the pause by which the end of a turn is recogn
 Beside it stands the serial path, which begins to compute when the turn has ended, on the same
 sound. Long questions are several recordings one after another, and show whether the wait grows.
 
-The second table says where the time goes: seconds of computing for each second of the question
-while it is being asked, and from the last word to the first sound.
+The second table says where the time between the last word and the first sound goes: what is
+computed in it, part by part, and what of it nothing is done in, since the pause must pass.
 """
 
 # N samples at 16 kHz
@@ -36,15 +36,16 @@ from commands.errors import InputError
 from commands.setting_types import NonNegativeFloat, PositiveInt
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from data_manifests.manifest import read_manifest, read_utterance_audio
+from gemma4 import tower_stream
 from gemma4.gemma import SAMPLES_PER_FRAME
-from gemma4.tower_stream import TowerStream
 from speech_head import speech
 from speech_head.generate import Talker
 from speech_head.speech import Speech
+from stage3_finetune import live_prompt
 from stage3_finetune.dialogue import Turn
-from stage3_finetune.live_prompt import LivePrompt
 from voice_chat import begun_answer
 from voice_chat.hands_free import HandsFree
+from voice_chat.own_voice import OwnVoice
 from voice_chat.sound_source import RecordingSource, follow
 from voice_chat.turn_taking import TurnEvent, VoiceDetector
 from voice_chat.updates import Ended, Said
@@ -53,10 +54,11 @@ NOISE = 1e-4  # of a quiet room; digital silence does not occur
 PATIENCE_S = 20.0  # of silence after a question, in which the answer must have begun
 MAX_RECORDINGS = 200  # read; asked again in turns where more questions are wanted
 PARTS: dict[str, tuple[type | ModuleType, str]] = {
+    "echo canceller": (OwnVoice, "take_echo_out"),
     "voice detector": (VoiceDetector, "push"),
-    "audio tower": (TowerStream, "push"),
-    "prompt into the cache": (LivePrompt, "hear"),
-    "answer and its drafts": (begun_answer, "compute_together"),
+    "audio tower, what was left": (tower_stream, "_encode"),
+    "prompt, what was left": (live_prompt, "extend"),
+    "transcript and first tokens": (begun_answer, "compute_together"),
     "speech head": (speech, "step_together"),
     "codec": (speech, "decode_together"),
 }
@@ -85,12 +87,14 @@ class Wait:
         serial_s: the same, if all is computed after the end of the turn.
         is_same: whether the answer is that of the serial path.
         question_s: how long the question was.
+        computing_s: in the wait, by part.
     """
 
     wait_s: float
     serial_s: float
     is_same: bool
     question_s: float
+    computing_s: dict[str, float]
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -103,17 +107,15 @@ def main(argv: list[str] | None = None) -> None:
     talker = config.load()
     short = [recordings[i % len(recordings)] for i in range(config.num_questions)]
     long = list(_join(recordings, config.num_long, config.long_s))
-    with _stopwatches() as seconds:
-        _ask(talker, config, short[0])  # what is loaded on first use does not count
-        seconds.clear()
-        waits = [_ask(talker, config, q) for q in tqdm(short, "questions", unit=" questions")]
-        of_parts = dict(seconds)
-        long_waits = [_ask(talker, config, q) for q in tqdm(long, "long ones", unit=" questions")]
-    print(format_waits(config.turns.pause_s, {"questions": waits, "long questions": long_waits}))
-    total_s = sum(wait.question_s for wait in waits)
-    print(f"\n{'computing, ms a second of question':<36}")
-    for name, taken_s in of_parts.items():
-        print(f"  {name:<34}{1000 * taken_s / total_s:8.0f}")
+    with _stopwatches() as watched:
+        _ask(talker, config, short[0], watched)  # what is loaded on first use does not count
+        waits, long_waits = (
+            [_ask(talker, config, one, watched) for one in tqdm(asked, name, unit=" questions")]
+            for name, asked in (("questions", short), ("long questions", long))
+        )
+    groups = {"questions": waits, "long questions": long_waits}
+    print(format_waits(config.turns.pause_s, groups))
+    print(f"\n{format_parts(groups)}")
 
 
 def format_waits(pause_s: float, groups: dict[str, list[Wait]]) -> str:
@@ -138,6 +140,21 @@ def format_waits(pause_s: float, groups: dict[str, list[Wait]]) -> str:
     return "\n".join(rows)
 
 
+def format_parts(groups: dict[str, list[Wait]]) -> str:
+    """A row for each part of the wait, in milliseconds: medians and means over questions."""
+    asked = {name: waits for name, waits in groups.items() if waits}
+    rows = [f"{'ms in the wait, median, mean':30}" + "".join(f"{name:>18}" for name in asked)]
+    for part in PARTS:
+        taken = [[1000 * w.computing_s.get(part, 0.0) for w in waits] for waits in asked.values()]
+        rows.append(f"{part:30}" + "".join(f"{np.median(t):10.0f}{np.mean(t):8.0f}" for t in taken))
+    idle = [
+        [1000 * (w.wait_s - sum(w.computing_s.values())) for w in waits] for waits in asked.values()
+    ]
+    name = "nothing: the pause must pass"
+    rows.append(f"{name:30}" + "".join(f"{np.median(t):10.0f}{np.mean(t):8.0f}" for t in idle))
+    return "\n".join(rows)
+
+
 def _join(recordings: list[np.ndarray], count: int, seconds: float) -> Iterator[np.ndarray]:
     """Several recordings one after another, until they last so long."""
     at = 0
@@ -149,10 +166,13 @@ def _join(recordings: list[np.ndarray], count: int, seconds: float) -> Iterator[
         yield np.concatenate(pieces)
 
 
-def _ask(talker: Talker, config: BenchmarkConfig, question_N: np.ndarray) -> Wait:
+def _ask(
+    talker: Talker, config: BenchmarkConfig, question_N: np.ndarray, watched: "list[Watched]"
+) -> Wait:
     """Ask one question of a new conversation, in real time, and once more in series."""
     talker.conversation.turns.clear()
     generator = np.random.default_rng(0)
+    watched.clear()
     silence_s = PATIENCE_S + config.turns.pause_s
     silent = np.zeros(round(silence_s * GEMMA_SAMPLE_RATE_HZ), np.float32)
     sound_N = np.concatenate([silent[: GEMMA_SAMPLE_RATE_HZ // 2], question_N, silent])
@@ -182,6 +202,7 @@ def _ask(talker: Talker, config: BenchmarkConfig, question_N: np.ndarray) -> Wai
         config.turns.pause_s + serial_s,
         text == serial_text,
         len(question_N) / GEMMA_SAMPLE_RATE_HZ,
+        _computing_in(watched, began + last_word_s, began + first_sound_s),
     )
 
 
@@ -203,18 +224,35 @@ def _ask_in_series(
     return seconds, speech.text
 
 
-@contextmanager
-def _stopwatches() -> Iterator[dict[str, float]]:
-    """Add up the seconds of every part, by name."""
-    seconds: dict[str, float] = defaultdict(float)
+@dataclass(frozen=True)
+class Watched:
+    """One computation: of which part, when it began, and how many seconds it took."""
 
-    def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    part: str
+    began: float
+    seconds: float
+
+
+def _computing_in(watched: list[Watched], start: float, end: float) -> dict[str, float]:
+    """Seconds of each part in a span of time."""
+    seconds: dict[str, float] = defaultdict(float)
+    for one in watched:
+        seconds[one.part] += max(0.0, min(end, one.began + one.seconds) - max(start, one.began))
+    return dict(seconds)
+
+
+@contextmanager
+def _stopwatches() -> Iterator[list[Watched]]:
+    """Note every computation of every part."""
+    watched: list[Watched] = []
+
+    def timed(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any, **settings: Any) -> Any:
             began = time.perf_counter()
             try:
                 return function(*args, **settings)
             finally:
-                seconds[name] += time.perf_counter() - began
+                watched.append(Watched(part, began, time.perf_counter() - began))
 
         return run
 
@@ -222,7 +260,7 @@ def _stopwatches() -> Iterator[dict[str, float]]:
         for name, (owner, method) in PARTS.items():
             replacement = timed(name, getattr(owner, method))
             stack.enter_context(patch.object(owner, method, replacement))
-        yield seconds
+        yield watched
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import pytest
 from conftest import run
 
 from benchmarks import hands_free
+from benchmarks.hands_free import Watched
 from voice_chat import sound_source
 
 pytestmark = pytest.mark.skipif(
@@ -45,4 +46,14 @@ def test_the_table_is_there(corpus, tmp_path, monkeypatch):
     assert "500 of them are the pause" in printed
     assert re.search(r"^questions +1 .*1 of 1$", printed, re.M)
     assert re.search(r"^long questions +1 .*1 of 1$", printed, re.M)
-    assert re.search(r"^  audio tower +\d+$", printed, re.M)
+    assert re.search(r"^audio tower, what was left +\d+ +\d+ +\d+ +\d+$", printed, re.M)
+    assert re.search(r"^nothing: the pause must pass +\d+ ", printed, re.M)
+
+
+def test_what_is_computed_in_the_wait_counts_as_far_as_it_lies_in_it():
+    watched = [
+        Watched("codec", 1.0, 0.5), Watched("codec", 1.9, 0.3), Watched("speech head", 0.0, 1.1),
+        Watched("speech head", 3.0, 1.0),
+    ]  # fmt: skip
+    found = hands_free._computing_in(watched, 1.0, 2.0)
+    assert found == pytest.approx({"codec": 0.6, "speech head": 0.1})
