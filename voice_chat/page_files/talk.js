@@ -45,7 +45,8 @@ function addLine(kind, text) {
 const on = {
   "session.created": () => {
     waitMs = 500;
-    if ($("talk").children.length) addLine("note", "Nkɔmmɔ foforo · A new conversation");
+    if ($("talk").lastElementChild?.className.includes("note") === false)
+      addLine("note", "Nkɔmmɔ foforo · A new conversation");
     tellSession();
     rest();
   },
@@ -79,6 +80,7 @@ const on = {
   "output_audio_buffer.held": () => player?.suspend(),
   "output_audio_buffer.resumed": () => player?.resume(),
   "output_audio_buffer.cleared": (event) => {
+    if (playing.size) markCutOff();
     stopPlaying();
     if (event.question_continues) {
       shown.question?.remove();
@@ -90,7 +92,7 @@ const on = {
   "response.done": (event) => {
     const problem = event.response.status_details?.error?.message;
     if (problem) addLine("problem", problem);
-    if (event.response.status === "cancelled") shown.answer.textContent += " …";
+    if (event.response.status === "cancelled") markCutOff();
     if (shown.answer?.textContent === "") shown.answer.remove();
     else if (shown.pieces.length) shown.answer.after(recordingOf(shown.pieces));
     shown.pieces = [];
@@ -101,6 +103,10 @@ const on = {
     rest();
   },
 };
+
+function markCutOff() {
+  if (!shown.answer.textContent.endsWith("…")) shown.answer.textContent += " …";
+}
 
 function addText(event) {
   shown.answer.textContent += event.delta;
