@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from benchmarks.demo_talker import DemoTalkerConfig
 from commands.command_line import parse_config, run_command
-from commands.setting_types import PositiveInt
+from commands.setting_types import FiniteFloats, PositiveInt
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, MIMI_SAMPLE_RATE_HZ, read_audio
 from data_manifests.manifest import read_manifest
 from speech_head.generate import Talker
@@ -56,7 +56,7 @@ class BenchmarkConfig(DemoTalkerConfig):
     """recordings with which somebody interrupts"""
     num_answers: PositiveInt = 50
     """answers at each level"""
-    levels_db: tuple[float, ...] = (0.0, -10.0, -20.0, -30.0)
+    levels_db: FiniteFloats = (0.0, -10.0, -20.0, -30.0)
     """how much softer the echo is than what is played"""
 
 

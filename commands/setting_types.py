@@ -65,6 +65,7 @@ SampleRate = Annotated[int, Field(ge=1, le=1_000_000)]  # hertz
 FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
 PositiveInts = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+FiniteFloats = Annotated[tuple[FiniteFloat, ...], Field(min_length=1)]
 PositiveFloats = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]  # a fraction in (0, 1]

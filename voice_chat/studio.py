@@ -149,6 +149,7 @@ class Visit:
         self._jobs: list[Job] = []
         self._sound: list[np.ndarray] | None = None  # that of the last job, if that is to hear it
         self._num_waiting = 0  # samples
+        self._has_left = False
         self._lock = threading.Lock()
 
     @property
@@ -220,6 +221,9 @@ class Visit:
     def leave(self) -> None:
         """End the conversation, which is forgotten."""
         self._studio._remove(self)
+        with self._lock:
+            # What was not done refers to this visit: it would keep its models' caches alive.
+            self._has_left, self._jobs, self._sound = True, [], None
 
     def obey(self) -> bool:
         """Do what was asked for; called by the studio. Returns whether the visit goes on."""
@@ -252,6 +256,8 @@ class Visit:
 
     def _add(self, job: Job, sound: list[np.ndarray] | None = None) -> None:
         with self._lock:
+            if self._has_left:
+                return
             self._jobs.append(job)
             self._sound = sound
         self._studio._wake()

@@ -196,9 +196,10 @@ def _load_silero() -> Any:
 
 def refuse_missing_detector() -> None:
     """Raise InputError if silero-vad or onnxruntime is not installed."""
-    for module, package in (("silero_vad", "silero-vad"), ("onnxruntime", "onnxruntime")):
-        if find_spec(module) is None:
-            raise InputError(f"needs {package}: pip install -c constraints.txt -e '.[live]'")
+    if find_spec("silero_vad") is None:
+        raise InputError("needs silero-vad: pip install -c constraints.txt -e '.[live]'")
+    if find_spec("onnxruntime") is None:
+        raise InputError("needs onnxruntime: pip install -c constraints.txt -e '.[live]'")
 
 
 def _windows(seconds: float) -> int:
