@@ -78,10 +78,6 @@ def test_text_beside_a_recording_and_writing_it_down(tiny_models, corpus):
     )  # fmt: skip
     assert talk.write_down(recording) == expected.partition("\n")[0].strip()
     assert talk.turns == []
-    words = ("--gemma", tiny_models / "gemma", "--max-new-tokens", 3, "--device", "cpu", "--json")
-    spoken = ("--audio", recording)
-    replies = [run(chat.main, *words, *spoken), run(chat.main, *words, *spoken, "--prompt", "Ka.")]
-    assert all("answer" in json.loads(reply) for reply in replies)
 
 
 def test_no_slip_ends_a_conversation(tiny_models, corpus, tmp_path, monkeypatch, capsys):
