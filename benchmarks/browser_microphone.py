@@ -21,14 +21,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from benchmarks.demo_talker import DemoTalkerConfig
+from benchmarks.demo_server import serving
+from benchmarks.demo_talker import DemoTalkerConfig, ask_sound
 from benchmarks.fake_microphone import (
     MARGIN_S,
     MICROPHONE_RATE_HZ,
     ask_page,
     browsing,
     find_browser,
-    serving,
     surround_with_silence,
 )
 from commands.command_line import parse_config, run_command
@@ -40,13 +40,11 @@ from data_manifests.twi_text import normalize_for_scoring
 from speech_head.generate import Talker
 from stage3_finetune.answer_scores import exact_match
 from stage3_finetune.conversation import Reply
-from stage3_finetune.dialogue import Turn
 from stage3_finetune.recorded_questions import match_recordings
 from voice_chat.hands_free import HandsFree
+from voice_chat.sound_source import PIECE_SAMPLES
 from voice_chat.turn_taking import refuse_missing_detector
 from voice_chat.updates import Ended, Heard
-
-PIECE_SAMPLES = 512  # 32 ms, as a microphone gives them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,10 +84,10 @@ def main(argv: list[str] | None = None) -> None:
     }
     with tempfile.TemporaryDirectory() as folder:
         microphone = Path(folder) / "microphone.wav"
-        with serving(config) as address, browsing(program, microphone) as browser:
+        with serving(config) as server, browsing(program, microphone) as browser:
             replies["browser"] = [
                 ask_page(
-                    browser, address, microphone,
+                    browser, server.address, microphone,
                     read_utterance_audio(q.recording, MICROPHONE_RATE_HZ),
                     pause_s=config.turns.pause_s,
                 )
@@ -109,19 +107,10 @@ def choose_questions(config: BenchmarkConfig) -> list[AskedQuestion]:
 
 
 def ask_file(talker: Talker, question: AskedQuestion) -> Reply:
-    """Ask a recording as `speech_head.speak --audio` does."""
-    sound_N = read_utterance_audio(question.recording, GEMMA_SAMPLE_RATE_HZ)
+    """Ask a recording in a new conversation."""
     talker.conversation.turns.clear()
-    [frames_TD] = talker.conversation.encoder.encode([sound_N])
-    heard: list[str] = []
-    turn = Turn("user", "[spoken]", spoken=True, frames_TD=frames_TD)
-    ids = [
-        id_
-        for tokens in talker.answer(turn, on_transcript=heard.append)
-        for id_ in tokens.ids_S.tolist()
-    ]
-    answer = talker.tokenizer.decode(ids, skip_special_tokens=True).strip()
-    return Reply(heard[0] if heard else "", answer)
+    sound_N = read_utterance_audio(question.recording, GEMMA_SAMPLE_RATE_HZ)
+    return ask_sound(talker.conversation, sound_N)
 
 
 def ask_hands_free(talker: Talker, config: BenchmarkConfig, question: AskedQuestion) -> Reply:

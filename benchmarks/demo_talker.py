@@ -1,10 +1,17 @@
-"""Settings of the benchmarks that talk with a talker: the demo's, unless another is named."""
+"""What the benchmarks that talk with a talker share: its settings, the demo's unless another is
+named, and the answer to sound as if it came from a file."""
+
+# N samples at 16 kHz
 
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from commands.setting_types import ModelName, PositiveInt
 from speech_head.settings import TalkerConfig
+from stage3_finetune.conversation import Conversation, Reply
+from stage3_finetune.dialogue import Turn
 from voice_chat.turn_taking import TurnSettings
 
 DEMO = Path(__file__).parent.parent / "demo" / "weights"
@@ -27,3 +34,15 @@ class DemoTalkerConfig(TalkerConfig):
     """longest answer with its transcript, in tokens"""
     cut_long_answers: bool = True
     """if an answer is longer than --max-new-tokens, speak that much of it instead of refusing"""
+
+
+def ask_sound(conversation: Conversation, sound_N: np.ndarray) -> Reply:
+    """Answer a recorded question at once, as the chats answer a file.
+
+    Args:
+        conversation: extended by the question and its answer.
+        sound_N: float32 in [-1, 1], mono.
+    """
+    [frames_TD] = conversation.encoder.encode([sound_N])
+    question = Turn("user", "[file]", spoken=True, frames_TD=frames_TD)
+    return conversation.ask(question, on_text=lambda piece: None)

@@ -1,7 +1,7 @@
 """A browser whose microphone hears recordings, on the page of `voice_chat.serve`.
 
-with serving(config) as address, browsing(find_browser(), microphone) as browser:
-    reply = ask_page(browser, address, microphone, question_N, pause_s=config.turns.pause_s)
+with serving(config) as server, browsing(find_browser(), microphone) as browser:
+    reply = ask_page(browser, server.address, microphone, question_N, pause_s=config.turns.pause_s)
 
 Chromium can hear a file in place of a microphone. It reads it anew whenever a page opens the
 microphone, so each question is written over the one before.
@@ -11,8 +11,6 @@ microphone, so each question is written over the one before.
 
 import json
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,9 +22,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from benchmarks.demo_talker import DemoTalkerConfig
 from commands.errors import InputError
-from commands.setting_groups import settings_of, values_of
 from stage3_finetune.conversation import Reply
 
 PACKAGES = ("fastapi", "uvicorn", "websockets", "playwright")
@@ -90,50 +86,16 @@ def surround_with_silence(question_N: np.ndarray, rate_hz: int, after_s: float) 
 
 
 @contextmanager
-def serving(config: DemoTalkerConfig) -> Iterator[str]:
-    """`voice_chat.serve` in a process of its own, with the same talker; yields the page's address.
-
-    Raises:
-        InputError: it did not start.
-    """
-    process = subprocess.Popen(
-        [sys.executable, "-m", "voice_chat.serve", "--port=0", *serve_words(config)],
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        assert process.stdout is not None
-        address = process.stdout.readline().strip()
-        if not address:
-            raise InputError("voice_chat.serve did not start; what it printed says why")
-        yield address
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def serve_words(config: DemoTalkerConfig) -> list[str]:
-    """The talker and its turns as flags of `voice_chat.serve`."""
-    words = []
-    values = values_of(config)
-    for setting in settings_of(DemoTalkerConfig):
-        value = values[setting.name]
-        if isinstance(value, bool):
-            words.append(setting.flag if value else f"--no-{setting.flag[2:]}")
-        elif value is not None:
-            words.append(f"{setting.flag}={value}")
-    return words
-
-
-@contextmanager
-def browsing(program: str, microphone: Path) -> Iterator[Any]:
-    """A browser whose microphone hears a file, from its beginning whenever a page opens it."""
+def browsing(program: str, microphone: Path, *, is_repeated: bool = False) -> Iterator[Any]:
+    """A browser whose microphone hears a file, from its beginning whenever a page opens it; once,
+    or again and again."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as running:
         browser = running.chromium.launch(executable_path=program, args=[
             "--no-sandbox", "--use-fake-ui-for-media-stream",
             "--use-fake-device-for-media-stream", "--autoplay-policy=no-user-gesture-required",
-            f"--use-file-for-fake-audio-capture={microphone}%noloop",
+            f"--use-file-for-fake-audio-capture={microphone}{'' if is_repeated else '%noloop'}",
         ])  # fmt: skip
         try:
             yield browser
@@ -148,7 +110,7 @@ def ask_page(
 
     Args:
         browser: of `browsing`.
-        address: of `serving`.
+        address: of `demo_server.serving`.
         microphone: what the browser's microphone hears; overwritten.
         question_N: float32 in [-1, 1], at `MICROPHONE_RATE_HZ`.
         pause_s: the silence that ends a turn.

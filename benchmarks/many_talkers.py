@@ -19,12 +19,10 @@ same     answers that are those of the files, word by word
 
 import asyncio
 import base64
+import itertools
 import json
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -33,20 +31,18 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.demo_talker import DemoTalkerConfig
+from benchmarks.demo_server import Server, serving
+from benchmarks.demo_talker import DemoTalkerConfig, ask_sound
 from commands.command_line import parse_config, run_command
 from commands.errors import InputError
 from commands.setting_types import NonNegativeFloat, PositiveInt, PositiveInts
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, MIMI_SAMPLE_RATE_HZ, to_pcm16
 from data_manifests.manifest import read_manifest, read_utterance_audio
 from pipeline.own_process import in_own_process
-from speech_head.generate import Talker
-from speech_head.speech import Speech
-from stage3_finetune.dialogue import Turn
+from voice_chat.sound_source import PIECE_SAMPLES
 from voice_chat.turn_taking import refuse_missing_detector
 
 NOISE = 1e-4  # of a quiet room; digital silence does not occur
-PIECE_SAMPLES = 512
 SILENCE_S = 0.5  # before a question, and after an answer
 PATIENCE_S = 30.0  # after a question, in which its answer must have ended
 MEMORY_EVERY_S = 5.0
@@ -147,8 +143,8 @@ def main(argv: list[str] | None = None) -> None:
         f"{'memory, MB, first and most':>28}{'cores':>7}"
     )
     for num_talkers in config.talkers:
-        with _server(config, max_visits=num_talkers) as (process, address):
-            outcome = asyncio.run(_talk(config, scripts, num_talkers, process.pid, address))
+        with serving(config, max_visits=num_talkers) as server:
+            outcome = asyncio.run(_talk(config, scripts, num_talkers, server))
         print(format_outcome(outcome), flush=True)
 
 
@@ -159,29 +155,16 @@ def write_scripts(config: BenchmarkConfig) -> list[Script]:
         read_utterance_audio(utterance, GEMMA_SAMPLE_RATE_HZ)
         for utterance in islice(read_manifest(config.questions), num_questions)
     ]
-    talker = config.load()
+    conversation = config.load().conversation
     scripts = []
     for first in tqdm(range(0, num_questions, config.num_turns), "scripts", unit=" scripts"):
         questions = [
             recordings[i % len(recordings)] for i in range(first, first + config.num_turns)
         ]
-        scripts.append(Script(questions, _answer_files(talker, config, questions)))
+        conversation.turns.clear()
+        answers = [ask_sound(conversation, sound_N).answer for sound_N in questions]
+        scripts.append(Script(questions, answers))
     return scripts
-
-
-def _answer_files(
-    talker: Talker, config: BenchmarkConfig, questions: Sequence[np.ndarray]
-) -> list[str]:
-    conversation = talker.conversation
-    conversation.turns.clear()
-    answers = []
-    for sound_N in questions:
-        [frames_TD] = conversation.encoder.encode([sound_N])
-        speech = Speech(talker, config.sampling_of_turn(conversation.turns))
-        for tokens in talker.answer(Turn("user", "[file]", spoken=True, frames_TD=frames_TD)):
-            speech.ids += tokens.ids_S.tolist()
-        answers.append(speech.text)
-    return answers
 
 
 def format_outcome(outcome: Outcome) -> str:
@@ -199,34 +182,11 @@ def format_outcome(outcome: Outcome) -> str:
     )
 
 
-@contextmanager
-def _server(
-    config: BenchmarkConfig, *, max_visits: int
-) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """`voice_chat.serve` in a process of its own, and its address."""
-    words = [
-        "--head", config.head, "--gemma", config.gemma, "--finetune", str(config.finetune),
-        "--mimi", config.mimi, "--max-new-tokens", str(config.max_new_tokens),
-        "--cut-long-answers", "--port", "0", "--max-visits", str(max_visits),
-        "--pause-s", str(config.turns.pause_s), "--early-pause-s", str(config.turns.early_pause_s),
-    ]  # fmt: skip
-    process = subprocess.Popen(
-        [sys.executable, "-m", "voice_chat.serve", *words], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        address = process.stdout.readline().strip()
-        if not address:
-            raise InputError("voice_chat.serve did not start; what it printed says why")
-        yield process, address.replace("http://", "ws://") + "/v1/realtime"
-    finally:
-        process.kill()
-        process.wait()
-
-
 async def _talk(
-    config: BenchmarkConfig, scripts: Sequence[Script], num_talkers: int, pid: int, address: str
+    config: BenchmarkConfig, scripts: Sequence[Script], num_talkers: int, server: Server
 ) -> Outcome:
+    pid = server.pid
+    address = server.address.replace("http://", "ws://") + "/v1/realtime"
     answers: list[Answer] = []
     memory_mb: list[float] = []
     until_s = time.monotonic() + 60 * config.minutes
@@ -241,9 +201,8 @@ async def _talk(
 
     async def talk(number: int) -> None:
         await asyncio.sleep(number * 0.4)  # people do not begin at the same moment
-        while True:
-            script = scripts[number % len(scripts)]
-            answers.extend(await _converse(address, script))
+        for index in itertools.count(number, num_talkers):  # no two have the same one
+            answers.extend(await _converse(address, scripts[index % len(scripts)]))
             if time.monotonic() >= until_s:
                 return
 

@@ -13,8 +13,7 @@ came before. So each layer keeps what its next frames will look back at: keys an
 frames, and 4 inputs of its convolution; the mel front end keeps one window of samples and 4 mel
 frames. Memory and the cost of a second of speech do not depend on how long it has lasted.
 
-Source: `Gemma4AudioModel` of transformers 5.23, whose submodules are used as they are; only
-attention and the convolution over time are written anew, for frames that come later.
+`tower_layer.py` runs one layer on frames that come later.
 """
 
 # B utterances, T new frames (25 per second), D embedding width, H heads, E width of a head, W
@@ -22,41 +21,21 @@ attention and the convolution over time are written anew, for frames that come l
 # (100 per second), F mel bins
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers.models.gemma4.modeling_gemma4 import (
-    Gemma4AudioAttention,
-    Gemma4AudioLayer,
-    Gemma4AudioLightConv1d,
-)
+from transformers.models.gemma4.modeling_gemma4 import Gemma4AudioLayer
 
 from commands.device import full_float32
-from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from gemma4.gemma import MIN_SAMPLES, PIECE_FRAMES, SAMPLES_PER_FRAME, AudioEncoder
+from gemma4.tower_layer import LayerCache, join_caches, part_caches, run_layer
 
 MELS_PER_FRAME = 4
 SAMPLES_PER_MEL = SAMPLES_PER_FRAME // MELS_PER_FRAME
 # The subsampler's two convolutions reach 3 mel frames back; in steps of a whole frame, that is 4.
 MEL_CONTEXT = 4
-
-
-@dataclass
-class LayerCache:
-    """What one layer's next frames will look back at.
-
-    Attributes:
-        keys_BHPE: float32, of the frames before; P = W - 1. Zero before the first frame.
-        values_BHPE: the same for values.
-        convolved_BDK: inputs of the convolution; K is one less than its kernel's width.
-    """
-
-    keys_BHPE: Tensor
-    values_BHPE: Tensor
-    convolved_BDK: Tensor
 
 
 class StreamingTower:
@@ -115,9 +94,9 @@ class StreamingTower:
             for layer, relative_keys_HEW, *of_streams in zip(
                 layers, self._relative_keys_HEW, *caches, strict=True
             ):
-                cache = _join(of_streams)
-                x_BTD = _layer(layer, x_BTD, cache, relative_keys_HEW, is_before_B1TW)
-                _part(cache, of_streams)
+                cache = join_caches(of_streams)
+                x_BTD = run_layer(layer, x_BTD, cache, relative_keys_HEW, is_before_B1TW)
+                part_caches(cache, of_streams)
         return x_BTD
 
     def _empty_cache(self, layer: Gemma4AudioLayer) -> LayerCache:
@@ -128,17 +107,6 @@ class StreamingTower:
         return LayerCache(
             keys_BHPE, keys_BHPE.clone(), weight.new_zeros(1, len(weight), convolution.left_pad)
         )
-
-
-def _join(caches: Sequence[LayerCache]) -> LayerCache:
-    values = zip(*(vars(cache).values() for cache in caches), strict=True)
-    return LayerCache(*map(torch.cat, values))
-
-
-def _part(joined: LayerCache, caches: Sequence[LayerCache]) -> None:
-    for row, cache in enumerate(caches):
-        for name, value in vars(joined).items():
-            setattr(cache, name, value[row : row + 1])
 
 
 class TowerStream:
@@ -156,12 +124,6 @@ class TowerStream:
         self._num_mels = 0  # computed so far
         self._mels_MF = torch.zeros(0, tower.encoder.extractor.feature_size)
         self._is_finished = False
-
-    @property
-    def duration_s(self) -> float:
-        """How long the speech has lasted so far."""
-        num_dropped = max(0, self._num_mels - 1) * SAMPLES_PER_MEL
-        return (num_dropped + len(self._samples_N)) / GEMMA_SAMPLE_RATE_HZ
 
     def push(self, samples_N: np.ndarray) -> Tensor:
         """Hear more.
@@ -266,62 +228,3 @@ def _encode(streams: Sequence[TowerStream], num_mels: int) -> list[Tensor]:
     for stream in streams:
         stream.num_frames += frames_BTD.shape[1]
     return list(frames_BTD)
-
-
-def _layer(
-    layer: Gemma4AudioLayer,
-    x_BTD: Tensor,
-    cache: LayerCache,
-    relative_keys_HEW: Tensor,
-    is_before_B1TW: Tensor,
-) -> Tensor:
-    limit = min(layer.gradient_clipping, torch.finfo(x_BTD.dtype).max)
-    x_BTD = layer.feed_forward1(x_BTD)
-    y_BTD = layer.norm_pre_attn(x_BTD.clamp(-limit, limit))
-    y_BTD = _attention(layer.self_attn, y_BTD, cache, relative_keys_HEW, is_before_B1TW)
-    x_BTD = x_BTD + layer.norm_post_attn(y_BTD.clamp(-limit, limit))
-    x_BTD = _light_convolution(layer.lconv1d, x_BTD, cache)
-    x_BTD = layer.feed_forward2(x_BTD)
-    return layer.norm_out(x_BTD.clamp(-limit, limit))
-
-
-def _attention(
-    module: Gemma4AudioAttention,
-    x_BTD: Tensor,
-    cache: LayerCache,
-    relative_keys_HEW: Tensor,
-    is_before_B1TW: Tensor,
-) -> Tensor:
-    """Each frame attends to itself and the window before it; in float32, as in the stock module."""
-    heads = (module.num_heads, module.head_dim)
-    query_BHTE, key_BHTE, value_BHTE = (
-        projection(x_BTD).float().unflatten(-1, heads).transpose(1, 2)
-        for projection in (module.q_proj, module.k_proj, module.v_proj)
-    )
-    query_BHTE = query_BHTE * module.q_scale * F.softplus(module.per_dim_scale).float()
-    keys = torch.cat([cache.keys_BHPE, key_BHTE * module.k_scale], dim=2)
-    values = torch.cat([cache.values_BHPE, value_BHTE], dim=2)
-    num_kept = cache.keys_BHPE.shape[2]
-    cache.keys_BHPE, cache.values_BHPE = (x[:, :, -num_kept:].clone() for x in (keys, values))
-    window = num_kept + 1
-    logits_BHTW = (query_BHTE[..., None, :] @ keys.unfold(2, window, 1)).squeeze(-2)
-    logits_BHTW = logits_BHTW + query_BHTE @ relative_keys_HEW
-    cap = module.attention_logits_soft_cap
-    logits_BHTW = (logits_BHTW / cap).tanh() * cap
-    logits_BHTW = logits_BHTW.masked_fill(
-        is_before_B1TW, module.config.attention_invalid_logits_value
-    )
-    weights_BHTW = logits_BHTW.softmax(dim=-1)
-    y_BHTE = (values.unfold(2, window, 1) @ weights_BHTW[..., None]).squeeze(-1)
-    return module.post(y_BHTE.transpose(1, 2).flatten(2).to(x_BTD.dtype))
-
-
-def _light_convolution(module: Gemma4AudioLightConv1d, x_BTD: Tensor, cache: LayerCache) -> Tensor:
-    y_BTD = F.glu(module.linear_start(module.pre_layer_norm(x_BTD)), dim=-1)
-    inputs = torch.cat([cache.convolved_BDK, y_BTD.transpose(1, 2)], dim=2)
-    cache.convolved_BDK = inputs[:, :, -cache.convolved_BDK.shape[2] :].clone()
-    weight = module.depthwise_conv1d.weight
-    y_BTD = F.conv1d(inputs, weight, groups=len(weight)).transpose(1, 2)
-    limit = min(module.gradient_clipping, torch.finfo(x_BTD.dtype).max)
-    y_BTD = module.act_fn(module.conv_norm(y_BTD.clamp(-limit, limit)))
-    return x_BTD + module.linear_end(y_BTD)

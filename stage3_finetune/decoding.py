@@ -31,13 +31,11 @@ class BegunPrompt:
     Attributes:
         prompt: all of it.
         cache: keys and values of its first tokens. Writing an answer extends it, so it serves once.
-        num_cached: how many tokens these are.
         written: the first tokens of the answer, as far as they are known.
     """
 
     prompt: EncodedDialogue
     cache: SequenceCache
-    num_cached: int
     written: tuple[int, ...] = ()
 
 
@@ -85,7 +83,7 @@ class Decoding:
         if isinstance(prompt, BegunPrompt):
             self._cache = prompt.cache
             self.ids = list(prompt.written)
-            self._left = [*prompt.prompt.input_ids[prompt.num_cached :], *prompt.written]
+            self._left = [*prompt.prompt.input_ids[prompt.cache.length :], *prompt.written]
         else:
             self._cache = SequenceCache(model.config.get_text_config())
             self.ids, self._left, self._frames = [], list(prompt.input_ids), prompt.frames

@@ -79,11 +79,6 @@ class LivePrompt:
         """All that was heard."""
         return torch.cat(self._frames)
 
-    @property
-    def num_cached(self) -> int:
-        """Tokens of the prompt in the cache."""
-        return self._cache.length
-
     def begun(self, draft: Sequence[int] = ()) -> BegunPrompt:
         """The prompt, for an answer to what was heard so far.
 
@@ -95,11 +90,11 @@ class LivePrompt:
         """
         prompt = self._encode(self.frames_TD)
         written = self._confirmed(prompt, draft) if draft else ()
-        return BegunPrompt(prompt, self._cache.copy(), self.num_cached, written)
+        return BegunPrompt(prompt, self._cache.copy(), written)
 
     def _confirmed(self, prompt: EncodedDialogue, draft: Sequence[int]) -> tuple[int, ...]:
         """As much of a draft as Gemma would write."""
-        left = [*prompt.input_ids[self.num_cached :], *draft[:-1]]
+        left = [*prompt.input_ids[self._cache.length :], *draft[:-1]]
         output = extend(self._model, [self._cache.copy()], [left], (), logits_to_keep=len(draft))
         chosen = output.logits[0].argmax(dim=-1).tolist()
         pairs = takewhile(lambda pair: pair[0] == pair[1], zip(draft, chosen, strict=True))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import browser_microphone as benchmark
-from benchmarks import fake_microphone
+from benchmarks import demo_server, fake_microphone
 from commands.command_line import parse_config
 from commands.setting_groups import values_of
 from data_manifests.manifest import Utterance
@@ -53,7 +53,7 @@ def test_the_server_gets_the_same_talker():
         questions=Path("q"), dialogues=Path("d"), pace=-0.5, cut_long_answers=False, finetune=None,
         turns=TurnSettings(pause_s=0.4),
     )  # fmt: skip
-    served = parse_config(ServeConfig, fake_microphone.serve_words(config))
+    served = parse_config(ServeConfig, demo_server.serve_words(config))
     ours = values_of(config)
     assert {name: value for name, value in values_of(served).items() if name in ours} == {
         name: value for name, value in ours.items() if name not in ASKED

@@ -28,7 +28,6 @@ def hear(encoder, waveform, sizes):
         for size in sizes:
             found.append(stream.push(waveform[start : start + size]))
             start += size
-    assert stream.duration_s == pytest.approx(len(waveform) / 16_000)
     return torch.cat([*found, stream.finish()])
 
 

@@ -71,7 +71,7 @@ def test_few_tokens_are_left_when_the_speaker_falls_silent(loaded, dialogue):
     turns, frames_TD = dialogue
     for num_frames in (10, 90):
         begun = listen(loaded, turns, frames_TD[:num_frames], [num_frames]).begun()
-        assert len(begun.prompt.input_ids) - begun.num_cached < 10
+        assert len(begun.prompt.input_ids) - begun.cache.length < 10
 
 
 def test_an_answer_begun_too_early_changes_nothing(loaded, dialogue):

@@ -11,6 +11,7 @@ import soxr
 import uvicorn
 from head_world import alone, let_gemma_write
 
+from benchmarks.fake_microphone import browsing
 from data_manifests.audio import read_audio
 from speech_head.stream import Sampling
 from voice_chat import serve
@@ -37,20 +38,12 @@ def studio(talker, monkeypatch):
 @pytest.fixture
 def browser(tmp_path, corpus):
     """Chromium, whose microphone hears the question again and again."""
-    from playwright.sync_api import sync_playwright
-
     question = read_audio(corpus / "audio" / "train_question_0000.wav", 16_000)
     silence = np.zeros(16_000, np.float32)
     heard = np.concatenate([silence, question, *[silence] * 5])
     soundfile.write(tmp_path / "microphone.wav", soxr.resample(heard, 16_000, 48_000), 48_000)
-    with sync_playwright() as running:
-        started = running.chromium.launch(executable_path=CHROMIUM, args=[
-            "--no-sandbox", "--use-fake-ui-for-media-stream",
-            "--use-fake-device-for-media-stream", "--autoplay-policy=no-user-gesture-required",
-            f"--use-file-for-fake-audio-capture={tmp_path / 'microphone.wav'}",
-        ])  # fmt: skip
+    with browsing(CHROMIUM, tmp_path / "microphone.wav", is_repeated=True) as started:
         yield started
-        started.close()
 
 
 class Server:
