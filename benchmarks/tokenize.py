@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 from transformers import Gemma4AudioFeatureExtractor, Gemma4AudioModel
 
 from benchmarks.peak_memory import measure_peak, show_peak
@@ -31,14 +32,16 @@ from benchmarks.timing import MATMUL_SIZE, fastest, measure_seconds
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, pick_device
 from commands.setting_types import NumWorkers, PositiveFloat, PositiveInt
+from commands.shard import Shard
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, read_audio, write_wav
 from data_manifests.manifest import Utterance, read_manifest, read_utterance_audio
 from gemma4.gemma import FRAME_RATE_HZ, AudioEncoder
 from gemma4.linear import linear
-from stage1_rvq.codes import read_codes
+from stage1_rvq.codes import CODES_NAME, read_codes
 from stage1_rvq.config import RVQConfig
+from stage1_rvq.corpus_encoder import utterance_shards
 from stage1_rvq.model import SpeechRVQ
-from stage1_rvq.utterance_codes import tokenize_utterances
+from stage1_rvq.utterance_codes import tokenize_shard
 
 DTYPES = (torch.float32, torch.bfloat16)
 CODEBOOK_CLIPS = 16
@@ -131,10 +134,12 @@ def _tokenize(
     folder: str,
 ) -> Path:  # fmt: skip
     out = Path(tempfile.mkdtemp(dir=folder))
-    tokenize_utterances(
-        clips, encoder, rvq, out, beam_size=1, batch_size=config.batch_size,
-        num_workers=config.num_workers, skip_bad_audio=False,
-    )  # fmt: skip
+    for number, items in utterance_shards(clips).items():
+        shard = Shard(number, out / CODES_NAME.format(number), items, tqdm(disable=True))
+        tokenize_shard(
+            shard, encoder, rvq, beam_size=1, batch_size=config.batch_size,
+            num_workers=config.num_workers, skip_bad_audio=False,
+        )  # fmt: skip
     return out
 
 

@@ -40,9 +40,10 @@ from commands.finished_folder import refuse_unfinished
 from commands.folder_lock import folder_lock
 from commands.json_files import read_json
 from commands.provenance import MACHINE_FACTS, describe_run
+from commands.workers import find_parts, read_part
 
 # Settings that may differ between a run and its resumption: none of them changes what is learned.
-FREE_ON_RESUME = ("resume", "overwrite", "allow_mixture", "device", "out")
+FREE_ON_RESUME = ("resume", "overwrite", "allow_mixture", "device", "out", "ray", "ray_actors")
 BEGINNING = {"config.json", "provenance.json"}  # what a folder holds before its command begins
 
 
@@ -92,7 +93,9 @@ class OutputFolder:
                 "sha256": sha256_of_file(path),
             }
             for path in sorted(self.path.rglob("*"))
-            if path.is_file() and path.name != "done" and ASIDE_SUFFIX not in path.name
+            if path.is_file()
+            and path.name != "done"
+            and ASIDE_SUFFIX not in str(path.relative_to(self.path))
         }
         write_json(self.path / "done", {"files": files})
 
@@ -112,9 +115,10 @@ def run_folder(
 ) -> Iterator[OutputFolder]:
     """Create a command's output folder, or use an existing one again; finish it, print its path.
 
-    The block writes the folder's content, unless it `is_done`. When the block ends, `done` is
-    written and the folder's path is printed on stdout. When it raises InputError before anything
-    has been made, the folder is removed.
+    With a setting `part`, the folder is that of the part, inside of `out`. The block writes the
+    folder's content, unless it `is_done`. When the block ends, `done` is written and the folder's
+    path is printed on stdout. When it raises InputError before anything has been made, the folder
+    is removed.
 
     Args:
         out: folder to create, with its parents.
@@ -133,6 +137,10 @@ def run_folder(
             it cannot be written, or it holds an input and `--overwrite` would delete that.
         OSError: the disk is full.
     """
+    settings = config_as_dict(config)
+    if part := settings.get("part"):
+        refuse_whole(out, part)
+        out = out / read_part(part).folder_name
     # Set by torchrun and accelerate launch for each of several processes.
     if os.environ.get("RANK", "0") != "0":
         yield OutputFolder(out, is_done=(out / "done").exists(), is_writer=False)
@@ -143,7 +151,7 @@ def run_folder(
                 raise InputError(f"--out {out} is a file; name a folder")
             out.mkdir(parents=True, exist_ok=True)
             stack.enter_context(folder_lock(out))
-            folder = _begin(out, config_as_dict(config), command, inputs)
+            folder = _begin(out, settings, command, inputs)
         except OSError as error:
             if error.errno in NO_SPACE:
                 raise
@@ -158,6 +166,17 @@ def run_folder(
     print(out)
 
 
+def refuse_whole(out: Path, part: str) -> None:
+    """Raise InputError if a folder is not one that holds parts only."""
+    if out.is_file():
+        raise InputError(f"--out {out} is a file; name a folder")
+    if (out / "config.json").exists():
+        raise InputError(
+            f"--part {part}: --out {out} was begun without --part, or holds joined parts; name a "
+            "new folder"
+        )
+
+
 def _begin(
     out: Path, settings: Mapping[str, Any], command: str, inputs: Iterable[str]
 ) -> OutputFolder:
@@ -168,6 +187,11 @@ def _begin(
     names = _names(out)
     if "config.json" in names:
         return _continue(out, settings, command)
+    if parts := find_parts(out):
+        raise InputError(
+            f"--out {out} holds parts of 1 to {max(part.count for part in parts)}: python -m "
+            f"pipeline.join_parts --out {out} makes one folder of them; or name a new one"
+        )
     if names - BEGINNING - {name + ASIDE_SUFFIX for name in BEGINNING}:
         raise InputError(
             f"--out {out} exists already and was not made by this command; name a new one"

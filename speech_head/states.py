@@ -5,41 +5,42 @@
 
 Every transcript is put where Gemma would have written it, so that training sees the same states as
 generation (`answer.py`): after "Kasa." ("Speak."), or with `--dialogues` after questions
-(`questions.py`). Writes shards as described in `speech_head/data.py`. After it was killed,
-`--resume` continues at the last shard.
+(`questions.py`). Writes shards as described in `speech_head/data.py`. If killed, `--resume`
+continues at the last shard. With `--part` or `--ray`, many processes share the work
+(`commands/shards.py`).
 """
 
 # S answer tokens, F Mimi frames (12.5 per second), K codebooks, L Gemma layers, D width of Gemma
 
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
 
-from commands.atomic_write import write_json, write_json_lines
+from commands.atomic_write import remove, write_json, write_json_lines
 from commands.command_line import parse_config, run_command
 from commands.device import describe_machine, pick_device, pick_dtype
 from commands.errors import InputError
 from commands.origins import combine, refuse_mixture
 from commands.run_folder import run_folder
 from commands.setting_types import ModelName, NumCodebooks, NumWorkers, PositiveInt, Seed
-from commands.shards import ShardedRows, split_into_shards, unwritten_shards
+from commands.shard import Shard
+from commands.shards import write_shards
 from commands.tensor_files import read_tensors, save_tensors
+from commands.workers import WorkerSettings
 from data_manifests.manifest import Utterance, read_manifest, read_utterance_audio
-from data_manifests.twi_text import normalize_for_training
 from gemma4.layer_states import LayersName, embed_tokens, pick_layers
 from speech_head.alignment import cursor_path
 from speech_head.answer import AnswerTokens, TeacherForcedAnswer, answer_states
 from speech_head.data import StatesFormat
 from speech_head.listener import Listener
-from speech_head.mimi import Mimi, load_mimi
+from speech_head.mimi import load_mimi
 from speech_head.questions import Questions, load_questions, put_after_question
 from speech_head.settings import PrecisionSettings
-from stage1_rvq.corpus_encoder import UTTERANCES_PER_SHARD, count_skipped, encode_utterances
+from stage1_rvq.corpus_encoder import count_skipped, encode_utterances, utterance_shards
 from stage1_rvq.data import iterate_batches
 from stage1_rvq.recognizer import load_recognizer
 from stage3_finetune.conversation import load_conversation
@@ -96,16 +97,7 @@ class StatesConfig:
     """go on although the inputs belong to different audio towers or quantisers"""
     resume: bool = False
     """continue an unfinished folder"""
-
-
-@dataclass(frozen=True)
-class _Models:
-    gemma: Gemma4ForConditionalGeneration
-    tokenizer: PreTrainedTokenizerBase
-    mimi: Mimi
-    listener: Listener
-    questions: Questions | None
-    has_transcripts: bool
+    workers: WorkerSettings = WorkerSettings()
 
 
 @dataclass(frozen=True)
@@ -120,135 +112,123 @@ def main(argv: list[str] | None = None) -> None:
     """Write the states; prints the folder."""
     config = parse_config(StatesConfig, argv)
     utterances = list(read_manifest(config.manifest))
-    device = pick_device(config.precision.device)
-    dtype = pick_dtype(config.precision.dtype, device)
-    quantize = config.precision.quantize
-    conversation = load_conversation(
-        config.gemma, config.finetune, device=device, dtype=dtype, quantize=quantize
-    )
-    gemma, tokenizer = conversation.model, conversation.tokenizer
-    questions = None
-    if config.dialogues:
-        questions = load_questions(config.dialogues, config.rvq, seed=config.seed)
-    models = _Models(
-        gemma, tokenizer,
-        load_mimi(config.mimi, num_codebooks=config.cache.num_codebooks, device=device),
-        Listener(conversation.encoder, load_recognizer(config.recognizer, device=device)),
-        questions, conversation.writes_transcripts,
-    )  # fmt: skip
-    origins = {
-        **conversation.origins,
-        f"--recognizer {config.recognizer}": models.listener.recognizer.origin(),
-        **(questions.origins if questions else {}),
-    }
-    refuse_mixture(origins, allowed=config.allow_mixture)
-    fmt = StatesFormat(
-        gemma.config.text_config.hidden_size,
-        pick_layers(config.cache.layers, gemma) if config.cache.states else [],
-        models.mimi.num_codebooks, models.mimi.codebook_size, models.mimi.frame_rate_hz,
-    )  # fmt: skip
     inputs = ("manifest", "gemma", "finetune", "mimi", "recognizer", "dialogues", "rvq")
     with run_folder(config.out, config, "speech_head.states", inputs=inputs) as output:
         if output.is_done:
             return
-        made_with = combine(*origins.values())
-        output.record(**describe_machine(device, dtype), quantize=quantize, **made_with.as_facts())
-        _print_size(utterances, tokenizer, fmt)
-        write_json(config.out / "format.json", asdict(fmt))
-        num_skipped = _write_shards(utterances, models, config, fmt.layers)
-        _write_embeddings(config.out, gemma)
+        write_shards(
+            output, utterance_shards(utterances), "shard_{:05d}.jsonl",
+            partial(StatesWriter, config), config.workers,
+            description="states", unit="utterances",
+        )  # fmt: skip
+        if config.workers.part:
+            return
+        num_skipped = count_skipped(output.path, len(utterances))
+        join_embeddings(output.path)
         output.record(num_utterances=len(utterances) - num_skipped, num_skipped=num_skipped)
 
 
-def _print_size(
-    utterances: list[Utterance], tokenizer: PreTrainedTokenizerBase, fmt: StatesFormat
-) -> None:
-    texts = [normalize_for_training(utterance.text) for utterance in utterances]
-    num_tokens = sum(len(ids) + 1 for ids in tokenizer(texts, add_special_tokens=False).input_ids)
-    token_bytes = 2 * len(fmt.layers) * fmt.state_width
-    print(
-        f"states of {num_tokens:,} tokens, {token_bytes / 1000:.1f} kB each: "
-        f"{num_tokens * token_bytes / 1e9:.2f} GB",
-        file=sys.stderr,
-    )
+class StatesWriter:
+    """Caches the states, codes and alignments of a shard."""
 
+    def __init__(self, config: StatesConfig, folder: Path) -> None:
+        """Load the models, and write the format into the folder; InputError if they do not belong
+        together."""
+        device = pick_device(config.precision.device)
+        dtype = pick_dtype(config.precision.dtype, device)
+        quantize = config.precision.quantize
+        conversation = load_conversation(
+            config.gemma, config.finetune, device=device, dtype=dtype, quantize=quantize
+        )
+        self.config = config
+        self.gemma, self.tokenizer = conversation.model, conversation.tokenizer
+        self.has_transcripts = conversation.writes_transcripts
+        self.questions: Questions | None = None
+        if config.dialogues:
+            self.questions = load_questions(config.dialogues, config.rvq, seed=config.seed)
+        self.mimi = load_mimi(config.mimi, num_codebooks=config.cache.num_codebooks, device=device)
+        self.listener = Listener(
+            conversation.encoder, load_recognizer(config.recognizer, device=device)
+        )
+        origins = {
+            **conversation.origins,
+            f"--recognizer {config.recognizer}": self.listener.recognizer.origin(),
+            **(self.questions.origins if self.questions else {}),
+        }
+        refuse_mixture(origins, allowed=config.allow_mixture)
+        made_with = combine(*origins.values()).as_facts()
+        self.facts = {**describe_machine(device, dtype), "quantize": quantize, **made_with}
+        self.layers = pick_layers(config.cache.layers, self.gemma) if config.cache.states else []
+        fmt = StatesFormat(
+            self.gemma.config.text_config.hidden_size, self.layers,
+            self.mimi.num_codebooks, self.mimi.codebook_size, self.mimi.frame_rate_hz,
+        )  # fmt: skip
+        write_json(folder / "format.json", asdict(fmt))
 
-def _write_shards(
-    utterances: list[Utterance], models: _Models, config: StatesConfig, layers: list[int]
-) -> int:
-    """Write the missing shards, 256 utterances each; returns the number of skipped utterances."""
-    skipped = ShardedRows(config.out / "skipped.jsonl")
-    shards = split_into_shards(utterances, UTTERANCES_PER_SHARD)
-    for shard in unwritten_shards(
-        shards, config.out, "shard_{:05d}.jsonl", "states", unit="utterances"
-    ):
-        rows: list[_Row] = []
+    def write(self, shard: Shard[Utterance]) -> None:
+        """Write the tensors of a shard, and then its index."""
         aligned, unusable = [], []
-        for utterance, result in _align(shard.items, models, config):
+        for utterance, result in self._align(shard.items):
             shard.progress.update()
             if isinstance(result, InputError):
                 unusable.append({"id": utterance.id, "reason": str(result)})
             else:
                 aligned.append((utterance, *result))
-        for batch in iterate_batches(len(aligned), config.batch_size):
-            rows += _read_states([aligned[i] for i in batch], models, layers)
-        skipped.replace(shard.number, unusable)
-        _write_shard(shard.path, rows)
-    return count_skipped(skipped, len(utterances))
+        shard.write_rows("skipped", unusable)
+        rows: list[_Row] = []
+        for batch in iterate_batches(len(aligned), self.config.batch_size):
+            rows += self._read_states([aligned[i] for i in batch])
+        _write_shard(shard.path, shard.number, rows)
 
+    def _align(
+        self, utterances: Sequence[Utterance]
+    ) -> Iterator[tuple[Utterance, tuple[TeacherForcedAnswer, Tensor, Tensor] | InputError]]:
+        """Text, Mimi codes and cursor of each utterance, or why its text cannot be aligned."""
+        encoded = encode_utterances(
+            utterances,
+            self.listener.encoder,
+            batch_size=self.config.batch_size,
+            num_workers=self.config.num_workers,
+        )
+        for utterance, frames_TD in encoded:
+            if isinstance(frames_TD, InputError):
+                if not self.config.skip_bad_audio:
+                    raise frames_TD
+                yield utterance, frames_TD
+                continue
+            try:
+                text = put_after_question(
+                    utterance.text, utterance.id, self.tokenizer, self.questions,
+                    has_transcripts=self.has_transcripts,
+                )  # fmt: skip
+                spans = self.listener.recognizer.align(frames_TD, text.text)
+                waveform_N = read_utterance_audio(utterance, self.mimi.sample_rate_hz)
+                [codes_FK] = self.mimi.encode([waveform_N])
+                cursor_F = cursor_path(spans, text.text, text.offsets, len(codes_FK))
+            except InputError as error:
+                yield utterance, error
+            else:
+                yield utterance, (text, codes_FK, cursor_F)
 
-def _align(
-    utterances: Sequence[Utterance], models: _Models, config: StatesConfig
-) -> Iterator[tuple[Utterance, tuple[TeacherForcedAnswer, Tensor, Tensor] | InputError]]:
-    """Text, Mimi codes and cursor of each utterance, or why its text cannot be aligned with it."""
-    encoded = encode_utterances(
-        utterances,
-        models.listener.encoder,
-        batch_size=config.batch_size,
-        num_workers=config.num_workers,
-    )
-    for utterance, frames_TD in encoded:
-        if isinstance(frames_TD, InputError):
-            if not config.skip_bad_audio:
-                raise frames_TD
-            yield utterance, frames_TD
-            continue
-        try:
-            text = put_after_question(
-                utterance.text, utterance.id, models.tokenizer, models.questions,
-                has_transcripts=models.has_transcripts,
-            )  # fmt: skip
-            spans = models.listener.recognizer.align(frames_TD, text.text)
-            waveform_N = read_utterance_audio(utterance, models.mimi.sample_rate_hz)
-            [codes_FK] = models.mimi.encode([waveform_N])
-            cursor_F = cursor_path(spans, text.text, text.offsets, len(codes_FK))
-        except InputError as error:
-            yield utterance, error
-        else:
-            yield utterance, (text, codes_FK, cursor_F)
-
-
-def _read_states(
-    aligned: list[tuple[Utterance, TeacherForcedAnswer, Tensor, Tensor]],
-    models: _Models,
-    layers: list[int],
-) -> list[_Row]:
-    texts = [text for _, text, _, _ in aligned]
-    if layers:
-        answers = answer_states(models.gemma, texts, layers)
-    else:  # without running the decoder
-        rows = [embed_tokens(models.gemma, text.ids_S) for text in texts]
-        answers = [
-            AnswerTokens(text.ids_S, rows_SD[:, None][:, :0], rows_SD)
-            for text, rows_SD in zip(texts, rows, strict=True)
+    def _read_states(
+        self, aligned: list[tuple[Utterance, TeacherForcedAnswer, Tensor, Tensor]]
+    ) -> list[_Row]:
+        texts = [text for _, text, _, _ in aligned]
+        if self.layers:
+            answers = answer_states(self.gemma, texts, self.layers)
+        else:  # without running the decoder
+            rows = [embed_tokens(self.gemma, text.ids_S) for text in texts]
+            answers = [
+                AnswerTokens(text.ids_S, rows_SD[:, None][:, :0], rows_SD)
+                for text, rows_SD in zip(texts, rows, strict=True)
+            ]
+        return [
+            _Row(utterance, tokens, codes_FK, cursor_F)
+            for (utterance, _, codes_FK, cursor_F), tokens in zip(aligned, answers, strict=True)
         ]
-    return [
-        _Row(utterance, tokens, codes_FK, cursor_F)
-        for (utterance, _, codes_FK, cursor_F), tokens in zip(aligned, answers, strict=True)
-    ]
 
 
-def _write_shard(index_path: Path, rows: list[_Row]) -> None:
+def _write_shard(index_path: Path, number: int, rows: list[_Row]) -> None:
     """Write the tensors first, the index last: a shard with an index is complete."""
     index, first_token, first_frame = [], 0, 0
     for row in rows:
@@ -265,19 +245,35 @@ def _write_shard(index_path: Path, rows: list[_Row]) -> None:
             "codes": torch.cat([row.codes_FK.short().cpu() for row in rows]),
             "cursor": torch.cat([row.cursor_F.int() for row in rows]),
         }
-        tensors_path = index_path.with_suffix(".safetensors")
-        save_tensors(tensors_path, tensors)
+        save_tensors(index_path.with_suffix(".safetensors"), tensors)
+        ids_N = torch.cat([row.tokens.ids_S for row in rows]).cpu().tolist()
+        rows_ND = torch.cat([row.tokens.embeddings_SD for row in rows]).bfloat16().cpu()
+        _write_embeddings(
+            index_path.with_name(f"embeddings_{number:05d}.safetensors"),
+            dict(zip(ids_N, rows_ND, strict=True)),
+        )
     write_json_lines(index_path, index)
 
 
-def _write_embeddings(out: Path, gemma: Gemma4ForConditionalGeneration) -> None:
-    """Gemma's embeddings of every token that occurs, once each."""
-    token_ids = []
-    for path in sorted(out.glob("shard_*.safetensors")):
-        token_ids.append(read_tensors(path)["token_ids"])
-    ids_U = torch.cat(token_ids).unique().long()
-    rows_UD = embed_tokens(gemma, ids_U).bfloat16().cpu()
-    save_tensors(out / "embeddings.safetensors", {"token_ids": ids_U, "rows": rows_UD})
+def join_embeddings(folder: Path) -> None:
+    """Put Gemma's embeddings of every token that occurs into one file, once each, and remove those
+    of the shards."""
+    joined = folder / "embeddings.safetensors"
+    files = sorted(folder.glob("embeddings_*.safetensors"))
+    rows: dict[int, Tensor] = {}
+    # The joined file exists if an earlier attempt was killed while it removed the others.
+    for path in [joined, *files] if joined.exists() else files:
+        tensors = read_tensors(path)
+        rows |= zip(tensors["token_ids"].tolist(), tensors["rows"].clone(), strict=True)
+    _write_embeddings(joined, rows)
+    for path in files:
+        remove(path)
+
+
+def _write_embeddings(path: Path, rows: Mapping[int, Tensor]) -> None:
+    ids = sorted(rows)
+    tensors = {"token_ids": torch.tensor(ids), "rows": torch.stack([rows[id_] for id_ in ids])}
+    save_tensors(path, tensors)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Run the audio tower over a whole manifest, shard by shard, decoding audio ahead; resumable.
+"""Run the audio tower over a manifest, shard by shard, decoding audio ahead.
 
 Shared by `embed` (which keeps the embeddings) and `tokenize_corpus` (which keeps their codes).
 """
@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from commands.errors import InputError
-from commands.shards import ShardedRows, split_into_shards, unwritten_shards
+from commands.shard import Shard
+from commands.shards import join_rows, split_into_shards
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from data_manifests.manifest import Utterance, read_utterance_audio
 from gemma4.gemma import AudioEncoder
@@ -23,68 +24,63 @@ UTTERANCES_PER_SHARD = 256
 WINDOW_BATCHES = 8  # batches that are decoded together and sorted by length
 
 
-def encode_corpus(
-    utterances: list[Utterance],
+def utterance_shards(utterances: Sequence[Utterance]) -> dict[int, Sequence[Utterance]]:
+    """The shards of a manifest, 256 utterances each."""
+    return split_into_shards(utterances, UTTERANCES_PER_SHARD)
+
+
+def encode_shard(
+    shard: Shard[Utterance],
     encoder: AudioEncoder,
-    out: Path,
-    shard_name: str,
     *,
     convert: Callable[[Tensor], Tensor],
-    write_shard: Callable[[Path, list[tuple[Utterance, Tensor]]], None],
     batch_size: int,
     num_workers: int,
     skip_bad_audio: bool,
-) -> int:
-    """Encode a manifest in shards of 256 utterances and hand each shard to `write_shard`.
-
-    Unusable recordings are listed in `out/skipped.jsonl`.
+) -> list[tuple[Utterance, Tensor]]:
+    """Encode the utterances of a shard, and list unusable recordings in its rows "skipped".
 
     Args:
-        utterances: manifest rows.
+        shard: rows of a manifest.
         encoder: the audio tower.
-        out: output folder.
-        shard_name: file name of a shard, as for `unwritten_shards`.
         convert: turns float32 embeddings into what is kept, frame by frame: `[N, D]` -> `[N, ...]`.
-        write_shard: writes the file that completes a shard, from its (row, converted) pairs in the
-            manifest's order.
         batch_size: utterances per forward pass.
         num_workers: threads that decode audio.
         skip_bad_audio: list unusable recordings and continue, instead of raising at the first one.
 
     Returns:
-        Number of skipped recordings.
+        (row, converted) of the others, in the manifest's order.
 
     Raises:
-        InputError: an unusable recording (the message names manifest file and line), or no usable
-            one at all.
+        InputError: an unusable recording; the message names manifest file and line.
     """
-    skipped = ShardedRows(out / "skipped.jsonl")
-    shards = split_into_shards(utterances, UTTERANCES_PER_SHARD)
-    description = f"encode -> {out.name}"
-    for shard in unwritten_shards(shards, out, shard_name, description, unit="utterances"):
-        kept, unusable = [], []
-        for utterance, result in encode_utterances(
-            shard.items, encoder, batch_size=batch_size, num_workers=num_workers, convert=convert
-        ):
-            shard.progress.update()
-            if not isinstance(result, InputError):
-                kept.append((utterance, result))
-            elif skip_bad_audio:
-                unusable.append({"id": utterance.id, "reason": str(result)})
-            else:
-                raise result
-        skipped.replace(shard.number, unusable)
-        write_shard(shard.path, kept)
-    return count_skipped(skipped, len(utterances))
+    kept, unusable = [], []
+    for utterance, result in encode_utterances(
+        shard.items, encoder, batch_size=batch_size, num_workers=num_workers, convert=convert
+    ):
+        shard.progress.update()
+        if not isinstance(result, InputError):
+            kept.append((utterance, result))
+        elif skip_bad_audio:
+            unusable.append({"id": utterance.id, "reason": str(result)})
+        else:
+            raise result
+    shard.write_rows("skipped", unusable)
+    return kept
 
 
-def count_skipped(skipped: ShardedRows, num_utterances: int) -> int:
-    """The number of skipped recordings, which is also reported on stderr; InputError if all are."""
-    num_skipped = len(skipped.rows)
+def count_skipped(folder: Path, num_utterances: int) -> int:
+    """Join the shards' rows "skipped", and report on stderr how many there are.
+
+    Raises:
+        InputError: all utterances were skipped.
+    """
+    num_skipped = join_rows(folder, "skipped")
+    path = folder / "skipped.jsonl"
     if num_skipped == num_utterances:
-        raise InputError(f"all {num_skipped} recordings are unusable, see {skipped.path}")
+        raise InputError(f"all {num_skipped} recordings are unusable, see {path}")
     if num_skipped:
-        print(f"{num_skipped} recordings skipped, listed in {skipped.path}", file=sys.stderr)
+        print(f"{num_skipped} recordings skipped, listed in {path}", file=sys.stderr)
     return num_skipped
 
 

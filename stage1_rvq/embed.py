@@ -4,7 +4,7 @@
         --out data/cv-embeddings/train
 
 Writes shards as described in `stage1_rvq/data.py`. If killed, `--resume` continues at the last
-shard.
+shard. With `--part` or `--ray`, many processes share the work (`commands/shards.py`).
 """
 
 from dataclasses import dataclass
@@ -20,10 +20,13 @@ from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, DtypeName, describe_machine, pick_device, pick_dtype
 from commands.run_folder import run_folder
 from commands.setting_types import ModelName, NumWorkers, PositiveInt
+from commands.shard import Shard
+from commands.shards import write_shards
 from commands.tensor_files import save_tensors
+from commands.workers import WorkerSettings
 from data_manifests.manifest import Utterance, read_manifest
 from gemma4.gemma import load_audio_encoder
-from stage1_rvq.corpus_encoder import encode_corpus
+from stage1_rvq.corpus_encoder import count_skipped, encode_shard, utterance_shards
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,33 +54,54 @@ class EmbedConfig:
     """on a CPU: use a forward pass of the tower that is twice as fast and equal up to rounding"""
     resume: bool = False
     """continue an unfinished folder"""
+    workers: WorkerSettings = WorkerSettings()
 
 
 def main(argv: list[str] | None = None) -> None:
     """Write the embeddings; prints the folder."""
     config = parse_config(EmbedConfig, argv)
     utterances = list(read_manifest(config.manifest))
-    device = pick_device(config.device)
-    dtype = pick_dtype(config.dtype, device)
-    encoder = load_audio_encoder(config.gemma, device=device, dtype=dtype, fast_cpu=config.fast_cpu)
     with run_folder(config.out, config, "stage1_rvq.embed", inputs=("manifest", "gemma")) as output:
         if output.is_done:
             return
-        output.record(**describe_machine(device, dtype), tower=encoder.origin.tower)
-        tensors = {"frame_scale": encoder.frame_scale_D, "output_proj": encoder.output_proj_PD}
-        save_tensors(config.out / "encoder.safetensors", tensors)
-        num_skipped = encode_corpus(
-            utterances,
-            encoder,
-            config.out,
-            "shard_{:05d}.jsonl",
-            convert=lambda frames_ND: frames_ND.to(torch.bfloat16),
-            write_shard=partial(_write_shard, dim=encoder.dim),
-            batch_size=config.batch_size,
-            num_workers=config.num_workers,
-            skip_bad_audio=config.skip_bad_audio,
-        )
+        write_shards(
+            output, utterance_shards(utterances), "shard_{:05d}.jsonl",
+            partial(EmbeddingWriter, config), config.workers,
+            description=f"encode -> {config.out.name}", unit="utterances",
+        )  # fmt: skip
+        if config.workers.part:
+            return
+        num_skipped = count_skipped(output.path, len(utterances))
         output.record(num_utterances=len(utterances) - num_skipped, num_skipped=num_skipped)
+
+
+class EmbeddingWriter:
+    """Encodes the utterances of a shard and caches their embeddings."""
+
+    def __init__(self, config: EmbedConfig, folder: Path) -> None:
+        """Load the tower, and write its last norm and its projection into the folder."""
+        device = pick_device(config.device)
+        dtype = pick_dtype(config.dtype, device)
+        encoder = load_audio_encoder(
+            config.gemma, device=device, dtype=dtype, fast_cpu=config.fast_cpu
+        )
+        tensors = {"frame_scale": encoder.frame_scale_D, "output_proj": encoder.output_proj_PD}
+        save_tensors(folder / "encoder.safetensors", tensors)
+        self.config = config
+        self.encoder = encoder
+        self.facts = {**describe_machine(device, dtype), "tower": encoder.origin.tower}
+
+    def write(self, shard: Shard[Utterance]) -> None:
+        """Write the embeddings of a shard, and then its index."""
+        rows = encode_shard(
+            shard,
+            self.encoder,
+            convert=lambda frames_ND: frames_ND.to(torch.bfloat16),
+            batch_size=self.config.batch_size,
+            num_workers=self.config.num_workers,
+            skip_bad_audio=self.config.skip_bad_audio,
+        )
+        _write_shard(shard.path, rows, self.encoder.dim)
 
 
 def _write_shard(index_path: Path, rows: list[tuple[Utterance, Tensor]], dim: int) -> None:

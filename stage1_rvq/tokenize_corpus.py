@@ -8,13 +8,13 @@
 The second form is far quicker if `stage1_rvq.embed` has already been run; its embeddings were
 rounded to bfloat16, which changes some codes of the finer codebooks. Writes `codes_00000.parquet`,
 ... (see `stage1_rvq/codes.py`) and `skipped.jsonl`; with `--jsonl` also
-`twi_semantic_tokens.jsonl`, the codes as strings. If killed, `--resume` continues it.
+`twi_semantic_tokens.jsonl`, the codes as strings. If killed, `--resume` continues it. With `--part`
+or `--ray`, many processes share the work (`commands/shards.py`).
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-
-import torch
 
 from commands.atomic_write import write_json_lines
 from commands.command_line import parse_config, run_command
@@ -24,14 +24,17 @@ from commands.json_files import read_json_lines
 from commands.origins import combine, refuse_mixture
 from commands.run_folder import OutputFolder, run_folder
 from commands.setting_types import ModelName, NumWorkers, PositiveInt
-from commands.shards import unwritten_shards
-from data_manifests.manifest import read_manifest
+from commands.shard import Shard
+from commands.shards import write_shards
+from commands.workers import WorkerSettings
+from data_manifests.manifest import Utterance, read_manifest
 from gemma4.gemma import load_audio_encoder
 from stage1_rvq.codes import CODES_NAME, CodedUtterance, code_format, write_codes
+from stage1_rvq.corpus_encoder import count_skipped, utterance_shards
 from stage1_rvq.data import EmbeddedUtterance, EmbeddingFolder
-from stage1_rvq.model import SpeechRVQ, load_rvq
+from stage1_rvq.model import load_rvq
 from stage1_rvq.token_strings import TOKENS_FILE, write_token_strings
-from stage1_rvq.utterance_codes import tokenize_utterances
+from stage1_rvq.utterance_codes import tokenize_shard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +72,7 @@ class TokenizeConfig:
     """go on although the inputs belong to different audio towers or quantisers"""
     resume: bool = False
     """continue an unfinished folder"""
+    workers: WorkerSettings = WorkerSettings()
 
     def __post_init__(self) -> None:
         if (self.manifest is None) == (self.embeddings is None):
@@ -84,77 +88,123 @@ def main(argv: list[str] | None = None) -> None:
     ) as output:
         if output.is_done:
             return
-        device = pick_device(config.device)
-        rvq = load_rvq(config.rvq, device=device)
         if config.manifest:
-            _tokenize_manifest(config, config.manifest, rvq, device, output)
+            num_utterances, num_skipped = _tokenize_manifest(config, config.manifest, output)
         elif config.embeddings:
-            _tokenize_embeddings(config, config.embeddings, rvq, device, output)
+            num_utterances, num_skipped = _tokenize_embeddings(config, config.embeddings, output)
+        if config.workers.part:
+            return
+        output.record(num_utterances=num_utterances, num_skipped=num_skipped)
         if config.jsonl:
-            files = sorted(config.out.glob("codes_*.parquet"))
-            write_token_strings(config.out / TOKENS_FILE, files)
+            files = sorted(output.path.glob("codes_*.parquet"))
+            write_token_strings(output.path / TOKENS_FILE, files)
 
 
 def _tokenize_manifest(
-    config: TokenizeConfig,
-    manifest: Path,
-    rvq: SpeechRVQ,
-    device: torch.device,
-    output: OutputFolder,
-) -> None:
+    config: TokenizeConfig, manifest: Path, output: OutputFolder
+) -> tuple[int, int]:
+    """Returns the number of utterances with codes, and of those skipped."""
     utterances = list(read_manifest(manifest))
-    dtype = pick_dtype(config.dtype, device)
-    encoder = load_audio_encoder(config.gemma, device=device, dtype=dtype, fast_cpu=config.fast_cpu)
-    if encoder.dim != rvq.config.dim:
-        raise InputError(
-            f"--gemma embeddings are {encoder.dim} wide, --rvq was trained on {rvq.config.dim}"
-        )
-    origins = {f"--rvq {config.rvq}": rvq.origin(), f"--gemma {config.gemma}": encoder.origin}
-    refuse_mixture(origins, allowed=config.allow_mixture)
-    output.record(**describe_machine(device, dtype), **combine(*origins.values()).as_facts())
-    num_skipped = tokenize_utterances(
-        utterances,
-        encoder,
-        rvq,
-        config.out,
-        beam_size=config.beam_size,
-        batch_size=config.batch_size,
-        num_workers=config.num_workers,
-        skip_bad_audio=config.skip_bad_audio,
-    )
-    output.record(num_utterances=len(utterances) - num_skipped, num_skipped=num_skipped)
+    write_shards(
+        output, utterance_shards(utterances), CODES_NAME,
+        partial(RecordingTokenizer, config), config.workers,
+        description=f"encode -> {config.out.name}", unit="utterances",
+    )  # fmt: skip
+    if config.workers.part:
+        return 0, 0
+    num_skipped = count_skipped(output.path, len(utterances))
+    return len(utterances) - num_skipped, num_skipped
 
 
 def _tokenize_embeddings(
-    config: TokenizeConfig,
-    folder: Path,
-    rvq: SpeechRVQ,
-    device: torch.device,
-    output: OutputFolder,
-) -> None:
+    config: TokenizeConfig, folder: Path, output: OutputFolder
+) -> tuple[int, int]:
     embeddings = EmbeddingFolder(folder)
-    if embeddings.dim != rvq.config.dim:
-        raise InputError(
-            f"--embeddings are {embeddings.dim} wide, --rvq was trained on {rvq.config.dim}"
-        )
-    origins = {f"--rvq {config.rvq}": rvq.origin(), embeddings.name: embeddings.origin}
-    refuse_mixture(origins, allowed=config.allow_mixture)
-    origin = combine(*origins.values())
-    output.record(**describe_machine(device, "bfloat16, cached"), **origin.as_facts())
     shards: dict[int, list[EmbeddedUtterance]] = {}
     for utterance in embeddings.utterances:
         shards.setdefault(utterance.shard, []).append(utterance)
-    for shard in unwritten_shards(shards, config.out, CODES_NAME, "tokenize", unit="utterances"):
-        coded = []
-        for u in shard.items:
-            codes_TK = rvq.encode(embeddings.read(u).to(device), beam_size=config.beam_size)
-            coded.append(CodedUtterance(u.id, u.text, u.speaker, u.dialect, codes_TK.cpu()))
-            shard.progress.update()
-        write_codes(shard.path, coded, code_format(rvq.config), origin)
+    write_shards(
+        output, shards, CODES_NAME, partial(EmbeddingTokenizer, config, folder), config.workers,
+        description="tokenize", unit="utterances",
+    )  # fmt: skip
     # Recordings that embed could not use have no codes either.
     skipped = read_json_lines(folder / "skipped.jsonl")
-    write_json_lines(config.out / "skipped.jsonl", skipped)
-    output.record(num_utterances=len(embeddings.utterances), num_skipped=len(skipped))
+    if not config.workers.part:
+        write_json_lines(output.path / "skipped.jsonl", skipped)
+    return len(embeddings.utterances), len(skipped)
+
+
+class RecordingTokenizer:
+    """Turns the recordings of a shard into codes."""
+
+    def __init__(self, config: TokenizeConfig, folder: Path) -> None:
+        """Load the tower and the quantiser; InputError if they do not belong together."""
+        device = pick_device(config.device)
+        dtype = pick_dtype(config.dtype, device)
+        self.config = config
+        self.rvq = load_rvq(config.rvq, device=device)
+        self.encoder = load_audio_encoder(
+            config.gemma, device=device, dtype=dtype, fast_cpu=config.fast_cpu
+        )
+        if self.encoder.dim != self.rvq.config.dim:
+            raise InputError(
+                f"--gemma embeddings are {self.encoder.dim} wide, --rvq was trained on "
+                f"{self.rvq.config.dim}"
+            )
+        origins = {
+            f"--rvq {config.rvq}": self.rvq.origin(),
+            f"--gemma {config.gemma}": self.encoder.origin,
+        }
+        refuse_mixture(origins, allowed=config.allow_mixture)
+        origin = combine(*origins.values())
+        self.facts = {**describe_machine(device, dtype), **origin.as_facts()}
+
+    def write(self, shard: Shard[Utterance]) -> None:
+        """Write the codes of a shard."""
+        tokenize_shard(
+            shard,
+            self.encoder,
+            self.rvq,
+            beam_size=self.config.beam_size,
+            batch_size=self.config.batch_size,
+            num_workers=self.config.num_workers,
+            skip_bad_audio=self.config.skip_bad_audio,
+        )
+
+
+class EmbeddingTokenizer:
+    """Turns the cached embeddings of a shard into codes."""
+
+    def __init__(self, config: TokenizeConfig, embeddings: Path, folder: Path) -> None:
+        """Load the quantiser; InputError if it does not belong to the embeddings."""
+        device = pick_device(config.device)
+        self.device = device
+        self.beam_size = config.beam_size
+        self.rvq = load_rvq(config.rvq, device=device)
+        self.embeddings = EmbeddingFolder(embeddings)
+        if self.embeddings.dim != self.rvq.config.dim:
+            raise InputError(
+                f"--embeddings are {self.embeddings.dim} wide, --rvq was trained on "
+                f"{self.rvq.config.dim}"
+            )
+        origins = {
+            f"--rvq {config.rvq}": self.rvq.origin(),
+            self.embeddings.name: self.embeddings.origin,
+        }
+        refuse_mixture(origins, allowed=config.allow_mixture)
+        self.origin = combine(*origins.values())
+        machine = describe_machine(device, "bfloat16, cached")
+        self.facts = {**machine, **self.origin.as_facts()}
+
+    def write(self, shard: Shard[EmbeddedUtterance]) -> None:
+        """Write the codes of a shard."""
+        coded = []
+        for u in shard.items:
+            frames_TD = self.embeddings.read(u).to(self.device)
+            codes_TK = self.rvq.encode(frames_TD, beam_size=self.beam_size)
+            coded.append(CodedUtterance(u.id, u.text, u.speaker, u.dialect, codes_TK.cpu()))
+            shard.progress.update()
+        write_codes(shard.path, coded, code_format(self.rvq.config), self.origin)
 
 
 if __name__ == "__main__":

@@ -9,17 +9,20 @@ Numbers in Asante and Akuapem sentences are spoken as words.
 
 Writes `codes_00000.parquet`, ... (see `stage1_rvq/codes.py`), `kept.jsonl` (for every sentence
 among the codes, the number of its take and its CER) and `dropped.jsonl` (every other sentence, with
-the reason). If killed, `--resume` continues it.
+the reason). If killed, `--resume` continues it. With `--part` or `--ray`, many processes share the
+work (`commands/shards.py`).
 """
 
 import sys
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, describe_machine, pick_device
 from commands.errors import InputError
+from commands.json_files import read_json_lines
 from commands.origins import UNKNOWN, combine
 from commands.run_folder import run_folder
 from commands.schema import as_mapping, parse_json, shorten
@@ -30,7 +33,9 @@ from commands.setting_types import (
     PositiveInt,
     Seed,
 )
-from commands.shards import ShardedRows, split_into_shards, unwritten_shards
+from commands.shard import Shard
+from commands.shards import join_rows, split_into_shards, write_shards
+from commands.workers import WorkerSettings
 from data_manifests.manifest import DIALECTS
 from data_manifests.text_lines import read_lines
 from stage1_rvq.codes import CODES_NAME, CodedUtterance, write_codes
@@ -70,6 +75,7 @@ class GenerateConfig:
     """go on although the inputs belong to different audio towers or quantisers"""
     resume: bool = False
     """continue an unfinished folder"""
+    workers: WorkerSettings = WorkerSettings()
     max_characters: ClassVar[int] = MAX_CHARACTERS
 
 
@@ -77,13 +83,6 @@ def main(argv: list[str] | None = None) -> None:
     """Speak the sentences; prints the folder."""
     config = parse_config(GenerateConfig, argv)
     sentences = read_sentences(config.text, dialect=config.dialect, rate_cps=config.rate)
-    device = pick_device(config.device)
-    model = load_speechless(config.speechless, device=device)
-    round_trip = config.choice.load_round_trip(
-        model.config, expected_by=f"--speechless {config.speechless}", device=device,
-        allow_mixture=config.allow_mixture,
-    )  # fmt: skip
-    origin = combine(model.config.origin, round_trip.rvq.origin() if round_trip else UNKNOWN)
     with run_folder(
         config.out,
         config,
@@ -92,49 +91,71 @@ def main(argv: list[str] | None = None) -> None:
     ) as output:
         if output.is_done:
             return
-        output.record(**describe_machine(device, "float32"), **origin.as_facts())
-        kept = ShardedRows(config.out / "kept.jsonl")
-        dropped = ShardedRows(config.out / "dropped.jsonl")
-        shards = split_into_shards(sentences, SENTENCES_PER_SHARD)
-        for shard in unwritten_shards(shards, config.out, CODES_NAME, "speak", unit="sentences"):
-            chosen = [with_numbers_in_words(sentence) for sentence in shard.items]
-            takes, reasons = generate_takes(
-                model,
-                chosen,
-                round_trip,
-                takes=config.choice.takes,
-                max_cer=config.choice.max_cer,
-                seed=config.seed,
-                **vars(config.sampling),
-                batch_size=config.batch_size,
-            )
-            spoken = [s for s in chosen if s.id in takes]
-            kept.replace(
-                shard.number,
-                [{"id": s.id, "take": takes[s.id].number, "cer": takes[s.id].cer} for s in spoken],
-            )
-            dropped.replace(
-                shard.number,
-                [
-                    {"id": s.id, "text": s.text, "reason": reasons[s.id]}
-                    for s in chosen
-                    if s.id in reasons
-                ],
-            )
-            coded = [
-                CodedUtterance(s.id, s.text, SPEAKER, s.dialect, takes[s.id].codes_TK)
-                for s in spoken
-            ]
-            write_codes(shard.path, coded, model.config.code_format, origin)
-        num_kept, num_dropped = len(kept.rows), len(dropped.rows)
+        write_shards(
+            output, split_into_shards(sentences, SENTENCES_PER_SHARD), CODES_NAME,
+            partial(SpeechWriter, config), config.workers, description="speak", unit="sentences",
+        )  # fmt: skip
+        if config.workers.part:
+            return
+        num_kept, num_dropped = (join_rows(output.path, name) for name in ("kept", "dropped"))
         if not num_kept:
-            raise InputError(f"all {num_dropped} sentences were dropped, see {dropped.path}")
+            raise InputError(
+                f"all {num_dropped} sentences were dropped, see {output.path / 'dropped.jsonl'}"
+            )
+        kept = read_json_lines(output.path / "kept.jsonl")
         output.record(
             num_utterances=num_kept,
             num_dropped=num_dropped,
-            kept_takes=count_takes(row["take"] for row in kept.rows),
+            kept_takes=count_takes(row["take"] for row in kept),
         )
         print(f"{num_kept} sentences spoken, {num_dropped} dropped", file=sys.stderr)
+
+
+class SpeechWriter:
+    """Speaks the sentences of a shard as codes."""
+
+    def __init__(self, config: GenerateConfig, folder: Path) -> None:
+        """Load the model, and what judges its takes; InputError if they do not belong together."""
+        device = pick_device(config.device)
+        self.config = config
+        self.model = load_speechless(config.speechless, device=device)
+        self.round_trip = config.choice.load_round_trip(
+            self.model.config, expected_by=f"--speechless {config.speechless}", device=device,
+            allow_mixture=config.allow_mixture,
+        )  # fmt: skip
+        judged_by = self.round_trip.rvq.origin() if self.round_trip else UNKNOWN
+        self.origin = combine(self.model.config.origin, judged_by)
+        self.facts = {**describe_machine(device, "float32"), **self.origin.as_facts()}
+
+    def write(self, shard: Shard[Sentence]) -> None:
+        """Write which sentences were spoken and which were not, and then the codes."""
+        chosen = [with_numbers_in_words(sentence) for sentence in shard.items]
+        takes, reasons = generate_takes(
+            self.model,
+            chosen,
+            self.round_trip,
+            takes=self.config.choice.takes,
+            max_cer=self.config.choice.max_cer,
+            seed=self.config.seed,
+            **vars(self.config.sampling),
+            batch_size=self.config.batch_size,
+        )
+        spoken = [(sentence, takes[sentence.id]) for sentence in chosen if sentence.id in takes]
+        shard.write_rows(
+            "kept", [{"id": s.id, "take": take.number, "cer": take.cer} for s, take in spoken]
+        )
+        shard.write_rows(
+            "dropped",
+            [
+                {"id": s.id, "text": s.text, "reason": reasons[s.id]}
+                for s in chosen
+                if s.id in reasons
+            ],
+        )
+        coded = [
+            CodedUtterance(s.id, s.text, SPEAKER, s.dialect, take.codes_TK) for s, take in spoken
+        ]
+        write_codes(shard.path, coded, self.model.config.code_format, self.origin)
 
 
 def read_sentences(path: Path, *, dialect: str, rate_cps: float | None) -> list[Sentence]:

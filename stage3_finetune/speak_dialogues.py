@@ -8,18 +8,21 @@ Every user turn marked `"spoken": true` gets semantic codes. Writes `dialogues_*
 `stage3_finetune/data.py`) shard by shard, so that `--resume` continues where a run was killed.
 `kept.jsonl` lists every spoken turn with its take and CER. `dropped.jsonl` lists the dialogues with
 a turn that could not be spoken, or that the recogniser did not understand, with the reason; such a
-dialogue is left out whole. With `--dialect asante` or `akuapem`, numbers are spoken in words.
+dialogue is left out whole. With `--dialect asante` or `akuapem`, numbers are spoken in words. With
+`--part` or `--ray`, many processes share the work (`commands/shards.py`).
 """
 
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, describe_machine, pick_device
 from commands.errors import InputError
+from commands.json_files import read_json_lines
 from commands.origins import UNKNOWN, combine
 from commands.run_folder import run_folder
 from commands.setting_types import (
@@ -28,7 +31,9 @@ from commands.setting_types import (
     PositiveInt,
     Seed,
 )
-from commands.shards import ShardedRows, split_into_shards, unwritten_shards
+from commands.shard import Shard
+from commands.shards import join_rows, split_into_shards, write_shards
+from commands.workers import WorkerSettings
 from stage2_speechless.model import load_speechless
 from stage2_speechless.sampling import SamplingSettings
 from stage2_speechless.speak import Sentence, with_numbers_in_words
@@ -66,6 +71,7 @@ class SpeakDialoguesConfig:
     """go on although the inputs belong to different audio towers or quantisers"""
     resume: bool = False
     """continue an unfinished folder"""
+    workers: WorkerSettings = WorkerSettings()
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -74,13 +80,6 @@ def main(argv: list[str] | None = None) -> None:
     dialogues = list(read_dialogues(config.dialogues))
     if not any(turn.spoken for dialogue in dialogues for turn in dialogue.turns):
         raise InputError(f'--dialogues {config.dialogues}: no user turn is marked "spoken": true')
-    device = pick_device(config.device)
-    model = load_speechless(config.speechless, device=device)
-    round_trip = config.choice.load_round_trip(
-        model.config, expected_by=f"--speechless {config.speechless}", device=device,
-        allow_mixture=config.allow_mixture,
-    )  # fmt: skip
-    origin = combine(model.config.origin, round_trip.rvq.origin() if round_trip else UNKNOWN)
     with run_folder(
         config.out,
         config,
@@ -94,45 +93,65 @@ def main(argv: list[str] | None = None) -> None:
             for variant in range(config.variants)
             for dialogue in dialogues
         ]
-        output.record(**describe_machine(device, "float32"), **origin.as_facts())
-        kept = ShardedRows(config.out / "kept.jsonl")
-        dropped = ShardedRows(config.out / "dropped.jsonl")
-        shards = split_into_shards(copies, DIALOGUES_PER_SHARD)
-        for shard in unwritten_shards(
-            shards, config.out, DIALOGUES_NAME, "speak", unit="dialogues"
-        ):
-            takes, reasons = generate_takes(
-                model,
-                _sentences(shard.items, config.dialect),
-                round_trip,
-                takes=config.choice.takes,
-                max_cer=config.choice.max_cer,
-                seed=config.seed,
-                **vars(config.sampling),
-                batch_size=config.batch_size,
-            )
-            spoken = [one for dialogue in shard.items if (one := _with_codes(dialogue, takes))]
-            kept.replace(
-                shard.number, [{"id": d.id, "turns": _described(d, takes)} for d in spoken]
-            )
-            spoken_ids = {dialogue.id for dialogue in spoken}
-            dropped.replace(
-                shard.number,
-                [
-                    {"id": d.id, "turns": _reasons(d, reasons)}
-                    for d in shard.items
-                    if d.id not in spoken_ids
-                ],
-            )
-            write_spoken_dialogues(shard.path, spoken, model.config.code_format, origin)
-        num_kept, num_dropped = len(kept.rows), len(dropped.rows)
+        write_shards(
+            output, split_into_shards(copies, DIALOGUES_PER_SHARD), DIALOGUES_NAME,
+            partial(DialogueWriter, config), config.workers, description="speak", unit="dialogues",
+        )  # fmt: skip
+        if config.workers.part:
+            return
+        num_kept, num_dropped = (join_rows(output.path, name) for name in ("kept", "dropped"))
         if not num_kept:
-            raise InputError(f"all {num_dropped} dialogues were dropped, see {dropped.path}")
-        takes_kept = (turn["take"] for row in kept.rows for turn in row["turns"].values())
+            raise InputError(
+                f"all {num_dropped} dialogues were dropped, see {output.path / 'dropped.jsonl'}"
+            )
+        kept = read_json_lines(output.path / "kept.jsonl")
+        takes_kept = (turn["take"] for row in kept for turn in row["turns"].values())
         output.record(
             num_dialogues=num_kept, num_dropped=num_dropped, kept_takes=count_takes(takes_kept)
         )
         print(f"{num_kept} dialogues spoken, {num_dropped} dropped", file=sys.stderr)
+
+
+class DialogueWriter:
+    """Gives the spoken turns of a shard of dialogues their codes."""
+
+    def __init__(self, config: SpeakDialoguesConfig, folder: Path) -> None:
+        """Load the model, and what judges its takes; InputError if they do not belong together."""
+        device = pick_device(config.device)
+        self.config = config
+        self.model = load_speechless(config.speechless, device=device)
+        self.round_trip = config.choice.load_round_trip(
+            self.model.config, expected_by=f"--speechless {config.speechless}", device=device,
+            allow_mixture=config.allow_mixture,
+        )  # fmt: skip
+        judged_by = self.round_trip.rvq.origin() if self.round_trip else UNKNOWN
+        self.origin = combine(self.model.config.origin, judged_by)
+        self.facts = {**describe_machine(device, "float32"), **self.origin.as_facts()}
+
+    def write(self, shard: Shard[Dialogue]) -> None:
+        """Write which dialogues were spoken and which were not, and then the dialogues."""
+        takes, reasons = generate_takes(
+            self.model,
+            _sentences(shard.items, self.config.dialect),
+            self.round_trip,
+            takes=self.config.choice.takes,
+            max_cer=self.config.choice.max_cer,
+            seed=self.config.seed,
+            **vars(self.config.sampling),
+            batch_size=self.config.batch_size,
+        )
+        spoken = [one for dialogue in shard.items if (one := _with_codes(dialogue, takes))]
+        shard.write_rows("kept", [{"id": d.id, "turns": _described(d, takes)} for d in spoken])
+        spoken_ids = {dialogue.id for dialogue in spoken}
+        shard.write_rows(
+            "dropped",
+            [
+                {"id": d.id, "turns": _reasons(d, reasons)}
+                for d in shard.items
+                if d.id not in spoken_ids
+            ],
+        )
+        write_spoken_dialogues(shard.path, spoken, self.model.config.code_format, self.origin)
 
 
 def _sentences(dialogues: Sequence[Dialogue], dialect: str) -> list[Sentence]:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from commands.checkpoint import list_checkpoints
 from commands.errors import InputError
 from data_manifests.manifest import read_manifest, write_manifest
-from speech_head import evaluate, speak, states, train
+from speech_head import evaluate, speak, train
 from speech_head.answer import answer_states
 from speech_head.data import StatesFolder
 from speech_head.dev_set import DevSpeech
@@ -25,6 +25,7 @@ from speech_head.model import load_head
 from speech_head.speech import Speech
 from speech_head.state_statistics import measure_states
 from speech_head.stream import Sampling
+from stage1_rvq import corpus_encoder
 from stage3_finetune.dialogue import Turn
 
 
@@ -53,7 +54,7 @@ def test_cached_states_are_those_of_the_same_text(head_world, talker):
 
 
 def test_interrupted_states_are_completed_and_bad_rows_listed(head_world, tmp_path, monkeypatch):
-    monkeypatch.setattr(states, "UTTERANCES_PER_SHARD", 4)
+    monkeypatch.setattr(corpus_encoder, "UTTERANCES_PER_SHARD", 4)
     rows = list(read_manifest(head_world / "train.jsonl"))
     soundfile.write(tmp_path / "short.wav", np.full(2400, 0.1, np.float32), 24_000)
     values = {name: getattr(rows[1], name) for name in vars(rows[1])}
@@ -64,7 +65,7 @@ def test_interrupted_states_are_completed_and_bad_rows_listed(head_world, tmp_pa
     [skipped] = (tmp_path / "whole" / "skipped.jsonl").read_text("utf-8").splitlines()
     assert "units need" in json.loads(skipped)["reason"]
     shutil.copytree(tmp_path / "whole", tmp_path / "resumed")
-    for name in ("done", "embeddings.safetensors", "shard_00001.jsonl"):
+    for name in ("done", "shard_00001.jsonl"):
         (tmp_path / "resumed" / name).unlink()
     make_states(head_world, tmp_path / "resumed", *words, "--resume")
     for path in sorted((tmp_path / "whole").glob("*.safetensors")):

@@ -12,6 +12,7 @@ import pytest
 import torch
 from conftest import run
 from matplotlib.image import imread
+from parts import join, refuse_difference, write_parts
 from safetensors.torch import load_file
 
 from commands.checkpoint import list_checkpoints
@@ -213,6 +214,10 @@ def test_generate(world: Path, speechless: Path, tmp_path: Path, monkeypatch) ->
     assert {row["cer"] for row in kept} == {None}
     counts = Counter(str(row["take"]) for row in kept)
     assert facts["kept_takes"] == dict(counts)
+
+    write_parts(generate, words, tmp_path / "parts", 3)
+    join(tmp_path / "parts")
+    refuse_difference(tmp_path / "a", tmp_path / "parts")
 
     before = content(tmp_path / "a", "codes_*", "*.jsonl")
     assert len(before) == 4

@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 from conftest import run
+from parts import join, refuse_difference, write_parts
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, Gemma4ForConditionalGeneration
 
@@ -82,6 +83,15 @@ def finetune(base, tmp_path_factory):
     words = (*base, *TRAIN, "--accumulate", 2, "--steps", 4, "--save-every", 2, "--out", out)
     run(train.main, *words)
     return out
+
+
+def test_dialogues_spoken_in_parts_are_those_of_one_process(world, corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(speak_dialogues, "DIALOGUES_PER_SHARD", 8)
+    words = (*speaking(corpus, world), "--variants", 2)
+    run(speak_dialogues.main, *words, "--out", tmp_path / "whole")
+    write_parts(speak_dialogues, words, tmp_path / "parts", 2)
+    join(tmp_path / "parts")
+    refuse_difference(tmp_path / "whole", tmp_path / "parts")
 
 
 def test_dialogues_are_spoken_on_where_a_run_was_killed(world, corpus, tmp_path, monkeypatch):

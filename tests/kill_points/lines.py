@@ -21,7 +21,6 @@ OVERWRITE = "--overwrite"
 # Modules and their constants: so many rows a shard, so that a tiny corpus has several.
 SHARD_SIZES = (
     ("stage1_rvq.corpus_encoder", "UTTERANCES_PER_SHARD"),
-    ("speech_head.states", "UTTERANCES_PER_SHARD"),
     ("stage2_speechless.generate", "SENTENCES_PER_SHARD"),
     ("stage3_finetune.speak_dialogues", "DIALOGUES_PER_SHARD"),
 )
