@@ -24,6 +24,8 @@ from speech_head.answer import (
     MAX_ANSWER_TOKENS,
     AnswerTokens,
     TeacherForcedAnswer,
+    WrittenAnswer,
+    answer_states,
     begin_answer,
     stream_answer,
     teacher_forced_answer,
@@ -82,7 +84,8 @@ class Talker:
             conversation.make_room(question)
             decoding = self.begin(encode_prompt([*conversation.turns, question], self.tokenizer))
         may_be_transcript = question.spoken and conversation.writes_transcripts
-        written = list(decoding.ids)
+        known = list(decoding.ids)
+        written = list(known)
         held_back: list[AnswerTokens] = []
 
         def remember() -> None:
@@ -113,11 +116,23 @@ class Talker:
                 else:
                     held_back.append(tokens)
                 yield tokens.first(0)
+            if may_be_transcript and known:
+                yield self._known_tokens(question, known)
             yield from held_back
         except (GeneratorExit, KeyboardInterrupt):
             remember()
             raise
         remember()
+
+    def _known_tokens(self, question: Turn, ids: Sequence[int]) -> AnswerTokens:
+        """The first tokens of an answer, which were known before it was decoded."""
+        conversation = self.conversation
+        prompt = encode_prompt([*conversation.turns, question], self.tokenizer)
+        answer = WrittenAnswer(
+            text=self.tokenizer.decode(ids), prompt=prompt, ids_S=torch.tensor(ids)
+        )
+        [tokens] = answer_states(conversation.model, [answer], self.head.config.layers)
+        return tokens
 
 
 def tokenize_within_limit(text: str, tokenizer: PreTrainedTokenizerBase) -> TeacherForcedAnswer:

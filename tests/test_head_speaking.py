@@ -19,6 +19,7 @@ from speech_head.speech import Speech
 from speech_head.stream import Sampling, speak_answers
 from stage3_finetune import prompt_limits
 from stage3_finetune.dialogue import Turn, encode_prompt
+from stage3_finetune.live_prompt import LivePrompt
 
 
 def test_a_typed_question_is_answered_aloud(head_world, tmp_path):
@@ -40,6 +41,28 @@ def test_a_spoken_question_is_answered_aloud_without_its_transcript(head_world, 
         assert conversation.turns[-1].content == f"{QUESTION}\n{ANSWER}"
         conversation.turns.clear()
     conversation.writes_transcripts = False
+
+
+def test_a_draft_that_was_no_transcript_is_spoken_too(talker, corpus, monkeypatch):
+    """Only a line break tells a transcript from an answer: until then, a draft may be either."""
+    conversation = talker.conversation
+    monkeypatch.setattr(conversation, "writes_transcripts", True)
+    monkeypatch.setattr(generate, "transcript_length", lambda ids, tokenizer: 0)
+    question = conversation.spoken_turn(corpus / "audio" / "train_question_0000.wav")
+    straight = [piece for piece in talker.answer(question) if len(piece.ids_S)]
+    conversation.turns.clear()
+    prompt = LivePrompt(conversation.model, talker.tokenizer, [])
+    prompt.hear(question.frames_TD)
+    draft = torch.cat([piece.ids_S for piece in straight])[:5].tolist()
+    decoding = talker.begin(prompt.begun(draft))
+    assert decoding.ids == draft
+    drafted = [piece for piece in talker.answer(question, decoding) if len(piece.ids_S)]
+    conversation.turns.clear()
+    for name in ("ids_S", "states_SLD", "embeddings_SD"):
+        expected, found = (
+            torch.cat([vars(piece)[name] for piece in pieces]) for pieces in (straight, drafted)
+        )
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 100])
