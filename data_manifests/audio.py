@@ -5,7 +5,9 @@ defect that would silently spoil a training run (empty, cut short, silent, NaN) 
 a subclass of `InputError` whose `kind` says which.
 
 Headers are not trusted: rates and lengths have limits, samples are read in blocks and counted, and
-no memory is allocated on a header's word. A file's format is told by its content, not its name.
+no memory is allocated on a header's word. A file's format is told by its content, not its name. In
+place of a path there may be a reference into a tar archive or a Parquet table
+(`contained_audio.py`).
 """
 
 import contextlib
@@ -23,6 +25,7 @@ import soundfile
 from commands.atomic_write import written_aside
 from commands.errors import InputError
 from commands.regular_files import open_regular
+from data_manifests.contained_audio import NotThere, Reference, find_reference, read_contained
 
 GEMMA_SAMPLE_RATE_HZ = 16_000  # google/gemma-4-E4B-it processor_config.json
 MIMI_SAMPLE_RATE_HZ = 24_000  # kyutai/mimi config.json
@@ -205,7 +208,12 @@ def to_pcm16(samples: np.ndarray) -> bytes:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
     """A file that libsndfile has opened: the same file from its header to its last sample."""
+    reference = find_reference(path)
     try:
+        if reference is not None:
+            with _sound_file(io.BytesIO(_encoded(reference, path)), str(path)) as sound:
+                yield sound
+            return
         with open_regular(path) as file:
             if os.fstat(file.fileno()).st_size == 0:
                 raise AudioDefect(f"{path}: empty file (0 bytes)")
@@ -219,6 +227,19 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             raise MissingAudio(f"{path}: no such audio file") from None
         raise AudioDefect(f"{path}: {error.strerror or error}") from None
+
+
+def _encoded(reference: Reference, path: Path) -> bytes:
+    """The bytes of a recording in an archive or a table; AudioDefect if it is not there."""
+    try:
+        encoded = read_contained(reference)
+    except NotThere as error:
+        raise MissingAudio(str(error)) from None
+    except InputError as error:
+        raise AudioDefect(str(error)) from None
+    if not encoded:
+        raise AudioDefect(f"{path}: empty file (0 bytes)")
+    return encoded
 
 
 @contextlib.contextmanager

@@ -4,9 +4,11 @@
      "speaker": "spk1", "dialect": "asante", "corpus": "common_voice", "split": "train",
      "license": "CC0-1.0"}
 
-`audio` is a path, absolute or relative to the manifest. Optional keys are `start_s` (the utterance
-is a slice of the file, `duration_s` long), `sample_rate_hz` (checked against the file) and
-`dialect_guess` (from the spelling, if `dialect` is unknown). Errors name file and line.
+`audio` is a path, absolute or relative to the manifest; the recording may lie in a tar archive
+(`train.tar::clips/1.wav`) or in a Parquet table (`train.parquet::audio/17`). Optional keys are
+`start_s` (the utterance is a slice of the file, `duration_s` long), `sample_rate_hz` (checked
+against the file) and `dialect_guess` (from the spelling, if `dialect` is unknown). Errors name file
+and line.
 """
 
 import json

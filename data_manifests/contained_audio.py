@@ -1,0 +1,178 @@
+"""Recordings that stay in a tar archive or a Parquet table, read one at a time without unpacking.
+
+    shards/train-000.tar::clips/0001.flac       a member of a plain tar archive, by its name
+    train-00000-of-00041.parquet::audio/17      row 17, counted from 0, of the column `audio`, as
+                                                Hugging Face audio datasets store it
+
+Such references stand in manifests in place of a path. An archive's members are listed once a
+process. A table is read by row groups, of which the last few are kept: neighbouring rows of a
+manifest should be neighbours in the table too, as `data_manifests.build` writes them.
+"""
+
+import stat
+import tarfile
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from threading import Lock
+from typing import Any, Generic, TypeVar
+
+from commands.errors import InputError
+
+SEPARATOR = "::"
+SUFFIXES = (".tar", ".parquet")
+MAX_MEMBER_BYTES = 2**30  # of one encoded recording
+MAX_MEMBERS = 10_000_000
+ARCHIVES_LISTED = 64
+ROW_GROUPS_KEPT = 8  # a hundred recordings each, as `datasets` writes them
+
+Value = TypeVar("Value")
+
+
+class NotThere(InputError):
+    """There is no such container, or no such recording in it."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Where a recording is: the file that contains it, and its name or column and row in there."""
+
+    container: Path
+    name: str
+
+
+def find_reference(path: Path) -> Reference | None:
+    """Read a reference; None if it is the path of a file of its own."""
+    container, separator, name = str(path).partition(SEPARATOR)
+    if not separator or Path(container).suffix.lower() not in SUFFIXES:
+        return None
+    return Reference(Path(container), name)
+
+
+def read_contained(reference: Reference) -> bytes:
+    """The encoded recording.
+
+    Raises:
+        NotThere: no such file, member, column or row.
+        InputError: the container is damaged or compressed, or the recording is over 1 GiB.
+        OSError: the container cannot be read.
+    """
+    path = reference.container
+    try:
+        facts = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotThere(f"{path}: no such file") from None
+    if not stat.S_ISREG(facts.st_mode):
+        raise InputError(f"{path}: not a regular file")
+    version = (path, facts.st_size, facts.st_mtime_ns)
+    if path.suffix.lower() == ".tar":
+        members = _ARCHIVES.get(version, partial(_list_members, path))
+        if reference.name not in members:
+            raise NotThere(f"{path}: no member {reference.name!r} in it")
+        offset, size = members[reference.name]
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read(_refuse_too_large(size, path))
+    column, _, row = reference.name.rpartition("/")
+    if not column or not row.isascii() or not row.isdigit():
+        raise NotThere(f"{path}{SEPARATOR}{reference.name}: must be COLUMN/ROW, as in audio/17")
+    return _read_row(path, version, column, int(row))
+
+
+class _Kept(Generic[Value]):
+    """Values computed once and kept, the last few of them; for several threads."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._values: OrderedDict[Hashable, Value] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, key: Hashable, compute: Callable[[], Value]) -> Value:
+        with self._lock:
+            if key not in self._values:
+                self._values[key] = compute()
+            self._values.move_to_end(key)
+            while len(self._values) > self._count:
+                self._values.popitem(last=False)
+            return self._values[key]
+
+
+def _list_members(path: Path) -> dict[str, tuple[int, int]]:
+    """Where each regular file's bytes begin in an archive, and how many there are."""
+    members: dict[str, tuple[int, int]] = {}
+    try:
+        with tarfile.open(path, "r:") as archive:  # a compressed one cannot be read in the middle
+            while (member := archive.next()) is not None:
+                if member.isreg():
+                    members[member.name.removeprefix("./")] = (member.offset_data, member.size)
+                if len(members) > MAX_MEMBERS:
+                    raise InputError(f"{path}: more than {MAX_MEMBERS:,} members")
+                archive.members = []  # type: ignore[attr-defined] # it would keep all of them
+    except tarfile.TarError as error:
+        raise InputError(
+            f"{path}: not a plain tar archive ({error}); unpack a compressed one first"
+        ) from None
+    return members
+
+
+def _read_row(path: Path, version: Hashable, column: str, row: int) -> bytes:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = _TABLES.get(version, partial(pyarrow.parquet.ParquetFile, path))
+        if column not in table.schema_arrow.names:
+            raise NotThere(f"{path}: no column {column!r}")
+        group, first = _group_of(table, row)
+        if group < 0:
+            raise NotThere(f"{path}: has {table.metadata.num_rows} rows, none is number {row}")
+        encoded = _GROUPS.get((version, column, group), partial(_read_group, path, column, group))
+        value = encoded[row - first]
+    except InputError:
+        raise
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path}: not readable as Parquet: {reason[:200]}") from None
+    if not value.is_valid:
+        raise NotThere(f"{path}{SEPARATOR}{column}/{row}: no recording in this row")
+    buffer = value.as_buffer()
+    _refuse_too_large(buffer.size, path)
+    return bytes(buffer)
+
+
+def _group_of(table: Any, row: int) -> tuple[int, int]:
+    """The row group that holds a row, and its first row; -1 if there is no such row."""
+    first = 0
+    for group in range(table.num_row_groups):
+        num_rows = table.metadata.row_group(group).num_rows
+        if row < first + num_rows:
+            return group, first
+        first += num_rows
+    return -1, 0
+
+
+def _read_group(path: Path, column: str, group: int) -> Any:
+    """The encoded recordings of a row group: a column of bytes, or of structs with `bytes`."""
+    import pyarrow
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(path) as table:
+        values = table.read_row_group(group, columns=[column]).column(0).combine_chunks()
+    if pyarrow.types.is_struct(values.type) and values.type.get_field_index("bytes") >= 0:
+        values = values.field("bytes")
+    if not (pyarrow.types.is_binary(values.type) or pyarrow.types.is_large_binary(values.type)):
+        raise InputError(f"{path}: column {column!r} holds {values.type}, not recordings")
+    return values
+
+
+def _refuse_too_large(num_bytes: int, path: Path) -> int:
+    if num_bytes > MAX_MEMBER_BYTES:
+        raise InputError(f"{path}: a recording of {num_bytes:,} bytes, at most 1 GiB can be")
+    return num_bytes
+
+
+_ARCHIVES: _Kept[dict[str, tuple[int, int]]] = _Kept(ARCHIVES_LISTED)
+_TABLES: _Kept[Any] = _Kept(ARCHIVES_LISTED)
+_GROUPS: _Kept[Any] = _Kept(ROW_GROUPS_KEPT)
