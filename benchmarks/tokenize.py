@@ -8,6 +8,7 @@ what `tokenize_corpus` runs (on a CPU with `--fast-cpu`), from the same files to
 turns, so that other load on the machine affects all alike, and the best turn of each is reported.
 Nothing is compiled: the first clip is as fast as the last. The machine's matrix-multiply ceiling is
 also measured, and the memory that `tokenize_corpus` takes without `--fast-cpu`, in its own process.
+At last each part is measured by itself: decoding, log-mel features, tower, quantiser and writing.
 """
 
 # N frames, D embedding width, K codebooks (coarsest first), C codes of a codebook
@@ -29,6 +30,7 @@ from transformers import Gemma4AudioFeatureExtractor, Gemma4AudioModel
 from benchmarks.peak_memory import measure_peak, show_peak
 from benchmarks.random_tower import random_tower
 from benchmarks.timing import MATMUL_SIZE, fastest, measure_seconds
+from benchmarks.tokenizing_parts import format_parts, measure_parts
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, pick_device
 from commands.setting_types import NumWorkers, PositiveFloat, PositiveInt
@@ -102,6 +104,10 @@ def main(argv: list[str] | None = None) -> None:
             for name, dtype in seconds:
                 taken = measure_seconds(partial(ways[name], dtype), device)
                 seconds[name, dtype] = min(seconds[name, dtype], taken)
+        parts = {
+            dtype: measure_parts(clips, encoders[dtype], rvq, config.batch_size, Path(folder))
+            for dtype in DTYPES
+        }
         agreement_K = _code_agreement(outs[torch.float32], outs[torch.bfloat16])
 
     source = str(config.manifest) if config.manifest else "noise"
@@ -124,6 +130,8 @@ def main(argv: list[str] | None = None) -> None:
             f"({flops / 1e9:.0f} GFLOP/s; torch's own {_show(dtype)} product "
             f"{_matmul_flops(torch.matmul, device, dtype) / 1e9:.0f})"
         )
+    for dtype, taken_by_part in parts.items():
+        print(f"{_show(dtype)}: {format_parts(taken_by_part, speech_s)}")
     shown = " ".join(f"{100 * share:.1f}" for share in agreement_K.tolist())
     print(f"codes that agree between float32 and bfloat16, % by codebook: {shown}")
     print("(random weights: whether other codes read as well, stage1_rvq.compare_codes tells)")

@@ -10,6 +10,8 @@ see under the same path.
 import logging
 import os
 import pickle
+import signal
+import socket
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +28,7 @@ from commands.shard import Item, Shard, ShardWriter
 from commands.workers import MODEL_FACTS, WorkerSettings
 
 Columns = dict[str, np.ndarray]
+CONNECT_S = 5.0
 
 
 class ShardActor:
@@ -123,6 +126,24 @@ def write_with_actors(
 @contextmanager
 def _cluster(address: str) -> Iterator[Any]:
     """Connect to a cluster, or start one on this machine, and leave it at the end."""
+    environment = dict(os.environ)
+    sigterm = signal.getsignal(signal.SIGTERM)
+    try:
+        ray = _connect(address)
+        # Ray puts its own in place, with which SIGTERM would not end the command as otherwise.
+        signal.signal(signal.SIGTERM, sigterm)
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
+    finally:
+        signal.signal(signal.SIGTERM, sigterm)
+        os.environ.clear()
+        os.environ.update(environment)
+
+
+def _connect(address: str) -> Any:
+    """The module `ray`, connected."""
     try:
         import ray
         import ray.data
@@ -131,6 +152,10 @@ def _cluster(address: str) -> Iterator[Any]:
     ray.data.DataContext.get_current().enable_progress_bars = False
     for name in ("ray", "ray.data"):  # they would write between the steps of our own bar
         logging.getLogger(name).setLevel(logging.ERROR)
+    host, separator, port = address.rpartition(":")
+    # Ray itself would try for minutes, and then end the process.
+    if separator and not _answers(host, port):
+        raise InputError(f"--ray {address}: no cluster there: nobody answers")
     try:
         ray.init(
             address=None if address == "local" else address,
@@ -141,10 +166,16 @@ def _cluster(address: str) -> Iterator[Any]:
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"--ray {address}: no cluster there: {reason}") from None
+    return ray
+
+
+def _answers(host: str, port: str) -> bool:
+    """Whether somebody listens at an address."""
     try:
-        yield ray
-    finally:
-        ray.shutdown()
+        with socket.create_connection((host, int(port)), timeout=CONNECT_S):
+            return True
+    except (OSError, ValueError, OverflowError):
+        return False
 
 
 def _refuse_other_models(first: Mapping[str, Any], other: Mapping[str, Any]) -> None:
