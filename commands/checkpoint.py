@@ -110,8 +110,13 @@ def resume_from_latest(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
+    *,
+    is_writer: bool = True,
 ) -> int:
     """Load a run's newest checkpoint into model, optimizer and schedule.
+
+    Args:
+        is_writer: False in all but the first of several processes: they delete nothing.
 
     Returns:
         Number of steps done; 0 if the run has no checkpoint yet.
@@ -122,8 +127,8 @@ def resume_from_latest(
     checkpoints = list_checkpoints(run)
     if not checkpoints:
         return 0
-    for old in checkpoints[:-NUM_KEPT]:  # the run was killed before it had deleted them
-        take_away(old)
+    for old in checkpoints[:-NUM_KEPT] if is_writer else []:
+        take_away(old)  # the run was killed before it had deleted them
     try:
         return _load_checkpoint(checkpoints[-1], model, optimizer, schedule)
     except InputError as error:

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from commands.errors import (
     MACHINE_ERRORS,
     InputError,
+    PartnerEnded,
     Terminated,
     WriteError,
     describe_os_error,
@@ -107,7 +108,7 @@ def run_command(main: Callable[[], None]) -> None:
         sys.stdout.flush()
     except InputError as error:
         _end(f"error: {error}", 2)
-    except WriteError as error:
+    except (WriteError, PartnerEnded) as error:
         _end(f"error: {error}", 1)
     except BrokenPipeError:  # the reader of our stdout has exited, as in `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

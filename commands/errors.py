@@ -24,6 +24,11 @@ class WriteError(Exception):
     is complete is kept, and `--resume` continues from there."""
 
 
+class PartnerEnded(Exception):
+    """Another process of the same run has ended, so this one cannot go on. Shown as one line, with
+    exit code 1."""
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM, which schedulers send before they kill a process: ends a command as Ctrl-C does."""
 

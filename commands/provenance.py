@@ -16,8 +16,9 @@ RECORDED_PACKAGES = (
     "torch", "transformers", "vector-quantize-pytorch", "peft", "trl", "accelerate", "datasets",
     "numpy", "soundfile", "librosa",
 )  # fmt: skip
+NUM_PROCESSES = "num_processes"  # of a training
 # Facts on which the last bits of a result depend (`commands.device.describe_machine`).
-MACHINE_FACTS = ("device", "cpu", "num_threads")
+MACHINE_FACTS = ("device", "cpu", "num_threads", NUM_PROCESSES)
 
 
 def describe_run(command: str, inputs: Mapping[str, str]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ otherwise, so a run that is resumed under other conditions reports this in one l
 import contextlib
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,11 +39,10 @@ from commands.fingerprints import sha256_of_file
 from commands.finished_folder import refuse_unfinished
 from commands.folder_lock import folder_lock
 from commands.json_files import read_json
-from commands.provenance import MACHINE_FACTS, describe_run
+from commands.provenance import MACHINE_FACTS, NUM_PROCESSES, describe_run
+from commands.resumed_settings import num_processes, refuse_other_settings
 from commands.workers import find_parts, read_part
 
-# Settings that may differ between a run and its resumption: none of them changes what is learned.
-FREE_ON_RESUME = ("resume", "overwrite", "allow_mixture", "device", "out", "ray", "ray_actors")
 BEGINNING = {"config.json", "provenance.json"}  # what a folder holds before its command begins
 
 
@@ -111,7 +110,12 @@ class OutputFolder:
 
 @contextlib.contextmanager
 def run_folder(
-    out: Path, config: Any, command: str, *, inputs: Iterable[str] = ()
+    out: Path,
+    config: Any,
+    command: str,
+    *,
+    inputs: Iterable[str] = (),
+    per_process: Iterable[Sequence[str]] = (),
 ) -> Iterator[OutputFolder]:
     """Create a command's output folder, or use an existing one again; finish it, print its path.
 
@@ -127,6 +131,9 @@ def run_folder(
         command: dotted module name of the command, e.g. "stage1_rvq.train"; `open_input` checks it.
         inputs: names of the settings that are files, folders or hub names to read; each of them
             that is given is fingerprinted into `provenance.json`.
+        per_process: of a training, the settings whose product, times the number of processes, is
+            the size of its batches. A run may be resumed with another number of processes, if that
+            product stays what it was.
 
     Yields:
         The folder; `is_done` when there is nothing left to do.
@@ -151,7 +158,7 @@ def run_folder(
                 raise InputError(f"--out {out} is a file; name a folder")
             out.mkdir(parents=True, exist_ok=True)
             stack.enter_context(folder_lock(out))
-            folder = _begin(out, settings, command, inputs)
+            folder = _begin(out, settings, command, inputs, list(per_process))
         except OSError as error:
             if error.errno in NO_SPACE:
                 raise
@@ -178,7 +185,11 @@ def refuse_whole(out: Path, part: str) -> None:
 
 
 def _begin(
-    out: Path, settings: Mapping[str, Any], command: str, inputs: Iterable[str]
+    out: Path,
+    settings: Mapping[str, Any],
+    command: str,
+    inputs: Iterable[str],
+    per_process: Sequence[Sequence[str]],
 ) -> OutputFolder:
     if settings.get("overwrite") and (out / "provenance.json").exists():
         made_by = read_json(out / "provenance.json").get("command")
@@ -186,7 +197,7 @@ def _begin(
             _delete_content(out, settings)
     names = _names(out)
     if "config.json" in names:
-        return _continue(out, settings, command)
+        return _continue(out, settings, command, per_process)
     if parts := find_parts(out):
         raise InputError(
             f"--out {out} holds parts of 1 to {max(part.count for part in parts)}: python -m "
@@ -200,15 +211,24 @@ def _begin(
     for name in names:
         remove(out / name)
     given = {name: settings[name] for name in inputs if settings[name] is not None}
-    write_json(out / "provenance.json", describe_run(command, given))
+    provenance = describe_run(command, given)
+    if per_process:
+        provenance[NUM_PROCESSES] = num_processes()
+    write_json(out / "provenance.json", provenance)
     write_json(out / "config.json", settings)
     return OutputFolder(out, is_done=False)
 
 
-def _continue(out: Path, settings: Mapping[str, Any], command: str) -> OutputFolder:
+def _continue(
+    out: Path,
+    settings: Mapping[str, Any],
+    command: str,
+    per_process: Sequence[Sequence[str]],
+) -> OutputFolder:
     """Use a folder that holds `config.json`, if `--resume` is given and would continue it."""
     is_done = (out / "done").exists()
-    made_by = read_json(out / "provenance.json").get("command")
+    provenance = read_json(out / "provenance.json")
+    made_by = provenance.get("command")
     if not settings.get("resume"):
         state, advice = "is finished" if is_done else "is unfinished", ""
         if made_by != command:
@@ -220,7 +240,7 @@ def _continue(out: Path, settings: Mapping[str, Any], command: str) -> OutputFol
         raise InputError(f"--out {out} exists already and {state}: {advice}name a new folder")
     if made_by != command:
         raise InputError(f"--resume {out}: made by {made_by}, not by {command}")
-    _refuse_other_settings(out, settings)
+    refuse_other_settings(out, settings, per_process, provenance.get(NUM_PROCESSES))
     if is_done:
         refuse_unfinished(out, flag="--out", made_by=command)
     remove_leftovers(out)
@@ -246,13 +266,3 @@ def _delete_content(out: Path, settings: Mapping[str, Any]) -> None:
 
 def _names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
-
-
-def _refuse_other_settings(out: Path, settings: Mapping[str, Any]) -> None:
-    before = read_json(out / "config.json")
-    for name in sorted({*before, *settings} - set(FREE_ON_RESUME)):
-        if before.get(name) != settings.get(name):
-            raise InputError(
-                f"--resume {out}: made with {name} = {before.get(name)!r}, now "
-                f"{settings.get(name)!r}; resume with the same settings or name a new folder"
-            )

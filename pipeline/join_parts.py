@@ -35,7 +35,8 @@ from commands.finished_folder import (
 from commands.folder_lock import folder_lock
 from commands.json_files import read_json, read_json_as
 from commands.provenance import MACHINE_FACTS
-from commands.run_folder import BEGINNING, FREE_ON_RESUME
+from commands.resumed_settings import FREE_ON_RESUME
+from commands.run_folder import BEGINNING
 from commands.workers import MODEL_FACTS, Part, find_parts
 
 # Commands that have --part.

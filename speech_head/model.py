@@ -24,9 +24,11 @@ from torch.nn import functional as F
 from transformers import DynamicCache
 
 from commands.checkpoint import find_pretrained, load_frozen
+from commands.processes import ALONE, Shares
 from speech_head.alignment import MAX_ADVANCE
 from speech_head.config import SpeechHeadConfig
 from speech_head.data import HeadBatch
+from speech_head.draws import Told, draw_told
 from stage2_speechless.frame_decoder import EMBEDDING_STD, FrameDecoder, build_transformer
 
 LOOK_AHEAD = 2  # tokens after the cursor; as arXiv:2509.08753
@@ -119,30 +121,50 @@ class SpeechHead(
         self.state_mean_LD.copy_(torch.as_tensor(mean_LD))
         self.state_std_LD.copy_(torch.as_tensor(std_LD))
 
+    def draw_told(self, num_utterances: int, num_frames: int, history_dropout: float = 0.0) -> Told:
+        """Draw what the head is shown of a batch.
+
+        Args:
+            num_utterances: B.
+            num_frames: frames of the longest utterance.
+            history_dropout: probability that a frame is hidden from the frames after it. It delays
+                overfitting (lowest dev loss of the demo's 700 steps: 3.48 at 0.2, 3.60 without),
+                but does not make the speech more intelligible, since the cursor already tells the
+                head which word it is at.
+        """
+        return draw_told(
+            num_utterances, num_frames, history_dropout=history_dropout, device=self.device,
+            text_dropout=self.config.text_dropout if self.training else 0.0,
+        )  # fmt: skip
+
     def forward(
-        self, batch: HeadBatch, codebook_weights_K: Tensor, history_dropout: float = 0.0
+        self,
+        batch: HeadBatch,
+        codebook_weights_K: Tensor,
+        told: Told | None = None,
+        shares: Shares = ALONE,
     ) -> HeadLoss:
         """Training loss of a batch; padding changes nothing.
 
         Args:
             batch: from `data.collate`.
             codebook_weights_K: float, loss weight of each codebook.
-            history_dropout: probability that a frame is hidden from the frames after it, drawn from
-                torch's global generator. It delays overfitting (lowest dev loss of the demo's 700
-                steps: 3.48 at 0.2, 3.60 without), but does not make the speech more intelligible,
-                since the cursor already tells the head which word it is at.
+            told: what is shown of it; None draws it here, without hidden frames.
+            shares: of a process that has a part of a batch; each loss is times its share.
         """
+        if told is None:
+            told = self.draw_told(*batch.frame_mask_BF.shape)
         tokens_BSW, gate_BSW = self._read(batch.states_BSLD, batch.embeddings_BSD)
-        gate = None if gate_BSW is None else gate_BSW.detach()[batch.token_mask_BS].mean()
+        gate = None
+        if gate_BSW is not None:
+            gate = shares.tokens * gate_BSW.detach()[batch.token_mask_BS].mean()
         tokens_BSW = tokens_BSW * batch.token_mask_BS[..., None]
         text_BFW = self.text_under_cursor(tokens_BSW, batch.cursor_BF)
-        if self.training and self.config.text_dropout:
-            is_told_B = torch.rand(len(text_BFW), device=self.device) >= self.config.text_dropout
-            text_BFW = text_BFW * is_told_B[:, None, None]
+        if told.text_B is not None:
+            text_BFW = text_BFW * told.text_B[:, None, None]
         frames_BFW = self.embed_frames(batch.codes_BFK)
-        if history_dropout:
-            is_told_BF = torch.rand_like(frames_BFW[..., 0]) >= history_dropout
-            frames_BFW = frames_BFW * is_told_BF[..., None]
+        if told.frames_BF is not None:
+            frames_BFW = frames_BFW * told.frames_BF[..., None]
         before_BFW = torch.cat([self.start_of_speech(len(text_BFW))[:, None], frames_BFW], dim=1)
         # Padding comes after the real frames, where a causal model does not see it.
         states_BFW = self.temporal_states(before_BFW + text_BFW)
@@ -158,11 +180,12 @@ class SpeechHead(
         end = F.cross_entropy(self.code0_head(last_BW).float(), end_B)
         logits_NJV = self.frame_decoder(states_NW, codes_NK).float()
         others_NJ = F.cross_entropy(logits_NJV.mT, codes_NK[:, 1:], reduction="none")
-        codebooks_K = torch.cat([first[None], others_NJ.mean(dim=0)])
-        advance = F.cross_entropy(self.advance_head(states_NW).float(), advance_N)
+        codebooks_K = shares.frames * torch.cat([first[None], others_NJ.mean(dim=0)])
+        advance = shares.frames * F.cross_entropy(self.advance_head(states_NW).float(), advance_N)
         weighted = (codebooks_K * codebook_weights_K).sum() / codebook_weights_K.sum()
-        total = weighted + advance + end * len(end_B) / len(codes_NK)
-        return HeadLoss(total, codebooks_K.detach(), advance.detach(), end.detach(), gate)
+        total = weighted + advance + shares.frames * end * len(end_B) / len(codes_NK)
+        end = shares.utterances * end.detach()
+        return HeadLoss(total, codebooks_K.detach(), advance.detach(), end, gate)
 
     def read_tokens(self, states_BSLD: Tensor, embeddings_BSD: Tensor) -> Tensor:
         """The head's input for each token: mixed states and embedding, gated.

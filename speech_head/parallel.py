@@ -28,6 +28,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from commands.checkpoint import find_pretrained, load_frozen
 from commands.origins import Origin, RecordedFingerprint
+from commands.processes import ALONE, Shares
 from commands.setting_types import (
     CodebookSize,
     LayerPosition,
@@ -41,6 +42,7 @@ from commands.setting_types import (
 from gemma4.layer_states import LAYERS
 from speech_head.answer import AnswerTokens
 from speech_head.data import HeadBatch, HeadExample
+from speech_head.draws import Told
 from speech_head.model import describe_mix
 
 
@@ -130,11 +132,24 @@ class ParallelHead(
         """Weight of each layer in the mix of states, for the training log."""
         return describe_mix(self.layer_logits_L, self.config.layers)
 
-    def forward(self, batch: HeadBatch, codebook_weights_K: Tensor) -> ParallelLoss:
+    def draw_told(self, num_utterances: int, num_frames: int, history_dropout: float) -> Told:
+        """Nothing is hidden from it: it does not use earlier frames, and always reads the text."""
+        return Told()
+
+    def forward(
+        self,
+        batch: HeadBatch,
+        codebook_weights_K: Tensor,
+        told: Told | None = None,
+        shares: Shares = ALONE,
+    ) -> ParallelLoss:
         """Training loss of a batch; padding changes nothing.
 
         Args:
             batch: from `data.collate`; its cursor is ignored.
+            codebook_weights_K: float, loss weight of each codebook.
+            told: ignored: there are no earlier frames to hide.
+            shares: of a process that has a part of a batch; each loss is times its share.
         """
         num_frames_B = batch.frame_mask_BF.sum(dim=1)
         logits_BFKV = self.logits(batch.states_BSLD, batch.token_mask_BS, num_frames_B)
@@ -142,7 +157,7 @@ class ParallelHead(
         losses_NK = F.cross_entropy(
             logits_NKV.mT, batch.codes_BFK[batch.frame_mask_BF], reduction="none"
         )
-        codebooks_K = losses_NK.mean(dim=0)
+        codebooks_K = shares.frames * losses_NK.mean(dim=0)
         total = (codebooks_K * codebook_weights_K).sum() / codebook_weights_K.sum()
         return ParallelLoss(total, codebooks_K.detach())
 

@@ -5,8 +5,9 @@
 
 `runs/head/model` (`SpeechHead.from_pretrained`) is the checkpoint whose speech the recogniser
 understands best (lowest CER on dev texts that the head speaks by itself); without a recogniser it
-is the one with the lowest dev loss, without dev states the last one. Runs unchanged under
-`accelerate launch`.
+is the one with the lowest dev loss, without dev states the last one. Several processes
+(`accelerate launch`) train as one: the same sums over the frames of the whole batch and the same
+draws, but for rounding and for dropout inside layers, whose draws are another in each process.
 """
 
 import sys
@@ -17,12 +18,19 @@ from accelerate import Accelerator
 from torch.nn.utils import clip_grad_norm_
 from transformers import get_cosine_schedule_with_warmup
 
-from commands.checkpoint import model_written_aside, resume_from_latest, save_checkpoint
+from commands.checkpoint import model_written_aside, save_checkpoint
 from commands.command_line import parse_config, run_command
-from commands.device import accelerate_uses, describe_machine, pick_device, pick_dtype, seed_step
+from commands.device import describe_machine, pick_device, pick_dtype, seed_step
 from commands.errors import InputError
 from commands.origins import refuse_mixture
-from commands.run_folder import run_folder
+from commands.processes import (
+    Processes,
+    Shares,
+    join_processes,
+    processes_of,
+    resume_together,
+    shared_run_folder,
+)
 from commands.training_log import TrainingLog, refuse_non_finite, training_steps
 from speech_head.build import AnyHead, build_head, start_from
 from speech_head.data import StatesFolder, collate, refuse_other_states
@@ -49,10 +57,9 @@ def main(argv: list[str] | None = None) -> None:
             f"--codebook-weights has {len(codebook_weights)} numbers, the states have "
             f"{fmt.num_codebooks} codebooks"
         )
-    with accelerate_uses(device):
-        accelerator = Accelerator(
-            cpu=device.type == "cpu", mixed_precision="bf16" if dtype == torch.bfloat16 else "no"
-        )
+    accelerator = join_processes(device, dtype)
+    processes = processes_of(accelerator.device)
+    processes.refuse_idle(len(states.utterances), "--states")
     dev = None
     if dev_states:
         judge = None
@@ -70,16 +77,20 @@ def main(argv: list[str] | None = None) -> None:
     head.to(accelerator.device)
     judged = ("recognizer", "gemma", "mimi") if config.recognizer else ()
     inputs = ("states", "dev_states", "init_from", *judged)
-    with run_folder(config.out, config, "speech_head.train", inputs=inputs) as output:
+    with shared_run_folder(
+        processes, config.out, config, "speech_head.train", inputs=inputs,
+        per_process=(("batch_size",),),
+    ) as output:  # fmt: skip
         if output.is_done:
             return
         output.record(
             **describe_machine(device, dtype),
+            num_processes=processes.count,
             num_utterances=len(states.utterances),
             num_frames=states.num_frames,
             num_parameters=sum(p.numel() for p in head.parameters()),
         )
-        _train(config, head, states, dev, accelerator)
+        _train(config, head, states, dev, accelerator, processes)
 
 
 def _train(
@@ -88,6 +99,7 @@ def _train(
     states: StatesFolder,
     dev: Dev | None,
     accelerator: Accelerator,
+    processes: Processes,
 ) -> None:
     optimizer = torch.optim.AdamW(
         head.parameters(), lr=config.schedule.learning_rate, betas=(0.9, 0.95), weight_decay=0.1
@@ -95,31 +107,41 @@ def _train(
     schedule = get_cosine_schedule_with_warmup(
         optimizer, config.schedule.warmup_steps, config.steps
     )
-    first_step = resume_from_latest(config.out, head, optimizer, schedule)
+    first_step = resume_together(processes, config.out, head, optimizer, schedule)
     # The schedule is not prepared: it would then step once per process.
     model, optimizer = accelerator.prepare(head, optimizer)
     weights_K = torch.tensor(config.loss.codebook_weights, device=accelerator.device)
-    # The parallel head does not use earlier frames.
-    is_parallel = config.shape.architecture == "parallel"
-    hidden = {} if is_parallel else {"history_dropout": config.loss.history_dropout}
     batches = BucketedBatches(
         [utterance.num_frames for utterance in states.utterances],
-        config.batch_size * accelerator.num_processes,
+        config.batch_size * processes.count,
         config.seed,
     )
-    is_writer = accelerator.is_main_process
+    is_writer = processes.is_first
     with TrainingLog(config.out, first_step=first_step, is_writer=is_writer) as log:
         progress = training_steps(first_step, config.steps, "head", is_writer=is_writer)
         for step in progress:
-            seed_step(config.seed, step, accelerator.process_index)
+            seed_step(config.seed, step)
             model.train()
-            picks = batches.at_step(step)[accelerator.process_index :: accelerator.num_processes]
-            chosen = [states.utterances[i] for i in picks.tolist()]
+            whole = [states.utterances[i] for i in batches.at_step(step).tolist()]
+            longest = max(utterance.num_frames for utterance in whole)
+            told = head.draw_told(len(whole), longest, config.loss.history_dropout)
+            if processes.count > 1:
+                seed_step(config.seed, step, processes.rank)  # dropout
+            chosen = processes.own(whole)
             batch = collate(states.read_all(chosen))
-            loss = model(batch.to(accelerator.device), weights_K, **hidden)
+            loss = model(
+                batch.to(accelerator.device),
+                weights_K,
+                told.of_process(processes, batch.frame_mask_BF.shape[1]),
+                Shares(
+                    frames=processes.share([utterance.num_frames for utterance in whole]),
+                    utterances=processes.share([1] * len(whole)),
+                    tokens=processes.share([utterance.num_tokens for utterance in whole]),
+                ),
+            )
             accelerator.backward(loss.total)
             norm = clip_grad_norm_(model.parameters(), 1.0)
-            numbers = loss.as_numbers()
+            numbers = processes.mean(loss.as_numbers())
             refuse_non_finite(
                 step + 1, [u.id for u in chosen], **numbers, gradient_norm=norm.item()
             )

@@ -30,10 +30,12 @@ from gemma4.tower_identity import norm_fingerprint
 from stage1_rvq.codebooks import fit_codebooks, search_codes
 from stage1_rvq.config import RVQConfig
 from stage1_rvq.frame_metric import FrameMetric
+from stage1_rvq.joint_codebooks import BatchRows, share_batch
 from stage1_rvq.model_card import make_model_card
 from stage1_rvq.published import find_published, is_published, read_published, read_sizes
 
 MIN_FRAMES_PER_CODE = 20  # with fewer, k-means fits noise
+DROPOUT_SEEDS = 10_000  # as many as vector-quantize-pytorch 1.32 draws from
 
 
 @dataclass(frozen=True)
@@ -134,19 +136,28 @@ class SpeechRVQ(nn.Module, PyTorchModelHubMixin):
             layer._codebook.cluster_size.fill_(frames_per_code)
             layer._codebook.embed_avg.copy_(codebook_CD * frames_per_code)
 
-    def forward(self, frames_ND: Tensor) -> RVQLoss:
+    def forward(self, frames_ND: Tensor, rows: BatchRows | None = None) -> RVQLoss:
         """Quantise a batch of real frames (no padding) and return the model card's training loss.
 
         In training mode this also updates the codebooks, and drops the last codebooks at random, so
-        that every prefix of the codebooks can be decoded.
+        that every prefix of the codebooks can be decoded. Draws are from torch's global generator.
+
+        Args:
+            frames_ND: the batch, or this process's part of it.
+            rows: which part that is; None where it is all.
 
         Returns:
             0.5 MSE + 0.5 (1 - cosine) + commitment (source: the published card), over frames in the
             metric's space.
         """
+        if rows:
+            share_batch(self.quantizer, rows)
         with torch.autocast(frames_ND.device.type, enabled=False):
             scaled_ND = frames_ND.float() / self.frame_scale_D
-            quantised_1ND, _, commitment_1K = self.quantizer(self.project_in(scaled_ND)[None])
+            quantised_1ND, _, commitment_1K = self.quantizer(
+                self.project_in(scaled_ND)[None],
+                rand_quantize_dropout_fixed_seed=self._draw_dropout_seed(),
+            )
             decoded_ND = self.project_out(quantised_1ND[0]) * self.frame_scale_D
             target_ND = F.linear(frames_ND.float(), self.metric_DD)
             output_ND = F.linear(decoded_ND, self.metric_DD)
@@ -155,6 +166,13 @@ class SpeechRVQ(nn.Module, PyTorchModelHubMixin):
             commitment = commitment_1K.sum()
         total = 0.5 * mse + 0.5 * cosine_distance + commitment
         return RVQLoss(total, mse, cosine_distance, commitment, decoded_ND)
+
+    def _draw_dropout_seed(self) -> int | None:
+        """What the library draws to say how many codebooks are used. It would add up the draws of
+        several processes; here they are equal."""
+        if not (self.training and self.quantizer.quantize_dropout):
+            return None
+        return int(torch.randint(DROPOUT_SEEDS, (), device=self.frame_scale_D.device))
 
     @torch.no_grad()
     def encode(self, frames_TD: Tensor, *, beam_size: int = 1) -> Tensor:

@@ -52,9 +52,9 @@ class TaskLoss:
             raise InputError("--recognizer needs embeddings with transcripts, there are none")
         self.batches = ShuffledBatches(len(self.usable), batch_size, seed)
 
-    def utterances(self, step: int, rank: int, num_processes: int) -> list[EmbeddedUtterance]:
-        """The utterances of one process at one step."""
-        return [self.usable[i] for i in self.batches.at_step(step)[rank::num_processes].tolist()]
+    def utterances(self, step: int) -> list[EmbeddedUtterance]:
+        """The utterances of one step, over all processes."""
+        return [self.usable[i] for i in self.batches.at_step(step).tolist()]
 
     def frames(self, utterances: Sequence[EmbeddedUtterance]) -> Tensor:
         """Their embeddings end to end, float32 `[N, D]`."""

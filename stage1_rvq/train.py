@@ -5,7 +5,8 @@
 
 `runs/rvq/model` (`SpeechRVQ.from_pretrained`) is the model at the step with the lowest error on
 dev: the recogniser's CER with `--recognizer`, else the relative error (without dev, the model at
-the last step). Runs unchanged under `accelerate launch`.
+the last step). Several processes (`accelerate launch`) train as one: the same sums over the frames
+of the whole batch, the same draws, the same codes replaced. Nothing differs but rounding.
 """
 
 from dataclasses import asdict, dataclass
@@ -16,19 +17,18 @@ from accelerate import Accelerator
 from torch.nn.utils import clip_grad_norm_
 from transformers import get_cosine_schedule_with_warmup
 
-from commands.checkpoint import model_written_aside, resume_from_latest, save_checkpoint
+from commands.checkpoint import model_written_aside, save_checkpoint
 from commands.command_line import parse_config, run_command
-from commands.device import (
-    DeviceName,
-    accelerate_uses,
-    derive_seed,
-    describe_machine,
-    pick_device,
-    seed_step,
-)
+from commands.device import DeviceName, derive_seed, describe_machine, pick_device, seed_step
 from commands.errors import InputError
 from commands.origins import refuse_mixture
-from commands.run_folder import run_folder
+from commands.processes import (
+    Processes,
+    join_processes,
+    processes_of,
+    resume_together,
+    shared_run_folder,
+)
 from commands.setting_types import (
     CodebookSize,
     NonNegativeFloat,
@@ -41,6 +41,7 @@ from commands.training_settings import ScheduleSettings
 from stage1_rvq.config import RVQConfig
 from stage1_rvq.data import EmbeddingFolder, ShuffledBatches
 from stage1_rvq.dev_set import measure_on_dev
+from stage1_rvq.joint_codebooks import rows_of
 from stage1_rvq.model import MIN_FRAMES_PER_CODE, SpeechRVQ
 from stage1_rvq.task_loss import TaskLoss
 from stage1_rvq.training_data import describe_training_data
@@ -113,30 +114,35 @@ def main(argv: list[str] | None = None) -> None:
     if dev and dev.dim != embeddings.dim:
         raise InputError(f"--dev-embeddings are {dev.dim} wide, --embeddings {embeddings.dim}")
     device = pick_device(config.device)
-    with accelerate_uses(device):
-        accelerator = Accelerator(cpu=device.type == "cpu")
+    accelerator = join_processes(device)
+    processes = processes_of(accelerator.device)
     task = None
     if config.recognizer:
         task = TaskLoss(
             config.recognizer,
             embeddings,
-            batch_size=config.task.task_utterances * accelerator.num_processes,
+            batch_size=config.task.task_utterances * processes.count,
             seed=derive_seed(config.seed, "task"),
             device=accelerator.device,
         )
+        processes.refuse_idle(len(task.usable), "--embeddings")
     origins = {part.name: part.origin for part in (embeddings, dev) if part}
     if task:
         origins[f"--recognizer {config.recognizer}"] = task.recognizer.origin()
     refuse_mixture(origins, allowed=config.allow_mixture)
     inputs = ("embeddings", "dev_embeddings", "recognizer")
-    with run_folder(config.out, config, "stage1_rvq.train", inputs=inputs) as output:
+    with shared_run_folder(
+        processes, config.out, config, "stage1_rvq.train", inputs=inputs,
+        per_process=(("batch_frames",), ("task_utterances",)),
+    ) as output:  # fmt: skip
         if output.is_done:
             return
         output.record(
             **describe_machine(device, "float32"),
+            num_processes=processes.count,
             training_data=asdict(describe_training_data(embeddings)),
         )
-        _train(config, embeddings, dev, task, accelerator)
+        _train(config, embeddings, dev, task, accelerator, processes)
 
 
 def _train(
@@ -145,8 +151,8 @@ def _train(
     dev: EmbeddingFolder | None,
     task: TaskLoss | None,
     accelerator: Accelerator,
+    processes: Processes,
 ) -> None:
-    rank, num_processes = accelerator.process_index, accelerator.num_processes
     rvq = SpeechRVQ(
         RVQConfig(
             dim=embeddings.dim,
@@ -166,45 +172,53 @@ def _train(
     schedule = get_cosine_schedule_with_warmup(
         optimizer, config.schedule.warmup_steps, config.steps
     )
-    first_step = resume_from_latest(config.out, rvq, optimizer, schedule)
+    first_step = resume_together(processes, config.out, rvq, optimizer, schedule)
     if first_step == 0:
         _init_codebooks(config, rvq, embeddings)
     # The schedule is not prepared: accelerate would step it once per process.
     model, optimizer = accelerator.prepare(rvq, optimizer)
     batches = ShuffledBatches(
-        embeddings.num_frames, config.batch_frames * num_processes, config.seed
+        embeddings.num_frames, config.batch_frames * processes.count, config.seed
     )
-    is_writer = accelerator.is_main_process
+    is_writer = processes.is_first
     # Step 0 is measured too: k-means alone may be the best quantiser of a small corpus.
     with TrainingLog(config.out, first_step=first_step or -1, is_writer=is_writer) as log:
         if is_writer and first_step == 0:
             _measure_and_save(config.out, 0, rvq, dev, task, log)
         progress = training_steps(first_step, config.steps, "rvq", is_writer=is_writer)
         for step in progress:
-            seed_step(config.seed, step, rank)
+            # The same draws in all processes: those of the whole batch.
+            seed_step(config.seed, step)
             model.train()
-            positions_N = batches.at_step(step)[rank::num_processes]
-            frames_ND = embeddings.gather(positions_N)
-            utterances = task.utterances(step, rank, num_processes) if task else []
+            positions_N = batches.at_step(step)
+            utterances = task.utterances(step) if task else []
+            rows = rows_of(processes, len(positions_N), [u.num_frames for u in utterances])
+            share = len(rows.rows_R) * processes.count / rows.num_frames
+            positions_N, mine = processes.own(positions_N), processes.own(utterances)
+            frames_ND = embeddings.gather(positions_N.contiguous())
             if task:  # one forward pass for both losses keeps the processes in step
-                frames_ND = torch.cat([frames_ND, task.frames(utterances)])
+                frames_ND = torch.cat([frames_ND, task.frames(mine)])
             with torch.set_grad_enabled(task is not None):
-                loss = model(frames_ND.to(accelerator.device))
-            numbers = loss.as_numbers()
-            total = loss.total
+                loss = model(
+                    frames_ND.to(accelerator.device), rows if processes.count > 1 else None
+                )
+            numbers = {name: share * number for name, number in loss.as_numbers().items()}
             if task:
-                read = task(utterances, loss.decoded_ND[len(positions_N) :])
-                total = total + config.task.task_weight * read
-                numbers = {**numbers, "loss": total.item(), "task": read.item()}
+                read = task(mine, loss.decoded_ND[len(positions_N) :])
+                read = processes.share([1] * len(utterances)) * read
+                total = share * loss.total + config.task.task_weight * read
+                numbers = processes.mean({**numbers, "loss": total.item(), "task": read.item()})
                 accelerator.backward(total)
                 norm = clip_grad_norm_(model.parameters(), 1.0)
                 refuse_non_finite(
-                    step + 1, [u.id for u in utterances],
+                    step + 1, [u.id for u in mine],
                     loss=numbers["loss"], gradient_norm=norm.item(),
                 )  # fmt: skip
                 optimizer.step()
                 schedule.step()
                 optimizer.zero_grad()
+            else:
+                numbers = processes.mean(numbers)
             log.log(step + 1, "train", **numbers)
             progress.set_postfix(loss=f"{numbers['loss']:.4f}")
             is_due = (step + 1) % config.save_every == 0

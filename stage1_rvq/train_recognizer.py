@@ -4,10 +4,12 @@
         --dev-embeddings data/cv-embeddings/dev --out runs/recognizer
 
 `runs/recognizer/model` is the checkpoint with the lowest CER on dev (the last one if there is no
-dev).
+dev). Several processes (`accelerate launch`) train as one, but for rounding and for dropout: what
+it drops is drawn in each process.
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,18 +21,18 @@ from torch.nn.utils import clip_grad_norm_
 from transformers import get_cosine_schedule_with_warmup
 
 from commands.atomic_write import write_text
-from commands.checkpoint import model_written_aside, resume_from_latest, save_checkpoint
+from commands.checkpoint import model_written_aside, save_checkpoint
 from commands.command_line import parse_config, run_command
-from commands.device import (
-    DeviceName,
-    accelerate_uses,
-    describe_machine,
-    pick_device,
-    seed_step,
-)
+from commands.device import DeviceName, describe_machine, pick_device, seed_step
 from commands.errors import InputError
 from commands.origins import refuse_mixture
-from commands.run_folder import run_folder
+from commands.processes import (
+    Processes,
+    join_processes,
+    processes_of,
+    resume_together,
+    shared_run_folder,
+)
 from commands.setting_types import (
     LayerWidth,
     NumLayers,
@@ -97,22 +99,27 @@ def main(argv: list[str] | None = None) -> None:
         allowed=config.allow_mixture,
     )
     device = pick_device(config.device)
-    with accelerate_uses(device):
-        accelerator = Accelerator(cpu=device.type == "cpu")
+    accelerator = join_processes(device)
+    processes = processes_of(accelerator.device)
     units = train_units((u.text for u in embeddings.utterances), config.shape.num_units)
     usable = [u for u in embeddings.utterances if fits_ctc(u.text, u.num_frames, units)]
     if not usable:
         raise InputError(f"--embeddings {config.embeddings}: no utterance with a usable transcript")
+    processes.refuse_idle(len(usable), "--embeddings")
     if dropped := len(embeddings.utterances) - len(usable):
         print(f"{dropped} utterances left out: more text than their frames hold", file=sys.stderr)
     inputs = ("embeddings", "dev_embeddings")
-    with run_folder(config.out, config, "stage1_rvq.train_recognizer", inputs=inputs) as output:
+    with shared_run_folder(
+        processes, config.out, config, "stage1_rvq.train_recognizer", inputs=inputs,
+        per_process=(("batch_size",),),
+    ) as output:  # fmt: skip
         if output.is_done:
             return
         output.record(
-            **describe_machine(device, "float32"), num_utterances=len(usable), num_left_out=dropped
-        )
-        _train(config, embeddings, usable, units, dev, accelerator)
+            **describe_machine(device, "float32"), num_processes=processes.count,
+            num_utterances=len(usable), num_left_out=dropped,
+        )  # fmt: skip
+        _train(config, embeddings, usable, units, dev, accelerator, processes)
         if output.is_writer:
             write_text(config.out / "units.json", units.to_str(pretty=True))
 
@@ -124,6 +131,7 @@ def _train(
     units: Tokenizer,
     dev: EmbeddingFolder | None,
     accelerator: Accelerator,
+    processes: Processes,
 ) -> None:
     seed_step(config.seed, -1)
     shape = config.shape
@@ -145,31 +153,28 @@ def _train(
     schedule = get_cosine_schedule_with_warmup(
         optimizer, config.schedule.warmup_steps, config.steps
     )
-    first_step = resume_from_latest(config.out, recognizer, optimizer, schedule)
+    first_step = resume_together(processes, config.out, recognizer, optimizer, schedule)
     # The schedule is not prepared: accelerate would step it once per process.
     model, optimizer = accelerator.prepare(recognizer, optimizer)
-    batches = ShuffledBatches(
-        len(usable), config.batch_size * accelerator.num_processes, config.seed
-    )
-    is_writer = accelerator.is_main_process
+    batches = ShuffledBatches(len(usable), config.batch_size * processes.count, config.seed)
+    is_writer = processes.is_first
     with TrainingLog(config.out, first_step=first_step, is_writer=is_writer) as log:
         progress = training_steps(first_step, config.steps, "recognizer", is_writer=is_writer)
         for step in progress:
-            seed_step(config.seed, step, accelerator.process_index)
+            seed_step(config.seed, step, processes.rank)  # dropout
             model.train()
-            picks = batches.at_step(step)[accelerator.process_index :: accelerator.num_processes]
-            batch = [usable[i] for i in picks.tolist()]
-            loss = _loss(model, batch, embeddings, units)
+            whole = [usable[i] for i in batches.at_step(step).tolist()]
+            batch = processes.own(whole)
+            loss = processes.share([1] * len(whole)) * _loss(model, batch, embeddings, units)
+            numbers = processes.mean({"loss": loss.item()})
             accelerator.backward(loss)
             norm = clip_grad_norm_(model.parameters(), 1.0)
-            refuse_non_finite(
-                step + 1, [u.id for u in batch], loss=loss.item(), gradient_norm=norm.item()
-            )
+            refuse_non_finite(step + 1, [u.id for u in batch], **numbers, gradient_norm=norm.item())
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
-            progress.set_postfix(loss=f"{loss.item():.3f}")
-            log.log(step + 1, "train", loss=loss.item())
+            progress.set_postfix(loss=f"{numbers['loss']:.3f}")
+            log.log(step + 1, "train", **numbers)
             is_due = (step + 1) % config.save_every == 0
             if is_writer and (is_due or step + 1 == config.steps):
                 _measure_and_save(config.out, step + 1, recognizer, dev, log)
@@ -186,7 +191,7 @@ def read_embeddings(recognizer: CTCRecognizer, embeddings: EmbeddingFolder) -> E
 
 def _loss(
     model: torch.nn.Module,
-    utterances: list[EmbeddedUtterance],
+    utterances: Sequence[EmbeddedUtterance],
     embeddings: EmbeddingFolder,
     units: Tokenizer,
 ) -> Tensor:

@@ -20,6 +20,7 @@ from torch import Tensor
 from commands.device import derive_seed
 from commands.errors import InputError
 from stage1_rvq.codes import read_code_format, read_codes
+from stage2_speechless.draws import Hidden
 from stage2_speechless.generation import MAX_FRAMES
 from stage2_speechless.model import NO_TARGET, Speechless
 from stage2_speechless.vocabulary import NOTHING, UNKNOWN_DIALECT, Vocabulary
@@ -138,37 +139,28 @@ class BucketedBatches:
 
 
 def collate(
-    utterances: Sequence[TrainingUtterance],
-    model: Speechless,
-    *,
-    dialect_dropout: float = 0.0,
-    history_dropout: float = 0.0,
+    utterances: Sequence[TrainingUtterance], model: Speechless, hidden: Sequence[Hidden] = ()
 ) -> Batch:
     """Arrange utterances as padded sequences.
-
-    Dropout is drawn from torch's global generator (see `seed_step`).
 
     Args:
         utterances: the B utterances.
         model: the model whose token numbering is used.
-        dialect_dropout: probability that an utterance's dialect becomes "unknown".
-        history_dropout: probability that a frame is hidden from the frames after it; the frame
-            itself must still be predicted. The last frames tell most of what comes next, and a
-            model that always sees them is slow to learn to use the text (word dropout, Bowman et
-            al., 2016, arXiv:1511.06349).
+        hidden: what it is not shown of each; nothing is hidden if it is empty.
     """
-    is_told_B = (torch.rand(len(utterances)) >= dialect_dropout).tolist()
+    nothing = [None] * len(utterances)
     tokens, positions, targets = [], [], []
-    for utterance, is_told in zip(utterances, is_told_B, strict=True):
-        dialect = utterance.dialect if is_told else UNKNOWN_DIALECT
+    for utterance, kept_back in zip(utterances, hidden or nothing, strict=True):
+        dialect = UNKNOWN_DIALECT if kept_back and kept_back.dialect else utterance.dialect
         prefix = model.vocabulary.encode(utterance.text, dialect, utterance.rate_cps)
         codes_TK = utterance.codes_TK.long()
         num_frames, num_codebooks = codes_TK.shape
         first = len(prefix)
         tokens_LK = torch.full((first + num_frames, num_codebooks), NOTHING)
         tokens_LK[:first, 0] = torch.tensor(prefix)
-        is_hidden_T = torch.rand(num_frames) < history_dropout
-        tokens_LK[first:] = model.frame_tokens(codes_TK).masked_fill(is_hidden_T[:, None], NOTHING)
+        tokens_LK[first:] = model.frame_tokens(codes_TK)
+        if kept_back:
+            tokens_LK[first:][kept_back.frames_T] = NOTHING
         targets_LK = torch.full((first + num_frames, num_codebooks), NO_TARGET)
         targets_LK[first - 1 : -1] = codes_TK
         targets_LK[-1, 0] = model.end_of_speech

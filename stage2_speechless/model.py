@@ -28,6 +28,7 @@ from transformers import DynamicCache
 
 from commands.checkpoint import find_pretrained, load_frozen
 from commands.errors import InputError
+from commands.processes import ALONE, Shares
 from data_manifests.twi_text import NORMALIZATION_VERSION
 from stage2_speechless.config import SpeechlessConfig
 from stage2_speechless.frame_decoder import FrameDecoder, build_transformer
@@ -106,6 +107,8 @@ class Speechless(
         targets_BLK: Tensor,
         depth_fraction: float = 1.0,
         codebook_weights: Sequence[float] = (1.0,),
+        drawn_N: Tensor | None = None,
+        shares: Shares = ALONE,
     ) -> SpeechlessLoss:
         """Training loss of a batch, as `data.collate` makes it.
 
@@ -121,6 +124,9 @@ class Speechless(
                 learned (CSM trains its decoder on 1/16 of them, Sesame, 2025).
             codebook_weights: weight of each codebook in `total`, coarsest first; the last number
                 also applies to the codebooks after it.
+            drawn_N: int64, those frames, counted over the batch, where several processes have drawn
+                them together; None draws here.
+            shares: of a process that has a part of a batch; each loss is times its share.
         """
         states_BLD = self.dropout(self.temporal_states(tokens_BLK, positions_BL))
         code0_BL = targets_BLK[..., 0]
@@ -130,18 +136,19 @@ class Speechless(
         states_ND = states_BLD[is_frame_BL]
         first = F.cross_entropy(self.code0_head(states_ND).float(), codes_NK[:, 0])
         end = F.cross_entropy(self.code0_head(states_BLD[is_end_BL]).float(), code0_BL[is_end_BL])
-        if depth_fraction < 1:
+        if drawn_N is None and depth_fraction < 1:
             num_drawn = max(1, round(depth_fraction * len(codes_NK)))
             drawn_N = torch.randperm(len(codes_NK), device=codes_NK.device)[:num_drawn]
+        if drawn_N is not None:
             states_ND, codes_NK = states_ND[drawn_N], codes_NK[drawn_N]
         logits_NJV = self.frame_decoder(states_ND, codes_NK).float()
         others_NJ = F.cross_entropy(logits_NJV.mT, codes_NK[:, 1:], reduction="none")
-        codebooks_K = torch.cat([first[None], others_NJ.mean(dim=0)])
+        codebooks_K = torch.cat([shares.frames * first[None], shares.drawn * others_NJ.mean(dim=0)])
         last = len(codebook_weights) - 1
-        total = end * is_end_BL.sum() / is_frame_BL.sum()
+        total = shares.frames * end * is_end_BL.sum() / is_frame_BL.sum()
         for k, loss in enumerate(codebooks_K):
             total = total + codebook_weights[min(k, last)] * loss
-        return SpeechlessLoss(total, codebooks_K, end)
+        return SpeechlessLoss(total, codebooks_K, shares.utterances * end)
 
     def temporal_states(
         self,

@@ -6,7 +6,9 @@
 `runs/speechless/model` (`Speechless.from_pretrained`) is the checkpoint whose speech the recogniser
 understands best (lowest CER on generated dev sentences); without a recogniser it is the one with
 the lowest dev loss, and without dev the last. With `--init-from`, training starts from the layers
-of a small language model. Runs unchanged under `accelerate launch`.
+of a small language model. Several processes (`accelerate launch`) train as one: the same sums over
+the frames of the whole batch and the same draws, but for rounding and for `--dropout`, whose draws
+are another in each process.
 """
 
 from typing import Any
@@ -16,18 +18,19 @@ from accelerate import Accelerator
 from torch.nn.utils import clip_grad_norm_
 from transformers import get_cosine_schedule_with_warmup
 
-from commands.checkpoint import model_written_aside, resume_from_latest, save_checkpoint
+from commands.checkpoint import model_written_aside, save_checkpoint
 from commands.command_line import parse_config, run_command
-from commands.device import (
-    accelerate_uses,
-    describe_machine,
-    pick_device,
-    pick_dtype,
-    seed_step,
-)
+from commands.device import describe_machine, pick_device, pick_dtype, seed_step
 from commands.errors import InputError
 from commands.origins import combine, refuse_mixture
-from commands.run_folder import run_folder
+from commands.processes import (
+    Processes,
+    Shares,
+    join_processes,
+    processes_of,
+    resume_together,
+    shared_run_folder,
+)
 from commands.training_log import TrainingLog, refuse_non_finite, training_steps
 from stage1_rvq.codes import read_code_format, read_codes_origins
 from stage1_rvq.model import load_rvq
@@ -42,6 +45,7 @@ from stage2_speechless.data import (
     read_utterances,
 )
 from stage2_speechless.dev_set import Dev, load_dev
+from stage2_speechless.draws import draw_frames, draw_hidden
 from stage2_speechless.generation import MAX_FRAMES
 from stage2_speechless.metrics import generate_and_transcribe, measure_loss, pool_sentences
 from stage2_speechless.model import Speechless
@@ -66,10 +70,9 @@ def main(argv: list[str] | None = None) -> None:
     listed = read_utterances(config.codes, Vocabulary())
     device = pick_device(config.device)
     dtype = pick_dtype(config.dtype, device)
-    with accelerate_uses(device):
-        accelerator = Accelerator(
-            cpu=device.type == "cpu", mixed_precision="bf16" if dtype == torch.bfloat16 else "no"
-        )
+    accelerator = join_processes(device, dtype)
+    processes = processes_of(accelerator.device)
+    processes.refuse_idle(len(listed.utterances), "--codes")
     origins = read_codes_origins(config.codes)
     dev = None
     if config.dev_codes:
@@ -107,13 +110,17 @@ def main(argv: list[str] | None = None) -> None:
         copy_layers(base, speechless)
     speechless.to(accelerator.device)
     inputs = ("codes", "dev_codes", "rvq", "recognizer", "init_from")
-    with run_folder(config.out, config, "stage2_speechless.train", inputs=inputs) as output:
+    with shared_run_folder(
+        processes, config.out, config, "stage2_speechless.train", inputs=inputs,
+        per_process=(("batch_size",),),
+    ) as output:  # fmt: skip
         if output.is_done:
             return
         print_left_out(listed, "--codes")
         output.record(
             **describe_machine(device, dtype),
             **origin.as_facts(),
+            num_processes=processes.count,
             num_utterances=len(listed.utterances),
             num_left_out=dict(listed.left_out),
             num_parameters=sum(p.numel() for p in speechless.parameters()),
@@ -121,7 +128,7 @@ def main(argv: list[str] | None = None) -> None:
         if base:
             output.record(init_from_revision=base.revision)
             del base
-        _train(config, speechless, listed.utterances, dev, accelerator)
+        _train(config, speechless, listed.utterances, dev, accelerator, processes)
 
 
 def _train(
@@ -130,6 +137,7 @@ def _train(
     utterances: list[TrainingUtterance],
     dev: Dev | None,
     accelerator: Accelerator,
+    processes: Processes,
 ) -> None:
     optimizer = make_optimizer(
         speechless, config.optimizer, learning_rate=config.schedule.learning_rate
@@ -137,33 +145,45 @@ def _train(
     schedule = get_cosine_schedule_with_warmup(
         optimizer, config.schedule.warmup_steps, config.steps
     )
-    first_step = resume_from_latest(config.out, speechless, optimizer, schedule)
+    first_step = resume_together(processes, config.out, speechless, optimizer, schedule)
     # The schedule is not prepared: accelerate would step it once per process.
     model, optimizer = accelerator.prepare(speechless, optimizer)
     lengths = [len(u.codes_TK) for u in utterances]
-    batches = BucketedBatches(lengths, config.batch_size * accelerator.num_processes, config.seed)
-    is_writer = accelerator.is_main_process
+    batches = BucketedBatches(lengths, config.batch_size * processes.count, config.seed)
+    is_writer = processes.is_first
     with TrainingLog(config.out, first_step=first_step, is_writer=is_writer) as log:
         progress = training_steps(first_step, config.steps, "train", is_writer=is_writer)
         for step in progress:
-            seed_step(config.seed, step, accelerator.process_index)
+            seed_step(config.seed, step)
             model.train()
-            picks = batches.at_step(step)[accelerator.process_index :: accelerator.num_processes]
-            chosen = [utterances[i] for i in picks.tolist()]
-            batch = collate(
-                chosen,
-                speechless,
+            picks = batches.at_step(step).tolist()
+            frames = [lengths[i] for i in picks]  # of the whole batch
+            hidden = draw_hidden(
+                frames,
                 dialect_dropout=config.loss.dialect_dropout,
                 history_dropout=config.loss.history_dropout,
             )
+            drawn, shares = None, Shares()
+            if processes.count > 1:
+                drawn = draw_frames(processes, frames, config.loss.depth_fraction)
+                shares = Shares(
+                    frames=processes.share(frames),
+                    drawn=drawn.share,
+                    utterances=processes.share([1] * len(frames)),
+                )
+                seed_step(config.seed, step, processes.rank)  # dropout
+            chosen = [utterances[i] for i in processes.own(picks)]
+            batch = collate(chosen, speechless, processes.own(hidden))
             loss = model(
                 **vars(move_batch(batch, accelerator.device)),
                 depth_fraction=config.loss.depth_fraction,
                 codebook_weights=config.loss.codebook_weights,
+                drawn_N=drawn.places_N if drawn else None,
+                shares=shares,
             )
             accelerator.backward(loss.total)
             norm = clip_grad_norm_(model.parameters(), 1.0)
-            numbers = loss.as_numbers()
+            numbers = processes.mean(loss.as_numbers())
             refuse_non_finite(
                 step + 1, [u.id for u in chosen], **numbers, gradient_norm=norm.item()
             )

@@ -150,7 +150,8 @@ def test_hidden_history_changes_what_a_frame_hears_but_not_what_it_is_to_say():
     def last_frames(one, history_dropout):
         seen = []
         hook = head.code0_head.register_forward_hook(lambda *call: seen.append(call[1][0]))
-        head(collate([one]), WEIGHTS, history_dropout)
+        batch = collate([one])
+        head(batch, WEIGHTS, head.draw_told(*batch.frame_mask_BF.shape, history_dropout))
         hook.remove()
         return seen[0][8:]
 

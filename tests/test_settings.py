@@ -14,7 +14,7 @@ from commands.command_line import config_as_dict, parse_config
 from commands.device import pick_device
 from commands.errors import InputError
 from commands.json_files import read_json
-from commands.run_folder import FREE_ON_RESUME
+from commands.resumed_settings import FREE_ON_RESUME
 from data_manifests.manifest import DIALECTS
 from demo.shipped import WEIGHTS
 from tests.attacks.settings import (

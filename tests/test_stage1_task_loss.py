@@ -9,6 +9,7 @@ import torch
 from conftest import run
 
 from commands.errors import InputError
+from commands.processes import Processes
 from stage1_rvq import embed, evaluate, train, train_recognizer
 from stage1_rvq.config import RVQConfig
 from stage1_rvq.data import EmbeddingFolder
@@ -38,7 +39,7 @@ def task(world):
 
 
 def test_the_frozen_recognizer_reads_as_in_evaluation(world, task):
-    utterances = task.utterances(0, 0, 1)
+    utterances = task.utterances(0)
     frames = [task.embeddings.read(u) for u in utterances]
     lengths_B = torch.tensor([len(f) for f in frames])
     padded_BTD = torch.nn.utils.rnn.pad_sequence(frames, batch_first=True)
@@ -50,7 +51,7 @@ def test_gradients_reach_the_linear_maps_only(task):
     torch.manual_seed(0)
     rvq = SpeechRVQ(RVQConfig(dim=task.embeddings.dim, num_codebooks=2, codebook_size=8))
     rvq.init_codebooks(task.embeddings.sample(200, seed=0), task.embeddings.metric)
-    utterances = task.utterances(0, 0, 1)
+    utterances = task.utterances(0)
     loss = task(utterances, rvq.train()(task.frames(utterances)).decoded_ND)
     loss.backward()
     assert loss > 0
@@ -60,8 +61,8 @@ def test_gradients_reach_the_linear_maps_only(task):
 
 
 def test_processes_share_the_batch(task):
-    whole = [u.id for u in task.utterances(3, 0, 1)]
-    halves = [[u.id for u in task.utterances(3, rank, 2)] for rank in (0, 1)]
+    whole = [u.id for u in task.utterances(3)]
+    halves = [Processes(rank, 2).own(whole) for rank in (0, 1)]
     assert sorted(halves[0] + halves[1]) == sorted(whole) and len(halves[0]) == 2
 
 

@@ -10,6 +10,7 @@ from transformers import DynamicCache
 from commands.errors import InputError
 from stage2_speechless.config import SpeechlessConfig
 from stage2_speechless.data import Batch, TrainingUtterance, collate
+from stage2_speechless.draws import draw_hidden
 from stage2_speechless.frame_decoder import FrameDecoder
 from stage2_speechless.generation import pad_in_front
 from stage2_speechless.model import Speechless, load_speechless
@@ -106,7 +107,9 @@ def test_generated_codes_follow_from_teacher_forced_logits(model: Speechless) ->
 def test_hidden_history_hides_frames_but_not_what_is_to_be_predicted(model: Speechless) -> None:
     whole = collate(utterances(), model)
     torch.manual_seed(0)
-    hidden = collate(utterances(), model, history_dropout=0.5)
+    lengths = [len(u.codes_TK) for u in utterances()]
+    drawn = draw_hidden(lengths, dialect_dropout=0.0, history_dropout=0.5)
+    hidden = collate(utterances(), model, drawn)
     is_frame_BL = whole.tokens_BLK[..., 0] >= model.vocabulary.size
     is_hidden_BL = (hidden.tokens_BLK != whole.tokens_BLK).all(dim=-1)
     assert 0.3 < is_hidden_BL[is_frame_BL].float().mean() < 0.7
