@@ -22,11 +22,11 @@ from commands.checkpoint import model_written_aside, save_checkpoint
 from commands.command_line import parse_config, run_command
 from commands.device import describe_machine, pick_device, pick_dtype, seed_step
 from commands.errors import InputError
+from commands.launchers import join_processes
 from commands.origins import refuse_mixture
 from commands.processes import (
     Processes,
     Shares,
-    join_processes,
     processes_of,
     resume_together,
     shared_run_folder,
@@ -72,8 +72,9 @@ def main(argv: list[str] | None = None) -> None:
     seed_step(config.seed, -1)
     head = build_head(states, config.shape, text_dropout=config.loss.text_dropout)
     if config.init_from:
-        missing = start_from(head, config.init_from)
-        print(f"--init-from: weights left random: {', '.join(missing) or 'none'}", file=sys.stderr)
+        missing = ", ".join(start_from(head, config.init_from)) or "none"
+        if processes.is_first:
+            print(f"--init-from: weights left random: {missing}", file=sys.stderr)
     head.to(accelerator.device)
     judged = ("recognizer", "gemma", "mimi") if config.recognizer else ()
     inputs = ("states", "dev_states", "init_from", *judged)

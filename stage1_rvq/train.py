@@ -21,10 +21,10 @@ from commands.checkpoint import model_written_aside, save_checkpoint
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, derive_seed, describe_machine, pick_device, seed_step
 from commands.errors import InputError
+from commands.launchers import join_processes
 from commands.origins import refuse_mixture
 from commands.processes import (
     Processes,
-    join_processes,
     processes_of,
     resume_together,
     shared_run_folder,
@@ -133,7 +133,7 @@ def main(argv: list[str] | None = None) -> None:
     inputs = ("embeddings", "dev_embeddings", "recognizer")
     with shared_run_folder(
         processes, config.out, config, "stage1_rvq.train", inputs=inputs,
-        per_process=(("batch_frames",), ("task_utterances",)),
+        per_process=(("batch_frames",), *((("task_utterances",),) if task else ())),
     ) as output:  # fmt: skip
         if output.is_done:
             return

@@ -25,10 +25,10 @@ from commands.checkpoint import model_written_aside, save_checkpoint
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, describe_machine, pick_device, seed_step
 from commands.errors import InputError
+from commands.launchers import join_processes
 from commands.origins import refuse_mixture
 from commands.processes import (
     Processes,
-    join_processes,
     processes_of,
     resume_together,
     shared_run_folder,
@@ -106,7 +106,8 @@ def main(argv: list[str] | None = None) -> None:
     if not usable:
         raise InputError(f"--embeddings {config.embeddings}: no utterance with a usable transcript")
     processes.refuse_idle(len(usable), "--embeddings")
-    if dropped := len(embeddings.utterances) - len(usable):
+    dropped = len(embeddings.utterances) - len(usable)
+    if dropped and processes.is_first:
         print(f"{dropped} utterances left out: more text than their frames hold", file=sys.stderr)
     inputs = ("embeddings", "dev_embeddings")
     with shared_run_folder(

@@ -22,11 +22,12 @@ from commands.checkpoint import model_written_aside, save_checkpoint
 from commands.command_line import parse_config, run_command
 from commands.device import describe_machine, pick_device, pick_dtype, seed_step
 from commands.errors import InputError
-from commands.origins import combine, refuse_mixture
+from commands.launchers import join_processes
+from commands.origins import Origin, combine, refuse_mixture
+from commands.parquet_files import CodeFormat
 from commands.processes import (
     Processes,
     Shares,
-    join_processes,
     processes_of,
     resume_together,
     shared_run_folder,
@@ -73,23 +74,7 @@ def main(argv: list[str] | None = None) -> None:
     accelerator = join_processes(device, dtype)
     processes = processes_of(accelerator.device)
     processes.refuse_idle(len(listed.utterances), "--codes")
-    origins = read_codes_origins(config.codes)
-    dev = None
-    if config.dev_codes:
-        origins |= read_codes_origins(config.dev_codes, flag="--dev-codes")
-        dev = load_dev(
-            config.dev_codes, config.rvq, config.recognizer, fmt, origins,
-            expected_by=f"--codes {config.codes}", device=accelerator.device,
-            allow_mixture=config.allow_mixture,
-        )  # fmt: skip
-    if config.rvq and dev and dev.round_trip:
-        origins[f"--rvq {config.rvq}"] = dev.round_trip.rvq.origin()
-    elif config.rvq:
-        rvq = load_rvq(config.rvq, device=torch.device("cpu"))
-        origins[f"--rvq {config.rvq}"] = rvq.origin()
-    if not (dev and dev.round_trip):  # else refused already
-        refuse_mixture(origins, allowed=config.allow_mixture)
-    origin = combine(*origins.values())
+    dev, origin = _load_dev(config, fmt, accelerator.device)
     base = load_base_model(config.init_from) if config.init_from else None
     shape = SpeechlessConfig(
         num_codebooks=fmt.num_codebooks,
@@ -116,7 +101,8 @@ def main(argv: list[str] | None = None) -> None:
     ) as output:  # fmt: skip
         if output.is_done:
             return
-        print_left_out(listed, "--codes")
+        if output.is_writer:
+            print_left_out(listed, "--codes")
         output.record(
             **describe_machine(device, dtype),
             **origin.as_facts(),
@@ -197,6 +183,29 @@ def _train(
             ):
                 _measure_and_save(config, step + 1, speechless, dev, log)
                 save_checkpoint(config.out, step + 1, speechless, optimizer, schedule)
+
+
+def _load_dev(
+    config: TrainConfig, fmt: CodeFormat, device: torch.device
+) -> tuple[Dev | None, Origin]:
+    """Dev data, if there are any, and what all inputs belong to."""
+    origins = read_codes_origins(config.codes)
+    dev = None
+    if config.dev_codes:
+        origins |= read_codes_origins(config.dev_codes, flag="--dev-codes")
+        dev = load_dev(
+            config.dev_codes, config.rvq, config.recognizer, fmt, origins,
+            expected_by=f"--codes {config.codes}", device=device,
+            allow_mixture=config.allow_mixture,
+        )  # fmt: skip
+    if config.rvq and dev and dev.round_trip:
+        origins[f"--rvq {config.rvq}"] = dev.round_trip.rvq.origin()
+    elif config.rvq:
+        rvq = load_rvq(config.rvq, device=torch.device("cpu"))
+        origins[f"--rvq {config.rvq}"] = rvq.origin()
+    if not (dev and dev.round_trip):  # else refused already
+        refuse_mixture(origins, allowed=config.allow_mixture)
+    return dev, combine(*origins.values())
 
 
 def _own_shape(shape: ShapeSettings) -> dict[str, Any]:

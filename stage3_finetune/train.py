@@ -3,8 +3,10 @@
     python -m stage3_finetune.train --dialogues data/spoken-dialogues --rvq runs/rvq \
         --gemma google/gemma-4-E4B-it --out runs/finetune
 
-The adapter is `runs/finetune/adapter` (peft's format). trl's `SFTTrainer` runs the training loop;
-the command runs unchanged under `accelerate launch`.
+The adapter is `runs/finetune/adapter` (peft's format). trl's `SFTTrainer` runs the training loop.
+Several processes (`accelerate launch`) train as one, but for rounding and for `--lora-dropout`,
+whose draws are another in each process; with `--config_file stage3_finetune/fsdp.yaml` they share
+Gemma's weights.
 """
 
 import sys
@@ -16,12 +18,14 @@ from torch.nn.attention import sdpa_kernel
 from commands.checkpoint import list_checkpoints
 from commands.command_line import parse_config, run_command
 from commands.device import describe_machine, pick_device, pick_dtype, seed_step
+from commands.launchers import FSDP, is_on, join_group
 from commands.origins import combine, refuse_mixture
-from commands.run_folder import run_folder
+from commands.processes import processes_of, shared_run_folder
+from commands.run_folder import OutputFolder
 from commands.training_log import TrainingLog, training_steps
 from gemma4.attention_kernels import TRAINING_KERNELS
 from gemma4.gemma import load_gemma, load_tokenizer
-from gemma4.memory_plan import GIB, load_gemma_config, peak_memory, plan_memory
+from gemma4.memory_plan import GIB, MemoryPlan, load_gemma_config, peak_memory, plan_memory
 from gemma4.speech_embeddings import accept_embeddings
 from gemma4.tower_identity import tower_origin
 from stage1_rvq.codes import code_format
@@ -42,11 +46,15 @@ if TYPE_CHECKING:
 def main(argv: list[str] | None = None) -> None:
     """Fine-tune; prints the run's folder."""
     # trl is heavy to import, and not needed for --help.
+    from stage3_finetune.sharding import refuse_unusable_sharding
     from stage3_finetune.trainer import build_trainer, copy_adapter
 
     config = parse_config(TrainConfig, argv)
     device = pick_device(config.device)
     dtype = pick_dtype(config.dtype, device)
+    refuse_unusable_sharding(config.quantize, train_embed_audio=config.lora.train_embed_audio)
+    join_group(device)
+    processes = processes_of(device)
     rvq = load_rvq(config.rvq, device=torch.device("cpu"))
     dialogues = list(read_spoken_dialogues(config.dialogues, code_format(rvq.config)))
     origins = {f"--rvq {config.rvq}": rvq.origin(), **read_dialogues_origins(config.dialogues)}
@@ -59,23 +67,29 @@ def main(argv: list[str] | None = None) -> None:
         mixture=TaskMixture(config.mixture.transcribe_share, config.mixture.typed_share),
         seed=config.seed,
     )
+    processes.refuse_idle(len(rows), "--dialogues")
     plan = plan_memory(
         load_gemma_config(config.gemma), adapter=config.lora.adapter(), device=device, dtype=dtype,
         batch_size=config.batch_size, num_tokens=rows.longest(),
         gradient_checkpointing=config.gradient_checkpointing, quantize=config.quantize,
     )  # fmt: skip
-    print(plan.as_table(), file=sys.stderr)
+    if processes.is_first:
+        print(plan.as_table(), file=sys.stderr)
     base, _ = load_gemma(config.gemma, device=device, dtype=dtype, quantize=config.quantize)
     model = accept_embeddings(base)
     origins |= {f"--gemma {config.gemma}": tower_origin(base.model.audio_tower)}
     refuse_mixture(origins, allowed=config.allow_mixture)
     inputs = ("dialogues", "rvq", "gemma")
-    with run_folder(config.out, config, "stage3_finetune.train", inputs=inputs) as output:
+    with shared_run_folder(
+        processes, config.out, config, "stage3_finetune.train", inputs=inputs,
+        per_process=(("batch_size", "accumulate"),),
+    ) as output:  # fmt: skip
         if output.is_done:
             return
         num_spoken = sum(turn.spoken for dialogue in dialogues for turn in dialogue.turns)
         output.record(
             **describe_machine(device, dtype), **combine(*origins.values()).as_facts(),
+            num_processes=processes.count, is_sharded=is_on(FSDP),
             quantize=config.quantize,
             num_dialogues=len(dialogues),
             spoken_turns={"generated_codes": num_spoken, "recordings": 0},
@@ -86,14 +100,19 @@ def main(argv: list[str] | None = None) -> None:
         _train(config, trainer, rows)
         if output.is_writer:
             copy_adapter(list_checkpoints(config.out)[-1], config.out / "adapter")
-            peak = peak_memory(device)
-            output.record(memory_planned_gib=plan.total / GIB, memory_peak_gib=peak / GIB)
-            of = "tensors" if device.type == "cuda" else "the whole process, libraries included"
-            print(
-                f"{len(rows)} rows, {plan.num_trained:,} weights; memory: {plan.total / GIB:.2f} "
-                f"GiB planned, {peak / GIB:.2f} GiB at most ({of})",
-                file=sys.stderr,
-            )
+            _report(output, plan, len(rows), device)
+
+
+def _report(output: OutputFolder, plan: MemoryPlan, num_rows: int, device: torch.device) -> None:
+    """What was planned beside what was needed."""
+    peak = peak_memory(device)
+    output.record(memory_planned_gib=plan.total / GIB, memory_peak_gib=peak / GIB)
+    of = "tensors" if device.type == "cuda" else "the whole process, libraries included"
+    print(
+        f"{num_rows} rows, {plan.num_trained:,} weights; memory: {plan.total / GIB:.2f} GiB "
+        f"planned, {peak / GIB:.2f} GiB at most ({of})",
+        file=sys.stderr,
+    )
 
 
 def _train(config: TrainConfig, trainer: "SpeechTrainer", rows: SpokenDialogues) -> None:

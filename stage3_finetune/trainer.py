@@ -8,6 +8,10 @@ checkpoints/step_000500/adapter_model.safetensors    the adapter, in peft's form
                         adapter_config.json
                         optimizer.pt, scheduler.pt   as transformers writes and reads them
                         rng_state.pth, trainer_state.json
+
+A single process draws LoRA's dropout from one stream, whose state is saved; several draw it from
+the numbers of step and process, and what transformers saves of theirs (`rng_state_0.pth`) is not
+needed.
 """
 
 import contextlib
@@ -17,9 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate.utils import DistributedType
 from datasets import Dataset
+from peft import set_peft_model_state_dict
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import (
     PreTrainedTokenizerBase,
@@ -29,28 +36,32 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from trl import SFTConfig, SFTTrainer
+from trl import SFTTrainer
 
 from commands.atomic_write import ASIDE_SUFFIX, remove, remove_leftovers, take_away, written_aside
 from commands.checkpoint import list_checkpoints
-from commands.device import accelerate_uses
-from commands.errors import InputError
+from commands.device import derive_seed
 from commands.json_files import read_json
+from commands.processes import processes_of
 from commands.tensor_files import read_pickled_tensors, refuse_non_finite_weights
 from commands.training_log import TrainingLog, refuse_non_finite
 from stage3_finetune.data import SpokenDialogues, collate
+from stage3_finetune.dialogue import NO_LABEL
 from stage3_finetune.model import (
     ADAPTER_CONFIG,
     ADAPTER_TENSORS,
     read_adapter_config,
     read_adapter_tensors,
 )
+from stage3_finetune.sharding import shard_on_cpus, share_out, trained_weights, whole_state
+from stage3_finetune.trainer_arguments import arguments_for_device
 
 if TYPE_CHECKING:
     from stage3_finetune.training_settings import TrainConfig
 
 NUM_KEPT = 2  # checkpoints
 ROW = "row"  # in a batch: the numbers of its rows
+OPTIMIZER, SCHEDULE = "optimizer.pt", "scheduler.pt"  # as transformers names them
 # What torch and safetensors raise if a file cannot be written.
 WRITER_ERRORS = (SafetensorError, RuntimeError)
 
@@ -61,6 +72,10 @@ class SpeechTrainer(SFTTrainer):
     transformers 5.23 writes `checkpoint-N` in place, file by file: a run that dies meanwhile cannot
     be resumed, or silently goes on without the optimizer's state.
 
+    Several processes train as one, but for rounding and LoRA's dropout, whose draws are another in
+    each process: every process goes through the batches of the whole run, and takes its rows of
+    each. A checkpoint is the same whatever number of processes wrote it, or will read it.
+
     Attributes:
         rows_of_step: numbers of the rows that this process has seen since the last step was logged.
     """
@@ -69,9 +84,38 @@ class SpeechTrainer(SFTTrainer):
         super().__init__(*arguments, **settings)
         self.rows_of_step: list[Tensor] = []
 
+    def create_accelerator_and_postprocess(self) -> None:
+        """As transformers does; on CPUs with FSDP, too."""
+        super().create_accelerator_and_postprocess()
+        shard_on_cpus(self.accelerator)
+        self.is_fsdp_enabled = self.accelerator.distributed_type == DistributedType.FSDP
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """The batches of all processes together; `build_trainer` collates this one's rows.
+
+        accelerate would hand whole batches to each process in turn, and fill up an epoch's last
+        one: other batches than a single process has.
+        """
+        num_processes = self.args.world_size
+        loader = self._get_dataloader(
+            self.train_dataset,
+            "Training",
+            self._train_batch_size * num_processes,
+            self._get_train_sampler,
+            is_training=True,
+        )
+        if num_processes > 1:
+            batches = loader.batch_sampler
+            batches.num_processes, batches.process_index, batches.even_batches = 1, 0, False
+        return loader
+
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *arguments: Any) -> Tensor:
         """Take note of a batch's rows, then do as trl does."""
         self.rows_of_step.append(inputs.pop(ROW))
+        if self.args.world_size > 1:  # not the same dropout for the rows of every process
+            done = (self.state.global_step, len(self.rows_of_step))
+            seed = derive_seed(self.args.seed, *done, self.args.process_index)
+            torch.manual_seed(seed)
         return super().training_step(model, inputs, *arguments)
 
     def find_newest_checkpoint(self) -> Path | None:
@@ -91,17 +135,27 @@ class SpeechTrainer(SFTTrainer):
             return None
         newest = checkpoints[-1]
         read_adapter_config(newest)
-        read_adapter_tensors(newest, self.model)
-        for name in ("optimizer.pt", "scheduler.pt"):
+        tensors = read_adapter_tensors(newest, self.model)
+        for name in (OPTIMIZER, SCHEDULE):
             read_pickled_tensors(newest / name)
         read_json(newest / "trainer_state.json")
-        is_alone = self.args.world_size == 1
-        random = f"rng_state{'' if is_alone else f'_{self.args.process_index}'}.pth"
-        if not (newest / random).is_file():
-            raise InputError(
-                f"{newest} has no {random}: resume with as many processes as the run began with"
-            )
+        if self.is_fsdp_enabled:  # transformers would load it into weights that are sharded
+            set_peft_model_state_dict(self.model, tensors)
         return newest
+
+    def _load_from_checkpoint(
+        self, resume_from_checkpoint: str, model: nn.Module | None = None
+    ) -> None:
+        if not self.is_fsdp_enabled:  # else `find_newest_checkpoint` has done it
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None or not self.is_fsdp_enabled:
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        state = read_pickled_tensors(Path(checkpoint) / OPTIMIZER)
+        self.optimizer.load_state_dict(share_out(state, self.optimizer))
+        self.lr_scheduler.load_state_dict(read_pickled_tensors(Path(checkpoint) / SCHEDULE))
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Save a checkpoint under a temporary name and rename it; then delete all but the newest.
@@ -111,8 +165,7 @@ class SpeechTrainer(SFTTrainer):
         processes adds the state of its random numbers; the first writes the rest.
         """
         step = self.state.global_step
-        trained = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
-        refuse_non_finite_weights(trained, where=f"step {step}")
+        refuse_non_finite_weights(trained_weights(self.model).items(), where=f"step {step}")
         folder, is_writer = Path(self.args.output_dir), self.args.should_save
         staging = folder / f"staging{ASIDE_SUFFIX}"
         whole = folder / f"step_{step:06d}"
@@ -134,6 +187,24 @@ class SpeechTrainer(SFTTrainer):
                 remove(staging)
         if is_writer:
             keep_newest(folder.parent)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As transformers does, but of a sharded model only the adapter is put together."""
+        if not self.is_fsdp_enabled:
+            super().save_model(output_dir, _internal_call)
+            return
+        weights = trained_weights(self.model)
+        if self.args.should_save:
+            self._save(output_dir, weights)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self.is_fsdp_enabled:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        state = whole_state(self.optimizer)
+        if self.args.should_save:
+            torch.save(state, Path(output_dir) / OPTIMIZER)
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULE)
 
     def _save(
         self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None
@@ -204,13 +275,20 @@ def build_trainer(
     # passes, and the answers of a pass with few labels would count more.
     model.accepts_loss_kwargs = True  # type: ignore[assignment]
 
+    arguments = arguments_for_device(config, device, dtype)
+    processes = processes_of(device)
+
     def collate_rows(batch: list[dict[str, int]]) -> dict[str, Tensor]:
         numbers = [item[ROW] for item in batch]
-        return {ROW: torch.tensor(numbers), **collate([rows[n] for n in numbers], pad_id)}
+        own = processes.own(numbers)
+        collated = collate([rows[number] for number in own or numbers[:1]], pad_id)
+        if not own:  # the epoch's last batch has fewer rows than there are processes
+            collated["labels"] = torch.full_like(collated["labels"], NO_LABEL)
+        return {ROW: torch.tensor(own), **collated}
 
     trainer = SpeechTrainer(
         model=model,
-        args=arguments_for_device(config, device, dtype),
+        args=arguments,
         # trl expects a table; ours holds row numbers, and rows are encoded when they are batched.
         train_dataset=Dataset.from_dict({ROW: range(len(rows))}),
         data_collator=collate_rows,
@@ -219,66 +297,6 @@ def build_trainer(
     )
     trainer.remove_callback(PrinterCallback)  # replaces transformers' disabled progress bar
     return trainer
-
-
-def arguments_for_device(
-    config: "TrainConfig", device: torch.device, dtype: torch.dtype
-) -> SFTConfig:
-    """The run's settings as trl takes them, with this device and no other.
-
-    In a single process, transformers 5.23 would take GPU 0, and all others that are visible for
-    DataParallel, which trl 1.16 refuses.
-    """
-    with accelerate_uses(device):
-        arguments = _training_arguments(config, device, dtype)
-    arguments.__dict__["_setup_devices"] = device  # a cached property
-    arguments._n_gpu = 0 if device.type == "cpu" else 1
-    if device.type in ("cuda", "xpu"):
-        torch.get_device_module(device).set_device(device)  # transformers has set GPU 0
-    return arguments
-
-
-def _training_arguments(
-    config: "TrainConfig", device: torch.device, dtype: torch.dtype
-) -> SFTConfig:
-    """The run's settings as trl takes them."""
-    return SFTConfig(
-        # Absolute: transformers would take a "~" in it for the user's home.
-        output_dir=str(config.out.absolute() / "checkpoints"),
-        max_steps=config.steps,
-        per_device_train_batch_size=config.batch_size,
-        gradient_accumulation_steps=config.accumulate,
-        learning_rate=config.schedule.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=config.schedule.warmup_steps,
-        max_grad_norm=1.0,
-        bf16=dtype == torch.bfloat16,
-        use_cpu=device.type == "cpu",
-        activation_checkpointing=config.gradient_checkpointing,
-        # Reentrant checkpointing gives wrong gradients where layers share keys and values
-        # (Gemma 4 E2B and E4B, transformers 5.23): equal loss, gradients off by up to 87 %.
-        activation_checkpointing_kwargs={"use_reentrant": False},
-        save_steps=config.save_every,
-        # SpeechTrainer deletes old checkpoints: transformers would ignore a failed deletion and
-        # leave half a checkpoint under its name.
-        save_total_limit=None,
-        logging_steps=1,
-        logging_strategy="steps",
-        # transformers would replace a NaN loss by the mean of earlier ones, and train on.
-        logging_nan_inf_filter=False,
-        report_to=[],
-        # Its progress bar writes every number to stdout, and stays open if training ends with
-        # an error, whose message would follow on the same line. LogSteps has its own bar.
-        disable_tqdm=True,
-        seed=config.seed,
-        data_seed=config.seed,
-        # Rows are encoded and labelled by us; trl must not touch, cut or pack them.
-        remove_unused_columns=False,
-        dataset_kwargs={"skip_prepare_dataset": True},
-        max_length=None,
-        packing=False,
-        dataloader_pin_memory=device.type == "cuda",
-    )
 
 
 def keep_newest(run: Path) -> None:

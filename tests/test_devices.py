@@ -1,28 +1,26 @@
 """Every process uses one device: the one that is named, or the one of its own number.
 
-There is no GPU here: torch is told that there are two. What runs on one is proved by two processes
-on the CPU and by the device that accelerate, transformers and trl are given.
+There is no GPU here: torch is told that there are two. What runs on one is proved by the device
+that accelerate, transformers and trl are given, and by two processes on the CPU
+(`test_processes.py`).
 """
 
 import os
-import socket
 
 import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from head_world import SMALL
 
 from commands import device as devices
 from commands.device import accelerate_uses, pick_device
 from commands.errors import InputError
 from gemma4 import gemma
-from stage3_finetune.trainer import arguments_for_device
+from stage3_finetune.trainer_arguments import arguments_for_device
 from stage3_finetune.training_settings import TrainConfig
 
 CPU = torch.device("cpu")
 SECOND = torch.device("cuda", 1)
-SHORT = ("--steps", 2, "--device", "cpu")
 
 
 @pytest.fixture
@@ -126,61 +124,3 @@ def test_gemma_is_loaded_onto_a_gpu_tensor_by_tensor(tiny_models, monkeypatch):
         assert torch.equal(state[key], tensor), key
     assert not any(hasattr(module, "_hf_hook") for module in mapped.modules())
     assert "to" not in vars(mapped) and not hasattr(plain, "hf_device_map")
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def stage1_words(world):
-    folder = world / "embedded"
-    sizes = ("--codebook-size", 8, "--num-codebooks", 2, "--batch-frames", 64)
-    return ("--embeddings", folder, *sizes, "--recognizer", world / "recognizer", *SHORT)
-
-
-def recognizer_words(world):
-    sizes = ("--num-units", 64, "--width", 16, "--batch-size", 2)
-    return ("--embeddings", world / "embedded", *sizes, *SHORT)
-
-
-def head_words(world):
-    return ("--states", world / "states", *SMALL)
-
-
-def train_in_two_processes(forks, module, *words, folder):
-    """As torchrun starts them: the same command, with numbers in the environment."""
-    together = {
-        "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
-    numbers = [{"RANK": str(number), "LOCAL_RANK": str(number)} for number in (0, 1)]
-    first, second = forks.run_together(
-        module, *words, "--out", folder / "run", folder=folder,
-        environments=[{**together, **number} for number in numbers],
-    )  # fmt: skip
-    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
-    assert (first.stdout, second.stdout) == (f"{folder / 'run'}\n", "")
-    assert (folder / "run" / "done").exists()
-
-
-@pytest.mark.parametrize(
-    ("module", "words"),
-    [
-        ("stage1_rvq.train", stage1_words),
-        ("stage1_rvq.train_recognizer", recognizer_words),
-        ("speech_head.train", head_words),
-    ],
-)
-def test_two_processes_train_together(module, words, forks, head_world, tmp_path):
-    train_in_two_processes(forks, module, *words(head_world), folder=tmp_path)
-
-
-def test_two_processes_fine_tune_together(forks, finetune_flags, tmp_path):
-    train_in_two_processes(forks, "stage3_finetune.train", *finetune_flags, folder=tmp_path)
-    newest = tmp_path / "run" / "checkpoints" / "step_000004"
-    assert {path.name for path in newest.glob("rng_state*")} == {
-        "rng_state_0.pth",
-        "rng_state_1.pth",
-    }
