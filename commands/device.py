@@ -1,8 +1,7 @@
 """Choice of device and precision, number of threads, and random seeds.
 
 device = pick_device(config.device)        # one device, whatever is visible
-with accelerate_uses(device):
-    accelerator = Accelerator(cpu=device.type == "cpu")
+accelerator = join_processes(device)       # launchers.py
 """
 
 import contextlib
@@ -199,8 +198,11 @@ def _processor_name() -> str:
 def seed_step(seed: int, step: int, rank: int = 0) -> None:
     """Seed torch for one training step.
 
-    Randomness is a function of (seed, step, process), so that a resumed run draws what the
-    uninterrupted one would have drawn, without any generator state in the checkpoint.
+    Randomness is a function of seed and step, so that a resumed run draws what the uninterrupted
+    one would have drawn, without any generator state in the checkpoint.
+
+    Args:
+        rank: number of the process, for what each is to draw for itself: dropout inside layers.
     """
     torch.manual_seed(derive_seed(seed, step, rank))
 

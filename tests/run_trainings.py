@@ -3,7 +3,7 @@
     python -m tests.run_trainings plan.json
 
 The plan is a JSON object: "lines", each a command and its words; and optionally "spoil": what goes
-wrong at the third step of the process "rank": "nan", "error" or "interrupt".
+wrong in process 1 at its third step: "nan", "error", or "interrupt", which is Ctrl-C for all.
 
 Layers drop nothing here, also where no flag says so: what they drop differs between processes.
 """
@@ -35,8 +35,12 @@ def set_dropout(probability: float) -> None:
         constructor.__defaults__ = tuple(defaults)
 
 
-def spoil_third_step(how: str) -> None:
-    """Let something go wrong in this process while it trains a head."""
+def spoil_third_step(how: str, folder: Path) -> None:
+    """Let something go wrong in this process while it trains a head.
+
+    Args:
+        folder: where each process has written down its number in the system.
+    """
     collate, steps = head_train.collate, []
 
     def collate_spoilt(examples):
@@ -46,7 +50,8 @@ def spoil_third_step(how: str) -> None:
             if how == "error":
                 raise InputError("a shard cannot be read")
             if how == "interrupt":
-                os.kill(os.getpid(), signal.SIGINT)
+                for path in sorted(folder.glob("process_*")):
+                    os.kill(int(path.read_text()), signal.SIGINT)
             batch.embeddings_BSD.fill_(torch.nan)
         return batch
 
@@ -54,10 +59,13 @@ def spoil_third_step(how: str) -> None:
 
 
 def main() -> None:
-    plan = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    spoil = plan.get("spoil")
-    if spoil and os.environ["RANK"] in spoil["ranks"]:
-        spoil_third_step(spoil["how"])
+    path = Path(sys.argv[1])
+    plan = json.loads(path.read_text(encoding="utf-8"))
+    if how := plan.get("spoil"):
+        rank = os.environ["RANK"]
+        path.with_name(f"process_{rank}").write_text(str(os.getpid()))
+        if rank == "1":
+            spoil_third_step(how, path.parent)
     for command, *words in plan["lines"]:
         import_module(command).main(words)
 
