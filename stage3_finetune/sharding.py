@@ -74,6 +74,8 @@ def shard_on_cpus(accelerator: Accelerator) -> None:
     """
     if is_on(FSDP) and accelerator.distributed_type == DistributedType.MULTI_CPU:
         plugin = FullyShardedDataParallelPlugin()
+        if accelerator.mixed_precision != "no":
+            plugin.set_mixed_precision(accelerator.mixed_precision)
         accelerator.state.__dict__.update(distributed_type=DistributedType.FSDP, fsdp_plugin=plugin)
 
 
@@ -90,6 +92,8 @@ def trained_weights(model: nn.Module) -> dict[str, Tensor]:
 def whole_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """An optimizer's state as one that is not sharded would have it; all processes must call
     it."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    assert any(isinstance(p, DTensor) for p in parameters), "FSDP was asked for, and did nothing"
     state = optimizer.state_dict()
     return {**state, "state": {number: whole(part) for number, part in state["state"].items()}}
 

@@ -16,11 +16,13 @@ from conftest import ROOT, run
 from finetune_run import write_dialogues
 from safetensors.torch import load_file
 
+from commands.atomic_write import write_json
 from commands.checkpoint import list_checkpoints
 from commands.errors import InputError
 from commands.json_files import read_json, read_json_lines
 from commands.launchers import join_processes
 from commands.processes import Processes
+from commands.resumed_settings import refuse_other_settings
 from speech_head import train as head_train
 from stage1_rvq import tokenize_corpus
 from stage1_rvq import train as rvq_train
@@ -141,7 +143,8 @@ def fsdp_variables():
 
 @pytest.fixture(scope="module")
 def runs(forks, lines, tmp_path_factory):
-    """Every training: alone, together, and each of the two resumed as the other; and sharded."""
+    """Every training: alone, together, and each of the two resumed as the other. Fine-tuning also
+    with sharded weights, and resumed as that and from that."""
     folder = tmp_path_factory.mktemp("runs")
 
     def words(name, num_processes, out, *more):
@@ -151,19 +154,19 @@ def runs(forks, lines, tmp_path_factory):
     train_alone(forks, folder, [words(name, 1, "alone") for name in TRAININGS])
     for name in TRAININGS:
         cut(folder / f"alone-{name}", folder / f"then_together-{name}")
-    resumed = [words(name, 2, "then_together", "--resume") for name in TRAININGS]
     together = [words(name, 2, "together") for name in TRAININGS]
+    resumed = [words(name, 2, "then_together", "--resume") for name in TRAININGS]
+    *resumed, finetune = resumed
     train_together(forks, folder, [*together, *resumed])
-    cut(folder / "alone-finetune", folder / "then_sharded-finetune")
-    sharded = [words("finetune", 2, "sharded"), words("finetune", 2, "then_sharded", "--resume")]
+    sharded = [words("finetune", 2, "sharded"), finetune]
     train_together(forks, folder, sharded, variables=fsdp_variables())
-    for name in TRAININGS:
+    for name in TRAININGS[:-1]:
         cut(folder / f"together-{name}", folder / f"then_alone-{name}")
-    cut(folder / "sharded-finetune", folder / "sharded_then_alone-finetune")
+    cut(folder / "sharded-finetune", folder / "then_alone-finetune")
+    passes = {"finetune": TWO_PASSES}
     train_alone(
         forks, folder,
-        [*(words(name, 1, "then_alone", "--resume") for name in TRAININGS),
-         words("finetune", 1, "sharded_then_alone", "--resume", *TWO_PASSES)],
+        [words(name, 1, "then_alone", "--resume", *passes.get(name, ())) for name in TRAININGS],
     )  # fmt: skip
     return folder
 
@@ -204,8 +207,7 @@ def test_a_run_is_resumed_by_another_number_of_processes(runs, name):
 
 
 def test_sharded_weights_learn_the_same(runs):
-    for how in ("sharded", "then_sharded", "sharded_then_alone"):
-        assert_same(runs / f"{how}-finetune", runs / "alone-finetune")
+    assert_same(runs / "sharded-finetune", runs / "alone-finetune")
     assert read_json(runs / "sharded-finetune" / "provenance.json")["is_sharded"]
     files = [
         {path.name for path in list_checkpoints(runs / f"{how}-finetune")[-1].iterdir()}
@@ -245,21 +247,26 @@ def test_a_refused_folder_ends_all(forks, lines, tmp_path):
     assert "process 1: another process of this run has ended" in ended[1].stderr
 
 
-def test_batches_of_another_size_are_refused(lines, runs, tmp_path, monkeypatch):
-    killed = cut(runs / "alone-finetune", tmp_path / "run")
-    words = [*lines["finetune"][1:], *SHORT, "--out", killed, "--resume"]
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr(finetune_train, "join_group", lambda device: None)
-    refused = r"took 10 with --batch-size 10 and 1 process\(es\).*; now there are 2: --batch-size 5"
-    with pytest.raises(InputError, match=refused) as caught:
-        run(finetune_train.main, *words, "--batch-size", 10, "--accumulate", 1)
+def test_batches_of_another_size_are_refused(tmp_path, monkeypatch):
+    write_json(tmp_path / "config.json", {"batch_size": 8, "accumulate": 2, "seed": 0})
+
+    def resume(num_processes, batch_size, accumulate, **more):
+        monkeypatch.setenv("WORLD_SIZE", str(num_processes))
+        settings = {"batch_size": batch_size, "accumulate": accumulate, "seed": 0, **more}
+        refuse_other_settings(tmp_path, settings, [("batch_size", "accumulate")], begun_with=1)
+
+    for fitting in ((1, 8, 2), (2, 4, 2), (2, 8, 1), (4, 1, 4), (16, 1, 1)):
+        resume(*fitting)
+    with pytest.raises(InputError, match="made with seed = 0, now 1"):
+        resume(2, 4, 2, seed=1)
+    with pytest.raises(InputError, match="made with batch_size = 8, now 16"):
+        resume(1, 16, 2)
+    took = r"took 16 with --batch-size 8 and 1 process\(es\) when the run began; now there are "
+    with pytest.raises(InputError, match=took + "2: --batch-size 4 makes it that again") as caught:
+        resume(2, 8, 2)
     assert "\n" not in str(caught.value)
-    monkeypatch.setenv("WORLD_SIZE", "3")
-    with pytest.raises(InputError, match="cannot be shared by 3 processes, start another number"):
-        run(finetune_train.main, *words, "--batch-size", 3, "--accumulate", 1)
-    monkeypatch.setenv("WORLD_SIZE", "1")
-    with pytest.raises(InputError, match="made with batch_size = 10, now 4"):
-        run(finetune_train.main, *words, "--batch-size", 4, "--accumulate", 1)
+    with pytest.raises(InputError, match=took + "3: that cannot be shared by 3 processes, start"):
+        resume(3, 8, 2)
 
 
 def test_idle_processes_are_refused():
