@@ -15,6 +15,7 @@ but for rounding. Dropout inside layers is the exception: its draws are another 
 """
 
 import contextlib
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,6 +145,7 @@ def shared_run_folder(
             gloo notices it itself.
     """
     with contextlib.ExitStack() as stack:
+        folder = OutputFolder(out, is_done=False, is_writer=False)
         if processes.is_first:
             try:
                 folder = stack.enter_context(
@@ -152,15 +154,11 @@ def shared_run_folder(
             except BaseException:
                 processes.from_first(None)  # the others wait for it
                 raise
-            processes.from_first(folder.is_done)
-        else:
-            stack.enter_context(_partners_may_end(processes))
-            is_done = processes.from_first(None)
+        with _partners_may_end(processes):
+            is_done = processes.from_first(folder.is_done)
             if is_done is None:
                 raise PartnerEnded(f"process {processes.rank}: {PARTNER}")
-            folder = OutputFolder(out, is_done, is_writer=False)
-        with _partners_may_end(processes):
-            yield folder
+            yield dataclasses.replace(folder, is_done=is_done)
             if processes.count > 1:  # the first may still measure and save
                 torch.distributed.barrier()
 

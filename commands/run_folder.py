@@ -34,7 +34,7 @@ from typing import Any
 
 from commands.atomic_write import ASIDE_SUFFIX, remove, remove_leftovers, write_json
 from commands.command_line import config_as_dict
-from commands.errors import NO_SPACE, InputError, describe_os_error
+from commands.errors import NO_SPACE, InputError, PartnerEnded, describe_os_error
 from commands.fingerprints import sha256_of_file
 from commands.finished_folder import refuse_unfinished
 from commands.folder_lock import folder_lock
@@ -121,8 +121,8 @@ def run_folder(
 
     With a setting `part`, the folder is that of the part, inside of `out`. The block writes the
     folder's content, unless it `is_done`. When the block ends, `done` is written and the folder's
-    path is printed on stdout. When it raises InputError before anything has been made, the folder
-    is removed.
+    path is printed on stdout. When it raises InputError, or a partner has ended, before anything
+    has been made, the folder is removed.
 
     Args:
         out: folder to create, with its parents.
@@ -165,7 +165,7 @@ def run_folder(
             raise InputError(f"--out {out} cannot be written: {describe_os_error(error)}") from None
         try:
             yield folder
-        except InputError:
+        except (InputError, PartnerEnded):
             folder.remove_if_unused()
             raise
         if not folder.is_done:
