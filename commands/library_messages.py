@@ -15,6 +15,9 @@ LOGGED = {
     "bitsandbytes.backends.cpu.ops": "Failed to load CPU gemm_4bit_forward from kernels-community",
     # bitsandbytes 0.50.2, `--quantize 8bit`: at every layer of every token.
     "bitsandbytes.autograd._functions": "MatMul8bitLt: inputs will be cast from",
+    # transformers 5.23, where a fine-tuning is resumed by another number of processes: they have
+    # other batches each, of the same size together (`resumed_settings.py`).
+    "transformers.trainer_utils": "Warning: The following arguments do not match the ones in the",
 }
 # Module -> how its FutureWarning begins.
 WARNED = {
