@@ -45,7 +45,7 @@ class RayKillsConfig:
     rounds: PositiveInt = 5
     """times everything is killed"""
     longest_s: PositiveFloat = 20.0
-    """the driver is killed after so many seconds at the latest, in seconds"""
+    """the driver is killed so long after the first actor has begun at the latest, in seconds"""
     seed: Seed = 0
     """seed for the moments"""
 
@@ -107,10 +107,12 @@ def kill_a_round(words: Sequence[str], generator: random.Random, longest_s: floa
     killed: list[str] = []
     try:
         driver = embed(words)
+        while not find_actors() and driver.poll() is None:
+            time.sleep(0.1)
         began = time.monotonic()
         deaths = ["an actor", "an actor", "a node"]
         generator.shuffle(deaths)
-        moments = sorted(generator.uniform(0.2, 1) * longest_s for _ in range(len(deaths) + 1))
+        moments = sorted(generator.uniform(0, longest_s) for _ in range(len(deaths) + 1))
         for moment, what in zip(moments[:-1], deaths, strict=True):
             time.sleep(max(0.0, began + moment - time.monotonic()))
             if what == "a node":
@@ -123,7 +125,7 @@ def kill_a_round(words: Sequence[str], generator: random.Random, longest_s: floa
         if driver.poll() is None:
             driver.kill()
             driver.wait()
-            killed.append(f"the driver ({moments[-1]:.1f} s)")
+            killed.append(f"the driver ({moments[-1]:.1f} s, {count_shards(words)} shards written)")
             time.sleep(SECONDS_TO_RESUME)
             embed([*words, "--resume"]).wait()
     finally:
@@ -152,6 +154,11 @@ def find_actors() -> list[int]:
             if line.startswith(b"ray::") and b"ShardActor" in line:
                 found.append(int(folder.name))
     return sorted(found)
+
+
+def count_shards(words: Sequence[str]) -> int:
+    """Complete shards in the folder that a command writes."""
+    return len(list(Path(words[words.index("--out") + 1]).glob("shard_*.jsonl")))
 
 
 def content(folder: Path) -> dict[str, bytes]:
