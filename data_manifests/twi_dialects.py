@@ -9,6 +9,7 @@ The cues are few, because most Twi words are spelt alike in all three;
 `tests/golden/twi_dialects.tsv` has examples.
 """
 
+import functools
 import re
 
 from data_manifests.twi_text import normalize_for_scoring
@@ -83,6 +84,8 @@ def guess_dialect(text: str) -> str:
     Measured on the Universal Declaration of Human Rights: see tests/test_data_twi_dialects.py.
     """
     points = count_evidence(text)
+    if not any(points.values()):  # most sentences
+        return "unknown"
     dialect, best = max(points.items(), key=lambda item: item[1])
     others = (number for other, number in points.items() if other != dialect)
     if best < MIN_EVIDENCE or any(MIN_RATIO * number > best for number in others):
@@ -96,11 +99,25 @@ def count_evidence(text: str) -> dict[str, int]:
     Cues shared by Akuapem and Fante count for Fante if the text's other words are Fante, and for
     Akuapem otherwise: there are few Fante sentences without dz, ts or hɔn.
     """
-    words = set(normalize_for_scoring(text).split()) - NO_CUES
-    points = {dialect: sum(_weigh(word, dialect) for word in words) for dialect in SURE_WORDS}
-    shared = sum(any(map(pattern.fullmatch, words)) for pattern in SHARED_PATTERNS)
+    cues = [cues for word in {*normalize_for_scoring(text).split()} if (cues := _cues_of(word))]
+    points = dict.fromkeys(SURE_WORDS, 0)
+    for weights, _ in cues:
+        for dialect, weight in zip(points, weights, strict=True):
+            points[dialect] += weight
+    shared = len({pattern for _, patterns in cues for pattern in patterns})
     points["fante" if points["fante"] >= MIN_EVIDENCE else "akuapem"] += WEAK * shared
     return points
+
+
+@functools.lru_cache(maxsize=2**14)  # most words of a corpus are among its few thousand commonest
+def _cues_of(word: str) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """What a word weighs for each dialect, and which of the shared patterns it matches; None if it
+    is no cue at all."""
+    if word in NO_CUES:
+        return None
+    weights = tuple(_weigh(word, dialect) for dialect in SURE_WORDS)
+    shared = tuple(i for i, pattern in enumerate(SHARED_PATTERNS) if pattern.fullmatch(word))
+    return (weights, shared) if any(weights) or shared else None
 
 
 def _weigh(word: str, dialect: str) -> int:

@@ -5,6 +5,7 @@ but in Twi or English, and in words that are not written down; "•" or "→" ar
 Both deserve a look before a model learns them.
 """
 
+import re
 import unicodedata
 
 # The alphabet of Asante, Akuapem and Fante: 22 letters.
@@ -16,6 +17,9 @@ MARKS = frozenset("\u0300\u0301\u0302\u0303\u0304\u030c")
 PUNCTUATION = frozenset(" '-.,;:!?…\"()“”«»–—")
 INVENTORY = LETTERS | LOAN_LETTERS | MARKS | PUNCTUATION
 
+_OUTSIDE = re.compile(f"[^{re.escape(''.join(sorted(INVENTORY)))}]")
+_LOAN = re.compile(f"[{''.join(sorted(LOAN_LETTERS))}]")
+
 
 def outside_characters(text: str) -> str:
     """The characters of a text outside the inventory, in order, with repetitions.
@@ -26,12 +30,12 @@ def outside_characters(text: str) -> str:
     Returns:
         Lower case, with marks separated from their letters.
     """
-    return "".join(char for char in _decompose(text) if char not in INVENTORY)
+    return "".join(_OUTSIDE.findall(_decompose(text)))
 
 
 def loan_letters(text: str) -> str:
     """The loan letters of a text in lower case, in order, with repetitions."""
-    return "".join(char for char in _decompose(text) if char in LOAN_LETTERS)
+    return "".join(_LOAN.findall(_decompose(text)))
 
 
 def name_character(char: str) -> str:

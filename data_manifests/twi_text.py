@@ -11,6 +11,7 @@ For Asante, Akuapem and Fante. Dialect spellings (adeɛ / ade / adze), loan lett
 ŋ are kept. Numbers are not spelt out: digits stay digits.
 """
 
+import functools
 import re
 import unicodedata
 
@@ -80,6 +81,11 @@ _TYPED_WORD = re.compile(
     rf"[:;=][-'^]?\)+|[{_CURRENCY}]?(?:[^\W_]|[\u0300-\u036f)]|(?<=\d)[.,:/](?=\d))+"
 )
 _LIST_MARKER = re.compile(r"\d+\).*|[aceiouvx]+\)+", re.IGNORECASE)  # "3)Kofi", "a)", "iv)"
+# What most sentences consist of: none of our rules changes it (possessive: never tried again).
+_PLAIN_CHARACTERS = r"[A-Za-z0-24-9ɛɔƐƆŋŊ.,;:!?'\"(“”«»–—…-]++"
+_PLAIN = re.compile(f"{_PLAIN_CHARACTERS}(?: {_PLAIN_CHARACTERS})*+")
+_NOT_IN_WORDS = re.compile(r"[\W_]")
+_DIGIT = re.compile(r"\d")
 _NUMBER_EDGE = re.compile(r"(?<=\d)(?=[^\W\d_])|(?<=[^\W\d_])(?=\d)")
 
 
@@ -97,12 +103,15 @@ def normalize_for_training(text: str) -> str:
 
     Idempotent. Never raises; the empty string gives the empty string.
     """
+    if _PLAIN.fullmatch(text):
+        return text
     text = _CONTROL.sub(" ", _INVISIBLE.sub("", text))
     text = unicodedata.normalize("NFD", text).translate(_LOOK_ALIKE_TABLE)
     text = _replace_typed_letters(unicodedata.normalize("NFC", text))
     return " ".join(text.split())
 
 
+@functools.lru_cache(maxsize=256)  # a row's text is needed several times while it is at hand
 def normalize_for_scoring(text: str) -> str:
     """Reduce a Twi text to the words that WER and CER compare.
 
@@ -115,11 +124,15 @@ def normalize_for_scoring(text: str) -> str:
     of the rules of English normalisers that rewrite words: contractions, fillers, spellings,
     numbers.
     """
-    text = unicodedata.normalize("NFD", normalize_for_training(text).lower())
-    text = "".join(char for char in text if not unicodedata.category(char).startswith("M"))
-    text = unicodedata.normalize("NFC", text).replace("'", "")
-    text = "".join(char if char.isalnum() else " " for char in text)
-    return " ".join(_NUMBER_EDGE.sub(" ", text).split())
+    text = normalize_for_training(text).lower()
+    if _PLAIN.fullmatch(text) is None:  # it may hold marks
+        text = unicodedata.normalize("NFD", text)
+        text = "".join(char for char in text if not unicodedata.category(char).startswith("M"))
+        text = unicodedata.normalize("NFC", text)
+    text = _NOT_IN_WORDS.sub(" ", text.replace("'", ""))
+    if _DIGIT.search(text):
+        text = _NUMBER_EDGE.sub(" ", text)
+    return " ".join(text.split())
 
 
 def is_speakable(text: str) -> bool:
