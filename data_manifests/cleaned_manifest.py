@@ -35,9 +35,12 @@ class CleanedManifest:
     def add(self, utterance: Utterance, problem: Finding | None) -> None:
         """Keep a row, or list it as removed if it has a problem."""
         # Links are not resolved: if the recordings are links, the links are what the user named.
-        audio = str(Path(utterance.audio).absolute())
+        audio = utterance.audio
+        if not audio.startswith("/"):
+            audio = str(Path(audio).absolute())
+            utterance = replace(utterance, audio=audio)
         if problem is None:
-            self.kept.write(format_row(replace(utterance, audio=audio)))
+            self.kept.write(format_row(utterance))
             self.num_kept += 1
             return
         row = {

@@ -14,7 +14,7 @@ from data_manifests.audio import MISSING_TOLERANCE_S, SILENCE_PEAK, AudioDefect,
 from data_manifests.hash_set import hash_bytes, hash_text
 from data_manifests.manifest import Utterance, decode_utterance
 from data_manifests.twi_inventory import loan_letters, outside_characters
-from data_manifests.twi_text import is_speakable, normalize_for_scoring, normalize_for_training
+from data_manifests.twi_text import normalize_for_scoring, normalize_for_training
 
 # Characters (spaces included, as normalised for scoring) a second. Speakers of 17 languages read 4
 # to 9 syllables a second (Coupé et al. 2019, doi:10.1126/sciadv.aaw2594), and Twi has 2.4 to 2.5
@@ -63,7 +63,7 @@ class Finding:
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Examination:
     """What is kept of an utterance once it has been examined: small, however long its audio.
 
@@ -101,10 +101,12 @@ def examine(utterance: Utterance, *, decode: bool) -> Examination:
     """
     text = normalize_for_training(utterance.text)
     sentence = normalize_for_scoring(text)
+    speaker_hash = hash_text(utterance.corpus, utterance.speaker)
+    sentence_hash = hash_text(sentence)
     outside = outside_characters(text)
     decoded = None
     problem = None
-    if not is_speakable(sentence):
+    if not any(map(str.isalpha, sentence)):
         problem = Finding("no speakable character", f"no speakable character in {utterance.text!r}")
     elif decode:
         try:
@@ -114,18 +116,18 @@ def examine(utterance: Utterance, *, decode: bool) -> Examination:
     if problem is None:
         problem = _find_misalignment(len(sentence), utterance.duration_s)
     observations: list[Finding] = []
-    if problem is None:
+    if problem is None and outside:
         observations += _observe_text(outside)
-        if decoded is not None:
-            observations += _observe_audio(decoded)
+    if problem is None and decoded is not None:
+        observations += _observe_audio(decoded)
     return Examination(
         problem=problem,
         observations=tuple(observations),
         num_characters=len(sentence),
         id_hash=hash_text(utterance.id),
-        speaker_hash=hash_text(utterance.corpus, utterance.speaker),
-        sentence_hash=hash_text(sentence),
-        reading_hash=hash_text(utterance.corpus, utterance.speaker, sentence),
+        speaker_hash=speaker_hash,
+        sentence_hash=sentence_hash,
+        reading_hash=(3 * speaker_hash + sentence_hash) % 2**64,  # 3: they are not interchangeable
         audio_hash=None if decoded is None else _hash_audio(decoded),
         outside_characters=outside,
         loan_letters=loan_letters(text),

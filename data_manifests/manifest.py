@@ -13,19 +13,25 @@ and line.
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError
 
-from commands.atomic_write import write_text
+from commands.atomic_write import written_aside
 from commands.errors import InputError
 from commands.finished_folder import is_output_folder, refuse_unfinished
 from commands.json_files import read_lines
 from commands.schema import check_json, shorten
-from commands.setting_types import DialectName, SampleRate, refuse_impossible_path
+from commands.setting_types import (
+    MAX_NAME_BYTES,
+    DialectName,
+    SampleRate,
+    refuse_impossible_path,
+)
 from data_manifests.audio import (
     MISSING_TOLERANCE_S,
     AudioDefect,
@@ -46,9 +52,15 @@ MAX_CHARACTERS = {"id": 1000, "speaker": 1000, "corpus": 200, "license": 200, "t
 DIALECTS: tuple[str, ...] = get_args(DialectName)
 Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+_FILLED = ("id", "audio", "text", "speaker", "corpus")
+_filled_values = attrgetter(*_FILLED)
+_KNOWN: tuple[tuple[str, tuple[str | None, ...]], ...] = (
+    ("dialect", DIALECTS), ("dialect_guess", (None, *DIALECTS)), ("split", SPLITS),
+)  # fmt: skip
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Utterance:
     """One row of a manifest; times in seconds, rates in hertz."""
 
@@ -68,9 +80,9 @@ class Utterance:
     origin: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
-        for name in ("id", "audio", "text", "speaker", "corpus"):
-            if not getattr(self, name).strip():
-                raise InputError(f"{name!r} is empty")
+        if not all(map(str.strip, _filled_values(self))):
+            name = next(name for name in _FILLED if not getattr(self, name).strip())
+            raise InputError(f"{name!r} is empty")
         for name, most in MAX_CHARACTERS.items():
             if len(getattr(self, name)) > most:
                 raise InputError(
@@ -80,20 +92,20 @@ class Utterance:
             raise InputError(
                 f"'duration_s' must be in [{MIN_FILE_S}, {MAX_FILE_S:.0f}], got {self.duration_s}"
             )
-        try:
-            refuse_impossible_path(Path(self.audio))
-        except ValueError as error:
-            raise InputError(f"'audio' {error}") from None
-        for name, value, known in (
-            ("dialect", self.dialect, DIALECTS),
-            ("dialect_guess", self.dialect_guess, (None, *DIALECTS)),
-            ("split", self.split, SPLITS),
-        ):
+        _refuse_impossible_audio(self.audio)
+        for name, known in _KNOWN:
+            value = getattr(self, name)
             if value not in known:
                 raise InputError(
                     f"{name!r} must be one of {', '.join(filter(None, known))}, got "
                     f"{shorten(value)}"
                 )
+
+
+_ROW = TypeAdapter(Utterance)
+NUM_MARKS = 2 * (9 + 8)  # quotation marks of a row: nine keys must be there, eight hold text
+COLUMNS = tuple(name for name in Utterance.__dataclass_fields__ if name != "origin")
+"""The keys of a row, in the order in which they are written."""
 
 
 class WrongSampleRate(AudioDefect):
@@ -123,33 +135,41 @@ def read_manifest(path: Path, *, unique_ids: bool = True) -> Iterator[Utterance]
     if is_output_folder(path.parent):
         # Recordings are checked against their rows when they are decoded.
         refuse_unfinished(path.parent, flag=f"{path}: its folder", only=path.name)
+    prefix = "" if path.parent == Path() else str(path.parent / "a")[:-1]
     ids = HashSet()
     num_rows = 0
     for where, line in read_lines(path):
-        utterance = check_json(line, Utterance, where=where)
+        utterance = _read_row(line, where)
         if utterance.origin:
             raise InputError(f"{where}: unknown key 'origin'")
-        hashed = hash_text(utterance.id)
-        if unique_ids and hashed in ids:
+        if unique_ids and not ids.add(hash_text(utterance.id)):
             raise InputError(f"{where}: id {shorten(utterance.id)} is used twice")
-        ids.add(hashed)
         num_rows += 1
-        yield replace(utterance, audio=str(path.parent / utterance.audio), origin=where)
+        audio = _joined(prefix, utterance.audio)
+        _refuse_impossible_audio(audio)
+        # Nobody else has this row yet. `replace` would check all of it again, which takes longer
+        # than all the rest.
+        object.__setattr__(utterance, "audio", audio)
+        object.__setattr__(utterance, "origin", where)
+        yield utterance
     if num_rows == 0:
         raise InputError(f"{path}: no utterances in it")
 
 
 def write_manifest(path: Path, utterances: Iterable[Utterance]) -> int:
-    """Write utterances as a manifest, atomically; returns how many there are."""
-    lines = [format_row(utterance) for utterance in utterances]
-    write_text(path, "".join(lines))
-    return len(lines)
+    """Write utterances as a manifest, atomically, as they come; returns how many there are."""
+    num_rows = 0
+    with written_aside(path) as aside, aside.open("w", encoding="utf-8", newline="\n") as file:
+        for utterance in utterances:
+            file.write(format_row(utterance))
+            num_rows += 1
+    return num_rows
 
 
 def format_row(utterance: Utterance) -> str:
     """An utterance as one line of a manifest, including the line ending."""
-    row = {k: v for k, v in asdict(utterance).items() if k != "origin" and v is not None}
-    return json.dumps(row, ensure_ascii=False) + "\n"
+    row = {name: value for name in COLUMNS if (value := getattr(utterance, name)) is not None}
+    return _ENCODER.encode(row) + "\n"
 
 
 def read_utterance_audio(utterance: Utterance, sample_rate_hz: int) -> np.ndarray:
@@ -194,3 +214,37 @@ def decode_utterance(utterance: Utterance) -> DecodedAudio:
             f"{utterance.duration_s:.2f} s"
         )
     return decoded
+
+
+def _read_row(line: bytes, where: str) -> Utterance:
+    """`check_json`, which parses a second time to find repeated keys, in half of its time.
+
+    Without an escape in the line, every quotation mark begins or ends a string. If there are just
+    those of the keys and texts that were found, no key is there twice, and nothing else is hidden.
+    """
+    try:
+        row: Utterance = _ROW.validate_json(line, strict=True, extra="forbid")
+    except ValidationError:
+        return check_json(line, Utterance, where=where)  # raises it in our words
+    num_marks = NUM_MARKS + 4 * (row.dialect_guess is not None)
+    num_marks += 2 * ((row.start_s is not None) + (row.sample_rate_hz is not None))
+    if b"\\" in line or line.count(b'"') != num_marks:
+        return check_json(line, Utterance, where=where)
+    return row
+
+
+def _refuse_impossible_audio(audio: str) -> None:
+    """Raise InputError unless a file system can hold the path."""
+    if len(audio) <= MAX_NAME_BYTES and audio.isascii() and "\0" not in audio:
+        return  # most paths
+    try:
+        refuse_impossible_path(Path(audio))
+    except ValueError as error:
+        raise InputError(f"'audio' {error}") from None
+
+
+def _joined(prefix: str, audio: str) -> str:
+    """`str(Path(prefix, audio))`, which takes ten times as long; a prefix ends with "/"."""
+    path = audio if audio.startswith("/") else prefix + audio
+    is_plain = "//" not in path and "./" not in path and not path.endswith(("/", "."))
+    return path if is_plain else str(Path(path))

@@ -50,11 +50,13 @@ class ManifestTotals:
         problem = examination.problem or self._find_duplicate(utterance, examination)
         self.num_rows += 1
         key = (utterance.corpus, utterance.dialect)
-        self.statistics.setdefault(key, CorpusStatistics()).add(
-            utterance, examination, is_problem=problem is not None
-        )
-        self.outside_characters.update(examination.outside_characters)
-        self.loan_letters.update(examination.loan_letters)
+        if key not in self.statistics:
+            self.statistics[key] = CorpusStatistics()
+        self.statistics[key].add(utterance, examination, is_problem=problem is not None)
+        if examination.outside_characters:
+            self.outside_characters.update(examination.outside_characters)
+        if examination.loan_letters:
+            self.loan_letters.update(examination.loan_letters)
         if problem is not None:
             self._note(self.problems, utterance, problem)
             return problem
@@ -93,10 +95,9 @@ class ManifestTotals:
         self._ids.add(examination.id_hash)
         if examination.audio_hash is not None:
             self._recordings.add(examination.audio_hash)
-        if examination.reading_hash in self._readings:
+        if not self._readings.add(examination.reading_hash):
             reason = f"speaker {utterance.speaker!r} reads {utterance.text!r} again"
             self._note(self.observations, utterance, Finding("repeated reading", reason))
-        self._readings.add(examination.reading_hash)
 
     def _note(self, counts: Counter[str], utterance: Utterance, finding: Finding) -> None:
         counts[finding.kind] += 1

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -57,8 +58,7 @@ def test_interrupted_states_are_completed_and_bad_rows_listed(head_world, tmp_pa
     monkeypatch.setattr(corpus_encoder, "UTTERANCES_PER_SHARD", 4)
     rows = list(read_manifest(head_world / "train.jsonl"))
     soundfile.write(tmp_path / "short.wav", np.full(2400, 0.1, np.float32), 24_000)
-    values = {name: getattr(rows[1], name) for name in vars(rows[1])}
-    bad = type(rows[1])(**{**values, "audio": str(tmp_path / "short.wav"), "duration_s": 0.1})
+    bad = replace(rows[1], audio=str(tmp_path / "short.wav"), duration_s=0.1)
     write_manifest(tmp_path / "train.jsonl", [rows[0], bad, *rows[2:]])
     words = ("--manifest", tmp_path / "train.jsonl")
     make_states(head_world, tmp_path / "whole", *words)

@@ -53,8 +53,7 @@ def test_evaluation_reports_every_number_with_its_ceilings(head_world, tmp_path)
 def test_what_gemma_answers_is_spoken(head_world, talker, tmp_path, monkeypatch):
     """With the states it had while writing; recordings of the same words go with it."""
     recorded = next(iter(read_manifest(head_world / "train.jsonl")))
-    values = {name: getattr(recorded, name) for name in vars(recorded)}
-    write_manifest(tmp_path / "answers.jsonl", [type(recorded)(**{**values, "text": ANSWER})])
+    write_manifest(tmp_path / "answers.jsonl", [replace(recorded, text=ANSWER)])
     rows = [
         {"id": "sum/1", "messages": [{"role": "user", "content": QUESTION, "spoken": True}]},
         {"id": "hi", "messages": [{"role": "user", "content": "Maakye"}]},

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from head_world import ANSWER, CPU, QUESTION, make_states, models
 
 from commands.errors import InputError
 from commands.json_files import read_json
-from data_manifests.manifest import Utterance, read_manifest, write_manifest
+from data_manifests.manifest import read_manifest, write_manifest
 from data_manifests.text_lines import read_lines
 from pipeline import compare_precision, precision_scores
 from pipeline.own_process import ProcessEnded, in_own_process
@@ -30,11 +31,10 @@ def words(head_world, corpus, tmp_path_factory):
     """Flags of a comparison: the question that Gemma was taught, typed and recorded."""
     folder = tmp_path_factory.mktemp("questions")
     recording = next(iter(read_manifest(corpus / "train.jsonl")))
-    values = {name: getattr(recording, name) for name in vars(recording)}
     audio = corpus / "audio" / "train_question_0000.wav"
     write_manifest(
         folder / "recordings.jsonl",
-        [Utterance(**{**values, "id": "sum", "text": QUESTION, "audio": str(audio)})],
+        [replace(recording, id="sum", text=QUESTION, audio=str(audio))],
     )
     turns = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": ANSWER}]
     row = json.dumps({"id": "sum", "messages": turns})
