@@ -12,33 +12,42 @@ copied from an archive or a table). The splits are always the same for the same
 seed: see `data_manifests/splits.py`.
 """
 
-import hashlib
 import re
 import sys
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from commands.atomic_write import write_json_lines
+from tqdm import tqdm
+
+from commands.atomic_write import ASIDE_SUFFIX
 from commands.command_line import parse_config, run_command
 from commands.errors import InputError
-from commands.run_folder import OutputFolder, run_folder
+from commands.run_folder import run_folder
 from commands.setting_types import DialectName, Probability, Seed
 from data_manifests.build_settings import columns_of, corpora_of, hours_of
 from data_manifests.corpora.audio_dataset import audio_dataset
 from data_manifests.corpora.bibletts import bibletts
-from data_manifests.corpora.collect import collect_recordings, write_audio
+from data_manifests.corpora.collect import AudioFolder, CollectedRecordings, collect_recordings
 from data_manifests.corpora.common_voice import COMMON_VOICE_TABLES, common_voice
+from data_manifests.corpora.dropped_rows import DroppedRows
 from data_manifests.corpora.fisd import fisd
-from data_manifests.corpora.recording import Recording, ReportDropped, report_into
+from data_manifests.corpora.recording import Recording, ReportDropped
+from data_manifests.corpora.recording_spool import RecordingSpool
 from data_manifests.corpora.ugspeechdata import ugspeechdata
 from data_manifests.corpora.waxal import waxal
-from data_manifests.manifest import SPLITS, Utterance, write_manifest
+from data_manifests.line_writer import LineWriter, lines_written_aside, spooled_lines
+from data_manifests.manifest import SPLITS, format_row
+from data_manifests.split_columns import HeldOut, SplitColumns, SplitSettings
 from data_manifests.split_summary import summarize_splits
 from data_manifests.splits import (
-    HeldOut,
-    SplitCorpus,
+    KEPT,
+    LEFT_OUT,
+    SEEN_PROMPT,
+    SURPLUS,
+    UNTRAINED_PROMPT,
+    AssignedSplits,
     assign_splits,
 )
 
@@ -125,71 +134,81 @@ class BuildConfig:
 def main(argv: list[str] | None = None) -> None:
     """Build manifests; prints a summary to stderr and the folder to stdout."""
     config = parse_config(BuildConfig, argv)
-    dropped: list[dict[str, str]] = []
-    recipes = list(_recipes(config, dropped))
-    if not recipes:
-        raise InputError("no corpus given: name at least one, as in --corpus common_voice=FOLDER")
-    unknown = hours_of(config.max_hours).keys() - {name for name, _ in recipes}
-    if unknown:
-        given = ", ".join(sorted({name for name, _ in recipes}))
-        raise InputError(f"--max-hours: {min(unknown)!r} is none of the corpora given: {given}")
-    with run_folder(config.out, config, "data_manifests.build") as output:
+    _refuse_mistakes(config)
+    with run_folder(config.out, config, "data_manifests.build") as output, ExitStack() as stack:
         if output.is_done:
             return
-        recordings = collect_recordings(recipes, dropped)
-        utterances = [recording.utterance for recording in recordings.values()]
-        _record_what_was_read(output, utterances)
-        corpus = assign_splits(
-            utterances,
-            seed=config.seed,
-            dev_fraction=config.dev_fraction,
-            test_fraction=config.test_fraction,
-            hold_out=config.hold_out,
-            with_own_splits=CORPORA_WITH_OWN_SPLITS,
-            max_hours=hours_of(config.max_hours),
-        )
-        if not corpus.utterances:
+        spool_path = config.out / f"recordings{ASIDE_SUFFIX}"
+        spool = RecordingSpool(stack.enter_context(spooled_lines(spool_path)))
+        dropped_lines = stack.enter_context(lines_written_aside(config.out / "dropped.jsonl"))
+        rewritten = stack.enter_context(lines_written_aside(config.out / "rewritten.jsonl"))
+        dropped = DroppedRows(dropped_lines)
+        columns = SplitColumns(_split_settings(config))
+        collected = CollectedRecordings(spool, columns, rewritten)
+        collect_recordings(list(_recipes(config, dropped)), dropped, collected)
+        output.record(corpora=collected.provenance())
+        assigned = assign_splits(columns)
+        if not len(assigned.rows(KEPT)):
             raise InputError("nothing is left to put into a manifest: --max-hours is too low")
-        dropped += _rows_left_out(corpus)
-        chosen = [*corpus.utterances, *corpus.seen_prompts]
-        written = {u.id: u for u in write_audio(config.out, chosen, recordings)}
-        for split in SPLITS:
-            rows = (written[u.id] for u in corpus.utterances if u.split == split)
-            write_manifest(config.out / f"{split}.jsonl", rows)
-        if corpus.seen_prompts:
-            seen = (written[u.id] for u in corpus.seen_prompts)
-            write_manifest(config.out / "test_seen_prompts.jsonl", seen)
-        rewritten = [
-            {"corpus": r.utterance.corpus, "id": id_, "text": r.utterance.text, "note": r.note}
-            for id_, r in recordings.items()
-            if r.note
-        ]
-        write_json_lines(config.out / "dropped.jsonl", dropped)
-        write_json_lines(config.out / "rewritten.jsonl", rewritten)
-        summary = summarize_splits(
-            utterances, corpus, dropped, rewritten,
-            hold_out=config.hold_out, with_own_splits=CORPORA_WITH_OWN_SPLITS,
-        )  # fmt: skip
+        _list_left_out(spool, assigned, dropped)
+        _write_manifests(config.out, spool, assigned)
+        summary = summarize_splits(columns, assigned, dropped, collected.num_rewritten)
         print(summary, file=sys.stderr)
 
 
+def _refuse_mistakes(config: BuildConfig) -> None:
+    """Raise InputError, before a folder is created, if the corpora named cannot be right."""
+    corpora = corpora_of(config.corpus)
+    if not corpora:
+        raise InputError("no corpus given: name at least one, as in --corpus common_voice=FOLDER")
+    names = {_name_of(corpus, config) for corpus, _ in corpora}
+    unpacked: set[Path] = set()
+    for corpus, path in corpora:
+        if corpus.startswith("bibletts_"):
+            into = _unpacked_folder(config.out, corpus, path)
+            if into in unpacked:
+                raise InputError(
+                    f"--corpus {corpus}=...: two archives named {into.name}; rename one"
+                )
+            unpacked.add(into)
+    unknown = hours_of(config.max_hours).keys() - names
+    if unknown:
+        given = ", ".join(sorted(names))
+        raise InputError(f"--max-hours: {min(unknown)!r} is none of the corpora given: {given}")
+
+
+def _split_settings(config: BuildConfig) -> SplitSettings:
+    return SplitSettings(
+        seed=config.seed,
+        dev_fraction=config.dev_fraction,
+        test_fraction=config.test_fraction,
+        hold_out=config.hold_out,
+        with_own_splits=CORPORA_WITH_OWN_SPLITS,
+        max_hours=hours_of(config.max_hours),
+    )
+
+
+def _name_of(corpus: str, config: BuildConfig) -> str:
+    return config.dataset.dataset_name if corpus == "dataset" else corpus
+
+
+def _unpacked_folder(out: Path, corpus: str, path: str) -> Path:
+    archive = Path(path).name.partition(".")[0][:100] or "archive"
+    return out / "audio" / corpus / archive
+
+
 def _recipes(
-    config: BuildConfig, dropped: list[dict[str, str]]
+    config: BuildConfig, dropped: DroppedRows
 ) -> Iterator[tuple[str, Iterable[Recording]]]:
     """Name and recordings of every corpus asked for; nothing is read yet."""
-    unpacked: set[Path] = set()
     for corpus, path in corpora_of(config.corpus):
-        name = config.dataset.dataset_name if corpus == "dataset" else corpus
-        report_dropped = report_into(dropped, name)
+        name = _name_of(corpus, config)
+        report_dropped = dropped.reporter(name)
         kind, _, part = corpus.partition("_")
         if kind == "fisd":
             yield name, fisd(Path(path), report_dropped, dialect=part)
         elif kind == "bibletts":
-            archive = Path(path).name.partition(".")[0][:100] or "archive"
-            into = config.out / "audio" / name / archive
-            if into in unpacked:
-                raise InputError(f"--corpus {name}=...: two archives named {archive}; rename one")
-            unpacked.add(into)
+            into = _unpacked_folder(config.out, corpus, path)
             yield name, bibletts(Path(path), report_dropped, dialect=part, unpack_into=into)
         elif kind == "waxal":
             yield name, waxal(path, report_dropped, config=part)
@@ -221,24 +240,37 @@ def _any_dataset(
     )
 
 
-def _record_what_was_read(output: OutputFolder, utterances: Sequence[Utterance]) -> None:
-    """Record each corpus's number of rows, and a hash of their ids and texts, as provenance;
-    hashing the audio would take longer than preparing it."""
-    digests = {u.corpus: hashlib.sha256() for u in utterances}
-    for u in utterances:
-        digests[u.corpus].update(f"{u.id}\0{u.text}\0{u.speaker}\n".encode())
-    rows = Counter(u.corpus for u in utterances)
-    output.record(
-        corpora={c: {"rows": rows[c], "sha256": d.hexdigest()} for c, d in digests.items()}
-    )
+def _list_left_out(spool: RecordingSpool, assigned: AssignedSplits, dropped: DroppedRows) -> None:
+    """List the recordings that splitting left out, with the reason."""
+    for fate in (LEFT_OUT, UNTRAINED_PROMPT, SURPLUS):
+        for recording in spool.read(assigned.rows(fate), assigned.split_N):
+            u = recording.utterance
+            reason = "more than --max-hours"
+            if fate != SURPLUS:
+                reason = f"its sentence or its speaker is in another split than {u.split}"
+            dropped.add(u.corpus, u.id, reason)
 
 
-def _rows_left_out(corpus: SplitCorpus) -> Iterator[dict[str, str]]:
-    for u in corpus.left_out:
-        reason = f"its sentence or its speaker is in another split than {u.split}"
-        yield {"corpus": u.corpus, "id": u.id, "reason": reason}
-    for u in corpus.surplus:
-        yield {"corpus": u.corpus, "id": u.id, "reason": "more than --max-hours"}
+def _write_manifests(out: Path, spool: RecordingSpool, assigned: AssignedSplits) -> None:
+    """Write a manifest for each split, and the audio that is not yet a file of its own."""
+    audio = AudioFolder(out)
+    kept, seen = assigned.rows(KEPT), assigned.rows(SEEN_PROMPT)
+    with tqdm(total=len(kept) + len(seen), desc="audio", unit=" recordings") as progress:
+        with ExitStack() as stack:
+            manifests: dict[str, LineWriter] = {
+                split: stack.enter_context(lines_written_aside(out / f"{split}.jsonl"))
+                for split in SPLITS
+            }
+            for recording in spool.read(kept, assigned.split_N):
+                utterance = audio.write(recording)
+                manifests[recording.utterance.split].write(format_row(utterance).encode())
+                progress.update()
+        if not len(seen):
+            return
+        with lines_written_aside(out / "test_seen_prompts.jsonl") as manifest:
+            for recording in spool.read(seen, assigned.split_N):
+                manifest.write(format_row(audio.write(recording)).encode())
+                progress.update()
 
 
 if __name__ == "__main__":

@@ -1,35 +1,47 @@
 """The summary that `data_manifests.build` prints of the splits it made."""
 
-from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 
-from data_manifests.manifest import SPLITS, Utterance
-from data_manifests.splits import MIN_SPEAKERS_TO_SPLIT, HeldOut, SplitCorpus
-from data_manifests.twi_text import normalize_for_scoring
+import numpy as np
+
+from data_manifests.corpora.dropped_rows import DroppedRows
+from data_manifests.manifest import SPLITS
+from data_manifests.split_columns import SplitColumns
+from data_manifests.splits import (
+    KEPT,
+    LEFT_OUT,
+    MIN_SPEAKERS_TO_SPLIT,
+    SEEN_PROMPT,
+    SURPLUS,
+    UNTRAINED_PROMPT,
+    AssignedSplits,
+)
+
+NUM_REASONS = 8
 
 
 def summarize_splits(
-    utterances: Sequence[Utterance],
-    corpus: SplitCorpus,
-    dropped: Sequence[Mapping[str, str]],
-    rewritten: Sequence[Mapping[str, str]],
-    *,
-    hold_out: HeldOut,
-    with_own_splits: Collection[str],
+    columns: SplitColumns,
+    assigned: AssignedSplits,
+    dropped: DroppedRows,
+    num_rewritten: Mapping[str, int],
 ) -> str:
     """Hours by corpus and split, how they were made, and what was left out.
 
     Args:
-        dropped: corpus, id and reason for every row left out.
-        rewritten: likewise, for every transcript that was changed.
+        columns: what splitting knew of the utterances.
+        assigned: their splits.
+        dropped: every row left out, with the reason.
+        num_rewritten: number of transcripts that were changed, by corpus.
     """
-    lines = [_table(utterances, corpus)]
+    hold_out, with_own_splits = columns.settings.hold_out, columns.settings.with_own_splits
+    lines = [_table(columns, assigned)]
     held_out = "speaker and by normalised sentence"
     if hold_out == "sentence":
         held_out = "normalised sentence, but not by speaker"
     lines.append(f"splits made here, disjoint by {held_out}, across all corpora")
-    for name in sorted({u.corpus for u in utterances}):
-        num_speakers = len({u.speaker for u in utterances if u.corpus == name})
+    for name in sorted(columns.corpora):
+        num_speakers = columns.num_distinct(columns.speaker, name)
         if name in with_own_splits:
             lines.append(f"{name}: its own splits are kept, they are disjoint by speaker")
         elif hold_out == "speaker" and num_speakers < MIN_SPEAKERS_TO_SPLIT:
@@ -37,39 +49,51 @@ def summarize_splits(
                 f"{name}: {num_speakers} speaker(s), fewer than {MIN_SPEAKERS_TO_SPLIT}, so all "
                 "of it is training data; --hold-out sentence holds out sentences instead"
             )
-    if corpus.seen_prompts:
+    num_seen = len(assigned.rows(SEEN_PROMPT))
+    if num_seen:
         lines.append(
-            f"test_seen_prompts.jsonl: {len(corpus.seen_prompts)} recordings of test speakers "
+            f"test_seen_prompts.jsonl: {num_seen} recordings of test speakers "
             "whose sentence is trained on; report it beside test.jsonl, never mixed with it"
         )
-    for name, n in sorted(Counter(row["corpus"] for row in rewritten).items()):
+    for name, n in sorted(num_rewritten.items()):
         lines.append(f"{name}: {n} transcripts rewritten, listed in rewritten.jsonl")
-    reasons = Counter((row["corpus"], row["reason"]) for row in dropped)
-    lines.append(f"{len(dropped)} left out, listed in dropped.jsonl" + (":" if reasons else ""))
-    lines += [f"  {n:>7} {name}: {reason}" for (name, reason), n in reasons.most_common(8)]
-    present = {u.split for u in corpus.utterances}
-    lines += [f"warning: {split}.jsonl is empty" for split in SPLITS if split not in present]
+    lines.append(f"{len(dropped)} left out, listed in dropped.jsonl" + (":" if dropped else ""))
+    lines += [
+        f"  {found.num_rows:>7} {found.corpus}: {found.reason}"
+        for found in dropped.most_common(NUM_REASONS)
+    ]
+    present = set(np.unique(assigned.split_N[assigned.rows(KEPT)]).tolist())
+    lines += [
+        f"warning: {split}.jsonl is empty"
+        for number, split in enumerate(SPLITS)
+        if number not in present
+    ]
     return "\n".join(lines)
 
 
-def _table(utterances: Sequence[Utterance], corpus: SplitCorpus) -> str:
+def _table(columns: SplitColumns, assigned: AssignedSplits) -> str:
     """Hours by corpus and split, with the speakers and distinct sentences that were found."""
-    columns = (*SPLITS, "seen prompts", "left out")
-    hours: defaultdict[tuple[str, str], float] = defaultdict(float)
-    for u in corpus.utterances:
-        hours[u.corpus, u.split] += u.duration_s / 3600
-    for column, rows in (
-        ("seen prompts", corpus.seen_prompts),
-        ("left out", [*corpus.left_out, *corpus.surplus]),
-    ):
-        for u in rows:
-            hours[u.corpus, column] += u.duration_s / 3600
-    header = "".join(f"{column + ' h':>15}" for column in columns)
+    kept = assigned.rows(KEPT)
+    hours: dict[str, np.ndarray] = {
+        split: _hours(columns, kept[assigned.split_N[kept] == number])
+        for number, split in enumerate(SPLITS)
+    }
+    hours["seen prompts"] = _hours(columns, assigned.rows(SEEN_PROMPT))
+    left_out = [assigned.rows(fate) for fate in (LEFT_OUT, UNTRAINED_PROMPT, SURPLUS)]
+    hours["left out"] = _hours(columns, np.concatenate(left_out))
+    header = "".join(f"{column + ' h':>15}" for column in hours)
     lines = [f"{'corpus':<20}{'speakers':>9}{'sentences':>10}{header}"]
-    for name in sorted({u.corpus for u in utterances}):
-        of_corpus = [u for u in utterances if u.corpus == name]
-        num_sentences = len({normalize_for_scoring(u.text) for u in of_corpus})
-        num_speakers = len({u.speaker for u in of_corpus})
-        cells = "".join(f"{hours[name, column]:>15.2f}" for column in columns)
+    for name in sorted(columns.corpora):
+        num_sentences = columns.num_distinct(columns.sentence, name)
+        num_speakers = columns.num_distinct(columns.speaker, name)
+        cells = "".join(f"{of[columns.corpora.index(name)]:>15.2f}" for of in hours.values())
         lines.append(f"{name:<20}{num_speakers:>9}{num_sentences:>10}{cells}")
     return "\n".join(lines)
+
+
+def _hours(columns: SplitColumns, rows: np.ndarray) -> np.ndarray:
+    """Hours of some utterances, by corpus."""
+    return np.bincount(
+        columns.corpus[rows], weights=columns.duration_s[rows] / 3600,
+        minlength=len(columns.corpora),
+    )  # fmt: skip

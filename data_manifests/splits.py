@@ -4,50 +4,47 @@ Data is held out in two ways: no speaker and no normalised sentence is in two sp
 corpora in the mixture. Utterances that cannot satisfy both are left out and counted.
 """
 
-import hashlib
-from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+# N utterances, G groups of utterances that share a speaker or a sentence
 
-from data_manifests.manifest import Utterance
-from data_manifests.twi_text import normalize_for_scoring
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_manifests.split_columns import DEV, TEST, TRAIN, SplitColumns
 
 # A corpus with fewer speakers is used for training only: a tenth of them would be nobody, or its
 # one main voice.
 MIN_SPEAKERS_TO_SPLIT = 20
 
-HeldOut = Literal["speaker", "sentence"]
+# What becomes of an utterance.
+KEPT, SEEN_PROMPT, LEFT_OUT, UNTRAINED_PROMPT, SURPLUS = range(5)
 
 
 @dataclass(frozen=True)
-class SplitCorpus:
-    """Utterances with their split, and what had to be left out to keep the splits apart.
+class AssignedSplits:
+    """The split of every utterance, and which are left out to keep the splits apart.
 
     Attributes:
-        utterances: those in train, dev and test.
-        seen_prompts: recordings of test speakers whose sentence is trained on, read by others: a
-            second, easier test set, never to be merged with the first. Split "test".
-        left_out: utterances whose speaker and sentence belong to different splits.
-        surplus: utterances beyond the training hours allowed for their corpus.
+        split_N: uint8, the one split that is possible for each utterance.
+        fate_N: uint8, what becomes of it:
+            `KEPT`: it is in its split.
+            `SEEN_PROMPT`: a recording of a test speaker whose sentence is trained on, read by
+                others: for a second, easier test set, never to be merged with the first.
+            `LEFT_OUT`: its speaker and its sentence belong to different splits.
+            `UNTRAINED_PROMPT`: the same; it would be a seen prompt, but for `max_hours` nobody
+                trains on its sentence.
+            `SURPLUS`: it is beyond the training hours allowed for its corpus.
     """
 
-    utterances: list[Utterance]
-    seen_prompts: list[Utterance]
-    left_out: list[Utterance]
-    surplus: list[Utterance]
+    split_N: np.ndarray
+    fate_N: np.ndarray
+
+    def rows(self, fate: int) -> np.ndarray:
+        """Numbers of the utterances with a fate, in order."""
+        return np.flatnonzero(self.fate_N == fate)
 
 
-def assign_splits(
-    utterances: Sequence[Utterance],
-    *,
-    seed: int,
-    dev_fraction: float,
-    test_fraction: float,
-    hold_out: HeldOut = "speaker",
-    with_own_splits: Collection[str] = (),
-    max_hours: Mapping[str, float] | None = None,
-) -> SplitCorpus:
+def assign_splits(columns: SplitColumns) -> AssignedSplits:
     """Split a mixture of corpora by speaker and by sentence.
 
     Every utterance has one possible split, which depends only on itself, its corpus and the seed:
@@ -57,123 +54,85 @@ def assign_splits(
     held-out split of the corpus's own, else by the hash of the speaker or sentence), and the
     utterances with another are left out. So adding corpora later never moves an utterance to
     another split.
-
-    Args:
-        utterances: of all corpora; `split` is read only for those in `with_own_splits`.
-        seed: another seed gives another split.
-        dev_fraction: share of speakers (or sentences) for dev, in [0, 1).
-        test_fraction: share for test, in [0, 1).
-        hold_out: "sentence" holds out sentences only, and speakers may be in every split: for a
-            corpus with one voice.
-        with_own_splits: names of the corpora whose own splits are kept.
-        max_hours: corpus -> the most hours of it to train on; dev and test do not depend on it.
     """
-
-    def hashed(key: str) -> str:
-        position = _hash_fraction(seed, key)
-        if position < test_fraction:
-            return "test"
-        return "dev" if position < test_fraction + dev_fraction else "train"
-
-    sentences = [normalize_for_scoring(utterance.text) for utterance in utterances]
-    placed = _place(utterances, sentences, hashed, hold_out, with_own_splits)
-    pinned = [u.split if u.corpus in with_own_splits else "train" for u in placed]
-    of_sentence = _settle(sentences, placed, pinned, hashed)
-    of_speaker = {}
-    if hold_out == "speaker":
-        of_speaker = _settle([u.speaker for u in placed], placed, pinned, hashed)
-    kept, seen, left_out = [], [], []
-    for utterance, sentence in zip(placed, sentences, strict=True):
-        if of_speaker.get(utterance.speaker, utterance.split) != utterance.split:
-            left_out.append(utterance)
-        elif of_sentence[sentence] == utterance.split:
-            kept.append(utterance)
-        elif utterance.split == "test" and of_sentence[sentence] == "train":
-            seen.append(utterance)
-        else:
-            left_out.append(utterance)
-    kept, surplus = _cap_training_hours(kept, max_hours or {}, seed)
-    trained = {normalize_for_scoring(u.text) for u in kept if u.split == "train"}
-    left_out += [u for u in seen if normalize_for_scoring(u.text) not in trained]
-    seen = [u for u in seen if normalize_for_scoring(u.text) in trained]
-    return SplitCorpus(kept, seen, left_out, surplus)
+    settings = columns.settings
+    has_own_N = np.isin(columns.corpus, _positions(columns, settings.with_own_splits))
+    split_N = np.where(has_own_N, columns.own_split, _drawn_splits(columns))
+    pinned_N = np.where(has_own_N, split_N, TRAIN)
+    of_sentence_N = _settle(columns.sentence, split_N, pinned_N, columns.drawn_by_sentence)
+    fits_speaker_N = np.ones(len(columns), dtype=bool)
+    if settings.hold_out == "speaker":
+        of_speaker_N = _settle(columns.speaker, split_N, pinned_N, columns.drawn_by_speaker)
+        fits_speaker_N = of_speaker_N == split_N
+    fits_sentence_N = of_sentence_N == split_N
+    fate_N = np.full(len(columns), LEFT_OUT, dtype=np.uint8)
+    fate_N[fits_speaker_N & fits_sentence_N] = KEPT
+    fate_N[fits_speaker_N & (split_N == TEST) & (of_sentence_N == TRAIN)] = SEEN_PROMPT
+    for corpus, hours in settings.max_hours.items():
+        is_trained_N = (fate_N == KEPT) & (split_N == TRAIN)
+        is_capped_N = is_trained_N & np.isin(columns.corpus, _positions(columns, (corpus,)))
+        fate_N[_surplus(columns, np.flatnonzero(is_capped_N), hours)] = SURPLUS
+    seen = np.flatnonzero(fate_N == SEEN_PROMPT)
+    trained = columns.sentence[(fate_N == KEPT) & (split_N == TRAIN)]
+    fate_N[seen[~np.isin(columns.sentence[seen], trained)]] = UNTRAINED_PROMPT
+    return AssignedSplits(split_N, fate_N)
 
 
-def _place(
-    utterances: Sequence[Utterance],
-    sentences: Sequence[str],
-    hashed: Callable[[str], str],
-    hold_out: HeldOut,
-    with_own_splits: Collection[str],
-) -> list[Utterance]:
-    """The utterances with the one split that is possible for each of them."""
-    speakers: defaultdict[str, set[str]] = defaultdict(set)
-    for utterance in utterances:
-        speakers[utterance.corpus].add(utterance.speaker)
+def _positions(columns: SplitColumns, names: tuple[str, ...]) -> list[int]:
+    return [i for i, corpus in enumerate(columns.corpora) if corpus in names]
 
-    def possible(utterance: Utterance, sentence: str) -> str:
-        if utterance.corpus in with_own_splits:
-            return utterance.split
-        if hold_out == "sentence":
-            return hashed(sentence)
-        if len(speakers[utterance.corpus]) < MIN_SPEAKERS_TO_SPLIT:
-            return "train"
-        return hashed(utterance.speaker)
 
-    return [
-        replace(u, split=possible(u, sentence))
-        for u, sentence in zip(utterances, sentences, strict=True)
+def _drawn_splits(columns: SplitColumns) -> np.ndarray:
+    """The split that is possible for each utterance of a corpus without its own, uint8 `[N]`."""
+    if columns.settings.hold_out == "sentence":
+        return columns.drawn_by_sentence
+    few = [
+        corpus
+        for corpus in columns.corpora
+        if columns.num_distinct(columns.speaker, corpus) < MIN_SPEAKERS_TO_SPLIT
     ]
-
-
-def _cap_training_hours(
-    utterances: Sequence[Utterance], max_hours: Mapping[str, float], seed: int
-) -> tuple[list[Utterance], list[Utterance]]:
-    """Those kept, and the surplus: chosen by hash, so that a larger cap keeps the same ones and
-    more."""
-    position = {u.id: _hash_fraction(seed, f"cap\0{u.corpus}\0{u.id}") for u in utterances}
-    seconds: defaultdict[str, float] = defaultdict(float)
-    full: set[str] = set()
-    surplus: set[tuple[str, str]] = set()
-    for u in sorted(utterances, key=lambda u: (position[u.id], u.id)):
-        if u.split == "train" and u.corpus in max_hours:
-            # Stop at the first that does not fit, so that a larger cap only adds utterances.
-            if seconds[u.corpus] + u.duration_s > 3600 * max_hours[u.corpus]:
-                full.add(u.corpus)
-            if u.corpus in full:
-                surplus.add((u.corpus, u.id))
-            else:
-                seconds[u.corpus] += u.duration_s
-    kept = [u for u in utterances if (u.corpus, u.id) not in surplus]
-    return kept, [u for u in utterances if (u.corpus, u.id) in surplus]
+    is_in_few_N = np.isin(columns.corpus, _positions(columns, tuple(few)))
+    return np.where(is_in_few_N, np.uint8(TRAIN), columns.drawn_by_speaker)
 
 
 def _settle(
-    keys: Sequence[str],
-    placed: Sequence[Utterance],
-    pinned: Sequence[str],
-    hashed: Callable[[str], str],
-) -> dict[str, str]:
-    """Choose one split for each speaker, or sentence, among those possible for its utterances."""
-    candidates: defaultdict[str, set[str]] = defaultdict(set)
-    held_out: defaultdict[str, set[str]] = defaultdict(set)
-    for key, utterance, own in zip(keys, placed, pinned, strict=True):
-        candidates[key].add(utterance.split)
-        if own != "train":
-            held_out[key].add(own)
-    settled = {}
-    for key, splits in candidates.items():
-        if len(splits) == 1:
-            (settled[key],) = splits
-        elif held_out[key]:
-            settled[key] = max(held_out[key])  # "test" before "dev"
-        else:
-            drawn = hashed(key)
-            settled[key] = drawn if drawn in splits else "train"
-    return settled
+    keys_N: np.ndarray, split_N: np.ndarray, pinned_N: np.ndarray, drawn_N: np.ndarray
+) -> np.ndarray:
+    """Choose one split for each speaker, or sentence, among those possible for its utterances.
+
+    Args:
+        keys_N: uint64, the speaker or sentence of each utterance.
+        split_N: uint8, the split that is possible for it.
+        pinned_N: uint8, its own split, in a corpus whose own are kept; else `TRAIN`.
+        drawn_N: uint8, the split that its key hashes to.
+
+    Returns:
+        uint8 `[N]`, the split chosen for its key.
+    """
+    order_N = np.argsort(keys_N, kind="stable")
+    sorted_N = keys_N[order_N]
+    starts_G = np.flatnonzero(np.concatenate(([True], sorted_N[1:] != sorted_N[:-1])))
+    # Sets of splits, as bits.
+    candidates_G = np.bitwise_or.reduceat(np.left_shift(1, split_N[order_N]), starts_G)
+    held_out_N = np.where(pinned_N == TRAIN, 0, np.left_shift(1, pinned_N))
+    held_out_G = np.bitwise_or.reduceat(held_out_N[order_N], starts_G)
+    drawn_G = drawn_N[order_N[starts_G]]
+    is_candidate_G = (candidates_G >> drawn_G) & 1 == 1
+    settled_G = np.where(is_candidate_G, drawn_G, TRAIN)
+    for split in (DEV, TEST):  # of two held-out splits, test
+        settled_G[held_out_G >> split & 1 == 1] = split
+    for split in (TRAIN, DEV, TEST):
+        settled_G[candidates_G == 1 << split] = split
+    settled_N = np.empty(len(keys_N), dtype=np.uint8)
+    settled_N[order_N] = np.repeat(settled_G, np.diff(starts_G, append=len(keys_N)))
+    return settled_N
 
 
-def _hash_fraction(seed: int, key: str) -> float:
-    """A number in [0, 1) that depends on seed and key alone, the same on every machine."""
-    digest = hashlib.sha256(f"{seed}\0{key}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
+def _surplus(columns: SplitColumns, rows: np.ndarray, max_hours: float) -> np.ndarray:
+    """Those of a corpus's training utterances that are too many: chosen by hash, so that a larger
+    cap keeps the same ones and more."""
+    order = rows[np.argsort(columns.turn[rows], kind="stable")]
+    # Stop at the first that does not fit, so that a larger cap only adds utterances.
+    seconds = np.cumsum(columns.duration_s[order])
+    num_kept = int(np.searchsorted(seconds, 3600 * max_hours, side="right"))
+    return order[num_kept:]

@@ -14,8 +14,8 @@ from miniature_corpora import bibletts_folder, bibletts_tgz, fisd_zip
 from commands.errors import InputError, WriteError
 from data_manifests import build
 from data_manifests.corpora import archive_limits, tar_archive, zip_archive
-from data_manifests.corpora.collect import write_audio
-from data_manifests.corpora.recording import Recording
+from data_manifests.corpora.collect import AudioFolder
+from data_manifests.corpora.recording import Recording, StoredAudio
 from data_manifests.corpora.tar_archive import unpack_tar_once
 from data_manifests.corpora.zip_archive import open_zip, read_member
 from data_manifests.manifest import Utterance
@@ -183,12 +183,10 @@ def test_audio_is_written_below_its_folder_whatever_it_is_called(tmp_path):
         )
         for number, name in enumerate(NAMES)
     ]  # fmt: skip
-    recordings = {
-        u.id: Recording(u, lambda number=number: f"{number}".encode())
-        for number, u in enumerate(chosen)
-    }
+    stored = [StoredAudio(lambda number: f"{number}".encode(), n) for n in range(len(NAMES))]
     for _ in range(2):  # the second time everything is there
-        written = list(write_audio(out, chosen, recordings))
+        audio = AudioFolder(out)
+        written = [audio.write(Recording(*both)) for both in zip(chosen, stored, strict=True)]
         contents = [(out / u.audio).read_bytes() for u in written]
         assert contents == [f"{number}".encode() for number in range(len(NAMES))]
     assert {path.parent for path in tmp_path.rglob("*") if path.is_file()} == {out / "audio" / "c"}

@@ -16,7 +16,7 @@ from miniature_corpora import (
 
 from commands.errors import InputError
 from data_manifests import build, check
-from data_manifests.manifest import read_manifest, read_utterance_audio
+from data_manifests.manifest import format_row, read_manifest, read_utterance_audio
 
 PROMPTS = [f"Kɔ sika korabea {number}" for number in ("baako", "mmienu", "mmiɛnsa", "ɛnan")]
 SPLITS = ("train", "dev", "test")
@@ -120,18 +120,24 @@ def test_a_build_cut_off_is_resumed(corpora, tmp_path, monkeypatch):
     words = words_of({name: corpora[name] for name in ("fisd_asante", "bibletts_asante")})
     run(build.main, *words, "--out", straight)
 
-    def no_space(*_):
-        raise OSError("no space left on device")
+    rows_before_it = iter(range(40))
+
+    def no_space(utterance):
+        if next(rows_before_it, None) is None:
+            raise OSError("no space left on device")
+        return format_row(utterance)
 
     with monkeypatch.context() as patch:
-        patch.setattr(build, "write_manifest", no_space)
+        patch.setattr(build, "format_row", no_space)
         with pytest.raises(OSError, match="no space"):
             run(build.main, *words, "--out", out)
+    assert not [*out.rglob("*.tmp"), *out.glob("*.jsonl")]
     with pytest.raises(InputError, match="unfinished: --resume continues it"):
         run(build.main, *words, "--out", out)
     run(build.main, *words, "--out", out, "--resume")
-    for split in SPLITS:
-        assert (out / f"{split}.jsonl").read_bytes() == (straight / f"{split}.jsonl").read_bytes()
+    assert {path.name for path in out.iterdir()} == {path.name for path in straight.iterdir()}
+    for path in straight.glob("*.jsonl"):
+        assert (out / path.name).read_bytes() == path.read_bytes()
 
 
 def test_any_dataset_and_ugspeechdata(tmp_path):

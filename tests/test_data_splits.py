@@ -2,17 +2,22 @@
 
 import random
 from collections import Counter, defaultdict
+from dataclasses import replace
+from functools import partial
 
 import pytest
+from reference_splits import reference_splits, split_corpus
 
 from data_manifests.manifest import Utterance
-from data_manifests.splits import (
-    MIN_SPEAKERS_TO_SPLIT,
-    assign_splits,
-)
+from data_manifests.splits import MIN_SPEAKERS_TO_SPLIT
 from data_manifests.twi_text import normalize_for_scoring
 
 SHARES = {"dev_fraction": 0.1, "test_fraction": 0.1}
+
+
+@pytest.fixture
+def assign_splits(tmp_path):
+    return partial(split_corpus, folder=tmp_path)
 
 
 def random_corpus(name, generator, own_splits=False):
@@ -69,10 +74,10 @@ def splits_of(utterances, key):
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_no_speaker_and_no_sentence_is_in_two_splits(seed):
+def test_no_speaker_and_no_sentence_is_in_two_splits(seed, assign_splits):
     corpora, own = mixture(seed)
     rows = [u for corpus in corpora for u in corpus]
-    split = assign_splits(rows, seed=seed, **SHARES, with_own_splits=own)
+    split = assign_splits(rows, seed=seed, **SHARES, with_own_splits=tuple(own))
     for key in (lambda u: u.speaker, lambda u: normalize_for_scoring(u.text)):
         assert all(len(s) == 1 for s in splits_of(split.utterances, key).values())
     every = everything(split)
@@ -86,13 +91,13 @@ def test_no_speaker_and_no_sentence_is_in_two_splits(seed):
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_another_corpus_moves_nothing(seed):
+def test_another_corpus_moves_nothing(seed, assign_splits):
     corpora, own = mixture(seed)
     before: dict[str, str] = {}
     for count in range(1, len(corpora) + 1):
         rows = [u for corpus in corpora[:count] for u in corpus]
         random.Random(seed).shuffle(rows)
-        split = assign_splits(rows, seed=seed, **SHARES, with_own_splits=own)
+        split = assign_splits(rows, seed=seed, **SHARES, with_own_splits=tuple(own))
         every = everything(split)
         now = {u.id: u.split for u in every}
         assert all(now[name] == was for name, was in before.items())
@@ -111,7 +116,7 @@ def utterances(num_speakers, num_sentences, **changes):
     ]  # fmt: skip
 
 
-def test_read_prompts_make_two_test_sets():
+def test_read_prompts_make_two_test_sets(assign_splits):
     split = assign_splits(utterances(60, 50), seed=0, **SHARES)
     counts = count_splits(split.utterances)
     assert set(counts) == {"train", "dev", "test"}
@@ -121,13 +126,13 @@ def test_read_prompts_make_two_test_sets():
     }
 
 
-def test_free_speech_loses_nothing():
-    rows = [Utterance(**vars(u) | {"text": f"asɛm {u.id}"}) for u in utterances(40, 10)]
+def test_free_speech_loses_nothing(assign_splits):
+    rows = [replace(u, text=f"asɛm {u.id}") for u in utterances(40, 10)]
     split = assign_splits(rows, seed=0, **SHARES)
     assert len(split.utterances) == len(rows)
 
 
-def test_few_speakers_are_all_trained_on_unless_sentences_are_held_out():
+def test_few_speakers_are_all_trained_on_unless_sentences_are_held_out(assign_splits):
     rows = utterances(MIN_SPEAKERS_TO_SPLIT - 1, 60)
     assert set(count_splits(assign_splits(rows, seed=0, **SHARES).utterances)) == {"train"}
     split = assign_splits(rows, seed=0, **SHARES, hold_out="sentence")
@@ -137,21 +142,21 @@ def test_few_speakers_are_all_trained_on_unless_sentences_are_held_out():
     assert all(len(splits) == 1 for splits in found.values())
 
 
-def test_a_corpus_own_test_set_stays_whole():
+def test_a_corpus_own_test_set_stays_whole(assign_splits):
     ours = utterances(40, 30)
     theirs = utterances(25, 30, corpus="waxal", split="test")
-    theirs = [Utterance(**vars(u) | {"id": f"w{u.id}", "speaker": f"w{u.speaker}"}) for u in theirs]
-    split = assign_splits([*ours, *theirs], seed=0, **SHARES, with_own_splits=["waxal"])
+    theirs = [replace(u, id=f"w{u.id}", speaker=f"w{u.speaker}") for u in theirs]
+    split = assign_splits([*ours, *theirs], seed=0, **SHARES, with_own_splits=("waxal",))
     kept = [u for u in split.utterances if u.corpus == "waxal"]
     assert len(kept) == len(theirs) and {u.split for u in kept} == {"test"}
     assert not [u for u in split.utterances if u.split == "train"]  # they read the same sentences
 
 
 @pytest.mark.parametrize("num_prompts", [0, 30])
-def test_capped_hours(num_prompts):
+def test_capped_hours(num_prompts, assign_splits):
     rows = utterances(40, 30)
     if not num_prompts:
-        rows = [Utterance(**vars(u) | {"text": f"asɛm {u.id}"}) for u in rows]
+        rows = [replace(u, text=f"asɛm {u.id}") for u in rows]
     whole = assign_splits(rows, seed=0, **SHARES)
     kept_before = set()
     for hours in (0.5, 1.0, 2.0):
@@ -168,3 +173,23 @@ def test_capped_hours(num_prompts):
         assert all(u.text in sentences for u in split.seen_prompts)
     other = assign_splits(rows, seed=0, **SHARES, max_hours={"other": 1.0})
     assert other == whole
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_splits_are_those_of_the_plainest_way(seed, assign_splits):
+    """A set of splits is a contract: a seed gives the same ones for ever."""
+    generator = random.Random(seed)
+    corpora, own = mixture(seed)
+    rows = [u for corpus in corpora for u in corpus]
+    generator.shuffle(rows)
+    settings = {
+        "seed": generator.randrange(3),
+        "dev_fraction": generator.choice([0.0, 0.1, 0.4]),
+        "test_fraction": generator.choice([0.0, 0.1, 0.5]),
+        "hold_out": generator.choice(["speaker", "speaker", "sentence"]),
+        "with_own_splits": tuple(own),
+        "max_hours": {
+            f"c{i}": generator.choice([1e-4, 0.1, 0.5, 9.0]) for i in range(generator.randrange(3))
+        },
+    }
+    assert assign_splits(rows, **settings) == reference_splits(rows, **settings)

@@ -11,7 +11,14 @@ from commands.errors import InputError
 from data_manifests.audio import audio_duration_s, encoded_duration_s
 from data_manifests.corpora.dialect_names import find_dialects
 from data_manifests.corpora.open_dataset import open_dataset
-from data_manifests.corpora.recording import Recording, ReportDropped, one_line, text_to_say
+from data_manifests.corpora.recording import (
+    Recording,
+    ReportDropped,
+    StoredAudio,
+    one_line,
+    text_to_say,
+)
+from data_manifests.hash_set import HashSet, hash_text
 from data_manifests.manifest import Utterance
 
 AUDIO_SUFFIXES = (".flac", ".mp3", ".ogg", ".opus", ".wav")
@@ -103,15 +110,16 @@ def read_rows(
         split: _without_decoding(source, split, dataset, columns)
         for split, dataset in splits.items()
     }
-    ids: set[str] = set()
+    ids = HashSet()
     for split, dataset in undecoded.items():
+        read = partial(_read_bytes, dataset, columns.audio)
         for i in range(len(dataset)):
             row_id = f"{corpus}-{split}-{i:06d}"
             try:
                 row = _read_row(dataset, i)
                 if columns.id:
                     row_id = _NOT_IN_FILE_NAMES.sub("_", str(row[columns.id]))
-                if row_id in ids:
+                if hash_text(row_id) in ids:
                     raise InputError("its id is that of an earlier row")
                 utterance = _utterance(
                     row, row_id, columns, corpus=corpus, dialect=dialect, license=license,
@@ -120,10 +128,9 @@ def read_rows(
             except InputError as error:
                 report_dropped(row_id, str(error))
                 continue
-            ids.add(row_id)
+            ids.add(hash_text(row_id))
             in_table = row[columns.audio]["bytes"] is not None
-            read = partial(_read_bytes, dataset, i, columns.audio) if in_table else None
-            yield Recording(utterance, read)
+            yield Recording(utterance, StoredAudio(read, i) if in_table else None)
 
 
 def _read_row(dataset: Any, i: int) -> dict[str, Any]:
@@ -187,7 +194,7 @@ def _utterance(
     )
 
 
-def _read_bytes(dataset: Any, i: int, column: str) -> bytes:
+def _read_bytes(dataset: Any, column: str, i: int) -> bytes:
     encoded: bytes = _read_row(dataset, i)[column]["bytes"]
     return encoded
 

@@ -1,89 +1,155 @@
 """Read the recordings of all requested corpora once, and write their audio as files."""
 
 import hashlib
+import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from tqdm import tqdm
 
 from commands.atomic_write import ASIDE_SUFFIX, written_aside
 from commands.errors import InputError
+from data_manifests.corpora.dropped_rows import DroppedRows
 from data_manifests.corpora.recording import Recording
+from data_manifests.corpora.recording_spool import RecordingSpool
+from data_manifests.hash_set import HashSet, hash_text
+from data_manifests.line_writer import LineWriter
 from data_manifests.manifest import Utterance
+from data_manifests.split_columns import SplitColumns
 from data_manifests.twi_dialects import guess_dialect
 
 _PLAIN_NAME = re.compile(r"(?![.-])[^/\\:*?\"<>|\x00-\x1f\x7f]+")
 MAX_PLAIN_BYTES = 200  # file systems allow 255, and a file being written has a longer name
 
 
+class _ReadRows:
+    """What has been read of a corpus: the number of rows, and a hash of ids, texts and speakers."""
+
+    def __init__(self) -> None:
+        self.num_rows = 0
+        self.digest = hashlib.sha256()
+
+
+@dataclass
+class CollectedRecordings:
+    """Recordings of all corpora, in order: on disk, and in memory what splitting needs of them.
+
+    Attributes:
+        spool: the recordings.
+        columns: what splitting needs.
+        rewritten: lists the transcripts in which more than the spelling was changed.
+        num_rewritten: their number, by corpus.
+    """
+
+    spool: RecordingSpool
+    columns: SplitColumns
+    rewritten: LineWriter
+    num_rewritten: Counter[str] = field(default_factory=Counter)
+    _read: dict[str, _ReadRows] = field(default_factory=dict)
+
+    def add(self, recording: Recording) -> None:
+        """Append a recording."""
+        u = recording.utterance
+        self.spool.add(recording)
+        self.columns.add(u)
+        of_corpus = self._read.get(u.corpus) or self._read.setdefault(u.corpus, _ReadRows())
+        of_corpus.num_rows += 1
+        of_corpus.digest.update(f"{u.id}\0{u.text}\0{u.speaker}\n".encode())
+        if recording.note:
+            row = {"corpus": u.corpus, "id": u.id, "text": u.text, "note": recording.note}
+            self.rewritten.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+            self.num_rewritten[u.corpus] += 1
+
+    def provenance(self) -> dict[str, dict[str, Any]]:
+        """Each corpus's number of rows, and a hash of their ids and texts; hashing the audio would
+        take longer than preparing it."""
+        return {
+            corpus: {"rows": read.num_rows, "sha256": read.digest.hexdigest()}
+            for corpus, read in self._read.items()
+        }
+
+
 def collect_recordings(
-    recipes: Sequence[tuple[str, Iterable[Recording]]], dropped: list[dict[str, str]]
-) -> dict[str, Recording]:
+    recipes: Sequence[tuple[str, Iterable[Recording]]],
+    dropped: DroppedRows,
+    collected: CollectedRecordings,
+) -> None:
     """Read every recipe to its end.
+
+    If a recording's dialect is unknown, its utterance gets a `dialect_guess` where its spelling
+    allows one.
 
     Args:
         recipes: pairs of a corpus's name and its recordings.
-        dropped: rows that are left out are appended to it, with the reason.
-
-    Returns:
-        Every recording by its utterance's id; the first of two with the same id. If the dialect is
-        unknown, the utterance has a `dialect_guess` where its spelling allows one.
+        dropped: rows that are left out are added to it, with the reason.
+        collected: every recording is added to it; the first of two with the same id.
 
     Raises:
         InputError: a corpus without a usable utterance.
     """
-    recordings: dict[str, Recording] = {}
+    ids = HashSet()
     for name, rows in recipes:
-        num_before = len(recordings)
+        num_before = len(ids)
         for recording in tqdm(rows, desc=name, unit=" utterances"):
-            utterance = _with_dialect_guess(recording.utterance)
-            if utterance.id in recordings:
+            utterance = recording.utterance
+            if not ids.add(hash_text(utterance.id)):
                 reason = f"its id is that of another recording of {name}"
-                dropped.append({"corpus": name, "id": utterance.id, "reason": reason})
+                dropped.add(name, utterance.id, reason)
                 continue
-            recordings[utterance.id] = replace(recording, utterance=utterance)
-        if len(recordings) == num_before:
-            reasons = Counter(row["reason"] for row in dropped if row["corpus"] == name)
-            most = "; ".join(f"{reason} ({n})" for reason, n in reasons.most_common(1))
+            collected.add(_with_dialect_guess(recording))
+        if len(ids) == num_before:
+            most = "; ".join(
+                f"{found.reason} ({found.num_rows})"
+                for found in dropped.most_common(1, corpus=name)
+            )
             raise InputError(f"{name}: no usable utterance{': ' + most if most else ''}")
-    return recordings
 
 
-def _with_dialect_guess(utterance: Utterance) -> Utterance:
-    if utterance.dialect != "unknown":
-        return utterance
-    guess = guess_dialect(utterance.text)
-    return utterance if guess == "unknown" else replace(utterance, dialect_guess=guess)
+def _with_dialect_guess(recording: Recording) -> Recording:
+    if recording.utterance.dialect != "unknown":
+        return recording
+    guess = guess_dialect(recording.utterance.text)
+    if guess == "unknown":
+        return recording
+    return replace(recording, utterance=replace(recording.utterance, dialect_guess=guess))
 
 
-def write_audio(
-    out: Path, chosen: Sequence[Utterance], recordings: Mapping[str, Recording]
-) -> Iterator[Utterance]:
-    """Copy audio out of archives and tables into `out/audio/<corpus>/`; existing files are kept.
+class AudioFolder:
+    """Copies audio out of archives and tables into `out/audio/<corpus>/`; existing files are
+    kept."""
 
-    Yields:
-        The utterances, with `audio` relative to `out` if it lies below it, else absolute.
-    """
-    taken: set[tuple[str, str]] = set()
-    for utterance in tqdm(chosen, desc="audio", unit=" recordings"):
-        audio_bytes = recordings[utterance.id].audio_bytes
-        if audio_bytes is None:
-            yield replace(utterance, audio=_as_seen_from(out, utterance.audio))
-            continue
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._inside = f"{out.resolve()}/"
+        self._taken = HashSet()
+
+    def write(self, recording: Recording) -> Utterance:
+        """Write a recording's audio, unless it is a file already.
+
+        Returns:
+            The utterance, with `audio` relative to `out` if it lies below it, so that the folder
+            can be moved, else absolute.
+        """
+        utterance = recording.utterance
+        if recording.audio_bytes is None:
+            if not utterance.audio.startswith(self._inside):
+                return utterance
+            return replace(utterance, audio=utterance.audio.removeprefix(self._inside))
         name = _safe_name(utterance)
-        if (utterance.corpus, name.casefold()) in taken:
+        if not self._taken.add(hash_text(utterance.corpus, name.casefold())):
             name = _made_name(utterance)
-        taken.add((utterance.corpus, name.casefold()))
+            self._taken.add(hash_text(utterance.corpus, name.casefold()))
         relative = Path("audio", utterance.corpus, name)
-        path = out / relative
+        path = self._out / relative
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             with written_aside(path) as aside:
-                aside.write_bytes(audio_bytes())
-        yield replace(utterance, audio=str(relative))
+                aside.write_bytes(recording.audio_bytes())
+        return replace(utterance, audio=str(relative))
 
 
 def _safe_name(utterance: Utterance) -> str:
@@ -102,11 +168,3 @@ def _made_name(utterance: Utterance) -> str:
     suffix = PurePosixPath(utterance.audio).suffix
     made = hashlib.sha256(utterance.id.encode()).hexdigest()[:32]
     return made + (suffix if re.fullmatch(r"\.[a-z0-9]{1,8}", suffix) else "")
-
-
-def _as_seen_from(folder: Path, audio: str) -> str:
-    """A relative path if it lies below the folder, which can then be moved; else an absolute
-    one."""
-    path = Path(audio).resolve()
-    inside = folder.resolve()
-    return str(path.relative_to(inside) if path.is_relative_to(inside) else path)

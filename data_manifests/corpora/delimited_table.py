@@ -1,17 +1,22 @@
 """Read text tables whose columns are separated by tab, comma, semicolon or `|`."""
 
+import codecs
 import csv
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
 
 from commands.errors import InputError
+from commands.regular_files import open_regular
 
 DELIMITERS = ("\t", "|", ";", ",")
+MAX_LINE_BYTES = 2**24  # of a table that is streamed; as in `commands.json_files`
 
 
-@dataclass(frozen=True)
-class TableRow:
+class TableRow(NamedTuple):
     """One row; `cells` by column, or None if the number of cells is not the header's."""
 
     line_number: int
@@ -28,11 +33,36 @@ class DelimitedTable:
 
     def require(self, columns: tuple[str, ...]) -> None:
         """Raise InputError, naming the existing columns, unless all of `columns` exist."""
-        missing = [column for column in columns if column not in self.columns]
-        if missing:
-            raise InputError(
-                f"{self.name}: no column {missing[0]!r}; its columns: {', '.join(self.columns)}"
-            )
+        _require(self.name, self.columns, columns)
+
+
+def stream_table(path: Path, columns: tuple[str, ...]) -> Iterator[TableRow]:
+    """Stream a table of any length: every line is a row, and quotation marks are part of the cells.
+
+    Args:
+        path: the table, UTF-8 with or without byte order mark, with a header row; the delimiter is
+            the most frequent one in it.
+        columns: columns that must exist.
+
+    Yields:
+        The rows below the header, with surrounding white space removed from all cells.
+
+    Raises:
+        InputError: it cannot be read, is not UTF-8 or empty, has a line of over 16 MiB, or a header
+            with only one column, a repeated one, or without one of `columns`.
+    """
+    lines = _stream_lines(path)
+    number, header = next(lines, (1, ""))
+    delimiter = _find_delimiter(header, str(path))
+    rows = (
+        (number, [cell.strip() for cell in cells])
+        for number, line in chain([(number, header)], lines)
+        if any(cells := line.split(delimiter))
+    )
+    names = _columns_of(next(rows, None), str(path))
+    _require(str(path), names, columns)
+    for number, cells in rows:
+        yield _table_row(number, names, cells)
 
 
 def read_delimited_table(
@@ -55,10 +85,7 @@ def read_delimited_table(
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{name}: not UTF-8 ({error.reason} at byte {error.start})") from None
-    header = text.partition("\n")[0]
-    delimiter = max(DELIMITERS, key=header.count)
-    if delimiter not in header:
-        raise InputError(f"{name}:1: expected a header of several columns, got {header.strip()!r}")
+    delimiter = _find_delimiter(text.partition("\n")[0], name)
     lines = _read_lines(text, delimiter, quoted) if row_per_line else _read_cells(text, delimiter)
     rows: list[tuple[int, list[str]]] = []
     try:
@@ -66,22 +93,62 @@ def read_delimited_table(
     except csv.Error as error:
         after = f" after line {rows[-1][0]}" if rows else ""
         raise InputError(f"{name}: {error}{after}") from None
-    if not rows:
+    columns = _columns_of(rows[0] if rows else None, name)
+    return DelimitedTable(
+        name, columns, tuple(_table_row(number, columns, cells) for number, cells in rows[1:])
+    )
+
+
+def _find_delimiter(header: str, name: str) -> str:
+    delimiter = max(DELIMITERS, key=header.count)
+    if delimiter not in header:
+        raise InputError(f"{name}:1: expected a header of several columns, got {header.strip()!r}")
+    return delimiter
+
+
+def _columns_of(row: tuple[int, list[str]] | None, name: str) -> tuple[str, ...]:
+    """The columns that the first row names; None if there is no row."""
+    if row is None:
         raise InputError(f"{name}:1: expected a header of several columns, got none")
-    columns = tuple(rows[0][1])
+    columns = tuple(row[1])
     for column in columns:
         if columns.count(column) > 1 and column:
             raise InputError(f"{name}:1: the column {column[:100]!r} is repeated")
-    return DelimitedTable(
-        name,
-        columns,
-        tuple(
-            TableRow(n, dict(zip(columns, cells, strict=True)))
-            if len(cells) == len(columns)
-            else TableRow(n, None)
-            for n, cells in rows[1:]
-        ),
-    )
+    return columns
+
+
+def _require(name: str, columns: tuple[str, ...], wanted: tuple[str, ...]) -> None:
+    missing = [column for column in wanted if column not in columns]
+    if missing:
+        raise InputError(f"{name}: no column {missing[0]!r}; its columns: {', '.join(columns)}")
+
+
+def _table_row(number: int, columns: tuple[str, ...], cells: list[str]) -> TableRow:
+    if len(cells) != len(columns):
+        return TableRow(number, None)
+    return TableRow(number, dict(zip(columns, cells, strict=True)))
+
+
+def _stream_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines without their endings, and their numbers."""
+    try:
+        with open_regular(path) as file:
+            if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+                file.seek(0)
+            num_bytes = number = 0  # a byte order mark is not counted
+            while line := file.readline(MAX_LINE_BYTES):
+                number += 1
+                if len(line) == MAX_LINE_BYTES:
+                    raise InputError(f"{path}:{number}: a line of over {MAX_LINE_BYTES} bytes")
+                try:
+                    text = line.decode()
+                except UnicodeDecodeError as error:
+                    where = f"{error.reason} at byte {num_bytes + error.start}"
+                    raise InputError(f"{path}: not UTF-8 ({where})") from None
+                num_bytes += len(line)
+                yield number, text.rstrip("\r\n")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None
 
 
 def _read_lines(text: str, delimiter: str, quoted: bool) -> Iterator[tuple[int, list[str]]]:

@@ -13,7 +13,12 @@ from commands.regular_files import list_files_below, read_regular
 from data_manifests.audio import audio_duration_s, encoded_duration_s
 from data_manifests.corpora.delimited_table import DelimitedTable, read_delimited_table
 from data_manifests.corpora.dialect_names import find_dialects
-from data_manifests.corpora.recording import MAX_TABLE_BYTES, Recording, ReportDropped
+from data_manifests.corpora.recording import (
+    MAX_TABLE_BYTES,
+    Recording,
+    ReportDropped,
+    StoredAudio,
+)
 from data_manifests.corpora.zip_archive import open_zip, read_member
 from data_manifests.manifest import Utterance
 from data_manifests.twi_text import is_speakable, normalize_for_training
@@ -105,7 +110,7 @@ class _Files:
     function."""
 
     tables: list[tuple[str, Callable[[], bytes]]]
-    audio: dict[str, Path | Callable[[], bytes]]
+    audio: dict[str, Path | StoredAudio]
 
 
 def _list_folder(path: Path) -> _Files:
@@ -123,12 +128,13 @@ def _list_folder(path: Path) -> _Files:
 def _list_zip(path: Path) -> _Files:
     archive, names = open_zip(path)
     files = _Files([], {})
+    read = partial(read_member, archive)
     for name in names:
         kind = _kind_of(name)
         if kind == "table":
             files.tables.append((f"{path}:{name}", partial(read_member, archive, name)))
         elif kind == "audio":
-            files.audio.setdefault(PurePosixPath(name).name, partial(read_member, archive, name))
+            files.audio.setdefault(PurePosixPath(name).name, StoredAudio(read, name))
     return files
 
 
@@ -169,7 +175,7 @@ def _refuse_other_dialect(path: Path, tables: list[DelimitedTable], dialect: str
 
 
 def _recording(
-    name: str, original: str, audio: Path | Callable[[], bytes] | None, dialect: str
+    name: str, original: str, audio: Path | StoredAudio | None, dialect: str
 ) -> Recording:
     """One row as a recording; raises InputError with the reason to leave it out."""
     match = _FILE_NAME.fullmatch(name)
@@ -185,9 +191,9 @@ def _recording(
     if not text:
         raise InputError(f"nothing to say in {original!r}")
     if isinstance(audio, Path):
-        duration_s, where, read = audio_duration_s(audio), str(audio.resolve()), None
+        duration_s, where, stored = audio_duration_s(audio), str(audio.resolve()), None
     else:
-        duration_s, where, read = encoded_duration_s(audio(), name), name, audio
+        duration_s, where, stored = encoded_duration_s(audio(), name), name, audio
     utterance = Utterance(
         id=Path(name).stem,
         audio=where,
@@ -200,4 +206,6 @@ def _recording(
         license="CC-BY-4.0",
     )
     is_rewritten = text != normalize_for_training(original)
-    return Recording(utterance, read, note=f"prompt rewritten: {original}" if is_rewritten else "")
+    return Recording(
+        utterance, stored, note=f"prompt rewritten: {original}" if is_rewritten else ""
+    )

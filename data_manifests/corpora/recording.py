@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from commands.errors import InputError
 from data_manifests.manifest import Utterance
@@ -14,7 +15,23 @@ MAX_TABLE_BYTES = 2**28  # for a file with the transcripts of all
 ReportDropped = Callable[[str, str], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class StoredAudio:
+    """Encoded audio inside an archive or a table; calling it reads it.
+
+    Attributes:
+        read: reads one member or row; one function for all recordings of an archive or a table.
+        place: which one, as `read` takes it.
+    """
+
+    read: Callable[[Any], bytes]
+    place: int | str
+
+    def __call__(self) -> bytes:
+        return self.read(self.place)
+
+
+@dataclass(frozen=True, slots=True)
 class Recording:
     """One usable row of a corpus.
 
@@ -22,15 +39,16 @@ class Recording:
         utterance: the row. Its split is the corpus's own if the recipe's docstring says that these
             can be trusted, else "train".
         audio_bytes: reads the encoded audio out of an archive or a table; None if `utterance.audio`
-            is a file already. If given, `utterance.audio` is the file name to write, as in
-            "AsantiTwiFm23-MMuHe3cd-Tmp033-90pZBJ.ogg". Can still be called after the recipe has
-            been read to its end; raises InputError if the archive is damaged.
+            is a file already, by its absolute path without links. If given, `utterance.audio` is
+            the file name to write, as in "AsantiTwiFm23-MMuHe3cd-Tmp033-90pZBJ.ogg". Can still be
+            called after the recipe has been read to its end; raises InputError if the archive is
+            damaged.
         note: "", or how the row was changed beyond spelling, with the original last, as in "prompt
             rewritten: Aane (spoken)".
     """
 
     utterance: Utterance
-    audio_bytes: Callable[[], bytes] | None = None
+    audio_bytes: StoredAudio | None = None
     note: str = ""
 
 
@@ -45,16 +63,3 @@ def text_to_say(original: str) -> str:
 def one_line(error: BaseException) -> str:
     """A library's error message on one line, truncated if long."""
     return " ".join(str(error).split())[:300] or type(error).__name__
-
-
-def report_into(dropped: list[dict[str, str]], corpus: str) -> ReportDropped:
-    """A `ReportDropped` that appends to a list; bytes of file names that are not UTF-8 are escaped,
-    so that the list can be written as text."""
-
-    def report(row: str, reason: str) -> None:
-        named = {"corpus": corpus, "id": row, "reason": reason}
-        dropped.append(
-            {key: text.encode("utf-8", "backslashreplace").decode() for key, text in named.items()}
-        )
-
-    return report
