@@ -15,7 +15,7 @@ from pathlib import Path
 
 from commands.atomic_write import ASIDE_SUFFIX, remove, write_errors
 
-BUFFER_BYTES = 2**20
+BUFFER_BYTES = 2**18
 
 
 class LineWriter:
