@@ -19,8 +19,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from commands.atomic_write import ASIDE_SUFFIX
 from commands.command_line import parse_config, run_command
 from commands.errors import InputError
@@ -29,7 +27,7 @@ from commands.setting_types import DialectName, Probability, Seed
 from data_manifests.build_settings import columns_of, corpora_of, hours_of
 from data_manifests.corpora.audio_dataset import audio_dataset
 from data_manifests.corpora.bibletts import bibletts
-from data_manifests.corpora.collect import AudioFolder, CollectedRecordings, collect_recordings
+from data_manifests.corpora.collect import CollectedRecordings, collect_recordings
 from data_manifests.corpora.common_voice import COMMON_VOICE_TABLES, common_voice
 from data_manifests.corpora.dropped_rows import DroppedRows
 from data_manifests.corpora.fisd import fisd
@@ -37,19 +35,11 @@ from data_manifests.corpora.recording import Recording, ReportDropped
 from data_manifests.corpora.recording_spool import RecordingSpool
 from data_manifests.corpora.ugspeechdata import ugspeechdata
 from data_manifests.corpora.waxal import waxal
-from data_manifests.line_writer import LineWriter, lines_written_aside, spooled_lines
-from data_manifests.manifest import SPLITS, format_row
+from data_manifests.line_writer import lines_written_aside, spooled_lines
 from data_manifests.split_columns import HeldOut, SplitColumns, SplitSettings
+from data_manifests.split_manifests import list_left_out, write_manifests
 from data_manifests.split_summary import summarize_splits
-from data_manifests.splits import (
-    KEPT,
-    LEFT_OUT,
-    SEEN_PROMPT,
-    SURPLUS,
-    UNTRAINED_PROMPT,
-    AssignedSplits,
-    assign_splits,
-)
+from data_manifests.splits import KEPT, assign_splits
 
 CORPORA_WITH_OWN_SPLITS = ("waxal_aka_asr",)
 
@@ -150,8 +140,8 @@ def main(argv: list[str] | None = None) -> None:
         assigned = assign_splits(columns)
         if not len(assigned.rows(KEPT)):
             raise InputError("nothing is left to put into a manifest: --max-hours is too low")
-        _list_left_out(spool, assigned, dropped)
-        _write_manifests(config.out, spool, assigned)
+        list_left_out(spool, assigned, dropped)
+        write_manifests(config.out, spool, assigned)
         summary = summarize_splits(columns, assigned, dropped, collected.num_rewritten)
         print(summary, file=sys.stderr)
 
@@ -238,39 +228,6 @@ def _any_dataset(
         id_column=columns.get("id"),
         dialect_column=columns.get("dialect"),
     )
-
-
-def _list_left_out(spool: RecordingSpool, assigned: AssignedSplits, dropped: DroppedRows) -> None:
-    """List the recordings that splitting left out, with the reason."""
-    for fate in (LEFT_OUT, UNTRAINED_PROMPT, SURPLUS):
-        for recording in spool.read(assigned.rows(fate), assigned.split_N):
-            u = recording.utterance
-            reason = "more than --max-hours"
-            if fate != SURPLUS:
-                reason = f"its sentence or its speaker is in another split than {u.split}"
-            dropped.add(u.corpus, u.id, reason)
-
-
-def _write_manifests(out: Path, spool: RecordingSpool, assigned: AssignedSplits) -> None:
-    """Write a manifest for each split, and the audio that is not yet a file of its own."""
-    audio = AudioFolder(out)
-    kept, seen = assigned.rows(KEPT), assigned.rows(SEEN_PROMPT)
-    with tqdm(total=len(kept) + len(seen), desc="audio", unit=" recordings") as progress:
-        with ExitStack() as stack:
-            manifests: dict[str, LineWriter] = {
-                split: stack.enter_context(lines_written_aside(out / f"{split}.jsonl"))
-                for split in SPLITS
-            }
-            for recording in spool.read(kept, assigned.split_N):
-                utterance = audio.write(recording)
-                manifests[recording.utterance.split].write(format_row(utterance).encode())
-                progress.update()
-        if not len(seen):
-            return
-        with lines_written_aside(out / "test_seen_prompts.jsonl") as manifest:
-            for recording in spool.read(seen, assigned.split_N):
-                manifest.write(format_row(audio.write(recording)).encode())
-                progress.update()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from miniature_corpora import (
 )
 
 from commands.errors import InputError
-from data_manifests import build, check
+from data_manifests import build, check, split_manifests
 from data_manifests.manifest import format_row, read_manifest, read_utterance_audio
 
 PROMPTS = [f"Kɔ sika korabea {number}" for number in ("baako", "mmienu", "mmiɛnsa", "ɛnan")]
@@ -128,7 +128,7 @@ def test_a_build_cut_off_is_resumed(corpora, tmp_path, monkeypatch):
         return format_row(utterance)
 
     with monkeypatch.context() as patch:
-        patch.setattr(build, "format_row", no_space)
+        patch.setattr(split_manifests, "format_row", no_space)
         with pytest.raises(OSError, match="no space"):
             run(build.main, *words, "--out", out)
     assert not [*out.rglob("*.tmp"), *out.glob("*.jsonl")]
