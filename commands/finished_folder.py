@@ -18,6 +18,9 @@ from commands.json_files import read_json, read_json_as
 from commands.origins import Origin, RecordedFingerprint
 from commands.setting_types import FileSize, InnerPath
 
+# Of one folder's contents, so that opening it takes a few seconds at most.
+MAX_BYTES_COMPARED = 2**30
+
 
 @dataclass(frozen=True)
 class FileFacts:
@@ -87,9 +90,10 @@ def refuse_unfinished(
 ) -> None:
     """Raise InputError if a folder is not finished, or its files are not those that `done` lists.
 
-    The sizes of all files are compared, and the contents of those up to 64 MiB. A file that `done`
-    does not list is not an error here, because users may keep notes in the folder (`list_files`
-    refuses one that would be read).
+    The sizes of all files are compared, and the contents of those up to 64 MiB, the smallest first
+    until 1 GiB has been read: a folder of ten thousand hours is opened as fast as one of a hundred.
+    A file that `done` does not list is not an error here, because users may keep notes in the
+    folder (`list_files` refuses one that would be read).
 
     Args:
         folder: written by one of our commands.
@@ -105,21 +109,41 @@ def refuse_unfinished(
     finished = read_json_as(folder / "done", FinishedFiles)
     if "config.json" not in finished.files:
         raise InputError(f"{flag} {folder}: its 'done' does not list its files; make it again")
-    for name, facts in finished.files.items():
+    bytes_left = MAX_BYTES_COMPARED
+    for name, facts in sorted(finished.files.items(), key=lambda item: item[1].bytes):
         if only not in (None, name):
             continue
-        path = folder / name
-        if not path.is_file():
-            raise InputError(f"{flag} {folder} is incomplete: {name}, which 'done' lists, is gone")
-        size = path.stat().st_size
-        is_changed = size != facts.bytes or (
-            size <= LARGE_FILE_BYTES and sha256_of_file(path) != facts.sha256
+        refuse_changed(folder, name, facts, flag=flag, max_bytes=min(bytes_left, LARGE_FILE_BYTES))
+        bytes_left -= facts.bytes
+
+
+def refuse_changed(
+    folder: Path, name: str, facts: FileFacts, *, flag: str, max_bytes: int | None = None
+) -> None:
+    """Raise InputError if a file is not the one that its folder's `done` lists.
+
+    Args:
+        folder: written by one of our commands.
+        name: the file's path in it.
+        facts: what `done` records about it.
+        flag: the flag that named the folder, for the message.
+        max_bytes: of a file beyond this size only the size is compared.
+    """
+    path = folder / name
+    if not path.is_file():
+        raise InputError(f"{flag} {folder} is incomplete: {name}, which 'done' lists, is gone")
+    size = path.stat().st_size
+    is_compared = max_bytes is None or size <= max_bytes
+    if size != facts.bytes or (is_compared and sha256_of_file(path) != facts.sha256):
+        raise InputError(
+            f"{flag} {folder}: {name} is not what was written (its size or content differs from"
+            " 'done'); copy the folder again, or make it again"
         )
-        if is_changed:
-            raise InputError(
-                f"{flag} {folder}: {name} is not what was written (its size or content differs from"
-                " 'done'); copy the folder again, or make it again"
-            )
+
+
+def read_finished_files(folder: Path) -> dict[InnerPath, FileFacts]:
+    """The files that a finished folder's `done` lists, by their paths in it."""
+    return read_json_as(folder / "done", FinishedFiles).files
 
 
 def flag_to_use_again(folder: Path) -> str:
@@ -143,8 +167,7 @@ def list_files(folder: Path, pattern: str, *, flag: str) -> list[Path]:
     Raises:
         InputError: no file matches, or one that `done` does not list.
     """
-    finished = read_json_as(folder / "done", FinishedFiles)
-    listed = sorted(name for name in finished.files if fnmatchcase(name, pattern))
+    listed = sorted(name for name in read_finished_files(folder) if fnmatchcase(name, pattern))
     foreign = {path.name for path in folder.glob(pattern)} - set(listed)
     if foreign:
         raise InputError(f"{flag} {folder}: {min(foreign)} was not written with the rest of it")

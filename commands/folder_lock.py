@@ -1,4 +1,4 @@
-"""Locks on output folders: only one command at a time writes to a folder."""
+"""Locks: only one command at a time writes to an output folder, or to a file that several want."""
 
 import contextlib
 import fcntl
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from commands.atomic_write import ASIDE_SUFFIX
 from commands.errors import InputError
 
 
@@ -35,3 +36,39 @@ def folder_lock(out: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def lock_aside(path: Path) -> tuple[Path, int]:
+    """Lock the file that is to be renamed to a path, and wait while another process writes it.
+
+    Returns:
+        Its path, and the descriptor that holds the lock. Where the file system has no locks, a
+        path that no other process uses.
+    """
+    aside = path.with_name(path.name + ASIDE_SUFFIX)
+    while True:
+        descriptor = os.open(aside, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for another process, which writes {path}", file=sys.stderr)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            except BaseException:
+                os.close(descriptor)
+                raise
+        except OSError:
+            os.close(descriptor)
+            own = path.with_name(f"{path.name}.{os.getpid()}{ASIDE_SUFFIX}")
+            return own, os.open(own, os.O_RDWR | os.O_CREAT, 0o666)
+        if is_same_file(descriptor, aside):
+            return aside, descriptor
+        os.close(descriptor)  # renamed or removed by who had locked it
+
+
+def is_same_file(descriptor: int, path: Path) -> bool:
+    """Whether a path still names the file that was opened."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False

@@ -1,6 +1,6 @@
 """The project's Parquet files: tables whose schema states the format of their codes.
 
-They are read a few hundred rows at a time, and every row is checked: its columns exist, and its
+They are read some rows at a time, and every row is checked: its columns exist, and its
 codes are rectangular and within their codebooks.
 """
 
@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow
@@ -54,7 +55,7 @@ class CodeFormat:
 
 
 @dataclass(frozen=True)
-class _RecordedOrigin:
+class RecordedOrigin:
     """What a file says of the origin of its codes."""
 
     tower: RecordedFingerprint
@@ -106,7 +107,7 @@ def _read_origin(file: Path, *, flag: str) -> Origin:
     if ORIGIN_KEY not in metadata:
         return UNKNOWN
     where = f"{flag} {file}: what it was made with"
-    return Origin(**vars(check_json(metadata[ORIGIN_KEY], _RecordedOrigin, where=where)))
+    return Origin(**vars(check_json(metadata[ORIGIN_KEY], RecordedOrigin, where=where)))
 
 
 def _read_metadata(path: Path, *, flag: str) -> dict[bytes, bytes]:
@@ -116,13 +117,16 @@ def _read_metadata(path: Path, *, flag: str) -> dict[bytes, bytes]:
         raise InputError(f"{flag} {path}: not readable as Parquet: {_reason(error)}") from None
 
 
-def read_batches(path: Path, schema: pyarrow.Schema, *, flag: str) -> Iterator[pyarrow.RecordBatch]:
-    """Stream a file's rows, 256 at a time.
+def read_batches(
+    path: Path, schema: pyarrow.Schema, *, flag: str, num_rows: int = ROWS_PER_BATCH
+) -> Iterator[pyarrow.RecordBatch]:
+    """Stream a file's rows.
 
     Args:
         path: the file.
         schema: columns it must have, with their types; integers may be of any width.
         flag: the flag that named it.
+        num_rows: most rows at a time.
 
     Raises:
         InputError: not Parquet, damaged, another schema, or a null in a column that allows none.
@@ -139,7 +143,8 @@ def read_batches(path: Path, schema: pyarrow.Schema, *, flag: str) -> Iterator[p
                     f"{flag} {path}: column {column.name!r} holds {found.field(position).type}, "
                     f"expected {column.type}"
                 )
-        for batch in table.iter_batches(batch_size=ROWS_PER_BATCH, columns=schema.names):
+        for batch in table.iter_batches(batch_size=num_rows, columns=schema.names):
+            batch.validate(full=True)
             for column in schema:
                 if not column.nullable and batch.column(column.name).null_count:
                     raise InputError(f"{flag} {path}: a null in column {column.name!r}")
@@ -161,6 +166,16 @@ def read_codes_column(column: pyarrow.ListArray, fmt: CodeFormat, *, where: str)
     Raises:
         InputError: a frame without K codes, or a code outside its codebook.
     """
+    codes_NK = torch.from_numpy(flatten_codes_column(column, fmt, where=where).astype(np.int64))
+    nums_frames = pyarrow.compute.list_value_length(column).to_pylist()
+    return [codes_TK.clone() for codes_TK in codes_NK.split(nums_frames)]
+
+
+def flatten_codes_column(
+    column: pyarrow.ListArray, fmt: CodeFormat, *, where: str
+) -> np.ndarray[Any, np.dtype[np.integer[Any]]]:
+    """The codes of a batch of rows end to end, `[N, K]`, in the file's type of integers; arguments
+    and InputError as for `read_codes_column`."""
     frames = column.flatten()
     values = frames.flatten()
     if frames.null_count or values.null_count:
@@ -171,15 +186,13 @@ def read_codes_column(column: pyarrow.ListArray, fmt: CodeFormat, *, where: str)
             f"{where}: frames of {max(lengths, key=lambda n: n != fmt.num_codebooks)} codes, "
             f"expected {fmt.num_codebooks}"
         )
-    codes_N = values.to_numpy(zero_copy_only=False).astype(np.int64)
+    codes_N = values.to_numpy(zero_copy_only=False)
     if len(codes_N) and not 0 <= codes_N.min() <= codes_N.max() < fmt.codebook_size:
         raise InputError(
             f"{where}: codes from {codes_N.min()} to {codes_N.max()}, codebooks have 0 to "
             f"{fmt.codebook_size - 1}"
         )
-    codes_NK = torch.from_numpy(codes_N.reshape(-1, fmt.num_codebooks))
-    nums_frames = pyarrow.compute.list_value_length(column).to_pylist()
-    return [codes_TK.clone() for codes_TK in codes_NK.split(nums_frames)]
+    return codes_N.reshape(-1, fmt.num_codebooks)
 
 
 def _kind(type_: pyarrow.DataType) -> str:

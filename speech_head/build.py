@@ -52,7 +52,7 @@ def build_head(states: StatesFolder, shape: ShapeSettings, *, text_dropout: floa
     given: dict[str, Any] = {name: value for name, value in sizes.items() if value is not None}
     given |= states.origin.as_facts()
     if is_parallel:
-        longest = max(utterance.num_frames for utterance in states.utterances)
+        longest = int(states.num_frames_N.max())
         return ParallelHead(ParallelHeadConfig(**asdict(fmt), **given, max_frames=longest))
     head = SpeechHead(
         SpeechHeadConfig(

@@ -14,9 +14,12 @@ states/shard_00000.safetensors   "states" bfloat16 [N, L, D], "token_ids" int32 
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -24,6 +27,7 @@ from torch.nn.utils.rnn import pad_sequence
 from commands.errors import InputError
 from commands.finished_folder import list_files, open_input, read_provenance
 from commands.json_files import read_json_as, read_rows
+from commands.mapped_tables import MappedRows, table_schema
 from commands.setting_types import (
     CodebookSize,
     LayerPosition,
@@ -33,9 +37,18 @@ from commands.setting_types import (
     PositiveFloat,
     PositiveInt,
 )
+from commands.table_copies import TableSource, TableWriter, open_table
 from commands.tensor_files import TensorKind, read_tensors, refuse_non_finite_weights
 from speech_head.alignment import MAX_ADVANCE
-from stage1_rvq.data import refuse_repeated_ids
+
+INDEX_SCHEMA = table_schema(
+    {
+        **dict.fromkeys(("id", "text", "speaker", "dialect"), pyarrow.string()),
+        "duration_s": pyarrow.float64(),
+        **dict.fromkeys(("first_token", "num_tokens", "first_frame"), pyarrow.int32()),
+        **dict.fromkeys(("num_frames", "shard", "position"), pyarrow.int32()),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -130,7 +143,9 @@ class StatesFolder:
         origin: the audio tower of the Gemma that made them, and the quantiser of its adapter or of
             the questions.
         format: widths and codebooks.
-        utterances: index rows in the manifest's order.
+        utterances: index rows in the manifest's order, each read when it is asked for.
+        table: the same as columns.
+        num_frames_N: int32, Mimi frames of each utterance.
         num_frames: Mimi frames in all.
 
     Raises:
@@ -147,13 +162,22 @@ class StatesFolder:
         # As on disk; states that are computed when needed may be of other layers.
         self._num_cached_layers = len(self.format.layers)
         self._index_paths = list_files(folder, "shard_*.jsonl", flag=flag)
-        self.utterances = [
-            CachedUtterance(shard=shard, position=position, **vars(row))
-            for shard, path in enumerate(self._index_paths)
-            for position, row in enumerate(_read_index(path))
+        self.table = open_table(
+            TableSource(folder, flag, self._index_paths, made_by=None, schema=INDEX_SCHEMA,
+                        fill=partial(_fill_index, paths=self._index_paths))
+        )  # fmt: skip
+        self.utterances = MappedRows(self.table, lambda row: CachedUtterance(**row))
+        self.num_frames_N: npt.NDArray[np.int32] = self.table.numbers("num_frames", low=1)
+        self.num_frames = int(self.num_frames_N.sum(dtype=np.int64))
+        num_shards = len(self._index_paths)
+        shard_N = self.table.numbers("shard", low=0, limit=num_shards)
+        num_tokens_N = self.table.numbers("num_tokens", low=1)
+        # Tokens, frames and rows of each shard.
+        self._sizes = [
+            np.bincount(shard_N, weights_N, minlength=num_shards).astype(np.int64).tolist()
+            for weights_N in (num_tokens_N, self.num_frames_N, None)
         ]
-        refuse_repeated_ids((u.id for u in self.utterances), where=f"{flag} {folder}")
-        self.num_frames = sum(u.num_frames for u in self.utterances)
+        self._opened: dict[int, dict[str, Tensor]] = {}
 
     def read_all(self, utterances: Sequence[CachedUtterance]) -> list[HeadExample]:
         """The given utterances, in order, with states and embeddings as float32."""
@@ -161,7 +185,7 @@ class StatesFolder:
 
     def read(self, utterance: CachedUtterance) -> HeadExample:
         """One utterance, in the precision stored on disk."""
-        shard = self._shards[utterance.shard]
+        shard = self._shard(utterance.shard)
         tokens = slice(utterance.first_token, utterance.first_token + utterance.num_tokens)
         frames = slice(utterance.first_frame, utterance.first_frame + utterance.num_frames)
         # The cursor has one value more per utterance than there are frames.
@@ -186,18 +210,17 @@ class StatesFolder:
             raise InputError(f"{where}: a cursor beyond its last token")
         return example
 
-    @cached_property
-    def _shards(self) -> dict[int, dict[str, Tensor]]:
-        shards = {}
-        for shard, index_path in enumerate(self._index_paths):
-            rows = [u for u in self.utterances if u.shard == shard]
-            if rows:  # a shard without usable recordings has no tensors
-                shards[shard] = self._read_shard(index_path.with_suffix(".safetensors"), rows)
-        return shards
+    def _shard(self, shard: int) -> dict[str, Tensor]:
+        """A shard's tensors, mapped into memory when they are first needed."""
+        if shard not in self._opened:
+            path = self._index_paths[shard].with_suffix(".safetensors")
+            self._opened[shard] = self._read_shard(path, *(sizes[shard] for sizes in self._sizes))
+        return self._opened[shard]
 
-    def _read_shard(self, path: Path, rows: Sequence[CachedUtterance]) -> dict[str, Tensor]:
+    def _read_shard(
+        self, path: Path, num_tokens: int, num_frames: int, num_rows: int
+    ) -> dict[str, Tensor]:
         fmt = self.format
-        num_tokens, num_frames = sum(u.num_tokens for u in rows), sum(u.num_frames for u in rows)
         states = (num_tokens, self._num_cached_layers, fmt.state_width)
         shard = read_tensors(
             path,
@@ -205,7 +228,7 @@ class StatesFolder:
                 "states": TensorKind(torch.bfloat16, states),
                 "token_ids": TensorKind(torch.int32, (num_tokens,)),
                 "codes": TensorKind(torch.int16, (num_frames, fmt.num_codebooks)),
-                "cursor": TensorKind(torch.int32, (num_frames + len(rows),)),
+                "cursor": TensorKind(torch.int32, (num_frames + num_rows,)),
             },
         )
         for name, limit in (("codes", fmt.codebook_size), ("cursor", num_tokens)):
@@ -248,6 +271,17 @@ def collate(examples: Sequence[HeadExample]) -> HeadBatch:
         ),
         frame_mask_BF=frame_mask_BF,
     )  # fmt: skip
+
+
+def _fill_index(writer: TableWriter, *, paths: Sequence[Path]) -> str:
+    for shard, path in enumerate(paths):
+        rows = [
+            {**vars(row), "shard": shard, "position": position}
+            for position, row in enumerate(_read_index(path))
+        ]
+        writer.write([[row[name] for row in rows] for name in INDEX_SCHEMA.names])
+        writer.progress.update(path.stat().st_size)
+    return "{}"
 
 
 def _read_index(path: Path) -> list[IndexRow]:

@@ -37,7 +37,7 @@ from speech_head.data import StatesFolder, collate, refuse_other_states
 from speech_head.dev_set import Dev, load_judge, measure_loss, measure_speech
 from speech_head.live_states import load_live_states
 from speech_head.training_settings import TrainConfig
-from stage2_speechless.data import BucketedBatches
+from stage2_speechless.data import BucketedBatches, TokenBatches
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -112,11 +112,7 @@ def _train(
     # The schedule is not prepared: it would then step once per process.
     model, optimizer = accelerator.prepare(head, optimizer)
     weights_K = torch.tensor(config.loss.codebook_weights, device=accelerator.device)
-    batches = BucketedBatches(
-        [utterance.num_frames for utterance in states.utterances],
-        config.batch_size * processes.count,
-        config.seed,
-    )
+    batches = _plan_batches(config, states, processes.count)
     is_writer = processes.is_first
     with TrainingLog(config.out, first_step=first_step, is_writer=is_writer) as log:
         progress = training_steps(first_step, config.steps, "head", is_writer=is_writer)
@@ -156,6 +152,18 @@ def _train(
             ):
                 _measure_and_save(config, step + 1, head, dev, log)
                 save_checkpoint(config.out, step + 1, head, optimizer, schedule)
+
+
+def _plan_batches(
+    config: TrainConfig, states: StatesFolder, num_processes: int
+) -> BucketedBatches | TokenBatches:
+    if config.batch_frames is None:
+        size = config.batch_size * num_processes
+        return BucketedBatches(states.num_frames_N, size, config.seed)
+    return TokenBatches(
+        states.num_frames_N, config.batch_frames, config.seed,
+        num_processes=num_processes, flag="--batch-frames",
+    )  # fmt: skip
 
 
 def _open_states(

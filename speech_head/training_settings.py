@@ -85,6 +85,9 @@ class TrainConfig:
     """optimizer steps"""
     batch_size: PositiveInt = 32
     """utterances per step and process"""
+    batch_frames: PositiveInt | None = None
+    """Mimi frames (12.5 a second, padding included) per step and process: many short or few long
+    utterances; then --batch-size only says how many are measured together on dev"""
     schedule: ScheduleSettings = ScheduleSettings(learning_rate=2e-4, warmup_steps=1000)
     checkpoints: CheckpointSettings = CheckpointSettings()
     seed: Seed = 0

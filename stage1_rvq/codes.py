@@ -103,7 +103,18 @@ def find_code_files(path: Path, *, flag: str = "--codes") -> list[Path]:
 
 def read_code_format(path: Path, *, flag: str = "--codes") -> CodeFormat:
     """The format shared by all files of a codes folder; InputError if they differ or have none."""
-    formats = {read_parquet_format(file, flag=flag) for file in find_code_files(path, flag=flag)}
+    return common_code_format(find_code_files(path, flag=flag), flag=flag, path=path)
+
+
+def common_code_format(files: Sequence[Path], *, flag: str, path: Path) -> CodeFormat:
+    """As `read_code_format`, of files that were found already.
+
+    Args:
+        files: the Parquet files.
+        flag: the flag that named them.
+        path: what was named.
+    """
+    formats = {read_parquet_format(file, flag=flag) for file in files}
     if len(formats) > 1:
         raise InputError(
             f"{flag} {path}: files of different code formats: {sorted(map(str, formats))}"

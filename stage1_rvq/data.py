@@ -6,16 +6,20 @@
                                          projection: "frame_scale" [D], "output_proj" [P, D]
 
 safetensors maps tensors into memory, so 100 hours (18 GB) can be used for training on a laptop:
-only frames that are used are read.
+only frames that are used are read. The rows of a large corpus are checked once, and read from a
+copy that is mapped into memory too (`commands/table_copies.py`).
 """
 
 # B utterances, T frames (25 per second), D embedding width, N frames
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow
 import torch
 from torch import Tensor
 
@@ -23,12 +27,22 @@ from commands.device import derive_seed
 from commands.errors import InputError
 from commands.finished_folder import list_files, open_input, read_provenance
 from commands.json_files import read_rows
+from commands.mapped_tables import MappedRows, table_schema
 from commands.origins import Origin
 from commands.setting_types import NonNegativeInt, PositiveFloat
+from commands.table_copies import TableSource, TableWriter, open_table
 from commands.tensor_files import TensorKind, read_tensors, refuse_non_finite_weights
-from data_manifests.hash_set import HashSet, hash_text
 from gemma4.tower_identity import norm_fingerprint
 from stage1_rvq.frame_metric import FrameMetric
+from stage1_rvq.random_order import RandomOrder
+
+INDEX_SCHEMA = table_schema(
+    {
+        **dict.fromkeys(("id", "text", "speaker", "dialect"), pyarrow.string()),
+        "duration_s": pyarrow.float64(),
+        **dict.fromkeys(("start", "num_frames", "shard"), pyarrow.int32()),
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +70,9 @@ class EmbeddingFolder:
     """Read access to a folder of cached embeddings.
 
     Attributes:
-        utterances: index rows in the manifest's order.
+        utterances: index rows in the manifest's order, each read when it is asked for.
+        table: the same as columns.
+        num_frames_N: int32, frames of each utterance.
         num_frames: total number of frames.
         dim: embedding width.
         metric: how frames are compared; float32 weights of the tower's last norm and projection.
@@ -78,29 +94,39 @@ class EmbeddingFolder:
             read_provenance(folder).tower, norm=norm_fingerprint(self.metric.frame_scale_D)
         )
         self._index_paths = list_files(folder, "shard_*.jsonl", flag=flag)
-        self.utterances = [
-            EmbeddedUtterance(shard=shard, **vars(row))
-            for shard, path in enumerate(self._index_paths)
-            for row in _read_index(path)
-        ]
-        refuse_repeated_ids((u.id for u in self.utterances), where=f"{flag} {folder}")
-        self.num_frames = sum(u.num_frames for u in self.utterances)
+        self.table = open_table(
+            TableSource(folder, flag, self._index_paths, made_by=None, schema=INDEX_SCHEMA,
+                        fill=partial(_fill_index, paths=self._index_paths))
+        )  # fmt: skip
+        self.utterances = MappedRows(self.table, lambda row: EmbeddedUtterance(**row))
+        self.num_frames_N: npt.NDArray[np.int32] = self.table.numbers("num_frames", low=0)
+        num_shards = len(self._index_paths)
+        shard_N = self.table.numbers("shard", low=0, limit=num_shards)
+        in_shard_N = np.bincount(shard_N, self.num_frames_N, minlength=num_shards)
+        self._shard_ends = torch.from_numpy(in_shard_N.astype(np.int64)).cumsum(0)
+        self.num_frames = int(self._shard_ends[-1])
+        self._opened: dict[int, Tensor] = {}
 
     def read(self, utterance: EmbeddedUtterance) -> Tensor:
         """One utterance's embeddings, float32 `[T, D]`."""
-        shard_ND = self._shards[utterance.shard]
+        shard_ND = self._shard(utterance.shard)
         frames_TD = shard_ND[utterance.start : utterance.start + utterance.num_frames].float()
+        if len(frames_TD) != utterance.num_frames:
+            raise self.table.damaged()
         self._refuse_non_finite(frames_TD)
         return frames_TD
 
     def gather(self, positions_N: Tensor) -> Tensor:
         """Frames at positions that are counted over all shards: int64 `[N]` -> float32 `[N, D]`."""
         frames_ND = torch.empty(len(positions_N), self.dim)
-        shard_of_N = torch.bucketize(positions_N, self._shard_ends, right=True)
-        for shard in shard_of_N.unique().tolist():
-            here_N = shard_of_N == shard
-            first = 0 if shard == 0 else int(self._shard_ends[shard - 1])
-            frames_ND[here_N] = self._shards[shard][positions_N[here_N] - first].float()
+        sorted_N, order_N = positions_N.sort()
+        ends = torch.searchsorted(sorted_N, self._shard_ends)
+        starts = torch.cat([ends.new_zeros(1), ends[:-1]])
+        for shard in (ends > starts).nonzero().flatten().tolist():
+            here = slice(int(starts[shard]), int(ends[shard]))
+            shard_ND, end = self._shard(shard), int(self._shard_ends[shard])
+            rows_N = sorted_N[here] - (end - len(shard_ND))
+            frames_ND[order_N[here]] = shard_ND[rows_N].float()
         self._refuse_non_finite(frames_ND)
         return frames_ND
 
@@ -109,32 +135,17 @@ class EmbeddingFolder:
 
     def sample(self, num_frames: int, seed: int) -> Tensor:
         """Distinct frames sampled from the whole corpus, float32 `[min(num_frames, all), D]`."""
-        generator = torch.Generator().manual_seed(seed)
-        positions_N = torch.randperm(self.num_frames, generator=generator)[:num_frames]
-        return self.gather(positions_N.sort().values)
+        order = RandomOrder(self.num_frames, seed)
+        return self.gather(order.part(0, min(num_frames, self.num_frames)).sort().values)
 
-    @cached_property
-    def _shards(self) -> list[Tensor]:
-        shards = []
-        for shard, index_path in enumerate(self._index_paths):
-            num_frames = sum(u.num_frames for u in self.utterances if u.shard == shard)
-            kind = TensorKind(torch.bfloat16, (num_frames, self.dim))
-            path = index_path.with_suffix(".safetensors")
-            shards.append(read_tensors(path, {"frames": kind})["frames"])
-        return shards
-
-    @cached_property
-    def _shard_ends(self) -> Tensor:
-        return torch.tensor([len(shard) for shard in self._shards]).cumsum(0)
-
-
-def refuse_repeated_ids(ids: Iterable[str], *, where: str) -> None:
-    """Raise InputError for a repeated id, because data joined by id would be mixed up."""
-    seen = HashSet()
-    for id_ in ids:
-        if (hashed := hash_text(id_)) in seen:
-            raise InputError(f"{where}: id {id_!r} is used twice")
-        seen.add(hashed)
+    def _shard(self, shard: int) -> Tensor:
+        """A shard's frames, mapped into memory when they are first needed."""
+        if shard not in self._opened:
+            before = int(self._shard_ends[shard - 1]) if shard else 0
+            kind = TensorKind(torch.bfloat16, (int(self._shard_ends[shard]) - before, self.dim))
+            path = self._index_paths[shard].with_suffix(".safetensors")
+            self._opened[shard] = read_tensors(path, {"frames": kind})["frames"]
+        return self._opened[shard]
 
 
 class ShuffledBatches:
@@ -151,17 +162,16 @@ class ShuffledBatches:
         self.batch_size = min(batch_size, num_items)
         self.seed = seed
         self._epoch = -1
-        self._order = torch.empty(0, dtype=torch.long)
+        self._order = RandomOrder(0, 0)
 
     def at_step(self, step: int) -> Tensor:
         """Positions of the items of step 0, 1, 2, ...: int64 `[batch_size]`."""
         batches_per_epoch = self.num_items // self.batch_size
         epoch, batch = divmod(step, batches_per_epoch)
         if epoch != self._epoch:
-            generator = torch.Generator().manual_seed(derive_seed(self.seed, "epoch", epoch))
-            self._order = torch.randperm(self.num_items, generator=generator)
+            self._order = RandomOrder(self.num_items, derive_seed(self.seed, "epoch", epoch))
             self._epoch = epoch
-        return self._order[batch * self.batch_size : (batch + 1) * self.batch_size]
+        return self._order.part(batch * self.batch_size, (batch + 1) * self.batch_size)
 
 
 def pad_frames(frames: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -190,6 +200,14 @@ def _read_metric(path: Path) -> FrameMetric:
     if proj_PD is not None and proj_PD.shape[1] != len(scale_D):
         raise InputError(f"{path}: output_proj takes {proj_PD.shape[1]}, frames are {len(scale_D)}")
     return FrameMetric(scale_D, proj_PD)
+
+
+def _fill_index(writer: TableWriter, *, paths: Sequence[Path]) -> str:
+    for shard, path in enumerate(paths):
+        rows = [{**vars(row), "shard": shard} for row in _read_index(path)]
+        writer.write([[row[name] for row in rows] for name in INDEX_SCHEMA.names])
+        writer.progress.update(path.stat().st_size)
+    return "{}"
 
 
 def _read_index(path: Path) -> list[IndexRow]:

@@ -29,7 +29,7 @@ from commands.origins import Origin, RecordedFingerprint
 from commands.setting_types import LayerWidth, NumLayers, PositiveInt, Probability
 from data_manifests.twi_text import normalize_for_scoring
 from gemma4.tower_identity import norm_fingerprint
-from stage1_rvq.data import pad_frames
+from stage1_rvq.data import EmbeddingFolder, pad_frames
 
 BLANK_ID = 0
 
@@ -195,6 +195,15 @@ def fits_ctc(text: str, num_frames: int, units: Tokenizer) -> bool:
     """Whether an utterance has a transcript, and enough frames for CTC to write it."""
     ids = _unit_ids(text, units)
     return 0 < len(ids) + sum(a == b for a, b in pairwise(ids)) <= num_frames
+
+
+def find_usable(embeddings: EmbeddingFolder, units: Tokenizer) -> Tensor:
+    """Positions of the utterances that `fits_ctc`: int64."""
+    rows = zip(embeddings.table.texts("text"), embeddings.num_frames_N.tolist(), strict=True)
+    return torch.tensor(
+        [i for i, (text, num_frames) in enumerate(rows) if fits_ctc(text, num_frames, units)],
+        dtype=torch.long,
+    )
 
 
 def viterbi_starts(log_probs_TV: Tensor, units: Sequence[int]) -> list[int]:

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from commands.errors import InputError
 from stage1_rvq.data import EmbeddedUtterance, EmbeddingFolder, ShuffledBatches
-from stage1_rvq.recognizer import CTCRecognizer, ctc_loss, fits_ctc, load_recognizer
+from stage1_rvq.recognizer import CTCRecognizer, ctc_loss, find_usable, load_recognizer
 
 
 class TaskLoss:
@@ -45,16 +45,15 @@ class TaskLoss:
         assert self.recognizer.units is not None
         self.units = self.recognizer.units
         self.embeddings = embeddings
-        self.usable = [
-            u for u in embeddings.utterances if fits_ctc(u.text, u.num_frames, self.units)
-        ]
-        if not self.usable:
+        self.usable_N = find_usable(embeddings, self.units)
+        if not len(self.usable_N):
             raise InputError("--recognizer needs embeddings with transcripts, there are none")
-        self.batches = ShuffledBatches(len(self.usable), batch_size, seed)
+        self.batches = ShuffledBatches(len(self.usable_N), batch_size, seed)
 
     def utterances(self, step: int) -> list[EmbeddedUtterance]:
         """The utterances of one step, over all processes."""
-        return [self.usable[i] for i in self.batches.at_step(step).tolist()]
+        picks = self.usable_N[self.batches.at_step(step)]
+        return [self.embeddings.utterances[i] for i in picks.tolist()]
 
     def frames(self, utterances: Sequence[EmbeddedUtterance]) -> Tensor:
         """Their embeddings end to end, float32 `[N, D]`."""

@@ -125,7 +125,7 @@ def main(argv: list[str] | None = None) -> None:
             seed=derive_seed(config.seed, "task"),
             device=accelerator.device,
         )
-        processes.refuse_idle(len(task.usable), "--embeddings")
+        processes.refuse_idle(len(task.usable_N), "--embeddings")
     origins = {part.name: part.origin for part in (embeddings, dev) if part}
     if task:
         origins[f"--recognizer {config.recognizer}"] = task.recognizer.origin()

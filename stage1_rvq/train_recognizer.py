@@ -43,7 +43,7 @@ from commands.training_log import TrainingLog, refuse_non_finite, training_steps
 from commands.training_settings import ScheduleSettings
 from data_manifests.error_rates import ErrorRates, compute_error_rates
 from stage1_rvq.data import EmbeddedUtterance, EmbeddingFolder, ShuffledBatches, pad_frames
-from stage1_rvq.recognizer import CTCRecognizer, RecognizerConfig, ctc_loss, fits_ctc
+from stage1_rvq.recognizer import CTCRecognizer, RecognizerConfig, ctc_loss, find_usable
 from stage1_rvq.text_units import train_units
 
 
@@ -101,12 +101,12 @@ def main(argv: list[str] | None = None) -> None:
     device = pick_device(config.device)
     accelerator = join_processes(device)
     processes = processes_of(accelerator.device)
-    units = train_units((u.text for u in embeddings.utterances), config.shape.num_units)
-    usable = [u for u in embeddings.utterances if fits_ctc(u.text, u.num_frames, units)]
-    if not usable:
+    units = train_units(embeddings.table.texts("text"), config.shape.num_units)
+    usable_N = find_usable(embeddings, units)
+    if not len(usable_N):
         raise InputError(f"--embeddings {config.embeddings}: no utterance with a usable transcript")
-    processes.refuse_idle(len(usable), "--embeddings")
-    dropped = len(embeddings.utterances) - len(usable)
+    processes.refuse_idle(len(usable_N), "--embeddings")
+    dropped = len(embeddings.utterances) - len(usable_N)
     if dropped and processes.is_first:
         print(f"{dropped} utterances left out: more text than their frames hold", file=sys.stderr)
     inputs = ("embeddings", "dev_embeddings")
@@ -118,9 +118,9 @@ def main(argv: list[str] | None = None) -> None:
             return
         output.record(
             **describe_machine(device, "float32"), num_processes=processes.count,
-            num_utterances=len(usable), num_left_out=dropped,
+            num_utterances=len(usable_N), num_left_out=dropped,
         )  # fmt: skip
-        _train(config, embeddings, usable, units, dev, accelerator, processes)
+        _train(config, embeddings, usable_N, units, dev, accelerator, processes)
         if output.is_writer:
             write_text(config.out / "units.json", units.to_str(pretty=True))
 
@@ -128,7 +128,7 @@ def main(argv: list[str] | None = None) -> None:
 def _train(
     config: TrainRecognizerConfig,
     embeddings: EmbeddingFolder,
-    usable: list[EmbeddedUtterance],
+    usable_N: Tensor,
     units: Tokenizer,
     dev: EmbeddingFolder | None,
     accelerator: Accelerator,
@@ -157,16 +157,16 @@ def _train(
     first_step = resume_together(processes, config.out, recognizer, optimizer, schedule)
     # The schedule is not prepared: accelerate would step it once per process.
     model, optimizer = accelerator.prepare(recognizer, optimizer)
-    batches = ShuffledBatches(len(usable), config.batch_size * processes.count, config.seed)
+    batches = ShuffledBatches(len(usable_N), config.batch_size * processes.count, config.seed)
     is_writer = processes.is_first
     with TrainingLog(config.out, first_step=first_step, is_writer=is_writer) as log:
         progress = training_steps(first_step, config.steps, "recognizer", is_writer=is_writer)
         for step in progress:
             seed_step(config.seed, step, processes.rank)  # dropout
             model.train()
-            whole = [usable[i] for i in batches.at_step(step).tolist()]
-            batch = processes.own(whole)
-            loss = processes.share([1] * len(whole)) * _loss(model, batch, embeddings, units)
+            picks = usable_N[batches.at_step(step)].tolist()
+            batch = [embeddings.utterances[i] for i in processes.own(picks)]
+            loss = processes.share([1] * len(picks)) * _loss(model, batch, embeddings, units)
             numbers = processes.mean({"loss": loss.item()})
             accelerator.backward(loss)
             norm = clip_grad_norm_(model.parameters(), 1.0)

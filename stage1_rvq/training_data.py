@@ -4,10 +4,14 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from commands.fingerprints import fingerprint
 from commands.finished_folder import read_provenance
 from commands.json_files import read_json_as
 from commands.setting_types import LocalPath, ModelName
+from commands.table_copies import hash_ids
+from data_manifests.hash_set import hash_text
 from data_manifests.manifest import read_manifest
 from stage1_rvq.data import EmbeddingFolder
 
@@ -48,15 +52,17 @@ def describe_training_data(embeddings: EmbeddingFolder) -> TrainingData:
     sha256 = inputs["manifest"].sha256 if "manifest" in inputs else None
     corpus_hours: dict[str, float] = defaultdict(float)
     if manifest.is_file() and fingerprint(manifest)["sha256"] == sha256:
-        ids = {u.id for u in embeddings.utterances}
+        hashes_N = np.sort(hash_ids(embeddings.table))
         for utterance in read_manifest(manifest):
-            if utterance.id in ids:
+            hashed = np.uint64(hash_text(utterance.id))
+            place = int(np.searchsorted(hashes_N, hashed))
+            if place < len(hashes_N) and hashes_N[place] == hashed:
                 corpus_hours[utterance.corpus] += utterance.duration_s / 3600
     is_hub_name = gemma.count("/") == 1 and gemma[0] not in "./~" and not Path(gemma).exists()
     return TrainingData(
         num_utterances=len(embeddings.utterances),
         num_frames=embeddings.num_frames,
-        num_speakers=len({u.speaker for u in embeddings.utterances}),
+        num_speakers=len(set(embeddings.table.texts("speaker"))),
         corpus_hours=dict(sorted(corpus_hours.items())),
         gemma=gemma if is_hub_name else None,
     )

@@ -8,26 +8,28 @@ One utterance is one sequence, padded at the end:
 
 # B utterances, L positions, T frames (25 per second), K codebooks
 
-import sys
-from collections import Counter
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from commands.device import derive_seed
 from commands.errors import InputError
-from stage1_rvq.codes import read_code_format, read_codes
 from stage2_speechless.draws import Hidden
-from stage2_speechless.generation import MAX_FRAMES
 from stage2_speechless.model import NO_TARGET, Speechless
-from stage2_speechless.vocabulary import NOTHING, UNKNOWN_DIALECT, Vocabulary
+from stage2_speechless.vocabulary import NOTHING, UNKNOWN_DIALECT
 
 # Number of batches whose utterances are sorted by length together: enough to need little padding,
 # few enough that an utterance is batched with different ones in every epoch.
 BATCHES_PER_WINDOW = 50
+MAX_SORTED = 2**18  # utterances that are sorted in one call: it takes little memory
+
+Lengths = Sequence[int] | npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -42,14 +44,6 @@ class TrainingUtterance:
 
 
 @dataclass(frozen=True)
-class UtteranceList:
-    """Usable utterances of a codes folder, and the number of those left out, by reason."""
-
-    utterances: list[TrainingUtterance]
-    left_out: Counter[str]
-
-
-@dataclass(frozen=True)
 class Batch:
     """Input of `Speechless.forward`: tokens and targets, int64 `[B, L, K]`, and positions, float32
     `[B, L]`."""
@@ -59,50 +53,6 @@ class Batch:
     targets_BLK: Tensor
 
 
-def read_utterances(path: Path, vocabulary: Vocabulary, *, flag: str = "--codes") -> UtteranceList:
-    """Load a codes folder into memory (100 hours: about 150 MB).
-
-    Texts without a letter or with a character outside the vocabulary are left out, and so is speech
-    that is empty or longer than 30 s.
-
-    Raises:
-        InputError: not a finished codes folder, or nothing usable in it.
-    """
-    fmt = read_code_format(path, flag=flag)
-    small = torch.int16 if fmt.codebook_size <= 2**15 else torch.int32
-    utterances = []
-    left_out: Counter[str] = Counter()
-    for row in read_codes(path, flag=flag):
-        num_frames = len(row.codes_TK)
-        if not 0 < num_frames <= MAX_FRAMES:
-            left_out["no frames" if num_frames == 0 else f"over {MAX_FRAMES} frames"] += 1
-            continue
-        try:
-            characters = vocabulary.spoken_characters(row.text)
-        except InputError:
-            left_out["text that cannot be spoken"] += 1
-            continue
-        rate_cps = len(characters) * fmt.frame_rate_hz / num_frames
-        utterances.append(
-            TrainingUtterance(row.id, row.text, row.dialect, rate_cps, row.codes_TK.to(small))
-        )
-    if not utterances:
-        raise InputError(f"{flag} {path}: no usable utterance ({_describe(left_out)})")
-    return UtteranceList(utterances, left_out)
-
-
-def rate_quantiles(utterances: Sequence[TrainingUtterance]) -> tuple[float, ...]:
-    """The speaking rates that `generate_batch` draws from: quantiles 5 %, 10 %, ..., 95 %."""
-    rates = torch.tensor([u.rate_cps for u in utterances])
-    return tuple(rates.quantile(torch.linspace(0.05, 0.95, 19)).tolist())
-
-
-def print_left_out(listed: UtteranceList, flag: str) -> None:
-    """Print one line on stderr, if anything was left out."""
-    if count := sum(listed.left_out.values()):
-        print(f"{flag}: {count} left out: {_describe(listed.left_out)}", file=sys.stderr)
-
-
 class BucketedBatches:
     """The utterances in the batch of a given step: similar in length, each at most once an epoch.
 
@@ -110,8 +60,8 @@ class BucketedBatches:
     the few utterances that do not fill a last batch, different ones every time.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
-        self.lengths = torch.tensor(lengths)
+    def __init__(self, lengths: Lengths, batch_size: int, seed: int) -> None:
+        self.lengths_N = torch.as_tensor(lengths)
         self.batch_size = min(batch_size, len(lengths))
         self.batches_per_epoch = len(lengths) // self.batch_size
         self.seed = seed
@@ -128,14 +78,94 @@ class BucketedBatches:
 
     def _draw_epoch(self, epoch: int) -> Tensor:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "epoch", epoch))
-        order = torch.randperm(len(self.lengths), generator=generator)
-        used = order[: self.batches_per_epoch * self.batch_size]
-        by_length = [
-            window[self.lengths[window].argsort(stable=True)]
-            for window in used.split(BATCHES_PER_WINDOW * self.batch_size)
-        ]
-        batches = torch.cat(by_length).view(-1, self.batch_size)
+        order_N = torch.randperm(len(self.lengths_N), generator=generator)
+        used_N = order_N[: self.batches_per_epoch * self.batch_size]
+        sort_windows(used_N, self.lengths_N, BATCHES_PER_WINDOW * self.batch_size)
+        batches = used_N.view(-1, self.batch_size)
         return batches[torch.randperm(len(batches), generator=generator)]
+
+
+class TokenBatches:
+    """The utterances in the batch of a given step: similar in length, as many as fit into a number
+    of positions, padding included; each at most once an epoch.
+
+    A pure function of (seed, step). Epochs differ in their number of batches, so a run that is
+    resumed draws the epochs before its own again: a second or two for each of 6 million utterances.
+    """
+
+    def __init__(
+        self, lengths: Lengths, max_tokens: int, seed: int, *, num_processes: int = 1, flag: str
+    ) -> None:
+        """
+        Args:
+            lengths: positions that each utterance takes.
+            max_tokens: most positions per process in a step: utterances times the longest of them.
+            num_processes: every batch has equally many utterances for each of them.
+            flag: the flag that set `max_tokens`, for messages.
+
+        Raises:
+            InputError: an utterance is longer than that, or there are fewer than processes.
+        """
+        self.lengths_N = torch.as_tensor(lengths)
+        self.max_tokens, self.num_processes = max_tokens, num_processes
+        self.seed = seed
+        if len(lengths) < num_processes:
+            raise InputError(f"{len(lengths)} utterances are too few for {num_processes} processes")
+        longest = int(self.lengths_N.max())
+        if longest > max_tokens:
+            raise InputError(f"{flag} {max_tokens}: the longest utterance takes {longest}")
+        typical = max(1, int(max_tokens / float(self.lengths_N.double().mean())))
+        self._window = BATCHES_PER_WINDOW * num_processes * typical
+        self._first_steps = [0]  # of each epoch drawn so far, and of the one after them
+        self._epoch = -1
+        self._order_N = torch.empty(0, dtype=torch.long)
+        self._batches = torch.empty(0, 2, dtype=torch.long)
+
+    def at_step(self, step: int) -> Tensor:
+        """Positions of the utterances of step 0, 1, 2, ...: int64, `[rank::num_processes]` of them
+        are those of one process."""
+        while self._first_steps[-1] <= step:
+            self._draw_epoch(len(self._first_steps) - 1)
+            self._first_steps.append(self._first_steps[-1] + len(self._batches))
+        epoch = bisect_right(self._first_steps, step) - 1
+        if epoch != self._epoch:
+            self._draw_epoch(epoch)
+        start, end = self._batches[step - self._first_steps[epoch]].tolist()
+        return self._order_N[start:end]
+
+    def _draw_epoch(self, epoch: int) -> None:
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "epoch", epoch))
+        self._order_N = torch.randperm(len(self.lengths_N), generator=generator)
+        sort_windows(self._order_N, self.lengths_N, self._window)
+        lengths_N = self.lengths_N[self._order_N].numpy()
+        bounds = [
+            (first + start, first + end)
+            for first in range(0, len(lengths_N), self._window)
+            for start, end in self._cut(lengths_N[first : first + self._window])
+        ]
+        batches = torch.tensor(bounds)
+        self._batches = batches[torch.randperm(len(batches), generator=generator)]
+        self._epoch = epoch
+
+    def _cut(self, lengths_N: npt.NDArray[Any]) -> Iterator[tuple[int, int]]:
+        """Where the batches of a sorted window begin and end."""
+        start, each = 0, self.num_processes
+        while start + each <= len(lengths_N):
+            # The longest of the batch, if it has 1, 2, 3, ... utterances for each process.
+            most = self.max_tokens // int(lengths_N[start])
+            longest = lengths_N[start + each - 1 : start + each * most : each]
+            padded = longest.astype(np.int64) * np.arange(1, len(longest) + 1)
+            end = start + each * int(np.searchsorted(padded, self.max_tokens, side="right"))
+            yield start, end
+            start = end
+
+
+def sort_windows(order_N: Tensor, lengths_N: Tensor, window: int) -> None:
+    """Sort utterances by length within windows of an order, in place; equal lengths keep theirs."""
+    whole = len(order_N) // window * window
+    for part in (order_N[:whole].view(-1, window), order_N[None, whole:]):
+        for rows in part.split(max(1, MAX_SORTED // window)):
+            rows.copy_(rows.gather(1, lengths_N[rows].argsort(dim=1, stable=True)))
 
 
 def collate(
@@ -174,7 +204,3 @@ def collate(
 def move_batch(batch: Batch, device: torch.device) -> Batch:
     """Move a batch to another device."""
     return Batch(*(tensor.to(device) for tensor in vars(batch).values()))
-
-
-def _describe(left_out: Counter[str]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))

@@ -1,7 +1,7 @@
 """What training measures on: dev utterances and, if there is one, the recogniser that evaluates
 speech."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,8 @@ import torch
 from commands.origins import Origin
 from commands.parquet_files import CodeFormat
 from stage1_rvq.codes import read_code_format, refuse_other_format
-from stage2_speechless.data import TrainingUtterance, print_left_out, read_utterances
+from stage2_speechless.corpus import open_corpus, print_left_out
+from stage2_speechless.data import TrainingUtterance
 from stage2_speechless.round_trip import RoundTrip, load_round_trip
 from stage2_speechless.vocabulary import Vocabulary
 
@@ -20,7 +21,7 @@ class Dev:
     """What is measured during training: loss on all utterances, generated speech on the first
     few."""
 
-    utterances: list[TrainingUtterance]
+    utterances: Sequence[TrainingUtterance]
     round_trip: RoundTrip | None
 
 
@@ -53,12 +54,12 @@ def load_dev(
         flag=f"--dev-codes {codes}",
         expected_by=expected_by,
     )
-    listed = read_utterances(codes, Vocabulary(), flag="--dev-codes")
-    print_left_out(listed, "--dev-codes")
+    corpus = open_corpus(codes, Vocabulary(), flag="--dev-codes")
+    print_left_out(corpus, "--dev-codes")
     if not (recognizer and rvq):
-        return Dev(listed.utterances, None)
+        return Dev(corpus.utterances, None)
     round_trip = load_round_trip(
         rvq, recognizer, fmt, origins, expected_by=expected_by, device=device,
         allow_mixture=allow_mixture,
     )  # fmt: skip
-    return Dev(listed.utterances, round_trip)
+    return Dev(corpus.utterances, round_trip)

@@ -29,7 +29,7 @@ from stage2_speechless.breakdown import (
     plot_durations,
     plot_error_rates,
 )
-from stage2_speechless.data import print_left_out, read_utterances
+from stage2_speechless.corpus import open_corpus, print_left_out
 from stage2_speechless.metrics import PooledErrors, SpeechMetrics, generate_and_transcribe
 from stage2_speechless.model import load_speechless
 from stage2_speechless.round_trip import load_round_trip
@@ -86,18 +86,18 @@ def main(argv: list[str] | None = None) -> None:
         device=device,
         allow_mixture=config.allow_mixture,
     )
-    listed = read_utterances(config.codes, model.vocabulary)
-    print_left_out(listed, "--codes")
+    corpus = open_corpus(config.codes, model.vocabulary)
+    print_left_out(corpus, "--codes")
     with run_folder(
         config.out,
         config,
         "stage2_speechless.evaluate",
         inputs=("speechless", "codes", "rvq", "recognizer"),
     ) as output:
-        output.record(**describe_machine(device, "float32"), num_left_out=dict(listed.left_out))
+        output.record(**describe_machine(device, "float32"), num_left_out=dict(corpus.left_out))
         sentences = generate_and_transcribe(
             model,
-            listed.utterances[: config.num_utterances or None],
+            corpus.utterances[: config.num_utterances or None],
             round_trip,
             seed=config.seed,
             temperature=config.sampling.temperature,

@@ -18,7 +18,7 @@ from stage2_speechless.speak import Sentence, speak
 @torch.no_grad()
 def measure_loss(
     model: Speechless,
-    utterances: list[TrainingUtterance],
+    utterances: Sequence[TrainingUtterance],
     batch_size: int,
     codebook_weights: Sequence[float] = (1.0,),
 ) -> dict[str, float]:

@@ -24,7 +24,6 @@ from commands.device import describe_machine, pick_device, pick_dtype, seed_step
 from commands.errors import InputError
 from commands.launchers import join_processes
 from commands.origins import Origin, combine, refuse_mixture
-from commands.parquet_files import CodeFormat
 from commands.processes import (
     Processes,
     Shares,
@@ -33,18 +32,11 @@ from commands.processes import (
     shared_run_folder,
 )
 from commands.training_log import TrainingLog, refuse_non_finite, training_steps
-from stage1_rvq.codes import read_code_format, read_codes_origins
+from stage1_rvq.codes import read_codes_origins
 from stage1_rvq.model import load_rvq
 from stage2_speechless.config import SpeechlessConfig, default_num_heads
-from stage2_speechless.data import (
-    BucketedBatches,
-    TrainingUtterance,
-    collate,
-    move_batch,
-    print_left_out,
-    rate_quantiles,
-    read_utterances,
-)
+from stage2_speechless.corpus import Corpus, open_corpus, print_left_out
+from stage2_speechless.data import BucketedBatches, TokenBatches, collate, move_batch
 from stage2_speechless.dev_set import Dev, load_dev
 from stage2_speechless.draws import draw_frames, draw_hidden
 from stage2_speechless.generation import MAX_FRAMES
@@ -67,14 +59,14 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError(
             "--recognizer needs --dev-codes and --rvq: it reads generated dev sentences"
         )
-    fmt = read_code_format(config.codes)
-    listed = read_utterances(config.codes, Vocabulary())
+    corpus = open_corpus(config.codes, Vocabulary())
+    fmt = corpus.format
     device = pick_device(config.device)
     dtype = pick_dtype(config.dtype, device)
     accelerator = join_processes(device, dtype)
     processes = processes_of(accelerator.device)
-    processes.refuse_idle(len(listed.utterances), "--codes")
-    dev, origin = _load_dev(config, fmt, accelerator.device)
+    processes.refuse_idle(len(corpus.utterances), "--codes")
+    dev, origin = _load_dev(config, corpus, accelerator.device)
     base = load_base_model(config.init_from) if config.init_from else None
     shape = SpeechlessConfig(
         num_codebooks=fmt.num_codebooks,
@@ -85,7 +77,7 @@ def main(argv: list[str] | None = None) -> None:
         depth_layers=config.shape.depth_layers,
         depth_heads=config.shape.depth_heads or default_num_heads(config.shape.depth_width),
         dropout=config.shape.dropout,
-        rates_cps=rate_quantiles(listed.utterances),
+        rates_cps=corpus.rate_quantiles(),
         quantizer=origin.quantizer,
         tower=origin.tower,
     )
@@ -102,25 +94,25 @@ def main(argv: list[str] | None = None) -> None:
         if output.is_done:
             return
         if output.is_writer:
-            print_left_out(listed, "--codes")
+            print_left_out(corpus, "--codes")
         output.record(
             **describe_machine(device, dtype),
             **origin.as_facts(),
             num_processes=processes.count,
-            num_utterances=len(listed.utterances),
-            num_left_out=dict(listed.left_out),
+            num_utterances=len(corpus.utterances),
+            num_left_out=dict(corpus.left_out),
             num_parameters=sum(p.numel() for p in speechless.parameters()),
         )
         if base:
             output.record(init_from_revision=base.revision)
             del base
-        _train(config, speechless, listed.utterances, dev, accelerator, processes)
+        _train(config, speechless, corpus, dev, accelerator, processes)
 
 
 def _train(
     config: TrainConfig,
     speechless: Speechless,
-    utterances: list[TrainingUtterance],
+    corpus: Corpus,
     dev: Dev | None,
     accelerator: Accelerator,
     processes: Processes,
@@ -134,16 +126,15 @@ def _train(
     first_step = resume_together(processes, config.out, speechless, optimizer, schedule)
     # The schedule is not prepared: accelerate would step it once per process.
     model, optimizer = accelerator.prepare(speechless, optimizer)
-    lengths = [len(u.codes_TK) for u in utterances]
-    batches = BucketedBatches(lengths, config.batch_size * processes.count, config.seed)
+    batches = _plan_batches(config, corpus, processes.count)
     is_writer = processes.is_first
     with TrainingLog(config.out, first_step=first_step, is_writer=is_writer) as log:
         progress = training_steps(first_step, config.steps, "train", is_writer=is_writer)
         for step in progress:
             seed_step(config.seed, step)
             model.train()
-            picks = batches.at_step(step).tolist()
-            frames = [lengths[i] for i in picks]  # of the whole batch
+            picks = batches.at_step(step)
+            frames = corpus.num_frames_N[picks].tolist()  # of the whole batch
             hidden = draw_hidden(
                 frames,
                 dialect_dropout=config.loss.dialect_dropout,
@@ -158,7 +149,7 @@ def _train(
                     utterances=processes.share([1] * len(frames)),
                 )
                 seed_step(config.seed, step, processes.rank)  # dropout
-            chosen = [utterances[i] for i in processes.own(picks)]
+            chosen = [corpus.utterances[i] for i in processes.own(picks.tolist())]
             batch = collate(chosen, speechless, processes.own(hidden))
             loss = model(
                 **vars(move_batch(batch, accelerator.device)),
@@ -186,15 +177,15 @@ def _train(
 
 
 def _load_dev(
-    config: TrainConfig, fmt: CodeFormat, device: torch.device
+    config: TrainConfig, corpus: Corpus, device: torch.device
 ) -> tuple[Dev | None, Origin]:
     """Dev data, if there are any, and what all inputs belong to."""
-    origins = read_codes_origins(config.codes)
+    origins = dict(corpus.origins)
     dev = None
     if config.dev_codes:
         origins |= read_codes_origins(config.dev_codes, flag="--dev-codes")
         dev = load_dev(
-            config.dev_codes, config.rvq, config.recognizer, fmt, origins,
+            config.dev_codes, config.rvq, config.recognizer, corpus.format, origins,
             expected_by=f"--codes {config.codes}", device=device,
             allow_mixture=config.allow_mixture,
         )  # fmt: skip
@@ -206,6 +197,18 @@ def _load_dev(
     if not (dev and dev.round_trip):  # else refused already
         refuse_mixture(origins, allowed=config.allow_mixture)
     return dev, combine(*origins.values())
+
+
+def _plan_batches(
+    config: TrainConfig, corpus: Corpus, num_processes: int
+) -> BucketedBatches | TokenBatches:
+    if config.batch_tokens is None:
+        size = config.batch_size * num_processes
+        return BucketedBatches(corpus.num_frames_N, size, config.seed)
+    return TokenBatches(
+        corpus.num_positions_N, config.batch_tokens, config.seed,
+        num_processes=num_processes, flag="--batch-tokens",
+    )  # fmt: skip
 
 
 def _own_shape(shape: ShapeSettings) -> dict[str, Any]:

@@ -76,6 +76,9 @@ class TrainConfig:
     """optimizer steps"""
     batch_size: PositiveInt = 32
     """utterances per step and process"""
+    batch_tokens: PositiveInt | None = None
+    """positions (characters and frames, padding included) per step and process: many short or few
+    long utterances; then --batch-size only says how many are measured together on dev"""
     schedule: ScheduleSettings = ScheduleSettings(learning_rate=5e-4, warmup_steps=1000)
     """learning rate of Muon, and of AdamW for what is no matrix of a layer: linear warm-up, then a
     cosine down to 0 at the last step"""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from commands.errors import InputError, nearest_name
 from commands.schema import shorten
 from data_manifests.manifest import DIALECTS
-from data_manifests.twi_text import is_speakable, normalize_for_scoring
+from data_manifests.twi_text import normalize_for_scoring
 
 # Asante, Akuapem and Fante; ŋ; the letters of loanwords and names (c j q v x z); digits, which
 # corpora contain and speakers read out. Nothing else is left in a Twi text once it is normalised
@@ -29,6 +29,7 @@ UNKNOWN_DIALECT = "unknown"
 NOTHING = 0  # has a zero embedding: padding, and unused columns of a prefix position
 START = 1
 NUM_CONDITIONS = 2  # dialect and rate, before the first character
+PREFIX_EXTRA = NUM_CONDITIONS + 1  # positions of a prefix beside its characters: `START` as well
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,9 @@ class Vocabulary:
         Raises:
             InputError: no letter in it, or a character outside the inventory.
         """
-        if not is_speakable(text):
-            raise InputError(f"no letter to pronounce in {shorten(text)}")
         characters = normalize_for_scoring(text)
+        if not any(char.isalpha() for char in characters):
+            raise InputError(f"no letter to pronounce in {shorten(text)}")
         if unknown := sorted(set(characters) - set(self.characters)):
             raise InputError(f"no sound for {' '.join(unknown)} in {shorten(text)}")
         return characters

@@ -11,7 +11,16 @@ from allocation import allocate
 from conftest import run
 from torch import Tensor, nn
 
-from benchmarks import finetune, rvq, shared_cores, speechless, stage1, synthetic_frames, timing
+from benchmarks import (
+    finetune,
+    large_corpus,
+    rvq,
+    shared_cores,
+    speechless,
+    stage1,
+    synthetic_frames,
+    timing,
+)
 from benchmarks.codebook_quality import measure_quality
 from benchmarks.equal_size import (
     SHAPES,
@@ -22,6 +31,7 @@ from benchmarks.equal_size import (
     prefix_tokens,
 )
 from benchmarks.peak_memory import measure_peak
+from benchmarks.simulated_codes import simulate_codes
 from benchmarks.speechless import MODELS, SYSTEMS
 from benchmarks.synthetic_frames import make_frames
 from benchmarks.training_step import TrainingStep, flatten_utterances, make_utterances
@@ -194,6 +204,17 @@ def test_quality_of_several_sets_in_one_table(
     with pytest.raises(InputError, match="faiss"):  # not installed, or too few frames for it
         rvq.main([str(word) for word in words])
     assert "2 sets of 320 training and 1,600 held-out frames" in capsys.readouterr().out
+
+
+def test_large_corpora_are_simulated_and_trained_on(tmp_path: Path) -> None:
+    words = ("--hours", 1, "--steps", 2, "--folder", tmp_path)
+    row = run(large_corpus.main, *words).splitlines()[-1].replace(",", "").split()
+    assert row[:2] == ["1", "600"]
+    start_s, memory_mb, anonymous_mb, steps_a_second = map(float, row[5:])
+    assert start_s > 0 and steps_a_second > 0 and memory_mb > anonymous_mb > 50
+    written = (tmp_path / "codes-1h" / "done").stat().st_mtime_ns
+    assert simulate_codes(tmp_path / "codes-1h", 1) == tmp_path / "codes-1h"
+    assert (tmp_path / "codes-1h" / "done").stat().st_mtime_ns == written
 
 
 def test_stage1_prints_memory_and_time_of_every_command(

@@ -13,6 +13,7 @@ from head_world import QUESTION, SMALL, make_head, make_states, models
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
+from commands import table_copies
 from commands.checkpoint import list_checkpoints
 from commands.errors import InputError
 from data_manifests.manifest import read_manifest, write_manifest
@@ -71,6 +72,23 @@ def test_interrupted_states_are_completed_and_bad_rows_listed(head_world, tmp_pa
     for path in sorted((tmp_path / "whole").glob("*.safetensors")):
         assert path.read_bytes() == (tmp_path / "resumed" / path.name).read_bytes()
     assert len(StatesFolder(tmp_path / "resumed").utterances) == 5
+
+
+def test_states_are_read_from_a_copy_and_batched_by_frames(head_world, tmp_path, monkeypatch):
+    in_memory = StatesFolder(head_world / "states")
+    shutil.copytree(head_world / "states", tmp_path / "states")
+    monkeypatch.setattr(table_copies, "IN_MEMORY_BYTES", 0)
+    mapped = StatesFolder(tmp_path / "states")
+    assert len(list(tmp_path.glob("states.*.arrow"))) == 1
+    assert list(mapped.utterances) == list(in_memory.utterances)
+    assert mapped.num_frames == in_memory.num_frames == sum(in_memory.num_frames_N)
+    for utterance in mapped.utterances:
+        pair = [vars(folder.read(utterance)) for folder in (mapped, in_memory)]
+        assert all(torch.equal(pair[0][name], pair[1][name]) for name in pair[0])
+    words = ("--states", tmp_path / "states", "--out", tmp_path / "head", *SMALL)
+    run(train.main, *words, "--batch-frames", mapped.num_frames_N.max())
+    with pytest.raises(InputError, match="--batch-frames 3: the longest utterance takes"):
+        run(train.main, *words[:3], tmp_path / "other", *SMALL, "--batch-frames", 3)
 
 
 # Training

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from commands.command_line import parse_config
+from commands.device import derive_seed
 from commands.errors import InputError
 from stage1_rvq.codes import (
     CodedUtterance,
@@ -15,7 +16,8 @@ from stage1_rvq.codes import (
 )
 from stage1_rvq.config import RVQConfig
 from stage2_speechless import train
-from stage2_speechless.data import BucketedBatches, read_utterances
+from stage2_speechless.corpus import open_corpus
+from stage2_speechless.data import BucketedBatches
 from stage2_speechless.generate import GenerateConfig, read_sentences
 from stage2_speechless.speak import Sentence, with_numbers_in_words
 from stage2_speechless.takes import generate_takes
@@ -52,6 +54,20 @@ def test_batches_hold_similar_lengths_and_every_utterance_once() -> None:
     assert not torch.equal(batches.at_step(125), epoch[0])
 
 
+def test_batches_are_those_of_a_loop_over_windows() -> None:
+    """Sorting all windows at once changes no batch."""
+    generator = torch.Generator().manual_seed(1)
+    lengths = torch.randint(20, 60, (1234,), generator=generator)
+    batches = BucketedBatches(lengths.tolist(), 8, seed=3)
+    generator = torch.Generator().manual_seed(derive_seed(3, "epoch", 0))
+    order = torch.randperm(1234, generator=generator)
+    used = order[: 1234 // 8 * 8]
+    windows = [window[lengths[window].argsort(stable=True)] for window in used.split(50 * 8)]
+    wanted = torch.cat(windows).view(-1, 8)
+    wanted = wanted[torch.randperm(len(wanted), generator=generator)]
+    assert torch.equal(torch.stack([batches.at_step(step) for step in range(154)]), wanted)
+
+
 def test_unusable_utterances_are_counted(tmp_path: Path) -> None:
     rows = [
         CodedUtterance(id_, text, "s", "asante", torch.zeros(num_frames, 3, dtype=torch.long))
@@ -61,13 +77,13 @@ def test_unusable_utterances_are_counted(tmp_path: Path) -> None:
     ]  # fmt: skip
     path = tmp_path / "codes.parquet"
     write_codes(path, rows, FORMAT)
-    listed = read_utterances(path, Vocabulary())
-    assert [u.id for u in listed.utterances] == ["a"]
-    assert listed.utterances[0].rate_cps == pytest.approx(4 * 25 / 9)
-    assert dict(listed.left_out) == {"text that cannot be spoken": 2, "over 750 frames": 1}
+    corpus = open_corpus(path, Vocabulary())
+    assert [u.id for u in corpus.utterances] == ["a"]
+    assert corpus.utterances[0].rate_cps == pytest.approx(4 * 25 / 9)
+    assert dict(corpus.left_out) == {"text that cannot be spoken": 2, "over 750 frames": 1}
     write_codes(path, rows[1:], FORMAT)
     with pytest.raises(InputError, match="no usable utterance"):
-        read_utterances(path, Vocabulary())
+        open_corpus(path, Vocabulary())
 
 
 @pytest.mark.parametrize(
