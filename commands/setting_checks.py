@@ -2,7 +2,7 @@
 
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +23,35 @@ def flags_from_toml(path: Path, config_class: type, given: Sequence[str]) -> lis
         raise InputError(f"--config {path}: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:  # invalid TOML, UTF-8 or path
         raise InputError(f"--config {path}: not valid TOML: {error}") from None
-    types = {setting.name: setting.type for setting in settings_of(config_class)}
     words = []
+    for name, value in settings_of_table(table, config_class, where=str(path)).items():
+        if name not in given and f"no_{name}" not in given:
+            words += _as_words(name.replace("_", "-"), value, where=f"{path}: {name}")
+    return words
+
+
+def settings_of_table(
+    table: Mapping[str, Any], config_class: type, *, where: str
+) -> dict[str, Any]:
+    """The settings that a TOML table gives, by their names.
+
+    Args:
+        table: keys with `-` or `_`.
+        config_class: dataclass of a command.
+        where: file, and name of the table if it has one, for the message.
+
+    Raises:
+        InputError: an unknown key (the nearest is named), or a value of another type.
+    """
+    types = {setting.name: setting.type for setting in settings_of(config_class)}
+    settings = {}
     for key, value in table.items():
         name = key.replace("-", "_")
         if name not in types:
-            raise InputError(f"{path}: unknown key {key!r}: {nearest_name(name, list(types))}")
-        _refuse_other_type(value, types[name], where=f"{path}: {key}")
-        if name not in given and f"no_{name}" not in given:
-            words += _as_words(name.replace("_", "-"), value, where=f"{path}: {key}")
-    return words
+            raise InputError(f"{where}: unknown key {key!r}: {nearest_name(name, list(types))}")
+        _refuse_other_type(value, types[name], where=f"{where}: {key}")
+        settings[name] = value
+    return settings
 
 
 def refuse_excluded_values(config: Any) -> None:

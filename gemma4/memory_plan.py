@@ -16,6 +16,7 @@ peak, and records both.
 import copy
 import resource
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -233,7 +234,24 @@ def _count(
 
 def _kept_by_forward(decoder: Any, batch_size: int, num_tokens: int) -> int:
     """Bytes that a decoder on the meta device keeps for its backward pass, without weights."""
-    weights = {p.untyped_storage()._cdata for p in decoder.parameters()}
+    ids_BS = torch.zeros(batch_size, num_tokens, dtype=torch.long, device="meta")
+    # Pass masks: transformers would read the ids to make them, and meta tensors have no content.
+    mask_B1SS = torch.ones(batch_size, 1, num_tokens, num_tokens, dtype=torch.bool, device="meta")
+    masks = dict.fromkeys(set(decoder.config.layer_types), mask_B1SS)
+    decoder.train()
+    return bytes_kept(
+        decoder, lambda: decoder(input_ids=ids_BS, attention_mask=masks, use_cache=False)
+    )
+
+
+def bytes_kept(module: nn.Module, forward: Callable[[], object]) -> int:
+    """Bytes that a forward pass keeps for the backward pass, without the module's weights.
+
+    Args:
+        module: on any device; on the meta device nothing is computed.
+        forward: runs it.
+    """
+    weights = {p.untyped_storage()._cdata for p in module.parameters()}
     kept: dict[int, int] = {}
 
     def count(tensor: Tensor) -> Tensor:
@@ -244,10 +262,6 @@ def _kept_by_forward(decoder: Any, batch_size: int, num_tokens: int) -> int:
         return tensor
 
     alive: list[Tensor] = []
-    ids_BS = torch.zeros(batch_size, num_tokens, dtype=torch.long, device="meta")
-    # Pass masks: transformers would read the ids to make them, and meta tensors have no content.
-    mask_B1SS = torch.ones(batch_size, 1, num_tokens, num_tokens, dtype=torch.bool, device="meta")
-    masks = dict.fromkeys(set(decoder.config.layer_types), mask_B1SS)
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        decoder.train()(input_ids=ids_BS, attention_mask=masks, use_cache=False)
+        forward()
     return sum(kept.values())
