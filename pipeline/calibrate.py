@@ -77,7 +77,8 @@ class Rates:
         if self.device.type == "cpu" and work.parts:
             computing += work.audio_s / self.audio_x / min(torch.get_num_threads(), cores)
         else:
-            decoding = work.audio_s / self.audio_x / min(work.decoders, cores)
+            decoders = min(work.decoders, cores) if self.is_measured else work.decoders
+            decoding = work.audio_s / self.audio_x / decoders
             computing = max(computing, decoding)
         return START_S + computing + work.disk / self.disk_bytes_per_s
 

@@ -125,10 +125,14 @@ class Case:
             model = probes.materialize(lambda: plan_models.build_recognizer(settings, dim), device)
             per_row = flops.TRAINING * 2.0 * flops.matrices_of(model) * length
             few = probes.fitting(rows, per_row, budget)
-            frames_BTD = torch.randn(few, length, dim, device=device)
-            lengths_B = torch.full((few,), length)
+            # Of different lengths, as batches are: an LSTM takes longer to go through them.
+            lengths_B = (length * torch.linspace(0.5, 1.5, few + 2)[1:-1]).round().long()
+            frames_BTD = torch.randn(few, int(lengths_B.max()), dim, device=device)
             return probes.time_training(
-                model, lambda _: model(frames_BTD, lengths_B).mean(), few * per_row, device
+                model,
+                lambda _: model(frames_BTD, lengths_B).mean(),
+                per_row * float(lengths_B.sum()) / length,
+                device,
             )
 
         counted = passes * 2.0 * flops.matrices_of(self.recognizer()) * frames
@@ -152,7 +156,8 @@ class Case:
         return self.encoding_part(flops.rvq_encoding(*shape, frames))
 
     def speaking_part(self, batches: float, rows: int, prefix: float, frames: float) -> Part:
-        """Speechless speaks so many batches, of which the longest has so many frames."""
+        """Speechless speaks so many batches of utterances of so many frames on average; what has
+        ended leaves its batch, which goes on until its longest has."""
         rvq, settings = self.rvq(), self.recipe.settings("stage2_speechless.train")
         model = self.speechless()
         one = flops.speechless(model, rows, 0, 1)
@@ -167,7 +172,8 @@ class Case:
         config = model.config
         layers = config.num_layers + (config.num_codebooks - 1) * config.depth_layers
         counted = flops.speechless(model, rows * batches, prefix, frames)
-        return Part("Speechless, speaking", counted, probe, layers * batches * frames)
+        launches = layers * batches * LONGEST_OF_BATCH * frames
+        return Part("Speechless, speaking", counted, probe, launches)
 
     def adamw_part(self, num_weights: float, steps: float) -> Part:
         """AdamW's steps."""

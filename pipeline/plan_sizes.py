@@ -6,8 +6,9 @@ embeddings_bytes(Speech(hours=1000), 1000, dim=1024)      # 184 GB
 # B rows, S positions, T frames (25 per second), D width, K codebooks, C codes, V classes
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import LlamaModel
@@ -82,10 +83,18 @@ def states_bytes(
     return round(of_tokens + frames * (2 * codebooks + 4) + rows_bytes(speech, hours, 210))
 
 
-def run_bytes(num_parameters: int, optimizer_bytes: int) -> int:
-    """A training's folder: the best model, and the checkpoints that are kept."""
-    weights = FLOAT32_BYTES * num_parameters
-    return weights + NUM_KEPT * (weights + optimizer_bytes)
+def run_bytes(
+    num_parameters: int, optimizer_bytes: int, settings: Mapping[str, Any], *, others: int = 0
+) -> int:
+    """A training's folder: the best model, and the checkpoints that are kept.
+
+    Args:
+        settings: its steps, and after how many it saves.
+        others: bytes of what is saved with the weights.
+    """
+    weights = FLOAT32_BYTES * num_parameters + others
+    num_saved = math.ceil(settings["steps"] / settings["save_every"])
+    return weights + min(NUM_KEPT, num_saved) * (weights + optimizer_bytes)
 
 
 def adamw_bytes(num_parameters: int) -> int:

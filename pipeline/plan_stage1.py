@@ -100,7 +100,7 @@ def plan_recognizer(case: Case) -> Work:
     return Work(
         RECOGNIZER, say_steps(steps, settings["batch_size"], speech), tuple(parts),
         training_memory(num, adamw_bytes(num), held, case.host(speech)),
-        run_bytes(num, adamw_bytes(num)),
+        run_bytes(num, adamw_bytes(num), settings),
     )  # fmt: skip
 
 
@@ -152,7 +152,7 @@ def plan_rvq(case: Case) -> Work:
             weights, (FLOAT32_BYTES * num + adamw_bytes(num)) * learns,
             round(max(fitting, stepping)), case.host(speech),
         ),
-        3 * (FLOAT32_BYTES * num + codebooks) + 2 * adamw_bytes(num) * learns, faults=faults,
+        run_bytes(num, adamw_bytes(num) * learns, settings, others=codebooks), faults=faults,
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import torch
 from gemma4.gemma import FRAME_RATE_HZ
 from gemma4.memory_plan import FLOAT32_BYTES
 from pipeline import flops, plan_models, probes
-from pipeline.plan_case import LONGEST_OF_BATCH, LONGEST_OF_CORPUS, Case
+from pipeline.plan_case import LONGEST_OF_CORPUS, Case
 from pipeline.plan_models import META, count_parameters
 from pipeline.plan_sizes import (
     Memory,
@@ -62,14 +62,14 @@ def plan_speechless(case: Case) -> Work:
     if settings["recognizer"]:
         num_dev = min(settings["num_dev_sentences"], speech.count_utterances(speech.dev_hours))
         batches = steps / settings["save_every"] * math.ceil(num_dev / rows)
-        parts.append(case.speaking_part(batches, rows, prefix, LONGEST_OF_BATCH * frames))
+        parts.append(case.speaking_part(batches, rows, prefix, frames))
     length = round(LONGEST_OF_CORPUS * (prefix + frames))
     held = speechless_activations(model, rows, length, round(LONGEST_OF_CORPUS * frames))
     codes = 2 * count_frames(speech.all_hours) * model.config.num_codebooks
     return Work(
         "stage2_speechless.train", say_steps(steps, rows, speech), tuple(parts),
         training_memory(num, muon_bytes(num, matrices), held, case.host(speech) + codes),
-        run_bytes(num, muon_bytes(num, matrices)),
+        run_bytes(num, muon_bytes(num, matrices), settings),
     )  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def plan_speechless_evaluation(case: Case) -> Work:
     rows = settings["batch_size"]
     prefix = speechless_prefix(case, speech.seconds_an_utterance)
     parts = (
-        case.speaking_part(math.ceil(num / rows), rows, prefix, LONGEST_OF_BATCH * frames),
+        case.speaking_part(math.ceil(num / rows), rows, prefix, frames),
         case.recognizer_part(2 * num * frames, passes=flops.FORWARD),
     )
     return Work(

@@ -36,7 +36,7 @@ def plan_speaking(case: Case) -> Work:
     takes = settings["takes"] if settings["recognizer"] else 1
     prefix = speechless_prefix(case, seconds)
     batches = takes * turns / rows
-    parts = [case.speaking_part(batches, rows, prefix, LONGEST_OF_BATCH * frames)]
+    parts = [case.speaking_part(batches, rows, prefix, frames)]
     if settings["recognizer"]:
         parts.append(case.recognizer_part(takes * turns * frames, passes=flops.FORWARD))
     characters = number * (dialogues.question_characters + dialogues.answer_characters)
@@ -98,7 +98,7 @@ def plan_finetuning(case: Case) -> Work:
             plan.weights + plan.adapter, plan.gradients + plan.optimizer,
             plan.activations + plan.logits, plan.host - (0 if has_own_memory else plan.total),
         ),
-        run_bytes(plan.num_trained, adamw_bytes(plan.num_trained)),
+        run_bytes(plan.num_trained, adamw_bytes(plan.num_trained), settings),
     )  # fmt: skip
 
 

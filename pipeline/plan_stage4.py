@@ -32,6 +32,8 @@ from speech_head.settings import PrecisionSettings
 from stage1_rvq.corpus_encoder import UTTERANCES_PER_SHARD
 
 MIMI_RATE_HZ = 12.5
+ALIGNMENT_FLOPS = 800.0  # a frame: ten for each of 80 states of a text of 40 units
+ALIGNMENT_S = 4e-5  # a frame, on a core, where it is not measured
 STATE_COPIES = 5  # of a batch's states: raw, at unit RMS, standardised, scaled, mixed (a guess)
 Settings = Mapping[str, Any]
 
@@ -48,6 +50,7 @@ def plan_states(case: Case) -> Work:
         case.mel_part(seconds),
         mimi_part(settings, seconds),
         case.recognizer_part(seconds * FRAME_RATE_HZ, passes=flops.FORWARD),
+        alignment_part(seconds * FRAME_RATE_HZ),
     ]
     tokens = answer_tokens(case, voice)
     layers = num_state_layers(settings)
@@ -118,7 +121,7 @@ def plan_head(case: Case) -> Work:
         say_steps(steps, rows, voice),
         tuple(parts),
         Memory(memory.weights + weights, memory.training, memory.activations, memory.host),
-        run_bytes(num, adamw_bytes(num)),
+        run_bytes(num, adamw_bytes(num), settings),
     )  # fmt: skip
 
 
@@ -152,6 +155,17 @@ def states_part(case: Case, settings: Settings, number: float, rows: int, positi
     counted = flops.gemma(config, case.gemma_matrices(settings), number, positions, written=1)
     full = {**settings, "dtype": settings.get("dtype", PrecisionSettings.dtype)}
     return case.decoder_part(full, counted, rows, positions)
+
+
+def alignment_part(frames: float) -> Part:
+    """When each unit of a text was said, frame by frame on the CPU."""
+
+    def probe(device: torch.device, budget: float) -> Timed:
+        return probes.time_alignment(ALIGNMENT_FLOPS)
+
+    return Part(
+        "alignment, CPU", ALIGNMENT_FLOPS * frames, probe, assumed=ALIGNMENT_FLOPS / ALIGNMENT_S
+    )
 
 
 def mimi_part(settings: Settings, seconds: float) -> Part:
@@ -196,9 +210,9 @@ def head_speaking_parts(
 
     config = model.config
     layers = config.num_layers + (config.num_codebooks - 1) * config.depth_layers
-    longest = LONGEST_OF_BATCH * frames
-    counted = flops.speech_head(model, rows * batches, 0, longest)
-    return [Part("speech head, speaking", counted, probe, layers * batches * longest)]
+    counted = flops.speech_head(model, rows * batches, 0, frames)
+    launches = layers * batches * LONGEST_OF_BATCH * frames
+    return [Part("speech head, speaking", counted, probe, launches)]
 
 
 def answer_tokens(case: Case, speech: Speech) -> float:

@@ -8,8 +8,6 @@ from gemma4.memory_plan import GIB
 from pipeline.calibrate import Rates
 from pipeline.work import Work
 
-MARGIN = 1.25  # a command may take so much more memory than was planned, as in the rehearsal
-
 
 @dataclass(frozen=True)
 class Row:
@@ -23,7 +21,7 @@ class Row:
         host_bytes: memory of the host.
         disk_bytes: what it writes.
         hours: from its start to its end.
-        device_hours: the same, for all devices that it uses.
+        device_hours: the same, for all devices that it uses; 0 if it uses none.
         num_devices: devices that share it.
         most_of: the part that takes most of the time.
         faults: why it cannot run at all.
@@ -74,7 +72,8 @@ def make_row(work: Work, rates: Rates, num_devices: int) -> Row:
         command=work.command, amount=work.amount, flops=work.flops,
         device_bytes=memory.device if has_own else 0,
         host_bytes=memory.host + (0 if has_own else memory.device),
-        disk_bytes=work.disk, hours=hours, device_hours=hours * shared_by, num_devices=shared_by,
+        disk_bytes=work.disk, hours=hours, num_devices=shared_by,
+        device_hours=hours * shared_by if work.parts else 0.0,
         most_of=max(timed, key=lambda name: timed[name]) if timed else "recordings",
         faults=work.faults,
     )  # fmt: skip

@@ -32,6 +32,7 @@ from pipeline.work import Timed
 from speech_head.mimi import Mimi
 from stage1_rvq.config import RVQConfig
 from stage1_rvq.model import SpeechRVQ
+from stage1_rvq.recognizer import viterbi_starts
 from stage2_speechless.frame_decoder import FrameDecoder
 from stage2_speechless.muon import orthogonalize
 
@@ -42,6 +43,7 @@ LONG_S = 1.5  # a call that takes longer is timed once, without a warm-up
 TOWER_LAYERS = 2  # that stand for all
 DECODER_LAYERS = 2
 MEL_CLIP_S = 5
+NUM_ALIGNED = 150  # frames
 NUM_GENERATED = 4  # frames
 ADAMW_FLOPS = 12.0  # about, a weight
 
@@ -126,6 +128,18 @@ def time_mel(flops_a_second: float) -> Timed:
         extractor(clips, sampling_rate=16_000, return_tensors="pt", truncation=False)
 
     return Timed(8 * MEL_CLIP_S * flops_a_second, seconds_of(extract, torch.device("cpu")))
+
+
+def time_alignment(flops_a_frame: float) -> Timed:
+    """The recogniser's alignment of a text of 40 units with 6 s of speech, on the CPU.
+
+    Args:
+        flops_a_frame: operations that a frame counts for.
+    """
+    log_probs_TV = torch.zeros(NUM_ALIGNED, 64)
+    units = [unit % 60 + 1 for unit in range(40)]
+    seconds = seconds_of(lambda: viterbi_starts(log_probs_TV, units), torch.device("cpu"))
+    return Timed(flops_a_frame * NUM_ALIGNED, seconds)
 
 
 def time_training(

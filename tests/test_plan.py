@@ -61,7 +61,7 @@ def test_what_a_recipe_may_not_say(tmp_path, text, message):
 
 def test_a_recipe_that_is_not_there_or_has_no_corpus(tmp_path):
     with pytest.raises(InputError, match=r"absent\.toml"):
-        plan.main([str(tmp_path / "absent.toml"), *ELSEWHERE])
+        plan.main(["--recipe", str(tmp_path / "absent.toml"), *ELSEWHERE])
     path = tmp_path / "recipe.toml"
     path.write_text("[stage1_rvq.embed]\n")
     with pytest.raises(InputError, match=r"needs a table \[corpus\]"):

@@ -231,8 +231,9 @@ def test_disk_of_a_training(tmp_path):
     model.save_pretrained(tmp_path / "model")
     written = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
     number = count_parameters(model)
+    saved = {"steps": 3, "save_every": 1}
     state = plan_sizes.muon_bytes(number, plan_sizes.muon_matrices(model))
-    assert plan_sizes.run_bytes(number, state) == pytest.approx(written, rel=0.05)
+    assert plan_sizes.run_bytes(number, state, saved) == pytest.approx(written, rel=0.05)
 
 
 def test_disk_of_embeddings(tmp_path):
