@@ -19,6 +19,7 @@ import torch
 
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, pick_device
+from commands.errors import InputError
 from commands.setting_types import ModelName, PositiveFloat, PositiveInt, Share
 from gemma4.memory_plan import GIB
 from pipeline.calibrate import assume, calibrate, existing_folder
@@ -77,12 +78,6 @@ class PlanConfig:
     json: bool = False
     """print the plan as JSON"""
 
-    def __post_init__(self) -> None:
-        if self.there.calibrate and (self.there.tflops or self.there.tflops_float32):
-            raise ValueError("--tflops needs --no-calibrate: else this device is measured")
-        if not self.there.calibrate and not self.there.tflops:
-            raise ValueError("--no-calibrate needs --tflops: how fast the device is")
-
 
 def main(argv: list[str] | None = None) -> None:
     """Print the plan; exits with 1 if something will not fit."""
@@ -90,13 +85,18 @@ def main(argv: list[str] | None = None) -> None:
     if words and not words[0].startswith("-"):
         words.insert(0, "--recipe")
     config = parse_config(PlanConfig, words)
+    there = config.there
+    # Here, and not in the dataclass: a value that no setting takes is to be named first.
+    if there.calibrate and (there.tflops or there.tflops_float32):
+        raise InputError("--tflops needs --no-calibrate: else this device is measured")
+    if not there.calibrate and not there.tflops:
+        raise InputError("--no-calibrate needs --tflops: how fast the device is")
     recipe = read_recipe(
         config.recipe, manifests=config.manifest, voice_manifests=config.voice_manifest,
         gemma=config.gemma,
     )  # fmt: skip
     device = planned_device(config)
     works = works_of(Case(recipe, device))
-    there = config.there
     if there.tflops:
         float32 = there.tflops_float32 or there.tflops / FLOAT32_OF_PEAK
         rates = assume(device, there.tflops, float32, there.utilization)
