@@ -115,14 +115,14 @@ def format_plan(rows: Sequence[Row], rates: Rates, limits: Limits, num_devices: 
         device = f"{row.device_bytes / GIB:.1f}" if row.device_bytes else "-"
         lines += [
             f"{row.command:<32}{row.flops:>9.1e}{device:>8}{row.host_bytes / GIB:>8.1f}"
-            f"{row.disk_bytes / 1e9:>9,.2f}{row.hours:>10,.2f}{row.device_hours:>10,.2f}",
+            f"{row.disk_bytes / 1e9:>9,.2f}{_show(row.hours):>10}{_show(row.device_hours):>10}",
             f"    {row.amount}; mostly {row.most_of}",
         ]
     totals = [sum(getattr(row, name) for row in rows) for name in ("flops", "disk_bytes")]
     hours = [sum(getattr(row, name) for row in rows) for name in ("hours", "device_hours")]
     lines.append(
-        f"{'all':<32}{totals[0]:>9.1e}{'':>16}{totals[1] / 1e9:>9,.2f}{hours[0]:>10,.2f}"
-        f"{hours[1]:>10,.2f}"
+        f"{'all':<32}{totals[0]:>9.1e}{'':>16}{totals[1] / 1e9:>9,.2f}{_show(hours[0]):>10}"
+        f"{_show(hours[1]):>10}"
     )
     lines.append(_legend(rates))
     if num_devices > 1:
@@ -153,6 +153,11 @@ def plan_as_dict(
         "disk_bytes": sum(row.disk_bytes for row in rows),
         "will_not_fit": list(misfits),
     }
+
+
+def _show(hours: float) -> str:
+    """Hours with three digits, or more where they are many."""
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}"
 
 
 def _legend(rates: Rates) -> str:
