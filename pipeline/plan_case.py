@@ -13,7 +13,7 @@ from gemma4.gemma import FRAME_RATE_HZ
 from gemma4.memory_plan import FLOAT32_BYTES, LIBRARIES, plan_memory
 from pipeline import flops, plan_models, probes
 from pipeline.plan_models import META, count_parameters
-from pipeline.plan_sizes import OBJECT_BYTES, tower_activations
+from pipeline.plan_sizes import NUMBERS_BYTES, ROW_BYTES, tower_activations
 from pipeline.recipe import Recipe, Speech
 from pipeline.work import Part, Timed
 from stage1_rvq.config import RVQConfig
@@ -108,12 +108,15 @@ class Case:
         rows, seconds = settings["batch_size"], speech.seconds_an_utterance
         ahead = 2 * WINDOW_BATCHES * rows * seconds * 16_000 * FLOAT32_BYTES
         held = tower_activations(rows, LONGEST_OF_CORPUS * seconds, size)
-        return count_parameters(tower) * size, held, round(self.host(speech) + ahead)
+        return (
+            count_parameters(tower) * size,
+            held,
+            round(self.host(speech, row_bytes=ROW_BYTES) + ahead),
+        )
 
-    def host(self, speech: Speech, hours: float | None = None) -> int:
-        """Libraries, and a row of each utterance."""
-        hours = speech.all_hours if hours is None else hours
-        return LIBRARIES + OBJECT_BYTES * speech.count_utterances(hours)
+    def host(self, speech: Speech, *, row_bytes: int = NUMBERS_BYTES) -> int:
+        """Libraries, and what is kept of each utterance."""
+        return LIBRARIES + row_bytes * speech.count_utterances(speech.all_hours)
 
     def recognizer_part(self, frames: float, *, passes: float = flops.TRAINING) -> Part:
         """The recogniser on so many frames, in passes of the size of a forward pass."""

@@ -14,6 +14,7 @@ import torch
 from transformers import LlamaModel
 
 from commands.checkpoint import NUM_KEPT
+from commands.table_copies import IN_MEMORY_BYTES
 from gemma4.gemma import FRAME_RATE_HZ
 from gemma4.memory_plan import FLOAT32_BYTES, LIBRARIES, bytes_kept
 from pipeline.recipe import Speech
@@ -23,8 +24,9 @@ from stage2_speechless.muon import Muon
 BFLOAT16_BYTES = 2
 # A row of JSON about an utterance: names, numbers and, for a second of speech, its text.
 INDEX_BYTES, TEXT_BYTES_A_SECOND = 170, 16
-# What Python holds of an utterance's row in memory: a dataclass with its strings (a guess).
-OBJECT_BYTES = 1000
+# What Python holds of an utterance: a row of a manifest is a dataclass with its strings (a guess);
+# trainings keep numbers of it alone, and map the rest into memory.
+ROW_BYTES, NUMBERS_BYTES = 1000, 32
 # Live values of the audio tower for a frame, in its precision: the output of the first convolution
 # (128 channels, 64 bins, 2 frames), twice; what is beyond is smaller (a guess, checked by a test).
 TOWER_VALUES_A_FRAME = 3 * 128 * 64 * 2
@@ -71,6 +73,13 @@ def embeddings_bytes(speech: Speech, hours: float, *, dim: int) -> int:
 def codes_bytes(num_frames: float, num_codebooks: int, codebook_size: int) -> int:
     """Codes in Parquet, which stores each in as few bits as the codebook needs."""
     return round(num_frames * num_codebooks * math.ceil(math.log2(codebook_size)) / 8)
+
+
+def codes_copy_bytes(speech: Speech, hours: float, num_codebooks: int) -> int:
+    """The copy of codes that a training maps into memory: 16 bits a code; a small one is no
+    file."""
+    copy = round(2 * num_codebooks * count_frames(hours) + hours * 3600 * TEXT_BYTES_A_SECOND)
+    return copy if copy > IN_MEMORY_BYTES else 0
 
 
 def states_bytes(

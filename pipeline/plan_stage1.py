@@ -169,7 +169,7 @@ def plan_rvq_evaluation(case: Case) -> Work:
     weights = FLOAT32_BYTES * config.num_codebooks * config.codebook_size * config.dim
     return Work(
         "stage1_rvq.evaluate", say_hours(speech.test_hours), tuple(parts),
-        Memory(weights, host=case.host(speech, speech.test_hours) + held), PLOTS_BYTES,
+        Memory(weights, host=case.host(speech) + held), PLOTS_BYTES,
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from pipeline.plan_models import META, count_parameters
 from pipeline.plan_sizes import (
     Memory,
     cache_bytes,
-    count_frames,
+    codes_copy_bytes,
     logits_bytes,
     muon_bytes,
     muon_matrices,
@@ -21,6 +21,7 @@ from pipeline.plan_sizes import (
     transformer_activations,
 )
 from pipeline.plan_stage1 import PLOTS_BYTES, say_steps
+from pipeline.recipe import Settings
 from pipeline.work import Part, Timed, Work
 from stage2_speechless.model import Speechless
 from stage2_speechless.training_settings import LossSettings
@@ -32,9 +33,10 @@ def plan_speechless(case: Case) -> Work:
     checkpoint."""
     recipe, speech = case.recipe, case.recipe.corpus
     settings = recipe.settings("stage2_speechless.train")
-    rows, steps = settings["batch_size"], settings["steps"]
+    steps = settings["steps"]
     frames = speech.seconds_an_utterance * FRAME_RATE_HZ
     prefix = speechless_prefix(case, speech.seconds_an_utterance)
+    rows = rows_of(settings, settings["batch_tokens"], prefix + frames)
     model = case.speechless()
     dtype = case.dtype(settings["dtype"])
     share = LossSettings.depth_fraction
@@ -61,15 +63,17 @@ def plan_speechless(case: Case) -> Work:
     ]
     if settings["recognizer"]:
         num_dev = min(settings["num_dev_sentences"], speech.count_utterances(speech.dev_hours))
-        batches = steps / settings["save_every"] * math.ceil(num_dev / rows)
-        parts.append(case.speaking_part(batches, rows, prefix, frames))
-    length = round(LONGEST_OF_CORPUS * (prefix + frames))
-    held = speechless_activations(model, rows, length, round(LONGEST_OF_CORPUS * frames))
-    codes = 2 * count_frames(speech.all_hours) * model.config.num_codebooks
+        together = settings["batch_size"]
+        batches = steps / settings["save_every"] * math.ceil(num_dev / together)
+        parts.append(case.speaking_part(batches, together, prefix, frames))
+    stretch = 1.0 if settings["batch_tokens"] else LONGEST_OF_CORPUS
+    length = round(stretch * (prefix + frames))
+    held = speechless_activations(model, rows, length, round(stretch * frames))
+    copy = codes_copy_bytes(speech, speech.hours, model.config.num_codebooks)
     return Work(
         "stage2_speechless.train", say_steps(steps, rows, speech), tuple(parts),
-        training_memory(num, muon_bytes(num, matrices), held, case.host(speech) + codes),
-        run_bytes(num, muon_bytes(num, matrices), settings),
+        training_memory(num, muon_bytes(num, matrices), held, case.host(speech)),
+        run_bytes(num, muon_bytes(num, matrices), settings) + copy,
     )  # fmt: skip
 
 
@@ -89,6 +93,11 @@ def plan_speechless_evaluation(case: Case) -> Work:
         "stage2_speechless.evaluate", f"{num:,} sentences", parts,
         speaking_memory(case, rows, LONGEST_OF_CORPUS * (prefix + frames)), PLOTS_BYTES,
     )  # fmt: skip
+
+
+def rows_of(settings: Settings, positions: int | None, length: float) -> int:
+    """Utterances in a step: as many as fit into so many positions, or --batch-size."""
+    return max(1, round(positions / length)) if positions else int(settings["batch_size"])
 
 
 def speechless_prefix(case: Case, seconds: float) -> float:

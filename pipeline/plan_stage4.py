@@ -22,6 +22,7 @@ from pipeline.plan_sizes import (
     transformer_activations,
 )
 from pipeline.plan_stage1 import PLOTS_BYTES, say_hours, say_steps
+from pipeline.plan_stage2 import rows_of
 from pipeline.plan_stage3 import TEMPLATE_TOKENS, question_positions
 from pipeline.recipe import Speech
 from pipeline.work import Part, Timed, Work
@@ -81,8 +82,9 @@ def plan_states(case: Case) -> Work:
 def plan_head(case: Case) -> Work:
     """`speech_head.train`; with a recogniser, dev texts are spoken at every checkpoint."""
     voice, settings = case.recipe.voice, case.recipe.settings("speech_head.train")
-    rows, steps = settings["batch_size"], settings["steps"]
+    steps = settings["steps"]
     tokens, frames = answer_tokens(case, voice), voice.seconds_an_utterance * MIMI_RATE_HZ
+    rows = rows_of(settings, settings["batch_frames"], frames)
     model = head_of(case)
     dtype = case.dtype(settings["dtype"])
 
@@ -104,9 +106,12 @@ def plan_head(case: Case) -> Work:
         parts.append(states_part(case, states, rows * steps, rows, before + tokens))
         weights = case.gemma_bytes(states)
     if settings["recognizer"]:
-        batches = steps / settings["save_every"] * math.ceil(settings["num_dev_sentences"] / rows)
-        parts += head_speaking_parts(case, model, batches, rows, frames)
-    longest = round(LONGEST_OF_CORPUS * frames)
+        together = settings["batch_size"]
+        batches = (
+            math.ceil(settings["num_dev_sentences"] / together) * steps / settings["save_every"]
+        )
+        parts += head_speaking_parts(case, model, batches, together, frames)
+    longest = round((1.0 if settings["batch_frames"] else LONGEST_OF_CORPUS) * frames)
     held = STATE_COPIES * FLOAT32_BYTES * round(LONGEST_OF_CORPUS * rows * tokens)
     held *= len(model.config.layers) * model.config.state_width
     if isinstance(model, SpeechHead):

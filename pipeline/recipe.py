@@ -59,14 +59,15 @@ class Speech:
         hours: of the train split.
         dev_hours, test_hours: of the other splits.
         seconds_an_utterance: mean length.
-        megabytes_an_hour: of the recordings' files; 115 is 16 kHz WAV.
+        megabytes_an_hour: of the recordings that `data_manifests.build` unpacks; 115 is 16 kHz WAV,
+            0 where they stay in their archives.
     """
 
     hours: PositiveFloat
     dev_hours: NonNegativeFloat = 1.0
     test_hours: NonNegativeFloat = 1.0
     seconds_an_utterance: PositiveFloat = 6.0
-    megabytes_an_hour: PositiveFloat = 115.0
+    megabytes_an_hour: NonNegativeFloat = 115.0
 
     @property
     def all_hours(self) -> float:

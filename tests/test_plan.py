@@ -138,6 +138,17 @@ def test_operations_and_bytes_grow_with_the_hours(tmp_path):
     assert len(tokenize.parts) == 1  # embeddings are there
 
 
+def test_a_batch_may_be_limited_by_its_positions(tmp_path):
+    def work(setting):
+        path = write_recipe(tmp_path, f"[stage2_speechless.train]\n{setting}")
+        return works_of(Case(read_recipe(path), CUDA))[0]
+
+    by_rows, by_tokens = work("batch_size = 8"), work("batch_tokens = 1896")  # 8 x 237
+    assert "steps of 8 utterances" in by_rows.amount and by_rows.amount == by_tokens.amount
+    assert by_rows.flops == by_tokens.flops
+    assert by_rows.memory.activations > 1.9 * by_tokens.memory.activations
+
+
 def test_a_codebook_needs_speech(tmp_path, capsys):
     path = write_recipe(tmp_path, "[stage1_rvq.train]", corpus="hours = 0.3")
     code, out = run_plan(capsys, path, *ELSEWHERE, "--out", tmp_path)
