@@ -6,6 +6,7 @@
 #                tests/variants.py lists; some of them: .venv/bin/python -m tests.variants ci busy
 # make attacks   a thousand hostile inputs, given to every command: how they end
 # make kill-points  kill every command before every change of its folder, and resume it
+# make ray-kills    kill actors, a node and the driver of a Ray cluster at work, and go on
 # make rehearse  every command once on a Gemma 4 E2B of true size: time, memory, disk. 22 GB of disk
 # make lint      ruff and mypy
 # make chat      talk at once, with the small trained models that come along
@@ -17,7 +18,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: install demo demo-full test test-variants attacks kill-points lint rehearse chat talk serve bench clean
+.PHONY: install demo demo-full test test-variants attacks kill-points ray-kills lint rehearse chat talk serve bench clean
 
 install: .venv/installed
 
@@ -45,6 +46,10 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+ray-kills: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ray]'
+	$(BIN)/python -m tests.ray_kills --rounds 5 --longest-s 30
 
 kill-points: .venv/installed
 	$(BIN)/python -m tests.kill_points --faults 3
