@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -34,8 +35,7 @@ def embedding(head_world, tmp_path_factory):
     """The words that embed six recordings, one of which is unusable."""
     folder = tmp_path_factory.mktemp("manifest")
     rows = list(read_manifest(head_world / "train.jsonl"))
-    values = {name: getattr(rows[3], name) for name in vars(rows[3])}
-    gone = type(rows[3])(**{**values, "audio": str(folder / "gone.wav")})
+    gone = replace(rows[3], audio=str(folder / "gone.wav"))
     write_manifest(folder / "train.jsonl", [*rows[:3], gone, *rows[4:]])
     return (
         "--manifest", folder / "train.jsonl", "--gemma", head_world / "gemma", "--skip-bad-audio",
