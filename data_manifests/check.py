@@ -8,6 +8,9 @@ observations by kind with a few examples. A problem makes a row unusable, or wro
 (`defects.py`, `manifest_totals.py`); a row counts once, under its first problem. An observation
 (digits, clipping, ...) is only reported.
 
+A corpus of thousands of hours is decoded in parts, `--part 1/N --out runs/examined` to `N/N`, by as
+many processes; `--examined runs/examined` then checks what they found.
+
 With `--out` it also writes `report.json`, `durations.png` and `speaking_rates.png`; with `--fix`
 also the rows without a problem, under the manifest's own name, and `removed.jsonl`, which says what
 was removed and why. Rows are streamed: each adds only a few 64-bit hashes to memory.
@@ -27,13 +30,13 @@ from commands.errors import InputError
 from commands.json_files import read_lines
 from commands.run_folder import run_folder
 from commands.setting_types import MAX_NAME_BYTES, NumWorkers
+from commands.workers import PartName, read_part
 from data_manifests.cleaned_manifest import REMOVED_NAME, cleaned_manifest
 from data_manifests.corpus_plots import plot_durations, plot_speaking_rates
 from data_manifests.corpus_statistics import format_table
-from data_manifests.defects import examine
-from data_manifests.manifest import Utterance, read_manifest
+from data_manifests.examinations import examine_all, read_examined, write_examinations
+from data_manifests.manifest import read_manifest
 from data_manifests.manifest_totals import ManifestTotals
-from data_manifests.ordered_map import WorkerDied, map_in_order
 
 NUM_CHARACTERS_SHOWN = 8
 # Files that a check writes beside the cleaned manifest.
@@ -58,10 +61,19 @@ class CheckConfig:
     """decode the audio; off, only the rows are checked, in seconds instead of minutes"""
     num_workers: NumWorkers = 0
     """processes that decode audio; 0 decodes in the main process; the result is the same"""
+    part: PartName = ""
+    """I/N: only decode the I-th of N parts of the rows, and note in --out what was found"""
+    examined: Path | None = None
+    """take what was found from there, in place of decoding: the --out of all N parts"""
     overwrite: bool = False
     """delete what an earlier run wrote into --out, and write it again"""
 
     def __post_init__(self) -> None:
+        if self.part and (self.out is None or self.fix or self.examined):
+            raise ValueError(
+                "--part needs --out, and no --fix or --examined: all parts together are checked "
+                "afterwards, with --examined"
+            )
         if self.fix and self.out is None:
             raise ValueError("--fix needs --out: the folder for the cleaned manifest")
         name = self.manifest.name
@@ -75,7 +87,13 @@ def main(argv: list[str] | None = None) -> None:
     """Check a manifest: report on stdout, problems counted in one `InputError`."""
     config = parse_config(CheckConfig, argv)
     next(read_lines(config.manifest, flag="--manifest"), None)  # before a folder is created
-    if config.out is None:
+    if config.part and config.out is not None:
+        with run_folder(config.out, config, "data_manifests.check", inputs=("manifest",)) as output:
+            write_examinations(
+                output.path, config.manifest, read_part(config.part),
+                decode=config.decode, num_workers=config.num_workers,
+            )  # fmt: skip
+    elif config.out is None:
         totals = check_manifest(config)
         print(format_report(totals.report()))
         conclude(config, totals.report())
@@ -91,7 +109,7 @@ def check_into_folder(config: CheckConfig, out: Path) -> None:
             removed. If no row could be kept, report, plots and `removed.jsonl` are written, but no
             manifest and no `done`, so that readers refuse the folder.
     """
-    with run_folder(out, config, "data_manifests.check", inputs=("manifest",)):
+    with run_folder(out, config, "data_manifests.check", inputs=("manifest", "examined")):
         totals = check_manifest(config)
         report = {"manifest": str(config.manifest), "decoded": config.decode, **totals.report()}
         write_json(out / "report.json", report)
@@ -113,28 +131,16 @@ def check_manifest(config: CheckConfig) -> ManifestTotals:
         cleaned = None
         if config.fix and config.out is not None:
             cleaned = stack.enter_context(cleaned_manifest(config.out, config.manifest.name))
-        rows = tqdm(
-            map_in_order(
-                partial(examine, decode=config.decode),
-                read_manifest(config.manifest, unique_ids=False),
-                num_workers=config.num_workers,
-            ),
-            total=_count_lines(config.manifest),
-            desc="check",
-            unit=" utterances",
-        )
-        try:
-            for utterance, examination in rows:
-                problem = totals.add(utterance, examination)
-                if cleaned is not None:
-                    cleaned.add(utterance, problem)
-        except WorkerDied as error:
-            utterances = [item for item in error.items if isinstance(item, Utterance)]
-            raise InputError(
-                f"a process that decodes audio died (killed, or libsndfile crashed) between "
-                f"{utterances[0].origin} and {utterances[-1].origin}; take out the recording that "
-                "it cannot read, or give the command more memory"
-            ) from None
+        if config.examined is None:
+            utterances = read_manifest(config.manifest, unique_ids=False)
+            examined = examine_all(utterances, decode=config.decode, num_workers=config.num_workers)
+        else:
+            examined = read_examined(config.examined, config.manifest, decode=config.decode)
+        total = _count_lines(config.manifest)
+        for utterance, examination in tqdm(examined, "check", total, unit=" utterances"):
+            problem = totals.add(utterance, examination)
+            if cleaned is not None:
+                cleaned.add(utterance, problem)
     return totals
 
 
