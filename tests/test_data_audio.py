@@ -13,7 +13,7 @@ import soundfile
 from conftest import run
 
 from commands.errors import InputError, WriteError
-from data_manifests import audio, check
+from data_manifests import audio, check, examinations
 from data_manifests.audio import (
     AudioDefect,
     CutShort,
@@ -177,7 +177,7 @@ def test_a_process_that_dies_is_one_line(tmp_path, monkeypatch):
         raise WorkerDied(utterances)
         yield
 
-    monkeypatch.setattr(check, "map_in_order", die)
+    monkeypatch.setattr(examinations, "map_in_order", die)
     with pytest.raises(InputError, match=r"died .* between .*m.jsonl:1 and .*m.jsonl:4") as caught:
         run(check.main, "--manifest", tmp_path / "m.jsonl", "--out", tmp_path / "out", "--fix")
     assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
