@@ -7,6 +7,7 @@ may come to write one shard; they write the same bytes. `--out` must be a folder
 see under the same path.
 """
 
+import json
 import logging
 import os
 import pickle
@@ -47,8 +48,8 @@ class ShardActor:
             columns: one row: `name` of the shard's file, its `number`, and its `items`, pickled.
 
         Returns:
-            One row: the number of items, the facts of the writer, and an InputError's message or
-            "": Ray would try again if it were raised.
+            One row: the number of items, the facts of the writer as JSON, and the message of an
+            InputError or "": Ray would try again if it were raised.
         """
         items = pickle.loads(columns["items"][0])
         error = ""
@@ -59,7 +60,7 @@ class ShardActor:
         facts = dict(self.writer.facts) if self.writer else {}
         return {
             "num_items": np.array([len(items)]),
-            "facts": np.array([pickle.dumps(facts)], dtype=object),
+            "facts": np.array([json.dumps(facts)], dtype=object),
             "error": np.array([error], dtype=object),
         }
 
@@ -110,7 +111,7 @@ def write_with_actors(
             if row["error"]:
                 raise InputError(row["error"])
             progress.update(int(row["num_items"]))
-            facts = pickle.loads(row["facts"])
+            facts = json.loads(row["facts"])
             _refuse_other_models(first, facts)
             machine = {key: value for key, value in facts.items() if key not in MODEL_FACTS}
             if facts and not first:

@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from commands.command_line import parse_config, run_command
-from commands.device import DeviceName, describe_machine, pick_device
+from commands.device import DeviceName
 from commands.errors import InputError
 from commands.json_files import read_json_lines
-from commands.origins import UNKNOWN, combine
 from commands.run_folder import run_folder
 from commands.schema import as_mapping, parse_json, shorten
 from commands.setting_types import (
@@ -39,10 +38,9 @@ from commands.workers import WorkerSettings
 from data_manifests.manifest import DIALECTS
 from data_manifests.text_lines import read_lines
 from stage1_rvq.codes import CODES_NAME, CodedUtterance, write_codes
-from stage2_speechless.model import load_speechless
 from stage2_speechless.sampling import SamplingSettings
 from stage2_speechless.speak import MAX_CHARACTERS, Sentence, with_numbers_in_words
-from stage2_speechless.takes import TakeSettings, count_takes, generate_takes
+from stage2_speechless.takes import TakeSettings, count_takes, generate_takes, load_speech
 
 SENTENCES_PER_SHARD = 256
 SPEAKER = "speechless"
@@ -116,24 +114,20 @@ class SpeechWriter:
 
     def __init__(self, config: GenerateConfig, folder: Path) -> None:
         """Load the model, and what judges its takes; InputError if they do not belong together."""
-        device = pick_device(config.device)
         self.config = config
-        self.model = load_speechless(config.speechless, device=device)
-        self.round_trip = config.choice.load_round_trip(
-            self.model.config, expected_by=f"--speechless {config.speechless}", device=device,
-            allow_mixture=config.allow_mixture,
+        self.speech = load_speech(
+            config.speechless, config.choice,
+            device=config.device, allow_mixture=config.allow_mixture,
         )  # fmt: skip
-        judged_by = self.round_trip.rvq.origin() if self.round_trip else UNKNOWN
-        self.origin = combine(self.model.config.origin, judged_by)
-        self.facts = {**describe_machine(device, "float32"), **self.origin.as_facts()}
+        self.facts = self.speech.facts
 
     def write(self, shard: Shard[Sentence]) -> None:
         """Write which sentences were spoken and which were not, and then the codes."""
         chosen = [with_numbers_in_words(sentence) for sentence in shard.items]
         takes, reasons = generate_takes(
-            self.model,
+            self.speech.model,
             chosen,
-            self.round_trip,
+            self.speech.round_trip,
             takes=self.config.choice.takes,
             max_cer=self.config.choice.max_cer,
             seed=self.config.seed,
@@ -155,7 +149,7 @@ class SpeechWriter:
         coded = [
             CodedUtterance(s.id, s.text, SPEAKER, s.dialect, take.codes_TK) for s, take in spoken
         ]
-        write_codes(shard.path, coded, self.model.config.code_format, self.origin)
+        write_codes(shard.path, coded, self.speech.model.config.code_format, self.speech.origin)
 
 
 def read_sentences(path: Path, *, dialect: str, rate_cps: float | None) -> list[Sentence]:

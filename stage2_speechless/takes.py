@@ -9,15 +9,17 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from commands.device import derive_seed
+from commands.device import DeviceName, derive_seed, describe_machine, pick_device
+from commands.origins import UNKNOWN, Origin, combine
 from commands.setting_types import ModelName, NonNegativeFloat, PositiveInt
 from stage2_speechless.config import SpeechlessConfig
 from stage2_speechless.generation import GeneratedCodes
-from stage2_speechless.model import Speechless
+from stage2_speechless.model import Speechless, load_speechless
 from stage2_speechless.round_trip import RoundTrip, load_round_trip
 from stage2_speechless.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K
 from stage2_speechless.speak import Sentence, speak, unread_digits, why_unspeakable
@@ -61,6 +63,38 @@ class TakeSettings:
             self.rvq, self.recognizer, speech.code_format, {expected_by: speech.origin},
             expected_by=expected_by, device=device, allow_mixture=allow_mixture,
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LoadedSpeech:
+    """A model that speaks, and what judges its takes.
+
+    Attributes:
+        model: speaks.
+        round_trip: judges; None without a recogniser.
+        origin: what the codes belong to.
+        facts: of the models and the machine, for `provenance.json`.
+    """
+
+    model: Speechless
+    round_trip: RoundTrip | None
+    origin: Origin
+    facts: dict[str, Any]
+
+
+def load_speech(
+    speechless: str, choice: TakeSettings, *, device: DeviceName, allow_mixture: bool
+) -> LoadedSpeech:
+    """Load what `generate_takes` needs; InputError if it does not belong together."""
+    used = pick_device(device)
+    model = load_speechless(speechless, device=used)
+    round_trip = choice.load_round_trip(
+        model.config, expected_by=f"--speechless {speechless}", device=used,
+        allow_mixture=allow_mixture,
+    )  # fmt: skip
+    origin = combine(model.config.origin, round_trip.rvq.origin() if round_trip else UNKNOWN)
+    facts = {**describe_machine(used, "float32"), **origin.as_facts()}
+    return LoadedSpeech(model, round_trip, origin, facts)
 
 
 @dataclass(frozen=True)

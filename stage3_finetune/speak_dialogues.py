@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from commands.command_line import parse_config, run_command
-from commands.device import DeviceName, describe_machine, pick_device
+from commands.device import DeviceName
 from commands.errors import InputError
 from commands.json_files import read_json_lines
-from commands.origins import UNKNOWN, combine
 from commands.run_folder import run_folder
 from commands.setting_types import (
     DialectName,
@@ -34,10 +33,15 @@ from commands.setting_types import (
 from commands.shard import Shard
 from commands.shards import join_rows, split_into_shards, write_shards
 from commands.workers import WorkerSettings
-from stage2_speechless.model import load_speechless
 from stage2_speechless.sampling import SamplingSettings
 from stage2_speechless.speak import Sentence, with_numbers_in_words
-from stage2_speechless.takes import Take, TakeSettings, count_takes, generate_takes
+from stage2_speechless.takes import (
+    Take,
+    TakeSettings,
+    count_takes,
+    generate_takes,
+    load_speech,
+)
 from stage3_finetune.data import DIALOGUES_NAME, write_spoken_dialogues
 from stage3_finetune.dialogue import Dialogue, read_dialogues
 
@@ -117,23 +121,19 @@ class DialogueWriter:
 
     def __init__(self, config: SpeakDialoguesConfig, folder: Path) -> None:
         """Load the model, and what judges its takes; InputError if they do not belong together."""
-        device = pick_device(config.device)
         self.config = config
-        self.model = load_speechless(config.speechless, device=device)
-        self.round_trip = config.choice.load_round_trip(
-            self.model.config, expected_by=f"--speechless {config.speechless}", device=device,
-            allow_mixture=config.allow_mixture,
+        self.speech = load_speech(
+            config.speechless, config.choice,
+            device=config.device, allow_mixture=config.allow_mixture,
         )  # fmt: skip
-        judged_by = self.round_trip.rvq.origin() if self.round_trip else UNKNOWN
-        self.origin = combine(self.model.config.origin, judged_by)
-        self.facts = {**describe_machine(device, "float32"), **self.origin.as_facts()}
+        self.facts = self.speech.facts
 
     def write(self, shard: Shard[Dialogue]) -> None:
         """Write which dialogues were spoken and which were not, and then the dialogues."""
         takes, reasons = generate_takes(
-            self.model,
+            self.speech.model,
             _sentences(shard.items, self.config.dialect),
-            self.round_trip,
+            self.speech.round_trip,
             takes=self.config.choice.takes,
             max_cer=self.config.choice.max_cer,
             seed=self.config.seed,
@@ -151,7 +151,9 @@ class DialogueWriter:
                 if d.id not in spoken_ids
             ],
         )
-        write_spoken_dialogues(shard.path, spoken, self.model.config.code_format, self.origin)
+        write_spoken_dialogues(
+            shard.path, spoken, self.speech.model.config.code_format, self.speech.origin
+        )
 
 
 def _sentences(dialogues: Sequence[Dialogue], dialect: str) -> list[Sentence]:

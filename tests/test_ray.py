@@ -4,6 +4,7 @@ Skipped where Ray is not installed (`pip install '.[ray]'`); `python -m tests.ra
 actors, machines and drivers.
 """
 
+import json
 import pickle
 import sys
 from importlib.util import find_spec
@@ -39,7 +40,7 @@ class NumberWriter:
 def call(actor, number, items):
     columns = {"number": [number], "name": [f"{number}.txt"], "items": [pickle.dumps(items)]}
     row = actor({name: np.array(value, dtype=object) for name, value in columns.items()})
-    return int(row["num_items"][0]), pickle.loads(row["facts"][0]), row["error"][0]
+    return int(row["num_items"][0]), json.loads(row["facts"][0]), row["error"][0]
 
 
 def test_an_actor_writes_aside_and_moves_the_completing_file_last(tmp_path, monkeypatch):
