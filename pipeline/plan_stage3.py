@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from statistics import mean
 from typing import Any
 
 from commands.errors import InputError
@@ -14,12 +15,14 @@ from pipeline.plan_stage1 import PLOTS_BYTES
 from pipeline.plan_stage2 import speaking_memory, speechless_prefix
 from pipeline.recipe import Dialogues, Speech
 from pipeline.work import Part, Work
+from stage3_finetune.data import NUM_JOINED
 from stage3_finetune.model import lora_config
 
 DIALOGUES_PER_SHARD = 1024  # of stage3_finetune.speak_dialogues
 TEMPLATE_TOKENS = 20  # of Gemma's chat template around a question and an answer
 PROMPT_TOKENS = 12  # of a request for a transcript
-SYSTEMS = 5  # an evaluation asks: typed, spoken before, cascade, spoken after, typed after
+# An evaluation asks: typed, spoken before, cascade, spoken after, spoken second, typed after.
+SYSTEMS = 6
 Settings = Mapping[str, Any]
 
 
@@ -55,12 +58,17 @@ def plan_finetuning(case: Case) -> Work:
     dialogues = _dialogues(case, "stage3_finetune.train")
     settings = case.recipe.settings("stage3_finetune.train")
     config = plan_models.find_gemma_config(case.gemma_of(settings))
-    shares = (1.0, settings["transcribe_share"], settings["typed_share"])
-    lengths, written = row_lengths(case, dialogues, settings["target"])
+    joined_share = settings["joined_share"]
+    shares = (1.0, settings["transcribe_share"], settings["typed_share"], joined_share)
+    lengths, written = (
+        (*numbers, _joined(numbers, settings["typed_share"]))
+        for numbers in row_lengths(case, dialogues, settings["target"])
+    )
     positions, labelled = (
         sum(share * number for share, number in zip(shares, numbers, strict=True)) / sum(shares)
         for numbers in (lengths, written)
     )
+    longest = max(lengths if joined_share else lengths[:-1])
     rows = settings["batch_size"]
     forward = flops.gemma(
         config.text_config, case.gemma_matrices(settings), rows, positions, written=labelled
@@ -75,7 +83,7 @@ def plan_finetuning(case: Case) -> Work:
             train_embed_audio=settings["train_embed_audio"],
         ),
         device=case.device, dtype=dtype, batch_size=rows,
-        num_tokens=round(LONGEST_OF_CORPUS * max(lengths)),
+        num_tokens=round(LONGEST_OF_CORPUS * longest),
         gradient_checkpointing=settings["gradient_checkpointing"], quantize=settings["quantize"],
     )  # fmt: skip
     lora = flops.TRAINING * 2.0 * plan.num_trained * rows * positions
@@ -103,7 +111,7 @@ def plan_finetuning(case: Case) -> Work:
 
 
 def plan_finetune_evaluation(case: Case) -> Work:
-    """`stage3_finetune.evaluate`: five systems answer every held-out question."""
+    """`stage3_finetune.evaluate`: six systems answer every held-out question."""
     dialogues = _dialogues(case, "stage3_finetune.evaluate")
     settings = case.recipe.settings("stage3_finetune.evaluate")
     text = case.recipe.text
@@ -113,7 +121,9 @@ def plan_finetune_evaluation(case: Case) -> Work:
     lengths, written = row_lengths(case, dialogues, "chain")
     tokens = min(settings["max_new_tokens"], LONGEST_OF_BATCH * written[0])
     seconds = dialogues.test_number * dialogues.question_characters / text.characters_a_second
-    part = writing_part(case, settings, rows, batches, lengths[0] - written[0], tokens)
+    # One of the systems is asked a question after another one and its answer.
+    prompt = lengths[0] - written[0] + lengths[0] / systems
+    part = writing_part(case, settings, rows, batches, prompt, tokens)
     speech = Speech(hours=seconds / 3600 or 1e-3, dev_hours=0, test_hours=0)
     of_tower = case.tower_part(settings, speech, seconds)
     memory = Memory(case.gemma_bytes(settings), activations=case.tower_memory(settings, speech)[1])
@@ -154,6 +164,12 @@ def row_lengths(
     asked = (frames, frames + PROMPT_TOKENS, question)
     lengths = [TEMPLATE_TOKENS + a + w for a, w in zip(asked, written, strict=True)]
     return (lengths[0], lengths[1], lengths[2]), written
+
+
+def _joined(numbers: tuple[float, float, float], typed_share: float) -> float:
+    """Positions, or written ones, of a row of several dialogues, from those of rows of one."""
+    answering, _, typed = numbers
+    return mean(NUM_JOINED) * (answering + typed_share * typed) / (1 + typed_share)
 
 
 def question_positions(case: Case) -> float:

@@ -65,6 +65,7 @@ LINES = (
         "recogniser's transcript, then base model",
     ),
     Line("stage3", "exact_match.spoken_after", "spoken, after", "fine-tuned on generated speech"),
+    Line("stage3", "exact_match.spoken_second", "spoken, second", "after another question"),
     Line("stage3", "exact_match.spoken_direct", "spoken, direct", "without the transcript first"),
     Line("stage3", "typed_after", "typed, after", "typed chat after fine-tuning"),
     Line(
@@ -95,7 +96,9 @@ def build_report(folder: Path, seconds: dict[str, float], peak_rss_mb: float) ->
     answer = read_json(folder / "answer.json")
     all_codebooks = str(len(stage1["used_fraction"]))
     projected = stage1["reconstruction"][all_codebooks]["projected"]
-    systems = ("typed", "spoken_before", "spoken_after", "spoken_direct", "cascade")
+    systems = (
+        "typed", "spoken_before", "spoken_after", "spoken_second", "spoken_direct", "cascade",
+    )  # fmt: skip
     return {
         "stage1": {
             "used_fraction": stage1["used_fraction"],

@@ -15,6 +15,7 @@ SYSTEMS = {
     "spoken_before": "base model, question spoken",
     "cascade": "recogniser's transcript typed into the base model",
     "spoken_after": "fine-tuned, question spoken",
+    "spoken_second": "the same, after another spoken question and its answer",
     "spoken_direct": "fine-tuned without the chain target, question spoken",
     "typed_after": "fine-tuned, question typed: what typed chat kept",
 }

@@ -45,6 +45,7 @@ from stage3_finetune.dialogue import (
 
 Task = Literal["answer", "transcribe", "typed"]
 DIALOGUES_NAME = "dialogues_{:05d}.parquet"  # of a shard, by its number
+NUM_JOINED = (2, 2, 3)  # dialogues in a joined row, drawn evenly
 TRANSCRIBE_PROMPT = "Kyerɛw deɛ wote."  # "Write what you hear."
 
 
@@ -55,10 +56,13 @@ class TaskMixture:
     Attributes:
         transcribe: spoken turn -> its transcript.
         typed: the same dialogue with its turns typed, so that typed chat is not unlearned.
+        joined: two or three dialogues, one after another, so that later questions are answered as
+            well as first ones. Some are typed, in the same proportion as rows.
     """
 
     transcribe: float
     typed: float
+    joined: float
 
 
 def dialogue_schema(fmt: CodeFormat, origin: Origin = UNKNOWN) -> pyarrow.Schema:
@@ -161,19 +165,21 @@ class SpokenDialogues:
         self.tokenizer = tokenizer
         self.decode = decode
         self.target = target
-        self.rows: list[tuple[int, Task]] = [(i, "answer") for i in range(len(dialogues))]
+        # A row is one dialogue as a task sees it, or several in a row.
+        self.rows: list[list[tuple[int, Task]]] = [[(i, "answer")] for i in range(len(dialogues))]
         shuffled = random.Random(seed)
         others: dict[Task, float] = {"transcribe": mixture.transcribe, "typed": mixture.typed}
         for task, share in others.items():
             count = round(share * len(dialogues))
-            self.rows += [(shuffled.randrange(len(dialogues)), task) for _ in range(count)]
+            self.rows += [[(shuffled.randrange(len(dialogues)), task)] for _ in range(count)]
+        self.rows += self._join(mixture, shuffled)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def id_of(self, index: int) -> str:
-        """The id of a row's dialogue."""
-        return self.dialogues[self.rows[index][0]].id
+        """The id of a row's dialogue; of several, their ids joined by "+"."""
+        return "+".join(self.dialogues[position].id for position, _ in self.rows[index])
 
     def longest(self) -> int:
         """Number of positions S of the longest row.
@@ -183,21 +189,18 @@ class SpokenDialogues:
         """
 
         def bound(index: int) -> int:
-            position, task = self.rows[index]
-            turns = as_task(self.dialogues[position], task, self.target).turns
             return sum(
                 len(turn.codes_TK)
                 if turn.spoken and turn.codes_TK is not None
                 else len(turn.content)
-                for turn in turns
+                for turn in self._dialogue(index).turns
             )
 
         likeliest = heapq.nlargest(16, range(len(self)), key=bound)
         return max(len(self[index].input_ids) for index in likeliest)
 
     def __getitem__(self, index: int) -> EncodedDialogue:
-        position, task = self.rows[index]
-        dialogue = as_task(self.dialogues[position], task, self.target)
+        dialogue = self._dialogue(index)
         turns = tuple(
             replace(turn, frames_TD=self.decode(turn.codes_TK))
             if turn.spoken and turn.codes_TK is not None
@@ -205,6 +208,26 @@ class SpokenDialogues:
             for turn in dialogue.turns
         )
         return encode_dialogue(replace(dialogue, turns=turns), self.tokenizer)
+
+    def _dialogue(self, index: int) -> Dialogue:
+        return join_dialogues(
+            [as_task(self.dialogues[i], task, self.target) for i, task in self.rows[index]]
+        )
+
+    def _join(self, mixture: TaskMixture, drawn: random.Random) -> list[list[tuple[int, Task]]]:
+        """Draw the rows of several dialogues; those of a row have the same system turn."""
+        alike: dict[str, list[int]] = {}
+        for i, dialogue in enumerate(self.dialogues):
+            alike.setdefault(_system_of(dialogue), []).append(i)
+        typed_share = mixture.typed / (1 + mixture.typed)
+        rows = []
+        for _ in range(round(mixture.joined * len(self.dialogues))):
+            group = alike[_system_of(drawn.choice(self.dialogues))]
+            positions = drawn.sample(group, min(drawn.choice(NUM_JOINED), len(group)))
+            tasks: list[Task] = ["typed" if drawn.random() < typed_share else "answer"
+                                 for _ in positions]  # fmt: skip
+            rows.append(list(zip(positions, tasks, strict=True)))
+        return rows
 
 
 def as_task(dialogue: Dialogue, task: Task, target: Target) -> Dialogue:
@@ -218,6 +241,19 @@ def as_task(dialogue: Dialogue, task: Task, target: Target) -> Dialogue:
         question = replace(heard[0], prompt=TRANSCRIBE_PROMPT)
         return replace(dialogue, turns=(question, Turn("assistant", question.content)))
     return with_chain_target(dialogue) if target == "chain" else dialogue
+
+
+def join_dialogues(dialogues: Sequence[Dialogue]) -> Dialogue:
+    """Dialogues one after another, as one; only the first keeps its system turn."""
+    first, *others = dialogues
+    later = (turn for other in others for turn in other.turns if turn.role != "system")
+    return replace(
+        first, id="+".join(dialogue.id for dialogue in dialogues), turns=(*first.turns, *later)
+    )
+
+
+def _system_of(dialogue: Dialogue) -> str:
+    return next((turn.content for turn in dialogue.turns if turn.role == "system"), "")
 
 
 def collate(rows: Sequence[EncodedDialogue], pad_id: int) -> dict[str, Tensor]:

@@ -34,6 +34,7 @@ from stage3_finetune.generate import generate_answers
 from stage3_finetune.model import add_adapter, finetuned_origins, load_finetuned
 from stage3_finetune.recorded_questions import (
     RecordedQuestion,
+    as_second,
     as_spoken,
     as_typed,
     embed_questions,
@@ -150,10 +151,15 @@ def _ask_all(
             continue
         model = add_adapter(model, run, gemma=config.gemma, name=system)
         is_chain = read_json(run / "config.json")["target"] == "chain"
-        replies = read_spoken_replies(ask(model, spoken, system), writes_transcripts=is_chain)
+        written = ask(model, spoken, system)
+        replies = read_spoken_replies(written, writes_transcripts=is_chain)
         answers[system] = replies.answers
         if system == "spoken_after":
             transcripts = replies.transcripts
+            again = ask(model, as_second(questions, written), "spoken_second")
+            answers["spoken_second"] = read_spoken_replies(
+                again, writes_transcripts=is_chain
+            ).answers
             answers["typed_after"] = ask(model, typed, "typed_after")
     return answers, transcripts
 

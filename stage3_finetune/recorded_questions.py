@@ -86,6 +86,22 @@ def as_spoken(questions: Sequence[RecordedQuestion]) -> list[list[Turn]]:
     return [[Turn("user", q.question, spoken=True, frames_TD=q.frames_TD)] for q in questions]
 
 
+def as_second(questions: Sequence[RecordedQuestion], written: Sequence[str]) -> list[list[Turn]]:
+    """Conversations in which each recording is heard second: after another question, half of the
+    list away, and what the model wrote when it heard that one.
+
+    Args:
+        written: what the model wrote to each of the questions, asked alone.
+    """
+    asked = as_spoken(questions)
+    half = len(questions) // 2
+    others = [(i + half) % len(questions) for i in range(len(questions))]
+    return [
+        [*asked[other], Turn("assistant", written[other].strip()), *asked[i]]
+        for i, other in enumerate(others)
+    ]
+
+
 @dataclass(frozen=True)
 class SpokenReplies:
     """Answers to spoken questions, and what the model heard: its transcripts of the questions; None

@@ -59,12 +59,13 @@ def main(argv: list[str] | None = None) -> None:
     dialogues = list(read_spoken_dialogues(config.dialogues, code_format(rvq.config)))
     origins = {f"--rvq {config.rvq}": rvq.origin(), **read_dialogues_origins(config.dialogues)}
     tokenizer = load_tokenizer(config.gemma)
+    shares = config.mixture
     rows = SpokenDialogues(
         dialogues,
         tokenizer,
         rvq.decode,
         target=config.target,
-        mixture=TaskMixture(config.mixture.transcribe_share, config.mixture.typed_share),
+        mixture=TaskMixture(shares.transcribe_share, shares.typed_share, shares.joined_share),
         seed=config.seed,
     )
     processes.refuse_idle(len(rows), "--dialogues")

@@ -27,6 +27,9 @@ class MixtureSettings:
     """transcription rows per answering row"""
     typed_share: NonNegativeFloat = 0.2
     """typed rows per answering row, so that typed chat is not unlearned"""
+    joined_share: NonNegativeFloat = 0.3
+    """rows of two or three dialogues joined to a conversation per answering row, so that later
+    questions are answered as well as first ones"""
 
 
 @dataclass(frozen=True, kw_only=True)

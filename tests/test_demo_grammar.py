@@ -8,6 +8,8 @@ from data_manifests.twi_text import normalize_for_scoring, normalize_for_trainin
 from demo.world import describe, grammar
 from demo.world.facts import WORLD_PATH, relation_facts
 from demo.world.grammar import all_questions, listening_sentences
+from demo.world.make_corpus import with_interruptions
+from voice_chat.hands_free import STOP_WORDS
 
 TWI_LETTERS = set("abdeɛfghiklmnoɔprstuwy")
 LOAN_LETTERS = set("cjqvxz")
@@ -142,6 +144,19 @@ def test_listening_sentences_are_sentences_and_repeatable(sentences):
     assert all(s[0].isupper() and s[-1] in ".?" for s in sentences)
     assert all(2 <= len(s.split()) <= 9 for s in sentences[1::2])
     assert listening_sentences(50, seed=1) == sentences[:50] != listening_sentences(50, seed=2)
+
+
+def test_one_training_question_in_thirty_interrupts(questions):
+    """They are asked in turn, and are no questions of the world, so that none is held out."""
+    train = [q for q in questions if q.split == "train"]
+    more = with_interruptions(train[:150])[150:]
+    assert len(more) == 5 and {q.text for q in more} == {
+        "Gyae.", "Gyae ma.", "Gyae kasa.", "Twɛn.", "Twɛn kakra.",
+    }  # fmt: skip
+    assert {normalize_for_scoring(q.text) for q in more} <= STOP_WORDS
+    assert len({q.id for q in with_interruptions(train)}) == len(train) + len(train) // 30
+    assert not {q.text for q in more} & {q.text for q in questions}
+    assert all(q.split == "train" and q.answer.startswith("Yoo") for q in more)
 
 
 def test_spelling(questions):

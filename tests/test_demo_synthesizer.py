@@ -193,6 +193,25 @@ def test_held_out_takes_are_none_of_training():
     )
 
 
+def test_silence_surrounds_what_is_heard_and_hardly_the_answering_voice(synthesizer):
+    generator = np.random.default_rng(0)
+    heard = dataclasses.replace(draw_style(generator, held_out=True), noise_snr_db=None)
+    answering = monotone_style(generator, MONOTONE_VOICES[0])
+    longest = {}
+    for name, take in (("heard", heard), ("answering", answering)):
+        silences = []
+        for seed in range(40):
+            samples = record(
+                synthesizer, QUESTION, take,
+                sample_rate_hz=16_000, generator=np.random.default_rng(seed),
+            )  # fmt: skip
+            loud = np.flatnonzero(np.abs(samples) > 0.01)
+            silences.append((loud[0] / 16_000, (len(samples) - loud[-1]) / 16_000))
+        longest[name] = np.max(silences, axis=0)
+    assert (longest["heard"] > 0.22).all() and (longest["answering"] < 0.25).all()
+    assert longest["answering"][0] < 0.15 < longest["heard"][0] < 0.4
+
+
 def test_noise_has_the_level_asked_for(synthesizer):
     take = monotone_style(np.random.default_rng(0), MONOTONE_VOICES[0])
     for color in ("white", "pink"):

@@ -1,13 +1,15 @@
 """Spoken dialogues as stage 3 reads them: what is none is refused, before anything is trained."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow
 import pyarrow.parquet
 import pytest
+import torch
 
 from commands.errors import InputError
 from commands.run_folder import run_folder
+from gemma4.gemma import load_tokenizer
 from stage1_rvq.codes import code_format
 from stage1_rvq.config import RVQConfig
 from stage1_rvq.model import SpeechRVQ
@@ -15,6 +17,7 @@ from stage3_finetune.data import (
     SpokenDialogues,
     TaskMixture,
     dialogue_schema,
+    join_dialogues,
     read_spoken_dialogues,
     write_spoken_dialogues,
 )
@@ -79,4 +82,74 @@ def test_a_dialogue_without_an_answer_is_refused_before_training():
     decode = SpeechRVQ(SHAPE).decode
     dialogue = Dialogue("a", (Turn("user", "x"),))
     with pytest.raises(InputError, match="dialogue 'a' has no assistant turn"):
-        SpokenDialogues([dialogue], None, decode, target="chain", mixture=TaskMixture(0, 0), seed=0)
+        SpokenDialogues(
+            [dialogue], None, decode, target="chain", mixture=TaskMixture(0, 0, 0), seed=0
+        )
+
+
+@pytest.fixture(scope="module")
+def decoded():
+    return SpeechRVQ(SHAPE).decode
+
+
+def spoken_dialogues(number, system=()):
+    """Dialogues whose questions are spoken, in codes that differ."""
+    return [
+        Dialogue(
+            f"d{i}",
+            (
+                *system,
+                Turn("user", f"Q{i}.", spoken=True, codes_TK=torch.full((3 + i, 2), i)),
+                Turn("assistant", f"A{i}."),
+            ),
+        )
+        for i in range(number)
+    ]
+
+
+def test_joined_rows_are_conversations_of_the_dialogues(tiny_models, decoded):
+    """Every answer of a conversation is learned, each spoken question is heard where it was asked,
+    and the other rows are those of a mixture without conversations."""
+    tokenizer = load_tokenizer(str(tiny_models / "gemma"))
+    dialogues = spoken_dialogues(10)
+
+    def rows(joined):
+        mixture = TaskMixture(0.2, 0.3, joined)
+        return SpokenDialogues(
+            dialogues, tokenizer, decoded, target="chain", mixture=mixture, seed=0
+        )
+
+    alone, both = rows(0), rows(2)
+    assert len(alone) == 15 and len(both) == 35
+    assert [alone.id_of(i) for i in range(15)] == [both.id_of(i) for i in range(15)]
+    lengths = {both.id_of(i).count("+") + 1 for i in range(15, 35)}
+    assert lengths == {2, 3}
+    turn_end = tokenizer.convert_tokens_to_ids("<turn|>")
+    num_heard = num_turns = 0
+    for i in range(15, 35):
+        ids, row = both.id_of(i).split("+"), both[i]
+        assert row.labels.count(turn_end) == len(ids)
+        written = tokenizer.decode([label for label in row.labels if label >= 0])
+        assert [written.index(f"A{id_[1:]}.") for id_ in ids] == sorted(
+            written.index(f"A{id_[1:]}.") for id_ in ids
+        )
+        expected = [3 + int(id_[1:]) for id_ in ids]
+        assert {len(frames_TD) for frames_TD in row.frames} <= set(expected)
+        num_heard, num_turns = num_heard + len(row.frames), num_turns + len(ids)
+    assert 0.6 < num_heard / num_turns < 0.95  # the rest is typed
+    assert both.longest() == max(len(both[i].input_ids) for i in range(35))
+
+
+def test_only_dialogues_with_the_same_system_turn_are_joined(tiny_models, decoded):
+    tokenizer = load_tokenizer(str(tiny_models / "gemma"))
+    polite = spoken_dialogues(3, system=(Turn("system", "Be polite."),))
+    short = [replace(dialogue, id=f"s{i}") for i, dialogue in enumerate(spoken_dialogues(3))]
+    rows = SpokenDialogues(
+        [*polite, *short], tokenizer, decoded,
+        target="direct", mixture=TaskMixture(0, 0, 5), seed=1,
+    )  # fmt: skip
+    kinds = [{id_[0] for id_ in rows.id_of(i).split("+")} for i in range(len(rows))]
+    assert all(len(kind) == 1 for kind in kinds) and {"d"} in kinds and {"s"} in kinds
+    joined = join_dialogues(polite)
+    assert [turn.role for turn in joined.turns] == ["system", *["user", "assistant"] * 3]
+    assert joined.id == "d0+d1+d2" and join_dialogues(short[:1]) == short[0]

@@ -29,6 +29,11 @@ TRAINING_SNR_DB = (18.0, 40.0)
 HELD_OUT_SNR_DB = (14.0, 18.0)
 NOISY_SHARE = {False: 0.8, True: 0.5}
 """Share of noisy takes, in training (False) and held out (True)."""
+# Most silence before and after the speech, in seconds. A microphone that stays on brings some; the
+# answering voice, which is to be learned, has little.
+SILENCE_S = (0.3, 0.3)
+MONOTONE_SILENCE_S = (0.1, 0.15)
+LEAST_SILENCE_S = (0.0, 0.05)
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,7 @@ class SpeakingStyle:
         gain_db: loudness relative to a peak of 0.5.
         noise_snr_db: signal-to-noise ratio; None without noise.
         noise_color: spectrum of the noise.
+        most_silence_s: most silence before and after the speech.
     """
 
     voice: str
@@ -54,6 +60,7 @@ class SpeakingStyle:
     gain_db: float
     noise_snr_db: float | None
     noise_color: Literal["white", "pink"]
+    most_silence_s: tuple[float, float]
 
 
 def draw_style(generator: np.random.Generator, *, held_out: bool) -> SpeakingStyle:
@@ -69,13 +76,14 @@ def draw_style(generator: np.random.Generator, *, held_out: bool) -> SpeakingSty
         gain_db=float(generator.uniform(*GAINS_DB)),
         noise_snr_db=float(snr_db) if is_noisy else None,
         noise_color="pink" if generator.random() < 0.5 else "white",
+        most_silence_s=SILENCE_S,
     )
 
 
 def monotone_style(generator: np.random.Generator, voice: str) -> SpeakingStyle:
     """A random take by one of `MONOTONE_VOICES`: clean, at a moderate rate, its pitch exact."""
     rate_wpm = int(generator.integers(135, 166))
-    return SpeakingStyle(voice, rate_wpm, 50, 50, 1.0, 0.0, None, "white")
+    return SpeakingStyle(voice, rate_wpm, 50, 50, 1.0, 0.0, None, "white", MONOTONE_SILENCE_S)
 
 
 def record(
@@ -98,7 +106,7 @@ def record(
         text, take.voice, sample_rate_hz=sample_rate_hz, rate_wpm=take.rate_wpm, pitch=take.pitch,
         pitch_range=take.pitch_range, warp=take.warp,
     )  # fmt: skip
-    before, after = generator.uniform((0.0, 0.05), (0.1, 0.15))
+    before, after = generator.uniform(LEAST_SILENCE_S, take.most_silence_s)
     quiet = round(before * sample_rate_hz), round(after * sample_rate_hz)
     samples_N = np.pad(speech.samples_N, quiet)
     if take.noise_snr_db is not None:

@@ -47,7 +47,12 @@ def _carriers() -> list[str]:
             asks_for = "the full answer" if form == "full" else "the short answer"
             lines.append(f"| {kind.replace('_', ' ')} | {twi} | {english} | {asks_for} |")
     twi, english = world["polite"]
-    return [*lines, "", f'Before about one combination in ten, also: "{twi}" ({english}).', ""]
+    lines += ["", f'Before about one combination in ten, also: "{twi}" ({english}).', ""]
+    lines += ["### What interrupts", "", "| Twi | English | answer |", "|---|---|---|"]
+    lines += [
+        f"| {twi} | {english} | {answer} |" for twi, english, answer in world["interruptions"]
+    ]
+    return [*lines, ""]
 
 
 def _relations() -> list[str]:

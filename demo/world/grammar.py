@@ -74,6 +74,25 @@ def choose_questions(split: Split, count: int) -> list[Question]:
     return [questions[i * len(questions) // count] for i in range(count)]
 
 
+def interruptions(count: int) -> list[Question]:
+    """`count` times a word that interrupts somebody ("Gyae.": stop), in turn; all of them are
+    trained, by many voices, and none is among `all_questions`."""
+    words = read_world()["interruptions"]
+    return [
+        Question(
+            id=f"interruption/{words[i % len(words)][0].strip('.').replace(' ', '_')}/{i}",
+            text=_capitalise(words[i % len(words)][0]),
+            answer=_capitalise(words[i % len(words)][2]),
+            relation="interruption",
+            fact=words[i % len(words)][0].strip("."),
+            phrasing=0,
+            polite=False,
+            split="train",
+        )
+        for i in range(count)
+    ]
+
+
 def listening_sentences(count: int, seed: int) -> list[str]:
     """Meaningless sentences, from which an ear learns to hear words instead of guessing them.
 

@@ -9,7 +9,8 @@
     sentences.txt                     the training questions, one per line
 
 Questions are held out as (fact, phrasing) pairs, in every file and stage; no training recording
-contains the answers of held-out questions.
+contains the answers of held-out questions. One training question in thirty is a word that
+interrupts ("Gyae.": stop).
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,8 +29,14 @@ from data_manifests.audio import MIMI_SAMPLE_RATE_HZ, write_wav
 from data_manifests.manifest import SPLITS, Split, Utterance, write_manifest
 from demo.voice.synthesizer import Synthesizer
 from demo.voice.voices import MONOTONE_VOICES, draw_style, monotone_style, record
-from demo.world.grammar import Question, choose_questions, listening_sentences
+from demo.world.grammar import (
+    Question,
+    choose_questions,
+    interruptions,
+    listening_sentences,
+)
 
+QUESTIONS_PER_INTERRUPTION = 30
 ANSWERING_VOICE = MONOTONE_VOICES[0]
 
 
@@ -64,7 +71,7 @@ def main(argv: list[str] | None = None) -> None:
     config = parse_config(MakeCorpusConfig, argv)
     with run_folder(config.out, config, "demo.world.make_corpus"):
         questions: dict[Split, list[Question]] = {
-            "train": choose_questions("train", config.num_questions),
+            "train": with_interruptions(choose_questions("train", config.num_questions)),
             "dev": choose_questions("dev", config.num_held_out),
             "test": choose_questions("test", config.num_held_out),
         }
@@ -86,6 +93,11 @@ def main(argv: list[str] | None = None) -> None:
         for split in SPLITS:
             _write_dialogues(config.out / f"dialogues_{split}.jsonl", questions[split])
         write_text(config.out / "sentences.txt", "".join(q.text + "\n" for q in questions["train"]))
+
+
+def with_interruptions(questions: list[Question]) -> list[Question]:
+    """The questions, and then, one for thirty of them, words that interrupt."""
+    return questions + interruptions(len(questions) // QUESTIONS_PER_INTERRUPTION)
 
 
 def _what_is_spoken(questions: dict[Split, list[Question]], seed: int) -> Iterator[_Line]:
