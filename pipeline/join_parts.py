@@ -26,14 +26,8 @@ from commands.command_line import parse_config, run_command
 from commands.errors import InputError
 from commands.folder_lock import folder_lock
 from commands.json_files import read_json
-from commands.workers import find_parts
+from commands.workers import SHARDED, find_parts
 from commands.written_parts import WrittenPart, read_parts
-
-# Commands whose parts can be joined; those of data_manifests.check are read as they are.
-SHARDED = (
-    "stage1_rvq.embed", "stage1_rvq.tokenize_corpus", "stage2_speechless.generate",
-    "stage3_finetune.speak_dialogues", "speech_head.states",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

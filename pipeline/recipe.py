@@ -9,12 +9,12 @@
 The tables of `[corpus]`, `[voice]`, `[dialogues]` and `[text]` say what the commands work on. Every
 other table is a command, in the order in which it will run; its keys are the command's flags, and
 what is not given is the command's own default. Paths of inputs may be given, and are not opened.
+
+A recipe that can be run has command lines in place of such tables (`recipe_steps.py`).
 """
 
 import dataclasses
-import importlib
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,26 +26,16 @@ from commands.setting_checks import settings_of_table
 from commands.setting_groups import settings_of
 from commands.setting_types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from data_manifests.manifest import read_manifest
+from pipeline.recipe_steps import OWN_TABLES, config_class_of, read_tables, recipe_settings
 
-# The commands that can be planned, and the dataclass of their settings. They are imported by name:
-# no module imports a command.
-PLANNED = {
-    "data_manifests.build": "BuildConfig",
-    "data_manifests.check": "CheckConfig",
-    "stage1_rvq.embed": "EmbedConfig",
-    "stage1_rvq.train_recognizer": "TrainRecognizerConfig",
-    "stage1_rvq.train": "TrainConfig",
-    "stage1_rvq.evaluate": "EvaluateConfig",
-    "stage1_rvq.tokenize_corpus": "TokenizeConfig",
-    "stage2_speechless.train": "TrainConfig",
-    "stage2_speechless.evaluate": "EvaluateConfig",
-    "stage3_finetune.speak_dialogues": "SpeakDialoguesConfig",
-    "stage3_finetune.train": "TrainConfig",
-    "stage3_finetune.evaluate": "EvaluateConfig",
-    "speech_head.states": "StatesConfig",
-    "speech_head.train": "TrainConfig",
-    "speech_head.evaluate": "EvaluateConfig",
-}
+# The commands that can be planned.
+PLANNED = (
+    "data_manifests.build", "data_manifests.check", "stage1_rvq.embed",
+    "stage1_rvq.train_recognizer", "stage1_rvq.train", "stage1_rvq.evaluate",
+    "stage1_rvq.tokenize_corpus", "stage2_speechless.train", "stage2_speechless.evaluate",
+    "stage3_finetune.speak_dialogues", "stage3_finetune.train", "stage3_finetune.evaluate",
+    "speech_head.states", "speech_head.train", "speech_head.evaluate",
+)  # fmt: skip
 
 Settings = Mapping[str, Any]
 Table = TypeVar("Table")
@@ -168,11 +158,9 @@ def read_recipe(
     voice = tables.pop("voice", None)
     dialogues = tables.pop("dialogues", None)
     text = _as_dataclass(tables.pop("text", {}), Text, where=f"{path}: [text]")
-    if not tables:
+    commands = _read_commands(path, tables)
+    if not commands:
         raise InputError(f"{path}: no command in it; a table such as [stage1_rvq.embed] is one")
-    commands = {
-        name: all_settings(name, table, where=f"{path}: [{name}]") for name, table in tables.items()
-    }
     if gemma:
         commands = {
             name: {**settings, "gemma": gemma} if "gemma" in settings else settings
@@ -188,12 +176,6 @@ def read_recipe(
         commands=commands,
         counted=tuple(name for name, paths in counted.items() if paths),
     )
-
-
-def config_class_of(command: str) -> type:
-    """The dataclass of a command's settings."""
-    config_class: type = getattr(importlib.import_module(command), PLANNED[command])
-    return config_class
 
 
 def all_settings(command: str, table: Mapping[str, Any], *, where: str) -> Settings:
@@ -213,30 +195,40 @@ def all_settings(command: str, table: Mapping[str, Any], *, where: str) -> Setti
     return {**defaults, **given}
 
 
+def _read_commands(path: Path, tables: Mapping[str, dict[str, Any]]) -> dict[str, Settings]:
+    """The settings of each command that can be planned, from its table or from command lines."""
+    if "run" in tables:
+        lines = recipe_settings(path, tables)
+        return {name: settings for name, settings in lines.items() if name in PLANNED}
+    return {
+        name: all_settings(name, table, where=f"{path}: [{name}]")
+        for name, table in tables.items()
+        if name not in OWN_TABLES
+    }
+
+
 def _read_tables(path: Path) -> dict[str, dict[str, Any]]:
     """All tables by their names, `[a.b]` as "a.b", in the order of the file."""
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"--recipe {path}: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, or an impossible path
-        raise InputError(f"--recipe {path}: not valid TOML: {error}") from None
-    own = ("corpus", "voice", "dialogues", "text")
-    known = (*own, *PLANNED)
+    content = read_tables(path)
+    known = (*OWN_TABLES, *PLANNED)
     tables: dict[str, dict[str, Any]] = {}
     for name, value in content.items():
         if not isinstance(value, dict):
             raise InputError(f"{path}: {name!r} stands outside of a table")
-        if name not in own and not value:
+        if name not in OWN_TABLES and not value:
             raise InputError(
                 f"{path}: [{name}] is no table of a recipe: {nearest_name(name, known)}"
             )
-        inner = {name: value} if name in own else {f"{name}.{k}": v for k, v in value.items()}
+        is_own = name in OWN_TABLES
+        inner = {name: value} if is_own else {f"{name}.{k}": v for k, v in value.items()}
         for key, table in inner.items():
             if key not in known or not isinstance(table, dict):
                 hint = nearest_name(key, known)
                 raise InputError(f"{path}: [{key}] is no table of a recipe: {hint}")
             tables[key] = table
+    commands = [name for name in tables if name not in OWN_TABLES]
+    if commands and "run" in tables:
+        raise InputError(f"{path}: has [run] and [{commands[0]}]: one way or the other")
     return tables
 
 

@@ -1,28 +1,26 @@
-"""The demo's results: `report.json` (for programs), `report.txt` and `report.html` (for people).
+"""Results of all stages: `report.json` (for programs), `report.txt` and `report.html` (for people).
 
-Every number is read from the `metrics.json` of the command that measured it; a number that was not
-measured is null. Rates are fractions: 0.05 is 5 %.
+Every number is read from the `metrics.json` of the command that measured it, in the folders that
+the demo and the recipes name alike: `rvq-test`, `speechless-test`, `finetune-test`, `head-test`,
+and `answer.json`. A number that was not measured is null. Rates are fractions: 0.05 is 5 %.
 """
 
 import html
-import json
 import math
+import os
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from string import Template
 from typing import Any
+from urllib.parse import quote
 
-from commands.atomic_write import write_text, written_aside
-from commands.json_files import read_json
-from data_manifests.manifest import read_manifest
+from commands.atomic_write import write_json, write_text, written_aside
+from commands.json_files import read_json, read_json_lines
 
-CAVEAT = (
-    "Held-out questions by held-out voices, but of a synthesiser and about a small world: the "
-    "numbers compare systems with each other and say nothing about people."
-)
 TEMPLATE_PATH = Path(__file__).with_name("report_template.html")
-STAGES = ("stage1", "stage2", "stage3", "speech_head", "chat")
+RUNS = ("rvq", "recognizer", "speechless", "finetune", "head", "head-parallel")
+NUM_SAMPLES = 10
 
 
 @dataclass(frozen=True)
@@ -83,64 +81,93 @@ LINES = (
 )
 
 
+@dataclass(frozen=True)
+class About:
+    """What a report is about.
+
+    Attributes:
+        title: of the page.
+        caveat: what its numbers say and do not say, in a sentence or two.
+        question: text and recording of the question that `answer.wav` answers; None if it was
+            typed, or nothing was asked.
+    """
+
+    title: str
+    caveat: str
+    question: tuple[str, Path] | None = None
+
+
 def build_report(folder: Path, seconds: dict[str, float], peak_rss_mb: float) -> dict[str, Any]:
-    """Gather what the demo's commands measured.
+    """Gather what the commands measured.
 
     Returns:
         The report; rates as fractions, null for what was not measured.
     """
-    stage1 = read_json(folder / "rvq-test" / "metrics.json")
-    stage2 = read_json(folder / "speechless-test" / "metrics.json")
-    stage3 = read_json(folder / "finetune-test" / "metrics.json")
-    head = read_json(folder / "head-test" / "metrics.json")
-    answer = read_json(folder / "answer.json")
-    all_codebooks = str(len(stage1["used_fraction"]))
-    projected = stage1["reconstruction"][all_codebooks]["projected"]
+    stage1 = _measured(folder / "rvq-test")
+    stage2 = _measured(folder / "speechless-test")
+    stage3 = _measured(folder / "finetune-test")
+    head = _measured(folder / "head-test")
+    answer = _read(folder / "answer.json")
+    projected = {}
+    if stage1:
+        all_codebooks = str(len(stage1["used_fraction"]))
+        projected = stage1["reconstruction"][all_codebooks]["projected"]
     systems = (
         "typed", "spoken_before", "spoken_after", "spoken_second", "spoken_direct", "cascade",
     )  # fmt: skip
+    exact_match = stage3.get("exact_match", {})
+    provenance = _read(folder / "rvq" / "provenance.json")
     return {
         "stage1": {
-            "used_fraction": stage1["used_fraction"],
-            "perplexity": stage1["perplexity"],
-            "normalized_entropy": stage1["normalized_entropy"],
-            "relative_error": projected["relative_error"],
-            "cosine": projected["cosine"],
-            "wer_continuous": stage1["continuous"]["wer"],
-            "wer_quantized": {k: rates["wer"] for k, rates in stage1["quantized"].items()},
+            "used_fraction": stage1.get("used_fraction"),
+            "perplexity": stage1.get("perplexity"),
+            "normalized_entropy": stage1.get("normalized_entropy"),
+            "relative_error": projected.get("relative_error"),
+            "cosine": projected.get("cosine"),
+            "wer_continuous": (stage1.get("continuous") or {}).get("wer"),
+            "wer_quantized": {
+                k: rates["wer"] for k, rates in (stage1.get("quantized") or {}).items()
+            },
         },
         "stage2": {
-            key: stage2[key]
+            key: stage2.get(key)
             for key in (
                 "wer_real_codes", "wer_generated", "cer_generated", "length_ratio", "never_ended",
             )
         },
         "stage3": {
-            "exact_match": {name: stage3["exact_match"][name] for name in systems},
-            "typed_after": stage3["exact_match"]["typed_after"],
-            "num_held_out": stage3["num_held_out"],
+            "exact_match": {name: exact_match.get(name) for name in systems},
+            "typed_after": exact_match.get("typed_after"),
+            "num_held_out": stage3.get("num_held_out"),
         },
         "speech_head": {
-            key: head[key]
+            key: head.get(key)
             for key in (
                 "wer_teacher", "wer_mimi", "wer_spoken", "cer_spoken", "wer_parallel", "runaway",
                 "cut_short", "num_held_out",
             )
         },
-        "chat": {
-            "time_to_first_audio_ms": answer["time_to_first_audio_ms"],
-            "real_time_factor": answer["real_time_factor"],
-        },
+        "chat": {key: answer.get(key) for key in ("time_to_first_audio_ms", "real_time_factor")},
         "meta": {
-            "commit": read_json(folder / "rvq" / "provenance.json")["git"].get("commit"),
+            "commit": provenance.get("git", {}).get("commit"),
             "seconds_total": round(sum(seconds.values()), 1),
-            "seconds": {stage: round(seconds.get(stage, 0.0), 1) for stage in STAGES},
+            "seconds": {stage: round(spent, 1) for stage, spent in seconds.items()},
             "peak_rss_mb": round(peak_rss_mb),
         },
     }  # fmt: skip
 
 
-def format_table(report: dict[str, Any]) -> str:
+def _measured(folder: Path) -> dict[str, Any]:
+    """The metrics of a command that has finished; else none."""
+    return _read(folder / "metrics.json") if (folder / "done").exists() else {}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = read_json(path) if path.exists() else {}
+    return found
+
+
+def format_table(report: dict[str, Any], caveat: str) -> str:
     """The report as a table with a sentence for each number."""
     lines: list[str] = []
     for stage, rows in groupby(LINES, lambda line: line.stage):
@@ -151,14 +178,27 @@ def format_table(report: dict[str, Any]) -> str:
         ]
     meta = report["meta"]
     lines.append(f"{meta['seconds_total']:.0f} s in all, {meta['peak_rss_mb']} MB at most")
-    lines.append(CAVEAT)
+    lines.append(caveat)
     return "\n".join(lines)
 
 
-def write_html(path: Path, folder: Path, report: dict[str, Any]) -> None:
-    """Write `report.html` (table, plots, audio players; all links relative), and `report.txt`."""
-    write_text(folder / "report.txt", format_table(report) + "\n")
-    _plot_losses(folder, folder / "training.png")
+def write_report(
+    folder: Path, seconds: dict[str, float], peak_rss_mb: float, about: About
+) -> dict[str, Any]:
+    """Write `report.json`, `report.txt` and `report.html`, whose links are relative.
+
+    Args:
+        folder: holds the folders that the module's docstring names; those that are missing were
+            not measured.
+        seconds: what each stage took.
+        peak_rss_mb: most memory that a process took.
+
+    Returns:
+        The report.
+    """
+    report = build_report(folder, seconds, peak_rss_mb)
+    write_json(folder / "report.json", report)
+    write_text(folder / "report.txt", format_table(report, about.caveat) + "\n")
     rows = []
     for stage, lines in groupby(LINES, lambda line: line.stage):
         rows.append(f'<tr><th colspan="3">{stage}</th></tr>')
@@ -166,28 +206,75 @@ def write_html(path: Path, folder: Path, report: dict[str, Any]) -> None:
             cells = (line.label, _shown(_look_up(report, line)), line.meaning)
             shown = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
             rows.append(f"<tr>{shown}</tr>")
-    answer = read_json(folder / "answer.json")
-    first_test = next(iter(read_manifest(folder / "corpus" / "test.jsonl")))
-    question = Path(first_test.audio).relative_to(folder)
+    sections = [_answer(folder, about), _samples(folder), _pictures(folder)]
     meta = report["meta"]
     page = Template(TEMPLATE_PATH.read_text(encoding="utf-8")).substitute(
-        caveat=CAVEAT,
+        title=html.escape(about.title),
+        caveat=html.escape(about.caveat),
         rows="\n".join(rows),
-        question=html.escape(first_test.text),
-        question_audio=question,
-        answer=html.escape(answer["answer"]),
+        sections="\n".join(section for section in sections if section),
         seconds=f"{meta['seconds_total']:.0f}",
         peak_rss_mb=meta["peak_rss_mb"],
         commit=html.escape(str(meta["commit"])),
     )
-    write_text(path, page)
+    write_text(folder / "report.html", page)
+    return report
+
+
+def _answer(folder: Path, about: About) -> str:
+    """The question and the spoken answer, to be heard."""
+    if not (folder / "answer.wav").exists():
+        return ""
+    parts = ["<h2>A question and the spoken answer</h2>"]
+    if about.question:
+        text, recording = about.question
+        parts += [f"<p>{html.escape(text)}</p>", _player(Path(os.path.relpath(recording, folder)))]
+    answer = _read(folder / "answer.json").get("answer", "")
+    return "\n".join([*parts, f"<p>{html.escape(answer)}</p>", _player(Path("answer.wav"))])
+
+
+def _samples(folder: Path) -> str:
+    """Up to ten of the answers that were judged, with their questions and what was heard."""
+    path = folder / "head-test" / "utterances.jsonl"
+    if not path.exists():
+        return ""
+    answers = folder / "finetune-test" / "answers.jsonl"
+    asked = {row["id"]: row for row in read_json_lines(answers)} if answers.exists() else {}
+    spoken = list(read_json_lines(path))
+    parts = ["<h2>Spoken answers</h2>", "<table>"]
+    for i in range(min(NUM_SAMPLES, len(spoken))):
+        row = spoken[i * len(spoken) // min(NUM_SAMPLES, len(spoken))]
+        question = asked.get(row["id"], {}).get("question", "")
+        heard = f"the judge heard: {row['heard']}"
+        cells = "<br>".join(html.escape(text) for text in (question, row["text"], heard) if text)
+        parts.append(
+            f"<tr><td>{cells}</td><td>{_player(Path('head-test') / row['audio'])}</td></tr>"
+        )
+    return "\n".join([*parts, "</table>"])
+
+
+def _player(path: Path) -> str:
+    return f'<audio controls src="{quote(path.as_posix())}"></audio>'
+
+
+def _pictures(folder: Path) -> str:
+    parts = []
+    if (folder / "rvq-test" / "codebook_usage.png").exists():
+        use = "used codes and entropy by codebook"
+        parts.append(f'<h2>Codebook use</h2>\n<img src="rvq-test/codebook_usage.png" alt="{use}">')
+    if _plot_losses(folder, folder / "training.png"):
+        loss = "training loss of each stage"
+        parts.append(f'<h2>Training</h2>\n<img src="training.png" alt="{loss}">')
+    return "\n".join(parts)
 
 
 def _look_up(report: dict[str, Any], line: Line) -> float | None:
     value: Any = report[line.stage]
     for key in line.key.split("."):
-        value = value[key]
-    return value
+        value = value.get(key)
+        if value is None:
+            return None
+    return float(value)
 
 
 def _shown(value: float | None) -> str:
@@ -196,17 +283,22 @@ def _shown(value: float | None) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3f}"
 
 
-def _plot_losses(folder: Path, path: Path) -> None:
-    """Plot the training loss of each stage against its step, one panel per run."""
+def _plot_losses(folder: Path, path: Path) -> bool:
+    """Plot the training loss of each stage against its step, one panel per run; False if there are
+    none."""
     from matplotlib.figure import Figure
 
-    runs = ("rvq", "recognizer", "speechless", "finetune", "head", "head-parallel")
-    figure = Figure(figsize=(12, 2.6), layout="constrained")
-    for axes, run in zip(figure.subplots(1, len(runs)), runs, strict=True):
-        lines = (folder / run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        entries = [e for e in map(json.loads, lines) if e["split"] == "train"]
-        losses = [e.get("total", e.get("loss", math.nan)) for e in entries]
-        axes.plot([e["step"] for e in entries], losses)
+    runs = [run for run in RUNS if (folder / run / "metrics.jsonl").exists()]
+    if not runs:
+        return False
+    figure = Figure(figsize=(2 * len(runs), 2.6), layout="constrained")
+    panels = figure.subplots(1, len(runs), squeeze=False)[0]
+    for axes, run in zip(panels, runs, strict=True):
+        entries = read_json_lines(folder / run / "metrics.jsonl")
+        train = [entry for entry in entries if entry["split"] == "train"]
+        losses = [e.get("total", e.get("loss", math.nan)) for e in train]
+        axes.plot([e["step"] for e in train], losses)
         axes.set(title=run, xlabel="step")
     with written_aside(path) as aside:
         figure.savefig(aside, dpi=110, format="png")
+    return True

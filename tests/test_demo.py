@@ -48,7 +48,7 @@ def test_the_report_has_every_key(folder):
         "typed", "spoken_before", "spoken_after", "spoken_second", "spoken_direct", "cascade",
     }  # fmt: skip
     assert set(report["stage3"]["exact_match"]) == systems
-    stages = {"stage1", "stage2", "stage3", "speech_head", "chat"}
+    stages = {"corpus", "stage1", "stage2", "stage3", "speech_head", "chat"}
     assert set(report["meta"]["seconds"]) == stages
     for used, perplexity in zip(
         report["stage1"]["used_fraction"], report["stage1"]["perplexity"], strict=True

@@ -16,7 +16,8 @@ from pipeline.plan_case import Case
 from pipeline.plan_sizes import Memory
 from pipeline.plan_steps import PLANNERS, works_of
 from pipeline.plan_table import Limits, find_misfits, make_row
-from pipeline.recipe import PLANNED, config_class_of, read_recipe
+from pipeline.recipe import PLANNED, read_recipe
+from pipeline.recipe_steps import config_class_of
 from pipeline.work import Part, Timed, Work
 from tests.attacks.settings import config_class_of as config_class_in
 
@@ -84,7 +85,7 @@ def test_defaults_are_those_of_the_command(tmp_path, command):
 
 
 def test_every_command_that_can_be_planned_has_a_planner():
-    assert PLANNERS.keys() == PLANNED.keys()
+    assert PLANNERS.keys() == set(PLANNED)
 
 
 def test_settings_and_gemma_are_taken(tmp_path):

@@ -24,6 +24,7 @@ NOT_REHEARSED = {
     "data_manifests.score": "reads two texts",
     "pipeline.rehearse": "is the rehearsal",
     "pipeline.plan": "runs none of a user's models; it counts",
+    "pipeline.run": "runs other commands",
     "pipeline.join_parts": "loads nothing; it moves what other commands wrote",
     "pipeline.compare_precision": "holds several copies; run it once something is trained",
     "voice_chat.serve": "does not end; voice_chat.chat loads and answers the same way",

@@ -1,5 +1,5 @@
-"""The walk of docs/pipeline.md, line by line, on real Common Voice recordings, with tiny models;
-and what it writes to stderr.
+"""The walk of docs/pipeline.md, which is the recipe for Common Voice: line by line, on real
+recordings, with tiny models; and what it writes to stderr.
 
 Only what a laptop test must change is changed: where the corpus and the models are, how much of the
 corpus there is, the number of steps and questions, the number of codes (a random tower's frames are
@@ -10,6 +10,8 @@ import json
 import re
 import shlex
 from itertools import pairwise
+from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow.parquet
@@ -17,6 +19,9 @@ import pytest
 import soundfile
 from conftest import ROOT
 from fork_server import MARK
+
+from pipeline.recipe_steps import read_runnable
+from pipeline.report import About, write_report
 
 STEPS = "3"
 # The walk's full-size settings that a few steps on two cores cannot carry.
@@ -80,16 +85,35 @@ def walked(forks, real_data, tiny_models, tmp_path_factory):
     return folder
 
 
+def test_the_walk_is_the_recipe():
+    given = ["common_voice=$CV", "gemma=$GEMMA", "mimi=$MIMI"]
+    recipe = read_runnable(ROOT / "recipes" / "common_voice.toml", Path("runs/cv"), given)
+    words = [["python", "-m", step.command, *step.words] for step in recipe.steps]
+    assert [shlex.split(line) for line in walk()] == words
+
+
 def test_the_walk_on_real_recordings(walked):
     counts = [
         len(pyarrow.parquet.read_table(path))
-        for path in sorted((walked / "data" / "cv-codes").glob("*/codes_*.parquet"))
+        for path in sorted((walked / "runs" / "cv" / "codes").glob("*/codes_*.parquet"))
     ]
-    assert sum(counts) > 30  # train and test of 40
-    metrics = json.loads((walked / "runs" / "rvq-test" / "metrics.json").read_text())
-    assert 0 < metrics["reconstruction"]["8"]["projected"]["relative_error"] < 1
-    samples, rate = soundfile.read(walked / "runs" / "answer.wav")
+    assert sum(counts) > 30  # train, dev and test of 40
+    samples, rate = soundfile.read(walked / "runs" / "cv" / "answer.wav")
     assert rate == 24_000 and len(samples) > 0 and np.isfinite(samples).all()
+
+
+def test_it_ends_in_a_report(walked):
+    """What the recipe writes in the end, of the folders as the walk left them."""
+    folder = walked / "runs" / "cv"
+    report = write_report(folder, {"stage1": 1.0}, 1.0, About("Walk & all", "Tiny."))
+    assert 0 < report["stage1"]["relative_error"] < 1
+    assert report["stage2"]["wer_generated"] is not None
+    assert report["stage3"]["exact_match"]["spoken_second"] is not None
+    assert report["speech_head"]["wer_teacher"] is not None
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    players = re.findall(r'<audio controls src="([^"]+)">', page)
+    assert len(players) > 1 and all((folder / unquote(path)).is_file() for path in players)
+    assert "<h1>Walk &amp; all</h1>" in page and (folder / "report.txt").stat().st_size > 1000
 
 
 def test_stderr_holds_only_what_is_the_user_s(walked):

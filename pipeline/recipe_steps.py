@@ -1,0 +1,180 @@
+"""A recipe that can be run: command lines, one after another, in a TOML file.
+
+    [values]                        # names in braces; an empty one must be given: --set corpus=...
+    corpus = ""
+    gemma = "google/gemma-4-E4B-it"
+
+    [run]
+    title = "Common Voice Twi"
+    commands = '''
+    data data_manifests.build
+        --corpus common_voice={corpus} --out {out}/manifests
+
+    stage1 stage1_rvq.embed
+        --manifest {out}/manifests/train.jsonl --gemma {gemma} --out {out}/embeddings/train
+    '''
+
+Each paragraph is a stage, a command and its words, as in `steps.py`; `{out}` is the folder of the
+run. The other tables of the file are for the plan (`recipe.py`).
+"""
+
+import importlib
+import string
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from commands.command_line import parse_config
+from commands.errors import InputError, nearest_name
+from commands.setting_groups import values_of
+from pipeline.steps import Step, read_steps
+
+# The commands of recipes, and the dataclass of their settings. They are imported by name: no module
+# imports a command.
+CONFIGS = {
+    "data_manifests.build": "BuildConfig",
+    "data_manifests.check": "CheckConfig",
+    "stage1_rvq.embed": "EmbedConfig",
+    "stage1_rvq.train_recognizer": "TrainRecognizerConfig",
+    "stage1_rvq.train": "TrainConfig",
+    "stage1_rvq.evaluate": "EvaluateConfig",
+    "stage1_rvq.tokenize_corpus": "TokenizeConfig",
+    "stage1_rvq.export": "ExportConfig",
+    "stage2_speechless.train": "TrainConfig",
+    "stage2_speechless.evaluate": "EvaluateConfig",
+    "stage2_speechless.generate": "GenerateConfig",
+    "stage3_finetune.build_dialogues": "BuildDialoguesConfig",
+    "stage3_finetune.speak_dialogues": "SpeakDialoguesConfig",
+    "stage3_finetune.train": "TrainConfig",
+    "stage3_finetune.evaluate": "EvaluateConfig",
+    "stage3_finetune.export": "ExportConfig",
+    "speech_head.states": "StatesConfig",
+    "speech_head.train": "TrainConfig",
+    "speech_head.evaluate": "EvaluateConfig",
+    "speech_head.speak": "SpeakConfig",
+    "pipeline.preflight": "PreflightConfig",
+    "demo.world.make_corpus": "MakeCorpusConfig",
+}
+# Tables of a recipe that are no commands.
+OWN_TABLES = ("corpus", "voice", "dialogues", "text", "values", "run")
+
+
+@dataclass(frozen=True)
+class RunnableRecipe:
+    """A recipe as it is run.
+
+    Attributes:
+        title: what it makes, for the report.
+        steps: the commands in order, their values filled in.
+    """
+
+    title: str
+    steps: list[Step]
+
+    @property
+    def stages(self) -> list[str]:
+        """The stages in order."""
+        return list(dict.fromkeys(step.stage for step in self.steps))
+
+
+def read_runnable(path: Path, out: Path, given: Sequence[str]) -> RunnableRecipe:
+    """Read a recipe's command lines, and check every flag before anything runs.
+
+    Args:
+        path: the recipe.
+        out: takes the place of `{out}`.
+        given: NAME=VALUE, in place of what `[values]` says.
+
+    Raises:
+        InputError: it cannot be read, has no command lines, a value is missing or unknown, or a
+            command does not take its words.
+    """
+    tables = read_tables(path)
+    if "run" not in tables:
+        raise InputError(f"{path}: no [run] in it: it can be planned (pipeline.plan), not run")
+    values = _fill(path, tables.get("values", {}), given)
+    steps = _read_steps(path, tables["run"], {**values, "out": out})
+    for step in steps:
+        parse_step(step, where=str(path))
+    return RunnableRecipe(str(tables["run"].get("title", path.stem)), steps)
+
+
+def recipe_settings(path: Path, tables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """All settings of each command of a runnable recipe, by its name: of a command that runs more
+    than once, those of the first time. Values that have to be given stand in by their names.
+
+    Raises:
+        InputError: as `read_runnable`.
+    """
+    values = {name: value or name for name, value in tables.get("values", {}).items()}
+    settings: dict[str, dict[str, Any]] = {}
+    for step in _read_steps(path, tables["run"], {**values, "out": "runs"}):
+        if step.command not in settings:
+            settings[step.command] = values_of(parse_step(step, where=str(path)))
+    return settings
+
+
+def config_class_of(command: str) -> type:
+    """The dataclass of a command's settings."""
+    config_class: type = getattr(importlib.import_module(command), CONFIGS[command])
+    return config_class
+
+
+def parse_step(step: Step, *, where: str) -> Any:
+    """The settings of a step; raises InputError for a command or a flag that does not exist."""
+    if step.command not in CONFIGS:
+        hint = nearest_name(step.command, list(CONFIGS))
+        raise InputError(f"{where}: {step.command} is no command of a recipe: {hint}")
+    try:
+        return parse_config(config_class_of(step.command), list(step.words))
+    except InputError as error:
+        raise InputError(f"{where}: {step.command}: {error}") from None
+
+
+def read_tables(path: Path) -> dict[str, Any]:
+    """The content of a recipe; raises InputError if it cannot be read."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"--recipe {path}: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, or an impossible path
+        raise InputError(f"--recipe {path}: not valid TOML: {error}") from None
+
+
+def _fill(path: Path, values: Mapping[str, Any], given: Sequence[str]) -> dict[str, str]:
+    """The recipe's values, with those that were given in their place."""
+    filled = {name: str(value) for name, value in values.items()}
+    for pair in given:
+        name, equals, value = pair.partition("=")
+        if not equals or not value:
+            raise InputError(f"--set takes NAME=VALUE, got {pair!r}")
+        if name not in filled:
+            raise InputError(
+                f"--set {pair}: {path} has no {name!r}: {nearest_name(name, list(filled))}"
+            )
+        filled[name] = value
+    missing = [name for name, value in filled.items() if not value]
+    if missing:
+        flags = " ".join(f"{name}=..." for name in missing)
+        raise InputError(f"{path} needs --set {flags}: what they are, the file says")
+    return filled
+
+
+def _read_steps(path: Path, run: Any, values: Mapping[str, object]) -> list[Step]:
+    text = run.get("commands") if isinstance(run, dict) else None
+    if not isinstance(text, str) or not text.strip():
+        raise InputError(f"{path}: [run] has no commands")
+    try:
+        names = {name for _, name, _, _ in string.Formatter().parse(text) if name}
+    except ValueError as error:
+        raise InputError(f"{path}: [run]: {error}") from None
+    if unknown := sorted(names - values.keys()):
+        raise InputError(f"{path}: [run] uses {{{unknown[0]}}}, which [values] does not have")
+    try:
+        return read_steps(text, values)
+    except ValueError:  # a paragraph of one word
+        raise InputError(
+            f"{path}: [run]: each paragraph is a stage, a command, its flags"
+        ) from None
