@@ -52,6 +52,12 @@ class LineWriter:
                 file.seek(position)
                 yield file.readline()
 
+    def read_all(self) -> Iterator[bytes]:
+        """All lines, in order; nothing may be written in the meantime."""
+        self.flush()
+        with self._path.open("rb", buffering=BUFFER_BYTES) as file:
+            yield from file
+
     def flush(self) -> None:
         """Hand what waits to the system; WriteError if the disk is full."""
         with write_errors(self._path):
