@@ -1,57 +1,76 @@
-"""Any instruction table -> dialogues whose user turns are marked to be spoken.
+"""Public Twi corpora, or any instruction table -> dialogues with user turns that will be spoken.
 
+    python -m stage3_finetune.build_dialogues --corpus afriqa_twi ghana_farmer_qa \
+        oasst1_akan=oasst1-akan.parquet --out data/dialogues
     python -m stage3_finetune.build_dialogues --table alpaca-twi.jsonl --user instruction input \
         --assistant output --out data/dialogues
 
-Reads JSON, JSONL, CSV and Parquet files, and names of Hugging Face datasets. Writes
-`dialogues.jsonl` in `messages` form, and `dropped.jsonl` with the rows left out and why.
+Writes `dialogues.jsonl` in `messages` form, each row with its `corpus` and `license`, and
+`dropped.jsonl` with the rows left out and why. With `--corpus`, what is not fit to be spoken or not
+in Twi is left out, and a twentieth of the questions is held out: `held_out.jsonl`. Which ones is
+decided by their text alone, so that no corpus brings them back (`data_manifests/held_out.py`).
+`data_manifests/corpora/instruction_sets.py` says what each corpus is and what is wrong with it.
 """
 
-import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tqdm import tqdm
 
-from commands.atomic_write import write_json_lines
 from commands.command_line import parse_config, run_command
 from commands.errors import InputError, nearest_name
 from commands.run_folder import run_folder
 from commands.setting_types import ModelName, PositiveInt
-from data_manifests.twi_text import is_speakable, normalize_for_scoring, normalize_for_training
-from stage3_finetune.template_marks import TEMPLATE_MARK
+from data_manifests.corpora.instruction_sets import INSTRUCTION_SETS, Pair, read_pairs
+from data_manifests.corpora.public_tables import named_tables, open_public_table
+from data_manifests.corpora.text_tables import (
+    TextTable,
+    cell_text,
+    holds_half_pair,
+    open_hub_tables,
+    open_table_file,
+)
+from data_manifests.held_out import HELD_OUT_QUESTIONS
+from data_manifests.held_out_rows import (
+    RowsKeptApart,
+    count_corpora,
+    format_counts,
+    rows_kept_apart,
+)
+from data_manifests.left_out_rows import LeftOut, LeftOutRows
+from data_manifests.line_writer import lines_written_aside
+from stage3_finetune.pair_checks import CorpusCheckSettings, check_pair
 
-if TYPE_CHECKING:
-    from datasets import Dataset
-
-FILE_FORMATS = {
-    ".json": "json",
-    ".jsonl": "json",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".parquet": "parquet",
-}
-# A question more than this many times the length limit is rejected before normalisation.
-RAW_LENGTH_LIMIT = 10
+OWN_TABLE = "table"
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuildDialoguesConfig:
-    """Turn a table of instructions and answers into dialogues with spoken user turns."""
+    """Turn public corpora, or a table of instructions and answers, into dialogues with spoken user
+    turns."""
 
-    table: ModelName
-    """JSON, JSONL, CSV, TSV or Parquet file, or the name of a Hugging Face dataset"""
     out: Path
     """new folder for dialogues.jsonl"""
+    corpus: tuple[str, ...] = ()
+    """NAME of each public corpus, downloaded from Hugging Face, or NAME=PATH of a copy, a file or a
+    folder: oasst1_akan, aya_twi, afriqa_twi, alpaca_twi, ghana_chat, ghana_farmer_qa"""
+    checks: CorpusCheckSettings = CorpusCheckSettings()
+    table: ModelName | None = None
+    """a table of your own: JSON, JSONL, CSV, TSV or Parquet file, or the name of a Hugging Face
+    dataset"""
     user: tuple[str, ...] = ("instruction", "input")
-    """columns that make up the user's turn, joined by spaces; empty cells are left out"""
+    """columns of --table that make up the user's turn, joined by spaces; empty cells are left
+    out"""
     assistant: str = "output"
-    """column with the answer"""
+    """column of --table with the answer"""
     split: str = "train"
-    """split of a Hugging Face dataset"""
+    """split of --table, if that is a Hugging Face dataset"""
+    license: str = "unknown"
+    """licence of --table, by its SPDX name, as in CC-BY-4.0"""
     max_characters: PositiveInt = 400
     """longer questions are left out: read aloud, they would exceed the 30 s that Gemma can hear"""
 
@@ -59,126 +78,143 @@ class BuildDialoguesConfig:
     """delete what an earlier run wrote into --out, and write it again"""
 
 
+@dataclass(frozen=True)
+class Source:
+    """Where pairs come from.
+
+    Attributes:
+        corpus: its name in the rows.
+        license: SPDX name, or "unknown".
+        id_prefix: before the number of a row, in its id.
+        checks: None for a user's own table.
+        num_rows: how many there are.
+        pairs: each with the number of its row, or why it has none.
+    """
+
+    corpus: str
+    license: str
+    id_prefix: str
+    checks: CorpusCheckSettings | None
+    num_rows: int
+    pairs: Iterable[tuple[int, Pair | LeftOut]]
+
+
 def main(argv: list[str] | None = None) -> None:
-    """Write the dialogues; prints the folder."""
+    """Write the dialogues; prints a summary to stderr and the folder to stdout."""
     config = parse_config(BuildDialoguesConfig, argv)
-    rows = _load_table(config.table, config.split)
-    columns = list(dict.fromkeys((*config.user, config.assistant)))
-    for column in columns:
-        if column not in rows.column_names:
-            hint = nearest_name(column, rows.column_names)
-            raise InputError(f"--table {config.table}: no column {column!r}: {hint}")
-        # pandas, which reads CSV, renames the second of two columns with the same name.
-        if Path(config.table).suffix in (".csv", ".tsv") and f"{column}.1" in rows.column_names:
-            raise InputError(f"--table {config.table}: two columns are named {column!r}")
-    rows = rows.select_columns(columns)  # others may hold pictures: do not decode them
-    dialogues, dropped, seen = [], [], set()
-    progress = tqdm(_iterate(rows, config.table), "dialogues", total=len(rows), unit=" rows")
-    for number, row in enumerate(progress):
-        question, answer, reason = _read_turns(row, config)
-        key = normalize_for_scoring(question)
-        if not reason and key in seen:
-            reason = "question asked before"
-        if reason:
-            dropped.append({"row": number, "reason": reason})
-            continue
-        seen.add(key)
-        messages = [
-            {"role": "user", "content": question, "spoken": True},
-            {"role": "assistant", "content": answer},
-        ]
-        dialogues.append({"id": f"row-{number}", "messages": messages})
-    if not dialogues:
-        reason = f", the first: {dropped[0]['reason']}" if dropped else ""
-        raise InputError(f"--table {config.table}: no usable row among {len(dropped)}{reason}")
-    with run_folder(config.out, config, "stage3_finetune.build_dialogues", inputs=["table"]):
-        for name, rows in (("dialogues", dialogues), ("dropped", dropped)):
-            write_json_lines(config.out / f"{name}.jsonl", rows)
-        print(f"{len(dialogues)} dialogues, {len(dropped)} rows left out", file=sys.stderr)
-
-
-def _load_table(table: str, split: str) -> "Dataset":
-    """Load the rows of a local file or a Hugging Face dataset."""
-    import datasets  # slow to import, and not needed for --help
-
-    path = Path(table)
-    try:
-        if not path.is_file():
-            rows = datasets.load_dataset(table, split=split)
-        elif path.suffix not in FILE_FORMATS:
-            known = ", ".join(FILE_FORMATS)
-            raise InputError(f"--table {table}: cannot tell its format, known endings: {known}")
-        elif path.stat().st_size == 0:
-            raise InputError(f"--table {table}: the file is empty")
-        else:
-            options = {"sep": "\t"} if path.suffix == ".tsv" else {}
-            rows = datasets.load_dataset(
-                FILE_FORMATS[path.suffix], data_files=table, split="train", **options
+    sources = _open_sources(config)
+    share = HELD_OUT_QUESTIONS if config.corpus else 0.0
+    command = "stage3_finetune.build_dialogues"
+    with run_folder(config.out, config, command, inputs=["table"]) as output:
+        with ExitStack() as stack:
+            lines = stack.enter_context(lines_written_aside(config.out / "dropped.jsonl"))
+            left_out = LeftOutRows(lines)
+            rows = stack.enter_context(
+                rows_kept_apart(config.out, "dialogues", share=share, left_out=left_out)
             )
-    except InputError:
-        raise
-    except Exception as error:  # datasets raises a dozen kinds; all mean an unreadable table
-        raise InputError(f"--table {table}: cannot be read: {_reason(error)}") from None
-    if not isinstance(rows, datasets.Dataset):
-        raise InputError(f"--split {split!r}: name one split of {table}")
-    return rows
+            for source in sources:
+                _collect(source, config.max_characters, rows, left_out)
+            if not rows.num_kept:
+                raise InputError(_nothing_left(config, rows, left_out))
+        counts = count_corpora({s.corpus: s.license for s in sources}, rows, left_out)
+        output.record(
+            corpora={corpus: vars(of) for corpus, of in counts.items()}, held_out_share=share
+        )
+        print(format_counts(counts, "dialogues"), file=sys.stderr)
 
 
-def _iterate(rows: "Dataset", table: str) -> Iterator[dict[str, Any]]:
-    """Yield the rows; a cell that cannot be decoded raises here."""
-    try:
-        yield from rows
-    except Exception as error:  # pyarrow's, pandas' or Python's own, depending on the table
-        raise InputError(f"--table {table}: cannot be read: {_reason(error)}") from None
+def _open_sources(config: BuildDialoguesConfig) -> list[Source]:
+    """Everything that is asked for, opened; InputError, before a folder is created, if that
+    fails."""
+    sources = []
+    for named, path in named_tables(config.corpus, INSTRUCTION_SETS):
+        opened = open_public_table(named, path)
+        pairs = read_pairs(named, opened)
+        sources.append(
+            Source(named.name, named.license, named.name, config.checks, len(opened), pairs)
+        )
+    if config.table is not None:
+        table = _open_own_table(config, config.table)
+        pairs = _read_own_table(table, config)
+        sources.append(Source(OWN_TABLE, config.license, "row", None, len(table), pairs))
+    if not sources:
+        raise InputError(
+            "nothing to read: name a public corpus, as in --corpus afriqa_twi, or a table of your "
+            "own with --table FILE"
+        )
+    return sources
 
 
-def _reason(error: Exception) -> str:
-    """The underlying cause; datasets wraps it in an error that says only that something failed."""
-    cause = error.__cause__ or error
-    lines = str(cause).strip().splitlines()
-    return lines[0][:200] if lines else type(cause).__name__
+def _open_own_table(config: BuildDialoguesConfig, name: str) -> TextTable:
+    where, path = f"--table {name}", Path(name)
+    if path.is_file():
+        table = open_table_file(path, where=where)
+    else:
+        table = open_hub_tables(name, where=where, split=config.split)[config.split]
+    for column in dict.fromkeys((*config.user, config.assistant)):
+        if column not in table.columns:
+            raise InputError(
+                f"{where}: no column {column!r}: {nearest_name(column, table.columns)}"
+            )
+        # pandas, which reads CSV, renames the second of two columns with the same name.
+        if path.suffix in (".csv", ".tsv") and f"{column}.1" in table.columns:
+            raise InputError(f"{where}: two columns are named {column!r}")
+    return table
 
 
-def _cell(value: Any) -> str | None:
-    """A cell as text, "" if it is empty; None if it is not text but a list, bytes or a date."""
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return ""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return None
-    return str(value).strip()
+def _read_own_table(
+    table: TextTable, config: BuildDialoguesConfig
+) -> Iterator[tuple[int, Pair | LeftOut]]:
+    columns = list(dict.fromkeys((*config.user, config.assistant)))
+    for number, row in enumerate(table.read(columns)):
+        yield number, _own_pair(row, config)
 
 
-def _read_turns(row: Mapping[str, Any], config: BuildDialoguesConfig) -> tuple[str, str, str]:
-    """Return question, answer, and the reason they cannot be used ("" if they can)."""
-    cells = {column: _cell(row[column]) for column in (*config.user, config.assistant)}
-    for column, text in cells.items():
+def _own_pair(row: Mapping[str, Any], config: BuildDialoguesConfig) -> Pair | LeftOut:
+    cells: dict[str, str] = {}
+    for column in (*config.user, config.assistant):
+        text = cell_text(row[column])
         if text is None:
-            return "", "", f"column {column!r} holds no text but a {type(row[column]).__name__}"
-        if any("\ud800" <= character <= "\udfff" for character in text):
-            return "", "", f"column {column!r} holds half of a surrogate pair, which is no text"
-    question = " ".join(cells[column] or "" for column in config.user)
-    # Checked before normalisation, which is slow for a whole book.
-    if len(question) > RAW_LENGTH_LIMIT * config.max_characters:
-        return "", "", _too_long(question, config.max_characters)
-    question = normalize_for_training(question)
-    answer = normalize_for_training(cells[config.assistant] or "")
-    return question, answer, _why_unusable(question, answer, config.max_characters)
+            kind = type(row[column]).__name__
+            return LeftOut("no text", f"column {column!r} holds no text but a {kind}")
+        if holds_half_pair(text):
+            reason = f"column {column!r} holds half of a surrogate pair, which is no text"
+            return LeftOut("no text", reason)
+        cells[column] = text
+    question = " ".join(cells[column] for column in config.user)
+    return Pair(question, cells[config.assistant])
 
 
-def _why_unusable(question: str, answer: str, max_characters: int) -> str:
-    if not is_speakable(question):
-        return "no speakable question"
-    if not answer:
-        return "no answer"
-    if len(question) > max_characters:
-        return _too_long(question, max_characters)
-    if mark := TEMPLATE_MARK.search(f"{question} {answer}"):
-        return f"holds {mark[0]}, a mark of Gemma's chat template"
-    return ""
+def _collect(
+    source: Source, max_characters: int, rows: RowsKeptApart, left_out: LeftOutRows
+) -> None:
+    """Check every pair of a source, and take those that can be used."""
+    for number, pair in tqdm(source.pairs, source.corpus, source.num_rows, unit=" rows"):
+        if isinstance(pair, LeftOut):
+            left_out.add(source.corpus, number, pair)
+            continue
+        checked = check_pair(pair, max_characters, source.checks)
+        if checked.left_out:
+            left_out.add(source.corpus, number, checked.left_out)
+            continue
+        dialogue = {
+            "id": f"{source.id_prefix}-{number}",
+            "messages": [
+                {"role": "user", "content": checked.question, "spoken": True},
+                {"role": "assistant", "content": checked.answer},
+            ],
+            "corpus": source.corpus,
+            "license": source.license,
+        }
+        if not rows.add(checked.question, dialogue, corpus=source.corpus, number=number):
+            left_out.add(source.corpus, number, LeftOut("question asked before"))
 
 
-def _too_long(question: str, max_characters: int) -> str:
-    return f"question of {len(question)} characters, at most {max_characters}"
+def _nothing_left(config: BuildDialoguesConfig, rows: RowsKeptApart, left_out: LeftOutRows) -> str:
+    named = f"--table {config.table}" if config.table else f"--corpus {' '.join(config.corpus)}"
+    num_rows = left_out.num_rows + rows.num_held_out.total()
+    first = f", the first: {left_out.first}" if left_out.first else ""
+    return f"{named}: no usable row among {num_rows}{first}"
 
 
 if __name__ == "__main__":

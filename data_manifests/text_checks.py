@@ -1,0 +1,69 @@
+"""What makes a public Twi text unfit to be spoken or answered: markup, another language, characters
+that nobody reads.
+
+    find_markup("**Nsuo** yɛ nkwa")                       ->  "Markdown"
+    unreadable_characters("Ɛyɛ 🙂")                        ->  "🙂"
+
+Markup must be looked for in the text as it is in the table: normalising takes away the line breaks
+of lists and tables.
+"""
+
+import re
+
+from data_manifests.left_out_rows import LeftOut
+from data_manifests.twi_inventory import outside_characters
+from data_manifests.twi_language import guess_language, untranslated_english
+
+_MARKUP = {
+    "code": re.compile(r"```|\\[a-zA-Z]+\{|[{}]"),
+    "HTML": re.compile(r"</?[a-zA-Z][^<>]*>|&(?:[a-zA-Z]+|#\d+);"),
+    "a link": re.compile(r"https?://|www\.|\[[^\[\]]+\]\([^()]+\)|\S@\S+\.\w"),
+    "a table": re.compile(r"^[ \t]*\|.*\|[ \t]*$", re.MULTILINE),
+    "Markdown": re.compile(r"\*\*|__|^#{1,6} ", re.MULTILINE),
+    "a list": re.compile(r"(?:^|\s)1[.)]\s.*\s2[.)]\s"),
+}
+_LIST_ITEM = re.compile(r"^[ \t]*(?:[-*•]|\d+[.)])[ \t]", re.MULTILINE)
+# Digits and sums in cedis are read as words (`twi_numbers.py`).
+_READ_AS_WORDS = re.compile(r"[0-9¢₵]")
+
+
+def find_markup(text: str) -> str:
+    """What kind of markup a text holds, "" if none.
+
+    Args:
+        text: before any normalisation.
+    """
+    if len(_LIST_ITEM.findall(text)) > 1:
+        return "a list"
+    return next((kind for kind, pattern in _MARKUP.items() if pattern.search(text)), "")
+
+
+def unreadable_characters(text: str) -> str:
+    """The characters of a normalised text that nobody reads aloud, each once, in order."""
+    return "".join(dict.fromkeys(_READ_AS_WORDS.sub("", outside_characters(text))))
+
+
+def why_not_twi(text: str, what: str) -> LeftOut | None:
+    """Why a text is not taken for Twi; None if it is, or if nothing tells (a name, a number).
+
+    Args:
+        text: normalised or not.
+        what: "question", "answer" or "sentence", for the reason.
+    """
+    language = guess_language(text)
+    if language == "english":
+        return LeftOut(f"{what} in English")
+    if language == "other":
+        return LeftOut(f"{what} in another language than Twi")
+    if english := untranslated_english(text):
+        kind = f"{what} left in English in part"
+        return LeftOut(kind, f"{kind}: {english}")
+    return None
+
+
+def why_unreadable(text: str, what: str) -> LeftOut | None:
+    """Why a normalised text cannot be read aloud; None if it can."""
+    if characters := unreadable_characters(text):
+        kind = f"{what} with characters that nobody reads"
+        return LeftOut(kind, f"{kind}: {' '.join(characters)}")
+    return None
