@@ -22,6 +22,7 @@ CPU = torch.device("cpu")
 NOT_REHEARSED = {
     "data_manifests.build": "reads corpora that the user has",
     "data_manifests.score": "reads two texts",
+    "stage2_speechless.build_text": "reads texts that the user has, and loads no model",
     "pipeline.rehearse": "is the rehearsal",
     "pipeline.plan": "runs none of a user's models; it counts",
     "pipeline.run": "runs other commands",

@@ -30,6 +30,8 @@ MORE_WORDS = {
     "speech_head.evaluate": ("--texts", "absent", "--recognizer", "absent"),
     "stage1_rvq.tokenize_corpus": ("--embeddings", "absent"),
     "stage1_rvq.transcribe": ("--embeddings", "absent"),
+    "stage2_speechless.build_text": ("--corpus", "text=absent"),
+    "stage3_finetune.build_dialogues": ("--table", "absent"),
 }  # fmt: skip
 
 LONG = "x" * 300

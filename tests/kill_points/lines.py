@@ -111,12 +111,16 @@ LINES = (
           "{codes_of_audio}", *JUDGED, "--width", "32", "--num-layers", "1", "--num-heads", "4",
           "--depth-width", "16", "--depth-layers", "1", "--depth-heads", "2",
           "--num-dev-sentences", "2", *TRAIN),
+    _line("text", "stage2_speechless.build_text", "--corpus", "text={made}/text.txt",
+          "--min-words", "1", again=OVERWRITE),
     _line("spoken", "stage2_speechless.generate", "--speechless", "{speechless}", "--text",
           "{corpus}/sentences.txt", *JUDGED, "--takes", "2", "--max-cer", "100", *CPU),
     _line("speechless_test", "stage2_speechless.evaluate", "--speechless", "{speechless}",
           "--codes", "{codes_of_audio}", *JUDGED, *CPU, again=OVERWRITE),
     _line("dialogues", "stage3_finetune.build_dialogues", "--table", "{made}/table.csv",
           again=OVERWRITE),
+    _line("dialogues_by_name", "stage3_finetune.build_dialogues", "--corpus",
+          "alpaca_twi={made}/table.csv", again=OVERWRITE),
     _line("spoken_dialogues", "stage3_finetune.speak_dialogues", "--dialogues",
           "{corpus}/dialogues_train.jsonl", "--speechless", "{speechless}", *JUDGED, "--takes",
           "2", "--max-cer", "100", *CPU),
@@ -191,7 +195,7 @@ def import_commands(lines: Sequence[Line]) -> None:
 
 
 def write_made(folder: Path) -> None:
-    """What no command makes: a corpus as its publisher packs it, and a table of questions."""
+    """What no command makes: a corpus as its publisher packs it, a table of questions, a text."""
     import io
     import zipfile
 
@@ -209,3 +213,4 @@ def write_made(folder: Path) -> None:
         archive.writestr("fisd/data.csv", "\n".join(rows) + "\n")
     table = "instruction,input,output\nWo din de sɛn?,,Me din de Ama.\nƐte sɛn?,,Ɛyɛ.\n"
     (folder / "table.csv").write_text(table, encoding="utf-8")
+    (folder / "text.txt").write_text("Wo din de sɛn?\nMe din de Ama.\n", encoding="utf-8")
