@@ -15,7 +15,8 @@
     '''
 
 Each paragraph is a stage, a command and its words, as in `steps.py`; `{out}` is the folder of the
-run. The other tables of the file are for the plan (`recipe.py`).
+run. The other tables of the file are for the plan (`recipe.py`). A recipe may be `like = "x.toml"`,
+another one beside it, and say only what differs.
 """
 
 import importlib
@@ -44,6 +45,7 @@ CONFIGS = {
     "stage1_rvq.export": "ExportConfig",
     "stage2_speechless.train": "TrainConfig",
     "stage2_speechless.evaluate": "EvaluateConfig",
+    "stage2_speechless.build_text": "BuildTextConfig",
     "stage2_speechless.generate": "GenerateConfig",
     "stage3_finetune.build_dialogues": "BuildDialoguesConfig",
     "stage3_finetune.speak_dialogues": "SpeakDialoguesConfig",
@@ -134,7 +136,24 @@ def parse_step(step: Step, *, where: str) -> Any:
 
 
 def read_tables(path: Path) -> dict[str, Any]:
-    """The content of a recipe; raises InputError if it cannot be read."""
+    """The content of a recipe, and of the one that it is like; raises InputError if either cannot
+    be read."""
+    tables = _read_toml(path)
+    like = tables.pop("like", None)
+    if like is None:
+        return tables
+    if not isinstance(like, str):
+        raise InputError(f"{path}: like must be the name of a file")
+    base = _read_toml(path.parent / like)
+    if "like" in base:
+        raise InputError(f"{path}: is like {like}, which is like another: name that one")
+    for name, table in tables.items():
+        both = isinstance(table, dict) and isinstance(base.get(name), dict)
+        base[name] = {**base[name], **table} if both else table
+    return base
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:

@@ -9,13 +9,11 @@ from conftest import ROOT
 from commands.errors import InputError
 from pipeline import run as command
 from pipeline.recipe import read_recipe
-from pipeline.recipe_steps import read_runnable
+from pipeline.recipe_steps import read_runnable, read_tables
 from pipeline.run_step import StepFailed, processes_of, run_step
 from pipeline.steps import Step
 
-RECIPES = sorted(
-    path for path in (ROOT / "recipes").glob("*.toml") if "[run]" in path.read_text("utf-8")
-)
+RECIPES = sorted(p for p in (ROOT / "recipes").glob("*.toml") if "run" in read_tables(p))
 EMBED = "stage1 stage1_rvq.embed\n  --manifest {m} --out {out}/embedded"
 # A command that a recipe may hold, and that takes no time: it counts its calls, prints its words,
 # and fails where its folder says so.
@@ -100,9 +98,26 @@ def test_recipes_that_come_along_are_understood_and_can_be_planned(path, tmp_pat
 
 
 def read_values(path):
-    import tomllib
+    return read_tables(path)["values"]
 
-    return tomllib.loads(path.read_text(encoding="utf-8"))["values"]
+
+def test_a_recipe_says_only_what_differs_from_another(tmp_path):
+    first = write_recipe(tmp_path, values='m = "a.jsonl"', tables="[corpus]\nhours = 2\n")
+    other = tmp_path / "other.toml"
+    other.write_text('like = "recipe.toml"\n[corpus]\nhours = 3\n[values]\nm = "b.jsonl"\n')
+    [step] = read_runnable(other, tmp_path, []).steps
+    assert step.value_of("--manifest") == "b.jsonl"
+    assert (read_recipe(first).corpus.hours, read_recipe(other).corpus.hours) == (2, 3)
+    third = tmp_path / "third.toml"
+    third.write_text('like = "other.toml"\n')
+    with pytest.raises(InputError, match=r"is like other.toml, which is like another"):
+        read_runnable(third, tmp_path, [])
+    third.write_text('like = "absent.toml"\n')
+    with pytest.raises(InputError, match=r"absent.toml: No such file"):
+        read_runnable(third, tmp_path, [])
+    third.write_text("like = 3\n")
+    with pytest.raises(InputError, match="like must be the name of a file"):
+        read_runnable(third, tmp_path, [])
 
 
 def test_steps_from_one_stage_to_another(tmp_path):

@@ -9,7 +9,6 @@ few), the models' width and depth, and how long a spoken answer may get.
 import json
 import re
 import shlex
-from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -19,16 +18,11 @@ import pytest
 import soundfile
 from conftest import ROOT
 from fork_server import MARK
+from short_steps import shorter
 
 from pipeline.recipe_steps import read_runnable
 from pipeline.report import About, write_report
 
-STEPS = "3"
-# The walk's full-size settings that a few steps on two cores cannot carry.
-SMALLER = {
-    "--codebook-size": "32", "--steps": STEPS, "--width": "64", "--num-layers": "2",
-    "--num-questions": "8", "--num-held-out": "4", "--max-new-tokens": "24",
-}  # fmt: skip
 NUM_ROWS = 24
 
 # All that a command that succeeds may write to stderr, beside progress bars.
@@ -75,7 +69,7 @@ def walked(forks, real_data, tiny_models, tmp_path_factory):
     lines = []
     for line in walk():
         words = [re.sub(r"\$(\w+)", lambda found: names[found[1]], w) for w in shlex.split(line)]
-        lines.append([SMALLER.get(before, word) for before, word in pairwise(words)][1:])
+        lines.append(shorter(words)[2:])
     assert len(lines) > 15
     (folder / "lines.json").write_text(json.dumps(lines), encoding="utf-8")
     process = forks.run("tests.run_lines", "lines.json", folder=folder)
