@@ -11,10 +11,9 @@ than Twi. `untranslated_english` finds what a translator left standing.
 
 import functools
 import re
-import unicodedata
 from typing import Literal
 
-from data_manifests.twi_inventory import INVENTORY
+from data_manifests.twi_inventory import outside_characters
 from data_manifests.twi_text import normalize_for_scoring, normalize_for_training
 
 Language = Literal["twi", "english", "other", "unknown"]
@@ -66,9 +65,10 @@ def guess_language(text: str) -> Language:
         "english" if it has at least two cues of English, and more than of Twi; "twi" if it has more
         of Twi; else "unknown", as for a name or a number.
     """
+    text = normalize_for_training(text)
     if _foreign_share(text) > MAX_FOREIGN_SHARE:
         return "other"
-    cues = [_cue_of(word) for word in _WORD.findall(normalize_for_training(text))]
+    cues = [_cue_of(word) for word in _WORD.findall(text)]
     twi, english, other = (cues.count(language) for language in ("twi", "english", "other"))
     if other >= 2 and other > twi / 2:
         return "other"
@@ -96,12 +96,8 @@ def untranslated_english(text: str) -> str:
 
 def _foreign_share(text: str) -> float:
     """The share of letters outside Twi's inventory, which holds those of English too."""
-    letters = [
-        char
-        for char in unicodedata.normalize("NFD", normalize_for_training(text)).lower()
-        if char.isalpha()
-    ]
-    return sum(char not in INVENTORY for char in letters) / max(1, len(letters))
+    foreign = sum(map(str.isalpha, outside_characters(text)))
+    return foreign / sum(map(str.isalpha, text)) if foreign else 0.0
 
 
 @functools.lru_cache(maxsize=2**14)

@@ -8,6 +8,7 @@ Rows are mapped from disk, one at a time in memory. `where` begins every message
 """
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ TABLE_FORMATS = {
 }
 TEXT_FORMATS = TABLE_FORMATS | {".txt": "text"}
 """With text files too: a row for each line, in the column `text`."""
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ def cell_text(value: Any) -> str | None:
 
 def holds_half_pair(text: str) -> bool:
     """Whether a text holds half of a surrogate pair, and so is none."""
-    return any("\ud800" <= character <= "\udfff" for character in text)
+    return _HALF_PAIR.search(text) is not None
 
 
 def _reason(error: Exception) -> str:
