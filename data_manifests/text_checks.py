@@ -1,5 +1,5 @@
-"""What makes a public Twi text unfit to be spoken or answered: markup, another language, characters
-that nobody reads.
+"""What makes a public Twi text unfit to be spoken or answered: markup, another language, loops,
+characters that nobody reads.
 
     find_markup("**Nsuo** yɛ nkwa")                       ->  "Markdown"
     unreadable_characters("Ɛyɛ 🙂")                        ->  "🙂"
@@ -13,6 +13,7 @@ import re
 from data_manifests.left_out_rows import LeftOut
 from data_manifests.twi_inventory import outside_characters
 from data_manifests.twi_language import guess_language, untranslated_english
+from data_manifests.twi_text import normalize_for_scoring
 
 _MARKUP = {
     "code": re.compile(r"```|\\[a-zA-Z]+\{|[{}]"),
@@ -23,6 +24,9 @@ _MARKUP = {
     "a list": re.compile(r"(?:^|\s)1[.)]\s.*\s2[.)]\s"),
 }
 _LIST_ITEM = re.compile(r"^[ \t]*(?:[-*•]|\d+[.)])[ \t]", re.MULTILINE)
+# Up to four words, said four times in a row: how machine translation fails. Twi doubles words, and
+# "paa paa paa" is no mistake.
+_LOOP = re.compile(r"\b(\w+(?: \w+){0,3})(?: \1){3,}\b")
 # Digits and sums in cedis are read as words (`twi_numbers.py`).
 _READ_AS_WORDS = re.compile(r"[0-9¢₵]")
 
@@ -62,7 +66,10 @@ def why_not_twi(text: str, what: str) -> LeftOut | None:
 
 
 def why_unreadable(text: str, what: str) -> LeftOut | None:
-    """Why a normalised text cannot be read aloud; None if it can."""
+    """Why a normalised text cannot be read aloud, or nobody would; None if it can."""
+    if loop := _LOOP.search(normalize_for_scoring(text)):
+        kind = f"{what} that goes in a loop"
+        return LeftOut(kind, f"{kind}: {loop[1]}")
     if characters := unreadable_characters(text):
         kind = f"{what} with characters that nobody reads"
         return LeftOut(kind, f"{kind}: {' '.join(characters)}")

@@ -2,6 +2,7 @@
 
 import json
 
+import datasets
 import pytest
 from miniature_texts import afriqa_folder, afriqa_row, farmer_row, write_json_rows, write_parquet
 
@@ -110,6 +111,33 @@ def test_what_cannot_be_read_is_one_line(tmp_path, name, content, message):
 def test_without_the_hub_it_is_one_line():
     with pytest.raises(InputError, match="--corpus alpaca_twi: cannot be read: "):
         open_public_table(INSTRUCTION_SETS["alpaca_twi"], "")
+
+
+@pytest.mark.parametrize("table", [*INSTRUCTION_SETS.values(), *TEXT_SETS.values()])
+def test_from_the_hub(table, monkeypatch):
+    """As `datasets` would give it: every split but test, by the name and configuration."""
+    asked = []
+
+    def load(*words, **options):
+        asked.append((*words, options.get("data_files")))
+        columns = {column: ["x"] for column in table.layouts[0].columns.values()}
+        dataset = datasets.Dataset.from_dict(columns)
+        return datasets.DatasetDict({"train": dataset, "validation": dataset, "test": dataset})
+
+    if not table.hub:
+        with pytest.raises(InputError, match="needs its path"):
+            named_tables([table.name], TEXT_SETS)
+        return
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    opened = open_public_table(table, "")
+    assert len(opened) == 2
+    assert [part.where.rpartition(" ")[2] for part, _ in opened.parts] == ["train", "validation"]
+    [(*words, files)] = asked
+    if table.name == "afriqa_twi":  # its name stands for code, which is never run
+        assert words == ["parquet"] and "test" not in files
+        assert files["train"].startswith(f"hf://datasets/{table.hub}@refs/convert/parquet/twi/")
+    else:
+        assert words == [table.hub, table.config] and files is None
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,12 @@
 import pytest
 
 from data_manifests.sentences import split_sentences
-from data_manifests.text_checks import find_markup, unreadable_characters, why_not_twi
+from data_manifests.text_checks import (
+    find_markup,
+    unreadable_characters,
+    why_not_twi,
+    why_unreadable,
+)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +40,20 @@ def test_markup(text, kind):
 def test_characters_that_nobody_reads():
     assert unreadable_characters("Ɛyɛ 🙂 50% / 🙂") == "🙂%/"
     assert unreadable_characters("Ɛyɛ GH¢5.50, “n'abɔdwe” – ŋ ẽ; 2021!") == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "loop"),
+    [
+        ("Ɛyɛ dɛ, ɛyɛ dɛ, ɛyɛ dɛ, ɛyɛ dɛ.", "ɛyɛ dɛ"),
+        ("Kɔ na kɔ kɔ kɔ kɔ.", "kɔ"),
+        ("Ɛyɛ paa paa paa!", ""),
+        ("Ɔkɔɔ fie. Ɔkɔɔ fie bio. Ɔkɔɔ fie.", ""),
+    ],
+)
+def test_loops(text, loop):
+    left_out = why_unreadable(text, "answer")
+    assert str(left_out) == (f"answer that goes in a loop: {loop}" if loop else "None")
 
 
 def test_why_a_text_is_not_twi():

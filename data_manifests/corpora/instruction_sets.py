@@ -190,11 +190,10 @@ def _pair_of(row: TableRow, table: InstructionSet) -> Pair | LeftOut:
     question, answer, more = texts["question"], texts["answer"], texts.get("input", "")
     if more and more != "nan":
         question = f"{question}\n{more}"
+    english_answer = texts.get("english_answer", "")
     if table.first_paragraph:
-        answer = _first_paragraph(answer)
-    return Pair(
-        question, answer, texts.get("english_question", ""), texts.get("english_answer", "")
-    )
+        answer, english_answer = map(_first_paragraph, (answer, english_answer))
+    return Pair(question, answer, texts.get("english_question", ""), english_answer)
 
 
 def _read_conversations(opened: OpenedTable) -> Iterator[tuple[int, Pair | LeftOut]]:
@@ -212,7 +211,7 @@ def _reply_of(row: TableRow, questions: Mapping[Any, str]) -> Pair | LeftOut:
         return LeftOut("question of a conversation: used with its answers")
     if row.cells["parent"] not in questions:
         return LeftOut("later turn of a conversation")
-    if row.cells.get("rank") not in (None, 0):  # None: not ranked
+    if cell_text(row.cells.get("rank")) not in ("", "0", "0.0"):  # "": not ranked
         return LeftOut("not the best answer")
     texts = _texts_of({"answer": row.cells["text"]})
     if isinstance(texts, LeftOut):

@@ -122,9 +122,9 @@ def open_hub_tables(
             opened = datasets.load_dataset("parquet", data_files=dict(parquet_files))
     except Exception as error:  # as above
         raise InputError(f"{where}: cannot be read: {_reason(error)}") from None
-    splits = {split or "train": opened} if isinstance(opened, datasets.Dataset) else dict(opened)
-    if split is not None and not all(isinstance(s, datasets.Dataset) for s in splits.values()):
+    if split is not None and not isinstance(opened, datasets.Dataset):
         raise InputError(f"--split {split!r}: name one split of {name}")
+    splits = {split or "train": opened} if isinstance(opened, datasets.Dataset) else dict(opened)
     several = len(splits) > 1
     return {
         found: TextTable(f"{where}, split {found}" if several else where, rows)
