@@ -4,7 +4,14 @@ import json
 
 import datasets
 import pytest
-from miniature_texts import afriqa_folder, afriqa_row, farmer_row, write_json_rows, write_parquet
+from miniature_texts import (
+    afriqa_folder,
+    afriqa_row,
+    farmer_row,
+    oasst_rows,
+    write_json_rows,
+    write_parquet,
+)
 
 from commands.errors import InputError
 from data_manifests.corpora.instruction_sets import INSTRUCTION_SETS, Pair, read_pairs
@@ -154,6 +161,30 @@ def test_from_the_hub(table, monkeypatch):
 def test_answers_of_afriqa_are_lists_written_as_text(tmp_path, cell, answer):
     path = write_json_rows(tmp_path / "x.jsonl", [afriqa_row(0, "Ɛhe?", cell)])
     assert pairs_of("afriqa_twi", path)[0].answer == answer
+
+
+def test_gold_passages_of_afriqa(tmp_path):
+    row = {
+        "answer_pivot": {"answer_start": [3], "text": ["1834"]}, "context": "In 1834 he came.",
+        "id": "16", "question_lang": "Afe bɛn mu na ɔbaeɛ?", "title": "He",
+        "question_translated": "In which year did he come?", "answer_lang": "1834",
+    }  # fmt: skip
+    path = write_json_rows(tmp_path / "gold_span_passages.afriqa.twi.en.train.json", [row])
+    english = "In which year did he come?"
+    assert pairs_of("afriqa_twi", path) == {0: Pair("Afe bɛn mu na ɔbaeɛ?", "1834", english)}
+
+
+def test_conversations_in_any_column_for_the_text(tmp_path):
+    """And only the best of several answers, as people ranked them."""
+    rows = oasst_rows([[("Wo din de sɛn?", "Me din de Ama.")]])
+    rows.append({**rows[1], "message_id": "x", "text": "Ampa.", "rank": 1.0})
+    for column in ("text", "akan"):
+        named = [{column if key == "text" else key: row[key] for key in row} for row in rows]
+        pairs = pairs_of("oasst1_akan", write_parquet(tmp_path / f"{column}.parquet", named))
+        assert pairs[1] == Pair("Wo din de sɛn?", "Me din de Ama.")
+        assert [str(pairs[n]) for n in (0, 2)] == [
+            "question of a conversation: used with its answers", "not the best answer",
+        ]  # fmt: skip
 
 
 def test_lists_and_numbers_in_cells(tmp_path):
