@@ -15,7 +15,7 @@ from gemma4.memory_plan import peak_memory
 from gemma4.weight_quantization import QuantizeName
 from speech_head.generate import Talker, load_talker
 from speech_head.held_out import HeldOutSet, speakable_answers
-from speech_head.listener import load_listener
+from stage1_rvq.listener import load_listener
 from speech_head.metrics import HeadMetrics, Spoken, compute_metrics, speak_and_read
 from speech_head.stream import Sampling
 from stage1_rvq.data import iterate_batches

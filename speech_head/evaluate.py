@@ -38,7 +38,7 @@ from data_manifests.audio import write_wav
 from gemma4.weight_quantization import QuantizeName
 from speech_head.generate import load_talker, refuse_misfit
 from speech_head.held_out import gemma_answers, given_texts
-from speech_head.listener import AsrListener, Listener
+from stage1_rvq.listener import AsrListener, Listener
 from speech_head.metrics import (
     HeadMetrics,
     Spoken,

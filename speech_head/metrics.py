@@ -15,7 +15,7 @@ from data_manifests.manifest import read_utterance_audio
 from speech_head.answer import answer_states
 from speech_head.generate import Talker
 from speech_head.held_out import HeldOut
-from speech_head.listener import Transcriber
+from stage1_rvq.listener import Transcriber
 from speech_head.mimi import Mimi
 from speech_head.naturalness import Rater, Versions
 from speech_head.parallel import ParallelHead

@@ -20,7 +20,7 @@ from commands.errors import InputError
 from commands.pretrained import one_line_errors, refuse_missing_tensors, refuse_other_size
 from commands.tensor_files import refuse_non_finite_weights
 from data_manifests.audio import resample
-from speech_head.listener import sampling_rate_of
+from stage1_rvq.asr import sampling_rate_of
 
 DNSMOS_RATE_HZ = 16_000
 

@@ -25,7 +25,7 @@ from speech_head import evaluate
 from speech_head import held_out as held_out_module
 from speech_head.answer import answer_states
 from speech_head.held_out import gemma_answers
-from speech_head.listener import AsrListener
+from stage1_rvq.listener import AsrListener
 from speech_head.naturalness import SpeakerSimilarity, Versions
 from stage3_finetune.dialogue import Turn
 
