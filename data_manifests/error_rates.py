@@ -78,6 +78,9 @@ class ErrorRates:
     """Pooled, with ɛ and e, ɔ and o taken as the same letter."""
     cer: float
     """Pooled, over characters; the space between two words counts as one."""
+    cer_low: float
+    """Lower end of the 95 % bootstrap interval of `cer` over utterances."""
+    cer_high: float
     cer_without_spaces: float
     """Pooled, over characters other than spaces: not affected by word division."""
     substitutions: int
@@ -99,7 +102,7 @@ class ErrorRates:
 
     def format_table(self) -> str:
         """The rates in percent and the counts, as lines of text for a terminal."""
-        interval = f"95 % interval {100 * self.wer_low:.2f} to {100 * self.wer_high:.2f}"
+        intervals = {"WER": (self.wer_low, self.wer_high), "CER": (self.cer_low, self.cer_high)}
         rates = {
             "WER": self.wer,
             "  mean of utterances": self.wer_utterance_mean,
@@ -117,8 +120,12 @@ class ErrorRates:
             "  empty references": self.num_empty_references,
             "  empty hypotheses": self.num_empty_hypotheses,
         }
-        lines = [f"{name:22}{100 * rate:8.2f} %" for name, rate in rates.items()]
-        lines[0] += f"  {interval}"
+        lines = []
+        for name, rate in rates.items():
+            lines.append(f"{name:22}{100 * rate:8.2f} %")
+            if name in intervals:
+                low, high = intervals[name]
+                lines[-1] += f"  95 % interval {100 * low:.2f} to {100 * high:.2f}"
         lines += [f"{name:22}{count:8d}" for name, count in counts.items()]
         return "\n".join([*lines, f"{'normalisation':22}{self.normalization:>8}"])
 
@@ -178,9 +185,8 @@ def pool_error_rates(
         raise InputError(f"no reference has a word in it{after} ({len(utterances)} utterances)")
     words = _sum_counts([u.words for u in utterances])
     characters = _sum_counts([u.characters for u in utterances])
-    wer_low, wer_high = _resample_rate(
-        [u.words.errors for u in utterances], [u.words.reference_length for u in utterances], seed
-    )
+    wer_low, wer_high = _interval([u.words for u in utterances], seed)
+    cer_low, cer_high = _interval([u.characters for u in utterances], seed)
     return ErrorRates(
         wer=words.rate,
         wer_low=wer_low,
@@ -188,6 +194,8 @@ def pool_error_rates(
         wer_utterance_mean=float(np.mean([u.words.rate for u in utterances])),
         wer_folded=_sum_counts([u.words_folded for u in utterances]).rate,
         cer=characters.rate,
+        cer_low=cer_low,
+        cer_high=cer_high,
         cer_without_spaces=_sum_counts([u.characters_without_spaces for u in utterances]).rate,
         substitutions=words.substitutions,
         deletions=words.deletions,
@@ -237,6 +245,12 @@ def difference_interval(
         raise InputError(f"{len(first)} utterances of one system but {len(other)} of the other")
     more = [b.errors - a.errors for a, b in zip(first, other, strict=True)]
     return _resample_rate(more, [count.reference_length for count in first], seed)
+
+
+def _interval(counts: Sequence[EditCounts], seed: int) -> tuple[float, float]:
+    """95 % bootstrap interval of the pooled rate."""
+    errors, lengths = ([c.errors for c in counts], [c.reference_length for c in counts])
+    return _resample_rate(errors, lengths, seed)
 
 
 def _resample_rate(errors: Sequence[int], lengths: Sequence[int], seed: int) -> tuple[float, float]:

@@ -41,10 +41,11 @@ from pipeline.precision_scores import (
     quantization_of,
 )
 from speech_head.model import load_head
+from stage1_rvq.judge import JudgeSettings, load_asr
 from stage1_rvq.recognizer import load_recognizer
 from stage3_finetune.recorded_questions import match_recordings
 
-INPUTS = ("gemma", "finetune", "dialogues", "recordings", "head", "mimi", "recognizer")
+INPUTS = ("gemma", "finetune", "dialogues", "recordings", "head", "mimi", "recognizer", "asr")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +63,11 @@ class CompareConfig:
     finetune: Path | None = None
     """adapter, written by stage3_finetune.train; its precision in training may have been another"""
     head: ModelName | None = None
-    """folder of speech_head.train, or hub name: answers are also spoken (needs --recognizer)"""
+    """folder of speech_head.train, or hub name: answers are also spoken (needs a judge)"""
     mimi: ModelName = "kyutai/mimi"
     """with --head: hub name or folder of Mimi"""
-    recognizer: Path | None = None
-    """with --head: folder of stage1_rvq.train_recognizer, which transcribes the speech"""
+    judge: JudgeSettings = JudgeSettings()
+    """with --head"""
     precisions: Annotated[tuple[PrecisionName, ...], Field(min_length=1)] = (
         "bfloat16", "8bit", "4bit",
     )  # fmt: skip
@@ -89,8 +90,10 @@ class CompareConfig:
     def __post_init__(self) -> None:
         if len(set(self.precisions)) < len(self.precisions):
             raise ValueError(f"--precisions names one twice: {' '.join(self.precisions)}")
-        if (self.head is None) != (self.recognizer is None):
-            raise ValueError("--head and --recognizer go together: one speaks, the other listens")
+        if (self.head is None) != (self.judge.name() is None):
+            raise ValueError(
+                f"--head and one of {self.judge.flags()} go together: one speaks, the other listens"
+            )
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -106,7 +109,7 @@ def main(argv: list[str] | None = None) -> None:
     _refuse_mixture(config)
     job = Job(
         gemma=config.gemma, finetune=config.finetune, head=config.head, mimi=config.mimi,
-        recognizer=config.recognizer, allow_mixture=config.allow_mixture, matches=matches,
+        judge=config.judge, allow_mixture=config.allow_mixture, matches=matches,
         max_new_tokens=config.max_new_tokens, batch_size=config.batch_size, seed=config.seed,
         device=device,
     )  # fmt: skip
@@ -206,10 +209,11 @@ def _refuse_mixture(config: CompareConfig) -> None:
         origins[f"--finetune {config.finetune}"] = read_provenance(config.finetune).origin
     if config.head:
         origins[f"--head {config.head}"] = load_head(config.head, device=cpu).config.origin
-    if config.recognizer:
-        recognizer = load_recognizer(config.recognizer, device=cpu)
+    if config.judge.recognizer:
+        recognizer = load_recognizer(config.judge.recognizer, device=cpu)
         recognizer.refuse_other_width(encoder.dim, flag="--gemma")
-        origins[f"--recognizer {config.recognizer}"] = recognizer.origin()
+        origins[f"--recognizer {config.judge.recognizer}"] = recognizer.origin()
+    load_asr(config.judge, device=cpu)
     refuse_mixture(origins, allowed=config.allow_mixture)
 
 

@@ -15,10 +15,11 @@ from gemma4.memory_plan import peak_memory
 from gemma4.weight_quantization import QuantizeName
 from speech_head.generate import Talker, load_talker
 from speech_head.held_out import HeldOutSet, speakable_answers
-from stage1_rvq.listener import load_listener
-from speech_head.metrics import HeadMetrics, Spoken, compute_metrics, speak_and_read
+from speech_head.metrics import HeadMetrics, compute_metrics, speak, transcribe
+from speech_head.spoken_answers import SpokenRow
 from speech_head.stream import Sampling
 from stage1_rvq.data import iterate_batches
+from stage1_rvq.judge import JudgeSettings, load_judge
 from stage3_finetune.answer_scores import chrf, exact_match
 from stage3_finetune.conversation import Conversation, load_conversation
 from stage3_finetune.dialogue import EncodedDialogue, Turn, encode_prompt
@@ -42,7 +43,8 @@ class Job:
     """What every precision is asked, and with which models.
 
     Attributes:
-        gemma, finetune, head, mimi, recognizer: as the command's flags.
+        gemma, finetune, head, mimi: as the command's flags.
+        judge: what hears the speech.
         allow_mixture: go on although they belong to different audio towers or quantisers.
         matches: the recorded questions.
         max_new_tokens: longest answer.
@@ -55,7 +57,7 @@ class Job:
     finetune: Path | None
     head: str | None
     mimi: str
-    recognizer: Path | None
+    judge: JudgeSettings
     allow_mixture: bool
     matches: Matches
     max_new_tokens: int
@@ -247,10 +249,10 @@ def _speak(job: Job, talker: Talker, held_out: HeldOutSet) -> HeadMetrics | None
     the speech is in float32 at every precision: the judge is the same in all rows."""
     if not held_out.rows:
         return None
-    assert job.recognizer is not None
-    listener = load_listener(job.gemma, job.recognizer, device=job.device)
-    spoken: list[Spoken] = []
+    listener = load_judge(job.judge, job.gemma, device=job.device, allow_mixture=job.allow_mixture)
+    rows: list[SpokenRow] = []
     for picks in iterate_batches(len(held_out.rows), job.batch_size):
-        batch = [held_out.rows[i] for i in picks]
-        spoken += speak_and_read(batch, talker, listener, Sampling(job.seed))
-    return compute_metrics(spoken, held_out.left_out)
+        spoken = speak([held_out.rows[i] for i in picks], talker, Sampling(job.seed))
+        heard = transcribe(spoken, listener)
+        rows += [one.as_row(texts, {}) for one, texts in zip(spoken, heard, strict=True)]
+    return compute_metrics(rows, held_out.left_out, judge=job.judge.name())

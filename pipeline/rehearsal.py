@@ -136,6 +136,10 @@ head speech_head.evaluate
     --texts {corpus}/sentences.txt --num-utterances 1 --recognizer {out}/recognizer
     --device {device} --dtype {dtype} --out {out}/head-test
 
+head speech_head.judge
+    --speech {out}/head-test --recognizer {out}/recognizer --gemma {gemma} --device {device}
+    --out {out}/head-judged
+
 head speech_head.speak
     --head {out}/head --gemma {gemma} --finetune {out}/finetune --mimi {mimi}
     --text {question} --device {device} --dtype {dtype} --out {out}/said.wav

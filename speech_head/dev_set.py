@@ -11,11 +11,11 @@ from commands.origins import refuse_mixture
 from data_manifests.error_rates import compute_error_rates
 from speech_head.build import AnyHead
 from speech_head.data import HeadExample, StatesFolder, StatesFormat, collate
-from stage1_rvq.listener import Listener, load_listener
 from speech_head.mimi import Mimi, load_mimi, refuse_other_codec
 from speech_head.model import SpeechHead
 from speech_head.stream import Sampling, SpokenFrames, speak_answers
 from stage1_rvq.data import iterate_batches
+from stage1_rvq.listener import Listener, load_listener
 
 
 @dataclass(frozen=True)

@@ -2,100 +2,118 @@
 
 # F Mimi frames (12.5 per second), K codebooks, N samples
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
-from data_manifests.error_rates import compute_error_rates
 from data_manifests.manifest import read_utterance_audio
+from data_manifests.quoted_rates import LABEL_WIDTH, QuotedRates, format_rates, quote_rates
 from speech_head.answer import answer_states
 from speech_head.generate import Talker
 from speech_head.held_out import HeldOut
-from stage1_rvq.listener import Transcriber
 from speech_head.mimi import Mimi
 from speech_head.naturalness import Rater, Versions
 from speech_head.parallel import ParallelHead
+from speech_head.spoken_answers import (
+    PARALLEL,
+    RECORDING,
+    SPOKEN,
+    THROUGH_MIMI,
+    VERSIONS,
+    Sound,
+    SpokenRow,
+    Version,
+)
 from speech_head.stream import End, Sampling, speak_answers
+from stage1_rvq.listener import Transcriber
 
 
 @dataclass(frozen=True)
 class Spoken:
-    """A spoken answer, and its transcripts.
+    """A spoken answer.
 
     Attributes:
         held_out: the answer to speak.
-        samples_N: the speech, at Mimi's rate.
+        sounds: the speech at Mimi's rate, and whatever else there is of the same words: the
+            recording at Gemma's rate, the recording coded by Mimi, the parallel head's speech.
         end: how the speech ended.
         num_pushed: tokens from which the cursor had to be moved on.
-        heard: the recogniser's transcript of the speech.
-        heard_in_recording, heard_through_mimi: transcripts of the recording, and of the recording
-            coded by Mimi; None if there is no recording.
-        heard_parallel: transcript of the parallel head's speech; None if there is none.
     """
 
     held_out: HeldOut
-    samples_N: np.ndarray
+    sounds: dict[Version, Sound]
     end: End
     num_pushed: int
-    heard: str
-    heard_in_recording: str | None
-    heard_through_mimi: str | None
-    heard_parallel: str | None
+
+    def as_row(self, heard: Mapping[str, str], paths: Mapping[str, str]) -> SpokenRow:
+        """Its row of `utterances.jsonl`.
+
+        Args:
+            heard, paths: transcripts and WAV files of its versions, by their keys in the row.
+        """
+        return SpokenRow(
+            id=self.held_out.id, text=self.held_out.answer.text, end=self.end,
+            num_pushed=self.num_pushed, **heard, **paths,
+        )  # fmt: skip
 
 
-def speak_and_read(
+def speak(
     batch: Sequence[HeldOut],
     talker: Talker,
-    listener: Transcriber,
     sampling: Sampling,
     parallel: ParallelHead | None = None,
 ) -> list[Spoken]:
-    """Speak a batch of answers, and transcribe the speech and the recordings."""
+    """Speak a batch of answers; the recordings go with it."""
     mimi = talker.mimi
     texts = [row.answer for row in batch]
     answers = answer_states(talker.conversation.model, texts, talker.head.config.layers)
-    ids = [row.id for row in batch]
-    spoken = speak_answers(talker.head, answers, ids, sampling)
-    samples = [x_N.cpu().numpy() for x_N in mimi.decode([one.codes_FK for one in spoken])]
-    heard = listener.transcribe(samples, mimi.sample_rate_hz)
-    is_recorded = [row.recording is not None for row in batch]
-    recordings = [row.recording for row in batch if row.recording is not None]
-    from_recordings, through_mimi, from_parallel = [], [], []
-    if recordings:
-        waveforms = [read_utterance_audio(u, mimi.sample_rate_hz) for u in recordings]
-        from_recordings = listener.transcribe(
-            [read_utterance_audio(u, GEMMA_SAMPLE_RATE_HZ) for u in recordings],
-            GEMMA_SAMPLE_RATE_HZ,
+    said = speak_answers(talker.head, answers, [row.id for row in batch], sampling)
+    spoken = [
+        Spoken(row, {SPOKEN: sound}, one.end, one.num_pushed)
+        for row, one, sound in zip(
+            batch, said, _sounds(mimi.decode([one.codes_FK for one in said]), mimi), strict=True
         )
-        recorded = mimi.encode(waveforms)
-        decoded = mimi.decode(recorded, [len(waveform) for waveform in waveforms])
-        through_mimi = _read(decoded, mimi, listener)
-        if parallel:
-            told = [answer for answer, is_told in zip(answers, is_recorded, strict=True) if is_told]
-            said = parallel.speak(told, [len(codes_FK) for codes_FK in recorded])
-            from_parallel = _read(mimi.decode(said), mimi, listener)
-    columns = zip(
-        batch, samples, [one.end for one in spoken], [one.num_pushed for one in spoken], heard,
-        _spread(from_recordings, is_recorded),
-        _spread(through_mimi, is_recorded), _spread(from_parallel, is_recorded), strict=True,
-    )  # fmt: skip
-    return [Spoken(*row) for row in columns]
+    ]
+    recorded = [one for one in spoken if one.held_out.recording is not None]
+    if not recorded:
+        return spoken
+    recordings = [one.held_out.recording for one in recorded if one.held_out.recording is not None]
+    waveforms = [read_utterance_audio(u, mimi.sample_rate_hz) for u in recordings]
+    coded = mimi.encode(waveforms)
+    decoded = _sounds(mimi.decode(coded, [len(waveform) for waveform in waveforms]), mimi)
+    for one, recording, through_mimi in zip(recorded, recordings, decoded, strict=True):
+        heard = read_utterance_audio(recording, GEMMA_SAMPLE_RATE_HZ)
+        one.sounds[RECORDING] = Sound(heard, GEMMA_SAMPLE_RATE_HZ)
+        one.sounds[THROUGH_MIMI] = through_mimi
+    if parallel:
+        told = [answers[i] for i, one in enumerate(spoken) if RECORDING in one.sounds]
+        codes = parallel.speak(told, [len(codes_FK) for codes_FK in coded])
+        for one, sound in zip(recorded, _sounds(mimi.decode(codes), mimi), strict=True):
+            one.sounds[PARALLEL] = sound
+    return spoken
 
 
-def _read(speech: Sequence[Tensor], mimi: Mimi, listener: Transcriber) -> list[str]:
-    return listener.transcribe(
-        [samples_N.cpu().numpy() for samples_N in speech], mimi.sample_rate_hz
-    )
+def _sounds(speech: Sequence[Tensor], mimi: Mimi) -> list[Sound]:
+    return [Sound(samples_N.cpu().numpy(), mimi.sample_rate_hz) for samples_N in speech]
 
 
-def _spread(texts: Sequence[str], is_there: Sequence[bool]) -> list[str | None]:
-    """Put the texts at the rows that have one, None at the others; without texts, all are None."""
-    remaining = iter(texts)
-    return [next(remaining) if here and texts else None for here in is_there]
+def transcribe(spoken: Sequence[Spoken], judge: Transcriber | None) -> list[dict[str, str]]:
+    """What a judge hears in every version of each answer, by the key of `SpokenRow`; nothing
+    without a judge."""
+    heard: list[dict[str, str]] = [{} for _ in spoken]
+    for version in VERSIONS if judge else ():
+        rows = [i for i, one in enumerate(spoken) if version in one.sounds]
+        if not rows:
+            continue
+        sounds = [spoken[i].sounds[version] for i in rows]
+        assert judge is not None
+        texts = judge.transcribe([s.samples_N for s in sounds], sounds[0].sample_rate_hz)
+        for i, text in zip(rows, texts, strict=True):
+            heard[i][version.heard] = text
+    return heard
 
 
 def rate_speech(
@@ -109,7 +127,7 @@ def rate_speech(
             [codes_FK] = mimi.encode([waveform])
             recorded.append(waveform)
             through_mimi.append(mimi.decode(codes_FK, len(waveform)).cpu().numpy())
-            samples.append(one.samples_N)
+            samples.append(one.sounds[SPOKEN].samples_N)
     versions = Versions(recorded, through_mimi, samples, mimi.sample_rate_hz)
     return {rater.name: rater.rate(versions) for rater in raters}
 
@@ -119,6 +137,9 @@ class HeadMetrics:
     """Stage 4's row of the report; rates are fractions, None if there is nothing to measure.
 
     Attributes:
+        judge: what transcribed the speech; None if nothing has yet.
+        error_rates: of each version, by its name; None if there is none. That of "recording" is the
+            judge's own error.
         wer_teacher, wer_mimi: WER of the recordings, and of the recordings coded by Mimi.
         wer_spoken, wer_spoken_low, wer_spoken_high: WER of the speech, and its 95 % interval.
         cer_spoken: its CER.
@@ -131,12 +152,14 @@ class HeadMetrics:
         sound: as `rate_speech`; None if not measured.
     """
 
+    judge: str | None
+    error_rates: dict[str, QuotedRates | None]
     wer_teacher: float | None
     wer_mimi: float | None
-    wer_spoken: float
-    wer_spoken_low: float
-    wer_spoken_high: float
-    cer_spoken: float
+    wer_spoken: float | None
+    wer_spoken_low: float | None
+    wer_spoken_high: float | None
+    cer_spoken: float | None
     wer_parallel: float | None
     runaway: float
     cut_short: float
@@ -154,27 +177,63 @@ class HeadMetrics:
         return numbers
 
 
-def compute_metrics(spoken: Sequence[Spoken], left_out: list[str]) -> HeadMetrics:
-    """Everything but the sound's ratings."""
-    texts = [one.held_out.answer.text for one in spoken]
-    rates = compute_error_rates(texts, [one.heard for one in spoken])
+def compute_metrics(
+    rows: Sequence[SpokenRow], left_out: list[str], *, judge: str | None
+) -> HeadMetrics:
+    """Everything but the sound's ratings.
 
-    def wer(heard: Sequence[str | None]) -> float | None:
-        known = [(text, of) for text, of in zip(texts, heard, strict=True) if of is not None]
-        return compute_error_rates(*zip(*known, strict=True)).wer if known else None
+    Args:
+        rows: the answers, with their transcripts.
+        left_out: as `HeadMetrics`.
+        judge: what transcribed them.
+    """
+    texts = [row.text for row in rows]
+    rates = {v.name: quote_rates(texts, [row.heard_in(v) for row in rows]) for v in VERSIONS}
+    spoken = rates[SPOKEN.name]
+
+    def wer(version: Version) -> float | None:
+        found = rates[version.name]
+        return found.wer if found else None
 
     return HeadMetrics(
-        wer_teacher=wer([one.heard_in_recording for one in spoken]),
-        wer_mimi=wer([one.heard_through_mimi for one in spoken]),
-        wer_spoken=rates.wer,
-        wer_spoken_low=rates.wer_low,
-        wer_spoken_high=rates.wer_high,
-        cer_spoken=rates.cer,
-        wer_parallel=wer([one.heard_parallel for one in spoken]),
-        runaway=sum(one.end == "runaway" for one in spoken) / len(spoken),
-        cut_short=sum(one.end == "cut short" for one in spoken) / len(spoken),
-        pushed_on=sum(one.num_pushed > 0 for one in spoken) / len(spoken),
-        num_held_out=len(spoken),
-        num_recorded=sum(one.held_out.recording is not None for one in spoken),
+        judge=judge,
+        error_rates=rates,
+        wer_teacher=wer(RECORDING),
+        wer_mimi=wer(THROUGH_MIMI),
+        wer_spoken=wer(SPOKEN),
+        wer_spoken_low=spoken.wer_low if spoken else None,
+        wer_spoken_high=spoken.wer_high if spoken else None,
+        cer_spoken=spoken.cer if spoken else None,
+        wer_parallel=wer(PARALLEL),
+        runaway=sum(row.end == "runaway" for row in rows) / len(rows),
+        cut_short=sum(row.end == "cut short" for row in rows) / len(rows),
+        pushed_on=sum(row.num_pushed > 0 for row in rows) / len(rows),
+        num_held_out=len(rows),
+        num_recorded=sum(
+            row.wav_of(RECORDING) is not None or row.heard_in(RECORDING) is not None for row in rows
+        ),
         left_out=left_out,
     )
+
+
+def format_table(metrics: HeadMetrics) -> str:
+    """Format the numbers as a readable table."""
+    judge = f"heard by {metrics.judge}" if metrics.judge else "not transcribed yet"
+    lines = [
+        f"{metrics.num_held_out} texts, {metrics.num_recorded} of them recorded; {judge}"
+        + (f"; {len(metrics.left_out)} answers left out" if metrics.left_out else ""),
+        *format_rates({v.label: metrics.error_rates[v.name] for v in VERSIONS}),
+    ]
+    for name, share in (
+        ("runaway", metrics.runaway),
+        ("cut short", metrics.cut_short),
+        ("pushed on, where stuck", metrics.pushed_on),
+    ):
+        lines.append(f"{name:<{LABEL_WIDTH}}{100 * share:7.2f} %")
+    for key, rated in (metrics.sound or {}).items():
+        name = {"dnsmos": "DNSMOS", "speaker_similarity": "voice"}[key]
+        lines.append(
+            f"{name:<12}recordings {rated['teacher']:.2f}, through Mimi {rated['mimi']:.2f}, "
+            f"spoken {rated['spoken']:.2f}"
+        )
+    return "\n".join(lines)

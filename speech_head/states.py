@@ -36,12 +36,12 @@ from gemma4.layer_states import LayersName, embed_tokens, pick_layers
 from speech_head.alignment import cursor_path
 from speech_head.answer import AnswerTokens, TeacherForcedAnswer, answer_states
 from speech_head.data import StatesFormat
-from stage1_rvq.listener import Listener
 from speech_head.mimi import load_mimi
 from speech_head.questions import Questions, load_questions, put_after_question
 from speech_head.settings import PrecisionSettings
 from stage1_rvq.corpus_encoder import count_skipped, encode_utterances, utterance_shards
 from stage1_rvq.data import iterate_batches
+from stage1_rvq.listener import Listener
 from stage1_rvq.recognizer import load_recognizer
 from stage3_finetune.conversation import load_conversation
 

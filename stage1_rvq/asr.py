@@ -193,8 +193,8 @@ def _refuse_other_language(language: str | None, known: Sequence[str], name: str
         raise InputError(f"--asr-language {language}: {name} {ONE_LANGUAGE}")
     if language is None:
         raise InputError(
-            f"--asr {name} writes {len(known)} languages: name one with --asr-language, as its card "
-            f"says for Akan ({shown})"
+            f"--asr {name} writes {len(known)} languages: name one with --asr-language, as its "
+            f"card says for Akan ({shown})"
         )
     raise InputError(f"--asr-language {language}: {name} has no such language, but {shown}")
 

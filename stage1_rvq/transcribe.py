@@ -1,13 +1,16 @@
-"""Transcribe codes, real or generated, or embeddings with the CTC recogniser.
+"""Transcribe codes, real or generated, embeddings or recordings, and measure the recogniser.
 
     python -m stage1_rvq.transcribe --codes data/spoken-sentences --rvq runs/rvq \
         --recognizer runs/recognizer --out transcripts.jsonl
     python -m stage1_rvq.transcribe --embeddings data/cv-embeddings/test \
         --recognizer runs/recognizer \
         --out transcripts.jsonl
+    python -m stage1_rvq.transcribe --manifest data/cv/test.jsonl --asr NAME --asr-language jw \
+        --out transcripts.jsonl
 
-Writes one JSON row per utterance (id, text, heard, its own WER); prints the error rates against the
-intended texts.
+Writes one JSON row per utterance (id, text, heard, its own CER and WER); prints the error rates
+against the intended texts. Recordings are heard by `--recognizer` with `--gemma`, by any recogniser
+of transformers (`--asr`), or by any other that has written a file (`--hypotheses`).
 """
 
 import json
@@ -25,26 +28,35 @@ from commands.new_paths import refuse_unwritable
 from commands.origins import refuse_mixture
 from commands.setting_types import ModelName
 from data_manifests.error_rates import align_utterances, pool_error_rates
+from data_manifests.hypotheses import read_hypotheses
+from data_manifests.manifest import Utterance, read_manifest
 from stage1_rvq.codes import CodedUtterance, read_codes_origins
 from stage1_rvq.codes_recognizer import BATCH_SIZE, load_codes_recognizer
 from stage1_rvq.data import EmbeddedUtterance, EmbeddingFolder, iterate_batches
+from stage1_rvq.judge import AnyJudgeSettings, load_judge, transcribe_recordings
 from stage1_rvq.recognizer import load_recognizer
+
+AnyUtterance = CodedUtterance | EmbeddedUtterance | Utterance
 
 
 @dataclass(frozen=True, kw_only=True)
 class TranscribeConfig:
-    """Read codes or embeddings back as text."""
+    """Read codes, embeddings or recordings back as text."""
 
-    recognizer: Path
-    """folder of stage1_rvq.train_recognizer"""
     out: Path
     """JSON Lines file to write"""
+    judge: AnyJudgeSettings = AnyJudgeSettings()
+    """only --recognizer can read codes and embeddings"""
     codes: Path | None = None
     """folder of stage1_rvq.tokenize_corpus or stage2_speechless.generate, or one Parquet file"""
     rvq: ModelName | None = None
     """with --codes: the quantiser that made them: folder of stage1_rvq.train, or hub name"""
     embeddings: Path | None = None
     """folder of stage1_rvq.embed, instead of --codes"""
+    manifest: Path | None = None
+    """manifest of recordings, instead of --codes"""
+    gemma: ModelName = "google/gemma-4-E4B-it"
+    """with --manifest and --recognizer: hub name or folder of the Gemma 4 it was trained on"""
     json: bool = False
     """print the error rates as JSON with fractions, instead of a table in percent"""
     allow_mixture: bool = False
@@ -53,10 +65,15 @@ class TranscribeConfig:
     """auto, cpu, cuda, cuda:1, mps"""
 
     def __post_init__(self) -> None:
-        if (self.codes is None) == (self.embeddings is None):
-            raise ValueError("one of --codes and --embeddings is needed, and not both")
+        sources = (self.codes, self.embeddings, self.manifest)
+        if sum(source is not None for source in sources) != 1:
+            raise ValueError("one of --codes, --embeddings and --manifest is needed, and no other")
         if (self.codes is None) != (self.rvq is None):
             raise ValueError("--codes and --rvq go together: codes, and what they mean")
+        if self.judge.name() is None:
+            raise ValueError(f"give one of {self.judge.flags()} to transcribe the speech")
+        if self.judge.recognizer is None and self.manifest is None:
+            raise ValueError("--asr and --hypotheses are for the recordings of --manifest")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -68,10 +85,13 @@ def main(argv: list[str] | None = None) -> None:
     write_json_lines(
         config.out,
         [
-            {"id": u.id, "text": u.text, "heard": text, "wer": errors.words.rate}
+            {
+                "id": u.id, "text": u.text, "heard": text, "cer": errors.characters.rate,
+                "wer": errors.words.rate,
+            }
             for u, text, errors in zip(utterances, heard, aligned, strict=True)
         ],
-    )
+    )  # fmt: skip
     rates = pool_error_rates(aligned)
     print(json.dumps(rates.as_dict(), indent=2) if config.json else rates.format_table())
     print(config.out)
@@ -79,16 +99,19 @@ def main(argv: list[str] | None = None) -> None:
 
 def _read(
     config: TranscribeConfig, device: torch.device
-) -> tuple[Sequence[CodedUtterance | EmbeddedUtterance], list[str]]:
+) -> tuple[Sequence[AnyUtterance], list[str]]:
     """The utterances, and the recogniser's transcript of each."""
-    utterances: Sequence[CodedUtterance | EmbeddedUtterance]
+    if config.manifest:
+        return _read_recordings(config, config.manifest, device)
+    assert config.judge.recognizer is not None, "__post_init__ has refused the others"
+    utterances: Sequence[AnyUtterance]
     if config.codes and config.rvq:
-        codes_recognizer = load_codes_recognizer(config.rvq, config.recognizer, device=device)
+        codes_recognizer = load_codes_recognizer(config.rvq, config.judge.recognizer, device=device)
         utterances = coded = codes_recognizer.read_codes(config.codes, flag="--codes")
         refuse_mixture(
             {
                 **read_codes_origins(config.codes),
-                **codes_recognizer.origins(config.rvq, config.recognizer),
+                **codes_recognizer.origins(config.rvq, config.judge.recognizer),
             },
             allowed=config.allow_mixture,
         )
@@ -99,11 +122,11 @@ def _read(
     else:
         assert config.embeddings
         embeddings = EmbeddingFolder(config.embeddings)
-        recognizer = load_recognizer(config.recognizer, device=device)
+        recognizer = load_recognizer(config.judge.recognizer, device=device)
         recognizer.refuse_other_width(embeddings.dim, flag="--embeddings")
         origins = {
             embeddings.name: embeddings.origin,
-            f"--recognizer {config.recognizer}": recognizer.origin(),
+            f"--recognizer {config.judge.recognizer}": recognizer.origin(),
         }
         refuse_mixture(origins, allowed=config.allow_mixture)
         utterances = embedded = embeddings.utterances
@@ -114,6 +137,20 @@ def _read(
     batches = list(iterate_batches(len(utterances), BATCH_SIZE))
     read_batches = [read(picks) for picks in tqdm(batches, desc="read", unit=" batches")]
     return utterances, [text for texts in read_batches for text in texts]
+
+
+def _read_recordings(
+    config: TranscribeConfig, manifest: Path, device: torch.device
+) -> tuple[Sequence[Utterance], list[str]]:
+    utterances = list(read_manifest(manifest))
+    if config.judge.hypotheses:
+        ids = [utterance.id for utterance in utterances]
+        of = f"recordings of {manifest}"
+        return utterances, read_hypotheses(config.judge.hypotheses, ids, of=of)
+    judge = load_judge(
+        config.judge, config.gemma, device=device, allow_mixture=config.allow_mixture
+    )
+    return utterances, transcribe_recordings(judge, utterances)
 
 
 if __name__ == "__main__":

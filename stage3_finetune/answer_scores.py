@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sacrebleu.metrics.chrf import CHRF
 
-from data_manifests.error_rates import compute_error_rates
+from data_manifests.quoted_rates import QuotedRates, quote_rates
 from data_manifests.twi_text import normalize_for_scoring
 from stage3_finetune.recorded_questions import RecordedQuestion
 
@@ -32,6 +32,9 @@ class AnswerScores:
         chrf: chrF2 as a fraction, by system.
         by_category: as `measure_by_category`.
         wer_transcript: WER of the fine-tuned model's own transcripts; None if it writes none.
+        judge: the recogniser of the cascade; None without one.
+        error_rates: on the recordings of the questions, of the fine-tuned model's own transcripts
+            ("gemma") and of the cascade's recogniser ("recognizer"); None where there are none.
     """
 
     num_held_out: int
@@ -40,6 +43,8 @@ class AnswerScores:
     chrf: dict[str, float | None]
     by_category: dict[str, dict[str, float | int]]
     wer_transcript: float | None
+    judge: str | None
+    error_rates: dict[str, QuotedRates | None]
 
 
 def score_answers(
@@ -48,11 +53,21 @@ def score_answers(
     transcripts: Sequence[str] | None,
     *,
     num_without_recording: int,
+    judge: str | None = None,
+    heard: Sequence[str] | None = None,
 ) -> AnswerScores:
-    """Score the answers of several systems, and the fine-tuned model's transcripts if it writes
-    any."""
+    """Score the answers of several systems, and the transcripts of the questions.
+
+    Args:
+        questions: what was asked.
+        answers: by system.
+        transcripts: the fine-tuned model's own; None if it writes none.
+        num_without_recording: as `AnswerScores`.
+        judge, heard: the recogniser of the cascade, and its transcripts.
+    """
     references = [q.answer for q in questions]
     asked = [q.question for q in questions]
+    own = None if transcripts is None else quote_rates(asked, transcripts)
     return AnswerScores(
         num_held_out=len(questions),
         num_without_recording=num_without_recording,
@@ -64,7 +79,12 @@ def score_answers(
             name: chrf(references, answers[name]) if name in answers else None for name in SYSTEMS
         },
         by_category=measure_by_category(questions, answers),
-        wer_transcript=None if transcripts is None else compute_error_rates(asked, transcripts).wer,
+        wer_transcript=own.wer if own else None,
+        judge=judge,
+        error_rates={
+            "gemma": own,
+            "recognizer": None if heard is None else quote_rates(asked, heard),
+        },
     )
 
 

@@ -10,7 +10,7 @@ Writes `metrics.json` and `answers.jsonl` (every question, reference and answer)
 If the dialogues' rows name a "category", results are also given per category.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,14 +25,19 @@ from commands.json_files import read_json
 from commands.origins import refuse_mixture
 from commands.run_folder import run_folder
 from commands.setting_types import ModelName, PositiveInt
+from data_manifests.hypotheses import read_hypotheses
+from data_manifests.manifest import read_manifest
+from data_manifests.quoted_rates import format_rates
 from gemma4.gemma import AudioEncoder, load_feature_extractor
 from gemma4.weight_quantization import QuantizeName
-from stage1_rvq.recognizer import CTCRecognizer, load_recognizer
+from stage1_rvq.judge import AnyJudgeSettings, load_asr, transcribe_recordings
+from stage1_rvq.recognizer import load_recognizer
 from stage3_finetune.answer_scores import SYSTEMS, AnswerScores, score_answers
 from stage3_finetune.dialogue import Turn
 from stage3_finetune.generate import generate_answers
 from stage3_finetune.model import add_adapter, finetuned_origins, load_finetuned
 from stage3_finetune.recorded_questions import (
+    Matches,
     RecordedQuestion,
     as_second,
     as_spoken,
@@ -57,8 +62,8 @@ class EvaluateConfig:
     """new folder for metrics.json and answers.jsonl"""
     direct_finetune: Path | None = None
     """a second run, trained with --target direct, for comparison"""
-    recognizer: Path | None = None
-    """folder of stage1_rvq.train_recognizer: adds the cascade to the comparison"""
+    judge: AnyJudgeSettings = AnyJudgeSettings()
+    """the recogniser of the cascade, which is left out of the comparison without one"""
     gemma: ModelName = "google/gemma-4-E4B-it"
     """hub name or folder of the base model"""
     max_new_tokens: PositiveInt = 128
@@ -88,39 +93,63 @@ def main(argv: list[str] | None = None) -> None:
         if run:
             # The run is loaded last; report a bad folder now, not after the base model's answers.
             open_input(run, made_by="stage3_finetune.train", flag=flag)
-    recognizer = load_recognizer(config.recognizer, device=device) if config.recognizer else None
     matches = match_recordings(config.dialogues, config.recordings)
+    recognizer = None
+    if config.judge.recognizer:
+        recognizer = load_recognizer(config.judge.recognizer, device=device)
+    heard = _transcribe(config, matches, device)
     base, tokenizer = load_finetuned(
         config.gemma, None, device=device, dtype=dtype, quantize=config.quantize
     )
     encoder = AudioEncoder(base.model.audio_tower, load_feature_extractor(config.gemma))
     origins = finetuned_origins(config.gemma, base, config.finetune)
     if recognizer:
-        origins[f"--recognizer {config.recognizer}"] = recognizer.origin()
+        origins[f"--recognizer {config.judge.recognizer}"] = recognizer.origin()
     refuse_mixture(origins, allowed=config.allow_mixture)
     if config.direct_finetune:
         refuse_mixture(
             finetuned_origins(config.gemma, base, config.direct_finetune, flag="--direct-finetune"),
             allowed=config.allow_mixture,
         )
-    inputs = ("dialogues", "recordings", "gemma", "finetune", "direct_finetune", "recognizer")
+    inputs = (
+        "dialogues", "recordings", "gemma", "finetune", "direct_finetune", "recognizer", "asr",
+        "hypotheses",
+    )  # fmt: skip
     with run_folder(config.out, config, "stage3_finetune.evaluate", inputs=inputs) as output:
         output.record(**describe_machine(device, dtype), quantize=config.quantize)
         questions = embed_questions(matches, encoder, config.batch_size)
-        answers, transcripts = _ask_all(config, base, tokenizer, recognizer, questions)
+        if recognizer:
+            heard = recognizer.transcribe([q.frames_TD for q in questions])
+        answers, transcripts = _ask_all(config, base, tokenizer, heard, questions)
         metrics = score_answers(
-            questions, answers, transcripts, num_without_recording=matches.num_without_recording
-        )
+            questions, answers, transcripts, num_without_recording=matches.num_without_recording,
+            judge=config.judge.name(), heard=heard,
+        )  # fmt: skip
         write_json(config.out / "metrics.json", asdict(metrics))
-        _write_answers(config.out / "answers.jsonl", questions, answers, transcripts)
+        columns = {"transcript": transcripts, "heard": heard}
+        _write_answers(config.out / "answers.jsonl", questions, answers, columns)
         print(format_table(metrics))
+
+
+def _transcribe(config: EvaluateConfig, matches: Matches, device: torch.device) -> list[str] | None:
+    """The recordings as a recogniser that is not ours hears them; None if there is none."""
+    utterances = [utterance for *_, utterance in matches.rows]
+    if config.judge.hypotheses:
+        return read_hypotheses(
+            config.judge.hypotheses,
+            [utterance.id for utterance in utterances],
+            of=f"recordings of {config.recordings}",
+            known=[utterance.id for utterance in read_manifest(config.recordings)],
+        )
+    asr = load_asr(config.judge, device=device)
+    return transcribe_recordings(asr, utterances) if asr else None
 
 
 def _ask_all(
     config: EvaluateConfig,
     base: Gemma4ForConditionalGeneration,
     tokenizer: PreTrainedTokenizerBase,
-    recognizer: CTCRecognizer | None,
+    heard: Sequence[str] | None,
     questions: Sequence[RecordedQuestion],
 ) -> tuple[dict[str, list[str]], list[str] | None]:
     """Answers of every system, and the fine-tuned model's transcripts of the questions, if it
@@ -137,8 +166,7 @@ def _ask_all(
         "typed": ask(base, typed, "typed"),
         "spoken_before": ask(base, spoken, "spoken_before"),
     }
-    if recognizer:
-        heard = recognizer.transcribe([q.frames_TD for q in questions])
+    if heard is not None:
         # An empty transcript becomes a question mark: the cascade recognised nothing.
         answers["cascade"] = ask(base, [[Turn("user", text or "?")] for text in heard], "cascade")
     transcripts = None
@@ -182,8 +210,10 @@ def format_table(metrics: AnswerScores) -> str:
             f"  {category:<20}typed {typed:5.1f} %, spoken after {after:5.1f} % of "
             f"{row['num_held_out']}"
         )
-    if metrics.wer_transcript is not None:
-        lines.append(f"WER of the fine-tuned model's own transcript: {metrics.wer_transcript:.3f}")
+    own, recogniser = metrics.error_rates["gemma"], metrics.error_rates["recognizer"]
+    rows = {"Gemma's own transcript": own, "the cascade's": recogniser}
+    if known := {label: rates for label, rates in rows.items() if rates}:
+        lines += [f"the questions as heard; cascade: {metrics.judge}", *format_rates(known)]
     return "\n".join(lines)
 
 
@@ -191,15 +221,15 @@ def _write_answers(
     path: Path,
     questions: Sequence[RecordedQuestion],
     answers: dict[str, list[str]],
-    transcripts: list[str] | None,
+    columns: Mapping[str, Sequence[str] | None],
 ) -> None:
+    """Write a row for each question; `columns` are further texts, by key, if there are any."""
     rows = []
     for i, question in enumerate(questions):
         row = {"id": question.id, "question": question.question, "reference": question.answer}
         row |= {"category": question.category} if question.category else {}
         row |= {name: texts[i] for name, texts in answers.items()}
-        if transcripts is not None:
-            row["transcript"] = transcripts[i]
+        row |= {name: texts[i] for name, texts in columns.items() if texts is not None}
         rows.append(row)
     write_json_lines(path, rows)
 

@@ -66,13 +66,13 @@ def test_the_language_that_is_named_is_written(folders, name):
         assert {*heard["eng"][0]} <= {*LETTERS, " "}
     with pytest.raises(InputError, match=r"writes [23] languages: name one with --asr-language"):
         AsrListener(str(folders[name]), device=CPU)
-    with pytest.raises(InputError, match="--asr-language tw: .* has no such language, but [ae]"):
+    with pytest.raises(InputError, match=r"--asr-language tw: .* has no such language, but [ae]"):
         AsrListener(str(folders[name]), "tw", device=CPU)
 
 
 @pytest.mark.parametrize("name", ["wav2vec2", "w2v_bert"])
 def test_a_recogniser_of_one_language_takes_none(folders, name):
-    with pytest.raises(InputError, match="--asr-language aka: .* writes one language only"):
+    with pytest.raises(InputError, match=r"--asr-language aka: .* writes one language only"):
         AsrListener(str(folders[name]), "aka", device=CPU)
 
 
@@ -82,7 +82,7 @@ def test_an_old_copy_of_whisper_is_told_all_the_same(folders, tmp_path):
     old = AsrListener(folder, "jw", device=CPU)
     clips = [noise(32_000), noise(20_000, 1)]
     assert old.transcribe(clips, 16_000) == load(folders, "whisper").transcribe(clips, 16_000)
-    with pytest.raises(InputError, match="name one with --asr-language"):
+    with pytest.raises(InputError, match=r"name one with --asr-language"):
         AsrListener(folder, device=CPU)
 
 

@@ -134,6 +134,7 @@ def test_interval_holds_the_rate_and_is_reproducible() -> None:
     references, hypotheses = random_corpus(80, seed=5)
     rates = compute_error_rates(references, hypotheses, seed=1)
     assert 0 < rates.wer_low < rates.wer < rates.wer_high
+    assert 0 < rates.cer_low < rates.cer < rates.cer_high
     assert compute_error_rates(references, hypotheses, seed=1) == rates
     assert compute_error_rates(references, hypotheses, seed=2).wer_low != rates.wer_low
 
@@ -169,7 +170,7 @@ def test_order_of_utterances_changes_no_rate() -> None:
     references, hypotheses = random_corpus(40, seed=7)
     forward = compute_error_rates(references, hypotheses).as_dict()
     backward = compute_error_rates(references[::-1], hypotheses[::-1]).as_dict()
-    for name in set(forward) - {"wer_low", "wer_high", "normalization"}:
+    for name in set(forward) - {"wer_low", "wer_high", "cer_low", "cer_high", "normalization"}:
         assert forward[name] == pytest.approx(backward[name])
 
 

@@ -125,6 +125,10 @@ MIXTURES = [
     Mixture("stage1_rvq.tokenize_corpus", "--rvq @rvq --embeddings @other-embeddings"),
     Mixture("stage1_rvq.transcribe", f"--codes @other-codes {RQ}"),
     Mixture("stage1_rvq.transcribe", "--embeddings @other-embeddings --recognizer @recognizer"),
+    Mixture(
+        "stage1_rvq.transcribe",
+        "--manifest @train.jsonl --recognizer @recognizer --gemma @other-gemma",
+    ),
     Mixture("stage1_rvq.compare_codes", f"--codes @codes --other-codes @other-codes {RQ}"),
     Mixture("stage2_speechless.train", f"--codes @codes --dev-codes @other-codes {SMALL}"),
     Mixture("stage2_speechless.train", f"--codes @codes --rvq @other-rvq {SMALL}", is_quick=False),
@@ -184,6 +188,7 @@ MIXTURES = [
         f"{TALK} --manifest @train.jsonl --recognizer @recognizer",
         is_quick=False,
     ),
+    Mixture("speech_head.judge", "--speech @speech --recognizer @recognizer --gemma @other-gemma"),
     Mixture("speech_head.speak", f"{TALK} --text Maakye", is_quick=False),
     Mixture("speech_head.speak", f"{TALK} --finetune @finetune --text Maakye", is_quick=False),
     Mixture(

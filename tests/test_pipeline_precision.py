@@ -129,7 +129,7 @@ def test_a_process_killed_for_its_memory_is_a_row(words, tmp_path, monkeypatch):
     ("flags", "message"),
     [
         (("--precisions", "4bit", "4bit"), "--precisions names one twice"),
-        (("--head", "head"), "--head and --recognizer go together"),
+        (("--head", "head"), "--head and one of --recognizer, --asr go together"),
     ],
 )
 def test_settings_that_make_no_sense(words, tmp_path, flags, message):

@@ -8,6 +8,7 @@ import pytest
 import soundfile
 import torch
 from conftest import run
+from tiny_recognizers import save_wav2vec2
 
 from commands.checkpoint import list_checkpoints
 from commands.errors import InputError
@@ -250,7 +251,7 @@ def test_codes_and_embeddings_are_read_back(embeddings, rvq, codes, tmp_path):
         table = run(transcribe.main, *words, *source, "--out", out)
         rows = [json.loads(line) for line in out.open("rb")]
         assert [row["id"] for row in rows] == [row.id for row in read_codes(codes)]
-        assert all(row.keys() == {"id", "text", "heard", "wer"} for row in rows)
+        assert all(row.keys() == {"id", "text", "heard", "cer", "wer"} for row in rows)
         assert table.startswith("WER") and table.splitlines()[-1] == str(out)
         with pytest.raises(InputError, match="exists already"):
             run(transcribe.main, *words, *source, "--out", out)
@@ -260,8 +261,37 @@ def test_codes_and_embeddings_are_read_back(embeddings, rvq, codes, tmp_path):
     assert [row["heard"] for row in rows] == heard
     with pytest.raises(InputError, match="--codes and --rvq go together"):
         run(transcribe.main, *words, "--codes", codes, "--out", tmp_path / "x")
-    with pytest.raises(InputError, match="one of --codes and --embeddings"):
+    with pytest.raises(InputError, match="one of --codes, --embeddings and --manifest"):
         run(transcribe.main, *words, "--out", tmp_path / "x")
+    with pytest.raises(InputError, match="--asr and --hypotheses are for the recordings"):
+        run(transcribe.main, "--asr", "x", "--embeddings", embeddings, "--out", tmp_path / "x")
+    with pytest.raises(InputError, match="give one of --recognizer, --asr, --hypotheses"):
+        run(transcribe.main, "--embeddings", embeddings, "--out", tmp_path / "x")
+
+
+def test_recordings_are_heard_by_any_recogniser(embeddings, corpus, gemma, tmp_path):
+    """By ours as it reads their embeddings; what one has written is a file of hypotheses."""
+    recognizer = tmp_path / "recognizer"
+    steps = (*RECOGNIZER, "--steps", 40, "--out", recognizer)
+    run(train_recognizer.main, "--embeddings", embeddings, *steps)
+    cpu, manifest = ("--device", "cpu"), ("--manifest", corpus / "train.jsonl")
+    ours = ("--recognizer", recognizer, *cpu)
+
+    def heard(name, *words):
+        out = tmp_path / f"{name}.jsonl"
+        table = run(transcribe.main, *words, "--out", out)
+        rows = {row["id"]: row["heard"] for row in map(json.loads, out.open("rb"))}
+        return rows, table.splitlines()[:-1]
+
+    embedded, _ = heard("e", "--embeddings", embeddings, *ours)
+    recorded, table = heard("m", *manifest, "--gemma", gemma, *ours)
+    same = sum(text == embedded[id_] for id_, text in recorded.items())
+    assert recorded.keys() == embedded.keys() and same >= 0.9 * len(recorded) > 4
+    asr = save_wav2vec2(tmp_path / "asr")
+    others, _ = heard("asr", *manifest, "--asr", asr, *cpu)
+    assert others.keys() == recorded.keys() and others != recorded
+    again, same_table = heard("h", *manifest, "--hypotheses", tmp_path / "m.jsonl", *cpu)
+    assert again == recorded and same_table == table
 
 
 def test_bad_audio_stops_or_is_listed(corpus, gemma, rvq, small_shards, tmp_path):

@@ -8,6 +8,7 @@ import torch
 from conftest import run
 from parts import join, refuse_difference, write_parts
 from safetensors.torch import load_file, save_file
+from tiny_recognizers import save_whisper
 from transformers import AutoModelForImageTextToText, Gemma4ForConditionalGeneration
 
 from commands.errors import InputError
@@ -204,6 +205,36 @@ def test_evaluate_compares_the_systems(world, corpus, finetune, tiny_models, tmp
     with pytest.raises(InputError, match="no recording of any question"):
         words = [*words[:-4], "--recordings", corpus / "dev.jsonl"]
         run(evaluate.main, *words, "--out", tmp_path / "none")
+
+
+def test_any_recogniser_can_hear_for_the_cascade(world, corpus, finetune, tiny_models, tmp_path):
+    """Its own error on the same recordings stands beside Gemma's."""
+    words = ("--gemma", tiny_models / "gemma", "--finetune", finetune, "--max-new-tokens", 8)
+    words = (*words, "--dialogues", corpus / "dialogues_test.jsonl")
+    words = (*words, "--recordings", corpus / "test.jsonl", "--device", "cpu")
+    recordings = [json.loads(line) for line in (corpus / "test.jsonl").open("rb")]
+    path = tmp_path / "heard.jsonl"
+    rows = [{"id": row["id"], "heard": f"{row['text']}, anaa?"} for row in recordings]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    table = run(evaluate.main, *words, "--hypotheses", path, "--out", tmp_path / "file")
+    metrics = json.loads((tmp_path / "file" / "metrics.json").read_text())
+    found = metrics["error_rates"]["recognizer"]
+    assert metrics["judge"] == str(path) and metrics["exact_match"]["cascade"] is not None
+    assert 0 < found["cer_low"] <= found["cer"] <= found["cer_high"] and found["wer"] > 0
+    assert metrics["error_rates"]["gemma"]["wer"] == metrics["wer_transcript"]
+    assert f"cascade: {path}" in table and table.index("CER %") < table.index("WER %")
+    [row, *_] = [json.loads(line) for line in (tmp_path / "file" / "answers.jsonl").open("rb")]
+    assert row["heard"] == f"{row['question']}, anaa?"
+    asr = save_whisper(tmp_path / "asr")
+    heard = ("--asr", asr, "--asr-language", "jw")
+    run(evaluate.main, *words, *heard, "--out", tmp_path / "asr-test")
+    metrics = json.loads((tmp_path / "asr-test" / "metrics.json").read_text())
+    assert metrics["judge"] == f"{asr} (jw)"
+    assert metrics["error_rates"]["recognizer"]["num_texts"] == 4
+    path.write_text(json.dumps(rows[0]) + "\n")
+    with pytest.raises(InputError, match=r"--hypotheses .* lacks \d of the 4 recordings of .*test"):
+        run(evaluate.main, *words, "--hypotheses", path, "--out", tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 def test_chat_one_shot(finetune, corpus, tiny_models):

@@ -105,9 +105,7 @@ def save_whisper(folder: Path, *, knows_languages: bool = True) -> Path:
         generation.is_multilingual = True
         generation.no_timestamps_token_id = ids("<|notimestamps|>")
         generation.lang_to_id = {f"<|{code}|>": ids(f"<|{code}|>") for code in LANGUAGES}
-        generation.task_to_id = {
-            name: ids(f"<|{name}|>") for name in ("transcribe", "translate")
-        }
+        generation.task_to_id = {name: ids(f"<|{name}|>") for name in ("transcribe", "translate")}
     model.save_pretrained(folder)
     return folder
 

@@ -126,6 +126,10 @@ INPUTS = (
         Reader("speech_head.evaluate", (*JUDGE_HEAD, *RECOGNIZER, "--parallel-head", "{input}"),
                MODEL),
     )),
+    Input("speech", (
+        Reader("speech_head.judge", ("--speech", "{input}", "--asr", "{world}/asr", *OUT, *CPU),
+               ("utterances.jsonl", "metrics.json", "wav*/*")),
+    )),
     Input("gemma", (
         Reader("stage1_rvq.embed", (*MANIFEST, "--gemma", "{input}", *OUT, *CPU),
                ("config.json", "model.safetensors", "preprocessor_config.json")),

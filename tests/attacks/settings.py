@@ -28,8 +28,9 @@ WORKS_ALONE = ("demo.", "benchmarks.", "pipeline.preflight")
 MORE_WORDS = {
     "speech_head.speak": ("--text", "Maakye."),
     "speech_head.evaluate": ("--texts", "absent", "--recognizer", "absent"),
+    "speech_head.judge": ("--recognizer", "absent"),
     "stage1_rvq.tokenize_corpus": ("--embeddings", "absent"),
-    "stage1_rvq.transcribe": ("--embeddings", "absent"),
+    "stage1_rvq.transcribe": ("--embeddings", "absent", "--recognizer", "absent"),
     "stage2_speechless.build_text": ("--corpus", "text=absent"),
     "stage3_finetune.build_dialogues": ("--table", "absent"),
 }  # fmt: skip

@@ -7,7 +7,7 @@ speech, so that espeak-ng is not needed.
 
     gemma/ mimi/ llama/ asr/ voices/        models of transformers train.jsonl audio/
     dialogues.jsonl sentences.txt embeddings/ recognizer/ rvq/ published/ codes/ speechless/ spoken/
-    finetune/ states/ head/ parallel/                               one folder for each command that
+    finetune/ states/ head/ parallel/ speech/                       one folder for each command that
     writes one unfinished-rvq/ ...                     the same, stopped halfway: what --resume
     takes up
 """
@@ -200,6 +200,10 @@ def plan(world: Path) -> Sequence[Step]:
         ),
         step("speech_head.train", "head", *head, *depth, "--batch-size", 4),
         step("speech_head.train", "parallel", *head, "--architecture", "parallel"),
+        step(
+            "speech_head.evaluate", "speech", "--head", world / "head", *gemma, *mimi,
+            "--manifest", world / "train.jsonl", "--num-utterances", 2, *CPU,
+        ),
     ]  # fmt: skip
 
 

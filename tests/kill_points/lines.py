@@ -140,6 +140,8 @@ LINES = (
     _line("head_test", "speech_head.evaluate", "--head", "{head}", "--parallel-head",
           "{head_parallel}", "--manifest", "{corpus}/answers_dev.jsonl",
           "--recognizer", "{recognizer}", *HEAD, again=OVERWRITE),
+    _line("head_judged", "speech_head.judge", "--speech", "{head_test}", "--recognizer",
+          "{recognizer}", *GEMMA, *CPU, again=OVERWRITE),
     _line("said", "speech_head.speak", "--head", "{head}", "--text", "Maakye.", *HEAD,
           out="said.wav", again=""),
     Line(
