@@ -21,10 +21,12 @@ from pydantic import Field
 from commands.errors import InputError
 
 NUM_DIGITS = 16  # of a fingerprint, hexadecimal
-# What files hold: a fingerprint, or "" if it is not known. Older ones may hold 64 digits in the
-# quantiser's place: the hash of a folder.
+# What files hold: a fingerprint, or "" if it is not known. That of a tower has twice as many
+# digits: of its last layer, as older files hold alone, and of all of its weights. Older files may
+# hold 64 digits in the quantiser's place: the hash of a folder.
 RecordedFingerprint = Annotated[
-    str, Field(pattern=rf"^([0-9a-f]{{{NUM_DIGITS}}}|[0-9a-f]{{64}})?$")
+    str,
+    Field(pattern=rf"^([0-9a-f]{{{NUM_DIGITS}}}|[0-9a-f]{{{2 * NUM_DIGITS}}}|[0-9a-f]{{64}})?$"),
 ]
 
 
@@ -34,7 +36,8 @@ class Origin:
     older versions and in models of others. The unknown belongs to anything.
 
     Attributes:
-        tower: of the audio tower (`gemma4.tower_identity`).
+        tower: of the audio tower (`gemma4.tower_identity`); in older files only of its last layer,
+            which says nothing about those below.
         quantizer: of the quantiser whose codes it holds, makes or learned from
             (`SpeechRVQ.origin`).
         norm: of the tower's last norm, which stands for the tower where `tower` is unknown.
@@ -57,11 +60,19 @@ UNKNOWN = Origin()
 
 
 def combine(*origins: Origin) -> Origin:
-    """The origin of what is made from several things: of each part the first that is known."""
-    parts = (
-        [vars(origin)[name] for origin in origins if vars(origin)[name]] for name in vars(Origin())
-    )
-    return Origin(*(known[0] if known else "" for known in parts))
+    """The origin of what is made from several things: of each part the first that is known, in the
+    most digits that agree with it."""
+    parts = []
+    for name in vars(Origin()):
+        known = [vars(origin)[name] for origin in origins if vars(origin)[name]] or [""]
+        parts.append(max((one for one in known if agree(known[0], one)), key=len))
+    return Origin(*parts)
+
+
+def agree(one: str, other: str) -> bool:
+    """Whether two fingerprints may be of the same thing: in the digits that both have."""
+    num_digits = min(len(one), len(other))
+    return one[:num_digits] == other[:num_digits]
 
 
 def find_mixture(origins: Mapping[str, Origin]) -> str | None:
@@ -101,7 +112,6 @@ def _part_that_differs(one: Origin, other: Origin) -> str | None:
     towers = (one.tower, other.tower)
     if not all(towers):
         towers = (one.norm, other.norm)
-    if all(towers) and towers[0] != towers[1]:
+    if not agree(*towers):
         return "audio tower"
-    quantizers = (one.quantizer, other.quantizer)
-    return "quantiser" if all(quantizers) and quantizers[0] != quantizers[1] else None
+    return None if agree(one.quantizer, other.quantizer) else "quantiser"

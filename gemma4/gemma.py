@@ -183,7 +183,12 @@ def _cut_into_pieces(waveform: np.ndarray) -> Iterator[tuple[np.ndarray, int, in
 
 
 def load_audio_encoder(
-    name: str, *, device: torch.device, dtype: torch.dtype, fast_cpu: bool = False
+    name: str,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    fast_cpu: bool = False,
+    flag: str = "--gemma",
 ) -> AudioEncoder:
     """Load the audio tower of a checkpoint.
 
@@ -192,11 +197,12 @@ def load_audio_encoder(
         device: where it runs.
         dtype: its precision; float32 unless speed matters more than reproducible codes.
         fast_cpu: as `AudioEncoder`.
+        flag: the flag that named it, for messages.
 
     Raises:
         InputError: not found, not a Gemma 4 with an audio tower, or tensors are missing.
     """
-    with one_line_errors("--gemma", name):
+    with one_line_errors(flag, name):
         refuse_other_kind(name, ("gemma4", "gemma4_audio"), OTHER_KINDS)
         config = Gemma4AudioConfig.from_pretrained(name)
         refuse_other_size(name, config, Gemma4AudioModel)
@@ -205,9 +211,9 @@ def load_audio_encoder(
             use_safetensors=True, output_loading_info=True,
         )  # fmt: skip
         extractor = load_feature_extractor(name)
-    refuse_missing_tensors("--gemma", name, report)
+    refuse_missing_tensors(flag, name, report)
     tower.to(device)
-    refuse_non_finite_weights(tower, where=f"--gemma {name}")
+    refuse_non_finite_weights(tower, where=f"{flag} {name}")
     return AudioEncoder(tower, extractor, fast_cpu=fast_cpu)
 
 

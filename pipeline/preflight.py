@@ -2,9 +2,14 @@
 
     python -m pipeline.preflight --gemma google/gemma-4-E4B-it --mimi kyutai/mimi \
         --rvq runs/rvq --finetune runs/finetune --head runs/head --recording question.wav
+    python -m pipeline.preflight --gemma Sunbird/Sunflower-Gemma4-E2B \
+        --base-gemma google/gemma-4-E2B-it --rvq runs/rvq --recording question.wav
 
+The second asks whether a Gemma that others have fine-tuned still hears as its base does, so that
+what was made with the base belongs to it.
 Prints one line per check, with the measured figure; if a check fails, the line says what to do, and
-the exit code is 1. The checks themselves are in `preflight_gemma.py` and `preflight_checks.py`.
+the exit code is 1. The checks themselves are in `preflight_gemma.py`,
+`preflight_base.py` and `preflight_checks.py`.
 """
 
 import sys
@@ -17,6 +22,7 @@ from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, DtypeName, pick_device, pick_dtype
 from commands.errors import InputError
 from commands.setting_types import ModelName, NumCodebooks
+from pipeline.preflight_base import base_checks
 from pipeline.preflight_checks import (
     Check,
     Sounds,
@@ -37,6 +43,8 @@ class PreflightConfig:
 
     gemma: ModelName = "google/gemma-4-E4B-it"
     """hub name or folder of Gemma 4"""
+    base_gemma: ModelName | None = None
+    """hub name or folder of the Gemma 4 that --gemma was made from: does it still hear the same?"""
     mimi: ModelName = "kyutai/mimi"
     """hub name or folder of Mimi"""
     num_codebooks: NumCodebooks = 8
@@ -87,7 +95,11 @@ def load_checks(
     conversation = load_conversation(config.gemma, config.finetune, device=device, dtype=dtype)
     mimi = load_mimi(config.mimi, num_codebooks=config.num_codebooks, device=device)
     encoder = float32_encoder(conversation.encoder)
+    of_base = []
+    if config.base_gemma:
+        of_base = base_checks(config.base_gemma, encoder, sounds, config.rvq, device)
     return [
+        *of_base,
         *gemma_checks(conversation, encoder, sounds),
         *mimi_checks(mimi, sounds),
         *stage_checks(

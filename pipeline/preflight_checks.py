@@ -18,7 +18,7 @@ from torch import Tensor
 
 from commands.errors import InputError
 from commands.json_files import read_json
-from commands.origins import UNKNOWN, find_mixture
+from commands.origins import NUM_DIGITS, UNKNOWN, find_mixture
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, MIMI_SAMPLE_RATE_HZ, read_audio
 from gemma4.gemma import AudioEncoder
 from gemma4.memory_plan import GIB, MemoryPlan, load_gemma_config, plan_memory
@@ -210,7 +210,13 @@ def stage_checks(
         if mixture := find_mixture(origins):
             raise InputError(mixture)
         unknown = [name for name, origin in origins.items() if origin == UNKNOWN]
-        return f"unknown of {', '.join(unknown)}" if unknown else "of one audio tower"
+        if unknown:
+            return f"unknown of {', '.join(unknown)}"
+        older = [name for name, origin in origins.items() if len(origin.tower) == NUM_DIGITS]
+        # Recorded by a version that took the fingerprint of the last layer only.
+        return "of one audio tower" + (
+            f", by its last layer for {', '.join(older)}" if older else ""
+        )
 
     checks = quantizer_checks(encoder, sounds, rvq, device) if rvq else []
     if finetune:
@@ -276,12 +282,17 @@ def refuse_difference(found: Tensor, expected: Tensor, limit: float) -> str:
     Not the largest difference: weights that are as uneven as trained ones have single values in
     which rounding errors gather.
     """
-    if found.shape != expected.shape:
-        raise InputError(f"shapes {list(found.shape)} and {list(expected.shape)} differ")
-    difference = float((found.double() - expected.double()).norm() / expected.double().norm())
+    difference = relative_difference(found, expected)
     if not difference <= limit:
         raise InputError(f"differ by {difference:.1e} (relative norm), at most {limit}")
     return f"differ by {difference:.1e}"
+
+
+def relative_difference(found: Tensor, expected: Tensor) -> float:
+    """Norm of the difference, relative to the expected tensor's; InputError if shapes differ."""
+    if found.shape != expected.shape:
+        raise InputError(f"shapes {list(found.shape)} and {list(expected.shape)} differ")
+    return float((found.double() - expected.double()).norm() / expected.double().norm())
 
 
 def make_sound(num_samples: int, sample_rate_hz: int) -> np.ndarray:

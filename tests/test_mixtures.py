@@ -294,6 +294,28 @@ def test_copies_of_one_tower_agree(world: Path, tmp_path: Path) -> None:
     assert tower_origin(whole.tower).tower != copy.origin.tower
 
 
+def test_a_tower_that_was_changed_below_its_last_layer_is_another_one(
+    world: Path, tmp_path: Path
+) -> None:
+    """A folder of an older version, which recorded the last layer only, is accepted for both."""
+    encoder = load_audio_encoder(str(world / "gemma"), device=CPU, dtype=torch.float32)
+    with torch.no_grad():
+        encoder.tower.layers[0].norm_out.weight[0] *= 1.5
+    encoder.tower.save_pretrained(tmp_path / "tuned")
+    encoder.extractor.save_pretrained(tmp_path / "tuned")
+    tuned = tower_origin(encoder.tower)
+    rvq = load_rvq(str(world / "rvq"), device=CPU).origin()
+    assert tuned.norm and tuned.tower[:16] == rvq.tower[:16] and tuned.tower != rvq.tower
+    words = ("--manifest", world / "train.jsonl", "--gemma", tmp_path / "tuned", *ON_CPU)
+    with pytest.raises(InputError, match=r"belongs to another audio tower than --gemma .*tuned"):
+        run(tokenize_corpus.main, "--rvq", world / "rvq", *words, "--out", tmp_path / "x")
+    older = shutil.copytree(world / "rvq", tmp_path / "rvq")
+    rewrite(older / "model" / "config.json", tower=rvq.tower[:16])
+    run(tokenize_corpus.main, "--rvq", older, *words, "--out", tmp_path / "codes")
+    # What is made of both knows the whole tower again.
+    assert read_json(tmp_path / "codes" / "provenance.json")["tower"] == tuned.tower
+
+
 def test_a_quantiser_is_the_same_in_every_layout(world: Path) -> None:
     ours = load_rvq(str(world / "rvq"), device=CPU)
     published = load_rvq(str(world / "published" / BEST_FILE), device=CPU)
@@ -408,3 +430,7 @@ def test_parts_are_compared_where_both_are_known() -> None:
         )
     for other in (unknown, one, Origin("1" * 16, norm="d" * 16), Origin(quantizer="a" * 16)):
         refuse_mixture({"--a x": one, "--b y": other}, allowed=False)
+    whole = Origin("1" * 16 + "e" * 16, "a" * 16)
+    assert combine(one, whole, Origin("2" * 32)).tower == whole.tower
+    refuse_mixture({"--a x": one, "--b y": whole}, allowed=False)
+    assert find_mixture({"--a x": whole, "--b y": Origin("1" * 32)}) is not None
