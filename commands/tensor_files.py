@@ -121,7 +121,7 @@ def fingerprint_tensors(tensors: Iterable[Tensor]) -> str:
     for tensor in tensors:
         digest.update(f"{tensor.dtype} {list(tensor.shape)} ".encode())
         bits = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
-        digest.update(bits.numpy())
+        digest.update(bits.numpy().data)
     return digest.hexdigest()[:NUM_DIGITS]
 
 

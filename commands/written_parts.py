@@ -123,12 +123,12 @@ def _refuse_other(first: WrittenPart, other: WrittenPart) -> None:
         if other.provenance.inputs.get(name) != facts:
             raise InputError(f"{pair}: --{name.replace('_', '-')} has changed in between")
     for name in MODEL_FACTS:
-        values = [part.facts.get(name) for part in (first, other)]
-        if None in values or values[0] == values[1]:
+        one, two = (part.facts.get(name) for part in (first, other))
+        if one is None or two is None or one == two:
             continue
         # Of a tower, an older version recorded fewer digits.
-        if name not in vars(Origin()) or not agree(*values):
-            raise InputError(f"{pair}: {name} is {values[0]} and {values[1]}")
+        if name not in vars(Origin()) or not agree(one, two):
+            raise InputError(f"{pair}: {name} is {one} and {two}")
 
 
 def _refuse_different_files(parts: list[WrittenPart]) -> None:

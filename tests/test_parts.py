@@ -1,5 +1,7 @@
 """A corpus written in parts is the corpus written by one process, byte for byte."""
 
+import contextlib
+import json
 import os
 import shutil
 from dataclasses import replace
@@ -11,6 +13,7 @@ from parts import content, join, refuse_difference, write_part, write_parts
 
 from commands.errors import InputError
 from commands.json_files import read_json
+from commands.run_folder import OutputFolder
 from commands.workers import Part, read_part
 from data_manifests.manifest import read_manifest, write_manifest
 from pipeline import join_parts
@@ -211,6 +214,23 @@ def test_parts_that_do_not_belong_together(parts, embedding, tmp_path):
     with pytest.raises(InputError, match=r"each has its own encoder.safetensors"):
         join(out)
     assert sorted(path.name for path in out.iterdir()) == ["part-1-of-2", "part-2-of-2"]
+
+
+def test_a_part_of_an_older_version_knows_less_of_the_tower(parts, tmp_path):
+    """It recorded a fingerprint of the last layer only: the first digits of today's."""
+    changes = {"older": lambda tower: tower[:16], "other": lambda tower: tower[::-1]}
+    for name, change in changes.items():
+        out = shutil.copytree(parts, tmp_path / name)
+        part = out / "part-2-of-2"
+        facts = read_json(part / "provenance.json")
+        assert len(facts["tower"]) == 32
+        facts["tower"] = change(facts["tower"])
+        (part / "provenance.json").write_text(json.dumps(facts), encoding="utf-8")
+        (part / "done").unlink()
+        OutputFolder(part, is_done=True).finish()
+        refused = pytest.raises(InputError, match="tower is")
+        with refused if name == "other" else contextlib.nullcontext():
+            join(out)
 
 
 def test_whole_and_parts_do_not_share_a_folder(embedding, embedded, parts, tmp_path):
