@@ -17,6 +17,7 @@ from commands.fingerprints import LARGE_FILE_BYTES, sha256_of_file
 from commands.json_files import read_json, read_json_as
 from commands.origins import Origin, RecordedFingerprint
 from commands.setting_types import FileSize, InnerPath
+from commands.sources import HELD, Sources, known
 
 # Of one folder's contents, so that opening it takes a few seconds at most.
 MAX_BYTES_COMPARED = 2**30
@@ -53,6 +54,15 @@ class Provenance:
     inputs: dict[str, InputFacts]
     tower: RecordedFingerprint = ""
     quantizer: RecordedFingerprint = ""
+    sources: Sources | None = None
+
+    def made_from(self, role: str = HELD) -> Sources:
+        """The data and models that it was made from.
+
+        Args:
+            role: what unknown data were used for, in folders that do not say.
+        """
+        return known(self.sources, role)
 
     @property
     def origin(self) -> Origin:

@@ -24,9 +24,11 @@ from commands.errors import InputError
 from commands.origins import UNKNOWN, Origin, RecordedFingerprint
 from commands.schema import check_json
 from commands.setting_types import CodebookSize, NumCodebooks, PositiveFloat
+from commands.sources import Sources, as_facts, known, merge
 
 METADATA_KEY = b"semantic_codes"
 ORIGIN_KEY = b"made_with"
+SOURCES_KEY = b"made_from"
 ROWS_PER_BATCH = 256
 # What pyarrow raises for a file that is damaged or not Parquet.
 PARQUET_ERRORS = (OSError, pyarrow.ArrowException, ValueError)
@@ -46,11 +48,13 @@ class CodeFormat:
     codebook_size: CodebookSize
     frame_rate_hz: PositiveFloat
 
-    def as_metadata(self, origin: Origin) -> dict[bytes, str]:
-        """The format as metadata of a Parquet schema, with the origin of the codes."""
+    def as_metadata(self, origin: Origin, sources: Sources) -> dict[bytes, str]:
+        """The format as metadata of a Parquet schema, with the origin of the codes, and with the
+        data that they were made from."""
         return {
             METADATA_KEY: json.dumps(asdict(self)),
             ORIGIN_KEY: json.dumps(origin.as_facts()),
+            SOURCES_KEY: json.dumps(as_facts(sources)),
         }
 
 
@@ -100,6 +104,19 @@ def read_origins(files: Sequence[Path], *, flag: str, path: Path) -> dict[str, O
     origins = {f"{flag} {file}": _read_origin(file, flag=flag) for file in files}
     different = set(origins.values())
     return {f"{flag} {path}": different.pop()} if len(different) == 1 else origins
+
+
+def read_sources(files: Sequence[Path], *, flag: str) -> Sources:
+    """What the rows of Parquet files were made from; arguments and errors as of `read_origins`."""
+    return merge(*(_read_sources(file, flag=flag) for file in files))
+
+
+def _read_sources(file: Path, *, flag: str) -> Sources:
+    metadata = _read_metadata(file, flag=flag)
+    if SOURCES_KEY not in metadata:
+        return known(None)
+    where = f"{flag} {file}: what it was made from"
+    return check_json(metadata[SOURCES_KEY], Sources, where=where)
 
 
 def _read_origin(file: Path, *, flag: str) -> Origin:

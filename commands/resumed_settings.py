@@ -43,6 +43,8 @@ def refuse_other_settings(
         for names in per_process:
             _refuse_other_batch(out, before, settings, names, begun_with)
     for name in sorted({*before, *settings} - may_differ):
+        if name not in before and settings[name] == []:  # of a newer version, and not used
+            continue
         if before.get(name) != settings.get(name):
             raise InputError(
                 f"--resume {out}: made with {name} = {before.get(name)!r}, now "

@@ -1,6 +1,6 @@
 """One shard of a corpus, and what writes it (`shards.py`)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -8,6 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from tqdm import tqdm
 
 from commands.atomic_write import remove, write_json_lines
+from commands.sources import Source, as_facts
 
 Item = TypeVar("Item")
 
@@ -38,6 +39,10 @@ class Shard(Generic[Item]):
             write_json_lines(path, [{"shard": self.number, **row} for row in rows])
         else:
             remove(path)  # an earlier attempt may have found some
+
+    def write_sources(self, sources: Iterable[Source]) -> None:
+        """Write what the shard was made from, for `join_sources`; when, as for `write_rows`."""
+        self.write_rows("sources", as_facts(sources))
 
 
 class ShardWriter(Protocol[Item]):

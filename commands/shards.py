@@ -4,6 +4,7 @@
         def __init__(self, config: Config, folder: Path) -> None: ...   # loads the models
         def write(self, shard: Shard[Utterance]) -> None:
             shard.write_rows("skipped", [...])
+            shard.write_sources(count_sources(...))
             write_codes(shard.path, ...)
 
     with run_folder(config.out, config, "stage1_rvq.embed", inputs=("manifest",)) as output:
@@ -14,6 +15,7 @@
         if config.workers.part:
             return
         num_skipped = join_rows(output.path, "skipped")
+        output.record(sources=as_facts(join_sources(output.path, num_shards)))
 
 A shard is complete once the file under its name exists: that file is written last. What a shard
 holds depends only on its own items; so whoever writes it, and however often a run is killed and
@@ -25,16 +27,17 @@ can share the work. `python -m pipeline.join_parts` makes one folder of them.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from commands.atomic_write import remove, written_aside
-from commands.json_files import read_json_lines
+from commands.json_files import read_json_lines, read_rows
 from commands.run_folder import OutputFolder
 from commands.shard import Item, Shard, ShardWriter
+from commands.sources import Source, SourceOfShard, Sources, known, merge
 from commands.workers import WorkerSettings, read_part
 
 
@@ -142,3 +145,22 @@ def join_rows(folder: Path, name: str) -> int:
     for path in files.values():
         remove(path)
     return num_rows
+
+
+def join_sources(folder: Path, num_shards: int) -> Sources:
+    """What a folder was made from: `sources.jsonl`, joined of what all shards have written.
+
+    Args:
+        folder: the command's folder, in which all shards are written.
+        num_shards: how many; of one that an older version wrote, it is not known.
+    """
+    join_rows(folder, "sources")
+    told: set[int] = set()
+
+    def read() -> Iterator[Source]:
+        for source in read_rows(folder / "sources.jsonl", SourceOfShard):
+            told.add(source.shard)
+            yield source
+
+    sources = merge(read())
+    return sources if len(told) == num_shards else merge(sources, known(None))

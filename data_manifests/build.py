@@ -14,7 +14,7 @@ seed: see `data_manifests/splits.py`.
 
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +22,10 @@ from pathlib import Path
 from commands.atomic_write import ASIDE_SUFFIX
 from commands.command_line import parse_config, run_command
 from commands.errors import InputError
+from commands.licenses import UNKNOWN_LICENSE, LicenseName
 from commands.run_folder import run_folder
 from commands.setting_types import DialectName, Probability, Seed
-from data_manifests.build_settings import columns_of, corpora_of, hours_of
+from data_manifests.build_settings import columns_of, corpora_of, hours_of, licenses_of
 from data_manifests.corpora.audio_dataset import audio_dataset
 from data_manifests.corpora.bibletts import bibletts
 from data_manifests.corpora.collect import CollectedRecordings, collect_recordings
@@ -56,8 +57,8 @@ class DatasetSettings:
     """which of its configurations to use"""
     dataset_dialect: DialectName = "unknown"
     """its dialect: asante, akuapem, fante or unknown"""
-    dataset_license: str = "unknown"
-    """its licence"""
+    dataset_license: LicenseName = UNKNOWN_LICENSE
+    """its licence, by its SPDX name"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +82,12 @@ class BuildConfig:
     dataset: DatasetSettings = DatasetSettings()
     max_hours: tuple[str, ...] = ()
     """the most hours of a corpus to train on: fisd_asante=30 bibletts_asante=8"""
+    license_of: tuple[str, ...] = ()
+    """the licence of your copy of a corpus, where it is not the one of docs/data.md:
+    waxal_twi_tts=CC-BY-NC-4.0"""
+    allow_licenses: tuple[LicenseName, ...] = ()
+    """leave out what is under another licence than these, by SPDX name (CC-BY-4.0 CC0-1.0);
+    unknown is a name too; if none is given, nothing is left out"""
     hold_out: HeldOut = "speaker"
     """speaker: no speaker and no sentence in two splits; sentence: no sentence in two splits, for
     corpora with one voice"""
@@ -107,6 +114,7 @@ class BuildConfig:
                 f"folder; got {self.dataset.dataset_name!r}"
             )
         hours_of(self.max_hours)
+        licenses_of(self.license_of)
         names = [name for name, _ in corpora_of(self.corpus)]
         if {"ugspeechdata", "waxal_aka_asr"} <= {*names}:
             raise ValueError(
@@ -134,7 +142,10 @@ def main(argv: list[str] | None = None) -> None:
         rewritten = stack.enter_context(lines_written_aside(config.out / "rewritten.jsonl"))
         dropped = DroppedRows(dropped_lines)
         columns = SplitColumns(_split_settings(config))
-        collected = CollectedRecordings(spool, columns, rewritten)
+        collected = CollectedRecordings(
+            spool, columns, rewritten,
+            licenses=licenses_of(config.license_of), allow_licenses=config.allow_licenses,
+        )  # fmt: skip
         collect_recordings(list(_recipes(config, dropped)), dropped, collected)
         output.record(corpora=collected.provenance())
         assigned = assign_splits(columns)
@@ -161,10 +172,14 @@ def _refuse_mistakes(config: BuildConfig) -> None:
                     f"--corpus {corpus}=...: two archives named {into.name}; rename one"
                 )
             unpacked.add(into)
-    unknown = hours_of(config.max_hours).keys() - names
-    if unknown:
-        given = ", ".join(sorted(names))
-        raise InputError(f"--max-hours: {min(unknown)!r} is none of the corpora given: {given}")
+    chosen: dict[str, Mapping[str, object]] = {
+        "--max-hours": hours_of(config.max_hours),
+        "--license-of": licenses_of(config.license_of),
+    }
+    for flag, named in chosen.items():
+        if unknown := named.keys() - names:
+            given = ", ".join(sorted(names))
+            raise InputError(f"{flag}: {min(unknown)!r} is none of the corpora given: {given}")
 
 
 def _split_settings(config: BuildConfig) -> SplitSettings:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from commands.errors import InputError, nearest_name
+from commands.licenses import MAX_LICENSE_CHARACTERS
 from commands.setting_types import refuse_impossible_path
 
 # Corpora with a recipe; "dataset" is any other dataset of Hugging Face.
@@ -60,6 +61,23 @@ def hours_of(settings: Sequence[str]) -> dict[str, float]:
                 f"--max-hours: {setting!r}: hours must be above 0, and not without end"
             )
     return hours
+
+
+def licenses_of(settings: Sequence[str]) -> dict[str, str]:
+    """ "waxal_twi_tts=CC-BY-NC-4.0" -> {"waxal_twi_tts": "CC-BY-NC-4.0"}.
+
+    Raises:
+        InputError: not a name, "=" and a licence, or a repeated name.
+    """
+    licenses: dict[str, str] = {}
+    for setting in settings:
+        name, _, license = setting.partition("=")
+        if name in licenses:
+            raise InputError(f"--license-of: {name!r} is repeated")
+        if not license.strip() or len(license) > MAX_LICENSE_CHARACTERS:
+            raise InputError(f"--license-of: {setting!r} is not like waxal_twi_tts=CC-BY-4.0")
+        licenses[name] = license
+    return licenses
 
 
 def columns_of(settings: Sequence[str]) -> dict[str, str]:

@@ -16,6 +16,8 @@ from typing import Any
 from urllib.parse import quote
 
 from commands.atomic_write import write_json, write_text, written_aside
+from commands.data_card import describe_data
+from commands.finished_folder import read_provenance
 from commands.json_files import read_json, read_json_lines
 
 TEMPLATE_PATH = Path(__file__).with_name("report_template.html")
@@ -198,7 +200,10 @@ def write_report(
     """
     report = build_report(folder, seconds, peak_rss_mb)
     write_json(folder / "report.json", report)
-    write_text(folder / "report.txt", format_table(report, about.caveat) + "\n")
+    head = folder / "head"
+    made_from = read_provenance(head).made_from() if (head / "done").exists() else ()
+    data = f"data: {describe_data(made_from) or 'not recorded'}"
+    write_text(folder / "report.txt", f"{format_table(report, about.caveat)}\n{data}\n")
     rows = []
     for stage, lines in groupby(LINES, lambda line: line.stage):
         rows.append(f'<tr><th colspan="3">{stage}</th></tr>')
@@ -211,6 +216,7 @@ def write_report(
     page = Template(TEMPLATE_PATH.read_text(encoding="utf-8")).substitute(
         title=html.escape(about.title),
         caveat=html.escape(about.caveat),
+        data=html.escape(data),
         rows="\n".join(rows),
         sections="\n".join(section for section in sections if section),
         seconds=f"{meta['seconds_total']:.0f}",

@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
-from commands.checkpoint import find_pretrained, load_frozen
+from commands.checkpoint import find_pretrained, load_config, load_frozen
 from commands.errors import InputError
+from commands.sources import HEAD, Sources, known
 from speech_head.config import SpeechHeadConfig
 from speech_head.data import StatesFolder
 from speech_head.model import SpeechHead
@@ -24,11 +25,17 @@ AnyHead = SpeechHead | ParallelHead
 
 # A head that reads states may start from one that does not.
 MAY_DIFFER = {
-    "layers", "reads", "dropout", "text_dropout", "standardizes", "tower", "quantizer",
+    "layers", "reads", "dropout", "text_dropout", "standardizes", "tower", "quantizer", "sources",
 }  # fmt: skip
 
 
-def build_head(states: StatesFolder, shape: ShapeSettings, *, text_dropout: float) -> AnyHead:
+def build_head(
+    states: StatesFolder,
+    shape: ShapeSettings,
+    *,
+    text_dropout: float,
+    sources: Sources | None = None,
+) -> AnyHead:
     """A head with random weights that fits a folder of states, and standardises them by what is
     measured there.
 
@@ -37,6 +44,7 @@ def build_head(states: StatesFolder, shape: ShapeSettings, *, text_dropout: floa
         shape: of the head; the parallel head has no code-frame decoder.
         text_dropout: probability of a training utterance without its text; the parallel head has
             none.
+        sources: what it is going to be trained on, and with.
 
     Raises:
         InputError: the folder has no utterances, or it has no states and the head would read them.
@@ -50,7 +58,7 @@ def build_head(states: StatesFolder, shape: ShapeSettings, *, text_dropout: floa
         raise InputError("--states has no states (--no-states): train with --reads embedding")
     sizes = {"width": shape.width, "num_layers": shape.num_layers, "num_heads": shape.num_heads}
     given: dict[str, Any] = {name: value for name, value in sizes.items() if value is not None}
-    given |= states.origin.as_facts()
+    given |= {**states.origin.as_facts(), "sources": sources}
     if is_parallel:
         longest = int(states.num_frames_N.max())
         return ParallelHead(ParallelHeadConfig(**asdict(fmt), **given, max_frames=longest))
@@ -70,6 +78,12 @@ def build_head(states: StatesFolder, shape: ShapeSettings, *, text_dropout: floa
         statistics = measure_states(states)
         head.set_statistics(statistics.mean_LD, statistics.std_LD)
     return head
+
+
+def read_head_sources(name: str) -> Sources:
+    """What the head that `start_from` starts from was made from; arguments and errors as there."""
+    folder = find_pretrained(name, made_by="speech_head.train", flag="--init-from")
+    return known(load_config(folder, SpeechHeadConfig).sources, HEAD)
 
 
 def start_from(head: AnyHead, name: str) -> list[str]:

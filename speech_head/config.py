@@ -15,6 +15,7 @@ from commands.setting_types import (
     PositiveFloat,
     Probability,
 )
+from commands.sources import Sources, as_sources
 from gemma4.layer_states import LAYERS
 
 Reads = Literal["gate", "sum", "states", "embedding"]
@@ -47,6 +48,7 @@ class SpeechHeadConfig:
         tower: fingerprint of the audio tower of the Gemma it was trained on; "" if unknown.
         quantizer: fingerprint of the quantiser that spoken questions, or the adapter, were made
             with; "" if there is none or it is unknown.
+        sources: what it was trained on, and with; None if that is not known.
     """
 
     state_width: LayerWidth = 2560
@@ -66,6 +68,10 @@ class SpeechHeadConfig:
     standardizes: bool = False
     tower: RecordedFingerprint = ""
     quantizer: RecordedFingerprint = ""
+    sources: Sources | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sources", as_sources(self.sources))  # JSON gives mappings
 
     @property
     def origin(self) -> Origin:

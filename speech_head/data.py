@@ -142,6 +142,7 @@ class StatesFolder:
         name: flag and folder, for messages.
         origin: the audio tower of the Gemma that made them, and the quantiser of its adapter or of
             the questions.
+        sources: what they were made from.
         format: widths and codebooks.
         utterances: index rows in the manifest's order, each read when it is asked for.
         table: the same as columns.
@@ -157,7 +158,8 @@ class StatesFolder:
         open_input(folder, made_by="speech_head.states", flag=flag)
         self.folder = folder
         self.name = f"{flag} {folder}"
-        self.origin = read_provenance(folder).origin
+        provenance = read_provenance(folder)
+        self.origin, self.sources = provenance.origin, provenance.made_from()
         self.format = read_json_as(folder / "format.json", StatesFormat)
         # As on disk; states that are computed when needed may be of other layers.
         self._num_cached_layers = len(self.format.layers)

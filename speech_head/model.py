@@ -16,15 +16,18 @@ the same way).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
+from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import DynamicCache
 
 from commands.checkpoint import find_pretrained, load_frozen
+from commands.data_card import add_data_section
 from commands.processes import ALONE, Shares
+from commands.sources import HEAD, Sources, known
 from speech_head.alignment import MAX_ADVANCE
 from speech_head.config import SpeechHeadConfig
 from speech_head.data import HeadBatch
@@ -114,6 +117,14 @@ class SpeechHead(
     def end_of_speech(self) -> int:
         """The class of `code0_head` that is not a code."""
         return self.config.codebook_size
+
+    def made_from(self) -> Sources:
+        """The data that it was trained on, and what else it was trained with."""
+        return known(self.config.sources, HEAD)
+
+    def generate_model_card(self, **facts: Any) -> ModelCard:
+        """The card that `save_pretrained` and `push_to_hub` write: the hub's own, and the data."""
+        return add_data_section(super().generate_model_card(**facts), self.made_from())
 
     @torch.no_grad()
     def set_statistics(self, mean_LD: Tensor | float, std_LD: Tensor | float) -> None:

@@ -19,14 +19,16 @@ depended on the length of its neighbours in the batch. Here it is masked.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
+from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from commands.checkpoint import find_pretrained, load_frozen
+from commands.data_card import add_data_section
 from commands.origins import Origin, RecordedFingerprint
 from commands.processes import ALONE, Shares
 from commands.setting_types import (
@@ -39,6 +41,7 @@ from commands.setting_types import (
     PositiveInt,
     Probability,
 )
+from commands.sources import HEAD, Sources, as_sources, known
 from gemma4.layer_states import LAYERS
 from speech_head.answer import AnswerTokens
 from speech_head.data import HeadBatch, HeadExample
@@ -61,7 +64,7 @@ class ParallelHeadConfig:
         num_heads: attention heads of that transformer and of the cross-attention.
         dropout: dropout in training.
         max_frames: number of queries; later frames use the last one.
-        tower, quantizer: as in `SpeechHeadConfig`.
+        tower, quantizer, sources: as in `SpeechHeadConfig`.
     """
 
     state_width: LayerWidth = 2560
@@ -76,6 +79,10 @@ class ParallelHeadConfig:
     max_frames: PositiveInt = 128
     tower: RecordedFingerprint = ""
     quantizer: RecordedFingerprint = ""
+    sources: Sources | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sources", as_sources(self.sources))  # JSON gives mappings
 
     @property
     def origin(self) -> Origin:
@@ -127,6 +134,14 @@ class ParallelHead(
     @property
     def device(self) -> torch.device:
         return self.queries_FW.device
+
+    def made_from(self) -> Sources:
+        """The data that it was trained on, and what else it was trained with."""
+        return known(self.config.sources, HEAD)
+
+    def generate_model_card(self, **facts: Any) -> ModelCard:
+        """The card that `save_pretrained` and `push_to_hub` write: the hub's own, and the data."""
+        return add_data_section(super().generate_model_card(**facts), self.made_from())
 
     def layer_shares(self) -> dict[str, float]:
         """Weight of each layer in the mix of states, for the training log."""

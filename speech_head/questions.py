@@ -20,11 +20,16 @@ from transformers import PreTrainedTokenizerBase
 from commands.device import derive_seed
 from commands.errors import InputError
 from commands.origins import Origin
+from commands.sources import QUESTIONS, Sources, count_sources, merge, used_for
 from data_manifests.twi_text import normalize_for_scoring, normalize_for_training
 from speech_head.answer import SPEAK, TeacherForcedAnswer, teacher_forced_answer
 from stage1_rvq.codes import code_format
 from stage1_rvq.model import load_rvq
-from stage3_finetune.data import read_dialogues_origins, read_spoken_dialogues
+from stage3_finetune.data import (
+    read_dialogues_origins,
+    read_dialogues_sources,
+    read_spoken_dialogues,
+)
 from stage3_finetune.dialogue import Dialogue, Turn, read_dialogues
 
 
@@ -37,6 +42,7 @@ class Questions:
         decode: Callable[[Tensor], Tensor] | None,
         seed: int,
         origins: Mapping[str, Origin],
+        sources: Sources = (),
     ) -> None:
         """
         Args:
@@ -45,11 +51,13 @@ class Questions:
             seed: seed for choosing questions.
             origins: what the codes and their quantiser belong to, by flag and value; callers pass
                 it to `refuse_mixture`, with what else they use.
+            sources: what the questions were made from.
 
         Raises:
             InputError: the dialogues have no questions.
         """
         self.origins = origins
+        self.sources = used_for(sources, QUESTIONS)
         self._decode = decode
         self._seed = seed
         self._asked: list[Turn] = []
@@ -121,10 +129,12 @@ def load_questions(dialogues: Path, rvq: str | None, *, seed: int) -> Questions:
             replace(d, turns=tuple(replace(turn, spoken=False) for turn in d.turns))
             for d in read_dialogues(dialogues)
         ]
-        return Questions(typed, None, seed, origins={})
+        texts = count_sources((d.corpus, d.license, 0) for d in typed)
+        return Questions(typed, None, seed, origins={}, sources=texts)
     if rvq is None:
         raise InputError(f"--dialogues {dialogues} is a folder of codes: give --rvq to decode them")
     quantiser = load_rvq(rvq, device=torch.device("cpu"))
     spoken = list(read_spoken_dialogues(dialogues, code_format(quantiser.config)))
     origins = {f"--rvq {rvq}": quantiser.origin(), **read_dialogues_origins(dialogues)}
-    return Questions(spoken, quantiser.decode, seed, origins)
+    sources = merge(read_dialogues_sources(dialogues), quantiser.made_from())
+    return Questions(spoken, quantiser.decode, seed, origins, sources)

@@ -28,7 +28,8 @@ from commands.origins import combine, refuse_mixture
 from commands.run_folder import run_folder
 from commands.setting_types import ModelName, NumCodebooks, NumWorkers, PositiveInt, Seed
 from commands.shard import Shard
-from commands.shards import write_shards
+from commands.shards import join_sources, write_shards
+from commands.sources import as_facts, base_model, merge
 from commands.tensor_files import read_tensors, save_tensors
 from commands.workers import WorkerSettings
 from data_manifests.manifest import Utterance, read_manifest, read_utterance_audio
@@ -39,11 +40,17 @@ from speech_head.data import StatesFormat
 from speech_head.mimi import load_mimi
 from speech_head.questions import Questions, load_questions, put_after_question
 from speech_head.settings import PrecisionSettings
-from stage1_rvq.corpus_encoder import count_skipped, encode_utterances, utterance_shards
+from stage1_rvq.corpus_encoder import (
+    count_skipped,
+    count_utterances,
+    encode_utterances,
+    utterance_shards,
+)
 from stage1_rvq.data import iterate_batches
 from stage1_rvq.listener import Listener
 from stage1_rvq.recognizer import load_recognizer
 from stage3_finetune.conversation import load_conversation
+from stage3_finetune.model import finetuned_sources
 
 INDEX_KEYS = ("id", "text", "speaker", "dialect", "duration_s")
 
@@ -116,8 +123,9 @@ def main(argv: list[str] | None = None) -> None:
     with run_folder(config.out, config, "speech_head.states", inputs=inputs) as output:
         if output.is_done:
             return
+        shards = utterance_shards(utterances)
         write_shards(
-            output, utterance_shards(utterances), "shard_{:05d}.jsonl",
+            output, shards, "shard_{:05d}.jsonl",
             partial(StatesWriter, config), config.workers,
             description="states", unit="utterances",
         )  # fmt: skip
@@ -125,7 +133,10 @@ def main(argv: list[str] | None = None) -> None:
             return
         num_skipped = count_skipped(output.path, len(utterances))
         join_embeddings(output.path)
-        output.record(num_utterances=len(utterances) - num_skipped, num_skipped=num_skipped)
+        output.record(
+            num_utterances=len(utterances) - num_skipped, num_skipped=num_skipped,
+            sources=as_facts(join_sources(output.path, len(shards))),
+        )  # fmt: skip
 
 
 class StatesWriter:
@@ -156,6 +167,12 @@ class StatesWriter:
             **(self.questions.origins if self.questions else {}),
         }
         refuse_mixture(origins, allowed=config.allow_mixture)
+        self.sources = merge(
+            finetuned_sources(config.gemma, config.finetune),
+            [base_model(config.mimi)],
+            self.listener.recognizer.made_from(),
+            self.questions.sources if self.questions else (),
+        )
         made_with = combine(*origins.values()).as_facts()
         self.facts = {**describe_machine(device, dtype), "quantize": quantize, **made_with}
         self.layers = pick_layers(config.cache.layers, self.gemma) if config.cache.states else []
@@ -178,6 +195,7 @@ class StatesWriter:
         rows: list[_Row] = []
         for batch in iterate_batches(len(aligned), self.config.batch_size):
             rows += self._read_states([aligned[i] for i in batch])
+        shard.write_sources(merge(count_utterances(row.utterance for row in rows), self.sources))
         _write_shard(shard.path, shard.number, rows)
 
     def _align(

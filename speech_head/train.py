@@ -31,8 +31,9 @@ from commands.processes import (
     resume_together,
     shared_run_folder,
 )
+from commands.sources import HEAD, Sources, as_facts, merge, refuse_licenses, used_for
 from commands.training_log import TrainingLog, refuse_non_finite, training_steps
-from speech_head.build import AnyHead, build_head, start_from
+from speech_head.build import AnyHead, build_head, read_head_sources, start_from
 from speech_head.data import StatesFolder, collate, refuse_other_states
 from speech_head.dev_set import Dev, load_judge, measure_loss, measure_speech
 from speech_head.live_states import load_live_states
@@ -57,6 +58,7 @@ def main(argv: list[str] | None = None) -> None:
             f"--codebook-weights has {len(codebook_weights)} numbers, the states have "
             f"{fmt.num_codebooks} codebooks"
         )
+    sources = _read_sources(config, states)
     accelerator = join_processes(device, dtype)
     processes = processes_of(accelerator.device)
     processes.refuse_idle(len(states.utterances), "--states")
@@ -66,11 +68,11 @@ def main(argv: list[str] | None = None) -> None:
         if config.recognizer:
             judge = load_judge(
                 config.gemma, config.mimi, config.recognizer, fmt, device=accelerator.device,
-                allow_mixture=config.allow_mixture,
+                allow_mixture=config.inputs.allow_mixture,
             )  # fmt: skip
         dev = Dev(dev_states, judge)
     seed_step(config.seed, -1)
-    head = build_head(states, config.shape, text_dropout=config.loss.text_dropout)
+    head = build_head(states, config.shape, text_dropout=config.loss.text_dropout, sources=sources)
     if config.init_from:
         missing = ", ".join(start_from(head, config.init_from)) or "none"
         if processes.is_first:
@@ -89,6 +91,7 @@ def main(argv: list[str] | None = None) -> None:
             num_processes=processes.count,
             num_utterances=len(states.utterances),
             num_frames=states.num_frames,
+            sources=as_facts(sources),
             num_parameters=sum(p.numel() for p in head.parameters()),
         )
         _train(config, head, states, dev, accelerator, processes)
@@ -166,6 +169,15 @@ def _plan_batches(
     )  # fmt: skip
 
 
+def _read_sources(config: TrainConfig, states: StatesFolder) -> Sources:
+    """What the head is made from; InputError if a licence is not allowed."""
+    sources = {states.name: used_for(states.sources, HEAD)}
+    if config.init_from and config.shape.architecture == "cursor":
+        sources[f"--init-from {config.init_from}"] = read_head_sources(config.init_from)
+    refuse_licenses(sources, config.inputs.allow_licenses)
+    return merge(*sources.values())
+
+
 def _open_states(
     config: TrainConfig, device: torch.device, dtype: torch.dtype
 ) -> tuple[StatesFolder, StatesFolder | None]:
@@ -175,7 +187,7 @@ def _open_states(
     if config.on_the_fly:
         states, dev_states = load_live_states(
             config.states, config.dev_states, device=device, dtype=dtype,
-            allow_mixture=config.allow_mixture,
+            allow_mixture=config.inputs.allow_mixture,
         )  # fmt: skip
     else:
         states = StatesFolder(config.states)
@@ -185,7 +197,7 @@ def _open_states(
         refuse_other_states(dev_states.format, states.format, flag="--dev-states")
         refuse_mixture(
             {states.name: states.origin, dev_states.name: dev_states.origin},
-            allowed=config.allow_mixture,
+            allowed=config.inputs.allow_mixture,
         )
     return states, dev_states
 

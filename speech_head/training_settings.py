@@ -14,7 +14,11 @@ from commands.setting_types import (
     Probability,
     Seed,
 )
-from commands.training_settings import CheckpointSettings, ScheduleSettings
+from commands.training_settings import (
+    CheckpointSettings,
+    InputSettings,
+    ScheduleSettings,
+)
 from speech_head.config import Reads
 
 Architecture = Literal["cursor", "parallel"]
@@ -96,7 +100,6 @@ class TrainConfig:
     """auto, cpu, cuda, cuda:1, mps"""
     dtype: DtypeName = "auto"
     """bfloat16 trains in mixed precision; the weights are float32 either way"""
-    allow_mixture: bool = False
-    """go on although the inputs belong to different audio towers or quantisers"""
+    inputs: InputSettings = InputSettings()
     resume: bool = False
     """continue from the newest checkpoint"""

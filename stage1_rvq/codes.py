@@ -17,7 +17,12 @@ import pyarrow
 from torch import Tensor
 
 from commands.errors import InputError
-from commands.finished_folder import is_output_folder, list_files, refuse_unfinished
+from commands.finished_folder import (
+    is_output_folder,
+    list_files,
+    read_provenance,
+    refuse_unfinished,
+)
 from commands.origins import UNKNOWN, Origin
 from commands.parquet_files import (
     CodeFormat,
@@ -25,8 +30,10 @@ from commands.parquet_files import (
     read_codes_column,
     read_origins,
     read_parquet_format,
+    read_sources,
     write_parquet,
 )
+from commands.sources import Sources, known
 from data_manifests.hash_set import HashSet, hash_text
 from stage1_rvq.config import RVQConfig
 
@@ -49,7 +56,9 @@ def code_format(config: RVQConfig) -> CodeFormat:
     return CodeFormat(config.num_codebooks, config.codebook_size, config.frame_rate_hz)
 
 
-def code_schema(fmt: CodeFormat, origin: Origin = UNKNOWN) -> pyarrow.Schema:
+def code_schema(
+    fmt: CodeFormat, origin: Origin = UNKNOWN, sources: Sources | None = None
+) -> pyarrow.Schema:
     """The columns of a file of codes, and what it says of them."""
     small = pyarrow.int16() if fmt.codebook_size <= 2**15 else pyarrow.int32()
     columns = {
@@ -61,7 +70,7 @@ def code_schema(fmt: CodeFormat, origin: Origin = UNKNOWN) -> pyarrow.Schema:
         "codes": pyarrow.list_(pyarrow.list_(small)),
     }
     fields = [pyarrow.field(name, type_, nullable=False) for name, type_ in columns.items()]
-    return pyarrow.schema(fields, metadata=fmt.as_metadata(origin))
+    return pyarrow.schema(fields, metadata=fmt.as_metadata(origin, known(sources)))
 
 
 def write_codes(
@@ -69,11 +78,13 @@ def write_codes(
     utterances: Sequence[CodedUtterance],
     fmt: CodeFormat,
     origin: Origin = UNKNOWN,
+    sources: Sources | None = None,
 ) -> None:
     """Write one Parquet file, atomically.
 
     Args:
         origin: the audio tower and the quantiser that the codes belong to.
+        sources: what they were made from; None if that is not known.
     """
     columns = {
         "id": [u.id for u in utterances],
@@ -83,7 +94,7 @@ def write_codes(
         "num_frames": [len(u.codes_TK) for u in utterances],
         "codes": [u.codes_TK.tolist() for u in utterances],
     }
-    write_parquet(path, pyarrow.table(columns, schema=code_schema(fmt, origin)))
+    write_parquet(path, pyarrow.table(columns, schema=code_schema(fmt, origin, sources)))
 
 
 def find_code_files(path: Path, *, flag: str = "--codes") -> list[Path]:
@@ -125,6 +136,19 @@ def common_code_format(files: Sequence[Path], *, flag: str, path: Path) -> CodeF
 def read_codes_origins(path: Path, *, flag: str = "--codes") -> dict[str, Origin]:
     """What the codes of a folder or file were made with, as `read_origins` gives it."""
     return read_origins(find_code_files(path, flag=flag), flag=flag, path=path)
+
+
+def read_codes_sources(path: Path, files: Sequence[Path], *, flag: str = "--codes") -> Sources:
+    """What the codes of a folder or file were made from.
+
+    Args:
+        path: what was named.
+        files: its Parquet files.
+        flag: the flag that named it.
+    """
+    if is_output_folder(path):
+        return read_provenance(path).made_from()
+    return read_sources(files, flag=flag)
 
 
 def read_codes(path: Path, *, flag: str = "--codes") -> Iterator[CodedUtterance]:

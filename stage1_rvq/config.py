@@ -11,6 +11,7 @@ from commands.setting_types import (
     PositiveFloat,
     Probability,
 )
+from commands.sources import Sources, as_sources
 from gemma4.gemma import FRAME_RATE_HZ
 
 
@@ -27,6 +28,7 @@ class RVQConfig:
         min_code_usage: a code whose moving average of frames per batch falls below this is replaced
             by a frame of the batch.
         tower: fingerprint of the audio tower whose embeddings it was trained on; "" if unknown.
+        sources: what it was trained on, and with; None if that is not known.
     """
 
     dim: LayerWidth = 1024
@@ -36,3 +38,7 @@ class RVQConfig:
     decay: Probability = 0.99
     min_code_usage: NonNegativeFloat = 0.05
     tower: RecordedFingerprint = ""
+    sources: Sources | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sources", as_sources(self.sources))  # JSON gives mappings

@@ -4,7 +4,7 @@ Shared by `embed` (which keeps the embeddings) and `tokenize_corpus` (which keep
 """
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch import Tensor
 from commands.errors import InputError
 from commands.shard import Shard
 from commands.shards import join_rows, split_into_shards
+from commands.sources import Sources, count_sources
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from data_manifests.manifest import Utterance, read_utterance_audio
 from gemma4.gemma import AudioEncoder
@@ -67,6 +68,11 @@ def encode_shard(
             raise result
     shard.write_rows("skipped", unusable)
     return kept
+
+
+def count_utterances(utterances: Iterable[Utterance]) -> Sources:
+    """Utterances by corpus and licence."""
+    return count_sources((u.corpus, u.license, u.duration_s) for u in utterances)
 
 
 def count_skipped(folder: Path, num_utterances: int) -> int:

@@ -30,6 +30,7 @@ from commands.json_files import read_rows
 from commands.mapped_tables import MappedRows, table_schema
 from commands.origins import Origin
 from commands.setting_types import NonNegativeInt, PositiveFloat
+from commands.sources import SourceOfShard, Sources, known, merge
 from commands.table_copies import TableSource, TableWriter, open_table
 from commands.tensor_files import TensorKind, read_tensors, refuse_non_finite_weights
 from gemma4.tower_identity import norm_fingerprint
@@ -78,6 +79,7 @@ class EmbeddingFolder:
         metric: how frames are compared; float32 weights of the tower's last norm and projection.
         name: flag and folder, for messages.
         origin: the audio tower that made them.
+        sources: what they were made from.
 
     Raises:
         InputError: unfinished or no longer intact, not an embeddings folder, an index that does not
@@ -90,9 +92,9 @@ class EmbeddingFolder:
         self.name = f"{flag} {folder}"
         self.metric = _read_metric(folder / "encoder.safetensors")
         self.dim = len(self.metric.frame_scale_D)
-        self.origin = Origin(
-            read_provenance(folder).tower, norm=norm_fingerprint(self.metric.frame_scale_D)
-        )
+        provenance = read_provenance(folder)
+        self.sources = provenance.made_from()
+        self.origin = Origin(provenance.tower, norm=norm_fingerprint(self.metric.frame_scale_D))
         self._index_paths = list_files(folder, "shard_*.jsonl", flag=flag)
         self.table = open_table(
             TableSource(folder, flag, self._index_paths, made_by=None, schema=INDEX_SCHEMA,
@@ -115,6 +117,16 @@ class EmbeddingFolder:
             raise self.table.damaged()
         self._refuse_non_finite(frames_TD)
         return frames_TD
+
+    def sources_by_shard(self) -> dict[int, Sources]:
+        """What the embeddings of each shard were made from."""
+        path = self.folder / "sources.jsonl"
+        found: dict[int, list[SourceOfShard]] = {n: [] for n in range(len(self._index_paths))}
+        if not path.exists():  # of an older version
+            return dict.fromkeys(found, known(None))
+        for source in read_rows(path, SourceOfShard):
+            found.setdefault(source.shard, []).append(source)
+        return {shard: merge(sources or known(None)) for shard, sources in found.items()}
 
     def gather(self, positions_N: Tensor) -> Tensor:
         """Frames at positions that are counted over all shards: int64 `[N]` -> float32 `[N, D]`."""

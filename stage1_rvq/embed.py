@@ -21,12 +21,19 @@ from commands.device import DeviceName, DtypeName, describe_machine, pick_device
 from commands.run_folder import run_folder
 from commands.setting_types import ModelName, NumWorkers, PositiveInt
 from commands.shard import Shard
-from commands.shards import write_shards
+from commands.shards import join_sources, write_shards
+from commands.sources import as_facts, merge
 from commands.tensor_files import save_tensors
 from commands.workers import WorkerSettings
 from data_manifests.manifest import Utterance, read_manifest
+from gemma4.base_model import tower_sources
 from gemma4.gemma import load_audio_encoder
-from stage1_rvq.corpus_encoder import count_skipped, encode_shard, utterance_shards
+from stage1_rvq.corpus_encoder import (
+    count_skipped,
+    count_utterances,
+    encode_shard,
+    utterance_shards,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,15 +71,19 @@ def main(argv: list[str] | None = None) -> None:
     with run_folder(config.out, config, "stage1_rvq.embed", inputs=("manifest", "gemma")) as output:
         if output.is_done:
             return
+        shards = utterance_shards(utterances)
         write_shards(
-            output, utterance_shards(utterances), "shard_{:05d}.jsonl",
+            output, shards, "shard_{:05d}.jsonl",
             partial(EmbeddingWriter, config), config.workers,
             description=f"encode -> {config.out.name}", unit="utterances",
         )  # fmt: skip
         if config.workers.part:
             return
         num_skipped = count_skipped(output.path, len(utterances))
-        output.record(num_utterances=len(utterances) - num_skipped, num_skipped=num_skipped)
+        output.record(
+            num_utterances=len(utterances) - num_skipped, num_skipped=num_skipped,
+            sources=as_facts(join_sources(output.path, len(shards))),
+        )  # fmt: skip
 
 
 class EmbeddingWriter:
@@ -89,6 +100,7 @@ class EmbeddingWriter:
         save_tensors(folder / "encoder.safetensors", tensors)
         self.config = config
         self.encoder = encoder
+        self.sources = tower_sources(config.gemma)
         self.facts = {**describe_machine(device, dtype), "tower": encoder.origin.tower}
 
     def write(self, shard: Shard[Utterance]) -> None:
@@ -101,6 +113,7 @@ class EmbeddingWriter:
             num_workers=self.config.num_workers,
             skip_bad_audio=self.config.skip_bad_audio,
         )
+        shard.write_sources(merge(count_utterances(u for u, _ in rows), self.sources))
         _write_shard(shard.path, rows, self.encoder.dim)
 
 

@@ -25,6 +25,7 @@ from vector_quantize_pytorch import ResidualVQ
 from commands.checkpoint import find_pretrained, load_frozen, state_to_save
 from commands.errors import InputError
 from commands.origins import Origin
+from commands.sources import QUANTIZER, Sources, known
 from commands.tensor_files import fingerprint_tensors
 from gemma4.tower_identity import norm_fingerprint
 from stage1_rvq.codebooks import fit_codebooks, search_codes
@@ -247,10 +248,14 @@ class SpeechRVQ(nn.Module, PyTorchModelHubMixin):
         norm = "" if tower else norm_fingerprint(self.frame_scale_D)
         return Origin(tower, fingerprint_tensors(codebooks), norm)
 
+    def made_from(self) -> Sources:
+        """The data that it was trained on, and what else it was trained with."""
+        return known(self.config.sources, QUANTIZER)
+
     def generate_model_card(self, **facts: Any) -> ModelCard:
         """The card that `save_pretrained` and `push_to_hub` write, made from
         `model_card_kwargs`."""
-        return make_model_card(self.config, **facts)
+        return make_model_card(self.config, self.made_from(), **facts)
 
 
 def load_rvq(name: str, *, device: torch.device) -> SpeechRVQ:

@@ -14,8 +14,10 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from commands.data_card import data_section, license_facts, licenses_without_commerce
 from commands.json_files import read_json
 from commands.schema import as_mapping, check_json
+from commands.sources import Sources
 from stage1_rvq.codebook_metrics import QuantizerMetrics, ReadRates
 from stage1_rvq.config import RVQConfig
 from stage1_rvq.published import (
@@ -30,16 +32,17 @@ from stage1_rvq.training_data import TrainingData
 
 DEFAULT_GEMMA = "google/gemma-4-E4B-it"
 NOT_MEASURED = "not yet measured"
-FRONT_MATTER = ModelCardData(
-    language=["tw", "ak"],
-    license="apache-2.0",
-    library_name="speechless-twi",
-    tags=["speech", "twi", "akan", "gemma4", "speech-tokenizer", "residual-vector-quantization"],
-)
+FRONT_MATTER: dict[str, Any] = {
+    "license": "apache-2.0",
+    "language": ["tw", "ak"],
+    "library_name": "speechless-twi",
+    "tags": ["speech", "twi", "akan", "gemma4", "speech-tokenizer", "residual-vector-quantization"],
+}
 
 
 def make_model_card(
     config: RVQConfig,
+    sources: Sources,
     *,
     run: Path | None = None,
     metrics: QuantizerMetrics | None = None,
@@ -51,6 +54,7 @@ def make_model_card(
 
     Args:
         config: its shape.
+        sources: what it was trained on, and with.
         run: the folder of `stage1_rvq.train` that it comes from; records its training data.
         metrics: from `stage1_rvq.evaluate`.
         repository: the name under which the usage example loads it.
@@ -69,7 +73,9 @@ def make_model_card(
     described = PUBLISHED | ({AVERAGED_FILE: AVERAGED} if is_averaged else {})
     bits = config.num_codebooks * math.log2(config.codebook_size) * config.frame_rate_hz
     text = CARD.format(
-        front_matter=FRONT_MATTER.to_yaml(),
+        front_matter=ModelCardData(**{**FRONT_MATTER, **license_facts(sources)}).to_yaml(),
+        data=data_section(sources),
+        weights=_license_of_weights(sources),
         dim=config.dim,
         frame_rate_hz=f"{config.frame_rate_hz:g}",
         num_codebooks=config.num_codebooks,
@@ -121,6 +127,12 @@ def _training_table(
         changed = ", with uncommitted changes" if git.get("uncommitted_changes") else ""
         rows["commit"] = f"{git.get('commit', 'not recorded')}{changed}"
     return "".join(f"| {name} | {value} |\n" for name, value in rows.items())
+
+
+def _license_of_weights(sources: Sources) -> str:
+    if licenses_without_commerce(sources):
+        return "Weights: for non-commercial use only, because of the data they were made from."
+    return "Weights: Apache-2.0."
 
 
 def _results(metrics: QuantizerMetrics, config: RVQConfig) -> str:
@@ -262,6 +274,7 @@ print(codes_TK.shape)
 {results}
 How speakers of Twi judge what is built on these codes: not yet measured.
 
+{data}
 ## Files
 
 | file | |
@@ -269,7 +282,7 @@ How speakers of Twi judge what is built on these codes: not yet measured.
 {files}
 ## Licence and citation
 
-Weights: Apache-2.0. Gemma 4 and the corpora have licences of their own.
+{weights} Gemma 4 and the corpora have licences of their own.
 
 Dao et al., *Speechless: Speech Instruction Training Without Speech for Low Resource Languages*,
 INTERSPEECH 2025, arXiv:2505.17417.

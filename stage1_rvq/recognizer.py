@@ -14,19 +14,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
+from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from commands.checkpoint import load_frozen
+from commands.data_card import add_data_section
 from commands.errors import InputError
 from commands.finished_folder import open_input
 from commands.origins import Origin, RecordedFingerprint
 from commands.setting_types import LayerWidth, NumLayers, PositiveInt, Probability
+from commands.sources import RECOGNIZER, Sources, as_sources, known
 from data_manifests.twi_text import normalize_for_scoring
 from gemma4.tower_identity import norm_fingerprint
 from stage1_rvq.data import EmbeddingFolder, pad_frames
@@ -45,6 +48,7 @@ class RecognizerConfig:
         num_layers: LSTM layers.
         dropout: dropout between layers, in training.
         tower: fingerprint of the audio tower whose embeddings it was trained on; "" if unknown.
+        sources: what it was trained on, and with; None if that is not known.
     """
 
     dim: LayerWidth = 1024
@@ -53,6 +57,10 @@ class RecognizerConfig:
     num_layers: NumLayers = 2
     dropout: Probability = 0.1
     tower: RecordedFingerprint = ""
+    sources: Sources | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sources", as_sources(self.sources))  # JSON gives mappings
 
 
 @dataclass(frozen=True)
@@ -97,6 +105,14 @@ class CTCRecognizer(
         """The audio tower that it was trained on."""
         norm = "" if self.config.tower else norm_fingerprint(self.frame_scale_D)
         return Origin(self.config.tower, norm=norm)
+
+    def made_from(self) -> Sources:
+        """The data that it was trained on, and what else it was trained with."""
+        return known(self.config.sources, RECOGNIZER)
+
+    def generate_model_card(self, **facts: Any) -> ModelCard:
+        """The card that `save_pretrained` and `push_to_hub` write: the hub's own, and the data."""
+        return add_data_section(super().generate_model_card(**facts), self.made_from())
 
     def refuse_other_width(self, dim: int, *, flag: str) -> None:
         """Raise InputError if the embeddings of what a flag named are of another width."""

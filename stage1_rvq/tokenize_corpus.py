@@ -25,9 +25,11 @@ from commands.origins import combine, refuse_mixture
 from commands.run_folder import OutputFolder, run_folder
 from commands.setting_types import ModelName, NumWorkers, PositiveInt
 from commands.shard import Shard
-from commands.shards import write_shards
+from commands.shards import join_sources, write_shards
+from commands.sources import as_facts, merge
 from commands.workers import WorkerSettings
 from data_manifests.manifest import Utterance, read_manifest
+from gemma4.base_model import tower_sources
 from gemma4.gemma import load_audio_encoder
 from stage1_rvq.codes import CODES_NAME, CodedUtterance, code_format, write_codes
 from stage1_rvq.corpus_encoder import count_skipped, utterance_shards
@@ -89,36 +91,44 @@ def main(argv: list[str] | None = None) -> None:
         if output.is_done:
             return
         if config.manifest:
-            num_utterances, num_skipped = _tokenize_manifest(config, config.manifest, output)
+            done = _tokenize_manifest(config, config.manifest, output)
         elif config.embeddings:
-            num_utterances, num_skipped = _tokenize_embeddings(config, config.embeddings, output)
+            done = _tokenize_embeddings(config, config.embeddings, output)
         if config.workers.part:
             return
-        output.record(num_utterances=num_utterances, num_skipped=num_skipped)
+        output.record(
+            num_utterances=done.num_utterances, num_skipped=done.num_skipped,
+            sources=as_facts(join_sources(output.path, done.num_shards)),
+        )  # fmt: skip
         if config.jsonl:
             files = sorted(output.path.glob("codes_*.parquet"))
             write_token_strings(output.path / TOKENS_FILE, files)
 
 
-def _tokenize_manifest(
-    config: TokenizeConfig, manifest: Path, output: OutputFolder
-) -> tuple[int, int]:
-    """Returns the number of utterances with codes, and of those skipped."""
+@dataclass(frozen=True)
+class _Done:
+    """How many utterances have codes, how many were skipped, and in how many shards they are."""
+
+    num_utterances: int
+    num_skipped: int
+    num_shards: int
+
+
+def _tokenize_manifest(config: TokenizeConfig, manifest: Path, output: OutputFolder) -> _Done:
     utterances = list(read_manifest(manifest))
+    shards = utterance_shards(utterances)
     write_shards(
-        output, utterance_shards(utterances), CODES_NAME,
+        output, shards, CODES_NAME,
         partial(RecordingTokenizer, config), config.workers,
         description=f"encode -> {config.out.name}", unit="utterances",
     )  # fmt: skip
     if config.workers.part:
-        return 0, 0
+        return _Done(0, 0, 0)
     num_skipped = count_skipped(output.path, len(utterances))
-    return len(utterances) - num_skipped, num_skipped
+    return _Done(len(utterances) - num_skipped, num_skipped, len(shards))
 
 
-def _tokenize_embeddings(
-    config: TokenizeConfig, folder: Path, output: OutputFolder
-) -> tuple[int, int]:
+def _tokenize_embeddings(config: TokenizeConfig, folder: Path, output: OutputFolder) -> _Done:
     embeddings = EmbeddingFolder(folder)
     shards: dict[int, list[EmbeddedUtterance]] = {}
     for utterance in embeddings.utterances:
@@ -131,7 +141,7 @@ def _tokenize_embeddings(
     skipped = read_json_lines(folder / "skipped.jsonl")
     if not config.workers.part:
         write_json_lines(output.path / "skipped.jsonl", skipped)
-    return len(embeddings.utterances), len(skipped)
+    return _Done(len(embeddings.utterances), len(skipped), len(shards))
 
 
 class RecordingTokenizer:
@@ -146,6 +156,7 @@ class RecordingTokenizer:
         self.encoder = load_audio_encoder(
             config.gemma, device=device, dtype=dtype, fast_cpu=config.fast_cpu
         )
+        self.tower = tower_sources(config.gemma)
         if self.encoder.dim != self.rvq.config.dim:
             raise InputError(
                 f"--gemma embeddings are {self.encoder.dim} wide, --rvq was trained on "
@@ -165,6 +176,7 @@ class RecordingTokenizer:
             shard,
             self.encoder,
             self.rvq,
+            self.tower,
             beam_size=self.config.beam_size,
             batch_size=self.config.batch_size,
             num_workers=self.config.num_workers,
@@ -182,6 +194,7 @@ class EmbeddingTokenizer:
         self.beam_size = config.beam_size
         self.rvq = load_rvq(config.rvq, device=device)
         self.embeddings = EmbeddingFolder(embeddings)
+        self.sources = self.embeddings.sources_by_shard()
         if self.embeddings.dim != self.rvq.config.dim:
             raise InputError(
                 f"--embeddings are {self.embeddings.dim} wide, --rvq was trained on "
@@ -204,7 +217,9 @@ class EmbeddingTokenizer:
             codes_TK = self.rvq.encode(frames_TD, beam_size=self.beam_size)
             coded.append(CodedUtterance(u.id, u.text, u.speaker, u.dialect, codes_TK.cpu()))
             shard.progress.update()
-        write_codes(shard.path, coded, code_format(self.rvq.config), self.origin)
+        sources = merge(self.sources[shard.number], self.rvq.made_from())
+        shard.write_sources(sources)
+        write_codes(shard.path, coded, code_format(self.rvq.config), self.origin, sources)
 
 
 if __name__ == "__main__":

@@ -36,8 +36,9 @@ from commands.setting_types import (
     PositiveInt,
     Seed,
 )
+from commands.sources import QUANTIZER, Sources, as_facts, merge, refuse_licenses, used_for
 from commands.training_log import TrainingLog, refuse_non_finite, training_steps
-from commands.training_settings import ScheduleSettings
+from commands.training_settings import InputSettings, ScheduleSettings
 from stage1_rvq.config import RVQConfig
 from stage1_rvq.data import EmbeddingFolder, ShuffledBatches
 from stage1_rvq.dev_set import measure_on_dev
@@ -98,8 +99,7 @@ class TrainConfig:
     """seed for k-means, batches and dropout"""
     device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
-    allow_mixture: bool = False
-    """go on although the inputs belong to different audio towers or quantisers"""
+    inputs: InputSettings = InputSettings()
     resume: bool = False
     """continue from the newest checkpoint"""
 
@@ -129,7 +129,12 @@ def main(argv: list[str] | None = None) -> None:
     origins = {part.name: part.origin for part in (embeddings, dev) if part}
     if task:
         origins[f"--recognizer {config.recognizer}"] = task.recognizer.origin()
-    refuse_mixture(origins, allowed=config.allow_mixture)
+    refuse_mixture(origins, allowed=config.inputs.allow_mixture)
+    sources = {embeddings.name: used_for(embeddings.sources, QUANTIZER)}
+    if task:
+        sources[f"--recognizer {config.recognizer}"] = task.recognizer.made_from()
+    refuse_licenses(sources, config.inputs.allow_licenses)
+    made_from = merge(*sources.values())
     inputs = ("embeddings", "dev_embeddings", "recognizer")
     with shared_run_folder(
         processes, config.out, config, "stage1_rvq.train", inputs=inputs,
@@ -141,13 +146,15 @@ def main(argv: list[str] | None = None) -> None:
             **describe_machine(device, "float32"),
             num_processes=processes.count,
             training_data=asdict(describe_training_data(embeddings)),
+            sources=as_facts(made_from),
         )
-        _train(config, embeddings, dev, task, accelerator, processes)
+        _train(config, embeddings, made_from, dev, task, accelerator, processes)
 
 
 def _train(
     config: TrainConfig,
     embeddings: EmbeddingFolder,
+    made_from: Sources,
     dev: EmbeddingFolder | None,
     task: TaskLoss | None,
     accelerator: Accelerator,
@@ -160,6 +167,7 @@ def _train(
             codebook_size=config.codebooks.codebook_size,
             min_code_usage=config.codebooks.min_code_usage,
             tower=embeddings.origin.tower,
+            sources=made_from,
         )
     ).to(accelerator.device)
     rvq.set_metric(embeddings.metric)

@@ -39,8 +39,9 @@ from commands.setting_types import (
     PositiveInt,
     Seed,
 )
+from commands.sources import RECOGNIZER, as_facts, refuse_licenses, used_for
 from commands.training_log import TrainingLog, refuse_non_finite, training_steps
-from commands.training_settings import ScheduleSettings
+from commands.training_settings import InputSettings, ScheduleSettings
 from data_manifests.error_rates import ErrorRates, compute_error_rates
 from stage1_rvq.data import EmbeddedUtterance, EmbeddingFolder, ShuffledBatches, pad_frames
 from stage1_rvq.recognizer import CTCRecognizer, RecognizerConfig, ctc_loss, find_usable
@@ -81,8 +82,7 @@ class TrainRecognizerConfig:
     """seed for weights, batches and dropout"""
     device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
-    allow_mixture: bool = False
-    """go on although the inputs belong to different audio towers or quantisers"""
+    inputs: InputSettings = InputSettings()
     resume: bool = False
     """continue from the newest checkpoint"""
 
@@ -96,8 +96,9 @@ def main(argv: list[str] | None = None) -> None:
         dev = EmbeddingFolder(config.dev_embeddings, flag="--dev-embeddings")
     refuse_mixture(
         {part.name: part.origin for part in (embeddings, dev) if part},
-        allowed=config.allow_mixture,
+        allowed=config.inputs.allow_mixture,
     )
+    refuse_licenses({embeddings.name: embeddings.sources}, config.inputs.allow_licenses)
     device = pick_device(config.device)
     accelerator = join_processes(device)
     processes = processes_of(accelerator.device)
@@ -119,6 +120,7 @@ def main(argv: list[str] | None = None) -> None:
         output.record(
             **describe_machine(device, "float32"), num_processes=processes.count,
             num_utterances=len(usable_N), num_left_out=dropped,
+            sources=as_facts(used_for(embeddings.sources, RECOGNIZER)),
         )  # fmt: skip
         _train(config, embeddings, usable_N, units, dev, accelerator, processes)
         if output.is_writer:
@@ -143,6 +145,7 @@ def _train(
             shape.width,
             shape.num_layers,
             tower=embeddings.origin.tower,
+            sources=used_for(embeddings.sources, RECOGNIZER),
         )
     )
     recognizer.frame_scale_D.copy_(embeddings.metric.frame_scale_D)

@@ -4,10 +4,11 @@ from torch import Tensor
 
 from commands.origins import combine
 from commands.shard import Shard
+from commands.sources import Sources, merge
 from data_manifests.manifest import Utterance
 from gemma4.gemma import AudioEncoder
 from stage1_rvq.codes import CodedUtterance, code_format, write_codes
-from stage1_rvq.corpus_encoder import encode_shard
+from stage1_rvq.corpus_encoder import count_utterances, encode_shard
 from stage1_rvq.model import SpeechRVQ
 
 
@@ -15,6 +16,7 @@ def tokenize_shard(
     shard: Shard[Utterance],
     encoder: AudioEncoder,
     rvq: SpeechRVQ,
+    tower: Sources = (),
     *,
     beam_size: int,
     batch_size: int,
@@ -23,7 +25,8 @@ def tokenize_shard(
 ) -> None:
     """Write the codes of a shard of a manifest.
 
-    Arguments and errors as in `encode_shard`; `beam_size` as in `SpeechRVQ.encode`.
+    Arguments and errors as in `encode_shard`; `tower` is what the encoder was made from,
+    `beam_size` as in `SpeechRVQ.encode`.
     """
 
     def encode(frames_ND: Tensor) -> Tensor:
@@ -39,4 +42,6 @@ def tokenize_shard(
     )
     coded = [CodedUtterance(u.id, u.text, u.speaker, u.dialect, codes_TK) for u, codes_TK in rows]
     origin = combine(rvq.origin(), encoder.origin)
-    write_codes(shard.path, coded, code_format(rvq.config), origin)
+    sources = merge(count_utterances(u for u, _ in rows), rvq.made_from(), tower)
+    shard.write_sources(sources)
+    write_codes(shard.path, coded, code_format(rvq.config), origin, sources)

@@ -14,6 +14,7 @@ from commands.setting_types import (
     PositiveInt,
     Probability,
 )
+from commands.sources import Sources, as_sources
 from data_manifests.manifest import DIALECTS
 from data_manifests.twi_text import NORMALIZATION_VERSION
 from stage2_speechless.vocabulary import CHARACTERS, NUM_RATES
@@ -36,6 +37,7 @@ class SpeechlessConfig:
             rates in the training data.
         quantizer: fingerprint of the quantiser that the codes belong to; "" if unknown.
         tower: fingerprint of the audio tower of that quantiser; "" if unknown.
+        sources: what it was trained on, and with; None if that is not known.
         characters: characters that texts may contain.
         dialects: dialects that it can be given.
         num_rates: number of bins of speaking rate.
@@ -55,6 +57,7 @@ class SpeechlessConfig:
     rates_cps: tuple[PositiveFloat, ...] = (14.0,)
     quantizer: RecordedFingerprint = ""
     tower: RecordedFingerprint = ""
+    sources: Sources | None = None
     characters: str = CHARACTERS
     dialects: tuple[str, ...] = DIALECTS
     num_rates: PositiveInt = NUM_RATES
@@ -64,6 +67,7 @@ class SpeechlessConfig:
     def __post_init__(self) -> None:
         for name in ("dialects", "rates_cps"):  # JSON gives lists
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        object.__setattr__(self, "sources", as_sources(self.sources))
 
     @property
     def code_format(self) -> CodeFormat:

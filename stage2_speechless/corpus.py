@@ -25,7 +25,12 @@ import pyarrow.compute
 import torch
 
 from commands.errors import InputError
-from commands.finished_folder import is_output_folder, read_finished_files, refuse_changed
+from commands.finished_folder import (
+    is_output_folder,
+    read_finished_files,
+    read_provenance,
+    refuse_changed,
+)
 from commands.mapped_tables import MappedRows, table_schema
 from commands.origins import Origin
 from commands.parquet_files import (
@@ -35,8 +40,10 @@ from commands.parquet_files import (
     read_batches,
     read_origins,
     read_parquet_format,
+    read_sources,
 )
 from commands.schema import check_json
+from commands.sources import Sources, as_facts, known
 from commands.table_copies import TableSource, TableWriter, open_table
 from data_manifests.twi_text import NORMALIZATION_VERSION
 from stage1_rvq.codes import code_schema, common_code_format, find_code_files
@@ -59,6 +66,7 @@ class Corpus:
         left_out: number of those left out, by reason.
         format: of the codes.
         origins: what the codes were made with, as `read_codes_origins` gives it.
+        sources: what the codes were made from.
     """
 
     utterances: Sequence[TrainingUtterance]
@@ -67,6 +75,7 @@ class Corpus:
     left_out: Counter[str]
     format: CodeFormat
     origins: dict[str, Origin]
+    sources: Sources
 
     @property
     def num_positions_N(self) -> npt.NDArray[np.int32]:
@@ -91,11 +100,13 @@ class _Facts:
         format: of the codes.
         origins: by what follows the folder's name: "", or "/" and a file.
         left_out: as in `Corpus`.
+        sources: what the codes were made from; a copy of an older version does not say it.
     """
 
     format: CodeFormat
     origins: dict[str, RecordedOrigin]
     left_out: dict[str, int]
+    sources: Sources | None = None
 
 
 def open_corpus(path: Path, vocabulary: Vocabulary, *, flag: str = "--codes") -> Corpus:
@@ -129,6 +140,7 @@ def open_corpus(path: Path, vocabulary: Vocabulary, *, flag: str = "--codes") ->
         left_out,
         facts.format,
         origins,
+        read_provenance(path).made_from() if is_output_folder(path) else known(facts.sources),
     )
 
 
@@ -167,7 +179,8 @@ def _fill(
             writer.write(_usable_columns(batch, fmt, vocabulary, left_out, where=f"{flag} {file}"))
         writer.progress.update(file.stat().st_size)
     by_rest = {name.removeprefix(f"{flag} {path}"): o.as_facts() for name, o in origins.items()}
-    return json.dumps({"format": asdict(fmt), "origins": by_rest, "left_out": left_out})
+    facts = {"format": asdict(fmt), "origins": by_rest, "left_out": left_out}
+    return json.dumps({**facts, "sources": as_facts(read_sources(files, flag=flag))})
 
 
 def _usable_columns(

@@ -33,7 +33,8 @@ from commands.setting_types import (
     Seed,
 )
 from commands.shard import Shard
-from commands.shards import join_rows, split_into_shards, write_shards
+from commands.shards import join_rows, join_sources, split_into_shards, write_shards
+from commands.sources import as_facts, count_sources, merge
 from commands.workers import WorkerSettings
 from data_manifests.manifest import DIALECTS
 from data_manifests.text_lines import read_lines
@@ -44,6 +45,7 @@ from stage2_speechless.takes import TakeSettings, count_takes, generate_takes, l
 
 SENTENCES_PER_SHARD = 256
 SPEAKER = "speechless"
+MAX_NAME_CHARACTERS = 200  # of a corpus or a licence, as in manifests
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +55,8 @@ class GenerateConfig:
     speechless: ModelName
     """model: folder of stage2_speechless.train, or hub name"""
     text: Path
-    """text file with one sentence per line; or .jsonl with id and text, and dialect if known"""
+    """text file with one sentence per line; or .jsonl with id and text, and dialect, corpus and
+    license if known"""
     out: Path
     """new folder for the codes"""
     choice: TakeSettings = TakeSettings()
@@ -89,8 +92,9 @@ def main(argv: list[str] | None = None) -> None:
     ) as output:
         if output.is_done:
             return
+        shards = split_into_shards(sentences, SENTENCES_PER_SHARD)
         write_shards(
-            output, split_into_shards(sentences, SENTENCES_PER_SHARD), CODES_NAME,
+            output, shards, CODES_NAME,
             partial(SpeechWriter, config), config.workers, description="speak", unit="sentences",
         )  # fmt: skip
         if config.workers.part:
@@ -105,6 +109,7 @@ def main(argv: list[str] | None = None) -> None:
             num_utterances=num_kept,
             num_dropped=num_dropped,
             kept_takes=count_takes(row["take"] for row in kept),
+            sources=as_facts(join_sources(output.path, len(shards))),
         )
         print(f"{num_kept} sentences spoken, {num_dropped} dropped", file=sys.stderr)
 
@@ -149,7 +154,11 @@ class SpeechWriter:
         coded = [
             CodedUtterance(s.id, s.text, SPEAKER, s.dialect, take.codes_TK) for s, take in spoken
         ]
-        write_codes(shard.path, coded, self.speech.model.config.code_format, self.speech.origin)
+        texts = count_sources((s.corpus, s.license, 0) for s, _ in spoken)
+        sources = merge(texts, self.speech.sources)
+        shard.write_sources(sources)
+        fmt = self.speech.model.config.code_format
+        write_codes(shard.path, coded, fmt, self.speech.origin, sources)
 
 
 def read_sentences(path: Path, *, dialect: str, rate_cps: float | None) -> list[Sentence]:
@@ -187,7 +196,16 @@ def _parse_row(line: str, origin: str, dialect: str, rate_cps: float | None) -> 
             raise InputError(f"{origin}: needs a string {key!r}")
     if not row["id"].strip():
         raise InputError(f"{origin}: 'id' is empty")
-    sentence = Sentence(row["id"], row["text"], dialect, rate_cps)
+    named = {}
+    for key in ("corpus", "license"):
+        value = row.get(key, "")
+        if not isinstance(value, str) or len(value) > MAX_NAME_CHARACTERS:
+            raise InputError(
+                f"{origin}: {key!r} must be a string of at most {MAX_NAME_CHARACTERS} characters, "
+                f"got {shorten(value)}"
+            )
+        named[key] = value
+    sentence = Sentence(row["id"], row["text"], dialect, rate_cps, **named)
     if "dialect" not in row:
         return sentence
     if row["dialect"] not in DIALECTS:

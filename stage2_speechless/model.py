@@ -19,16 +19,19 @@ quick to learn, and shows where to end.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
+from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import DynamicCache
 
 from commands.checkpoint import find_pretrained, load_frozen
+from commands.data_card import add_data_section
 from commands.errors import InputError
 from commands.processes import ALONE, Shares
+from commands.sources import SPEECHLESS, Sources, known
 from data_manifests.twi_text import NORMALIZATION_VERSION
 from stage2_speechless.config import SpeechlessConfig
 from stage2_speechless.frame_decoder import FrameDecoder, build_transformer
@@ -84,6 +87,14 @@ class Speechless(
     def end_of_speech(self) -> int:
         """The class of `code0_head` that is not a code."""
         return self.config.codebook_size
+
+    def made_from(self) -> Sources:
+        """The data that it was trained on, and what else it was trained with."""
+        return known(self.config.sources, SPEECHLESS)
+
+    def generate_model_card(self, **facts: Any) -> ModelCard:
+        """The card that `save_pretrained` and `push_to_hub` write: the hub's own, and the data."""
+        return add_data_section(super().generate_model_card(**facts), self.made_from())
 
     def frame_tokens(self, codes_TK: Tensor) -> Tensor:
         """Codes `[..., K]` -> the token numbers they are embedded as, `[..., K]`."""

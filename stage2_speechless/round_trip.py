@@ -13,6 +13,7 @@ from torch import Tensor
 
 from commands.origins import Origin, refuse_mixture
 from commands.parquet_files import CodeFormat
+from commands.sources import Sources, merge
 from data_manifests.error_rates import UtteranceErrors, align_utterances
 from stage1_rvq.codes import code_format, refuse_other_format
 from stage1_rvq.codes_recognizer import CodesRecognizer
@@ -23,6 +24,10 @@ from stage1_rvq.recognizer import load_recognizer
 @dataclass(frozen=True)
 class RoundTrip(CodesRecognizer):
     """Quantiser and recogniser that belong together, and that match a Speechless model's codes."""
+
+    def made_from(self) -> Sources:
+        """What quantiser and recogniser were trained on."""
+        return merge(self.rvq.made_from(), self.recognizer.made_from())
 
     def align(self, codes: Sequence[Tensor], texts: Sequence[str]) -> list[UtteranceErrors]:
         """Align what the recogniser reads with the text that each utterance was meant to say."""

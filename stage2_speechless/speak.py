@@ -29,12 +29,15 @@ class Sentence:
         text: as written; normalised by the model.
         dialect: asante, akuapem, fante or unknown.
         rate_cps: characters per second; None draws a rate from the training data.
+        corpus, license: where the text is from, and its licence; "" if that is not known.
     """
 
     id: str
     text: str
     dialect: str = UNKNOWN_DIALECT
     rate_cps: float | None = None
+    corpus: str = ""
+    license: str = ""
 
 
 def speak(

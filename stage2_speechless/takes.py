@@ -17,6 +17,7 @@ from torch import Tensor
 from commands.device import DeviceName, derive_seed, describe_machine, pick_device
 from commands.origins import UNKNOWN, Origin, combine
 from commands.setting_types import ModelName, NonNegativeFloat, PositiveInt
+from commands.sources import Sources, merge
 from stage2_speechless.config import SpeechlessConfig
 from stage2_speechless.generation import GeneratedCodes
 from stage2_speechless.model import Speechless, load_speechless
@@ -73,12 +74,14 @@ class LoadedSpeech:
         model: speaks.
         round_trip: judges; None without a recogniser.
         origin: what the codes belong to.
+        sources: what these models were made from.
         facts: of the models and the machine, for `provenance.json`.
     """
 
     model: Speechless
     round_trip: RoundTrip | None
     origin: Origin
+    sources: Sources
     facts: dict[str, Any]
 
 
@@ -94,7 +97,8 @@ def load_speech(
     )  # fmt: skip
     origin = combine(model.config.origin, round_trip.rvq.origin() if round_trip else UNKNOWN)
     facts = {**describe_machine(used, "float32"), **origin.as_facts()}
-    return LoadedSpeech(model, round_trip, origin, facts)
+    sources = merge(model.made_from(), round_trip.made_from() if round_trip else ())
+    return LoadedSpeech(model, round_trip, origin, sources, facts)
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from commands.processes import (
     resume_together,
     shared_run_folder,
 )
+from commands.sources import SPEECHLESS, as_facts, base_model, merge, refuse_licenses, used_for
 from commands.training_log import TrainingLog, refuse_non_finite, training_steps
 from stage1_rvq.codes import read_codes_origins
 from stage1_rvq.model import load_rvq
@@ -60,6 +61,10 @@ def main(argv: list[str] | None = None) -> None:
             "--recognizer needs --dev-codes and --rvq: it reads generated dev sentences"
         )
     corpus = open_corpus(config.codes, Vocabulary())
+    refuse_licenses({f"--codes {config.codes}": corpus.sources}, config.inputs.allow_licenses)
+    sources = used_for(corpus.sources, SPEECHLESS)
+    if config.init_from:
+        sources = merge(sources, [base_model(config.init_from)])
     fmt = corpus.format
     device = pick_device(config.device)
     dtype = pick_dtype(config.dtype, device)
@@ -80,6 +85,7 @@ def main(argv: list[str] | None = None) -> None:
         rates_cps=corpus.rate_quantiles(),
         quantizer=origin.quantizer,
         tower=origin.tower,
+        sources=sources,
     )
     seed_step(config.seed, -1)
     speechless = Speechless(shape)
@@ -98,6 +104,7 @@ def main(argv: list[str] | None = None) -> None:
         output.record(
             **describe_machine(device, dtype),
             **origin.as_facts(),
+            sources=as_facts(sources),
             num_processes=processes.count,
             num_utterances=len(corpus.utterances),
             num_left_out=dict(corpus.left_out),
@@ -187,7 +194,7 @@ def _load_dev(
         dev = load_dev(
             config.dev_codes, config.rvq, config.recognizer, corpus.format, origins,
             expected_by=f"--codes {config.codes}", device=device,
-            allow_mixture=config.allow_mixture,
+            allow_mixture=config.inputs.allow_mixture,
         )  # fmt: skip
     if config.rvq and dev and dev.round_trip:
         origins[f"--rvq {config.rvq}"] = dev.round_trip.rvq.origin()
@@ -195,7 +202,7 @@ def _load_dev(
         rvq = load_rvq(config.rvq, device=torch.device("cpu"))
         origins[f"--rvq {config.rvq}"] = rvq.origin()
     if not (dev and dev.round_trip):  # else refused already
-        refuse_mixture(origins, allowed=config.allow_mixture)
+        refuse_mixture(origins, allowed=config.inputs.allow_mixture)
     return dev, combine(*origins.values())
 
 

@@ -15,7 +15,11 @@ from commands.setting_types import (
     Probability,
     Seed,
 )
-from commands.training_settings import CheckpointSettings, ScheduleSettings
+from commands.training_settings import (
+    CheckpointSettings,
+    InputSettings,
+    ScheduleSettings,
+)
 from stage2_speechless.muon import OptimizerName
 
 
@@ -89,8 +93,7 @@ class TrainConfig:
     """auto, cpu, cuda, cuda:1, mps"""
     dtype: DtypeName = "auto"
     """precision: bfloat16 trains in mixed precision; the weights are float32 either way"""
-    allow_mixture: bool = False
-    """go on although the inputs belong to different audio towers or quantisers"""
+    inputs: InputSettings = InputSettings()
     resume: bool = False
     """continue from the newest checkpoint"""
     optimizer: ClassVar[OptimizerName] = "muon"

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from commands.command_line import parse_config, run_command
 from commands.errors import InputError, nearest_name
+from commands.licenses import UNKNOWN_LICENSE, LicenseName
 from commands.run_folder import run_folder
 from commands.setting_types import ModelName, PositiveInt
 from data_manifests.corpora.instruction_sets import INSTRUCTION_SETS, Pair, read_pairs
@@ -43,9 +44,8 @@ from data_manifests.held_out_rows import (
 )
 from data_manifests.left_out_rows import LeftOut, LeftOutRows
 from data_manifests.line_writer import lines_written_aside
+from stage3_finetune.dialogue import MAX_NAME_CHARACTERS
 from stage3_finetune.pair_checks import CorpusCheckSettings, check_pair
-
-OWN_TABLE = "table"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +69,9 @@ class BuildDialoguesConfig:
     """column of --table with the answer"""
     split: str = "train"
     """split of --table, if that is a Hugging Face dataset"""
-    license: str = "unknown"
-    """licence of --table, by its SPDX name, as in CC-BY-4.0"""
+    license: LicenseName = UNKNOWN_LICENSE
+    """licence of --table, by its SPDX name, as in CC-BY-4.0: every dialogue says it, and model cards
+    list it"""
     max_characters: PositiveInt = 400
     """longer questions are left out: read aloud, they would exceed the 30 s that Gemma can hear"""
 
@@ -136,7 +137,9 @@ def _open_sources(config: BuildDialoguesConfig) -> list[Source]:
     if config.table is not None:
         table = _open_own_table(config, config.table)
         pairs = _read_own_table(table, config)
-        sources.append(Source(OWN_TABLE, config.license, "row", None, len(table), pairs))
+        path = Path(config.table)
+        corpus = path.stem[:MAX_NAME_CHARACTERS] if path.is_file() else config.table
+        sources.append(Source(corpus, config.license, "row", None, len(table), pairs))
     if not sources:
         raise InputError(
             "nothing to read: name a public corpus, as in --corpus afriqa_twi, or a table of your "

@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from commands.errors import InputError
-from commands.finished_folder import list_files, open_input
+from commands.finished_folder import list_files, open_input, read_provenance
 from commands.origins import UNKNOWN, Origin
 from commands.parquet_files import (
     CodeFormat,
@@ -30,6 +30,7 @@ from commands.parquet_files import (
     read_parquet_format,
     write_parquet,
 )
+from commands.sources import Sources, known
 from stage1_rvq.codes import refuse_other_format
 from stage1_rvq.data import pad_frames
 from stage3_finetune.dialogue import (
@@ -65,7 +66,9 @@ class TaskMixture:
     joined: float
 
 
-def dialogue_schema(fmt: CodeFormat, origin: Origin = UNKNOWN) -> pyarrow.Schema:
+def dialogue_schema(
+    fmt: CodeFormat, origin: Origin = UNKNOWN, sources: Sources | None = None
+) -> pyarrow.Schema:
     """Columns of a file of spoken dialogues, and what it says of their codes."""
     message = pyarrow.struct(
         {
@@ -77,16 +80,21 @@ def dialogue_schema(fmt: CodeFormat, origin: Origin = UNKNOWN) -> pyarrow.Schema
     )
     columns = {"id": pyarrow.string(), "messages": pyarrow.list_(message)}
     fields = [pyarrow.field(name, type_, nullable=False) for name, type_ in columns.items()]
-    return pyarrow.schema(fields, metadata=fmt.as_metadata(origin))
+    return pyarrow.schema(fields, metadata=fmt.as_metadata(origin, known(sources)))
 
 
 def write_spoken_dialogues(
-    path: Path, dialogues: Sequence[Dialogue], fmt: CodeFormat, origin: Origin = UNKNOWN
+    path: Path,
+    dialogues: Sequence[Dialogue],
+    fmt: CodeFormat,
+    origin: Origin = UNKNOWN,
+    sources: Sources | None = None,
 ) -> None:
     """Write spoken dialogues as one Parquet file (to a temporary file, then renamed).
 
     Args:
         origin: the audio tower and the quantiser that the codes belong to.
+        sources: what the dialogues and their codes were made from; None if that is not known.
     """
     rows = [
         {
@@ -103,7 +111,8 @@ def write_spoken_dialogues(
         }
         for dialogue in dialogues
     ]
-    write_parquet(path, pyarrow.Table.from_pylist(rows, schema=dialogue_schema(fmt, origin)))
+    schema = dialogue_schema(fmt, origin, sources)
+    write_parquet(path, pyarrow.Table.from_pylist(rows, schema=schema))
 
 
 def read_spoken_dialogues(folder: Path, expected: CodeFormat) -> Iterator[Dialogue]:
@@ -135,6 +144,11 @@ def read_dialogues_origins(folder: Path) -> dict[str, Origin]:
     """What the codes of such a folder were made with, as `read_origins` gives it."""
     files = list_files(folder, "dialogues_*.parquet", flag="--dialogues")
     return read_origins(files, flag="--dialogues", path=folder)
+
+
+def read_dialogues_sources(folder: Path) -> Sources:
+    """What the dialogues of such a folder, and their codes, were made from."""
+    return read_provenance(folder).made_from()
 
 
 class SpokenDialogues:

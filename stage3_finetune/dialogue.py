@@ -4,6 +4,8 @@
         {"role": "user", "content": "Baako ne baako yɛ sɛn?", "spoken": true},
         {"role": "assistant", "content": "Baako ne baako yɛ mmienu."}]}
 
+Optional keys are `category`, `corpus` and `license`.
+
 Gemma receives a spoken turn as audio, not text: it is replaced by `<|audio|>` slots, one per
 embedding. `content` is then its transcript, which the model is trained to write before its answer
 (the "chain" target), so that its skill with typed questions is reused instead of relearned.
@@ -30,6 +32,7 @@ Target = Literal["chain", "direct"]
 ROLES = ("system", "user", "assistant")
 # Label of positions without loss (torch's cross entropy).
 NO_LABEL = -100
+MAX_NAME_CHARACTERS = 200  # of a corpus or a licence, as in manifests
 
 
 @dataclass(frozen=True)
@@ -61,11 +64,14 @@ class Dialogue:
         id: unique in its file.
         turns: an optional system turn, then user and assistant turns alternately.
         category: its topic, by which results are grouped; "" if none is given.
+        corpus, license: where it is from, and its licence; "" if none is given.
     """
 
     id: str
     turns: tuple[Turn, ...]
     category: str = ""
+    corpus: str = ""
+    license: str = ""
 
 
 @dataclass(frozen=True)
@@ -128,13 +134,16 @@ def parse_dialogue(row: Any, default_id: str) -> Dialogue:
         raise InputError("turns must alternate, user first")
     if any(turn.spoken and turn.role != "user" for turn in turns):
         raise InputError("only user turns can be spoken")
-    category = row.get("category", "")
-    if not isinstance(category, str):
-        raise InputError(f"'category' must be a string, got {shorten(category)}")
+    named = {key: row.get(key, "") for key in ("category", "corpus", "license")}
+    for key, value in named.items():
+        if not isinstance(value, str):
+            raise InputError(f"{key!r} must be a string, got {shorten(value)}")
+        if key != "category" and len(value) > MAX_NAME_CHARACTERS:
+            raise InputError(f"{key!r} has {len(value)} characters, at most {MAX_NAME_CHARACTERS}")
     id_ = row.get("id", default_id)
     if isinstance(id_, bool) or not isinstance(id_, str | int) or not str(id_).strip():
         raise InputError(f"'id' must be a string or an integer, got {shorten(id_)}")
-    return Dialogue(str(id_), tuple(turns), category)
+    return Dialogue(str(id_), tuple(turns), **named)
 
 
 def _parse_turn(message: Any) -> Turn:

@@ -20,14 +20,22 @@ from transformers.utils import cached_file
 
 from commands.atomic_write import write_text, written_aside
 from commands.command_line import parse_config, run_command
+from commands.data_card import data_section, license_facts
 from commands.errors import WriteError
 from commands.hub import push
 from commands.json_files import read_json
 from commands.new_paths import refuse_unwritable
 from commands.origins import refuse_mixture
 from commands.setting_types import ModelName
+from commands.sources import Sources, as_facts
+from gemma4.base_model import SOURCES_KEY
 from gemma4.gemma import load_feature_extractor
-from stage3_finetune.model import TARGET_KEY, finetuned_origins, load_finetuned
+from stage3_finetune.model import (
+    TARGET_KEY,
+    finetuned_origins,
+    finetuned_sources,
+    load_finetuned,
+)
 
 # Files of a checkpoint that transformers reads, but that saving the model, the tokenizer and the
 # feature extractor does not write.
@@ -66,14 +74,17 @@ def main(argv: list[str] | None = None) -> None:
     )
     settings = read_json(config.finetune / "config.json")
     merged = adapted.merge_and_unload()
+    sources = finetuned_sources(config.gemma, config.finetune)
     setattr(merged.config, TARGET_KEY, settings["target"])
+    setattr(merged.config, SOURCES_KEY, as_facts(sources))
     extractor = load_feature_extractor(config.gemma)
     others = {
         name: path
         for name in OTHER_FILES
         if (path := cached_file(config.gemma, name, _raise_exceptions_for_missing_entries=False))
     }
-    card = model_card(config, settings, read_json(config.finetune / "provenance.json"))
+    provenance = read_json(config.finetune / "provenance.json")
+    card = model_card(config, settings, provenance, sources)
     with written_aside(config.out, raised_by_writer=(SafetensorError,)) as aside:
         aside.mkdir()
         merged.save_pretrained(aside)
@@ -87,7 +98,9 @@ def main(argv: list[str] | None = None) -> None:
         print(push(config.out, config.push))
 
 
-def model_card(config: ExportConfig, settings: dict[str, Any], provenance: dict[str, Any]) -> str:
+def model_card(
+    config: ExportConfig, settings: dict[str, Any], provenance: dict[str, Any], sources: Sources
+) -> str:
     """Write the checkpoint's model card from the run's own records."""
     spoken = provenance["spoken_turns"]
     is_on_hub = not Path(config.gemma).exists()
@@ -97,6 +110,7 @@ def model_card(config: ExportConfig, settings: dict[str, Any], provenance: dict[
         *([f"base_model: {config.gemma}"] if is_on_hub else []),
         "language: tw",
         "library_name: transformers",
+        *(f"{key}: {value}" for key, value in license_facts(sources).items()),
         "pipeline_tag: any-to-any",
         "tags: [speech, twi]",
         "---",
@@ -116,7 +130,7 @@ def model_card(config: ExportConfig, settings: dict[str, Any], provenance: dict[
             "Asked aloud, it writes what it heard, a line break, and the answer.",
             "",
         ]
-    return "\n".join(lines)
+    return "\n".join([*lines, data_section(sources)])
 
 
 def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

@@ -25,7 +25,9 @@ from commands.json_files import read_json, read_json_as
 from commands.origins import Origin
 from commands.schema import shorten
 from commands.setting_types import LayerWidth, PositiveInt, Probability
+from commands.sources import ADAPTER, Sources, merge
 from commands.tensor_files import TensorKind, read_tensors, refuse_non_finite_weights
+from gemma4.base_model import gemma_sources
 from gemma4.gemma import load_gemma
 from gemma4.speech_embeddings import accept_embeddings
 from gemma4.tower_identity import tower_origin
@@ -112,6 +114,12 @@ def finetuned_origins(
     if finetune is not None:
         origins[f"{flag} {finetune}"] = read_provenance(finetune).origin
     return origins
+
+
+def finetuned_sources(gemma: str, finetune: Path | None) -> Sources:
+    """What a Gemma and its adapter were made from; arguments as of `finetuned_origins`."""
+    adapter = read_provenance(finetune).made_from(ADAPTER) if finetune else ()
+    return merge(gemma_sources(gemma), adapter)
 
 
 def add_adapter(

@@ -31,7 +31,8 @@ from commands.setting_types import (
     Seed,
 )
 from commands.shard import Shard
-from commands.shards import join_rows, split_into_shards, write_shards
+from commands.shards import join_rows, join_sources, split_into_shards, write_shards
+from commands.sources import as_facts, count_sources, merge
 from commands.workers import WorkerSettings
 from stage2_speechless.sampling import SamplingSettings
 from stage2_speechless.speak import Sentence, with_numbers_in_words
@@ -97,8 +98,9 @@ def main(argv: list[str] | None = None) -> None:
             for variant in range(config.variants)
             for dialogue in dialogues
         ]
+        shards = split_into_shards(copies, DIALOGUES_PER_SHARD)
         write_shards(
-            output, split_into_shards(copies, DIALOGUES_PER_SHARD), DIALOGUES_NAME,
+            output, shards, DIALOGUES_NAME,
             partial(DialogueWriter, config), config.workers, description="speak", unit="dialogues",
         )  # fmt: skip
         if config.workers.part:
@@ -111,8 +113,9 @@ def main(argv: list[str] | None = None) -> None:
         kept = read_json_lines(output.path / "kept.jsonl")
         takes_kept = (turn["take"] for row in kept for turn in row["turns"].values())
         output.record(
-            num_dialogues=num_kept, num_dropped=num_dropped, kept_takes=count_takes(takes_kept)
-        )
+            num_dialogues=num_kept, num_dropped=num_dropped, kept_takes=count_takes(takes_kept),
+            sources=as_facts(join_sources(output.path, len(shards))),
+        )  # fmt: skip
         print(f"{num_kept} dialogues spoken, {num_dropped} dropped", file=sys.stderr)
 
 
@@ -151,9 +154,11 @@ class DialogueWriter:
                 if d.id not in spoken_ids
             ],
         )
-        write_spoken_dialogues(
-            shard.path, spoken, self.speech.model.config.code_format, self.speech.origin
-        )
+        texts = count_sources((d.corpus, d.license, 0) for d in spoken)
+        sources = merge(texts, self.speech.sources)
+        shard.write_sources(sources)
+        fmt = self.speech.model.config.code_format
+        write_spoken_dialogues(shard.path, spoken, fmt, self.speech.origin, sources)
 
 
 def _sentences(dialogues: Sequence[Dialogue], dialect: str) -> list[Sentence]:

@@ -22,8 +22,10 @@ from commands.launchers import FSDP, is_on, join_group
 from commands.origins import combine, refuse_mixture
 from commands.processes import processes_of, shared_run_folder
 from commands.run_folder import OutputFolder
+from commands.sources import ADAPTER, as_facts, merge, refuse_licenses, used_for
 from commands.training_log import TrainingLog, training_steps
 from gemma4.attention_kernels import TRAINING_KERNELS
+from gemma4.base_model import gemma_sources
 from gemma4.gemma import load_gemma, load_tokenizer
 from gemma4.memory_plan import GIB, MemoryPlan, load_gemma_config, peak_memory, plan_memory
 from gemma4.speech_embeddings import accept_embeddings
@@ -34,6 +36,7 @@ from stage3_finetune.data import (
     SpokenDialogues,
     TaskMixture,
     read_dialogues_origins,
+    read_dialogues_sources,
     read_spoken_dialogues,
 )
 from stage3_finetune.dialogue import render_example
@@ -59,6 +62,14 @@ def main(argv: list[str] | None = None) -> None:
     dialogues = list(read_spoken_dialogues(config.dialogues, code_format(rvq.config)))
     origins = {f"--rvq {config.rvq}": rvq.origin(), **read_dialogues_origins(config.dialogues)}
     tokenizer = load_tokenizer(config.gemma)
+    sources = {
+        f"--dialogues {config.dialogues}": used_for(
+            read_dialogues_sources(config.dialogues), ADAPTER
+        ),
+        f"--rvq {config.rvq}": rvq.made_from(),
+        f"--gemma {config.gemma}": gemma_sources(config.gemma),
+    }
+    refuse_licenses(sources, config.inputs.allow_licenses)
     shares = config.mixture
     rows = SpokenDialogues(
         dialogues,
@@ -79,7 +90,7 @@ def main(argv: list[str] | None = None) -> None:
     base, _ = load_gemma(config.gemma, device=device, dtype=dtype, quantize=config.quantize)
     model = accept_embeddings(base)
     origins |= {f"--gemma {config.gemma}": tower_origin(base.model.audio_tower)}
-    refuse_mixture(origins, allowed=config.allow_mixture)
+    refuse_mixture(origins, allowed=config.inputs.allow_mixture)
     inputs = ("dialogues", "rvq", "gemma")
     with shared_run_folder(
         processes, config.out, config, "stage3_finetune.train", inputs=inputs,
@@ -93,6 +104,7 @@ def main(argv: list[str] | None = None) -> None:
             num_processes=processes.count, is_sharded=is_on(FSDP),
             quantize=config.quantize,
             num_dialogues=len(dialogues),
+            sources=as_facts(merge(*sources.values())),
             spoken_turns={"generated_codes": num_spoken, "recordings": 0},
             chat_template_example=render_example(tokenizer),
         )  # fmt: skip

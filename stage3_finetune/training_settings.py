@@ -13,7 +13,7 @@ from commands.setting_types import (
     Probability,
     Seed,
 )
-from commands.training_settings import ScheduleSettings
+from commands.training_settings import InputSettings, ScheduleSettings
 from gemma4.weight_quantization import QuantizeName
 from stage3_finetune.dialogue import Target
 from stage3_finetune.model import lora_config
@@ -90,7 +90,6 @@ class TrainConfig:
     """precision of the frozen weights: bfloat16 on CUDA, float32 elsewhere"""
     quantize: QuantizeName = "none"
     """8bit or 4bit: train the adapter on a quantised decoder (QLoRA; needs bitsandbytes)"""
-    allow_mixture: bool = False
-    """go on although the inputs belong to different audio towers or quantisers"""
+    inputs: InputSettings = InputSettings()
     resume: bool = False
     """continue from the newest checkpoint"""

@@ -4,8 +4,10 @@ import torch
 from safetensors.torch import save_file
 
 from commands.run_folder import run_folder
+from commands.sources import as_facts
 from data_manifests.manifest import Utterance, write_manifest
 from stage1_rvq import embed
+from stage1_rvq.corpus_encoder import count_utterances
 
 
 def write_embeddings(out, frames_ND, encoder=None):
@@ -27,8 +29,9 @@ def write_embeddings(out, frames_ND, encoder=None):
     dim = frames_ND.shape[1]
     if encoder is None:
         encoder = {"frame_scale": torch.linspace(0.5, 2.0, dim), "output_proj": torch.eye(dim)}
-    with run_folder(config.out, config, "stage1_rvq.embed", inputs=["manifest"]):
+    with run_folder(config.out, config, "stage1_rvq.embed", inputs=["manifest"]) as output:
         save_file(encoder, config.out / "encoder.safetensors")
         shard = list(zip(utterances, rows, strict=True))
         embed._write_shard(config.out / "shard_00000.jsonl", shard, dim)
+        output.record(sources=as_facts(count_utterances(utterances)))
     return config.out

@@ -159,7 +159,7 @@ def test_killed_while_joining(embedded, parts, tmp_path, monkeypatch):
         else:
             break
         refuse_difference(embedded, out)
-    assert num_killed == 8 + 2  # files, two a shard, and folders
+    assert num_killed == 11 + 2  # files, three a shard, and folders
 
 
 def test_files_are_copied_where_there_are_no_hard_links(embedded, parts, tmp_path, monkeypatch):

@@ -28,8 +28,8 @@ from tests.attacks.settings import (
 
 MAX_AT_TOP_LEVEL = 16
 MAX_SETTINGS = {
-    "speech_head.train": 31,  # two architectures, each with its shape
-    "stage2_speechless.train": 27,
+    "speech_head.train": 32,  # two architectures, each with its shape
+    "stage2_speechless.train": 28,
     "speech_head.evaluate": 26,  # what is spoken, by whom, and who judges it
 }
 SETTINGS = [setting for command in find_commands() for setting in settings_of(command)]
@@ -120,7 +120,8 @@ def test_shipped_runs_would_be_resumed():
             recorded["recognizer"] = recorded.pop("reader")
         read = config_as_dict(parse_config(config_class_of(words[0]), words[1:]))
         for key in {*recorded, *read} - set(FREE_ON_RESUME):
-            assert read.get(key) == recorded.get(key), key
+            # A list that was not there then may be empty now.
+            assert read.get(key) == recorded.get(key) or (key not in recorded and read[key] == [])
 
 
 @pytest.mark.parametrize("name", ["meta", "cuda:", "cuda:-1", "xla", "gpu", "cpu:0:1", "CPU", ""])

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from commands.atomic_write import ASIDE_SUFFIX, written_aside
 from commands.errors import InputError
+from commands.licenses import UNKNOWN_LICENSE, is_allowed
 from data_manifests.corpora.dropped_rows import DroppedRows
 from data_manifests.corpora.recording import Recording
 from data_manifests.corpora.recording_spool import RecordingSpool
@@ -43,13 +44,28 @@ class CollectedRecordings:
         columns: what splitting needs.
         rewritten: lists the transcripts in which more than the spelling was changed.
         num_rewritten: their number, by corpus.
+        licenses: of corpora whose rows are under another licence than their recipe says.
+        allow_licenses: licences of rows that are kept; of all, if it is empty.
     """
 
     spool: RecordingSpool
     columns: SplitColumns
     rewritten: LineWriter
     num_rewritten: Counter[str] = field(default_factory=Counter)
+    licenses: Mapping[str, str] = field(default_factory=dict)
+    allow_licenses: Collection[str] = ()
     _read: dict[str, _ReadRows] = field(default_factory=dict)
+
+    def with_license(self, recording: Recording) -> Recording:
+        """A recording with its corpus's licence, if another one was named for it; InputError, the
+        reason to leave it out, if its licence is not allowed."""
+        u = recording.utterance
+        license = self.licenses.get(u.corpus, u.license)
+        if not is_allowed(license, self.allow_licenses):
+            raise InputError(f"its licence, {license or UNKNOWN_LICENSE}, is not allowed")
+        if license == u.license:
+            return recording
+        return replace(recording, utterance=replace(u, license=license))
 
     def add(self, recording: Recording) -> None:
         """Append a recording."""
@@ -89,9 +105,10 @@ def collect_recordings(
         collected: every recording is added to it; the first of two with the same id.
 
     Raises:
-        InputError: a corpus without a usable utterance.
+        InputError: a corpus without a usable utterance, or none at all under an allowed licence.
     """
     ids = HashSet()
+    num_collected = 0
     for name, rows in recipes:
         num_before = len(ids)
         for recording in tqdm(rows, desc=name, unit=" utterances"):
@@ -100,13 +117,21 @@ def collect_recordings(
                 reason = f"its id is that of another recording of {name}"
                 dropped.add(name, utterance.id, reason)
                 continue
-            collected.add(_with_dialect_guess(recording))
+            try:
+                licensed = collected.with_license(recording)
+            except InputError as error:
+                dropped.add(name, utterance.id, str(error))
+                continue
+            collected.add(_with_dialect_guess(licensed))
+            num_collected += 1
         if len(ids) == num_before:
             most = "; ".join(
                 f"{found.reason} ({found.num_rows})"
                 for found in dropped.most_common(1, corpus=name)
             )
             raise InputError(f"{name}: no usable utterance{': ' + most if most else ''}")
+    if not num_collected:
+        raise InputError("--allow-licenses: no utterance is under one of these licences")
 
 
 def _with_dialect_guess(recording: Recording) -> Recording:

@@ -21,15 +21,20 @@ class _Config:
     folder: str  # in the repository
     language: str
     dialect: str
+    license: str
     official_splits: dict[str, str]
 
 
 WAXAL_CONFIGS = {
     "aka_asr": _Config(
-        "data/ASR/aka", "aka", "unknown", {"train": "train", "validation": "dev", "test": "test"}
+        "data/ASR/aka",
+        "aka",
+        "unknown",
+        "CC-BY-4.0",
+        {"train": "train", "validation": "dev", "test": "test"},
     ),
-    "twi_tts": _Config("data/TTS/twi", "twi", "unknown", {}),
-    "fat_tts": _Config("data/TTS/fat", "fat", "fante", {}),
+    "twi_tts": _Config("data/TTS/twi", "twi", "unknown", "CC-BY-4.0", {}),
+    "fat_tts": _Config("data/TTS/fat", "fat", "fante", "CC-BY-4.0", {}),
 }
 
 
@@ -73,7 +78,7 @@ def waxal(source: str, report_dropped: ReportDropped, *, config: str) -> Iterato
     )
     rows = read_rows(
         source, splits, columns, report_dropped, corpus=f"waxal_{config}", dialect=part.dialect,
-        license="CC-BY-4.0", official_splits=part.official_splits,
+        license=part.license, official_splits=part.official_splits,
     )  # fmt: skip
     for recording in rows:
         yield _with_words_only(recording, config)

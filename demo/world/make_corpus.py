@@ -38,6 +38,7 @@ from demo.world.grammar import (
 
 QUESTIONS_PER_INTERRUPTION = 30
 ANSWERING_VOICE = MONOTONE_VOICES[0]
+CORPUS, LICENSE = "demo", "Apache-2.0"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,9 +137,9 @@ def _record(config: MakeCorpusConfig, synthesizer: Synthesizer, line: _Line) -> 
         duration_s=round(len(samples) / MIMI_SAMPLE_RATE_HZ, 3),
         speaker=take.voice,
         dialect="asante",
-        corpus="demo",
+        corpus=CORPUS,
         split=line.split,
-        license="Apache-2.0",
+        license=LICENSE,
         sample_rate_hz=MIMI_SAMPLE_RATE_HZ,
     )
 
@@ -150,7 +151,8 @@ def _write_dialogues(path: Path, questions: Sequence[Question]) -> None:
             {"role": "user", "content": question.text, "spoken": True},
             {"role": "assistant", "content": question.answer},
         ]
-        rows.append({"id": question.id, "category": question.relation, "messages": messages})
+        named = {"category": question.relation, "corpus": CORPUS, "license": LICENSE}
+        rows.append({"id": question.id, **named, "messages": messages})
     write_json_lines(path, rows)
 
 
