@@ -70,8 +70,8 @@ class BuildDialoguesConfig:
     split: str = "train"
     """split of --table, if that is a Hugging Face dataset"""
     license: LicenseName = UNKNOWN_LICENSE
-    """licence of --table, by its SPDX name, as in CC-BY-4.0: every dialogue says it, and model cards
-    list it"""
+    """licence of --table, by its SPDX name, as in CC-BY-4.0: every dialogue says it, and model
+    cards list it"""
     max_characters: PositiveInt = 400
     """longer questions are left out: read aloud, they would exceed the 30 s that Gemma can hear"""
 

@@ -15,6 +15,7 @@ from miniature_corpora import (
 )
 
 from commands.errors import InputError
+from commands.json_files import read_json
 from data_manifests import build, check, split_manifests
 from data_manifests.manifest import format_row, read_manifest, read_utterance_audio
 
@@ -102,6 +103,39 @@ def test_the_folder_can_be_moved_and_the_same_seed_gives_the_same(corpora, tmp_p
     assert len(rows) > 10 and all(len(read_utterance_audio(u, 16_000)) for u in rows)
 
 
+def test_only_what_is_allowed_is_kept(corpora, tmp_path, capsys):
+    out = tmp_path / "free"
+    free = ("--allow-licenses", "cc0-1.0", "CC-BY-4.0")
+    bible = "bibletts_asante=CC-BY-4.0"
+    chosen = words_of({name: corpora[name] for name in ("bibletts_asante", "common_voice")})
+    run(build.main, *chosen, *free, "--out", out)
+    summary = capsys.readouterr().err
+    assert {u.license for name in SPLITS for u in rows_of(out, name)} == {"CC0-1.0"}
+    assert "3 bibletts_asante: its licence, CC-BY-SA-4.0, is not allowed" in summary
+    assert read_json(out / "provenance.json")["corpora"].keys() == {"common_voice"}
+    run(build.main, *chosen, *free, "--license-of", bible, "--out", tmp_path / "mine")
+    rows = [u for name in SPLITS for u in rows_of(tmp_path / "mine", name)]
+    assert {(u.corpus, u.license) for u in rows} == {
+        ("bibletts_asante", "CC-BY-4.0"), ("common_voice", "CC0-1.0"),
+    }  # fmt: skip
+    with pytest.raises(InputError, match="no utterance is under one of these licences"):
+        run(build.main, *chosen, "--allow-licenses", "MIT", "--out", tmp_path / "none")
+    with pytest.raises(InputError, match=r"--resume .*made with allow_licenses = .* now \[\]"):
+        run(build.main, *chosen, "--out", out, "--resume")
+
+
+def test_a_licence_that_was_not_settled_is_unknown(tmp_path):
+    spoken = {"train": [(f"tw_{i}", "one", f"Mehunu nnipa {i} bi") for i in range(3)]}
+    source = waxal_folder(tmp_path / "waxal", "twi_tts", spoken)
+    words = ("--corpus", f"waxal_twi_tts={source}")
+    run(build.main, *words, "--out", tmp_path / "a")
+    assert {u.license for u in rows_of(tmp_path / "a", "train")} == {"unknown"}
+    run(build.main, *words, "--allow-licenses", "Unknown", "--out", tmp_path / "b")
+    assert len(rows_of(tmp_path / "b", "train")) == 3
+    with pytest.raises(InputError, match="no utterance is under one of these licences"):
+        run(build.main, *words, "--allow-licenses", "CC-BY-4.0", "--out", tmp_path / "c")
+
+
 def test_only_what_is_in_a_manifest_is_extracted(corpora, tmp_path):
     out = tmp_path / "fisd"
     hours = f"fisd_asante={20 / 3600}"
@@ -185,6 +219,13 @@ def test_studio_voices_are_training_data(config, tmp_path):
         (["--fisd-asante", "x"], "unknown flag --fisd-asante"),
         (["--corpus", "common_voice=x", "--max-hours", "common_voice"], "is not like fisd_asante"),
         (["--corpus", "common_voice=x", "--max-hours", "common_voice=-1"], "must be above 0"),
+        (["--corpus", "common_voice=x", "--license-of", "common_voice"], "is not like waxal_twi"),
+        (["--corpus", "common_voice=x", "--license-of", "cv=MIT"], "'cv' is none of the corpora"),
+        (
+            ["--corpus", "common_voice=x", "--license-of", "a=b", "a=c"],
+            "--license-of: 'a' is repea",
+        ),
+        (["--corpus", "common_voice=x", "--allow-licenses", " "], "must be a licence's SPDX name"),
         (
             ["--corpus", "common_voice=x", "--max-hours", "cv=3"],
             "none of the corpora given: common_",

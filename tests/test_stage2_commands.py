@@ -220,7 +220,7 @@ def test_generate(world: Path, speechless: Path, tmp_path: Path, monkeypatch) ->
     refuse_difference(tmp_path / "a", tmp_path / "parts")
 
     before = content(tmp_path / "a", "codes_*", "*.jsonl")
-    assert len(before) == 4
+    assert len(before) == 5
     for name in ("done", "codes_00001.parquet"):
         (tmp_path / "a" / name).unlink()
     run(generate.main, *words, "--out", tmp_path / "a", "--resume")

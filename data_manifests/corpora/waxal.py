@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from commands.errors import InputError
+from commands.licenses import UNKNOWN_LICENSE
 from data_manifests.corpora.audio_dataset import Columns, read_rows
 from data_manifests.corpora.open_dataset import open_dataset
 from data_manifests.corpora.recording import Recording, ReportDropped
@@ -33,15 +34,18 @@ WAXAL_CONFIGS = {
         "CC-BY-4.0",
         {"train": "train", "validation": "dev", "test": "test"},
     ),
-    "twi_tts": _Config("data/TTS/twi", "twi", "unknown", "CC-BY-4.0", {}),
-    "fat_tts": _Config("data/TTS/fat", "fat", "fante", "CC-BY-4.0", {}),
+    "twi_tts": _Config("data/TTS/twi", "twi", "unknown", UNKNOWN_LICENSE, {}),
+    "fat_tts": _Config("data/TTS/fat", "fat", "fante", UNKNOWN_LICENSE, {}),
 }
 
 
 def waxal(source: str, report_dropped: ReportDropped, *, config: str) -> Iterator[Recording]:
     """WAXAL (google/WaxalNLP), one of its three configurations of Akan.
 
-    WAXAL, arXiv:2602.02734, 2026. Its Akan part is from the University of Ghana: CC BY 4.0.
+    WAXAL, arXiv:2602.02734, 2026. Its card names several licences, each for other recordings: CC BY
+    4.0 and CC BY-SA 4.0, and in some versions CC BY-NC 4.0 too. aka_asr is from the University of
+    Ghana: CC BY 4.0. Which one holds for the studio recordings was not seen, so theirs is unknown:
+    look at the card of your copy, and name it (`data_manifests.build --license-of`).
 
     Layout: Parquet, audio inside, under `data/ASR/aka/`, `data/TTS/twi/`, `data/TTS/fat/`, named
     `<language>-<split>-*.parquet`. Columns id, speaker_id, audio, transcription or text.
