@@ -9,8 +9,10 @@ CC0-1.0. What says nothing of its licence is "unknown", and allowed only by that
 """
 
 import re
-from collections.abc import Collection
-from typing import Annotated
+import sys
+from collections import Counter
+from collections.abc import Collection, Iterable
+from typing import Annotated, Protocol, TypeVar
 
 from pydantic import AfterValidator
 
@@ -35,6 +37,39 @@ def is_allowed(license: str, allowed: Collection[str]) -> bool:
 def is_non_commercial(license: str) -> bool:
     """Whether a licence's name says that it forbids commercial use (the NC of Creative Commons)."""
     return "NC" in re.split(r"[\s_-]+", license.upper())
+
+
+class Licensed(Protocol):
+    """Anything that has a licence, "" where it is not known."""
+
+    @property
+    def license(self) -> str: ...
+
+
+Row = TypeVar("Row", bound=Licensed)
+
+
+def leave_out_others(rows: Iterable[Row], allowed: Collection[str], *, unit: str) -> list[Row]:
+    """The rows whose licence is allowed; how many others there are is said on stderr.
+
+    Args:
+        allowed: as for `is_allowed`.
+        unit: what the rows are, in the plural: "dialogues".
+    """
+    kept, others = [], Counter[str]()
+    for row in rows:
+        if is_allowed(row.license, allowed):
+            kept.append(row)
+        else:
+            others[row.license or UNKNOWN_LICENSE] += 1
+    if others:
+        counts = ", ".join(f"{count} under {name}" for name, count in sorted(others.items()))
+        print(
+            f"{others.total()} {unit} left out, because --allow-licenses does not name their "
+            f"licence: {counts}",
+            file=sys.stderr,
+        )
+    return kept
 
 
 def _comparable(license: str) -> str:

@@ -30,7 +30,8 @@ QUANTIZER, RECOGNIZER, SPEECHLESS = "quantiser", "recogniser", "Speechless"
 QUESTIONS, ADAPTER, HEAD = "questions", "adapter", "speech head"
 BASE_MODEL = "base model"
 NOT_RECORDED = "not recorded"
-MAX_SOURCES = 1000  # far more than anybody mixes; a name of its own in every row is a mistake
+MANY = "many"
+MAX_SOURCES = 1000  # of a record: a corpus with a name of its own in every row is not listed so
 
 ShortName = Annotated[str, Field(max_length=200)]
 
@@ -56,6 +57,7 @@ class Source:
 
 
 Sources = tuple[Source, ...]
+_Counts = dict[tuple[str, str, str], tuple[int, float]]  # by what it is used for, corpus, licence
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,6 @@ def count_sources(rows: Iterable[tuple[str, str, float]]) -> Sources:
     Args:
         rows: of each its corpus and licence, "" where they are not known, and its seconds of
             speech.
-
-    Raises:
-        InputError: over 1,000 different ones.
     """
     return merge(
         Source(corpus.strip() or NOT_RECORDED, license.strip() or UNKNOWN_LICENSE, HELD, 1, seconds)
@@ -85,12 +84,11 @@ def merge(*several: Iterable[Source]) -> Sources:
     """One record of several: of the parts of one thing, or of all that something was made with.
 
     Rows that are held are added up. What was used is the same for all parts, and is kept once; of
-    two counts of it the larger.
-
-    Raises:
-        InputError: over 1,000 different ones.
+    two counts of it the larger. Of over 1,000 different ones only the licences are kept apart, and
+    their corpora are "many".
     """
-    found: dict[tuple[str, str, str], tuple[int, float]] = {}
+    found: _Counts = {}
+    limit = MAX_SOURCES
     for sources in several:
         for source in sources:
             key = (source.used_for, source.corpus, source.license)
@@ -99,12 +97,9 @@ def merge(*several: Iterable[Source]) -> Sources:
                 found[key] = (rows + source.rows, seconds + source.duration_s)
             else:
                 found[key] = (max(rows, source.rows), max(seconds, source.duration_s))
-            if len(found) > MAX_SOURCES:
-                raise InputError(
-                    f"over {MAX_SOURCES} different pairs of corpus and licence, such as "
-                    f"{source.corpus!r} and {source.license!r}: the name of a corpus is that of all"
-                    " its rows"
-                )
+            if len(found) > limit:
+                found = _without_corpora(found)
+                limit = max(MAX_SOURCES, 2 * len(found))
     return tuple(
         Source(corpus, license, role, rows, round(seconds, 3))
         for (role, corpus, license), (rows, seconds) in sorted(found.items())
@@ -173,3 +168,12 @@ def refuse_licenses(inputs: Mapping[str, Iterable[Source]], allowed: Collection[
                     f" --allow-licenses names only {', '.join(allowed)}; make it again without, as "
                     "with data_manifests.build --allow-licenses, or name this licence too"
                 )
+
+
+def _without_corpora(found: _Counts) -> _Counts:
+    joined: _Counts = {}
+    for (role, corpus, license), (rows, seconds) in found.items():
+        key = (role, corpus if role == BASE_MODEL else MANY, license)
+        rows_before, seconds_before = joined.get(key, (0, 0.0))
+        joined[key] = (rows_before + rows, seconds_before + seconds)
+    return joined

@@ -4,6 +4,7 @@ import json
 
 from transformers import PretrainedConfig
 
+from commands.pretrained import one_line_errors
 from commands.schema import check_json
 from commands.sources import Sources, base_model, base_models_of
 
@@ -15,12 +16,13 @@ def gemma_sources(name: str) -> Sources:
     """What a Gemma was made from.
 
     Args:
-        name: hub name or local folder of a checkpoint that can be loaded.
+        name: hub name or local folder of a checkpoint.
 
     Raises:
-        InputError: it records its sources, and they cannot be read.
+        InputError: not found, or it records its sources and they cannot be read.
     """
-    recorded = PretrainedConfig.get_config_dict(name)[0].get(SOURCES_KEY)
+    with one_line_errors("--gemma", name):
+        recorded = PretrainedConfig.get_config_dict(name)[0].get(SOURCES_KEY)
     if recorded is None:
         return (base_model(name),)
     where = f"--gemma {name}: {SOURCES_KEY} of its config.json"

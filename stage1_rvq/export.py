@@ -13,7 +13,7 @@ works here too. The folder appears only when it is complete. `--push NAME` uploa
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,14 @@ from commands.json_files import read_json_as
 from commands.new_paths import refuse_unwritable
 from commands.origins import Origin, refuse_mixture
 from commands.setting_types import ModelName
+from commands.sources import Sources, merge, used_for
 from stage1_rvq.codebook_metrics import QuantizerMetrics
 from stage1_rvq.codes import (
     code_format,
+    find_code_files,
     read_code_format,
     read_codes_origins,
+    read_codes_sources,
     refuse_other_format,
 )
 from stage1_rvq.config import RVQConfig
@@ -130,6 +133,7 @@ def main(argv: list[str] | None = None) -> None:
         facts: dict[str, Any] = {
             "run": run,
             "metrics": metrics,
+            "token_sources": _sources_of_tokens(tokens),
             "published_files": [CONFIG_FILE, *states, WRAPPER_FILE, *token_files],
             "is_averaged": averaged is not None,
         }
@@ -149,6 +153,17 @@ def _origins_of_codes(folders: Sequence[Path], flag: str, config: RVQConfig) -> 
         refuse_other_format(found, code_format(config), flag=flag, expected_by="--rvq")
         origins |= read_codes_origins(folder, flag=flag)
     return origins
+
+
+def _sources_of_tokens(tokens: Mapping[str, tuple[str, Sequence[Path]]]) -> Sources:
+    """What the codes of the token files were made from."""
+    return merge(
+        *(
+            used_for(read_codes_sources(path, find_code_files(path, flag=flag), flag=flag), name)
+            for name, (flag, folders) in tokens.items()
+            for path in folders
+        )
+    )
 
 
 def read_metrics(folder: Path, rvq: str) -> QuantizerMetrics:

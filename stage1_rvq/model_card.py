@@ -17,7 +17,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from commands.data_card import data_section, license_facts, licenses_without_commerce
 from commands.json_files import read_json
 from commands.schema import as_mapping, check_json
-from commands.sources import Sources
+from commands.sources import Sources, merge
 from stage1_rvq.codebook_metrics import QuantizerMetrics, ReadRates
 from stage1_rvq.config import RVQConfig
 from stage1_rvq.published import (
@@ -45,6 +45,7 @@ def make_model_card(
     sources: Sources,
     *,
     run: Path | None = None,
+    token_sources: Sources = (),
     metrics: QuantizerMetrics | None = None,
     repository: str = "path/to/this/folder",
     published_files: Sequence[str] = (),
@@ -55,6 +56,7 @@ def make_model_card(
     Args:
         config: its shape.
         sources: what it was trained on, and with.
+        token_sources: what the codes in the files of tokens were made from.
         run: the folder of `stage1_rvq.train` that it comes from; records its training data.
         metrics: from `stage1_rvq.evaluate`.
         repository: the name under which the usage example loads it.
@@ -71,6 +73,7 @@ def make_model_card(
         where = f"{run / 'provenance.json'}: training_data"
         data = check_json(json.dumps(provenance["training_data"]), TrainingData, where=where)
     described = PUBLISHED | ({AVERAGED_FILE: AVERAGED} if is_averaged else {})
+    sources = merge(sources, token_sources)
     bits = config.num_codebooks * math.log2(config.codebook_size) * config.frame_rate_hz
     text = CARD.format(
         front_matter=ModelCardData(**{**FRONT_MATTER, **license_facts(sources)}).to_yaml(),

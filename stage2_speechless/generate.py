@@ -23,6 +23,7 @@ from commands.command_line import parse_config, run_command
 from commands.device import DeviceName
 from commands.errors import InputError
 from commands.json_files import read_json_lines
+from commands.licenses import LicenseName, leave_out_others
 from commands.run_folder import run_folder
 from commands.schema import as_mapping, parse_json, shorten
 from commands.setting_types import (
@@ -72,6 +73,9 @@ class GenerateConfig:
     """seed for sampling; another seed speaks the same sentences differently"""
     device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
+    allow_licenses: tuple[LicenseName, ...] = ()
+    """leave out sentences under another licence than these, by SPDX name (CC-BY-4.0 CC0-1.0);
+    unknown is a name too; if none is given, nothing is left out"""
     allow_mixture: bool = False
     """go on although the inputs belong to different audio towers or quantisers"""
     resume: bool = False
@@ -83,7 +87,13 @@ class GenerateConfig:
 def main(argv: list[str] | None = None) -> None:
     """Speak the sentences; prints the folder."""
     config = parse_config(GenerateConfig, argv)
-    sentences = read_sentences(config.text, dialect=config.dialect, rate_cps=config.rate)
+    sentences = leave_out_others(
+        read_sentences(config.text, dialect=config.dialect, rate_cps=config.rate),
+        config.allow_licenses,
+        unit="sentences",
+    )
+    if not sentences:
+        raise InputError(f"--text {config.text}: no sentence is under an allowed licence")
     with run_folder(
         config.out,
         config,

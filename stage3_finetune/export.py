@@ -11,7 +11,7 @@ repository for the Hugging Face hub, and appears only when it is complete. `--pu
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from safetensors import SafetensorError
@@ -20,14 +20,13 @@ from transformers.utils import cached_file
 
 from commands.atomic_write import write_text, written_aside
 from commands.command_line import parse_config, run_command
-from commands.data_card import data_section, license_facts
 from commands.errors import WriteError
 from commands.hub import push
 from commands.json_files import read_json
 from commands.new_paths import refuse_unwritable
 from commands.origins import refuse_mixture
 from commands.setting_types import ModelName
-from commands.sources import Sources, as_facts
+from commands.sources import as_facts
 from gemma4.base_model import SOURCES_KEY
 from gemma4.gemma import load_feature_extractor
 from stage3_finetune.model import (
@@ -36,6 +35,7 @@ from stage3_finetune.model import (
     finetuned_sources,
     load_finetuned,
 )
+from stage3_finetune.model_card import merged_card
 
 # Files of a checkpoint that transformers reads, but that saving the model, the tokenizer and the
 # feature extractor does not write.
@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> None:
         if (path := cached_file(config.gemma, name, _raise_exceptions_for_missing_entries=False))
     }
     provenance = read_json(config.finetune / "provenance.json")
-    card = model_card(config, settings, provenance, sources)
+    card = merged_card(config.gemma, settings, provenance, sources, dtype=config.dtype)
     with written_aside(config.out, raised_by_writer=(SafetensorError,)) as aside:
         aside.mkdir()
         merged.save_pretrained(aside)
@@ -96,41 +96,6 @@ def main(argv: list[str] | None = None) -> None:
     print(config.out)
     if config.push:
         print(push(config.out, config.push))
-
-
-def model_card(
-    config: ExportConfig, settings: dict[str, Any], provenance: dict[str, Any], sources: Sources
-) -> str:
-    """Write the checkpoint's model card from the run's own records."""
-    spoken = provenance["spoken_turns"]
-    is_on_hub = not Path(config.gemma).exists()
-    name = config.gemma if is_on_hub else Path(config.gemma).name
-    lines = [
-        "---",
-        *([f"base_model: {config.gemma}"] if is_on_hub else []),
-        "language: tw",
-        "library_name: transformers",
-        *(f"{key}: {value}" for key, value in license_facts(sources).items()),
-        "pipeline_tag: any-to-any",
-        "tags: [speech, twi]",
-        "---",
-        "",
-        "# Gemma 4 that answers spoken Twi",
-        "",
-        f"`{name}` with a LoRA adapter of rank {settings['lora_rank']} merged into its decoder "
-        f"({config.dtype}); the audio tower is the base model's.",
-        "",
-        f"Trained for {settings['steps']:,} steps on {provenance['num_dialogues']:,} dialogues "
-        f"with {spoken['generated_codes']:,} questions spoken by a text-to-semantic-tokens model, "
-        f"and {spoken['recordings']:,} recorded ones.",
-        "",
-    ]
-    if settings["target"] == "chain":
-        lines += [
-            "Asked aloud, it writes what it heard, a line break, and the answer.",
-            "",
-        ]
-    return "\n".join([*lines, data_section(sources)])
 
 
 def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

@@ -23,6 +23,7 @@ from commands.command_line import parse_config, run_command
 from commands.device import DeviceName
 from commands.errors import InputError
 from commands.json_files import read_json_lines
+from commands.licenses import LicenseName, leave_out_others
 from commands.run_folder import run_folder
 from commands.setting_types import (
     DialectName,
@@ -72,6 +73,9 @@ class SpeakDialoguesConfig:
     """sampling seed; another seed speaks the same dialogues differently"""
     device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
+    allow_licenses: tuple[LicenseName, ...] = ()
+    """leave out dialogues under another licence than these, by SPDX name (CC-BY-4.0 CC0-1.0);
+    unknown is a name too; if none is given, nothing is left out"""
     allow_mixture: bool = False
     """go on although the inputs belong to different audio towers or quantisers"""
     resume: bool = False
@@ -82,7 +86,11 @@ class SpeakDialoguesConfig:
 def main(argv: list[str] | None = None) -> None:
     """Speak the dialogues; prints the folder."""
     config = parse_config(SpeakDialoguesConfig, argv)
-    dialogues = list(read_dialogues(config.dialogues))
+    dialogues = leave_out_others(
+        read_dialogues(config.dialogues), config.allow_licenses, unit="dialogues"
+    )
+    if not dialogues:
+        raise InputError(f"--dialogues {config.dialogues}: none is under an allowed licence")
     if not any(turn.spoken for dialogue in dialogues for turn in dialogue.turns):
         raise InputError(f'--dialogues {config.dialogues}: no user turn is marked "spoken": true')
     with run_folder(

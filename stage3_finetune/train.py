@@ -40,6 +40,7 @@ from stage3_finetune.data import (
     read_spoken_dialogues,
 )
 from stage3_finetune.dialogue import render_example
+from stage3_finetune.model_card import adapter_card
 from stage3_finetune.training_settings import TrainConfig
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def main(argv: list[str] | None = None) -> None:
     }
     refuse_licenses(sources, config.inputs.allow_licenses)
     shares = config.mixture
+    made_from = merge(*sources.values())
     rows = SpokenDialogues(
         dialogues,
         tokenizer,
@@ -104,7 +106,7 @@ def main(argv: list[str] | None = None) -> None:
             num_processes=processes.count, is_sharded=is_on(FSDP),
             quantize=config.quantize,
             num_dialogues=len(dialogues),
-            sources=as_facts(merge(*sources.values())),
+            sources=as_facts(made_from),
             spoken_turns={"generated_codes": num_spoken, "recordings": 0},
             chat_template_example=render_example(tokenizer),
         )  # fmt: skip
@@ -112,7 +114,11 @@ def main(argv: list[str] | None = None) -> None:
         trainer = build_trainer(config, model, rows, tokenizer, device=device, dtype=dtype)
         _train(config, trainer, rows)
         if output.is_writer:
-            copy_adapter(list_checkpoints(config.out)[-1], config.out / "adapter")
+            card = adapter_card(
+                config.gemma, rank=config.lora.lora_rank, steps=config.steps, target=config.target,
+                sources=made_from,
+            )  # fmt: skip
+            copy_adapter(list_checkpoints(config.out)[-1], config.out / "adapter", card)
             _report(output, plan, len(rows), device)
 
 

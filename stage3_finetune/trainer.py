@@ -38,7 +38,14 @@ from transformers import (
 )
 from trl import SFTTrainer
 
-from commands.atomic_write import ASIDE_SUFFIX, remove, remove_leftovers, take_away, written_aside
+from commands.atomic_write import (
+    ASIDE_SUFFIX,
+    remove,
+    remove_leftovers,
+    take_away,
+    write_text,
+    written_aside,
+)
 from commands.checkpoint import list_checkpoints
 from commands.device import derive_seed
 from commands.json_files import read_json
@@ -305,11 +312,13 @@ def keep_newest(run: Path) -> None:
         take_away(old)
 
 
-def copy_adapter(checkpoint: Path, adapter: Path) -> None:
-    """Copy the adapter of a run's last checkpoint to its own folder, unless it is there already."""
+def copy_adapter(checkpoint: Path, adapter: Path, card: str) -> None:
+    """Copy the adapter of a run's last checkpoint to a folder of its own, with a card, unless it is
+    there already."""
     if adapter.exists():
         return
     with written_aside(adapter) as aside:
         aside.mkdir()
         for name in (ADAPTER_CONFIG, ADAPTER_TENSORS):
             shutil.copyfile(checkpoint / name, aside / name)
+        write_text(aside / "README.md", card)

@@ -1,0 +1,84 @@
+"""Model cards of stage 3: of the adapter, and of a Gemma into which it was merged.
+
+They say what the run recorded, and contain no local paths.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from commands.data_card import data_section, license_facts
+from commands.sources import Sources
+
+
+def merged_card(
+    gemma: str,
+    settings: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    sources: Sources,
+    *,
+    dtype: str,
+) -> str:
+    """The card of a checkpoint with the adapter merged.
+
+    Args:
+        gemma: hub name or folder of the base model.
+        settings: `config.json` of the run that trained the adapter.
+        provenance: its `provenance.json`.
+        sources: what both were made from.
+        dtype: precision in which the weights are stored.
+    """
+    spoken = provenance["spoken_turns"]
+    lines = [
+        *_front_matter(gemma, "transformers", sources),
+        "# Gemma 4 that answers spoken Twi",
+        "",
+        f"`{_shown(gemma)}` with a LoRA adapter of rank {settings['lora_rank']} merged into its "
+        f"decoder ({dtype}); the audio tower is the base model's.",
+        "",
+        f"Trained for {settings['steps']:,} steps on {provenance['num_dialogues']:,} dialogues "
+        f"with {spoken['generated_codes']:,} questions spoken by a text-to-semantic-tokens model, "
+        f"and {spoken['recordings']:,} recorded ones.",
+        "",
+        *_target(settings["target"]),
+        data_section(sources),
+    ]
+    return "\n".join(lines)
+
+
+def adapter_card(gemma: str, *, rank: int, steps: int, target: str, sources: Sources) -> str:
+    """The card of an adapter; arguments as of `merged_card`."""
+    lines = [
+        *_front_matter(gemma, "peft", sources),
+        "# LoRA adapter: Gemma 4 answers spoken Twi",
+        "",
+        f"For `{_shown(gemma)}`, of rank {rank}, trained for {steps:,} steps.",
+        "",
+        *_target(target),
+        data_section(sources),
+    ]
+    return "\n".join(lines)
+
+
+def _front_matter(gemma: str, library: str, sources: Sources) -> list[str]:
+    return [
+        "---",
+        *([f"base_model: {gemma}"] if not Path(gemma).exists() else []),
+        "language: tw",
+        f"library_name: {library}",
+        *(f"{key}: {value}" for key, value in license_facts(sources).items()),
+        "pipeline_tag: any-to-any",
+        "tags: [speech, twi]",
+        "---",
+        "",
+    ]
+
+
+def _target(target: str) -> list[str]:
+    if target != "chain":
+        return []
+    return ["Asked aloud, it writes what it heard, a line break, and the answer.", ""]
+
+
+def _shown(gemma: str) -> str:
+    return Path(gemma).name if Path(gemma).exists() else gemma
