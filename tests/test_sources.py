@@ -38,7 +38,7 @@ from gemma4.base_model import gemma_sources, tower_sources
 from speech_head import states
 from speech_head import train as train_head
 from speech_head.model import SpeechHead, load_head
-from stage1_rvq import embed, tokenize_corpus
+from stage1_rvq import embed, tokenize_corpus, train_recognizer
 from stage1_rvq import export as export_rvq
 from stage1_rvq.codes import find_code_files, read_codes_sources
 from stage1_rvq.data import EmbeddingFolder
@@ -363,6 +363,21 @@ def test_older_folders_are_unknown_and_no_error(world, tmp_path):
     with pytest.raises(InputError, match="was made from not recorded, whose licence is unknown"):
         run(train_speechless.main, *words, "--allow-licenses", FREE)
     refuse_licenses({"--codes x": read_provenance(tmp_path / "codes").made_from()}, ["Unknown"])
+
+
+def test_an_older_training_is_resumed(world, tmp_path):
+    """Its settings say nothing of licences."""
+    older = shutil.copytree(world / "recognizer", tmp_path / "recognizer")
+    settings = read_json(older / "config.json")
+    assert settings.pop("allow_licenses") == []
+    write_json(older / "config.json", settings)
+    (older / "done").unlink()
+    OutputFolder(older, is_done=True).finish()
+    [words] = [s.words for s in plan(world) if s.command == "stage1_rvq.train_recognizer"]
+    words = (*words[:-1], older, "--resume")
+    run(train_recognizer.main, *words)
+    with pytest.raises(InputError, match="made with allow_licenses = None"):
+        run(train_recognizer.main, *words, "--allow-licenses", FREE, NOT_FREE)
 
 
 def test_shards_of_an_older_version_are_not_taken_for_known(world, tmp_path, monkeypatch):
