@@ -62,6 +62,9 @@ def test_it_ends_with_speech_and_pages(folder):
     page = (folder / "report.html").read_text(encoding="utf-8")
     for name in ("rvq-test/codebook_usage.png", "training.png", "answer.wav"):
         assert name in page and (folder / name).is_file()
+    data = "data: demo (Apache-2.0)"
+    assert f"<p>{data}</p>" in page
+    assert data in (folder / "report.txt").read_text(encoding="utf-8").splitlines()
 
 
 def test_run_again_it_does_nothing_twice(folder):
