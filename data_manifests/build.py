@@ -8,8 +8,8 @@
 Writes `train.jsonl`, `dev.jsonl`, `test.jsonl`, where applicable `test_seen_prompts.jsonl` (test
 speakers reading sentences that are trained on), `dropped.jsonl` (every row left out, and why),
 `rewritten.jsonl` (transcripts in which more than the spelling was changed) and `audio/` (recordings
-copied from an archive or a table). The splits are always the same for the same
-seed: see `data_manifests/splits.py`.
+copied from an archive or a table; with `--no-copy-audio` the manifests name them where they lie).
+The splits are always the same for the same seed: see `data_manifests/splits.py`.
 """
 
 import re
@@ -27,9 +27,10 @@ from commands.run_folder import run_folder
 from commands.setting_types import DialectName, Probability, Seed
 from data_manifests.build_settings import columns_of, corpora_of, hours_of, licenses_of
 from data_manifests.corpora.audio_dataset import audio_dataset
-from data_manifests.corpora.bibletts import bibletts
+from data_manifests.corpora.bibletts import bibletts, refuse_unpacking
 from data_manifests.corpora.collect import CollectedRecordings, collect_recordings
 from data_manifests.corpora.common_voice import COMMON_VOICE_TABLES, common_voice
+from data_manifests.corpora.dataset_rows import refuse_hub
 from data_manifests.corpora.dropped_rows import DroppedRows
 from data_manifests.corpora.fisd import fisd
 from data_manifests.corpora.recording import Recording, ReportDropped
@@ -80,6 +81,9 @@ class BuildConfig:
     """which tables of common_voice to use: validated, other (no votes yet), invalidated (voted
     down)"""
     dataset: DatasetSettings = DatasetSettings()
+    copy_audio: bool = True
+    """copy recordings out of archives and tables, into --out; off, the manifests name them where
+    they lie: in zips, plain tars and local Parquet files"""
     max_hours: tuple[str, ...] = ()
     """the most hours of a corpus to train on: fisd_asante=30 bibletts_asante=8"""
     license_of: tuple[str, ...] = ()
@@ -165,6 +169,10 @@ def _refuse_mistakes(config: BuildConfig) -> None:
     names = {_name_of(corpus, config) for corpus, _ in corpora}
     unpacked: set[Path] = set()
     for corpus, path in corpora:
+        if not config.copy_audio and corpus.startswith("bibletts_"):
+            refuse_unpacking(Path(path))
+        if not config.copy_audio and corpus.startswith(("waxal_", "dataset")):
+            refuse_hub(path)
         if corpus.startswith("bibletts_"):
             into = _unpacked_folder(config.out, corpus, path)
             if into in unpacked:
@@ -210,25 +218,36 @@ def _recipes(
         name = _name_of(corpus, config)
         report_dropped = dropped.reporter(name)
         kind, _, part = corpus.partition("_")
+        copy_audio = config.copy_audio
         if kind == "fisd":
-            yield name, fisd(Path(path), report_dropped, dialect=part)
+            yield name, fisd(Path(path), report_dropped, dialect=part, copy_audio=copy_audio)
         elif kind == "bibletts":
             into = _unpacked_folder(config.out, corpus, path)
-            yield name, bibletts(Path(path), report_dropped, dialect=part, unpack_into=into)
+            yield (
+                name,
+                bibletts(
+                    Path(path),
+                    report_dropped,
+                    dialect=part,
+                    unpack_into=into,
+                    copy_audio=copy_audio,
+                ),
+            )
         elif kind == "waxal":
-            yield name, waxal(path, report_dropped, config=part)
+            yield name, waxal(path, report_dropped, config=part, copy_audio=copy_audio)
         elif corpus == "common_voice":
             tables = config.common_voice_tables
             yield name, common_voice(Path(path), report_dropped, tables=tables)
         elif corpus == "ugspeechdata":
             yield name, ugspeechdata(Path(path), report_dropped)
         else:
-            yield name, _any_dataset(path, config.dataset, report_dropped)
+            yield name, _any_dataset(path, config, report_dropped)
 
 
 def _any_dataset(
-    source: str, settings: DatasetSettings, report_dropped: ReportDropped
+    source: str, config: BuildConfig, report_dropped: ReportDropped
 ) -> Iterable[Recording]:
+    settings = config.dataset
     columns = columns_of(settings.dataset_columns)
     return audio_dataset(
         source,
@@ -242,6 +261,7 @@ def _any_dataset(
         speaker_column=columns.get("speaker"),
         id_column=columns.get("id"),
         dialect_column=columns.get("dialect"),
+        copy_audio=config.copy_audio,
     )
 
 

@@ -1,6 +1,7 @@
-"""Recordings that stay in a tar archive or a Parquet table, read one at a time without unpacking.
+"""Recordings that stay in an archive or a Parquet table, read one at a time without unpacking.
 
     shards/train-000.tar::clips/0001.flac       a member of a plain tar archive, by its name
+    fisd-fanti-90p.zip::audios/0001.ogg         a member of a zip
     train-00000-of-00041.parquet::audio/17      row 17, counted from 0, of the column `audio`, as
                                                 Hugging Face audio datasets store it
 
@@ -9,8 +10,16 @@ process. A table is read by row groups, of which the last few are kept: neighbou
 manifest should be neighbours in the table too, as `data_manifests.build` writes them.
 """
 
+import functools
+import lzma
+import math
+import os
+import re
 import stat
+import struct
 import tarfile
+import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -22,11 +31,18 @@ from typing import Any, Generic, TypeVar
 from commands.errors import InputError
 
 SEPARATOR = "::"
-SUFFIXES = (".tar", ".parquet")
+_REFERENCE = re.compile(r"(?s)(?P<container>.+?\.(?:tar|zip|parquet))::(?P<name>.*)", re.IGNORECASE)
 MAX_MEMBER_BYTES = 2**30  # of one encoded recording
 MAX_MEMBERS = 10_000_000
 ARCHIVES_LISTED = 64
 ROW_GROUPS_KEPT = 8  # a hundred recordings each, as `datasets` writes them
+MAX_BYTES_KEPT = 2**28  # of row groups; others write them larger
+# What zipfile and the decompressors raise for a file that is damaged. RuntimeError: it has a
+# password; NotImplementedError, a subclass: its compression method is not supported.
+ZIP_ERRORS = (
+    zipfile.BadZipFile, OSError, EOFError, ValueError, OverflowError, RuntimeError, struct.error,
+    IndexError, zlib.error, lzma.LZMAError,
+)  # fmt: skip
 
 Value = TypeVar("Value")
 
@@ -45,10 +61,43 @@ class Reference:
 
 def find_reference(path: Path) -> Reference | None:
     """Read a reference; None if it is the path of a file of its own."""
-    container, separator, name = str(path).partition(SEPARATOR)
-    if not separator or Path(container).suffix.lower() not in SUFFIXES:
+    if SEPARATOR not in str(path):
         return None
-    return Reference(Path(container), name)
+    found = _REFERENCE.fullmatch(str(path))
+    return Reference(Path(found["container"]), found["name"]) if found else None
+
+
+def make_reference(container: Path, name: str) -> str:
+    """Write a reference to a recording in a container, which is named by its absolute path.
+
+    Raises:
+        InputError: a reference with these names would be read as another.
+    """
+    path = _without_links(container)
+    reference = f"{path}{SEPARATOR}{name}"
+    if find_reference(Path(reference)) != Reference(path, name):
+        raise InputError(
+            f"{container}: {name!r} in it cannot be named in a manifest: the file must be called "
+            ".tar, .zip or .parquet, and the name hold no '//', './' or '::'"
+        )
+    return reference
+
+
+def name_in_manifest(audio: Path) -> str:
+    """How a manifest names a recording: a reference as it is, a file by its absolute path without
+    links."""
+    return str(audio) if find_reference(audio) else str(audio.resolve())
+
+
+@functools.lru_cache(ARCHIVES_LISTED)
+def _without_links(container: Path) -> Path:
+    # Its name stays, even of a link: what the Hugging Face cache links to has no suffix.
+    return container.parent.resolve() / container.name
+
+
+def list_members(path: Path) -> list[str]:
+    """The names of the files in a plain tar archive; InputError if it is damaged or compressed."""
+    return list(_members(path, _version_of(path)))
 
 
 def read_contained(reference: Reference) -> bytes:
@@ -60,21 +109,17 @@ def read_contained(reference: Reference) -> bytes:
         OSError: the container cannot be read.
     """
     path = reference.container
-    try:
-        facts = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        raise NotThere(f"{path}: no such file") from None
-    if not stat.S_ISREG(facts.st_mode):
-        raise InputError(f"{path}: not a regular file")
-    version = (path, facts.st_size, facts.st_mtime_ns)
+    version = _version_of(path)
     if path.suffix.lower() == ".tar":
-        members = _ARCHIVES.get(version, partial(_list_members, path))
+        members = _members(path, version)
         if reference.name not in members:
             raise NotThere(f"{path}: no member {reference.name!r} in it")
         offset, size = members[reference.name]
         with path.open("rb") as file:
             file.seek(offset)
             return file.read(_refuse_too_large(size, path))
+    if path.suffix.lower() == ".zip":
+        return _read_zip(path, version, reference.name)
     column, _, row = reference.name.rpartition("/")
     if not column or not row.isascii() or not row.isdigit():
         raise NotThere(f"{path}{SEPARATOR}{reference.name}: must be COLUMN/ROW, as in audio/17")
@@ -82,10 +127,24 @@ def read_contained(reference: Reference) -> bytes:
 
 
 class _Kept(Generic[Value]):
-    """Values computed once and kept, the last few of them; for several threads."""
+    """Values computed once and kept, the last few of them; for several threads.
 
-    def __init__(self, count: int) -> None:
+    Args:
+        count: how many at most.
+        num_bytes: the size of a value.
+        max_bytes: of all values together, unless the last one alone is larger.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        *,
+        num_bytes: Callable[[Value], float] = lambda value: 0,
+        max_bytes: float = math.inf,
+    ) -> None:
         self._count = count
+        self._num_bytes = num_bytes
+        self._max_bytes = max_bytes
         self._values: OrderedDict[Hashable, Value] = OrderedDict()
         self._lock = Lock()
 
@@ -94,9 +153,28 @@ class _Kept(Generic[Value]):
             if key not in self._values:
                 self._values[key] = compute()
             self._values.move_to_end(key)
-            while len(self._values) > self._count:
+            while len(self._values) > 1 and self._is_too_much():
                 self._values.popitem(last=False)
             return self._values[key]
+
+    def _is_too_much(self) -> bool:
+        total = sum(map(self._num_bytes, self._values.values()))
+        return len(self._values) > self._count or total > self._max_bytes
+
+
+def _version_of(path: Path) -> tuple[Path, int, int]:
+    """What changes when a container is written again."""
+    try:
+        facts = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotThere(f"{path}: no such file") from None
+    if not stat.S_ISREG(facts.st_mode):
+        raise InputError(f"{path}: not a regular file")
+    return path, facts.st_size, facts.st_mtime_ns
+
+
+def _members(path: Path, version: Hashable) -> dict[str, tuple[int, int]]:
+    return _ARCHIVES.get(version, partial(_list_members, path))
 
 
 def _list_members(path: Path) -> dict[str, tuple[int, int]]:
@@ -110,11 +188,37 @@ def _list_members(path: Path) -> dict[str, tuple[int, int]]:
                 if len(members) > MAX_MEMBERS:
                     raise InputError(f"{path}: more than {MAX_MEMBERS:,} members")
                 archive.members = []  # type: ignore[attr-defined] # it would keep all of them
+            _refuse_damaged_end(path, archive)
     except tarfile.TarError as error:
         raise InputError(
             f"{path}: not a plain tar archive ({error}); unpack a compressed one first"
         ) from None
     return members
+
+
+def _refuse_damaged_end(path: Path, archive: tarfile.TarFile) -> None:
+    """Raise InputError unless an archive ends where its members do: tarfile takes a damaged header
+    for the end."""
+    with path.open("rb") as file:
+        file.seek(archive.offset)  # of the header that was not read
+        if any(header := file.read(tarfile.BLOCKSIZE)) or len(header) % tarfile.BLOCKSIZE:
+            raise InputError(f"{path}: damaged or cut short after {archive.offset:,} bytes")
+
+
+def _read_zip(path: Path, version: Hashable, name: str) -> bytes:
+    try:
+        # A process that was forked opens it again: two would move one position in the file.
+        archive = _ZIPS.get((version, os.getpid()), partial(zipfile.ZipFile, path))
+        member = archive.NameToInfo.get(name)
+        if member is None or member.is_dir():
+            raise NotThere(f"{path}: no member {name!r} in it")
+        _refuse_too_large(member.file_size, path)
+        return archive.read(member)
+    except InputError:
+        raise
+    except ZIP_ERRORS as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path}: not readable as a zip: {reason[:200]}") from None
 
 
 def _read_row(path: Path, version: Hashable, column: str, row: int) -> bytes:
@@ -175,4 +279,7 @@ def _refuse_too_large(num_bytes: int, path: Path) -> int:
 
 _ARCHIVES: _Kept[dict[str, tuple[int, int]]] = _Kept(ARCHIVES_LISTED)
 _TABLES: _Kept[Any] = _Kept(ARCHIVES_LISTED)
-_GROUPS: _Kept[Any] = _Kept(ROW_GROUPS_KEPT)
+_ZIPS: _Kept[zipfile.ZipFile] = _Kept(ARCHIVES_LISTED)
+_GROUPS: _Kept[Any] = _Kept(
+    ROW_GROUPS_KEPT, num_bytes=lambda values: values.nbytes, max_bytes=MAX_BYTES_KEPT
+)

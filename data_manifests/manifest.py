@@ -4,11 +4,11 @@
      "speaker": "spk1", "dialect": "asante", "corpus": "common_voice", "split": "train",
      "license": "CC0-1.0"}
 
-`audio` is a path, absolute or relative to the manifest; the recording may lie in a tar archive
-(`train.tar::clips/1.wav`) or in a Parquet table (`train.parquet::audio/17`). Optional keys are
-`start_s` (the utterance is a slice of the file, `duration_s` long), `sample_rate_hz` (checked
-against the file) and `dialect_guess` (from the spelling, if `dialect` is unknown). Errors name file
-and line.
+`audio` is a path, absolute or relative to the manifest; the recording may lie in an archive
+(`train.tar::clips/1.wav`, `train.zip::clips/1.wav`) or in a Parquet table
+(`train.parquet::audio/17`). Optional keys are `start_s` (the utterance is a slice of the file,
+`duration_s` long), `sample_rate_hz` (checked against the file) and `dialect_guess` (from the
+spelling, if `dialect` is unknown). Errors name file and line.
 """
 
 import json
@@ -39,6 +39,7 @@ from data_manifests.audio import (
     decode_audio,
     resample,
 )
+from data_manifests.contained_audio import find_reference
 from data_manifests.hash_set import HashSet, hash_text
 
 MIN_FILE_S = 0.001
@@ -234,11 +235,14 @@ def _read_row(line: bytes, where: str) -> Utterance:
 
 
 def _refuse_impossible_audio(audio: str) -> None:
-    """Raise InputError unless a file system can hold the path."""
+    """Raise InputError unless a file system can hold the path, and a name inside of a file."""
     if len(audio) <= MAX_NAME_BYTES and audio.isascii() and "\0" not in audio:
         return  # most paths
+    reference = find_reference(Path(audio))
+    paths = [Path(audio)] if reference is None else [reference.container, Path(reference.name)]
     try:
-        refuse_impossible_path(Path(audio))
+        for path in paths:
+            refuse_impossible_path(path)
     except ValueError as error:
         raise InputError(f"'audio' {error}") from None
 

@@ -1,8 +1,9 @@
-"""Recordings are read where they lie: in a tar archive, in a Parquet table."""
+"""Recordings are read where they lie: in an archive, in a Parquet table."""
 
 import io
 import os
 import tarfile
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -35,6 +36,9 @@ def files(tmp_path_factory):
     with tarfile.open(folder / "shard.tar", "w") as archive:
         for name in names:
             archive.add(folder / "clips" / name, f"./clips/{name}")
+    with zipfile.ZipFile(folder / "shard.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in names:
+            archive.write(folder / "clips" / name, f"clips/{name}")
     # As `datasets` writes a column of audio.
     rows = [{"bytes": (folder / "clips" / name).read_bytes(), "path": name} for name in names]
     table = pyarrow.table({"audio": rows, "n": [0] * COUNT})
@@ -44,7 +48,8 @@ def files(tmp_path_factory):
 
 
 def references(folder, i):
-    return folder / f"shard.tar::clips/{i:03d}.wav", folder / f"table.parquet::audio/{i}"
+    in_archives = [folder / f"shard.{kind}::clips/{i:03d}.wav" for kind in ("tar", "zip")]
+    return *in_archives, folder / f"table.parquet::audio/{i}"
 
 
 def test_a_reference_is_told_from_a_path():
@@ -66,7 +71,29 @@ def test_several_threads_read_at_once(files):
     paths = [path for i in order for path in references(files, i)]
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda path: len(read_audio(path, RATE_HZ)), paths))
-    assert found == [8000 + i for i in order for _ in range(2)]
+    assert found == [8000 + i for i in order for _ in range(3)]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_forked_processes_read_at_once(files):
+    """Loaders fork; an open file that they share would have one position."""
+    expected = [read_audio(files / "clips" / f"{i:03d}.wav", RATE_HZ) for i in range(40)]
+    read_audio(references(files, 0)[1], RATE_HZ)
+    children = []
+    for _ in range(3):
+        if (child := os.fork()) == 0:
+            code = 1
+            try:
+                found = [
+                    np.array_equal(read_audio(references(files, i)[1], RATE_HZ), expected[i])
+                    for _ in range(5)
+                    for i in range(40)
+                ]
+                code = 0 if all(found) else 1
+            finally:
+                os._exit(code)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
 
 
 def test_a_table_is_read_by_row_groups(files, monkeypatch):
@@ -106,8 +133,8 @@ def test_manifests_hold_references(files, tmp_path):
     ]  # fmt: skip
     write_manifest(files / "train.jsonl", rows)
     read = [read_utterance_audio(u, RATE_HZ) for u in read_manifest(files / "train.jsonl")]
-    assert [len(samples) for samples in read] == [8000, 8000, 8001, 8001, 8002, 8002]
-    with pytest.raises(InputError, match="3 duplicate audio"):
+    assert [len(samples) for samples in read] == [8000] * 3 + [8001] * 3 + [8002] * 3
+    with pytest.raises(InputError, match="6 duplicate audio"):
         run(check.main, "--manifest", files / "train.jsonl")
 
 
@@ -120,6 +147,7 @@ def test_manifests_hold_references(files, tmp_path):
         ("gone.tar::x.wav", "gone.tar: no such file"),
         ("shard.tar::clips/none.wav", "no member 'clips/none.wav' in it"),
         ("shard.tar::clips", "no member 'clips' in it"),
+        ("shard.zip::clips/none.wav", "no member 'clips/none.wav' in it"),
         ("table.parquet::audio/250", "has 250 rows, none is number 250"),
         ("table.parquet::audio/-1", "must be COLUMN/ROW"),
         ("table.parquet::17", "must be COLUMN/ROW"),
@@ -135,6 +163,12 @@ def test_what_is_damaged_is_named(files, tmp_path):
     with tarfile.open(tmp_path / "packed.tar", "w:gz") as archive:
         archive.add(files / "clips" / "000.wav", "x.wav")
     (tmp_path / "noise.parquet").write_bytes(b"noise")
+    (tmp_path / "noise.zip").write_bytes(b"noise")
+    with zipfile.ZipFile(tmp_path / "odd.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.wav", "abc" * 1000)
+    packed = bytearray((tmp_path / "odd.zip").read_bytes())
+    packed[36] ^= 0xFF
+    (tmp_path / "odd.zip").write_bytes(packed)
     (tmp_path / "folder.tar").mkdir()
     soundfile.write(tmp_path / "x.wav", np.zeros(0, np.float32), RATE_HZ)
     whole = (files / "shard.tar").read_bytes()
@@ -143,6 +177,8 @@ def test_what_is_damaged_is_named(files, tmp_path):
     pyarrow.parquet.write_table(table, tmp_path / "odd.parquet")
     for name, message in (
         ("packed.tar::x.wav", "not a plain tar archive"),
+        ("noise.zip::x.wav", "noise.zip: not readable as a zip: File is not a zip file"),
+        ("odd.zip::x.wav", "odd.zip: not readable as a zip: (Bad CRC-32|Error -3)"),
         ("noise.parquet::audio/0", "not readable as Parquet"),
         ("folder.tar::x", "not a regular file"),
         ("cut.tar::clips/000.wav", "cut short|not readable|no member|plain tar"),

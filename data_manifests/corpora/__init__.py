@@ -9,8 +9,8 @@
     recording       the type that all of them yield
     collect         reads them all, and copies their audio out of archives and tables
 
-They share `delimited_table` (tables as text), `open_dataset` (Hugging Face datasets) and
-`dialect_names` (how file names and cells spell the dialects).
+They share `delimited_table` (tables as text), `open_dataset` and `dataset_rows` (Hugging Face
+datasets), and `dialect_names` (how file names and cells spell the dialects).
 
 Each recipe's docstring states citation, licence, layout and known problems. A recipe yields every
 usable row and reports, with the reason, each row it leaves out; `data_manifests.build` caps the

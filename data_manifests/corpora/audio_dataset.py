@@ -2,38 +2,19 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from commands.errors import InputError
 from data_manifests.audio import audio_duration_s, encoded_duration_s
+from data_manifests.corpora.dataset_rows import Columns, DatasetRow, DatasetRows, open_rows
 from data_manifests.corpora.dialect_names import find_dialects
-from data_manifests.corpora.open_dataset import open_dataset
-from data_manifests.corpora.recording import (
-    Recording,
-    ReportDropped,
-    StoredAudio,
-    one_line,
-    text_to_say,
-)
+from data_manifests.corpora.recording import Recording, ReportDropped, text_to_say
 from data_manifests.hash_set import HashSet, hash_text
 from data_manifests.manifest import Utterance
 
 AUDIO_SUFFIXES = (".flac", ".mp3", ".ogg", ".opus", ".wav")
 _NOT_IN_FILE_NAMES = re.compile(r'[\\/:*?"<>|\x00-\x1f]')
-
-
-@dataclass(frozen=True, kw_only=True)
-class Columns:
-    """Which column holds what; None where the dataset has none."""
-
-    audio: str
-    text: str
-    speaker: str | None = None
-    id: str | None = None
-    dialect: str | None = None
 
 
 def audio_dataset(
@@ -50,6 +31,7 @@ def audio_dataset(
     dialect_column: str | None = None,
     config: str | None = None,
     official_splits: Mapping[str, str] | None = None,
+    copy_audio: bool = True,
 ) -> Iterator[Recording]:
     """Read any Hugging Face dataset with an audio and a text column; cite and license it as its
     card says.
@@ -59,8 +41,9 @@ def audio_dataset(
     column is then "audio"). No code of a dataset is ever run.
 
     Known problems: `datasets` copies Parquet into its cache (HF_HOME), which takes the disk space
-    twice. Folders of audio on the Hub need the package torchcodec; local ones do not. Without a
-    speaker column all recordings count as one speaker, and speakers cannot be held out.
+    twice, unless `copy_audio` is off. Folders of audio on the Hub need the package torchcodec;
+    local ones do not. Without a speaker column all recordings count as one speaker, and speakers
+    cannot be held out.
 
     Args:
         source: name on the Hub or local path.
@@ -76,10 +59,12 @@ def audio_dataset(
         config: which of the dataset's configurations to use; None if it has only one.
         official_splits: the dataset's split names -> ours, if they can be trusted, as in
             {"validation": "dev"}; all other rows are "train".
+        copy_audio: off, recordings in Parquet files on this disk are named where they lie.
 
     Raises:
-        InputError: cannot be opened (not found, offline, other configurations, no data), or a
-            column is missing (the message names the existing ones).
+        InputError: cannot be opened (not found, offline, other configurations, no data), a column
+            is missing (the message names the existing ones), or recordings would have to be copied
+            and may not be.
     """
     columns = Columns(
         audio=audio_column,
@@ -89,14 +74,13 @@ def audio_dataset(
         dialect=dialect_column,
     )
     yield from read_rows(
-        source, open_dataset(source, config), columns, report_dropped,
+        open_rows(source, config, copy_audio=copy_audio), columns, report_dropped,
         corpus=corpus, dialect=dialect, license=license, official_splits=official_splits or {},
     )  # fmt: skip
 
 
 def read_rows(
-    source: str,
-    splits: Mapping[str, Any],
+    splits: Mapping[str, DatasetRows],
     columns: Columns,
     report_dropped: ReportDropped,
     *,
@@ -106,19 +90,17 @@ def read_rows(
     official_splits: Mapping[str, str],
 ) -> Iterator[Recording]:
     """Rows of an opened dataset as recordings; arguments and errors as in `audio_dataset`."""
-    undecoded = {
-        split: _without_decoding(source, split, dataset, columns)
-        for split, dataset in splits.items()
-    }
+    for rows in splits.values():
+        rows.require(columns)
     ids = HashSet()
-    for split, dataset in undecoded.items():
-        read = partial(_read_bytes, dataset, columns.audio)
-        for i in range(len(dataset)):
+    for split, rows in splits.items():
+        for i, row in enumerate(rows.read(columns)):
             row_id = f"{corpus}-{split}-{i:06d}"
             try:
-                row = _read_row(dataset, i)
+                if row.problem:
+                    raise InputError(row.problem)
                 if columns.id:
-                    row_id = _NOT_IN_FILE_NAMES.sub("_", str(row[columns.id]))
+                    row_id = _NOT_IN_FILE_NAMES.sub("_", str(row.cells[columns.id]))
                 if hash_text(row_id) in ids:
                     raise InputError("its id is that of an earlier row")
                 utterance = _utterance(
@@ -129,58 +111,31 @@ def read_rows(
                 report_dropped(row_id, str(error))
                 continue
             ids.add(hash_text(row_id))
-            in_table = row[columns.audio]["bytes"] is not None
-            yield Recording(utterance, StoredAudio(read, i) if in_table else None)
-
-
-def _read_row(dataset: Any, i: int) -> dict[str, Any]:
-    try:
-        row: dict[str, Any] = dataset[i]
-    except Exception as error:  # pyarrow and datasets may raise anything for damaged tables
-        raise InputError(f"row cannot be read ({one_line(error)})") from None
-    return row
-
-
-def _without_decoding(source: str, split: str, dataset: Any, columns: Columns) -> Any:
-    import datasets
-
-    for column in (columns.audio, columns.text, columns.speaker, columns.id, columns.dialect):
-        if column is not None and column not in dataset.column_names:
-            raise InputError(
-                f"{source}: no column {column!r} in its split {split!r}; its columns: "
-                f"{', '.join(dataset.column_names)}"
-            )
-    try:
-        # Decoding would need torchcodec.
-        return dataset.cast_column(columns.audio, datasets.Audio(decode=False))
-    except Exception:  # pyarrow and datasets may raise anything for another column type
-        kind = dataset.features[columns.audio]
-        raise InputError(
-            f"{source}: column {columns.audio!r} does not hold audio: {kind}"
-        ) from None
+            yield Recording(utterance, row.stored)
 
 
 def _utterance(
-    row: Mapping[str, Any], row_id: str, columns: Columns,
+    row: DatasetRow, row_id: str, columns: Columns,
     *, corpus: str, dialect: str, license: str, split: str,
 ) -> Utterance:  # fmt: skip
     """One row as an utterance; raises InputError with the reason to leave the row out."""
-    if not isinstance(row[columns.text] or "", str):
-        raise InputError(f"its text is not a string, but {type(row[columns.text]).__name__}")
-    text = text_to_say(row[columns.text] or "")
-    audio = row[columns.audio]
+    cells = row.cells
+    if not isinstance(cells[columns.text] or "", str):
+        raise InputError(f"its text is not a string, but {type(cells[columns.text]).__name__}")
+    text = text_to_say(cells[columns.text] or "")
+    audio = cells[columns.audio]
     if audio is None:
         raise InputError("no audio")
     if audio["bytes"] is not None:
         duration_s = encoded_duration_s(audio["bytes"], row_id)
-        where = row_id + _suffix_of(audio)
+        where = row.reference or row_id + _suffix_of(audio)
     elif audio["path"]:
         file = Path(audio["path"])
         duration_s, where = audio_duration_s(file), str(file.resolve())
     else:
         raise InputError("no audio")
-    stated = find_dialects(str(row[columns.dialect])) if columns.dialect else set()
-    speaker = row[columns.speaker] if columns.speaker else None
+    stated = find_dialects(str(cells[columns.dialect])) if columns.dialect else set()
+    speaker = cells[columns.speaker] if columns.speaker else None
     return Utterance(
         id=row_id,
         audio=where,
@@ -192,11 +147,6 @@ def _utterance(
         split=split,
         license=license,
     )
-
-
-def _read_bytes(dataset: Any, column: str, i: int) -> bytes:
-    encoded: bytes = _read_row(dataset, i)[column]["bytes"]
-    return encoded
 
 
 def _suffix_of(audio: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from commands.errors import InputError
 from commands.regular_files import list_files_below, read_regular
 from data_manifests.audio import audio_duration_s, encoded_duration_s
+from data_manifests.contained_audio import make_reference, name_in_manifest
 from data_manifests.corpora.delimited_table import DelimitedTable, read_delimited_table
 from data_manifests.corpora.dialect_names import find_dialects
 from data_manifests.corpora.recording import (
@@ -35,7 +36,9 @@ _BETWEEN_PHRASES = re.compile(r"\s+/+\s*|/+\s+")
 _RIGHT_WORDS = re.compile(r"(?<!\d)/\S*|/(?!\d)\S*")
 
 
-def fisd(path: Path, report_dropped: ReportDropped, *, dialect: str) -> Iterator[Recording]:
+def fisd(
+    path: Path, report_dropped: ReportDropped, *, dialect: str, copy_audio: bool = True
+) -> Iterator[Recording]:
     """Financial Inclusion Speech Dataset (Ashesi University and Nokwary Technologies), one dialect.
 
     Asamoah Owusu et al., "Financial Inclusion Speech Dataset", 2022, github.com/Ashesi-Org/
@@ -56,6 +59,7 @@ def fisd(path: Path, report_dropped: ReportDropped, *, dialect: str) -> Iterator
         path: a zip (fisd-asanti-twi-90p.zip, ...) or a folder with one or more of them unpacked.
         report_dropped: called for every row that is left out.
         dialect: asante, akuapem or fante.
+        copy_audio: off, recordings in a zip are named where they lie.
 
     Raises:
         InputError: no `data.csv` or no audio, a missing column, a broken zip, or most file names
@@ -63,7 +67,7 @@ def fisd(path: Path, report_dropped: ReportDropped, *, dialect: str) -> Iterator
     """
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
-    files = _list_zip(path) if path.is_file() else _list_folder(path)
+    files = _list_zip(path, copy_audio=copy_audio) if path.is_file() else _list_folder(path)
     if not files.tables or not files.audio:
         raise InputError(f"{path}: not FISD ({'no .ogg' if files.tables else 'no data.csv'} in it)")
     tables = [read_delimited_table(content(), n, row_per_line=True) for n, content in files.tables]
@@ -106,8 +110,8 @@ def clean_fisd_prompt(text: str) -> str:
 
 @dataclass(frozen=True)
 class _Files:
-    """The tables (name and reader function), and audio by file name: a file or its reader
-    function."""
+    """The tables (name and reader function), and audio by file name: a file, a recording in an
+    archive (`contained_audio`), or one that is to be copied out of it."""
 
     tables: list[tuple[str, Callable[[], bytes]]]
     audio: dict[str, Path | StoredAudio]
@@ -125,7 +129,7 @@ def _list_folder(path: Path) -> _Files:
     return files
 
 
-def _list_zip(path: Path) -> _Files:
+def _list_zip(path: Path, *, copy_audio: bool) -> _Files:
     archive, names = open_zip(path)
     files = _Files([], {})
     read = partial(read_member, archive)
@@ -134,7 +138,8 @@ def _list_zip(path: Path) -> _Files:
         if kind == "table":
             files.tables.append((f"{path}:{name}", partial(read_member, archive, name)))
         elif kind == "audio":
-            files.audio.setdefault(PurePosixPath(name).name, StoredAudio(read, name))
+            stored = StoredAudio(read, name) if copy_audio else Path(make_reference(path, name))
+            files.audio.setdefault(PurePosixPath(name).name, stored)
     return files
 
 
@@ -191,7 +196,7 @@ def _recording(
     if not text:
         raise InputError(f"nothing to say in {original!r}")
     if isinstance(audio, Path):
-        duration_s, where, stored = audio_duration_s(audio), str(audio.resolve()), None
+        duration_s, where, stored = audio_duration_s(audio), name_in_manifest(audio), None
     else:
         duration_s, where, stored = encoded_duration_s(audio(), name), name, audio
     utterance = Utterance(

@@ -1,6 +1,7 @@
 """Open Hugging Face datasets, local or on the Hub, without decoding audio."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,10 @@ def open_dataset(
 
     path = Path(source)
     _refuse_special_file(path)
-    try:
+    with _opening(source):
         if parquet_files is not None:
             opened = datasets.load_dataset("parquet", data_files=dict(parquet_files))
-        elif (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
+        elif _is_saved(path):
             opened = datasets.load_from_disk(source)
         elif path.is_file():
             opened = datasets.load_dataset("parquet", data_files=source)
@@ -47,6 +48,50 @@ def open_dataset(
             }
         else:
             opened = datasets.load_dataset(source, config)
+    splits = {"train": opened} if isinstance(opened, datasets.Dataset) else dict(opened)
+    if not splits:
+        raise InputError(f"{source}: a dataset without a split")
+    return splits
+
+
+def list_parquet_files(
+    source: str, config: str | None = None, *, parquet_files: Mapping[str, str] | None = None
+) -> dict[str, list[Path]]:
+    """The files from which `open_dataset` would read a local dataset, by split, in their order.
+
+    Returns:
+        None at all if it is not Parquet. Nothing is read, and nothing is copied.
+
+    Raises:
+        InputError: as `open_dataset`.
+    """
+    import datasets
+    from datasets.packaged_modules.parquet.parquet import Parquet
+
+    path = Path(source)
+    _refuse_special_file(path)
+    with _opening(source):
+        if parquet_files is not None:
+            builder = datasets.load_dataset_builder("parquet", data_files=dict(parquet_files))
+        elif _is_saved(path):
+            return {}
+        elif path.is_file():
+            return {"train": [path]}
+        elif _find_metadata(path):
+            return {}
+        else:
+            builder = datasets.load_dataset_builder(source, config)
+        if not isinstance(builder, Parquet):
+            return {}
+        files = dict(builder.config.data_files)
+    return {str(split): [Path(file) for file in of_split] for split, of_split in files.items()}
+
+
+@contextlib.contextmanager
+def _opening(source: str) -> Iterator[None]:
+    """Turn what a damaged or missing dataset raises into InputError."""
+    try:
+        yield
     except InputError:
         raise
     # For damaged data, datasets, pyarrow, pandas and fsspec may raise anything; for a missing
@@ -54,10 +99,11 @@ def open_dataset(
     except Exception as error:
         reason = one_line(error.__cause__ or error)
         raise InputError(f"{source}: cannot be opened as a dataset: {reason}") from None
-    splits = {"train": opened} if isinstance(opened, datasets.Dataset) else dict(opened)
-    if not splits:
-        raise InputError(f"{source}: a dataset without a split")
-    return splits
+
+
+def _is_saved(folder: Path) -> bool:
+    """Whether `save_to_disk` wrote it."""
+    return (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()
 
 
 def _refuse_special_file(path: Path) -> None:

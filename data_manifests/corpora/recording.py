@@ -39,7 +39,8 @@ class Recording:
         utterance: the row. Its split is the corpus's own if the recipe's docstring says that these
             can be trusted, else "train".
         audio_bytes: reads the encoded audio out of an archive or a table; None if `utterance.audio`
-            is a file already, by its absolute path without links. If given, `utterance.audio` is
+            is a file already, by its absolute path without links, or names the recording where it
+            stays (`contained_audio.make_reference`). If given, `utterance.audio` is
             the file name to write, as in "AsantiTwiFm23-MMuHe3cd-Tmp033-90pZBJ.ogg". Can still be
             called after the recipe has been read to its end; raises InputError if the archive is
             damaged.

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from commands.errors import InputError
 from commands.licenses import UNKNOWN_LICENSE
-from data_manifests.corpora.audio_dataset import Columns, read_rows
-from data_manifests.corpora.open_dataset import open_dataset
+from data_manifests.corpora.audio_dataset import read_rows
+from data_manifests.corpora.dataset_rows import Columns, open_rows
 from data_manifests.corpora.recording import Recording, ReportDropped
 
 TEXT_COLUMNS = ("transcription", "text")
@@ -39,7 +39,9 @@ WAXAL_CONFIGS = {
 }
 
 
-def waxal(source: str, report_dropped: ReportDropped, *, config: str) -> Iterator[Recording]:
+def waxal(
+    source: str, report_dropped: ReportDropped, *, config: str, copy_audio: bool = True
+) -> Iterator[Recording]:
     """WAXAL (google/WaxalNLP), one of its three configurations of Akan.
 
     WAXAL, arXiv:2602.02734, 2026. Its card names several licences, each for other recordings: CC BY
@@ -65,15 +67,16 @@ def waxal(source: str, report_dropped: ReportDropped, *, config: str) -> Iterato
         source: google/WaxalNLP, or a local copy of that repository or of one of its folders.
         report_dropped: called for every row that is left out.
         config: aka_asr, twi_tts or fat_tts.
+        copy_audio: off, recordings are named where they lie, which must be a local copy.
 
     Raises:
-        InputError: no such configuration, no Parquet files for it, not reachable, or a missing
-            column.
+        InputError: no such configuration, no Parquet files for it, not reachable, a missing column,
+            or not a local copy where it must be one.
     """
     if config not in WAXAL_CONFIGS:
         raise InputError(f"WAXAL {config!r}: expected one of {', '.join(WAXAL_CONFIGS)}")
     part = WAXAL_CONFIGS[config]
-    splits = open_dataset(source, parquet_files=_find_parquet(source, part))
+    splits = open_rows(source, parquet_files=_find_parquet(source, part), copy_audio=copy_audio)
     columns = Columns(
         audio="audio",
         text=_text_column(source, next(iter(splits.values())).column_names),
@@ -81,7 +84,7 @@ def waxal(source: str, report_dropped: ReportDropped, *, config: str) -> Iterato
         id="id",
     )
     rows = read_rows(
-        source, splits, columns, report_dropped, corpus=f"waxal_{config}", dialect=part.dialect,
+        splits, columns, report_dropped, corpus=f"waxal_{config}", dialect=part.dialect,
         license=part.license, official_splits=part.official_splits,
     )  # fmt: skip
     for recording in rows:

@@ -1,22 +1,13 @@
 """Read untrusted zip archives: one member at a time, within limits on its size."""
 
-import lzma
-import struct
 import zipfile
-import zlib
 from collections import Counter
 from pathlib import Path
 
 from commands.errors import InputError
+from data_manifests.contained_audio import ZIP_ERRORS
 from data_manifests.corpora.archive_limits import MAX_MEMBER_BYTES, MAX_MEMBERS, max_unpacked_bytes
 from data_manifests.corpora.recording import one_line
-
-# What zipfile and the decompressors raise for a file that is damaged. RuntimeError: it has a
-# password; NotImplementedError, a subclass: its compression method is not supported.
-ZIP_ERRORS = (
-    zipfile.BadZipFile, OSError, EOFError, ValueError, OverflowError, RuntimeError, struct.error,
-    IndexError, zlib.error, lzma.LZMAError,
-)  # fmt: skip
 
 
 def open_zip(path: Path) -> tuple[zipfile.ZipFile, list[str]]:

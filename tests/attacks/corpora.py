@@ -8,6 +8,7 @@ import random
 from functools import partial
 from pathlib import Path
 
+from data_manifests.contained_audio import find_reference, read_contained
 from tests.attacks.corpus_damage import damages
 from tests.attacks.file_damage import Damage, break_a_file, damage_any_file
 from tests.attacks.harness import Case
@@ -59,6 +60,10 @@ def _check(corpus: Corpus, folder: Path, *, whole: bool) -> str:
         return "an id twice"
     for row in rows:
         audio = out / row["audio"]
+        reference = find_reference(audio)
+        if reference is not None and not read_contained(reference):
+            return f"no recording {row['audio']!r}"
+        audio = audio if reference is None else reference.container
         if not audio.is_file() or audio.stat().st_size == 0:
             return f"no recording {row['audio']!r}"
         if not audio.resolve().is_relative_to(folder):

@@ -1,5 +1,7 @@
 """Corpora in miniature, valid: what the attacks damage."""
 
+import shutil
+import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +54,12 @@ CORPORA = {
                lambda folder: _drop(bibletts_folder(folder, "asante", VERSES)), 4),
         Corpus("bible tgz", ("--corpus", "bibletts_asante=asante-twi.tgz"),
                lambda folder: _drop(bibletts_tgz(folder / "asante-twi.tgz", "asante", VERSES)), 4),
+        Corpus("bible tar", ("--corpus", "bibletts_asante=asante-twi.tar", "--no-copy-audio"),
+               lambda folder: _bible_tar(folder), 4),
+        Corpus("fisd zip, not copied", ("--corpus", "fisd_asante=fisd.zip", "--no-copy-audio"),
+               lambda folder: _fisd_zip(folder), 6),
+        Corpus("waxal, not copied", ("--corpus", "waxal_twi_tts=waxal", "--no-copy-audio"),
+               lambda folder: _waxal(folder), 4),
         Corpus("waxal", ("--corpus", "waxal_twi_tts=waxal"), lambda folder: _waxal(folder), 4),
         Corpus("ugspeechdata", ("--corpus", "ugspeechdata=ug"),
                lambda folder: _drop(ugspeechdata_folder(
@@ -70,6 +78,13 @@ def _drop(made: object) -> None:
 
 def _fisd_zip(folder: Path) -> None:
     fisd_zip(folder / "fisd.zip", "asante", ("a", "b"), PROMPTS)
+
+
+def _bible_tar(folder: Path) -> None:
+    unpacked = bibletts_folder(folder / "unpacked", "asante", VERSES)
+    with tarfile.open(folder / "asante-twi.tar", "w") as archive:
+        archive.add(unpacked / "asante-twi", "asante-twi")
+    shutil.rmtree(unpacked)
 
 
 def _waxal(folder: Path) -> None:
