@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from commands.stores import exists, is_url, open_object
+
 LARGE_FILE_BYTES = 64 * 2**20
 
 
@@ -17,7 +19,7 @@ def fingerprint(path_or_name: Path | str) -> dict[str, Any]:
     that downloads it records its revision.
     """
     path = Path(path_or_name)
-    if path.is_file():
+    if path.is_file() or (is_url(path) and exists(path)):
         return {"sha256": sha256_of_file(path)}
     if (path / "done").is_file():
         return {"sha256": sha256_of_file(path / "done")}
@@ -34,8 +36,8 @@ def fingerprint(path_or_name: Path | str) -> dict[str, Any]:
 
 
 def sha256_of_file(path: Path) -> str:
-    """Hexadecimal sha256 of a file's bytes."""
-    with path.open("rb") as file:
+    """Hexadecimal sha256 of a file's bytes, or of an object's."""
+    with open_object(path) if is_url(path) else path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

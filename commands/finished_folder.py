@@ -18,6 +18,7 @@ from commands.json_files import read_json, read_json_as
 from commands.origins import Origin, RecordedFingerprint
 from commands.setting_types import FileSize, InnerPath
 from commands.sources import HELD, Sources, known
+from commands.stores import exists, is_file, num_bytes
 
 # Of one folder's contents, so that opening it takes a few seconds at most.
 MAX_BYTES_COMPARED = 2**30
@@ -111,7 +112,7 @@ def refuse_unfinished(
         made_by: dotted name of that command, for the message.
         only: check only this file, where the folder holds thousands of others.
     """
-    if not (folder / "done").exists():
+    if not exists(folder / "done"):
         raise InputError(
             f"{flag} {folder} is unfinished (no 'done' in it): run {made_by} again with "
             f"{flag_to_use_again(folder)}"
@@ -140,9 +141,9 @@ def refuse_changed(
         max_bytes: of a file beyond this size only the size is compared.
     """
     path = folder / name
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"{flag} {folder} is incomplete: {name}, which 'done' lists, is gone")
-    size = path.stat().st_size
+    size = num_bytes(path)
     is_compared = max_bytes is None or size <= max_bytes
     if size != facts.bytes or (is_compared and sha256_of_file(path) != facts.sha256):
         raise InputError(
@@ -162,7 +163,7 @@ def flag_to_use_again(folder: Path) -> str:
     Args:
         folder: with or without a `config.json`; only where there is one is a flag needed.
     """
-    settings = read_json(folder / "config.json") if (folder / "config.json").exists() else {}
+    settings = read_json(folder / "config.json") if exists(folder / "config.json") else {}
     return "--overwrite" if "overwrite" in settings else "--resume"
 
 
@@ -193,4 +194,4 @@ def read_provenance(folder: Path) -> Provenance:
 
 def is_output_folder(path: Path) -> bool:
     """Whether a path is a folder written by a command of this project (finished or not)."""
-    return (path / "provenance.json").is_file()
+    return is_file(path / "provenance.json")

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from commands.errors import InputError
 from commands.regular_files import open_regular, read_regular
 from commands.schema import as_mapping, check_json, parse_json
+from commands.stores import exists, url_of
 
 Row = TypeVar("Row")
 
@@ -40,7 +41,7 @@ def read_json_as(path: Path, type_: type[Row], *, ignore_unknown: bool = False) 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """Rows of one of our JSON Lines files; none if it has not been written yet."""
-    if not path.exists():
+    if not exists(path):
         return []
     return [
         dict(as_mapping(parse_json(line, where=where), where=where))
@@ -64,6 +65,7 @@ def read_lines(path: Path, *, flag: str = "") -> Iterator[tuple[str, bytes]]:
     Raises:
         InputError: it cannot be read, is compressed or in UTF-16, or has a line over 16 MiB.
     """
+    shown = url_of(path)
     try:
         with open_regular(path) as file:
             start = file.read(4)
@@ -73,11 +75,11 @@ def read_lines(path: Path, *, flag: str = "") -> Iterator[tuple[str, bytes]]:
             while line := file.readline(MAX_LINE_BYTES):
                 number += 1
                 if len(line) == MAX_LINE_BYTES:
-                    raise InputError(f"{path}:{number}: a line of over {MAX_LINE_BYTES} bytes")
+                    raise InputError(f"{shown}:{number}: a line of over {MAX_LINE_BYTES} bytes")
                 if line.strip():
-                    yield f"{path}:{number}", line
+                    yield f"{shown}:{number}", line
     except OSError as error:
-        named = f"{flag} {path}" if flag else str(path)
+        named = f"{flag} {shown}" if flag else shown
         raise InputError(f"{named}: {error.strerror or error}") from None
 
 

@@ -1,4 +1,5 @@
-"""Open regular files only: reading a pipe or a device in place of one might never end."""
+"""Open regular files only: reading a pipe or a device in place of one might never end. Objects on
+stores are opened too (`stores.py`)."""
 
 import errno
 import os
@@ -7,14 +8,17 @@ from pathlib import Path
 from typing import BinaryIO
 
 from commands.errors import InputError, describe_os_error
+from commands.stores import is_url, open_object
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a file for reading; never blocks.
+    """Open a file, or an object on a store, for reading; never blocks.
 
     Raises:
         OSError: it cannot be opened, or is a folder, a pipe or a device; `strerror` says so.
     """
+    if is_url(path):
+        return open_object(path)
     try:
         # Without O_NONBLOCK, opening a pipe waits for somebody to write to it.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -6,8 +6,8 @@ a subclass of `InputError` whose `kind` says which.
 
 Headers are not trusted: rates and lengths have limits, samples are read in blocks and counted, and
 no memory is allocated on a header's word. A file's format is told by its content, not its name. In
-place of a path there may be a reference into a tar archive or a Parquet table
-(`contained_audio.py`).
+place of a path there may be a reference into an archive or a Parquet table (`contained_audio.py`),
+and the URL of an object on a store (`commands/stores.py`).
 """
 
 import contextlib
@@ -25,7 +25,14 @@ import soundfile
 from commands.atomic_write import written_aside
 from commands.errors import InputError
 from commands.regular_files import open_regular
-from data_manifests.contained_audio import NotThere, Reference, find_reference, read_contained
+from commands.stores import is_url, read_object
+from data_manifests.contained_audio import (
+    MAX_MEMBER_BYTES,
+    NotThere,
+    Reference,
+    find_reference,
+    read_contained,
+)
 
 GEMMA_SAMPLE_RATE_HZ = 16_000  # google/gemma-4-E4B-it processor_config.json
 MIMI_SAMPLE_RATE_HZ = 24_000  # kyutai/mimi config.json
@@ -210,8 +217,9 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
     """A file that libsndfile has opened: the same file from its header to its last sample."""
     reference = find_reference(path)
     try:
-        if reference is not None:
-            with _sound_file(io.BytesIO(_encoded(reference, path)), str(path)) as sound:
+        if reference is not None or is_url(path):
+            encoded = _encoded(reference, path) if reference else _read_whole(path)
+            with _sound_file(io.BytesIO(encoded), str(path)) as sound:
                 yield sound
             return
         with open_regular(path) as file:
@@ -239,6 +247,16 @@ def _encoded(reference: Reference, path: Path) -> bytes:
         raise AudioDefect(str(error)) from None
     if not encoded:
         raise AudioDefect(f"{path}: empty file (0 bytes)")
+    return encoded
+
+
+def _read_whole(path: Path) -> bytes:
+    """The bytes of a recording that is an object on a store."""
+    encoded = read_object(path, size=MAX_MEMBER_BYTES + 1)
+    if not encoded:
+        raise AudioDefect(f"{path}: empty file (0 bytes)")
+    if len(encoded) > MAX_MEMBER_BYTES:
+        raise AudioDefect(f"{path}: over {MAX_MEMBER_BYTES} bytes, which no recording has")
     return encoded
 
 

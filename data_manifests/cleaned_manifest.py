@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from commands.atomic_write import written_aside
+from commands.stores import is_url
 from data_manifests.defects import Finding
 from data_manifests.manifest import Utterance, format_row
 
@@ -36,7 +37,7 @@ class CleanedManifest:
         """Keep a row, or list it as removed if it has a problem."""
         # Links are not resolved: if the recordings are links, the links are what the user named.
         audio = utterance.audio
-        if not audio.startswith("/"):
+        if not audio.startswith("/") and not is_url(audio):
             audio = str(Path(audio).absolute())
             utterance = replace(utterance, audio=audio)
         if problem is None:

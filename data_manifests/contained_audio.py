@@ -8,6 +8,9 @@
 Such references stand in manifests in place of a path. An archive's members are listed once a
 process. A table is read by row groups, of which the last few are kept: neighbouring rows of a
 manifest should be neighbours in the table too, as `data_manifests.build` writes them.
+
+Archives and tables may be objects on a store (`commands/stores.py`). Only the parts of them that
+are asked for are read; but a tar, which has no list of its members, is read through once.
 """
 
 import functools
@@ -26,9 +29,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Any, Generic, TypeVar
+from typing import Any, BinaryIO, Generic, TypeVar
 
 from commands.errors import InputError
+from commands.regular_files import open_regular
+from commands.stores import is_url, object_facts, open_object, read_object
 
 SEPARATOR = "::"
 _REFERENCE = re.compile(r"(?s)(?P<container>.+?\.(?:tar|zip|parquet))::(?P<name>.*)", re.IGNORECASE)
@@ -36,6 +41,7 @@ MAX_MEMBER_BYTES = 2**30  # of one encoded recording
 MAX_MEMBERS = 10_000_000
 ARCHIVES_LISTED = 64
 ROW_GROUPS_KEPT = 8  # a hundred recordings each, as `datasets` writes them
+PART_BYTES = 2**16  # read at a time of an object on a store, in which one looks here and there
 MAX_BYTES_KEPT = 2**28  # of row groups; others write them larger
 # What zipfile and the decompressors raise for a file that is damaged. RuntimeError: it has a
 # password; NotImplementedError, a subclass: its compression method is not supported.
@@ -86,13 +92,13 @@ def make_reference(container: Path, name: str) -> str:
 def name_in_manifest(audio: Path) -> str:
     """How a manifest names a recording: a reference as it is, a file by its absolute path without
     links."""
-    return str(audio) if find_reference(audio) else str(audio.resolve())
+    return str(audio) if find_reference(audio) or is_url(audio) else str(audio.resolve())
 
 
 @functools.lru_cache(ARCHIVES_LISTED)
 def _without_links(container: Path) -> Path:
     # Its name stays, even of a link: what the Hugging Face cache links to has no suffix.
-    return container.parent.resolve() / container.name
+    return container if is_url(container) else container.parent.resolve() / container.name
 
 
 def list_members(path: Path) -> list[str]:
@@ -115,9 +121,7 @@ def read_contained(reference: Reference) -> bytes:
         if reference.name not in members:
             raise NotThere(f"{path}: no member {reference.name!r} in it")
         offset, size = members[reference.name]
-        with path.open("rb") as file:
-            file.seek(offset)
-            return file.read(_refuse_too_large(size, path))
+        return _read_range(path, offset, _refuse_too_large(size, path))
     if path.suffix.lower() == ".zip":
         return _read_zip(path, version, reference.name)
     column, _, row = reference.name.rpartition("/")
@@ -162,9 +166,12 @@ class _Kept(Generic[Value]):
         return len(self._values) > self._count or total > self._max_bytes
 
 
-def _version_of(path: Path) -> tuple[Path, int, int]:
+def _version_of(path: Path) -> tuple[Path, int, int | str]:
     """What changes when a container is written again."""
     try:
+        if is_url(path):
+            known = object_facts(path)
+            return path, known.num_bytes, known.version
         facts = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         raise NotThere(f"{path}: no such file") from None
@@ -181,14 +188,15 @@ def _list_members(path: Path) -> dict[str, tuple[int, int]]:
     """Where each regular file's bytes begin in an archive, and how many there are."""
     members: dict[str, tuple[int, int]] = {}
     try:
-        with tarfile.open(path, "r:") as archive:  # a compressed one cannot be read in the middle
+        # A compressed one cannot be read in the middle.
+        with open_regular(path) as file, tarfile.open(fileobj=file, mode="r:") as archive:
             while (member := archive.next()) is not None:
                 if member.isreg():
                     members[member.name.removeprefix("./")] = (member.offset_data, member.size)
                 if len(members) > MAX_MEMBERS:
                     raise InputError(f"{path}: more than {MAX_MEMBERS:,} members")
                 archive.members = []  # type: ignore[attr-defined] # it would keep all of them
-            _refuse_damaged_end(path, archive)
+            _refuse_damaged_end(path, file, archive.offset)
     except tarfile.TarError as error:
         raise InputError(
             f"{path}: not a plain tar archive ({error}); unpack a compressed one first"
@@ -196,19 +204,31 @@ def _list_members(path: Path) -> dict[str, tuple[int, int]]:
     return members
 
 
-def _refuse_damaged_end(path: Path, archive: tarfile.TarFile) -> None:
-    """Raise InputError unless an archive ends where its members do: tarfile takes a damaged header
-    for the end."""
+def _refuse_damaged_end(path: Path, file: BinaryIO, offset: int) -> None:
+    """Raise InputError unless an archive ends at the header that was not read: tarfile takes a
+    damaged one for the end."""
+    file.seek(offset)
+    if any(header := file.read(tarfile.BLOCKSIZE)) or len(header) % tarfile.BLOCKSIZE:
+        raise InputError(f"{path}: damaged or cut short after {offset:,} bytes")
+
+
+def _read_range(path: Path, offset: int, size: int) -> bytes:
+    if is_url(path):
+        return read_object(path, start=offset, size=size)
     with path.open("rb") as file:
-        file.seek(archive.offset)  # of the header that was not read
-        if any(header := file.read(tarfile.BLOCKSIZE)) or len(header) % tarfile.BLOCKSIZE:
-            raise InputError(f"{path}: damaged or cut short after {archive.offset:,} bytes")
+        file.seek(offset)
+        return file.read(size)
+
+
+def _open(path: Path) -> BinaryIO:
+    """A container of which parts are read here and there."""
+    return open_object(path, buffer_bytes=PART_BYTES) if is_url(path) else path.open("rb")
 
 
 def _read_zip(path: Path, version: Hashable, name: str) -> bytes:
     try:
         # A process that was forked opens it again: two would move one position in the file.
-        archive = _ZIPS.get((version, os.getpid()), partial(zipfile.ZipFile, path))
+        archive = _ZIPS.get((version, os.getpid()), lambda: zipfile.ZipFile(_open(path)))
         member = archive.NameToInfo.get(name)
         if member is None or member.is_dir():
             raise NotThere(f"{path}: no member {name!r} in it")
@@ -226,12 +246,12 @@ def _read_row(path: Path, version: Hashable, column: str, row: int) -> bytes:
     import pyarrow.parquet
 
     try:
-        table = _TABLES.get(version, partial(pyarrow.parquet.ParquetFile, path))
-        if column not in table.schema_arrow.names:
+        table = _TABLES.get(version, partial(_read_footer, path))
+        if column not in table.column_names:
             raise NotThere(f"{path}: no column {column!r}")
         group, first = _group_of(table, row)
         if group < 0:
-            raise NotThere(f"{path}: has {table.metadata.num_rows} rows, none is number {row}")
+            raise NotThere(f"{path}: has {sum(table.group_rows)} rows, none is number {row}")
         encoded = _GROUPS.get((version, column, group), partial(_read_group, path, column, group))
         value = encoded[row - first]
     except InputError:
@@ -246,11 +266,26 @@ def _read_row(path: Path, version: Hashable, column: str, row: int) -> bytes:
     return bytes(buffer)
 
 
-def _group_of(table: Any, row: int) -> tuple[int, int]:
+@dataclass(frozen=True)
+class _Footer:
+    """What a table says of itself: its columns, and how many rows each row group has."""
+
+    column_names: list[str]
+    group_rows: list[int]
+
+
+def _read_footer(path: Path) -> _Footer:
+    import pyarrow.parquet
+
+    with _open(path) as file, pyarrow.parquet.ParquetFile(file) as table:
+        groups = map(table.metadata.row_group, range(table.num_row_groups))
+        return _Footer(table.schema_arrow.names, [group.num_rows for group in groups])
+
+
+def _group_of(table: _Footer, row: int) -> tuple[int, int]:
     """The row group that holds a row, and its first row; -1 if there is no such row."""
     first = 0
-    for group in range(table.num_row_groups):
-        num_rows = table.metadata.row_group(group).num_rows
+    for group, num_rows in enumerate(table.group_rows):
         if row < first + num_rows:
             return group, first
         first += num_rows
@@ -262,7 +297,7 @@ def _read_group(path: Path, column: str, group: int) -> Any:
     import pyarrow
     import pyarrow.parquet
 
-    with pyarrow.parquet.ParquetFile(path) as table:
+    with _open(path) as file, pyarrow.parquet.ParquetFile(file) as table:
         values = table.read_row_group(group, columns=[column]).column(0).combine_chunks()
     if pyarrow.types.is_struct(values.type) and values.type.get_field_index("bytes") >= 0:
         values = values.field("bytes")
@@ -278,7 +313,7 @@ def _refuse_too_large(num_bytes: int, path: Path) -> int:
 
 
 _ARCHIVES: _Kept[dict[str, tuple[int, int]]] = _Kept(ARCHIVES_LISTED)
-_TABLES: _Kept[Any] = _Kept(ARCHIVES_LISTED)
+_TABLES: _Kept[_Footer] = _Kept(ARCHIVES_LISTED)
 _ZIPS: _Kept[zipfile.ZipFile] = _Kept(ARCHIVES_LISTED)
 _GROUPS: _Kept[Any] = _Kept(
     ROW_GROUPS_KEPT, num_bytes=lambda values: values.nbytes, max_bytes=MAX_BYTES_KEPT

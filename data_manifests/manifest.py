@@ -32,6 +32,7 @@ from commands.setting_types import (
     SampleRate,
     refuse_impossible_path,
 )
+from commands.stores import is_url, url_of
 from data_manifests.audio import (
     MISSING_TOLERANCE_S,
     AudioDefect,
@@ -249,6 +250,10 @@ def _refuse_impossible_audio(audio: str) -> None:
 
 def _joined(prefix: str, audio: str) -> str:
     """`str(Path(prefix, audio))`, which takes ten times as long; a prefix ends with "/"."""
+    if is_url(audio):
+        return url_of(Path(audio))
+    if is_url(prefix):
+        return url_of(Path(prefix, audio))
     path = audio if audio.startswith("/") else prefix + audio
     is_plain = "//" not in path and "./" not in path and not path.endswith(("/", "."))
     return path if is_plain else str(Path(path))

@@ -83,8 +83,13 @@ def list_parquet_files(
             builder = datasets.load_dataset_builder(source, config)
         if not isinstance(builder, Parquet):
             return {}
-        files = dict(builder.config.data_files)
-    return {str(split): [Path(file) for file in of_split] for split, of_split in files.items()}
+        files = {
+            str(split): [Path(file) for file in of_split]
+            for split, of_split in builder.config.data_files.items()
+        }
+        if not all(files.values()):  # what is not a regular file is not listed
+            raise InputError(f"{source}: a split without a file")
+    return files
 
 
 @contextlib.contextmanager
