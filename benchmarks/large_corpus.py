@@ -28,10 +28,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.simulated_codes import simulate_codes
+from commands.cache_folder import FOLDER_VARIABLE
 from commands.command_line import parse_config, run_command
 from commands.errors import InputError
 from commands.setting_types import PositiveInt, PositiveInts
-from commands.table_copies import FOLDER_VARIABLE
 from pipeline.own_process import in_own_process
 from stage2_speechless.corpus import open_corpus
 from stage2_speechless.vocabulary import Vocabulary

@@ -33,7 +33,7 @@ from benchmarks.timing import MATMUL_SIZE, fastest, measure_seconds
 from benchmarks.tokenizing_parts import format_parts, measure_parts
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, pick_device
-from commands.setting_types import NumWorkers, PositiveFloat, PositiveInt
+from commands.setting_types import NumWorkers, PositiveFloat, PositiveInt, StorePath
 from commands.shard import Shard
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, read_audio, write_wav
 from data_manifests.manifest import Utterance, read_manifest, read_utterance_audio
@@ -55,7 +55,7 @@ NUM_TURNS = 2  # of each way
 class BenchmarkConfig:
     """Time tokenizing at full size against the published snippet."""
 
-    manifest: Path | None = None
+    manifest: StorePath | None = None
     """manifest of real recordings; default: clips of noise"""
     seconds: PositiveFloat = 120.0
     """seconds of speech to tokenize, from the first utterances of the manifest"""

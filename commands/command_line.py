@@ -53,13 +53,15 @@ def parse_config(config_class: type[Config], argv: Sequence[str] | None = None) 
     Raises:
         InputError: unknown flag or key (the nearest is named), a missing or malformed value, one
             that its annotation excludes (`setting_types.py`), a TOML file that cannot be read, or a
-            `ValueError` from the dataclass's own `__post_init__`.
+            `ValueError` from the dataclass's own `__post_init__`; an input at a URL that cannot be
+            copied to this disk (`store_inputs.py`).
         SystemExit: code 0, after `--help`.
     """
     # Imported only when needed: a module that uses only InputError should not load them.
     import tyro
 
     from commands.setting_checks import flags_from_toml, refuse_excluded_values
+    from commands.store_inputs import with_local_inputs
 
     words = list(sys.argv[1:] if argv is None else argv)
     settings = settings_of(config_class)
@@ -88,7 +90,7 @@ def parse_config(config_class: type[Config], argv: Sequence[str] | None = None) 
         shown = line if len(line) <= MAX_MESSAGE else f"{line[:MAX_MESSAGE]}..."
         raise InputError(shown) from None
     refuse_excluded_values(config)
-    return config
+    return with_local_inputs(config)
 
 
 def run_command(main: Callable[[], None]) -> None:
@@ -139,14 +141,16 @@ def _raise_terminated(number: int, frame: FrameType | None) -> None:
 
 def config_as_dict(config: Any) -> dict[str, Any]:
     """A config dataclass as JSON-ready values by the names of its settings, groups included: paths
-    become strings, tuples become lists."""
+    become strings, tuples become lists. What lies on a store is named by its URL."""
     values = values_of(config) | fixed_values_of(type(config))
     return {name: _jsonable(value) for name, value in values.items()}
 
 
 def _jsonable(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
+    from commands.store_inputs import name_of
+
+    if isinstance(value, Path | str):
+        return name_of(str(value))
     if isinstance(value, tuple | list):
         return [_jsonable(item) for item in value]
     return value

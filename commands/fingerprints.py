@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from commands.store_inputs import fetched_inputs
 from commands.stores import exists, is_url, open_object
 
 LARGE_FILE_BYTES = 64 * 2**20
@@ -18,7 +19,7 @@ def fingerprint(path_or_name: Path | str) -> dict[str, Any]:
     files over 64 MiB are read. A name that is not a path (a hub name) has no hash here: the code
     that downloads it records its revision.
     """
-    path = Path(path_or_name)
+    path = fetched_inputs().get(str(path_or_name), Path(path_or_name))
     if path.is_file() or (is_url(path) and exists(path)):
         return {"sha256": sha256_of_file(path)}
     if (path / "done").is_file():

@@ -4,7 +4,7 @@ A shard is written aside, in a folder of the actor's own, and then moved to its 
 completes it last. So an actor, a machine or the driver may be killed at any moment: Ray gives the
 shard to another actor, and a command that is started again leaves out what is complete. Two actors
 may come to write one shard; they write the same bytes. `--out` must be a folder that all machines
-see under the same path.
+see under the same path, or a URL: then actors put their files there, and the driver copies them.
 """
 
 import json
@@ -13,6 +13,7 @@ import os
 import pickle
 import signal
 import socket
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,10 +23,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from commands.atomic_write import ASIDE_SUFFIX, remove_leftovers
+from commands.atomic_write import ASIDE_SUFFIX, remove, remove_leftovers
 from commands.errors import InputError
 from commands.run_folder import OutputFolder
 from commands.shard import Item, Shard, ShardWriter
+from commands.store_inputs import fetch_input, fetched_inputs
+from commands.stores import exists, is_url, put
 from commands.workers import MODEL_FACTS, WorkerSettings
 
 Columns = dict[str, np.ndarray]
@@ -35,10 +38,24 @@ CONNECT_S = 5.0
 class ShardActor:
     """Writes one shard a call; it loads its models when it is given the first."""
 
-    def __init__(self, out: Path, make_writer: Callable[[Path], ShardWriter[Any]]) -> None:
+    def __init__(
+        self,
+        out: Path,
+        make_writer: Callable[[Path], ShardWriter[Any]],
+        inputs: Sequence[str] = (),
+    ) -> None:
+        """Note what is to be done; nothing is loaded yet.
+
+        Args:
+            out: the folder to write to, as all machines see it: its path, or its URL.
+            make_writer: as for `write_shards`.
+            inputs: URLs of what the driver has copied to its disk, and this machine needs too.
+        """
         self.out = out
         self.make_writer = make_writer
-        self.aside = out / f"actor-{uuid.uuid4().hex}{ASIDE_SUFFIX}"
+        self.inputs = inputs
+        folder = Path(tempfile.gettempdir()) if is_url(out) else out
+        self.aside = folder / f"actor-{uuid.uuid4().hex}{ASIDE_SUFFIX}"
         self.writer: ShardWriter[Any] | None = None
 
     def __call__(self, columns: Columns) -> Columns:
@@ -65,14 +82,24 @@ class ShardActor:
         }
 
     def _write(self, number: int, name: str, items: Sequence[Any]) -> None:
-        if (self.out / name).exists():  # Ray tries again what a killed actor had just completed
+        if exists(self.out / name):  # Ray tries again what a killed actor had just completed
             return
         self.aside.mkdir(exist_ok=True)
         if self.writer is None:
+            for url in self.inputs:
+                fetch_input(Path(url))
             self.writer = self.make_writer(self.aside)
         self.writer.write(Shard(number, self.aside / name, items, tqdm(disable=True)))
         for path in sorted(self.aside.iterdir(), key=lambda path: path.name == name):
-            os.replace(path, self.out / path.name)
+            _move(path, self.out / path.name)
+
+
+def _move(path: Path, target: Path) -> None:
+    if is_url(target):
+        put(path, target)
+        remove(path)
+    else:
+        os.replace(path, target)
 
 
 def write_with_actors(
@@ -101,7 +128,7 @@ def write_with_actors(
         num_actors = workers.ray_actors or num_gpus or int(resources.get("CPU", 1))
         written = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             ShardActor,
-            fn_constructor_args=(output.path.absolute(), make_writer),
+            fn_constructor_args=(output.place, make_writer, list(fetched_inputs())),
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=min(num_actors, len(rows))),
             num_gpus=1 if num_gpus else 0,
@@ -122,6 +149,8 @@ def write_with_actors(
     output.record(ray={"actors": num_actors, "machines": machines})
     # Of actors that were killed.
     remove_leftovers(output.path)
+    if output.store:
+        output.store.fetch_missing()
 
 
 @contextmanager

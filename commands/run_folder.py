@@ -28,7 +28,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ from commands.folder_lock import folder_lock
 from commands.json_files import read_json
 from commands.provenance import MACHINE_FACTS, NUM_PROCESSES, describe_run
 from commands.resumed_settings import num_processes, refuse_other_settings
+from commands.store_folders import StoreFolder, told_by_url
+from commands.stores import exists, is_url, url_of
 from commands.workers import find_parts, read_part
 
 BEGINNING = {"config.json", "provenance.json"}  # what a folder holds before its command begins
@@ -48,7 +50,8 @@ BEGINNING = {"config.json", "provenance.json"}  # what a folder holds before its
 
 @dataclass(frozen=True)
 class OutputFolder:
-    """A folder that a command is writing, or has finished (`is_done`).
+    """A folder that a command is writing, or has finished (`is_done`). One on a store is written
+    through `path` (`store_folders.StoreFolder`).
 
     Among the processes of one `accelerate launch`, only the first writes (`is_writer`).
     """
@@ -56,6 +59,7 @@ class OutputFolder:
     path: Path
     is_done: bool
     is_writer: bool = True
+    store: StoreFolder | None = None
 
     def record(self, **facts: Any) -> None:
         """Add facts known only once the command runs (device, dtype, counts) to
@@ -81,6 +85,17 @@ class OutputFolder:
             resumed_on = [*provenance.get("resumed_on", []), now]
             facts = {**facts, **begun, "resumed_on": resumed_on}
         write_json(self.path / "provenance.json", {**provenance, **facts})
+        self.publish()
+
+    @property
+    def place(self) -> Path:
+        """Where other machines find it, too: its URL, or its absolute path."""
+        return self.store.url if self.store else self.path.absolute()
+
+    def publish(self, *, last: str = "") -> None:
+        """Put on the store what is complete, the file of the name `last` after all others."""
+        if self.store:
+            self.store.publish(last=last)
 
     def finish(self) -> None:
         """Write `done`: from now on readers accept the folder."""
@@ -97,13 +112,18 @@ class OutputFolder:
             and ASIDE_SUFFIX not in str(path.relative_to(self.path))
         }
         write_json(self.path / "done", {"files": files})
+        if self.store:
+            self.store.finish()
 
     def remove_if_unused(self) -> None:
         """Remove the folder if nothing has been made yet, so that a command that fails on its input
         leaves no folder behind that only `--resume` would accept."""
-        if self.is_writer and {path.name for path in self.path.iterdir()} == BEGINNING:
+        made = set(self.store.names() if self.store else ()) | _names(self.path)
+        if self.is_writer and made == BEGINNING:
             for name in BEGINNING:
                 remove(self.path / name)
+            if self.store:
+                self.store.delete_vanished()
             with contextlib.suppress(OSError):  # the current folder may not be removable
                 self.path.rmdir()
 
@@ -125,7 +145,7 @@ def run_folder(
     has been made, the folder is removed.
 
     Args:
-        out: folder to create, with its parents.
+        out: folder to create, with its parents; of commands that write shards, also a URL.
         config: the command's config dataclass, saved as `config.json`. It has a field `resume` or
             `overwrite`, which says what to do with an existing folder.
         command: dotted module name of the command, e.g. "stage1_rvq.train"; `open_input` checks it.
@@ -145,6 +165,8 @@ def run_folder(
         OSError: the disk is full.
     """
     settings = config_as_dict(config)
+    if is_url(out) and "ray" not in settings:
+        raise InputError(f"--out {url_of(out)}: {command} writes to a disk only")
     if part := settings.get("part"):
         refuse_whole(out, part)
         out = out / read_part(part).folder_name
@@ -152,35 +174,44 @@ def run_folder(
     if os.environ.get("RANK", "0") != "0":
         yield OutputFolder(out, is_done=(out / "done").exists(), is_writer=False)
         return
-    with contextlib.ExitStack() as stack:
+    store = StoreFolder(out) if is_url(out) else None
+    path = store.local if store else out
+    with told_by_url(store), contextlib.ExitStack() as stack:
         try:
-            if out.exists() and not out.is_dir():
-                raise InputError(f"--out {out} is a file; name a folder")
-            out.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(folder_lock(out))
-            folder = _begin(out, settings, command, inputs, list(per_process))
+            if path.exists() and not path.is_dir():
+                raise InputError(f"--out {path} is a file; name a folder")
+            path.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(folder_lock(path))
+            if store:
+                store.begin()
+            folder = _begin(path, settings, command, inputs, list(per_process))
+            folder = replace(folder, store=store)
+            folder.publish(last="config.json")
         except OSError as error:
-            if error.errno in NO_SPACE:
+            if error.errno in NO_SPACE or is_url(error.filename or ""):
                 raise
-            raise InputError(f"--out {out} cannot be written: {describe_os_error(error)}") from None
+            raise InputError(
+                f"--out {path} cannot be written: {describe_os_error(error)}"
+            ) from None
         try:
             yield folder
         except (InputError, PartnerEnded):
             folder.remove_if_unused()
+            folder.publish()
             raise
         if not folder.is_done:
             folder.finish()
-    print(out)
+    print(url_of(out))
 
 
 def refuse_whole(out: Path, part: str) -> None:
     """Raise InputError if a folder is not one that holds parts only."""
     if out.is_file():
         raise InputError(f"--out {out} is a file; name a folder")
-    if (out / "config.json").exists():
+    if exists(out / "config.json"):
         raise InputError(
-            f"--part {part}: --out {out} was begun without --part, or holds joined parts; name a "
-            "new folder"
+            f"--part {part}: --out {url_of(out)} was begun without --part, or holds joined parts; "
+            "name a new folder"
         )
 
 

@@ -76,5 +76,8 @@ FileSize = Annotated[int, Field(ge=0, lt=2**63)]  # bytes
 InnerPath = Annotated[str, AfterValidator(_refuse_path_outside)]
 DialectName = Literal["asante", "akuapem", "fante", "unknown"]
 LocalPath = Annotated[str, AfterValidator(lambda path: str(refuse_impossible_path(Path(path))))]
+# A path, or a URL at which the command itself reads or writes: "s3://bucket/x" (`stores.py`). What
+# other settings name at a URL is copied to this disk first (`store_inputs.py`).
+StorePath = Annotated[Path, "or a URL"]
 # A local folder or file, or a name on the Hugging Face hub.
 ModelName = Annotated[str, AfterValidator(_refuse_impossible_name)]

@@ -21,6 +21,8 @@ A shard is complete once the file under its name exists: that file is written la
 holds depends only on its own items; so whoever writes it, and however often a run is killed and
 continued, the bytes are the same. A killed run loses at most the shards it was working on.
 
+In a folder on an object store, the file that completes a shard is put there last, too.
+
 With `--part 2/8` a command writes every eighth shard, into a folder of its own inside `--out`. A
 part needs nothing of the others, so that eight processes, eight GPUs or eight jobs of a Slurm array
 can share the work. `python -m pipeline.join_parts` makes one folder of them.
@@ -97,6 +99,7 @@ def write_shards(
         for number, items in left.items():
             path = output.path / name.format(number)
             writer.write(Shard(number, path, items, progress))
+            output.publish(last=path.name)
             num_done += len(items)
             progress.update(num_done - progress.n)
             disk.add(path, len(items))

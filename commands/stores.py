@@ -19,16 +19,21 @@ import functools
 import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
+from commands.atomic_write import written_aside
 from commands.errors import InputError
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+:/")
 BUFFER_BYTES = 2**22  # read at a time where a whole object is read: 4 MiB
 FACTS_KEPT = 4096
+NUM_CONNECTIONS = 8  # with which several objects are copied
 
 
 @dataclass(frozen=True)
@@ -136,10 +141,24 @@ def put(file: Path, target: Path) -> None:
 
 
 def get(path: Path, file: Path) -> None:
-    """Write an object as a file; errors as of `open_object`."""
-    with _store_errors(path):
+    """Write an object as a file, atomically; errors as of `open_object`."""
+    with written_aside(file) as aside, _store_errors(path):
         system, inner = _system(path)
-        system.get_file(inner, str(file))
+        system.get_file(inner, str(aside))
+
+
+def copy_objects(url: Path, folder: Path, names: Sequence[str]) -> Iterator[str]:
+    """Write objects of a folder as files, several at a time; yields the names of those that are
+    there, in order.
+
+    Raises:
+        OSError, InputError: as `open_object`.
+    """
+    with ThreadPoolExecutor(NUM_CONNECTIONS) as pool:
+        done = pool.map(lambda name: get(url / name, folder / name), names)
+        bar = tqdm(done, total=len(names), desc=f"copy {url.name}", unit=" files", delay=2)
+        for name, _ in zip(names, bar, strict=True):
+            yield name
 
 
 def delete(path: Path) -> None:
@@ -239,7 +258,5 @@ def _name_in(folder: str, name: str) -> str:
 
 def _put_on_disk(file: Path, target: Path) -> None:
     """For file://, where a copy is not atomic."""
-    from commands.atomic_write import written_aside
-
     with written_aside(target) as aside:
         aside.write_bytes(file.read_bytes())

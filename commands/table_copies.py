@@ -6,8 +6,8 @@
 A copy holds the checked rows uncompressed in Arrow's IPC format, in which they are read where they
 lie (`mapped_tables.py`). Its name ends in a fingerprint of what it was made from, so that a copy
 of other content is never used. It is written aside and renamed: an interrupted command leaves none.
-It may be deleted at any time. What is small (64 MiB on disk) is copied into memory instead, and
-leaves no file.
+It may be deleted at any time; `SPOKEN_TWI_CACHE` names another folder for it. What is small (64 MiB
+on disk) is copied into memory instead, and leaves no file.
 """
 
 import contextlib
@@ -28,13 +28,12 @@ import pyarrow.ipc
 from tqdm import tqdm
 
 from commands.atomic_write import remove, write_errors
+from commands.cache_folder import FOLDER_VARIABLE
 from commands.errors import NO_SPACE, InputError, describe_os_error
 from commands.fingerprints import fingerprint
 from commands.folder_lock import is_same_file, lock_aside
 from commands.mapped_tables import MappedTable
 
-# Where copies go, if not beside what they are made from.
-FOLDER_VARIABLE = "SPOKEN_TWI_CACHE"
 LAYOUT = 1  # changes with the content of copies, so that older ones are not read
 IN_MEMORY_BYTES = 64 * 2**20
 # Rows of a batch of Arrow: few batches to look at when a copy is opened, little memory to fill one.

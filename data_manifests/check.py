@@ -29,7 +29,7 @@ from commands.command_line import parse_config, run_command
 from commands.errors import InputError
 from commands.json_files import read_lines
 from commands.run_folder import run_folder
-from commands.setting_types import MAX_NAME_BYTES, NumWorkers
+from commands.setting_types import MAX_NAME_BYTES, NumWorkers, StorePath
 from commands.workers import PartName, read_part
 from data_manifests.cleaned_manifest import REMOVED_NAME, cleaned_manifest
 from data_manifests.corpus_plots import plot_durations, plot_speaking_rates
@@ -51,7 +51,7 @@ class CheckConfig:
     """Decode every utterance of a manifest, compare it with its row, and print what the corpus
     contains. Exits with code 2 if a row has a problem, unless --fix removed it."""
 
-    manifest: Path
+    manifest: StorePath
     """manifest to check"""
     out: Path | None = None
     """new folder for report.json and plots; without it the report is only printed"""

@@ -28,7 +28,7 @@ from commands.errors import InputError
 from commands.finished_folder import open_input, read_provenance
 from commands.origins import refuse_mixture
 from commands.run_folder import run_folder
-from commands.setting_types import ModelName, NonNegativeInt, PositiveInt, Seed
+from commands.setting_types import ModelName, NonNegativeInt, PositiveInt, Seed, StorePath
 from gemma4.gemma import load_audio_encoder
 from gemma4.weight_quantization import refuse_missing_bitsandbytes
 from pipeline.own_process import ProcessEnded, in_own_process
@@ -54,7 +54,7 @@ class CompareConfig:
 
     dialogues: Path
     """held-out dialogues (`messages` JSONL): first user turn and first answer are used"""
-    recordings: Path
+    recordings: StorePath
     """manifest of recordings of those questions"""
     out: Path
     """new folder for precision.json and answers.jsonl"""

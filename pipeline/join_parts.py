@@ -6,7 +6,8 @@
 
 The parts must be complete, finished, and made by one command with the same settings from the same
 inputs. Their files become those of `--out`, without being copied where the file system has hard
-links; then the command itself finishes the folder, as if one process had written it: its files are
+links (those of a folder on an object store are copied to this disk first, joined here, and put
+there); then the command itself finishes the folder, as if one process had written it: its files are
 the same, byte for byte (`provenance.json` also says what made each part). The folders of the parts
 are removed. If killed, run it again.
 """
@@ -26,6 +27,9 @@ from commands.command_line import parse_config, run_command
 from commands.errors import InputError
 from commands.folder_lock import folder_lock
 from commands.json_files import read_json
+from commands.setting_types import StorePath
+from commands.store_folders import StoreFolder, told_by_url
+from commands.stores import is_url, url_of
 from commands.workers import SHARDED, find_parts
 from commands.written_parts import WrittenPart, read_parts
 
@@ -34,25 +38,19 @@ from commands.written_parts import WrittenPart, read_parts
 class JoinPartsConfig:
     """Make one folder of the parts that were written with --part."""
 
-    out: Path
+    out: StorePath
     """folder that holds the parts: the --out with which they were written"""
 
 
 def main(argv: list[str] | None = None) -> None:
     """Join the parts; the command that wrote them prints the folder."""
     config = parse_config(JoinPartsConfig, argv)
-    out = config.out
-    if not out.is_dir():
+    out = url_of(config.out)
+    store = StoreFolder(config.out) if is_url(config.out) else None
+    if not (store.names() if store else config.out.is_dir()):
         raise InputError(f"--out {out}: no such folder")
-    with folder_lock(out):
-        parts = find_parts(out)
-        if not (out / "config.json").exists():
-            join(out, read_parts(out, made_by=SHARDED))
-        line = shlex.split(str(read_json(out / "provenance.json").get("command_line", "")))
-        if len(line) < 3 or line[2] not in SHARDED:
-            raise InputError(f"--out {out} was not written with --part")
-        for folder in parts.values():
-            remove(folder)
+    with told_by_url(store):
+        line = _join_here(store.local if store else config.out, out, store)
     command, words = line[2], line[3:]
     # The command finds all shards written, and does what is left: it joins their rows, counts, and
     # writes `done`.
@@ -63,11 +61,40 @@ def main(argv: list[str] | None = None) -> None:
         sys.argv = outer
 
 
-def join(out: Path, parts: list[WrittenPart]) -> None:
-    """Give the parts' files to the whole folder, its settings last."""
+def _join_here(folder: Path, out: str, store: StoreFolder | None) -> list[str]:
+    """Join the parts in a folder on this disk, if that has not been done yet, and remove them;
+    returns the line that wrote the whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with folder_lock(folder):
+        if store:
+            store.clear()
+            store.fetch_missing()
+        parts = find_parts(folder)
+        if not (folder / "config.json").exists():
+            join(folder, read_parts(folder, made_by=SHARDED), out)
+        if store:
+            store.publish(last="config.json")
+        line = shlex.split(str(read_json(folder / "provenance.json").get("command_line", "")))
+        if len(line) < 3 or line[2] not in SHARDED:
+            raise InputError(f"--out {folder} was not written with --part")
+        for part in parts.values():
+            remove(part)
+        if store:
+            store.delete_vanished()
+    return line
+
+
+def join(folder: Path, parts: list[WrittenPart], out: str) -> None:
+    """Give the parts' files to the whole folder, its settings last.
+
+    Args:
+        folder: where they lie on this disk.
+        parts: all of them.
+        out: how the user named the folder.
+    """
     for part in tqdm(parts, desc="join", unit=" parts"):
         for name in part.files:
-            _link(part.folder / name, out / name)
+            _link(part.folder / name, folder / name)
     conditions = [part.machine for part in parts]
     if any(machine != conditions[0] for machine in conditions):
         print(
@@ -83,11 +110,11 @@ def join(out: Path, parts: list[WrittenPart]) -> None:
         "command_line": shlex.join([*start, *words_for_whole(words, out, resume=False)]),
         "parts": conditions,
     }
-    write_json(out / "provenance.json", provenance)
-    write_json(out / "config.json", {**first.settings, "part": "", "out": str(out)})
+    write_json(folder / "provenance.json", provenance)
+    write_json(folder / "config.json", {**first.settings, "part": "", "out": out})
 
 
-def words_for_whole(words: list[str], out: Path, *, resume: bool = True) -> list[str]:
+def words_for_whole(words: list[str], out: str, *, resume: bool = True) -> list[str]:
     """The flags of a part, as they are for the whole."""
     kept: list[str] = []
     skips = False
@@ -96,7 +123,7 @@ def words_for_whole(words: list[str], out: Path, *, resume: bool = True) -> list
         if not skips and flag not in ("--part", "--out", "--resume"):
             kept.append(word)
         skips = word in ("--part", "--out")
-    return [*kept, "--out", str(out), *(["--resume"] if resume else [])]
+    return [*kept, "--out", out, *(["--resume"] if resume else [])]
 
 
 def _link(source: Path, target: Path) -> None:

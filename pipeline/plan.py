@@ -20,7 +20,7 @@ import torch
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, pick_device
 from commands.errors import InputError
-from commands.setting_types import ModelName, PositiveFloat, PositiveInt, Share
+from commands.setting_types import ModelName, PositiveFloat, PositiveInt, Share, StorePath
 from gemma4.memory_plan import GIB
 from pipeline.calibrate import assume, calibrate, existing_folder
 from pipeline.plan_case import Case
@@ -62,9 +62,9 @@ class PlanConfig:
     """TOML file that lists the commands; --recipe may be left out before it"""
     out: Path = Path("runs")
     """where the commands will write: the disk whose free space counts"""
-    manifest: tuple[Path, ...] = ()
+    manifest: tuple[StorePath, ...] = ()
     """manifests of the corpus, counted in place of the hours in [corpus]"""
-    voice_manifest: tuple[Path, ...] = ()
+    voice_manifest: tuple[StorePath, ...] = ()
     """manifests of the answering voice, in place of [voice]"""
     gemma: ModelName | None = None
     """in place of every command's Gemma: E2B, E4B, or a folder with a config.json"""

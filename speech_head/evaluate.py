@@ -29,12 +29,7 @@ from commands.device import DeviceName, DtypeName, describe_machine, pick_device
 from commands.errors import InputError
 from commands.origins import refuse_mixture
 from commands.run_folder import run_folder
-from commands.setting_types import (
-    ModelName,
-    NonNegativeInt,
-    PositiveInt,
-    Seed,
-)
+from commands.setting_types import ModelName, NonNegativeInt, PositiveInt, Seed, StorePath
 from gemma4.weight_quantization import QuantizeName
 from speech_head.generate import Talker, load_talker, refuse_misfit
 from speech_head.held_out import HeldOut, gemma_answers, given_texts
@@ -72,14 +67,14 @@ INPUTS = (
 class HeldOutSettings:
     """What is spoken."""
 
-    manifest: Path | None = None
+    manifest: StorePath | None = None
     """held-out recordings with transcripts: the transcripts are spoken; with --dialogues,
     recordings for comparison, for answers with the same words"""
     texts: Path | None = None
     """held-out texts, one per line, if there are no recordings"""
     dialogues: Path | None = None
     """held-out dialogues: Gemma's answers to their last questions are spoken"""
-    questions: Path | None = None
+    questions: StorePath | None = None
     """with --dialogues: recordings of the questions, which Gemma then gets instead of text"""
     num_utterances: NonNegativeInt = 0
     """number of utterances to measure, from the first; 0 takes all"""

@@ -26,7 +26,14 @@ from commands.device import describe_machine, pick_device, pick_dtype
 from commands.errors import InputError
 from commands.origins import combine, refuse_mixture
 from commands.run_folder import run_folder
-from commands.setting_types import ModelName, NumCodebooks, NumWorkers, PositiveInt, Seed
+from commands.setting_types import (
+    ModelName,
+    NumCodebooks,
+    NumWorkers,
+    PositiveInt,
+    Seed,
+    StorePath,
+)
 from commands.shard import Shard
 from commands.shards import join_sources, write_shards
 from commands.sources import as_facts, base_model, merge
@@ -73,11 +80,11 @@ class CacheSettings:
 class StatesConfig:
     """Cache the speech head's training data: Gemma's states, Mimi's codes, and the alignment."""
 
-    manifest: Path
+    manifest: StorePath
     """manifest of utterances with transcripts"""
     recognizer: Path
     """CTC recogniser, written by stage1_rvq.train_recognizer: finds when each token is spoken"""
-    out: Path
+    out: StorePath
     """new folder"""
     gemma: ModelName = "google/gemma-4-E4B-it"
     """hub name or folder of Gemma 4 (E2B, E4B)"""

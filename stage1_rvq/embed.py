@@ -19,7 +19,7 @@ from commands.atomic_write import write_json_lines
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, DtypeName, describe_machine, pick_device, pick_dtype
 from commands.run_folder import run_folder
-from commands.setting_types import ModelName, NumWorkers, PositiveInt
+from commands.setting_types import ModelName, NumWorkers, PositiveInt, StorePath
 from commands.shard import Shard
 from commands.shards import join_sources, write_shards
 from commands.sources import as_facts, merge
@@ -40,9 +40,9 @@ from stage1_rvq.corpus_encoder import (
 class EmbedConfig:
     """Run every utterance of a manifest through Gemma 4's audio tower and cache the embeddings."""
 
-    manifest: Path
+    manifest: StorePath
     """manifest of utterances"""
-    out: Path
+    out: StorePath
     """new folder for the embeddings (about 180 MB per hour of speech)"""
     gemma: ModelName = "google/gemma-4-E4B-it"
     """hub name or folder of Gemma 4 (E2B, E4B) or of an extracted audio encoder"""

@@ -20,7 +20,7 @@ from commands.device import DeviceName, describe_machine, pick_device
 from commands.errors import InputError
 from commands.origins import combine, refuse_mixture
 from commands.run_folder import run_folder
-from commands.setting_types import ModelName, PositiveInt
+from commands.setting_types import ModelName, PositiveInt, StorePath
 from data_manifests.error_rates import compute_error_rates
 from data_manifests.manifest import read_manifest
 from gemma4.gemma import load_audio_encoder
@@ -51,7 +51,7 @@ class EvaluateConfig:
     recognizer: Path | None = None
     """folder of stage1_rvq.train_recognizer: adds word and character error rates before and after
     quantisation"""
-    manifest: Path | None = None
+    manifest: StorePath | None = None
     """manifest of recordings: adds how much codes change under noise (30 and 20 dB); needs
     --gemma"""
     gemma: ModelName | None = None

@@ -23,7 +23,7 @@ from commands.errors import InputError
 from commands.json_files import read_json_lines
 from commands.origins import combine, refuse_mixture
 from commands.run_folder import OutputFolder, run_folder
-from commands.setting_types import ModelName, NumWorkers, PositiveInt
+from commands.setting_types import ModelName, NumWorkers, PositiveInt, StorePath
 from commands.shard import Shard
 from commands.shards import join_sources, write_shards
 from commands.sources import as_facts, merge
@@ -45,9 +45,9 @@ class TokenizeConfig:
 
     rvq: ModelName
     """quantiser: folder of stage1_rvq.train, or hub name"""
-    out: Path
+    out: StorePath
     """new folder for the codes"""
-    manifest: Path | None = None
+    manifest: StorePath | None = None
     """manifest of utterances"""
     embeddings: Path | None = None
     """folder of stage1_rvq.embed, instead of --manifest; nothing is encoded again"""

@@ -32,6 +32,7 @@ from commands.setting_types import (
     PositiveFloat,
     PositiveInt,
     Seed,
+    StorePath,
 )
 from commands.shard import Shard
 from commands.shards import join_rows, join_sources, split_into_shards, write_shards
@@ -58,7 +59,7 @@ class GenerateConfig:
     text: Path
     """text file with one sentence per line; or .jsonl with id and text, and dialect, corpus and
     license if known"""
-    out: Path
+    out: StorePath
     """new folder for the codes"""
     choice: TakeSettings = TakeSettings()
     dialect: DialectName = "unknown"

@@ -24,7 +24,7 @@ from commands.finished_folder import open_input
 from commands.json_files import read_json
 from commands.origins import refuse_mixture
 from commands.run_folder import run_folder
-from commands.setting_types import ModelName, PositiveInt
+from commands.setting_types import ModelName, PositiveInt, StorePath
 from data_manifests.hypotheses import read_hypotheses
 from data_manifests.manifest import read_manifest
 from data_manifests.quoted_rates import format_rates
@@ -54,7 +54,7 @@ class EvaluateConfig:
 
     dialogues: Path
     """held-out dialogues (`messages` JSONL): first user turn and first answer are used"""
-    recordings: Path
+    recordings: StorePath
     """manifest of recordings of those questions"""
     finetune: Path
     """folder of stage3_finetune.train"""

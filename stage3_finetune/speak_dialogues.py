@@ -25,12 +25,7 @@ from commands.errors import InputError
 from commands.json_files import read_json_lines
 from commands.licenses import LicenseName, leave_out_others
 from commands.run_folder import run_folder
-from commands.setting_types import (
-    DialectName,
-    ModelName,
-    PositiveInt,
-    Seed,
-)
+from commands.setting_types import DialectName, ModelName, PositiveInt, Seed, StorePath
 from commands.shard import Shard
 from commands.shards import join_rows, join_sources, split_into_shards, write_shards
 from commands.sources import as_facts, count_sources, merge
@@ -59,7 +54,7 @@ class SpeakDialoguesConfig:
     """`messages` JSONL with user turns marked "spoken": true"""
     speechless: ModelName
     """model that generates the codes: folder of stage2_speechless.train, or hub name"""
-    out: Path
+    out: StorePath
     """new folder for dialogues_*.parquet"""
     choice: TakeSettings = TakeSettings()
     variants: PositiveInt = 1

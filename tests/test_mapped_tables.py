@@ -14,11 +14,11 @@ from conftest import ROOT, run
 from hypothesis import HealthCheck, given, settings
 
 from commands import table_copies
+from commands.cache_folder import FOLDER_VARIABLE
 from commands.errors import InputError
 from commands.json_files import read_json
 from commands.mapped_tables import MappedTable
 from commands.run_folder import run_folder
-from commands.table_copies import FOLDER_VARIABLE
 from data_manifests.hash_set import hash_text
 from stage1_rvq.codes import CodedUtterance, code_format, read_codes, write_codes
 from stage1_rvq.config import RVQConfig
