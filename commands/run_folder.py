@@ -118,8 +118,9 @@ class OutputFolder:
     def remove_if_unused(self) -> None:
         """Remove the folder if nothing has been made yet, so that a command that fails on its input
         leaves no folder behind that only `--resume` would accept."""
-        made = set(self.store.names() if self.store else ()) | _names(self.path)
-        if self.is_writer and made == BEGINNING:
+        if not self.is_writer:
+            return
+        if _names(self.path) | set(self.store.names() if self.store else ()) == BEGINNING:
             for name in BEGINNING:
                 remove(self.path / name)
             if self.store:
