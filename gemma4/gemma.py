@@ -38,6 +38,7 @@ from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from gemma4.audio_tower import fast_cpu_forward, stock_forward
 from gemma4.chat_template import refuse_unusable_template
 from gemma4.float32_products import compute_in_float32, needs_float32
+from gemma4.prepared_audio import MelBatch, PreparedAudio
 from gemma4.tower_identity import tower_origin
 from gemma4.weight_quantization import QuantizeName, weight_quantization
 
@@ -109,7 +110,6 @@ class AudioEncoder:
         self.output_proj_PD = tower.output_proj.weight.detach().float().cpu()
         self.origin = tower_origin(tower)
 
-    @torch.no_grad()
     def encode(self, waveforms: Sequence[np.ndarray]) -> list[Tensor]:
         """Encode recordings of any length.
 
@@ -125,14 +125,28 @@ class AudioEncoder:
         Raises:
             InputError: a recording is shorter than one frame.
         """
+        return self.encode_prepared(self.prepare(waveforms))
+
+    def prepare(self, waveforms: Sequence[np.ndarray]) -> PreparedAudio:
+        """The part of `encode` that a CPU does, in any thread; arguments and InputError as there.
+        Most of it is NumPy that lets other threads compute meanwhile."""
         for waveform in waveforms:
             self.refuse_too_short(waveform)
         if max(map(len, waveforms)) <= PIECE_FRAMES * SAMPLES_PER_FRAME:
-            return self.encode_at_once(waveforms)
-        return [
-            torch.cat([self.encode_at_once([piece])[0][skip:keep] for piece, skip, keep in pieces])
-            for pieces in map(_cut_into_pieces, waveforms)
-        ]
+            return PreparedAudio((MelBatch(*self.log_mel(waveforms)),))
+        cut = [list(_cut_into_pieces(waveform)) for waveform in waveforms]
+        return PreparedAudio(
+            tuple(MelBatch(*self.log_mel([piece])) for pieces in cut for piece, _, _ in pieces),
+            tuple(tuple(slice(skip, keep) for _, skip, keep in pieces) for pieces in cut),
+        )
+
+    @torch.no_grad()
+    def encode_prepared(self, prepared: PreparedAudio) -> list[Tensor]:
+        """The part of `encode` that the device does; returns what that returns."""
+        if not prepared.kept:
+            return self._run(prepared.batches[0])
+        pieces = (self._run(batch)[0] for batch in prepared.batches)
+        return [torch.cat([next(pieces)[kept] for kept in of_one]) for of_one in prepared.kept]
 
     @staticmethod
     def refuse_too_short(waveform: np.ndarray) -> None:
@@ -146,14 +160,16 @@ class AudioEncoder:
     def encode_at_once(self, waveforms: Sequence[np.ndarray]) -> list[Tensor]:
         """Like `encode`, but in one forward pass even for long recordings: memory grows with
         length."""
-        features_BMF, mask_BM = self.log_mel(waveforms)
+        return self._run(MelBatch(*self.log_mel(waveforms)))
+
+    def _run(self, batch: MelBatch) -> list[Tensor]:
         weight = self.tower.output_proj.weight
         forward = fast_cpu_forward if self.fast_cpu else stock_forward
         with full_float32():
             frames_BTD, mask_BT = forward(
                 self.tower,
-                features_BMF.to(weight.device, weight.dtype),
-                mask_BM.to(weight.device),
+                batch.features_BMF.to(weight.device, weight.dtype),
+                batch.mask_BM.to(weight.device),
             )
         frames_BTD, mask_BT = frames_BTD.float().cpu(), mask_BT.cpu()
         return [frames[mask] for frames, mask in zip(frames_BTD, mask_BT, strict=True)]

@@ -1,4 +1,4 @@
-"""Run the audio tower over a manifest, shard by shard, decoding audio ahead.
+"""Run the audio tower over a manifest, shard by shard; threads prepare its input ahead.
 
 Shared by `embed` (which keeps the embeddings) and `tokenize_corpus` (which keeps their codes).
 """
@@ -6,6 +6,7 @@ Shared by `embed` (which keeps the embeddings) and `tokenize_corpus` (which keep
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from commands.sources import Sources, count_sources
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from data_manifests.manifest import Utterance, read_utterance_audio
 from gemma4.gemma import AudioEncoder
+from gemma4.prepared_audio import PreparedAudio
 
 UTTERANCES_PER_SHARD = 256
 WINDOW_BATCHES = 8  # batches that are decoded together and sorted by length
@@ -46,7 +48,7 @@ def encode_shard(
         encoder: the audio tower.
         convert: turns float32 embeddings into what is kept, frame by frame: `[N, D]` -> `[N, ...]`.
         batch_size: utterances per forward pass.
-        num_workers: threads that decode audio.
+        num_workers: threads that decode audio and compute its log-mel features.
         skip_bad_audio: list unusable recordings and continue, instead of raising at the first one.
 
     Returns:
@@ -103,41 +105,68 @@ def encode_utterances(
     Utterances are batched by length within a window, which affects only speed; `convert` is given
     the frames of a batch end to end, and its result is yielded in place of the embeddings.
     """
-    for window in _decode_ahead(utterances, batch_size * WINDOW_BATCHES, num_workers):
-        results: dict[int, Tensor | InputError] = {}
-        waveforms: dict[int, np.ndarray] = {}
-        for i, (_, decoded) in enumerate(window):
-            if isinstance(decoded, InputError):
-                results[i] = decoded
-            else:
-                waveforms[i] = decoded
-        by_length = sorted(waveforms, key=lambda i: len(waveforms[i]))
-        for start in range(0, len(by_length), batch_size):
-            batch = by_length[start : start + batch_size]
-            encoded = encoder.encode([waveforms[i] for i in batch])
+    for window in _prepare_ahead(utterances, encoder, batch_size, num_workers):
+        results: dict[int, Tensor | InputError] = {**window.unusable}
+        for positions, prepared in window.batches:
+            encoded = encoder.encode_prepared(prepared.result())
             if convert is not None:
                 lengths = [len(frames_TD) for frames_TD in encoded]
                 encoded = list(convert(torch.cat(encoded)).split(lengths))
-            results.update(zip(batch, encoded, strict=True))
-        for i, (utterance, _) in enumerate(window):
+            results.update(zip(positions, encoded, strict=True))
+        for i, utterance in enumerate(window.utterances):
             yield utterance, results[i]
 
 
-def _decode_ahead(
-    utterances: Sequence[Utterance], window: int, num_workers: int
-) -> Iterator[list[tuple[Utterance, np.ndarray | InputError]]]:
-    """Decoded 16 kHz audio, a window at a time, while threads decode the next window."""
+@dataclass(frozen=True)
+class _Window:
+    """Some utterances whose recordings are decoded.
+
+    Attributes:
+        utterances: in order.
+        unusable: why some have no recording, by position.
+        batches: the positions of the others, those of similar length together, and what the tower
+            is to be given of them, which threads are computing.
+    """
+
+    utterances: list[Utterance]
+    unusable: dict[int, InputError]
+    batches: list[tuple[list[int], Future[PreparedAudio]]]
+
+
+def _prepare_ahead(
+    utterances: Sequence[Utterance], encoder: AudioEncoder, batch_size: int, num_workers: int
+) -> Iterator[_Window]:
+    """Windows of a corpus, in order. While the tower computes one, threads compute the features of
+    the next and decode the one after it."""
     rows = iter(utterances)
-    with ThreadPoolExecutor(max_workers=num_workers) as pool:
+    with ThreadPoolExecutor(max(1, num_workers)) as pool:
 
-        def submit_window() -> list[tuple[Utterance, Future[np.ndarray | InputError]]]:
-            return [(u, pool.submit(_decode, u)) for u in islice(rows, window)]
+        def decode_next() -> list[tuple[Utterance, Future[np.ndarray | InputError]]]:
+            window = islice(rows, batch_size * WINDOW_BATCHES)
+            return [(utterance, pool.submit(_decode, utterance)) for utterance in window]
 
-        pending = submit_window()
-        while pending:
-            upcoming = submit_window()
-            yield [(utterance, future.result()) for utterance, future in pending]
-            pending = upcoming
+        def prepare(
+            decoding: list[tuple[Utterance, Future[np.ndarray | InputError]]],
+        ) -> _Window:
+            decoded = [future.result() for _, future in decoding]
+            unusable = {i: d for i, d in enumerate(decoded) if isinstance(d, InputError)}
+            waveforms = {i: d for i, d in enumerate(decoded) if not isinstance(d, InputError)}
+            by_length = sorted(waveforms, key=lambda i: len(waveforms[i]))
+            batches = [
+                by_length[start : start + batch_size]
+                for start in range(0, len(by_length), batch_size)
+            ]
+            return _Window(
+                [utterance for utterance, _ in decoding], unusable,
+                [(batch, pool.submit(encoder.prepare, [waveforms[i] for i in batch]))
+                 for batch in batches],
+            )  # fmt: skip
+
+        window, decoding = prepare(decode_next()), decode_next()
+        while window.utterances:
+            upcoming, decoding = prepare(decoding), decode_next()
+            yield window
+            window = upcoming
 
 
 def _decode(utterance: Utterance) -> np.ndarray | InputError:

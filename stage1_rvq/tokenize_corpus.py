@@ -63,7 +63,7 @@ class TokenizeConfig:
     batch_size: PositiveInt = 8
     """utterances per forward pass"""
     num_workers: NumWorkers = 2
-    """threads that decode audio ahead"""
+    """threads that decode audio, and compute its log-mel features, ahead"""
     device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     dtype: DtypeName = "float32"
