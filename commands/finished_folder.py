@@ -18,7 +18,7 @@ from commands.json_files import read_json, read_json_as
 from commands.origins import Origin, RecordedFingerprint
 from commands.setting_types import FileSize, InnerPath
 from commands.sources import HELD, Sources, known
-from commands.stores import exists, is_file, num_bytes
+from commands.stores import exists, is_file, num_bytes, url_of
 
 # Of one folder's contents, so that opening it takes a few seconds at most.
 MAX_BYTES_COMPARED = 2**30
@@ -114,12 +114,14 @@ def refuse_unfinished(
     """
     if not exists(folder / "done"):
         raise InputError(
-            f"{flag} {folder} is unfinished (no 'done' in it): run {made_by} again with "
+            f"{flag} {url_of(folder)} is unfinished (no 'done' in it): run {made_by} again with "
             f"{flag_to_use_again(folder)}"
         )
     finished = read_json_as(folder / "done", FinishedFiles)
     if "config.json" not in finished.files:
-        raise InputError(f"{flag} {folder}: its 'done' does not list its files; make it again")
+        raise InputError(
+            f"{flag} {url_of(folder)}: its 'done' does not list its files; make it again"
+        )
     bytes_left = MAX_BYTES_COMPARED
     for name, facts in sorted(finished.files.items(), key=lambda item: item[1].bytes):
         if only not in (None, name):
@@ -142,13 +144,15 @@ def refuse_changed(
     """
     path = folder / name
     if not is_file(path):
-        raise InputError(f"{flag} {folder} is incomplete: {name}, which 'done' lists, is gone")
+        raise InputError(
+            f"{flag} {url_of(folder)} is incomplete: {name}, which 'done' lists, is gone"
+        )
     size = num_bytes(path)
     is_compared = max_bytes is None or size <= max_bytes
     if size != facts.bytes or (is_compared and sha256_of_file(path) != facts.sha256):
         raise InputError(
-            f"{flag} {folder}: {name} is not what was written (its size or content differs from"
-            " 'done'); copy the folder again, or make it again"
+            f"{flag} {url_of(folder)}: {name} is not what was written (its size or content differs "
+            "from 'done'); copy the folder again, or make it again"
         )
 
 

@@ -25,7 +25,7 @@ import soundfile
 from commands.atomic_write import written_aside
 from commands.errors import InputError
 from commands.regular_files import open_regular
-from commands.stores import is_url, read_object
+from commands.stores import is_url, read_object, url_of
 from data_manifests.contained_audio import (
     MAX_MEMBER_BYTES,
     NotThere,
@@ -103,7 +103,7 @@ def audio_duration_s(path: Path) -> float:
             length that no recording has, or cut short.
     """
     with _opened(path) as sound:
-        return _duration_of(sound, str(path))
+        return _duration_of(sound, url_of(path))
 
 
 def encoded_duration_s(encoded: bytes, name: str) -> float:
@@ -158,23 +158,26 @@ def decode_audio(
     with _opened(path) as sound:
         rate_hz = sound.samplerate
         if duration_s is None:
-            expected_s = _duration_of(sound, str(path)) - start_s
+            expected_s = _duration_of(sound, url_of(path)) - start_s
         else:
             expected_s = duration_s
-            _refuse_too_long(duration_s, f"{path}: the slice")
-        samples = _decode(sound, str(path), start_s=start_s, duration_s=expected_s)
+            _refuse_too_long(duration_s, f"{url_of(path)}: the slice")
+        samples = _decode(sound, url_of(path), start_s=start_s, duration_s=expected_s)
     available_s = len(samples) / rate_hz
     if available_s < expected_s - MISSING_TOLERANCE_S:
         raise CutShort(
-            f"{path}: cut short, {available_s:.2f} s decode where {expected_s:.2f} s were expected"
+            f"{url_of(path)}: cut short, {available_s:.2f} s decode where {expected_s:.2f} s were "
+            "expected"
         )
     if not np.isfinite(samples).all():
-        raise AudioDefect(f"{path}: holds NaN or infinite samples")
+        raise AudioDefect(f"{url_of(path)}: holds NaN or infinite samples")
     peak = np.abs(samples).max(initial=0.0)
     if peak < SILENCE_PEAK:
-        raise SilentAudio(f"{path}: silent (peak below {SILENCE_PEAK})")
+        raise SilentAudio(f"{url_of(path)}: silent (peak below {SILENCE_PEAK})")
     if peak > IMPOSSIBLE_PEAK:
-        raise AudioDefect(f"{path}: holds samples of up to {peak:.3g}, where 1 is full scale")
+        raise AudioDefect(
+            f"{url_of(path)}: holds samples of up to {peak:.3g}, where 1 is full scale"
+        )
     return DecodedAudio(samples, rate_hz)
 
 
@@ -219,22 +222,22 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
     try:
         if reference is not None or is_url(path):
             encoded = _encoded(reference, path) if reference else _read_whole(path)
-            with _sound_file(io.BytesIO(encoded), str(path)) as sound:
+            with _sound_file(io.BytesIO(encoded), url_of(path)) as sound:
                 yield sound
             return
         with open_regular(path) as file:
             if os.fstat(file.fileno()).st_size == 0:
-                raise AudioDefect(f"{path}: empty file (0 bytes)")
+                raise AudioDefect(f"{url_of(path)}: empty file (0 bytes)")
             # By descriptor: given a name, libsndfile takes any "x.au", "x.gsm" or "x.vox" for
             # audio.
-            with _sound_file(file.fileno(), str(path)) as sound:
+            with _sound_file(file.fileno(), url_of(path)) as sound:
                 yield sound
     except OSError as error:
         if error.errno in _NOT_THE_FILES_FAULT:
             raise
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            raise MissingAudio(f"{path}: no such audio file") from None
-        raise AudioDefect(f"{path}: {error.strerror or error}") from None
+            raise MissingAudio(f"{url_of(path)}: no such audio file") from None
+        raise AudioDefect(f"{url_of(path)}: {error.strerror or error}") from None
 
 
 def _encoded(reference: Reference, path: Path) -> bytes:
@@ -246,7 +249,7 @@ def _encoded(reference: Reference, path: Path) -> bytes:
     except InputError as error:
         raise AudioDefect(str(error)) from None
     if not encoded:
-        raise AudioDefect(f"{path}: empty file (0 bytes)")
+        raise AudioDefect(f"{url_of(path)}: empty file (0 bytes)")
     return encoded
 
 
@@ -254,9 +257,9 @@ def _read_whole(path: Path) -> bytes:
     """The bytes of a recording that is an object on a store."""
     encoded = read_object(path, size=MAX_MEMBER_BYTES + 1)
     if not encoded:
-        raise AudioDefect(f"{path}: empty file (0 bytes)")
+        raise AudioDefect(f"{url_of(path)}: empty file (0 bytes)")
     if len(encoded) > MAX_MEMBER_BYTES:
-        raise AudioDefect(f"{path}: over {MAX_MEMBER_BYTES} bytes, which no recording has")
+        raise AudioDefect(f"{url_of(path)}: over {MAX_MEMBER_BYTES} bytes, which no recording has")
     return encoded
 
 

@@ -33,7 +33,7 @@ from typing import Any, BinaryIO, Generic, TypeVar
 
 from commands.errors import InputError
 from commands.regular_files import open_regular
-from commands.stores import is_url, object_facts, open_object, read_object
+from commands.stores import is_url, object_facts, open_object, read_object, url_of
 
 SEPARATOR = "::"
 _REFERENCE = re.compile(r"(?s)(?P<container>.+?\.(?:tar|zip|parquet))::(?P<name>.*)", re.IGNORECASE)
@@ -80,7 +80,7 @@ def make_reference(container: Path, name: str) -> str:
         InputError: a reference with these names would be read as another.
     """
     path = _without_links(container)
-    reference = f"{path}{SEPARATOR}{name}"
+    reference = f"{url_of(path)}{SEPARATOR}{name}"
     if find_reference(Path(reference)) != Reference(path, name):
         raise InputError(
             f"{container}: {name!r} in it cannot be named in a manifest: the file must be called "
@@ -119,14 +119,16 @@ def read_contained(reference: Reference) -> bytes:
     if path.suffix.lower() == ".tar":
         members = _members(path, version)
         if reference.name not in members:
-            raise NotThere(f"{path}: no member {reference.name!r} in it")
+            raise NotThere(f"{url_of(path)}: no member {reference.name!r} in it")
         offset, size = members[reference.name]
         return _read_range(path, offset, _refuse_too_large(size, path))
     if path.suffix.lower() == ".zip":
         return _read_zip(path, version, reference.name)
     column, _, row = reference.name.rpartition("/")
     if not column or not row.isascii() or not row.isdigit():
-        raise NotThere(f"{path}{SEPARATOR}{reference.name}: must be COLUMN/ROW, as in audio/17")
+        raise NotThere(
+            f"{url_of(path)}{SEPARATOR}{reference.name}: must be COLUMN/ROW, as in audio/17"
+        )
     return _read_row(path, version, column, int(row))
 
 
@@ -174,9 +176,9 @@ def _version_of(path: Path) -> tuple[Path, int, int | str]:
             return path, known.num_bytes, known.version
         facts = path.stat()
     except (FileNotFoundError, NotADirectoryError):
-        raise NotThere(f"{path}: no such file") from None
+        raise NotThere(f"{url_of(path)}: no such file") from None
     if not stat.S_ISREG(facts.st_mode):
-        raise InputError(f"{path}: not a regular file")
+        raise InputError(f"{url_of(path)}: not a regular file")
     return path, facts.st_size, facts.st_mtime_ns
 
 
@@ -194,12 +196,12 @@ def _list_members(path: Path) -> dict[str, tuple[int, int]]:
                 if member.isreg():
                     members[member.name.removeprefix("./")] = (member.offset_data, member.size)
                 if len(members) > MAX_MEMBERS:
-                    raise InputError(f"{path}: more than {MAX_MEMBERS:,} members")
+                    raise InputError(f"{url_of(path)}: more than {MAX_MEMBERS:,} members")
                 archive.members = []  # type: ignore[attr-defined] # it would keep all of them
             _refuse_damaged_end(path, file, archive.offset)
     except tarfile.TarError as error:
         raise InputError(
-            f"{path}: not a plain tar archive ({error}); unpack a compressed one first"
+            f"{url_of(path)}: not a plain tar archive ({error}); unpack a compressed one first"
         ) from None
     return members
 
@@ -209,7 +211,7 @@ def _refuse_damaged_end(path: Path, file: BinaryIO, offset: int) -> None:
     damaged one for the end."""
     file.seek(offset)
     if any(header := file.read(tarfile.BLOCKSIZE)) or len(header) % tarfile.BLOCKSIZE:
-        raise InputError(f"{path}: damaged or cut short after {offset:,} bytes")
+        raise InputError(f"{url_of(path)}: damaged or cut short after {offset:,} bytes")
 
 
 def _read_range(path: Path, offset: int, size: int) -> bytes:
@@ -231,14 +233,14 @@ def _read_zip(path: Path, version: Hashable, name: str) -> bytes:
         archive = _ZIPS.get((version, os.getpid()), lambda: zipfile.ZipFile(_open(path)))
         member = archive.NameToInfo.get(name)
         if member is None or member.is_dir():
-            raise NotThere(f"{path}: no member {name!r} in it")
+            raise NotThere(f"{url_of(path)}: no member {name!r} in it")
         _refuse_too_large(member.file_size, path)
         return archive.read(member)
     except InputError:
         raise
     except ZIP_ERRORS as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path}: not readable as a zip: {reason[:200]}") from None
+        raise InputError(f"{url_of(path)}: not readable as a zip: {reason[:200]}") from None
 
 
 def _read_row(path: Path, version: Hashable, column: str, row: int) -> bytes:
@@ -248,19 +250,21 @@ def _read_row(path: Path, version: Hashable, column: str, row: int) -> bytes:
     try:
         table = _TABLES.get(version, partial(_read_footer, path))
         if column not in table.column_names:
-            raise NotThere(f"{path}: no column {column!r}")
+            raise NotThere(f"{url_of(path)}: no column {column!r}")
         group, first = _group_of(table, row)
         if group < 0:
-            raise NotThere(f"{path}: has {sum(table.group_rows)} rows, none is number {row}")
+            raise NotThere(
+                f"{url_of(path)}: has {sum(table.group_rows)} rows, none is number {row}"
+            )
         encoded = _GROUPS.get((version, column, group), partial(_read_group, path, column, group))
         value = encoded[row - first]
     except InputError:
         raise
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path}: not readable as Parquet: {reason[:200]}") from None
+        raise InputError(f"{url_of(path)}: not readable as Parquet: {reason[:200]}") from None
     if not value.is_valid:
-        raise NotThere(f"{path}{SEPARATOR}{column}/{row}: no recording in this row")
+        raise NotThere(f"{url_of(path)}{SEPARATOR}{column}/{row}: no recording in this row")
     buffer = value.as_buffer()
     _refuse_too_large(buffer.size, path)
     return bytes(buffer)
@@ -302,13 +306,15 @@ def _read_group(path: Path, column: str, group: int) -> Any:
     if pyarrow.types.is_struct(values.type) and values.type.get_field_index("bytes") >= 0:
         values = values.field("bytes")
     if not (pyarrow.types.is_binary(values.type) or pyarrow.types.is_large_binary(values.type)):
-        raise InputError(f"{path}: column {column!r} holds {values.type}, not recordings")
+        raise InputError(f"{url_of(path)}: column {column!r} holds {values.type}, not recordings")
     return values
 
 
 def _refuse_too_large(num_bytes: int, path: Path) -> int:
     if num_bytes > MAX_MEMBER_BYTES:
-        raise InputError(f"{path}: a recording of {num_bytes:,} bytes, at most 1 GiB can be")
+        raise InputError(
+            f"{url_of(path)}: a recording of {num_bytes:,} bytes, at most 1 GiB can be"
+        )
     return num_bytes
 
 

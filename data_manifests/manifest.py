@@ -136,7 +136,7 @@ def read_manifest(path: Path, *, unique_ids: bool = True) -> Iterator[Utterance]
     """
     if is_output_folder(path.parent):
         # Recordings are checked against their rows when they are decoded.
-        refuse_unfinished(path.parent, flag=f"{path}: its folder", only=path.name)
+        refuse_unfinished(path.parent, flag=f"{url_of(path)}: its folder", only=path.name)
     prefix = "" if path.parent == Path() else str(path.parent / "a")[:-1]
     ids = HashSet()
     num_rows = 0
@@ -155,7 +155,7 @@ def read_manifest(path: Path, *, unique_ids: bool = True) -> Iterator[Utterance]
         object.__setattr__(utterance, "origin", where)
         yield utterance
     if num_rows == 0:
-        raise InputError(f"{path}: no utterances in it")
+        raise InputError(f"{url_of(path)}: no utterances in it")
 
 
 def write_manifest(path: Path, utterances: Iterable[Utterance]) -> int:
@@ -205,14 +205,14 @@ def decode_utterance(utterance: Utterance) -> DecodedAudio:
         decoded = decode_audio(path, start_s=utterance.start_s, duration_s=utterance.duration_s)
     if utterance.sample_rate_hz not in (None, decoded.sample_rate_hz):
         raise WrongSampleRate(
-            f"{path}: sample rate is {decoded.sample_rate_hz} Hz, the manifest says "
+            f"{url_of(path)}: sample rate is {decoded.sample_rate_hz} Hz, the manifest says "
             f"{utterance.sample_rate_hz}"
         )
     tolerance_s = max(MISSING_TOLERANCE_S, 0.02 * decoded.duration_s)
     # A slice already has its row's length, or was refused.
     if utterance.start_s is None and abs(decoded.duration_s - utterance.duration_s) > tolerance_s:
         raise WrongDuration(
-            f"{path}: lasts {decoded.duration_s:.2f} s, the manifest says "
+            f"{url_of(path)}: lasts {decoded.duration_s:.2f} s, the manifest says "
             f"{utterance.duration_s:.2f} s"
         )
     return decoded

@@ -236,8 +236,9 @@ def test_what_is_missing_on_a_store_is_named(corpus, store, tmp_path):
         ("shard.zip::x.wav", "no member 'x.wav' in it"),
         ("table.parquet::audio/30", "has 30 rows, none is number 30"),
     ):
-        with pytest.raises(MissingAudio, match=message):
+        with pytest.raises(MissingAudio, match=message) as caught:
             read_audio(Path(store, name), RATE_HZ)
+        assert str(caught.value).startswith(f"{store}/")
     with pytest.raises(AudioDefect, match="No object can have '::' in its name"):
         read_audio(Path(store, "clips::x.wav"), RATE_HZ)
     (tmp_path / "empty.wav").write_bytes(b"")
