@@ -137,8 +137,8 @@ def _open_sources(config: BuildDialoguesConfig) -> list[Source]:
     if config.table is not None:
         table = _open_own_table(config, config.table)
         pairs = _read_own_table(table, config)
-        path = Path(config.table)
-        corpus = path.stem[:MAX_NAME_CHARACTERS] if path.is_file() else config.table
+        file = Path(config.table)
+        corpus = file.stem[:MAX_NAME_CHARACTERS] if file.is_file() else config.table
         sources.append(Source(corpus, config.license, "row", None, len(table), pairs))
     if not sources:
         raise InputError(
