@@ -201,7 +201,11 @@ def _place_row(cells: dict[str, Any], file: Path, column: str, number: int) -> D
 
 
 def _read_batches(file: Path, names: list[str]) -> Iterator[pyarrow.RecordBatch]:
-    with _reading(file), pyarrow.parquet.ParquetFile(file, buffer_size=BUFFER_BYTES) as table:
+    # With pre_buffer, the default of pyarrow 26, a whole row group would be read ahead.
+    with (
+        _reading(file),
+        pyarrow.parquet.ParquetFile(file, buffer_size=BUFFER_BYTES, pre_buffer=False) as table,
+    ):
         yield from table.iter_batches(batch_size=ROWS_AT_A_TIME, columns=names)
 
 
