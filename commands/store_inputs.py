@@ -10,6 +10,7 @@ recordings they name are read where they lie (`stores.py`), and never copied.
 import contextlib
 import dataclasses
 import fcntl
+import hashlib
 import json
 import typing
 from collections.abc import Iterator, Mapping
@@ -81,8 +82,10 @@ def fetch_input(url: Path, *, flag: str = "") -> Path:
         objects = {"": object_facts(url)} if exists(url) else list_objects(url)
         if not objects:
             raise InputError(f"{named}: there is nothing of this name on the store")
-        with _waiting_lock(local.with_name(local.name + ".lock")):
-            _copy(url, local, objects)
+        key = hashlib.sha256(url_of(url).encode()).hexdigest()[:16]
+        note = cache_folder() / "notes" / f"{key}.jsonl"
+        with _waiting_lock(note.with_suffix(".lock")):
+            _copy(url, local, objects, note)
     except OSError as error:
         if error.filename is None or not is_url(error.filename):
             raise
@@ -119,12 +122,12 @@ def _copies() -> Path:
     return cache_folder() / "stores"
 
 
-def _copy(url: Path, local: Path, objects: Mapping[str, ObjectFacts]) -> None:
-    """Make a copy what the store holds; what has been copied is noted, line by line, beside it."""
-    note = local.with_name(local.name + ".objects.jsonl")
+def _copy(url: Path, local: Path, objects: Mapping[str, ObjectFacts], note: Path) -> None:
+    """Make a copy what the store holds; what has been copied is noted, line by line."""
     known: dict[str, list[Any]] = {}
-    with contextlib.suppress(OSError, ValueError):  # damaged, or none: everything is copied
-        known = dict(map(json.loads, note.read_text(encoding="utf-8").splitlines()))
+    for line in note.read_text(encoding="utf-8").splitlines() if note.exists() else []:
+        with contextlib.suppress(ValueError):  # empty, or cut short: its object is copied again
+            known.update([json.loads(line)])
     if "" not in objects and local.is_dir():
         for path in [path for path in local.rglob("*") if path.is_file()]:
             if str(path.relative_to(local)) not in objects:
@@ -141,7 +144,7 @@ def _copy(url: Path, local: Path, objects: Mapping[str, ObjectFacts]) -> None:
     with note.open("a", encoding="utf-8") as file:
         for name in copy_objects(url, local, changed):
             facts = objects[name]
-            file.write(json.dumps([name, [facts.num_bytes, facts.version]]) + "\n")
+            file.write("\n" + json.dumps([name, [facts.num_bytes, facts.version]]))
 
 
 @contextlib.contextmanager
