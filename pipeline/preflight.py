@@ -97,7 +97,9 @@ def load_checks(
     encoder = float32_encoder(conversation.encoder)
     of_base = []
     if config.base_gemma:
-        of_base = base_checks(config.base_gemma, encoder, sounds, config.rvq, device)
+        of_base = base_checks(
+            config.base_gemma, encoder, sounds, config.rvq, device=device, dtype=dtype
+        )
     return [
         *of_base,
         *gemma_checks(conversation, encoder, sounds),

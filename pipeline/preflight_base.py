@@ -7,14 +7,15 @@ to the new model as well. Shapes do not show it; fingerprints do, and the share 
 
 # T frames (25 per second), D embedding width, K codebooks
 
-import numpy as np
+import math
+
 import torch
 from torch import Tensor
 
 from commands.errors import InputError
 from gemma4.gemma import AudioEncoder, load_audio_encoder
 from gemma4.tower_identity import rounded_weights
-from pipeline.preflight_checks import Check, Sounds, relative_difference
+from pipeline.preflight_checks import Check, Sounds, float32_encoder, relative_difference
 from pipeline.preflight_gemma import TOWER_LIMIT
 from stage1_rvq.model import load_rvq
 
@@ -26,7 +27,13 @@ REMEDY = (
 
 
 def base_checks(
-    base: str, encoder: AudioEncoder, sounds: Sounds, rvq: str | None, device: torch.device
+    base: str,
+    encoder: AudioEncoder,
+    sounds: Sounds,
+    rvq: str | None,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> list[Check]:
     """Whether a Gemma hears as its base does; loads the base's audio tower.
 
@@ -36,11 +43,12 @@ def base_checks(
         sounds: what both hear.
         rvq: quantiser, to say how many codes are equal; None says how far embeddings are apart.
         device: where the models run.
+        dtype: in which the weights of `encoder` were loaded; those of the base are rounded alike.
 
     Raises:
         InputError: the base or the quantiser cannot be loaded.
     """
-    of_base = load_audio_encoder(base, device=device, dtype=torch.float32, flag=FLAG)
+    of_base = float32_encoder(load_audio_encoder(base, device=device, dtype=dtype, flag=FLAG))
     quantizer = load_rvq(rvq, device=device) if rvq else None
 
     def same_tower() -> str:
@@ -80,15 +88,13 @@ def compare_weights(base: AudioEncoder, other: AudioEncoder) -> str:
     changed = [name for name in weights if not torch.equal(weights[name], others[name])]
     if not changed:
         return f"the same {len(weights)} tensors"
-    squares = np.zeros(2)
-    for name in changed:
-        first, then = weights[name].double(), others[name].double()
-        squares += [float((then - first).square().sum()), float(first.square().sum())]
-    by = np.sqrt(squares[0] / squares[1])
-    return (
-        f"{len(changed)} of {len(weights)} tensors differ, by {by:.1e} of their norm, first "
-        f"{changed[0]}"
-    )
+    pairs = [(weights[name].double(), others[name].double()) for name in changed]
+    # Bounds at which a layer clips may be infinite.
+    finite = [pair for pair in pairs if all(weight.isfinite().all() for weight in pair)]
+    change = sum(float((then - first).square().sum()) for first, then in finite)
+    norm = sum(float(first.square().sum()) for first, _ in finite)
+    by = f", by {math.sqrt(change / norm):.1e} of their norm" if norm > 0 else ""
+    return f"{len(changed)} of {len(weights)} tensors differ{by}, first {changed[0]}"
 
 
 def describe_equal_codes(first_TK: Tensor, other_TK: Tensor) -> str:

@@ -93,7 +93,8 @@ def merge_lora(where):
 def measure(base, derived, recording, rvq):
     encoder = load_audio_encoder(str(derived), device=DEVICE, dtype=torch.float32)
     sounds = load_sounds(recording)
-    [check] = base_checks(str(base), encoder, sounds, str(rvq) if rvq else None, DEVICE)
+    words = (str(base), encoder, sounds, str(rvq) if rvq else None)
+    [check] = base_checks(*words, device=DEVICE, dtype=torch.float32)
     return check.measure()
 
 
