@@ -88,11 +88,12 @@ def compare_weights(base: AudioEncoder, other: AudioEncoder) -> str:
     changed = [name for name in weights if not torch.equal(weights[name], others[name])]
     if not changed:
         return f"the same {len(weights)} tensors"
-    pairs = [(weights[name].double(), others[name].double()) for name in changed]
-    # Bounds at which a layer clips may be infinite.
-    finite = [pair for pair in pairs if all(weight.isfinite().all() for weight in pair)]
-    change = sum(float((then - first).square().sum()) for first, then in finite)
-    norm = sum(float(first.square().sum()) for first, _ in finite)
+    change = norm = 0.0
+    for name in changed:
+        first, then = weights[name].double(), others[name].double()
+        if first.isfinite().all() and then.isfinite().all():  # bounds of clipping may not be
+            change += float((then - first).square().sum())
+            norm += float(first.square().sum())
     by = f", by {math.sqrt(change / norm):.1e} of their norm" if norm > 0 else ""
     return f"{len(changed)} of {len(weights)} tensors differ{by}, first {changed[0]}"
 
