@@ -174,8 +174,8 @@ def test_one_s_own_table_beside_a_corpus(tmp_path):
     kept, out, _, counts = build(
         tmp_path / "both", *own, "--corpus", as_alpaca(tmp_path, PAIRS[:20])
     )
-    assert list(counts) == ["alpaca_twi", "table"]
-    mine = [row for row in kept if row["corpus"] == "table"]
+    assert list(counts) == ["alpaca_twi", "own"]
+    mine = [row for row in kept if row["corpus"] == "own"]
     assert {row["license"] for row in mine} == {"CC0-1.0"} and mine[0]["id"].startswith("row-")
     assert out and all(is_held_out(q, share=HELD_OUT_QUESTIONS) for q in questions(out))
     run(build_dialogues.main, *own, "--out", tmp_path / "alone")
