@@ -15,7 +15,7 @@ from pipeline.plan_stage1 import PLOTS_BYTES
 from pipeline.plan_stage2 import speaking_memory, speechless_prefix
 from pipeline.recipe import Dialogues, Speech
 from pipeline.work import Part, Work
-from stage3_finetune.data import NUM_JOINED
+from stage3_finetune.mixture import NUM_JOINED
 from stage3_finetune.model import lora_config
 
 DIALOGUES_PER_SHARD = 1024  # of stage3_finetune.speak_dialogues

@@ -6,23 +6,19 @@ and `answer.json`. A number that was not measured is null. Rates are fractions: 
 """
 
 import html
-import math
-import os
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from string import Template
 from typing import Any
-from urllib.parse import quote
 
-from commands.atomic_write import write_json, write_text, written_aside
+from commands.atomic_write import write_json, write_text
 from commands.data_card import describe_data
 from commands.finished_folder import read_provenance
-from commands.json_files import read_json, read_json_lines
+from commands.json_files import read_json
+from pipeline.report_sections import answer_section, pictures, samples_section
 
 TEMPLATE_PATH = Path(__file__).with_name("report_template.html")
-RUNS = ("rvq", "recognizer", "speechless", "finetune", "head", "head-parallel")
-NUM_SAMPLES = 10
 
 
 @dataclass(frozen=True)
@@ -211,7 +207,7 @@ def write_report(
             cells = (line.label, _shown(_look_up(report, line)), line.meaning)
             shown = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
             rows.append(f"<tr>{shown}</tr>")
-    sections = [_answer(folder, about), _samples(folder), _pictures(folder)]
+    sections = [answer_section(folder, about.question), samples_section(folder), pictures(folder)]
     meta = report["meta"]
     page = Template(TEMPLATE_PATH.read_text(encoding="utf-8")).substitute(
         title=html.escape(about.title),
@@ -227,53 +223,6 @@ def write_report(
     return report
 
 
-def _answer(folder: Path, about: About) -> str:
-    """The question and the spoken answer, to be heard."""
-    if not (folder / "answer.wav").exists():
-        return ""
-    parts = ["<h2>A question and the spoken answer</h2>"]
-    if about.question:
-        text, recording = about.question
-        parts += [f"<p>{html.escape(text)}</p>", _player(Path(os.path.relpath(recording, folder)))]
-    answer = _read(folder / "answer.json").get("answer", "")
-    return "\n".join([*parts, f"<p>{html.escape(answer)}</p>", _player(Path("answer.wav"))])
-
-
-def _samples(folder: Path) -> str:
-    """Up to ten of the answers that were judged, with their questions and what was heard."""
-    path = folder / "head-test" / "utterances.jsonl"
-    if not path.exists():
-        return ""
-    answers = folder / "finetune-test" / "answers.jsonl"
-    asked = {row["id"]: row for row in read_json_lines(answers)} if answers.exists() else {}
-    spoken = list(read_json_lines(path))
-    parts = ["<h2>Spoken answers</h2>", "<table>"]
-    for i in range(min(NUM_SAMPLES, len(spoken))):
-        row = spoken[i * len(spoken) // min(NUM_SAMPLES, len(spoken))]
-        question = asked.get(row["id"], {}).get("question", "")
-        heard = f"the judge heard: {row['heard']}"
-        cells = "<br>".join(html.escape(text) for text in (question, row["text"], heard) if text)
-        parts.append(
-            f"<tr><td>{cells}</td><td>{_player(Path('head-test') / row['audio'])}</td></tr>"
-        )
-    return "\n".join([*parts, "</table>"])
-
-
-def _player(path: Path) -> str:
-    return f'<audio controls src="{quote(path.as_posix())}"></audio>'
-
-
-def _pictures(folder: Path) -> str:
-    parts = []
-    if (folder / "rvq-test" / "codebook_usage.png").exists():
-        use = "used codes and entropy by codebook"
-        parts.append(f'<h2>Codebook use</h2>\n<img src="rvq-test/codebook_usage.png" alt="{use}">')
-    if _plot_losses(folder, folder / "training.png"):
-        loss = "training loss of each stage"
-        parts.append(f'<h2>Training</h2>\n<img src="training.png" alt="{loss}">')
-    return "\n".join(parts)
-
-
 def _look_up(report: dict[str, Any], line: Line) -> float | None:
     value: Any = report[line.stage]
     for key in line.key.split("."):
@@ -287,24 +236,3 @@ def _shown(value: float | None) -> str:
     if value is None:
         return "null"
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3f}"
-
-
-def _plot_losses(folder: Path, path: Path) -> bool:
-    """Plot the training loss of each stage against its step, one panel per run; False if there are
-    none."""
-    from matplotlib.figure import Figure
-
-    runs = [run for run in RUNS if (folder / run / "metrics.jsonl").exists()]
-    if not runs:
-        return False
-    figure = Figure(figsize=(2 * len(runs), 2.6), layout="constrained")
-    panels = figure.subplots(1, len(runs), squeeze=False)[0]
-    for axes, run in zip(panels, runs, strict=True):
-        entries = read_json_lines(folder / run / "metrics.jsonl")
-        train = [entry for entry in entries if entry["split"] == "train"]
-        losses = [e.get("total", e.get("loss", math.nan)) for e in train]
-        axes.plot([e["step"] for e in train], losses)
-        axes.set(title=run, xlabel="step")
-    with written_aside(path) as aside:
-        figure.savefig(aside, dpi=110, format="png")
-    return True

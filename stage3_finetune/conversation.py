@@ -13,9 +13,9 @@ from commands.origins import Origin
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, read_audio
 from gemma4.gemma import AudioEncoder, load_feature_extractor
 from gemma4.weight_quantization import QuantizeName
-from stage3_finetune.data import TRANSCRIBE_PROMPT
 from stage3_finetune.dialogue import Turn, encode_prompt, split_chain
 from stage3_finetune.generate import MAX_NEW_TOKENS, stream_tokens
+from stage3_finetune.mixture import TRANSCRIBE_PROMPT
 from stage3_finetune.model import TARGET_KEY, finetuned_origins, load_finetuned
 from stage3_finetune.prompt_limits import (
     most_prompt_tokens,

@@ -1,4 +1,4 @@
-"""Training data of stage 3: spoken dialogues on disk, the task mixture, batches.
+"""Training data of stage 3: spoken dialogues on disk, their rows, batches.
 
 Spoken dialogues are stored as Parquet, one per row: `id`, `messages` (role, content, spoken,
 codes). When a row is used, the quantiser that its codes were made for decodes them to embeddings.
@@ -7,11 +7,10 @@ codes). When a row is used, the quantiser that its codes were made for decodes t
 # B rows, S text positions, T frames (25 per second), D embedding width
 
 import heapq
-import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow
 import pyarrow.compute
@@ -38,32 +37,12 @@ from stage3_finetune.dialogue import (
     Dialogue,
     EncodedDialogue,
     Target,
-    Turn,
     encode_dialogue,
     parse_dialogue,
-    with_chain_target,
 )
+from stage3_finetune.mixture import TaskMixture, as_task, draw_rows, join_dialogues
 
-Task = Literal["answer", "transcribe", "typed"]
 DIALOGUES_NAME = "dialogues_{:05d}.parquet"  # of a shard, by its number
-NUM_JOINED = (2, 2, 3)  # dialogues in a joined row, drawn evenly
-TRANSCRIBE_PROMPT = "Kyerɛw deɛ wote."  # "Write what you hear."
-
-
-@dataclass(frozen=True)
-class TaskMixture:
-    """Number of rows of each other task per answering row.
-
-    Attributes:
-        transcribe: spoken turn -> its transcript.
-        typed: the same dialogue with its turns typed, so that typed chat is not unlearned.
-        joined: two or three dialogues, one after another, so that later questions are answered as
-            well as first ones. Some are typed, in the same proportion as rows.
-    """
-
-    transcribe: float
-    typed: float
-    joined: float
 
 
 def dialogue_schema(
@@ -179,14 +158,7 @@ class SpokenDialogues:
         self.tokenizer = tokenizer
         self.decode = decode
         self.target = target
-        # A row is one dialogue as a task sees it, or several in a row.
-        self.rows: list[list[tuple[int, Task]]] = [[(i, "answer")] for i in range(len(dialogues))]
-        shuffled = random.Random(seed)
-        others: dict[Task, float] = {"transcribe": mixture.transcribe, "typed": mixture.typed}
-        for task, share in others.items():
-            count = round(share * len(dialogues))
-            self.rows += [[(shuffled.randrange(len(dialogues)), task)] for _ in range(count)]
-        self.rows += self._join(mixture, shuffled)
+        self.rows = draw_rows(dialogues, mixture, seed)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -227,47 +199,6 @@ class SpokenDialogues:
         return join_dialogues(
             [as_task(self.dialogues[i], task, self.target) for i, task in self.rows[index]]
         )
-
-    def _join(self, mixture: TaskMixture, drawn: random.Random) -> list[list[tuple[int, Task]]]:
-        """Draw the rows of several dialogues; those of a row have the same system turn."""
-        alike: dict[str, list[int]] = {}
-        for i, dialogue in enumerate(self.dialogues):
-            alike.setdefault(_system_of(dialogue), []).append(i)
-        typed_share = mixture.typed / (1 + mixture.typed)
-        rows = []
-        for _ in range(round(mixture.joined * len(self.dialogues))):
-            group = alike[_system_of(drawn.choice(self.dialogues))]
-            positions = drawn.sample(group, min(drawn.choice(NUM_JOINED), len(group)))
-            tasks: list[Task] = ["typed" if drawn.random() < typed_share else "answer"
-                                 for _ in positions]  # fmt: skip
-            rows.append(list(zip(positions, tasks, strict=True)))
-        return rows
-
-
-def as_task(dialogue: Dialogue, task: Task, target: Target) -> Dialogue:
-    """The dialogue as one task of the mixture sees it."""
-    if task == "typed":
-        return replace(dialogue, turns=tuple(replace(t, spoken=False) for t in dialogue.turns))
-    if task == "transcribe":
-        heard = [turn for turn in dialogue.turns if turn.spoken]
-        if not heard:
-            return dialogue
-        question = replace(heard[0], prompt=TRANSCRIBE_PROMPT)
-        return replace(dialogue, turns=(question, Turn("assistant", question.content)))
-    return with_chain_target(dialogue) if target == "chain" else dialogue
-
-
-def join_dialogues(dialogues: Sequence[Dialogue]) -> Dialogue:
-    """Dialogues one after another, as one; only the first keeps its system turn."""
-    first, *others = dialogues
-    later = (turn for other in others for turn in other.turns if turn.role != "system")
-    return replace(
-        first, id="+".join(dialogue.id for dialogue in dialogues), turns=(*first.turns, *later)
-    )
-
-
-def _system_of(dialogue: Dialogue) -> str:
-    return next((turn.content for turn in dialogue.turns if turn.role == "system"), "")
 
 
 def collate(rows: Sequence[EncodedDialogue], pad_id: int) -> dict[str, Tensor]:

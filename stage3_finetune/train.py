@@ -34,12 +34,12 @@ from stage1_rvq.codes import code_format
 from stage1_rvq.model import load_rvq
 from stage3_finetune.data import (
     SpokenDialogues,
-    TaskMixture,
     read_dialogues_origins,
     read_dialogues_sources,
     read_spoken_dialogues,
 )
 from stage3_finetune.dialogue import render_example
+from stage3_finetune.mixture import TaskMixture
 from stage3_finetune.model_card import adapter_card
 from stage3_finetune.training_settings import TrainConfig
 

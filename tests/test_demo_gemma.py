@@ -23,8 +23,8 @@ from demo.gemma.train import sentences_to_hear
 from demo.world.grammar import all_questions
 from gemma4.audio_tower import stock_forward
 from gemma4.chat_template import text_ids
-from stage3_finetune.data import TRANSCRIBE_PROMPT
 from stage3_finetune.dialogue import Dialogue, Turn, encode_dialogue
+from stage3_finetune.mixture import TRANSCRIBE_PROMPT
 
 
 @pytest.fixture(scope="module")

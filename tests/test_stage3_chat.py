@@ -11,8 +11,8 @@ from conftest import run
 
 from commands.errors import InputError
 from stage3_finetune import chat, conversation
-from stage3_finetune.data import TRANSCRIBE_PROMPT
 from stage3_finetune.generate import generate_answers
+from stage3_finetune.mixture import TRANSCRIBE_PROMPT
 
 
 def test_a_recording_beyond_thirty_seconds_is_heard_to_its_end(tiny_models, tmp_path):

@@ -15,13 +15,12 @@ from stage1_rvq.config import RVQConfig
 from stage1_rvq.model import SpeechRVQ
 from stage3_finetune.data import (
     SpokenDialogues,
-    TaskMixture,
     dialogue_schema,
-    join_dialogues,
     read_spoken_dialogues,
     write_spoken_dialogues,
 )
 from stage3_finetune.dialogue import Dialogue, Turn
+from stage3_finetune.mixture import TaskMixture, join_dialogues
 
 SHAPE = RVQConfig(dim=64, num_codebooks=2, codebook_size=16)
 

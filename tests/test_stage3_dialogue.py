@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from commands.errors import InputError
-from stage3_finetune.data import TRANSCRIBE_PROMPT, as_task, collate
+from stage3_finetune.data import collate
 from stage3_finetune.dialogue import (
     NO_LABEL,
     Dialogue,
@@ -22,6 +22,7 @@ from stage3_finetune.dialogue import (
     split_chain,
     with_chain_target,
 )
+from stage3_finetune.mixture import TRANSCRIBE_PROMPT, as_task
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from starlette.websockets import WebSocketDisconnect
 from commands.errors import InputError
 from data_manifests.audio import read_audio, to_pcm16
 from speech_head.stream import Sampling
-from stage3_finetune.data import TRANSCRIBE_PROMPT
+from stage3_finetune.mixture import TRANSCRIBE_PROMPT
 from voice_chat import examples, serve
 from voice_chat.realtime_protocol import RealtimeSession
 from voice_chat.studio import Studio

@@ -26,7 +26,7 @@ from commands.command_line import parse_config, run_command
 from commands.errors import InputError
 from commands.setting_types import Port, PositiveInt
 from speech_head.settings import TalkerConfig
-from stage3_finetune.data import TRANSCRIBE_PROMPT
+from stage3_finetune.mixture import TRANSCRIBE_PROMPT
 from voice_chat.examples import read_examples
 from voice_chat.own_voice import refuse_missing_canceller
 from voice_chat.realtime_protocol import RealtimeSession, error_event

@@ -15,8 +15,8 @@ from data_manifests.twi_text import normalize_for_scoring
 from demo.gemma.tokenizer import special_token_ids
 from demo.world.grammar import Question
 from gemma4.chat_template import text_ids
-from stage3_finetune.data import TRANSCRIBE_PROMPT
 from stage3_finetune.dialogue import NO_LABEL, EncodedDialogue
+from stage3_finetune.mixture import TRANSCRIBE_PROMPT
 
 # Probabilities that the dialogues of a step have one, two or three questions.
 TURN_SHARES = (0.7, 0.2, 0.1)

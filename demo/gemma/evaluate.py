@@ -29,9 +29,9 @@ from gemma4.gemma import AudioEncoder, load_feature_extractor
 from speech_head.mimi import Mimi, load_mimi
 from stage1_rvq.data import iterate_batches
 from stage3_finetune.answer_scores import exact_match
-from stage3_finetune.data import TRANSCRIBE_PROMPT
 from stage3_finetune.dialogue import Turn
 from stage3_finetune.generate import generate_answers
+from stage3_finetune.mixture import TRANSCRIBE_PROMPT
 from stage3_finetune.model import load_finetuned
 
 TARGETS = {

@@ -39,7 +39,7 @@ from demo.gemma.ear import train_ear
 from demo.gemma.model import build_gemma
 from demo.gemma.tokenizer import train_tokenizer
 from demo.world.grammar import Question, all_questions, listening_sentences
-from stage3_finetune.data import TRANSCRIBE_PROMPT
+from stage3_finetune.mixture import TRANSCRIBE_PROMPT
 
 # Shares of all steps; the joint phase takes the rest.
 PHASE_SHARES = {"ear": 0.26, "chat": 0.31, "align": 0.03}

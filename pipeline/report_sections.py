@@ -1,0 +1,91 @@
+"""What the page of a report shows below its table: answers to listen to, and pictures."""
+
+import html
+import math
+import os
+from pathlib import Path
+from urllib.parse import quote
+
+from commands.atomic_write import written_aside
+from commands.json_files import read_json, read_json_lines
+
+RUNS = ("rvq", "recognizer", "speechless", "finetune", "head", "head-parallel")
+NUM_SAMPLES = 10
+
+
+def answer_section(folder: Path, asked: tuple[str, Path] | None) -> str:
+    """The question and the spoken answer, to be heard.
+
+    Args:
+        folder: holds `answer.wav` and `answer.json`; without them there is no section.
+        asked: text and recording of the question, if it was spoken.
+    """
+    if not (folder / "answer.wav").exists():
+        return ""
+    parts = ["<h2>A question and the spoken answer</h2>"]
+    if asked:
+        text, recording = asked
+        parts += [f"<p>{html.escape(text)}</p>", _player(Path(os.path.relpath(recording, folder)))]
+    said = folder / "answer.json"
+    answer = read_json(said)["answer"] if said.exists() else ""
+    return "\n".join([*parts, f"<p>{html.escape(answer)}</p>", _player(Path("answer.wav"))])
+
+
+def samples_section(folder: Path) -> str:
+    """Up to ten of the answers that were judged, with their questions and what was heard."""
+    path = folder / "head-test" / "utterances.jsonl"
+    if not path.exists():
+        return ""
+    answers = folder / "finetune-test" / "answers.jsonl"
+    asked = {row["id"]: row for row in read_json_lines(answers)} if answers.exists() else {}
+    spoken = list(read_json_lines(path))
+    parts = ["<h2>Spoken answers</h2>", "<table>"]
+    for i in range(min(NUM_SAMPLES, len(spoken))):
+        row = spoken[i * len(spoken) // min(NUM_SAMPLES, len(spoken))]
+        texts = [asked.get(row["id"], {}).get("question", ""), row["text"]]
+        if row.get("heard") is not None:
+            texts.append(f"the judge heard: {row['heard']}")
+        shown = "<br>".join(html.escape(text) for text in texts if text)
+        players = [_player(Path("head-test") / row["audio"])]
+        if row.get("audio_through_mimi"):
+            recording = _player(Path("head-test") / row["audio_through_mimi"])
+            players.append(f"a recording through Mimi, the ceiling:<br>{recording}")
+        parts.append(f"<tr><td>{shown}</td><td>{'<br>'.join(players)}</td></tr>")
+    return "\n".join([*parts, "</table>"])
+
+
+def _player(path: Path) -> str:
+    return f'<audio controls src="{quote(path.as_posix())}"></audio>'
+
+
+def pictures(folder: Path) -> str:
+    """The use of codebooks, and the loss of every training, as far as they are there."""
+    parts = []
+    if (folder / "rvq-test" / "codebook_usage.png").exists():
+        use = "used codes and entropy by codebook"
+        parts.append(f'<h2>Codebook use</h2>\n<img src="rvq-test/codebook_usage.png" alt="{use}">')
+    if _plot_losses(folder, folder / "training.png"):
+        loss = "training loss of each stage"
+        parts.append(f'<h2>Training</h2>\n<img src="training.png" alt="{loss}">')
+    return "\n".join(parts)
+
+
+def _plot_losses(folder: Path, path: Path) -> bool:
+    """Plot the training loss of each stage against its step, one panel per run; False if there are
+    none."""
+    from matplotlib.figure import Figure
+
+    runs = [run for run in RUNS if (folder / run / "metrics.jsonl").exists()]
+    if not runs:
+        return False
+    figure = Figure(figsize=(2 * len(runs), 2.6), layout="constrained")
+    panels = figure.subplots(1, len(runs), squeeze=False)[0]
+    for axes, run in zip(panels, runs, strict=True):
+        entries = read_json_lines(folder / run / "metrics.jsonl")
+        train = [entry for entry in entries if entry["split"] == "train"]
+        losses = [e.get("total", e.get("loss", math.nan)) for e in train]
+        axes.plot([e["step"] for e in train], losses)
+        axes.set(title=run, xlabel="step")
+    with written_aside(path) as aside:
+        figure.savefig(aside, dpi=110, format="png")
+    return True

@@ -1,0 +1,86 @@
+"""The task mixture of stage 3: which rows Gemma is trained on, drawn from spoken dialogues.
+
+A row is a dialogue as a task sees it ("answer", "transcribe", "typed"), or several dialogues one
+after another.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from stage3_finetune.dialogue import Dialogue, Target, Turn, with_chain_target
+
+Task = Literal["answer", "transcribe", "typed"]
+Row = list[tuple[int, Task]]  # positions of dialogues, and how each is seen
+NUM_JOINED = (2, 2, 3)  # dialogues in a joined row, drawn evenly
+TRANSCRIBE_PROMPT = "Kyerɛw deɛ wote."  # "Write what you hear."
+
+
+@dataclass(frozen=True)
+class TaskMixture:
+    """Number of rows of each other task per answering row.
+
+    Attributes:
+        transcribe: spoken turn -> its transcript.
+        typed: the same dialogue with its turns typed, so that typed chat is not unlearned.
+        joined: two or three dialogues, one after another, so that later questions are answered as
+            well as first ones. Some are typed, in the same proportion as rows.
+    """
+
+    transcribe: float
+    typed: float
+    joined: float
+
+
+def draw_rows(dialogues: Sequence[Dialogue], mixture: TaskMixture, seed: int) -> list[Row]:
+    """The rows of a mixture: each dialogue once to be answered, the others at random."""
+    rows: list[Row] = [[(i, "answer")] for i in range(len(dialogues))]
+    drawn = random.Random(seed)
+    others: dict[Task, float] = {"transcribe": mixture.transcribe, "typed": mixture.typed}
+    for task, share in others.items():
+        count = round(share * len(dialogues))
+        rows += [[(drawn.randrange(len(dialogues)), task)] for _ in range(count)]
+    return rows + _draw_joined(dialogues, mixture, drawn)
+
+
+def _draw_joined(
+    dialogues: Sequence[Dialogue], mixture: TaskMixture, drawn: random.Random
+) -> list[Row]:
+    """Rows of several dialogues; those of a row have the same system turn."""
+    alike: dict[str, list[int]] = {}
+    for i, dialogue in enumerate(dialogues):
+        alike.setdefault(_system_of(dialogue), []).append(i)
+    typed_share = mixture.typed / (1 + mixture.typed)
+    rows: list[Row] = []
+    for _ in range(round(mixture.joined * len(dialogues))):
+        group = alike[_system_of(drawn.choice(dialogues))]
+        positions = drawn.sample(group, min(drawn.choice(NUM_JOINED), len(group)))
+        rows.append([(i, "typed" if drawn.random() < typed_share else "answer") for i in positions])
+    return rows
+
+
+def _system_of(dialogue: Dialogue) -> str:
+    return next((turn.content for turn in dialogue.turns if turn.role == "system"), "")
+
+
+def as_task(dialogue: Dialogue, task: Task, target: Target) -> Dialogue:
+    """The dialogue as one task of the mixture sees it."""
+    if task == "typed":
+        return replace(dialogue, turns=tuple(replace(t, spoken=False) for t in dialogue.turns))
+    if task == "transcribe":
+        heard = [turn for turn in dialogue.turns if turn.spoken]
+        if not heard:
+            return dialogue
+        question = replace(heard[0], prompt=TRANSCRIBE_PROMPT)
+        return replace(dialogue, turns=(question, Turn("assistant", question.content)))
+    return with_chain_target(dialogue) if target == "chain" else dialogue
+
+
+def join_dialogues(dialogues: Sequence[Dialogue]) -> Dialogue:
+    """Dialogues one after another, as one; only the first keeps its system turn."""
+    first, *others = dialogues
+    later = (turn for other in others for turn in other.turns if turn.role != "system")
+    return replace(
+        first, id="+".join(dialogue.id for dialogue in dialogues), turns=(*first.turns, *later)
+    )
