@@ -57,20 +57,24 @@ kill-points: .venv/installed
 rehearse: .venv/installed
 	$(BIN)/python -m pipeline.rehearse --size E2B --out runs/rehearsal
 
-SHIPPED := --gemma demo/weights/gemma --mimi demo/weights/mimi --finetune demo/weights/finetune \
-	--head demo/weights/head --max-new-tokens 64 --cut-long-answers
-EXAMPLES := --examples demo/world/examples.txt
+# make chat PIPELINE=runs/twi-repository talks with another one: a folder, or a name on the hub
+# (for a download: HF_HUB_OFFLINE=0 make chat PIPELINE=...).
+PIPELINE := demo/weights
+TALKER := --pipeline "$(PIPELINE)"
+ifeq ($(PIPELINE),demo/weights)
+TALKER += --max-new-tokens 64 --cut-long-answers --examples demo/world/examples.txt
+endif
 
 chat: .venv/installed
-	$(BIN)/python -m voice_chat.chat $(SHIPPED) $(EXAMPLES) --out runs/chat
+	$(BIN)/python -m voice_chat.chat $(TALKER) --out runs/chat
 
 talk: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[live]'
-	$(BIN)/python -m voice_chat.talk $(SHIPPED) $(EXAMPLES) --out runs/talk
+	$(BIN)/python -m voice_chat.talk $(TALKER) --out runs/talk
 
 serve: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[live]'
-	$(BIN)/python -m voice_chat.serve $(SHIPPED) $(EXAMPLES)
+	$(BIN)/python -m voice_chat.serve $(TALKER)
 
 bench: .venv/installed
 	$(BIN)/python -m benchmarks.tokenize

@@ -22,14 +22,8 @@ class DemoTalkerConfig(TalkerConfig):
     """Which models talk, and how turns are told from silence."""
 
     turns: TurnSettings = TurnSettings()
-    head: ModelName = str(DEMO / "head")
-    """folder of speech_head.train, or hub name"""
-    gemma: ModelName = str(DEMO / "gemma")
-    """hub name or folder of the Gemma 4 the head was trained on"""
-    finetune: Path | None = DEMO / "finetune"
-    """adapter, written by stage3_finetune.train"""
-    mimi: ModelName = str(DEMO / "mimi")
-    """hub name or folder of Mimi"""
+    pipeline: ModelName | None = str(DEMO)
+    """folder of pipeline.publish, or hub name"""
     max_new_tokens: PositiveInt = 128
     """longest answer with its transcript, in tokens"""
     cut_long_answers: bool = True

@@ -197,6 +197,17 @@ def find_pretrained(name: str, *, made_by: str, flag: str) -> Path:
         if not (path / "model").is_dir():
             raise InputError(f"{flag} {name}: no model in it: its training kept none")
         return path / "model"
+    return find_repository(name, flag=flag)
+
+
+def find_repository(name: str, *, flag: str) -> Path:
+    """Resolve a name given by the user to a folder: one that is here, or a repository of the hub,
+    which is downloaded.
+
+    Raises:
+        InputError: neither.
+    """
+    path = Path(name)
     if path.is_dir():
         return path
     try:

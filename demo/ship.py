@@ -19,6 +19,7 @@ from commands.json_files import read_json
 from commands.new_paths import refuse_unwritable
 from commands.run_folder import OutputFolder
 from demo.shipped import WEIGHTS
+from pipeline.published_parts import copy_files
 
 # Lines of a training log that are kept, in addition to every evaluation on dev.
 NUM_LOG_LINES = 200
@@ -63,7 +64,7 @@ def ship_model(run: Path, target: Path, *, made_by: str, flag: str) -> None:
     readme = target / "training" / "README.md"
     written = readme.read_text(encoding="utf-8") if readme.exists() else None
     with written_aside(target) as aside:
-        _copy_folder(run / "model", aside)
+        copy_files(run / "model", aside)
         _copy_record(run, aside / "training")
         if written:
             write_text(aside / "training" / "README.md", written)
@@ -73,18 +74,9 @@ def ship_run(run: Path, target: Path, *, made_by: str, kept: str) -> None:
     """Copy a stage's finished output folder without checkpoints; it reads like the original."""
     open_input(run, made_by=made_by, flag="--demo")
     with written_aside(target) as aside:
-        _copy_folder(run / kept, aside / kept)
+        copy_files(run / kept, aside / kept)
         _copy_record(run, aside)
         OutputFolder(aside, is_done=False).finish()
-
-
-def _copy_folder(source: Path, target: Path) -> None:
-    # Not shutil.copytree, whose own error hides that the disk is full.
-    for path in (source, *sorted(source.rglob("*"))):
-        if path.is_dir():
-            (target / path.relative_to(source)).mkdir(parents=True, exist_ok=True)
-        else:
-            shutil.copyfile(path, target / path.relative_to(source))
 
 
 def _copy_record(run: Path, target: Path) -> None:

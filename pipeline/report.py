@@ -6,6 +6,7 @@ and `answer.json`. A number that was not measured is null. Rates are fractions: 
 """
 
 import html
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -19,6 +20,7 @@ from commands.json_files import read_json
 from pipeline.report_sections import answer_section, pictures, samples_section
 
 TEMPLATE_PATH = Path(__file__).with_name("report_template.html")
+TESTS = ("rvq-test", "speechless-test", "finetune-test", "head-test")  # of the stages, in order
 
 
 @dataclass(frozen=True)
@@ -101,11 +103,30 @@ def build_report(folder: Path, seconds: dict[str, float], peak_rss_mb: float) ->
     Returns:
         The report; rates as fractions, null for what was not measured.
     """
-    stage1 = _measured(folder / "rvq-test")
-    stage2 = _measured(folder / "speechless-test")
-    stage3 = _measured(folder / "finetune-test")
-    head = _measured(folder / "head-test")
     answer = _read(folder / "answer.json")
+    provenance = _read(folder / "rvq" / "provenance.json")
+    return {
+        **measured_stages(folder),
+        "chat": {key: answer.get(key) for key in ("time_to_first_audio_ms", "real_time_factor")},
+        "meta": {
+            "commit": provenance.get("git", {}).get("commit"),
+            "seconds_total": round(sum(seconds.values()), 1),
+            "seconds": {stage: round(spent, 1) for stage, spent in seconds.items()},
+            "peak_rss_mb": round(peak_rss_mb),
+        },
+    }
+
+
+def measured_stages(folder: Path, *, leave_out: Collection[str] = ()) -> dict[str, dict[str, Any]]:
+    """The part of a report on the four stages.
+
+    Args:
+        folder: as for `write_report`.
+        leave_out: names of folders in it that are not looked at.
+    """
+    stage1, stage2, stage3, head = (
+        {} if name in leave_out else _measured(folder / name) for name in TESTS
+    )
     projected = {}
     if stage1:
         all_codebooks = str(len(stage1["used_fraction"]))
@@ -114,7 +135,6 @@ def build_report(folder: Path, seconds: dict[str, float], peak_rss_mb: float) ->
         "typed", "spoken_before", "spoken_after", "spoken_second", "spoken_direct", "cascade",
     )  # fmt: skip
     exact_match = stage3.get("exact_match", {})
-    provenance = _read(folder / "rvq" / "provenance.json")
     return {
         "stage1": {
             "used_fraction": stage1.get("used_fraction"),
@@ -145,14 +165,17 @@ def build_report(folder: Path, seconds: dict[str, float], peak_rss_mb: float) ->
                 "cut_short", "num_held_out",
             )
         },
-        "chat": {key: answer.get(key) for key in ("time_to_first_audio_ms", "real_time_factor")},
-        "meta": {
-            "commit": provenance.get("git", {}).get("commit"),
-            "seconds_total": round(sum(seconds.values()), 1),
-            "seconds": {stage: round(spent, 1) for stage, spent in seconds.items()},
-            "peak_rss_mb": round(peak_rss_mb),
-        },
     }  # fmt: skip
+
+
+def look_up(report: Mapping[str, Any], line: Line) -> float | None:
+    """The number of a row; None if it was not measured."""
+    value: Any = report[line.stage]
+    for key in line.key.split("."):
+        value = value.get(key)
+        if value is None:
+            return None
+    return float(value)
 
 
 def _measured(folder: Path) -> dict[str, Any]:
@@ -171,7 +194,7 @@ def format_table(report: dict[str, Any], caveat: str) -> str:
     for stage, rows in groupby(LINES, lambda line: line.stage):
         lines += [
             stage,
-            *(f"  {r.label:<22}{_shown(_look_up(report, r)):>10}   {r.meaning}" for r in rows),
+            *(f"  {r.label:<22}{_shown(look_up(report, r)):>10}   {r.meaning}" for r in rows),
             "",
         ]
     meta = report["meta"]
@@ -204,7 +227,7 @@ def write_report(
     for stage, lines in groupby(LINES, lambda line: line.stage):
         rows.append(f'<tr><th colspan="3">{stage}</th></tr>')
         for line in lines:
-            cells = (line.label, _shown(_look_up(report, line)), line.meaning)
+            cells = (line.label, _shown(look_up(report, line)), line.meaning)
             shown = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
             rows.append(f"<tr>{shown}</tr>")
     sections = [answer_section(folder, about.question), samples_section(folder), pictures(folder)]
@@ -221,15 +244,6 @@ def write_report(
     )
     write_text(folder / "report.html", page)
     return report
-
-
-def _look_up(report: dict[str, Any], line: Line) -> float | None:
-    value: Any = report[line.stage]
-    for key in line.key.split("."):
-        value = value.get(key)
-        if value is None:
-            return None
-    return float(value)
 
 
 def _shown(value: float | None) -> str:

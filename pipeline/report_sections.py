@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from commands.atomic_write import written_aside
 from commands.json_files import read_json, read_json_lines
+from pipeline.samples import read_spoken_samples
 
 RUNS = ("rvq", "recognizer", "speechless", "finetune", "head", "head-parallel")
 NUM_SAMPLES = 10
@@ -32,24 +33,19 @@ def answer_section(folder: Path, asked: tuple[str, Path] | None) -> str:
 
 
 def samples_section(folder: Path) -> str:
-    """Up to ten of the answers that were judged, with their questions and what was heard."""
-    path = folder / "head-test" / "utterances.jsonl"
-    if not path.exists():
+    """Some of the answers that were judged, with their questions and what was heard."""
+    samples = read_spoken_samples(folder / "head-test", folder / "finetune-test", NUM_SAMPLES)
+    if not samples:
         return ""
-    answers = folder / "finetune-test" / "answers.jsonl"
-    asked = {row["id"]: row for row in read_json_lines(answers)} if answers.exists() else {}
-    spoken = list(read_json_lines(path))
     parts = ["<h2>Spoken answers</h2>", "<table>"]
-    for i in range(min(NUM_SAMPLES, len(spoken))):
-        row = spoken[i * len(spoken) // min(NUM_SAMPLES, len(spoken))]
-        texts = [asked.get(row["id"], {}).get("question", ""), row["text"]]
-        if row.get("heard") is not None:
-            texts.append(f"the judge heard: {row['heard']}")
+    for sample in samples:
+        heard = f"the judge heard: {sample.heard}" if sample.heard else ""
+        texts = (sample.question, sample.answer, heard)
         shown = "<br>".join(html.escape(text) for text in texts if text)
-        players = [_player(Path("head-test") / row["audio"])]
-        if row.get("audio_through_mimi"):
-            recording = _player(Path("head-test") / row["audio_through_mimi"])
-            players.append(f"a recording through Mimi, the ceiling:<br>{recording}")
+        players = [_player(sample.wav.relative_to(folder))]
+        if sample.ceiling:
+            ceiling = _player(sample.ceiling.relative_to(folder))
+            players.append(f"a recording through Mimi, the ceiling:<br>{ceiling}")
         parts.append(f"<tr><td>{shown}</td><td>{'<br>'.join(players)}</td></tr>")
     return "\n".join([*parts, "</table>"])
 

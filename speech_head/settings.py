@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from commands.device import DeviceName, DtypeName, derive_seed, pick_device, pick_dtype
+from commands.origins import UNKNOWN, refuse_mixture
 from commands.setting_types import (
     FiniteFloat,
     ModelName,
@@ -17,7 +18,10 @@ from gemma4.weight_quantization import QuantizeName
 from speech_head.answer import MAX_ANSWER_TOKENS
 from speech_head.generate import Talker, load_talker
 from speech_head.stream import Sampling
+from speech_head.trained_pipeline import TrainedPipeline, find_pipeline
 from stage3_finetune.dialogue import Turn
+
+NO_PIPELINE = TrainedPipeline({"gemma": "google/gemma-4-E4B-it", "mimi": "kyutai/mimi"}, UNKNOWN)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,14 +57,18 @@ class PrecisionSettings:
 class TalkerConfig:
     """Which models speak, and how."""
 
-    head: ModelName
+    pipeline: ModelName | None = None
+    """folder of pipeline.publish, or hub name: has all of the four below; what is named beside it
+    takes the place of its own"""
+    head: ModelName | None = None
     """folder of speech_head.train, or hub name"""
-    gemma: ModelName = "google/gemma-4-E4B-it"
-    """hub name or folder of the Gemma 4 the head was trained on"""
+    gemma: ModelName | None = None
+    """hub name or folder of the Gemma 4 the head was trained on; google/gemma-4-E4B-it if there is
+    no pipeline"""
     finetune: Path | None = None
     """adapter, written by stage3_finetune.train"""
-    mimi: ModelName = "kyutai/mimi"
-    """hub name or folder of Mimi"""
+    mimi: ModelName | None = None
+    """hub name or folder of Mimi; kyutai/mimi if there is no pipeline"""
     max_new_tokens: PositiveInt = MAX_ANSWER_TOKENS
     """longest answer, in tokens"""
     cut_long_answers: bool = False
@@ -74,6 +82,10 @@ class TalkerConfig:
     """go on although the inputs belong to different audio towers or quantisers"""
     precision: PrecisionSettings = PrecisionSettings()
 
+    def __post_init__(self) -> None:
+        if self.head is None and self.pipeline is None:
+            raise ValueError("give --head, or --pipeline")
+
     def sampling_of_turn(self, turns: Sequence[Turn]) -> Sampling:
         """How frames are sampled in the answer after these turns: every turn has its own seed,
         which is the same if the conversation is repeated."""
@@ -81,12 +93,22 @@ class TalkerConfig:
         return self.sampling.with_seed(seed, pace=self.pace)
 
     def load(self) -> Talker:
-        """Load the models that speak; raises the same errors as `load_talker`."""
+        """Load the models that speak; raises the same errors as `find_pipeline` and
+        `load_talker`."""
         device = pick_device(self.precision.device)
-        return load_talker(
-            self.gemma, self.finetune, self.mimi, self.head,
+        pipeline = find_pipeline(self.pipeline) if self.pipeline else NO_PIPELINE
+        parts = pipeline.parts
+        finetune = self.finetune or parts.get("finetune")
+        talker = load_talker(
+            self.gemma or parts["gemma"], Path(finetune) if finetune else None,
+            self.mimi or parts["mimi"], self.head or parts["head"],
             device=device, dtype=pick_dtype(self.precision.dtype, device),
             quantize=self.precision.quantize,
             max_new_tokens=self.max_new_tokens, cut_long_answers=self.cut_long_answers,
             allow_mixture=self.allow_mixture,
         )  # fmt: skip
+        refuse_mixture(
+            {f"--pipeline {self.pipeline}": pipeline.origin, **talker.conversation.origins},
+            allowed=self.allow_mixture,
+        )
+        return talker

@@ -46,6 +46,7 @@ class SpeakConfig(TalkerConfig):
     """print one JSON object: answer, wav, words with their times, time to first sound"""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if sum(given is not None for given in (self.text, self.prompt, self.audio)) != 1:
             raise ValueError("give one of --text, --prompt, --audio")
 

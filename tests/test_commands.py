@@ -31,7 +31,7 @@ def test_the_commands_users_need_are_there():
         "speech_head.train", "speech_head.speak", "speech_head.evaluate",
         "speech_head.judge",
         "voice_chat.chat", "voice_chat.talk", "voice_chat.serve", "pipeline.preflight",
-        "pipeline.compare_precision", "demo.run",
+        "pipeline.compare_precision", "pipeline.publish", "demo.run",
     }  # fmt: skip
     assert expected <= set(COMMANDS)
 

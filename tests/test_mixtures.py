@@ -204,6 +204,9 @@ MIXTURES = [
         is_quick=False,
     ),
     Mixture("voice_chat.chat", f"{TALK} --prompt Maakye", is_quick=False),
+    Mixture(
+        "pipeline.publish", f"{TALK} --finetune @finetune --rvq @rvq", is_quick=False,
+    ),
 ]
 
 

@@ -28,6 +28,7 @@ NOT_REHEARSED = {
     "pipeline.run": "runs other commands",
     "pipeline.join_parts": "loads nothing; it moves what other commands wrote",
     "pipeline.compare_precision": "holds several copies; run it once something is trained",
+    "pipeline.publish": "copies what was trained, and tries the copies itself",
     "voice_chat.serve": "does not end; voice_chat.chat loads and answers the same way",
     "voice_chat.talk": "needs the extra `live`; voice_chat.chat loads and answers the same way",
 }

@@ -26,13 +26,16 @@ KIND = "settings"
 WORKS_ALONE = ("demo.", "benchmarks.", "pipeline.preflight")
 # What a command wants beside the settings that have no default.
 MORE_WORDS = {
-    "speech_head.speak": ("--text", "Maakye."),
+    "speech_head.speak": ("--head", "absent", "--text", "Maakye."),
     "speech_head.evaluate": ("--texts", "absent", "--recognizer", "absent"),
     "speech_head.judge": ("--recognizer", "absent"),
     "stage1_rvq.tokenize_corpus": ("--embeddings", "absent"),
     "stage1_rvq.transcribe": ("--embeddings", "absent", "--recognizer", "absent"),
     "stage2_speechless.build_text": ("--corpus", "text=absent"),
     "stage3_finetune.build_dialogues": ("--table", "absent"),
+    "voice_chat.chat": ("--head", "absent"),
+    "voice_chat.serve": ("--head", "absent"),
+    "voice_chat.talk": ("--head", "absent"),
 }  # fmt: skip
 
 LONG = "x" * 300
