@@ -22,8 +22,8 @@ from commands.atomic_write import write_text, written_aside
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, DtypeName, pick_device, pick_dtype
 from commands.errors import InputError
-from commands.finished_folder import is_output_folder, read_provenance
 from commands.fingerprints import fingerprint
+from commands.finished_folder import is_output_folder, read_provenance
 from commands.json_files import read_json
 from commands.new_paths import refuse_unwritable
 from commands.setting_types import ModelName

@@ -95,7 +95,10 @@ def find_pipeline(name: str) -> TrainedPipeline:
 
 
 def write_pipeline_file(
-    folder: Path, folders: Mapping[str, str], names: Mapping[str, str], origin: Origin
+    folder: Path,
+    folders: Mapping[PartName, str],
+    names: Mapping[PartName, str],
+    origin: Origin,
 ) -> None:
     """Write `pipeline.json`; arguments as the fields of `PipelineFacts`."""
     facts = {"format": FORMAT, "folders": dict(folders), "names": dict(names)}

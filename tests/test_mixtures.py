@@ -205,7 +205,9 @@ MIXTURES = [
     ),
     Mixture("voice_chat.chat", f"{TALK} --prompt Maakye", is_quick=False),
     Mixture(
-        "pipeline.publish", f"{TALK} --finetune @finetune --rvq @rvq", is_quick=False,
+        "pipeline.publish",
+        f"{TALK} --finetune @finetune --rvq @rvq",
+        is_quick=False,
     ),
 ]
 

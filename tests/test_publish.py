@@ -156,7 +156,7 @@ def test_what_cannot_be_published(world, models, tmp_path, monkeypatch):
     shutil.copytree(world / "rvq", tmp_path / "other")
     (tmp_path / "other" / "done").unlink()
     monkeypatch.setattr(publish, "copy_part", damage)
-    with pytest.raises(InputError, match="--rvq .* is unfinished"):
+    with pytest.raises(InputError, match=r"--rvq .* is unfinished"):
         run(publish.main, "--run", world, *words)
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("out")]
 
