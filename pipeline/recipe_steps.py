@@ -57,6 +57,7 @@ CONFIGS = {
     "speech_head.evaluate": "EvaluateConfig",
     "speech_head.speak": "SpeakConfig",
     "pipeline.preflight": "PreflightConfig",
+    "pipeline.publish": "PublishConfig",
     "demo.world.make_corpus": "MakeCorpusConfig",
 }
 # Tables of a recipe that are no commands.

@@ -32,6 +32,7 @@ MAX_SETTINGS = {
     "stage2_speechless.train": 28,
     "stage3_finetune.train": 26,
     "speech_head.evaluate": 26,  # what is spoken, by whom, and who judges it
+    "benchmarks.many_talkers": 26,  # who talks, how turns are told, and how many come
 }
 SETTINGS = [setting for command in find_commands() for setting in settings_of(command)]
 # What no run can have less than one of, or none of, whatever the command.
