@@ -7,23 +7,17 @@ run by itself. If it is run again, it continues where it stopped. At the end it 
 `report.json`, `report.html` and `answer.wav`.
 """
 
-import importlib
-import io
 import os
 import resource
-import sys
-import time
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from commands.atomic_write import remove, write_json, write_text
 from commands.command_line import parse_config, run_command
-from commands.json_files import read_json
 from commands.setting_types import Seed
 from data_manifests.manifest import read_manifest
 from pipeline.report import About, write_report
+from pipeline.run_steps import in_this_process, run_steps
 from pipeline.steps import Step, read_steps
 
 Effort = Literal["check", "demo", "full"]
@@ -180,21 +174,8 @@ chat speech_head.speak
 def main(argv: list[str] | None = None) -> None:
     """Run the demo; prints the table and where the results are."""
     config = parse_config(RunConfig, argv)
-    seconds_path = config.out / "seconds.json"
-    seconds: dict[str, float] = read_json(seconds_path) if seconds_path.exists() else {}
     steps = plan(config.out, config.effort, config.seed)
-    for number, step in enumerate(steps, start=1):
-        print(f"\n[{number}/{len(steps)}] {step.stage}\n$ {step.line}", file=sys.stderr)
-        last = last_file(step)
-        if last.exists():
-            print("done before", file=sys.stderr)
-            continue
-        started = time.monotonic()
-        written = _run_step(step)
-        seconds[step.stage] = seconds.get(step.stage, 0.0) + time.monotonic() - started
-        write_json(seconds_path, seconds)
-        if last.suffix == ".json":
-            write_text(last, written)
+    seconds = run_steps(steps, config.out, in_this_process)
     peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     first_test = next(iter(read_manifest(config.out / "corpus" / "test.jsonl")))
     question = (first_test.text, Path(first_test.audio))
@@ -212,27 +193,6 @@ def plan(out: Path, effort: Effort, seed: int) -> list[Step]:
     column = get_args(Effort).index(effort)
     sizes = {name: by_effort[column] for name, by_effort in SIZES.items()}
     return read_steps(COMMANDS, {**sizes, "out": out, "seed": seed, "weights": weights})
-
-
-def last_file(step: Step) -> Path:
-    """The file that is written last; if it exists, the step is skipped."""
-    assert step.out is not None
-    return step.out.with_suffix(".json") if step.out.suffix else step.out / "done"
-
-
-def _run_step(step: Step) -> str:
-    """Run a command in this process, resuming it if it was interrupted; returns what it printed."""
-    if step.out and step.out.is_file():
-        remove(step.out)  # interrupted after it was written, but before its printed output was
-    # Set sys.argv as on its own command line, which is recorded in its provenance.
-    outer, sys.argv = sys.argv, [step.command, *step.words_to_go_on()]
-    try:
-        with redirect_stdout(io.StringIO()) as written:
-            importlib.import_module(step.command).main()
-    finally:
-        sys.argv = outer
-    print(written.getvalue(), end="", file=sys.stderr)
-    return written.getvalue()
 
 
 if __name__ == "__main__":

@@ -66,6 +66,8 @@ class PlanConfig:
     """manifests of the corpus, counted in place of the hours in [corpus]"""
     voice_manifest: tuple[StorePath, ...] = ()
     """manifests of the answering voice, in place of [voice]"""
+    set: tuple[str, ...] = ()
+    """NAME=VALUE for the names in the recipe's [values], as of pipeline.run"""
     gemma: ModelName | None = None
     """in place of every command's Gemma: E2B, E4B, or a folder with a config.json"""
     devices: PositiveInt = 1
@@ -93,7 +95,7 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError("--no-calibrate needs --tflops: how fast the device is")
     recipe = read_recipe(
         config.recipe, manifests=config.manifest, voice_manifests=config.voice_manifest,
-        gemma=config.gemma,
+        gemma=config.gemma, given=config.set,
     )  # fmt: skip
     device = planned_device(config)
     works = works_of(Case(recipe, device))

@@ -133,6 +133,7 @@ def read_recipe(
     manifests: tuple[Path, ...] = (),
     voice_manifests: tuple[Path, ...] = (),
     gemma: str | None = None,
+    given: tuple[str, ...] = (),
 ) -> Recipe:
     """Read a recipe.
 
@@ -141,6 +142,7 @@ def read_recipe(
         manifests: manifests of the corpus, whose utterances are counted in place of `[corpus]`.
         voice_manifests: those of the voice, in place of `[voice]`.
         gemma: takes the place of every command's `gemma`.
+        given: NAME=VALUE, in place of what `[values]` says.
 
     Raises:
         InputError: it cannot be read, an unknown table or key (the nearest is named), a value of
@@ -150,15 +152,15 @@ def read_recipe(
     counted = {"corpus": manifests, "voice": voice_manifests}
     for name, paths in counted.items():
         if paths:
-            given = tables.get(name, {})
-            tables[name] = {**given, **_count_manifests(paths)}
+            stated = tables.get(name, {})
+            tables[name] = {**stated, **_count_manifests(paths)}
     if "corpus" not in tables:
         raise InputError(f"{path}: needs a table [corpus] with its hours, or --manifest")
     corpus = _as_dataclass(tables.pop("corpus"), Speech, where=f"{path}: [corpus]")
     voice = tables.pop("voice", None)
     dialogues = tables.pop("dialogues", None)
     text = _as_dataclass(tables.pop("text", {}), Text, where=f"{path}: [text]")
-    commands = _read_commands(path, tables)
+    commands = _read_commands(path, tables, given)
     if not commands:
         raise InputError(f"{path}: no command in it; a table such as [stage1_rvq.embed] is one")
     if gemma:
@@ -195,11 +197,15 @@ def all_settings(command: str, table: Mapping[str, Any], *, where: str) -> Setti
     return {**defaults, **given}
 
 
-def _read_commands(path: Path, tables: Mapping[str, dict[str, Any]]) -> dict[str, Settings]:
+def _read_commands(
+    path: Path, tables: Mapping[str, dict[str, Any]], given: tuple[str, ...]
+) -> dict[str, Settings]:
     """The settings of each command that can be planned, from its table or from command lines."""
     if "run" in tables:
-        lines = recipe_settings(path, tables)
+        lines = recipe_settings(path, tables, given)
         return {name: settings for name, settings in lines.items() if name in PLANNED}
+    if given:
+        raise InputError(f"--set {given[0]}: {path} has no [run] whose values could be set")
     return {
         name: all_settings(name, table, where=f"{path}: [{name}]")
         for name, table in tables.items()

@@ -98,20 +98,26 @@ def read_runnable(path: Path, out: Path, given: Sequence[str]) -> RunnableRecipe
     if "run" not in tables:
         raise InputError(f"{path}: no [run] in it: it can be planned (pipeline.plan), not run")
     values = _fill(path, tables.get("values", {}), given)
+    if missing := [name for name, value in values.items() if not value]:
+        flags = " ".join(f"{name}=..." for name in missing)
+        raise InputError(f"{path} needs --set {flags}: what they are, the file says")
     steps = _read_steps(path, tables["run"], {**values, "out": out})
     for step in steps:
         parse_step(step, where=str(path))
     return RunnableRecipe(str(tables["run"].get("title", path.stem)), steps)
 
 
-def recipe_settings(path: Path, tables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def recipe_settings(
+    path: Path, tables: Mapping[str, Any], given: Sequence[str]
+) -> dict[str, dict[str, Any]]:
     """All settings of each command of a runnable recipe, by its name: of a command that runs more
-    than once, those of the first time. Values that have to be given stand in by their names.
+    than once, those of the first time. What is needed and not given stands in by its name.
 
     Raises:
         InputError: as `read_runnable`.
     """
-    values = {name: value or name for name, value in tables.get("values", {}).items()}
+    filled = _fill(path, tables.get("values", {}), given)
+    values = {name: value or name for name, value in filled.items()}
     settings: dict[str, dict[str, Any]] = {}
     for step in _read_steps(path, tables["run"], {**values, "out": "runs"}):
         if step.command not in settings:
@@ -175,10 +181,6 @@ def _fill(path: Path, values: Mapping[str, Any], given: Sequence[str]) -> dict[s
                 f"--set {pair}: {path} has no {name!r}: {nearest_name(name, list(filled))}"
             )
         filled[name] = value
-    missing = [name for name, value in filled.items() if not value]
-    if missing:
-        flags = " ".join(f"{name}=..." for name in missing)
-        raise InputError(f"{path} needs --set {flags}: what they are, the file says")
     return filled
 
 

@@ -11,20 +11,18 @@ writes `report.json`, `report.txt` and `report.html`.
 import resource
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from commands.atomic_write import write_json, write_text
 from commands.command_line import parse_config, run_command
 from commands.errors import InputError, nearest_name
 from commands.folder_lock import folder_lock
-from commands.json_files import read_json
 from commands.setting_types import PositiveInt
 from pipeline.recipe_steps import RunnableRecipe, read_runnable
 from pipeline.report import About, write_report
-from pipeline.run_step import StepFailed, processes_of, run_step
+from pipeline.run_step import StepFailed, processes_of, refuse_too_few_gpus, run_step
+from pipeline.run_steps import run_steps
 from pipeline.steps import Step
 
 CAVEAT = (
@@ -51,15 +49,13 @@ class RunConfig:
     """GPUs to use, or processes on a CPU: corpora are shared out in parts, trainings run as one in
     so many processes, each with the recipe's batch"""
     dry_run: bool = False
-    """print the command lines and the plan, and run nothing"""
+    """print the command lines and the plan, and run nothing; exit code 1 where something will not
+    fit"""
     plan: bool = True
     """with --dry-run, also print what it will take; that measures this device for a minute"""
 
 
-RunStep = Callable[[Step, int, Path], str]
-
-
-def main(argv: list[str] | None = None, *, run: RunStep = run_step) -> None:
+def main(argv: list[str] | None = None) -> None:
     """Run the recipe; prints the table of the report and where it is."""
     words = list(sys.argv[1:] if argv is None else argv)
     if words and not words[0].startswith("-"):
@@ -67,14 +63,18 @@ def main(argv: list[str] | None = None, *, run: RunStep = run_step) -> None:
     config = parse_config(RunConfig, words)
     recipe = read_runnable(config.recipe, config.out, config.set)
     steps = chosen_steps(recipe, config.from_stage, config.to_stage)
+    refuse_too_few_gpus(config.devices)
     if config.dry_run:
-        print(as_script(steps, config.devices))
-        if config.plan:
-            print_plan(config)
-        return
+        print(as_script(steps, config.devices), flush=True)
+        sys.exit(show_plan(config) if config.plan else 0)
     config.out.mkdir(parents=True, exist_ok=True)
     with folder_lock(config.out):
-        seconds = run_steps(steps, config.out, config.devices, run)
+        run = partial(run_step, devices=config.devices, logs=config.out / "logs")
+        try:
+            seconds = run_steps(steps, config.out, run)
+        except StepFailed as error:
+            print(f"{error}\nrun the recipe again to go on there", file=sys.stderr)
+            sys.exit(error.exit_code if error.exit_code > 0 else 1)
         peak_rss_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
         write_report(config.out, seconds, peak_rss_mb, About(recipe.title, CAVEAT))
     print((config.out / "report.txt").read_text(encoding="utf-8"))
@@ -107,45 +107,13 @@ def as_script(steps: list[Step], devices: int) -> str:
     return "\n".join(lines[1:])
 
 
-def print_plan(config: RunConfig) -> None:
-    """Say what the whole recipe will take."""
+def show_plan(config: RunConfig) -> int:
+    """Say what the whole recipe will take; returns 1 where something will not fit."""
     words = [str(config.recipe), "--out", str(config.out), "--devices", str(config.devices)]
-    gemma = [pair.partition("=")[2] for pair in config.set if pair.startswith("gemma=")]
-    words += ["--gemma", gemma[-1]] if gemma else []
+    words += ["--set", *config.set] if config.set else []
     print("\n# What all of it takes:", flush=True)
-    subprocess.run([sys.executable, "-m", "pipeline.plan", *words], check=False)
-
-
-def run_steps(steps: list[Step], out: Path, devices: int, run: RunStep) -> dict[str, float]:
-    """Run what is not finished, each step by `run`; returns the seconds that each stage took, in
-    this run and earlier.
-
-    Raises:
-        SystemExit: a command failed, with its exit code.
-    """
-    finished_path = out / "finished.json"
-    finished: dict[str, dict[str, float]] = (
-        read_json(finished_path) if finished_path.exists() else {}
-    )
-    for number, step in enumerate(steps, start=1):
-        print(f"\n[{number}/{len(steps)}] {step.stage}\n$ {step.line}", file=sys.stderr, flush=True)
-        done = finished.setdefault(step.stage, {})
-        if step.line in done and (step.out is None or step.out.exists()):
-            print("done before", file=sys.stderr)
-            continue
-        started = time.monotonic()
-        try:
-            printed = run(step, devices, out / "logs")
-        except StepFailed as error:
-            print(f"step {number} of {len(steps)} failed, {error}", file=sys.stderr)
-            print("run the recipe again to go on there", file=sys.stderr)
-            sys.exit(error.exit_code if error.exit_code > 0 else 1)
-        print(printed, end="", file=sys.stderr, flush=True)
-        if step.out and step.out.suffix and "--json" in step.words:
-            write_text(step.out.with_suffix(".json"), printed)
-        done[step.line] = time.monotonic() - started
-        write_json(finished_path, finished)
-    return {stage: sum(lines.values()) for stage, lines in finished.items()}
+    line = [sys.executable, "-m", "pipeline.plan", *words]
+    return subprocess.run(line, check=False).returncode
 
 
 if __name__ == "__main__":

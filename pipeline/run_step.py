@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from commands.errors import InputError
 from commands.finished_folder import flag_to_use_again
 from commands.workers import SHARDED, Part
 from pipeline.steps import Step
@@ -33,7 +34,7 @@ class StepFailed(Exception):
 
     def __init__(self, line: str, exit_code: int, log: Path | None) -> None:
         where = f", its output is in {log}" if log else ""
-        super().__init__(f"exit code {exit_code}{where}: {line}")
+        super().__init__(f"ended with exit code {exit_code}{where}: {line}")
         self.exit_code = exit_code
 
 
@@ -80,8 +81,13 @@ def _writer(step: Step, part: Part) -> Process:
     folder = step.out / part.folder_name
     again = [flag_to_use_again(folder)] if (folder / "config.json").exists() else []
     words = ("-m", step.command, *step.words, "--part", str(part), *again)
-    has_gpus = torch.cuda.device_count() >= part.count
-    return Process(words, part.number - 1 if has_gpus else None)
+    return Process(words, part.number - 1 if torch.cuda.device_count() else None)
+
+
+def refuse_too_few_gpus(devices: int) -> None:
+    """Raise InputError where there are GPUs, but fewer than asked for."""
+    if 0 < (found := torch.cuda.device_count()) < devices:
+        raise InputError(f"--devices {devices}: this machine shows {found} GPU(s)")
 
 
 def run_step(step: Step, devices: int, logs: Path) -> str:
@@ -95,7 +101,7 @@ def run_step(step: Step, devices: int, logs: Path) -> str:
         What the command printed.
 
     Raises:
-        StepFailed: a process failed; those beside it are ended.
+        StepFailed: a process failed; those beside it have come to their own ends.
     """
     printed = ""
     for together in processes_of(step, devices):
@@ -113,8 +119,9 @@ def _run_together(processes: Sequence[Process], logs: Path) -> str:
                 log = logs / f"{process.words[1]}_{number + 1}_of_{len(processes)}.txt"
             running.append((process, log, stack.enter_context(_started(process, log))))
         printed, _ = running[0][2].communicate()
-        for process, log, started in running:
-            if code := started.wait():
+        codes = [started.wait() for _, _, started in running]
+        for (process, log, _), code in zip(running, codes, strict=True):
+            if code:
                 raise StepFailed(process.line, code, log)
     return printed.decode("utf-8", errors="replace")
 

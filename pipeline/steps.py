@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from commands.finished_folder import flag_to_use_again
+from commands.finished_folder import flag_to_use_again, is_output_folder
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,24 @@ class Step:
     def out(self) -> Path | None:
         """The folder or file that it writes, as `--out` says."""
         return Path(self.value_of("--out")) if "--out" in self.words else None
+
+    @property
+    def description(self) -> Path | None:
+        """Where what is printed of a file that it writes is kept; None without --json."""
+        is_described = self.out is not None and self.out.suffix and "--json" in self.words
+        return self.out.with_suffix(".json") if self.out and is_described else None
+
+    @property
+    def has_all_files(self) -> bool:
+        """Whether what it writes is there, and whole."""
+        if self.out is None:
+            return True
+        if self.out.suffix:
+            return (self.description or self.out).exists()
+        # A folder without provenance (of an export) appears only when it is whole.
+        return self.out.exists() and (
+            not is_output_folder(self.out) or (self.out / "done").exists()
+        )
 
     def value_of(self, flag: str) -> str:
         """The value of a flag, "" where it is not given."""

@@ -10,7 +10,7 @@ from commands.errors import InputError
 from pipeline import run as command
 from pipeline.recipe import read_recipe
 from pipeline.recipe_steps import read_runnable, read_tables
-from pipeline.run_step import StepFailed, processes_of, run_step
+from pipeline.run_step import StepFailed, processes_of, refuse_too_few_gpus, run_step
 from pipeline.steps import Step
 
 RECIPES = sorted(p for p in (ROOT / "recipes").glob("*.toml") if "run" in read_tables(p))
@@ -120,6 +120,16 @@ def test_a_recipe_says_only_what_differs_from_another(tmp_path):
         read_runnable(third, tmp_path, [])
 
 
+def test_the_plan_counts_what_is_set(tmp_path):
+    path = write_recipe(tmp_path, EMBED + " --batch-size {n}", 'm = ""\nn = 4')
+    assert read_recipe(path).settings("stage1_rvq.embed")["batch_size"] == 4
+    assert read_recipe(path, given=("n=9",)).settings("stage1_rvq.embed")["batch_size"] == 9
+    with pytest.raises(InputError, match="has no 'k': known: m, n"):
+        read_recipe(path, given=("k=9",))
+    with pytest.raises(InputError, match=r"has no \[run\] whose values could be set"):
+        read_recipe(ROOT / "recipes" / "demo.toml", given=("k=9",))
+
+
 def test_steps_from_one_stage_to_another(tmp_path):
     lines = "\n\n".join(
         f"{stage} stage1_rvq.embed\n --manifest {{m}} --out {{out}}/{stage}" for stage in "abc"
@@ -167,6 +177,9 @@ def test_processes_of_a_step(tmp_path):
 
 def test_every_gpu_writes_a_part(tmp_path, monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    with pytest.raises(InputError, match=r"--devices 3: this machine shows 2 GPU"):
+        refuse_too_few_gpus(3)
+    refuse_too_few_gpus(2)
     [parts, _] = processes_of(Step("s", "speech_head.states", ("--out", str(tmp_path))), 2)
     assert [part.line[:24] for part in parts] == [f"CUDA_VISIBLE_DEVICES={i} p" for i in (0, 1)]
 
@@ -198,7 +211,7 @@ def test_what_failed_is_run_again_and_what_is_finished_is_not(tmp_path, stub, ca
         command.main(words)
     said = capfd.readouterr().err
     assert ended.value.code == 2 and "error: it was told to fail" in said
-    assert "step 2 of 3 failed, exit code 2" in said and "to go on there" in said
+    assert "[2/3] b" in said and "ended with exit code 2" in said and "to go on there" in said
     assert [calls(out / stage) for stage in "abc"] == [1, 1, 0]
     assert not (out / "report.json").exists()
     (out / "b" / "fail").unlink()
@@ -209,6 +222,11 @@ def test_what_failed_is_run_again_and_what_is_finished_is_not(tmp_path, stub, ca
     assert report["stage1"]["wer_continuous"] is None
     command.main([*words, "--set", "m=other.jsonl", "--from-stage", "c"])
     assert [calls(out / stage) for stage in "abc"] == [1, 2, 2]
+    (out / "a" / "provenance.json").write_text("{}")  # of a command that has not written `done`
+    command.main([*words, "--to-stage", "a"])
+    (out / "a" / "done").touch()
+    command.main([*words, "--to-stage", "a"])
+    assert [calls(out / stage) for stage in "abc"] == [2, 2, 2]
     assert "null" in capfd.readouterr().out
 
 
@@ -228,7 +246,13 @@ def test_a_dry_run_prints_lines_that_a_shell_takes(tmp_path, capsys):
     lines = EMBED + "\n\ntalk speech_head.speak\n --head h --text {q} --out {out}/a.wav"
     path = write_recipe(tmp_path, lines, 'm = "a b.jsonl"\nq = "Ɛte sɛn?"')
     words = [str(path), "--out", "runs/x", "--dry-run", "--no-plan"]
-    command.main(words)
+
+    def dry_run(*more):
+        with pytest.raises(SystemExit) as ended:
+            command.main([*words, *more])
+        assert ended.value.code == 0
+
+    dry_run()
     printed = capsys.readouterr().out
     assert printed.splitlines() == [
         "# stage1",
@@ -237,7 +261,7 @@ def test_a_dry_run_prints_lines_that_a_shell_takes(tmp_path, capsys):
         "# talk",
         "python -m speech_head.speak --head h --text 'Ɛte sɛn?' --out runs/x/a.wav",
     ]
-    command.main([*words, "--devices", "2"])
+    dry_run("--devices", "2")
     lines = capsys.readouterr().out.splitlines()
     assert [line.endswith("&") for line in lines[1:3]] == [True, True] and lines[3] == "wait"
     assert sys.executable not in printed

@@ -9,6 +9,7 @@ fact and a phrasing are held out; both are trained in other combinations.
 """
 
 import hashlib
+import itertools
 import random
 import re
 from collections import Counter
@@ -77,19 +78,19 @@ def choose_questions(split: Split, count: int) -> list[Question]:
 def interruptions(count: int) -> list[Question]:
     """`count` times a word that interrupts somebody ("Gyae.": stop), in turn; all of them are
     trained, by many voices, and none is among `all_questions`."""
-    words = read_world()["interruptions"]
+    words = itertools.cycle(read_world()["interruptions"])
     return [
         Question(
-            id=f"interruption/{words[i % len(words)][0].strip('.').replace(' ', '_')}/{i}",
-            text=_capitalise(words[i % len(words)][0]),
-            answer=_capitalise(words[i % len(words)][2]),
+            id=f"interruption/{word.strip('.').replace(' ', '_')}/{i}",
+            text=_capitalise(word),
+            answer=_capitalise(answer),
             relation="interruption",
-            fact=words[i % len(words)][0].strip("."),
+            fact=word.strip("."),
             phrasing=0,
             polite=False,
             split="train",
         )
-        for i in range(count)
+        for i, (word, _, answer) in enumerate(itertools.islice(words, count))
     ]
 
 

@@ -22,7 +22,7 @@ EXCLUDED_KEYS = {
     "config.json": {"resume", "overwrite"},  # as "command_line"
     "answer.json": {"time_to_first_audio_ms", "real_time_factor"},  # times
     "precision.json": {"cost"},  # times, and memory of the process
-    "seconds.json": {"stage1", "stage2", "stage3", "speech_head", "chat", "corpus"},  # times
+    "finished.json": {"stage1", "stage2", "stage3", "speech_head", "chat", "corpus"},  # times
     "report.json": {"meta", "chat"},  # times, and memory of the process
     "metrics.jsonl": {"step_s"},  # how long demo.mimi.train's steps took
 }
