@@ -228,8 +228,9 @@ def test_twenty_thousand_recordings_take_a_few_numbers_each(tmp_path):
     )  # fmt: skip
     growth_kib = int(process.stdout.splitlines()[-1])
     # 38 bytes of columns, 12 to 24 of ids, 12 of durations, 8 of where it lies on disk; several
-    # times as much while they are sorted. The recordings themselves would take 60 MB.
-    assert 0 < growth_kib < 6_000, growth_kib
+    # times as much while they are sorted, which may fit into what was free already. The recordings
+    # themselves would take 60 MB.
+    assert 0 <= growth_kib < 6_000, growth_kib
 
 
 def test_the_benchmark_measures_both_commands(tmp_path):
