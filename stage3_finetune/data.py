@@ -129,6 +129,8 @@ def read_dialogues_sources(folder: Path) -> Sources:
     """What the dialogues of such a folder, and their codes, were made from."""
     return read_provenance(folder).made_from()
 
+CHARACTERS_A_TOKEN = 2  # of Twi, about
+
 
 class SpokenDialogues:
     """Rows of the task mixture, encoded on access."""
@@ -174,16 +176,12 @@ class SpokenDialogues:
         position per frame of speech and one per character, which takes at most one.
         """
 
-        def bound(index: int) -> int:
-            return sum(
-                len(turn.codes_TK)
-                if turn.spoken and turn.codes_TK is not None
-                else len(turn.content)
-                for turn in self._dialogue(index).turns
-            )
-
-        likeliest = heapq.nlargest(16, range(len(self)), key=bound)
+        likeliest = heapq.nlargest(16, range(len(self)), key=lambda i: self._count(i, 1))
         return max(len(self[index].input_ids) for index in likeliest)
+
+    def lengths(self) -> list[float]:
+        """About how many positions each row takes: none is encoded for it."""
+        return [self._count(i, CHARACTERS_A_TOKEN) for i in range(len(self))]
 
     def __getitem__(self, index: int) -> EncodedDialogue:
         dialogue = self._dialogue(index)
@@ -194,6 +192,15 @@ class SpokenDialogues:
             for turn in dialogue.turns
         )
         return encode_dialogue(replace(dialogue, turns=turns), self.tokenizer)
+
+    def _count(self, index: int, characters_a_token: float) -> float:
+        """Positions of a row's turns, without what the chat template adds."""
+        return sum(
+            len(turn.codes_TK)
+            if turn.spoken and turn.codes_TK is not None
+            else len(turn.content) / characters_a_token
+            for turn in self._dialogue(index).turns
+        )
 
     def _dialogue(self, index: int) -> Dialogue:
         return join_dialogues(

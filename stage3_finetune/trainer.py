@@ -17,6 +17,7 @@ needed.
 import contextlib
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,7 @@ from stage3_finetune.model import (
     read_adapter_config,
     read_adapter_tensors,
 )
+from stage3_finetune.row_order import RowsByLength
 from stage3_finetune.sharding import shard_on_cpus, share_out, trained_weights, whole_state
 from stage3_finetune.trainer_arguments import arguments_for_device
 
@@ -87,7 +89,9 @@ class SpeechTrainer(SFTTrainer):
         rows_of_step: numbers of the rows that this process has seen since the last step was logged.
     """
 
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
+    def __init__(self, *arguments: Any, lengths: Sequence[float], **settings: Any) -> None:
+        """As trl's, with the length of every row, in any unit."""
+        self.lengths = lengths
         super().__init__(*arguments, **settings)
         self.rows_of_step: list[Tensor] = []
 
@@ -98,17 +102,21 @@ class SpeechTrainer(SFTTrainer):
         self.is_fsdp_enabled = self.accelerator.distributed_type == DistributedType.FSDP
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """The batches of all processes together; `build_trainer` collates this one's rows.
+        """The batches of all processes together, those of a step similar in length;
+        `build_trainer` collates this process's rows.
 
-        accelerate would hand whole batches to each process in turn, and fill up an epoch's last
-        one: other batches than a single process has.
+        accelerate would hand whole batches to each process in turn: other batches than a single
+        process has. transformers' own grouping by length takes another order after a resumption.
         """
         num_processes = self.args.world_size
+        batch_size = self._train_batch_size * num_processes
+        of_step = batch_size * self.args.gradient_accumulation_steps
+        order = RowsByLength(self.lengths, of_step, self.args.data_seed)
         loader = self._get_dataloader(
             self.train_dataset,
             "Training",
-            self._train_batch_size * num_processes,
-            self._get_train_sampler,
+            batch_size,
+            lambda dataset: order,
             is_training=True,
         )
         if num_processes > 1:
@@ -299,6 +307,7 @@ def build_trainer(
         # trl expects a table; ours holds row numbers, and rows are encoded when they are batched.
         train_dataset=Dataset.from_dict({ROW: range(len(rows))}),
         data_collator=collate_rows,
+        lengths=rows.lengths(),
         processing_class=tokenizer,
         peft_config=config.lora.adapter(),
     )

@@ -6,7 +6,8 @@
 
 The voice detector takes our answer for speech however softly it comes back from the loudspeaker. So
 it is taken out, by WebRTC's echo canceller (`livekit` brings it), which finds out by itself how
-late and how loud the echo is. Browsers do the same; a loudspeaker in a room needs it too.
+late and how loud the echo is. Browsers do the same; a loudspeaker in a room needs it too. What is
+louder than the echo can be (`echo_level.py`) is left as it is.
 """
 
 # N samples (of our voice at its own rate, of the microphone at 16 kHz)
@@ -20,6 +21,7 @@ import soxr
 
 from commands.errors import InputError
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, to_pcm16
+from voice_chat.echo_level import EchoLevel
 
 FRAME_SAMPLES = GEMMA_SAMPLE_RATE_HZ // 100  # what the canceller takes at a time
 TAIL_S = 0.6  # so long after our last sound its echo may still come
@@ -41,6 +43,7 @@ class OwnVoice:
             InputError: livekit is not installed.
         """
         self._canceller = EchoCanceller()
+        self._level = EchoLevel()
         self._sample_rate_hz = sample_rate_hz
         self._clock_s = clock_s
         self._until_s = 0.0
@@ -110,9 +113,14 @@ class OwnVoice:
         for frame_N in sound_N.reshape(-1, FRAME_SAMPLES):
             played_N = self._next_played()
             if self._tail_samples > 0:
-                frame_N = self._canceller.take_out(played_N, frame_N)
+                frame_N = self._without_echo(played_N, frame_N)
             frames.append(frame_N)
         return np.concatenate(frames) if frames else sound_N
+
+    def _without_echo(self, played_N: np.ndarray, heard_N: np.ndarray) -> np.ndarray:
+        left_N = self._canceller.take_out(played_N, heard_N)
+        is_louder = self._level.is_louder(played_N, heard_N, left_N, is_alone=self.is_beginning)
+        return heard_N if is_louder else left_N
 
     @property
     def _now_s(self) -> float:
