@@ -9,7 +9,8 @@ run by itself. If it is run again, it continues where it stopped. At the end it 
 
 import os
 import resource
-from dataclasses import dataclass
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -34,8 +35,8 @@ class RunConfig:
     out: Path = Path("runs/demo")
     """folder for everything the demo makes"""
     effort: Effort = "demo"
-    """demo: a quarter of an hour; full: all questions and about four times the steps; check: a few
-    steps per stage, which only shows that everything runs"""
+    """demo: a quarter of an hour; full: all questions, about four times the steps, and two systems
+    to compare with; check: a few steps per stage, which only shows that everything runs"""
     seed: Seed = 0
     """seed for every stage"""
 
@@ -58,6 +59,9 @@ SIZES: dict[str, tuple[float, float, float]] = {
     "head_dev_sentences": (2, 32, 96),
     "save_every": (2, 250, 500),
 }
+
+# What the two systems that the others are compared with are called, and the flags that name them.
+COMPARED = {"--direct-finetune": "finetune-direct", "--parallel-head": "head-parallel"}
 
 # A paragraph for every command: the stage that its time counts for, the command, and its words, in
 # which names in braces are replaced.
@@ -114,7 +118,7 @@ stage2 stage2_speechless.evaluate
 
 stage3 stage3_finetune.speak_dialogues
     --dialogues {out}/corpus/dialogues_train.jsonl --speechless {out}/speechless --dialect asante
-    --rvq {out}/rvq --recognizer {out}/recognizer --takes 3 --max-cer {max_cer} --batch-size 64
+    --rvq {out}/rvq --recognizer {out}/recognizer --takes 3 --max-cer {max_cer} --batch-size 192
     --out {out}/spoken-dialogues
 
 stage3 stage3_finetune.train
@@ -187,12 +191,24 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def plan(out: Path, effort: Effort, seed: int) -> list[Step]:
-    """The commands of the demo, in order."""
+    """The commands of the demo, in order; effort "demo" leaves out what is only compared with."""
     # As on a command line: relative to the current folder.
     weights = os.path.relpath(Path(__file__).parent / "weights")
     column = get_args(Effort).index(effort)
     sizes = {name: by_effort[column] for name, by_effort in SIZES.items()}
-    return read_steps(COMMANDS, {**sizes, "out": out, "seed": seed, "weights": weights})
+    steps = read_steps(COMMANDS, {**sizes, "out": out, "seed": seed, "weights": weights})
+    return _without_comparisons(steps) if effort == "demo" else steps
+
+
+def _without_comparisons(steps: Sequence[Step]) -> list[Step]:
+    kept = (step for step in steps if step.out is None or step.out.name not in COMPARED.values())
+    return [replace(step, words=_without_flags(step.words, COMPARED)) for step in kept]
+
+
+def _without_flags(words: Sequence[str], flags: Container[str]) -> tuple[str, ...]:
+    """Words of a command line without some flags and the value behind each."""
+    pairs = zip(("", *words), words, strict=False)
+    return tuple(word for before, word in pairs if word not in flags and before not in flags)
 
 
 if __name__ == "__main__":
