@@ -6,7 +6,7 @@
 Typed questions are answered by `voice_chat.hands_free`, and what it says comes back into its
 microphone: after 150 ms, through a small room, at several levels. Nothing waits for real time; the
 sound that is heard is the clock. In the second table somebody says a word while an answer is heard,
-at the loudness of its recording, beside the same echo.
+at the loudness of its recording, beside the same echo. Answers that were over by then do not count.
 
 held         answers that were held up for a moment, since somebody seemed to speak
 interrupted  answers that were interrupted
@@ -42,6 +42,7 @@ NOISE = 1e-4  # of a quiet room; digital silence does not occur
 DELAY_S = 0.15  # from the server through loudspeaker and air to the microphone
 REVERBERATION_S = 0.06  # in which it falls to a third
 WORD_AFTER_S = (0.8, 1.2)  # of the answer; in its first 0.6 s nobody is heard
+TOO_LATE_S = 0.3  # an answer that has ended so soon after a word began was over
 TRAIL_S = 2.0  # of silence after it
 STEPS = 4  # of work for 32 ms of sound
 
@@ -67,12 +68,14 @@ class Heard:
     Attributes:
         num_held: how often it was held up.
         is_interrupted: whether it was interrupted.
+        was_over: whether a word came too late for it.
         reaction_s: from a word's first speech to the first time it was held up; None if never, or
             if there was no word.
     """
 
     num_held: int
     is_interrupted: bool
+    was_over: bool
     reaction_s: float | None
 
 
@@ -96,7 +99,8 @@ def main(argv: list[str] | None = None) -> None:
             f"\n{'echo':>8}{'a word said':>11}{'answers':>9}{'held':>8}{'interrupted':>13}{'ms':>6}"
         )
         for level_db in config.levels_db:
-            found = _answer_all(talker, config, texts, level_db, words)
+            answers = _answer_all(talker, config, texts, level_db, words)
+            found = [heard for heard in answers if not heard.was_over]
             print(
                 f"{level_db:5.0f} dB{'':>11}{format_row(found)}{format_reactions(found)}",
                 flush=True,
@@ -144,7 +148,7 @@ def _answer(live: HandsFree, room: "_Room", text: str, word_N: np.ndarray) -> He
     updates = live.ask(live.typed_turn(text))
     word_s: float | None = None
     held_s: list[float] = []
-    is_interrupted = has_ended = False
+    is_interrupted = has_ended = was_over = False
     # An answer that interrupted itself would be answered, and so on.
     while not is_interrupted and (
         not has_ended or live.is_answering or room.now_s < room.end_s + TRAIL_S
@@ -163,8 +167,10 @@ def _answer(live: HandsFree, room: "_Room", text: str, word_N: np.ndarray) -> He
             start_s = room.began_s + float(room.generator.uniform(*WORD_AFTER_S))
             room.say(word_N, start_s)
             word_s = start_s + _first_speech_s(word_N)
+        if word_s is not None and not held_s and room.now_s < word_s + TOO_LATE_S:
+            was_over = has_ended and not room.is_playing
     reaction_s = min((s - word_s for s in held_s if s > word_s), default=None) if word_s else None
-    return Heard(len(held_s), is_interrupted, reaction_s)
+    return Heard(len(held_s), is_interrupted, was_over, reaction_s)
 
 
 class _Room:
@@ -194,6 +200,11 @@ class _Room:
         response_N = 0.1 * generator.standard_normal(count) * np.exp(-times / REVERBERATION_S)
         response_N[0] = 1.0
         self._response_N = response_N / np.sqrt(np.square(response_N).sum())
+
+    @property
+    def is_playing(self) -> bool:
+        """Whether anything is left to be played."""
+        return len(self._queue_N) > 0
 
     def be_quiet(self) -> None:
         """Play nothing more of what was said before."""

@@ -129,6 +129,7 @@ def read_dialogues_sources(folder: Path) -> Sources:
     """What the dialogues of such a folder, and their codes, were made from."""
     return read_provenance(folder).made_from()
 
+
 CHARACTERS_A_TOKEN = 2  # of Twi, about
 
 
@@ -179,9 +180,9 @@ class SpokenDialogues:
         likeliest = heapq.nlargest(16, range(len(self)), key=lambda i: self._count(i, 1))
         return max(len(self[index].input_ids) for index in likeliest)
 
-    def lengths(self) -> list[float]:
+    def lengths(self) -> list[int]:
         """About how many positions each row takes: none is encoded for it."""
-        return [self._count(i, CHARACTERS_A_TOKEN) for i in range(len(self))]
+        return [round(self._count(i, CHARACTERS_A_TOKEN)) for i in range(len(self))]
 
     def __getitem__(self, index: int) -> EncodedDialogue:
         dialogue = self._dialogue(index)

@@ -19,10 +19,10 @@ class RowsByLength(Sampler[int]):
     epoch that do not fill a last batch.
     """
 
-    def __init__(self, lengths: Sequence[float], rows_of_step: int, seed: int) -> None:
+    def __init__(self, lengths: Sequence[int], rows_of_step: int, seed: int) -> None:
         """
         Args:
-            lengths: of each row, in any unit.
+            lengths: positions that each row takes, about.
             rows_of_step: rows of one optimizer step, of all processes together.
             seed: another one gives another order.
         """

@@ -89,8 +89,8 @@ class SpeechTrainer(SFTTrainer):
         rows_of_step: numbers of the rows that this process has seen since the last step was logged.
     """
 
-    def __init__(self, *arguments: Any, lengths: Sequence[float], **settings: Any) -> None:
-        """As trl's, with the length of every row, in any unit."""
+    def __init__(self, *arguments: Any, lengths: Sequence[int], **settings: Any) -> None:
+        """As trl's, with about how many positions each row takes."""
         self.lengths = lengths
         super().__init__(*arguments, **settings)
         self.rows_of_step: list[Tensor] = []

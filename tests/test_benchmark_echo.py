@@ -47,7 +47,11 @@ def test_what_is_held_is_played_later_and_what_is_interrupted_never():
 
 
 def test_rows_of_the_tables():
-    found = [Heard(0, False, None), Heard(1, True, 0.25), Heard(2, False, 0.15)]
+    found = [
+        Heard(0, False, False, None),
+        Heard(1, True, False, 0.25),
+        Heard(2, False, False, 0.15),
+    ]
     assert echo.format_row(found).split() == ["3", "67%", "33%"]
     assert echo.format_reactions(found).split() == ["200,", "250"]
     assert echo.format_reactions(found[:1]).split() == ["-"]

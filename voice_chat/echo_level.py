@@ -22,10 +22,10 @@ REMEMBERED = FRAMES_A_SECOND  # of what was played: the echo comes late, and las
 LEARNED = FRAMES_A_SECOND  # frames of echo, before anything counts as louder
 LEAST_PLAYED = 1e-5  # power; softer sound tells nothing about its echo
 LEFT_OF_ECHO = 0.05  # a canceller that leaves so little has heard nothing else
-LOUDER = 10 ** (9 / 10)
-DRIFT = 10 ** (6 / 10)  # what is louder still is no echo that has become louder
+LOUDER = 10 ** (6 / 10)
+RISE = 10 ** (0.05 / 10)  # a frame: an echo becomes louder slowly, and a word begins at once
 FORGOTTEN = 0.5 ** (1 / (10 * FRAMES_A_SECOND))  # half in ten seconds of what is played
-HANGOVER = 10  # frames that belong to the loud ones before them
+HANGOVER = 15  # frames that belong to the loud ones before them
 
 
 class EchoLevel:
@@ -64,6 +64,8 @@ class EchoLevel:
         return self._hangover > 0
 
     def _learn(self, ratio: float, is_alone: bool, *, is_echo: bool) -> None:
-        if is_alone or (is_echo and ratio < DRIFT * self._gain):
+        if is_alone:
             self._gain = max(self._gain, ratio)
-            self._num_learned += 1
+        elif is_echo:
+            self._gain = max(self._gain, min(ratio, RISE * self._gain))
+        self._num_learned += is_alone or is_echo

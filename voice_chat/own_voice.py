@@ -12,6 +12,7 @@ louder than the echo can be (`echo_level.py`) is left as it is.
 
 # N samples (of our voice at its own rate, of the microphone at 16 kHz)
 
+from collections import deque
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
@@ -27,6 +28,7 @@ FRAME_SAMPLES = GEMMA_SAMPLE_RATE_HZ // 100  # what the canceller takes at a tim
 TAIL_S = 0.6  # so long after our last sound its echo may still come
 # In the first moments of an answer the canceller does not know its echo yet.
 FIRST_S = 0.6
+BEFORE_WORD = 6  # frames that are heard as they are, before one that is louder than the echo
 MOST_AHEAD_S = 1.0  # by which the played sound may differ from what the clock says
 
 
@@ -44,6 +46,8 @@ class OwnVoice:
         """
         self._canceller = EchoCanceller()
         self._level = EchoLevel()
+        self._waiting: deque[np.ndarray] = deque()  # frames that were heard, the echo taken out
+        self._as_heard: deque[np.ndarray] = deque()  # the same with it
         self._sample_rate_hz = sample_rate_hz
         self._clock_s = clock_s
         self._until_s = 0.0
@@ -103,7 +107,7 @@ class OwnVoice:
 
         Returns:
             The same without the echo of what was played, in whole hundredths of a second: less than
-            one waits for the next call.
+            one waits for the next call, and while something is played, six more.
         """
         sound_N = np.concatenate([self._rest_N, heard_N.astype(np.float32)])
         num_samples = len(sound_N) // FRAME_SAMPLES * FRAME_SAMPLES
@@ -113,14 +117,28 @@ class OwnVoice:
         for frame_N in sound_N.reshape(-1, FRAME_SAMPLES):
             played_N = self._next_played()
             if self._tail_samples > 0:
-                frame_N = self._without_echo(played_N, frame_N)
-            frames.append(frame_N)
-        return np.concatenate(frames) if frames else sound_N
+                frames += self._without_echo(played_N, frame_N)
+            else:
+                frames += [*self._let_go(0), frame_N]
+        return np.concatenate(frames) if frames else sound_N[:0]
 
-    def _without_echo(self, played_N: np.ndarray, heard_N: np.ndarray) -> np.ndarray:
+    def _without_echo(self, played_N: np.ndarray, heard_N: np.ndarray) -> list[np.ndarray]:
+        """Take the next frame; gives the one before the last few, when it is known whether a word
+        begins in them: its first consonant is soft."""
         left_N = self._canceller.take_out(played_N, heard_N)
-        is_louder = self._level.is_louder(played_N, heard_N, left_N, is_alone=self.is_beginning)
-        return heard_N if is_louder else left_N
+        self._waiting.append(left_N)
+        self._as_heard.append(heard_N)
+        if self._level.is_louder(played_N, heard_N, left_N, is_alone=self.is_beginning):
+            self._waiting = deque(self._as_heard)
+        return self._let_go(BEFORE_WORD)
+
+    def _let_go(self, num_kept: int) -> list[np.ndarray]:
+        """What waits, but for the last frames."""
+        frames = []
+        while len(self._waiting) > num_kept:
+            frames.append(self._waiting.popleft())
+            self._as_heard.popleft()
+        return frames
 
     @property
     def _now_s(self) -> float:
@@ -131,6 +149,7 @@ class OwnVoice:
         left_s = self._until_s - self._now_s
         if left_s < -TAIL_S:
             self._playing_N, self._tail_samples = self._playing_N[:0], 0
+            self._let_go(0)
         num_kept = round((max(0.0, left_s) + MOST_AHEAD_S) * GEMMA_SAMPLE_RATE_HZ)
         self._playing_N = self._playing_N[max(0, len(self._playing_N) - num_kept) :]
 
