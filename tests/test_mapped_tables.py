@@ -1,9 +1,6 @@
 """Corpora larger than memory: read from a copy on disk, they are what the Parquet files hold."""
 
 import json
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +8,7 @@ import pyarrow
 import pytest
 import torch
 from conftest import ROOT, run
+from fork_server import Forks
 from hypothesis import HealthCheck, given, settings
 
 from commands import table_copies
@@ -171,43 +169,15 @@ def test_an_interrupted_copy_leaves_nothing(
     assert copies_of(folder) == [copy] and copy.read_bytes() == content
 
 
-WAIT = """
-import sys, time
-from pathlib import Path
-from commands import table_copies
-from stage2_speechless.corpus import open_corpus
-from stage2_speechless.vocabulary import Vocabulary
-table_copies.IN_MEMORY_BYTES = 0
-write = table_copies.TableWriter.write
-def slowly(self, columns):
-    print("writing", flush=True)
-    time.sleep(float(sys.argv[2]))
-    write(self, columns)
-table_copies.TableWriter.write = slowly
-print(len(open_corpus(Path(sys.argv[1]), Vocabulary()).utterances))
-"""
-
-
-def start(folder: Path, seconds: float) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", WAIT, str(folder), str(seconds)],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-
-
-def test_of_several_processes_one_writes_the_copy(tmp_path: Path) -> None:
+def test_of_several_processes_one_writes_the_copy(forks: Forks, tmp_path: Path) -> None:
     folder = write_corpus(tmp_path / "train")
-    with start(folder, 3600) as killed:
-        assert killed.stdout and killed.stdout.readline() == "writing\n"
-        with start(folder, 0) as waits:
-            assert waits.stderr and "waiting for another process" in waits.stderr.readline()
-            killed.send_signal(signal.SIGKILL)  # its lock goes with it
-            out, err = waits.communicate(timeout=60)
-    assert out.split()[-1] == str(len(read_in_memory(folder))) and waits.returncode == 0
-    assert "copied to" in err and len(copies_of(folder)) == 1
-    with start(folder, 0) as later:
-        out, _ = later.communicate(timeout=60)
-    assert out == f"{len(read_in_memory(folder))}\n"
+    num_utterances = str(len(read_in_memory(folder)))
+    process = forks.run("tests.shared_copy", folder, folder=ROOT)
+    assert process.returncode == 0, process.stderr
+    waited, later = map(json.loads, process.stdout.splitlines())
+    assert waited["code"] == 0 and waited["stdout"].split()[-1] == num_utterances, waited
+    assert "copied to" in waited["stderr"] and len(copies_of(folder)) == 1
+    assert later["code"] == 0 and later["stdout"] == f"{num_utterances}\n", later
 
 
 def test_the_folder_for_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
