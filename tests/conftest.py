@@ -11,8 +11,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models gain nothing by a s
 os.environ.setdefault("MPLBACKEND", "agg")  # no window, where there is a display
 
 import contextlib
+import fcntl
 import gc
 import io
+import shutil
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = ROOT.parent / "shared" / "data"
 BEFORE = pytest.StashKey[dict[str, Any]]()
+MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 # Files with half a minute or more to set up, or to run: first, so that where two processes share
 # the files (`make test`) neither waits for the other at the end.
 LONG_FILES = ("test_walk", "test_demo", "test_demo_gemma", "test_attacks_models", "test_demo_mimi",
@@ -77,23 +80,48 @@ def pytest_runtest_call() -> None:
 
 
 @pytest.fixture(scope="session")
-def forks() -> Iterator["Forks"]:
-    """Where what needs a process of its own is forked, rather than begun with five seconds of
-    imports."""
-    from fork_server import forks as start
-
-    with start() as started:
-        yield started
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder for what is made once, though several processes of pytest share the tests."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # that of all processes
+    (folder / "shared").mkdir(exist_ok=True)
+    return folder / "shared"
 
 
 @pytest.fixture(scope="session")
-def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def forks(shared_folder: Path) -> Iterator["Forks"]:
+    """Where what needs a process of its own is forked, rather than begun with five seconds of
+    imports."""
+    from fork_server import forks as connect
+
+    with connect(shared_folder) as connected:
+        yield connected
+
+
+@pytest.fixture(scope="session")
+def made_once(shared_folder: Path) -> MakeOnce:
+    """Makes a folder, unless another process of pytest has: `made_once(name, make)`."""
+
+    def make_once(name: str, make: Callable[[Path], object]) -> Path:
+        out = shared_folder / name
+        with out.with_name(f"{name}.done").open("a") as done:
+            fcntl.flock(done, fcntl.LOCK_EX)  # and wait while another one makes it
+            if not os.fstat(done.fileno()).st_size:
+                shutil.rmtree(out, ignore_errors=True)  # what one that failed has left
+                make(out)
+                done.write("done")
+        return out
+
+    return make_once
+
+
+@pytest.fixture(scope="session")
+def tiny_models(made_once: MakeOnce) -> Path:
     """Folder with `gemma/` and `mimi/`: real classes, random weights, saved as checkpoints are."""
     from demo import tiny_models as command
 
-    out = tmp_path_factory.mktemp("tiny") / "models"
-    run(command.main, "--out", out)
-    return out
+    return made_once("tiny_models", lambda out: run(command.main, "--out", out))
 
 
 @pytest.fixture(scope="session")
@@ -109,23 +137,20 @@ def espeak() -> None:
 
 
 @pytest.fixture(scope="session")
-def corpus(espeak: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def corpus(espeak: None, made_once: MakeOnce) -> Path:
     """The demo's corpus, a little of it: manifests, dialogues and recordings."""
     from demo.world import make_corpus as command
 
-    out = tmp_path_factory.mktemp("corpus") / "corpus"
-    run(command.main, "--out", out, "--num-questions", 20, "--num-held-out", 4)
-    return out
+    words = ("--num-questions", 20, "--num-held-out", 4)
+    return made_once("corpus", lambda out: run(command.main, "--out", out, *words))
 
 
 @pytest.fixture(scope="session")
-def head_world(tiny_models: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def head_world(tiny_models: Path, corpus: Path, made_once: MakeOnce) -> Path:
     """Folder of tiny models that belong together, a speech head among them."""
     from head_world import build_head_world
 
-    folder = tmp_path_factory.mktemp("world")
-    build_head_world(folder, tiny_models, corpus)
-    return folder
+    return made_once("head_world", lambda out: build_head_world(out, tiny_models, corpus))
 
 
 @pytest.fixture(scope="session")

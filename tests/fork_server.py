@@ -1,36 +1,40 @@
 """Load every command once, and fork from there what is to run in a process of its own.
 
-    with forks() as forks:
+    with forks(folder) as forks:
         ended = forks.run("tests.run_lines", "lines.json", folder=tmp_path)
 
 A program then begins within milliseconds, as a new interpreter would that has loaded the commands
 and computed nothing. What they wrote to stderr while they were loaded, a line before each, is in
-`forks.loading`.
+`forks.loading`. Whoever names the same folder meanwhile shares what is loaded.
 """
 
 import contextlib
+import fcntl
 import importlib
 import json
 import os
 import runpy
+import select
+import socket
 import subprocess
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory, TemporaryFile
+from tempfile import TemporaryFile
 from types import MappingProxyType
 from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parents[1]
 MARK = "####"
+HOST = "127.0.0.1"
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Forks:
     """Where programs are forked: see `forks`."""
 
-    def __init__(self, server: subprocess.Popen[str], loading: Path) -> None:
+    def __init__(self, server: IO[str], loading: Path) -> None:
         self._server = server
         self._reply()  # once all is loaded
         self.loading = loading.read_text(encoding="utf-8")
@@ -55,42 +59,77 @@ class Forks:
         """The same in as many processes at a time as there are environments, one for each."""
         line = [str(word) for word in words]
         request = (module, line, str(folder), [dict(variables) for variables in environments])
-        assert self._server.stdin is not None
-        self._server.stdin.write(json.dumps(request) + "\n")
-        self._server.stdin.flush()
+        self._server.write(json.dumps(request) + "\n")
+        self._server.flush()
         return [subprocess.CompletedProcess((module, *line), *ended) for ended in self._reply()]
 
     def _reply(self) -> Any:
-        assert self._server.stdout is not None
-        return json.loads(self._server.stdout.readline())
+        return json.loads(self._server.readline())
 
 
 @contextlib.contextmanager
-def forks() -> Iterator[Forks]:
-    """Start the process that programs are forked from, and end it."""
-    with TemporaryDirectory() as folder, (Path(folder) / "stderr").open("wb") as loading:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "tests.fork_server"], cwd=ROOT, encoding="utf-8",
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=loading,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+def forks(folder: Path) -> Iterator[Forks]:
+    """Connect to the process that programs are forked from.
+
+    Args:
+        folder: an existing one; who is the first to name it starts the process, which ends when
+            nobody is connected.
+    """
+    loading, port = folder / "loading.txt", folder / "port"
+    with port.open("a+") as locked:
+        fcntl.flock(locked, fcntl.LOCK_EX)
+        locked.seek(0)
+        connection = _connect(locked.read()) or _start(port, loading)
+    with connection, connection.makefile("rw", encoding="utf-8") as server:
+        yield Forks(server, loading)
+
+
+def _connect(port: str) -> socket.socket | None:
+    try:
+        return socket.create_connection((HOST, int(port))) if port else None
+    except ConnectionRefusedError:  # it has ended
+        return None
+
+
+def _start(port: Path, loading: Path) -> socket.socket:
+    with socket.create_server((HOST, 0)) as listener, loading.open("wb") as stderr:
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.fork_server", str(listener.fileno())], cwd=ROOT,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr,
+            pass_fds=[listener.fileno()], env={**os.environ, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
-        with server:
-            try:
-                yield Forks(server, Path(loading.name))
-            finally:
-                server.kill()  # it has nothing to tidy up
+        number = listener.getsockname()[1]
+        port.write_text(str(number))
+        return socket.create_connection((HOST, number))
 
 
 def main() -> None:
-    """Load, then run what each line of stdin asks for."""
+    """Load, then serve whoever connects, each from a fork, until none is left."""
     from tests.every_command import find_commands
 
+    listener = socket.socket(fileno=int(sys.argv[1]))
     for command in find_commands():
         print(f"{MARK} {command}", file=sys.stderr, flush=True)
         importlib.import_module(command)
-    print(json.dumps("loaded"), flush=True)
-    for line in sys.stdin:
-        print(json.dumps(_run_forks(*json.loads(line))), flush=True)
+    served = {_serve(listener)}
+    while served:
+        if select.select([listener], [], [], 1.0)[0]:
+            served.add(_serve(listener))
+        served = {pid for pid in served if os.waitpid(pid, os.WNOHANG)[0] == 0}
+
+
+def _serve(listener: socket.socket) -> int:
+    """Fork what does as each line of the next connection asks for; returns its number."""
+    connection, _ = listener.accept()
+    with connection:
+        if pid := os.fork():
+            return pid
+        listener.close()
+        with connection.makefile("rw", encoding="utf-8") as client:
+            print(json.dumps("loaded"), file=client, flush=True)
+            for line in client:
+                print(json.dumps(_run_forks(*json.loads(line))), file=client, flush=True)
+        os._exit(0)
 
 
 def _run_forks(

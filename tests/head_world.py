@@ -35,6 +35,7 @@ SMALL = (
 def build_head_world(folder: Path, tiny_models: Path, corpus: Path) -> None:
     """A Gemma that answers one question, Mimi, a manifest of six utterances, a recogniser of them,
     their states, and a head."""
+    folder.mkdir()
     write_manifest(folder / "train.jsonl", list(read_manifest(corpus / "train.jsonl"))[:6])
     teach_gemma(
         tiny_models / "gemma", folder / "gemma", corpus / "audio" / "train_question_0000.wav"
