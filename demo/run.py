@@ -43,17 +43,17 @@ class RunConfig:
 
 # The amount of work in each stage: for check, demo and full.
 SIZES: dict[str, tuple[float, float, float]] = {
-    "num_questions": (16, 900, 0),
-    "num_held_out": (4, 100, 0),
+    "num_questions": (8, 900, 0),
+    "num_held_out": (2, 100, 0),
     "codebook_size": (16, 256, 256),
-    "rvq_steps": (4, 200, 600),
-    "recognizer_steps": (4, 1000, 4000),
-    "speechless_steps": (4, 1500, 6500),
+    "rvq_steps": (2, 200, 600),
+    "recognizer_steps": (2, 1000, 4000),
+    "speechless_steps": (2, 1500, 6500),
     "speechless_width": (64, 128, 192),
     "speechless_depth_width": (32, 64, 128),
     "max_cer": (100, 0.3, 0.3),
     "finetune_steps": (2, 300, 1000),
-    "head_steps": (4, 700, 3000),
+    "head_steps": (2, 700, 3000),
     "head_width": (64, 128, 192),
     "head_depth_width": (48, 96, 144),
     "head_dev_sentences": (2, 32, 96),
