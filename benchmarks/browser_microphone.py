@@ -36,7 +36,7 @@ from commands.setting_types import PositiveInt
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from data_manifests.error_rates import compute_error_rates
 from data_manifests.manifest import Utterance, read_utterance_audio
-from data_manifests.twi_text import normalize_for_scoring
+from data_manifests.normalization import normalize_for_scoring
 from speech_head.generate import Talker
 from stage3_finetune.answer_scores import exact_match
 from stage3_finetune.conversation import Reply

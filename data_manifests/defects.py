@@ -12,9 +12,9 @@ import numpy as np
 
 from data_manifests.audio import MISSING_TOLERANCE_S, SILENCE_PEAK, AudioDefect, DecodedAudio
 from data_manifests.hash_set import hash_bytes, hash_text
+from data_manifests.inventory import loan_letters, outside_characters
 from data_manifests.manifest import Utterance, decode_utterance
-from data_manifests.twi_inventory import loan_letters, outside_characters
-from data_manifests.twi_text import normalize_for_scoring, normalize_for_training
+from data_manifests.normalization import normalize_for_scoring, normalize_for_training
 
 # Characters (spaces included, as normalised for scoring) a second. Speakers of 17 languages read 4
 # to 9 syllables a second (Coupé et al. 2019, doi:10.1126/sciadv.aaw2594), and Twi has 2.4 to 2.5
@@ -76,8 +76,8 @@ class Examination:
         sentence_hash: hash of the sentence as normalised for scoring.
         reading_hash: hash of corpus, speaker and sentence.
         audio_hash: hash of the decoded samples; None if they were not decoded or are defective.
-        outside_characters: as `twi_inventory.outside_characters`.
-        loan_letters: as `twi_inventory.loan_letters`.
+        outside_characters: as `inventory.outside_characters`.
+        loan_letters: as `inventory.loan_letters`.
     """
 
     problem: Finding | None

@@ -21,7 +21,7 @@ import jiwer
 import numpy as np
 
 from commands.errors import InputError
-from data_manifests.twi_text import NORMALIZATION_VERSION, normalize_for_scoring
+from data_manifests.normalization import NORMALIZATION_VERSION, normalize_for_scoring
 
 NUM_RESAMPLES = 1000
 CONFIDENCE = 0.95

@@ -19,7 +19,7 @@ import math
 from array import array
 from collections.abc import Iterable
 
-from data_manifests.twi_text import normalize_for_scoring
+from data_manifests.normalization import normalize_for_scoring
 
 HELD_OUT_QUESTIONS = 0.05
 HELD_OUT_SENTENCES = 0.01

@@ -24,7 +24,7 @@ from data_manifests.hash_set import HashSet, hash_text
 from data_manifests.held_out import NearDuplicates, is_held_out
 from data_manifests.left_out_rows import LeftOut, LeftOutRows
 from data_manifests.line_writer import LineWriter, lines_written_aside, spooled_lines
-from data_manifests.twi_text import normalize_for_scoring
+from data_manifests.normalization import normalize_for_scoring
 
 HELD_OUT_FILE = "held_out.jsonl"
 _ENCODER = json.JSONEncoder(ensure_ascii=False)

@@ -11,8 +11,8 @@ from typing import Any
 from data_manifests.corpus_statistics import CorpusStatistics, table_rows
 from data_manifests.defects import THRESHOLDS, Examination, Finding
 from data_manifests.hash_set import HashSet
+from data_manifests.inventory import name_character
 from data_manifests.manifest import Utterance
-from data_manifests.twi_inventory import name_character
 
 NUM_EXAMPLES = 5
 NUM_CHARACTERS = 20

@@ -14,7 +14,7 @@ import numpy as np
 
 from data_manifests.hash_set import hash_text
 from data_manifests.manifest import SPLITS, Utterance
-from data_manifests.twi_text import normalize_for_scoring
+from data_manifests.normalization import normalize_for_scoring
 
 TRAIN, DEV, TEST = range(len(SPLITS))
 """Splits as numbers: their positions in `SPLITS`."""

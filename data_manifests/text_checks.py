@@ -10,10 +10,10 @@ of lists and tables.
 
 import re
 
+from data_manifests.inventory import outside_characters
+from data_manifests.language_guess import guess_language, untranslated_english
 from data_manifests.left_out_rows import LeftOut
-from data_manifests.twi_inventory import outside_characters
-from data_manifests.twi_language import guess_language, untranslated_english
-from data_manifests.twi_text import normalize_for_scoring
+from data_manifests.normalization import normalize_for_scoring
 
 _MARKUP = {
     "code": re.compile(r"```|\\[a-zA-Z]+\{|[{}]"),

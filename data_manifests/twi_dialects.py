@@ -12,7 +12,7 @@ The cues are few, because most Twi words are spelt alike in all three;
 import functools
 import re
 
-from data_manifests.twi_text import normalize_for_scoring
+from data_manifests.normalization import normalize_for_scoring
 
 SURE, WEAK = 2, 1
 MIN_EVIDENCE = 2

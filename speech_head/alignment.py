@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from commands.errors import InputError
-from data_manifests.twi_text import normalize_for_scoring
+from data_manifests.normalization import normalize_for_scoring
 from stage1_rvq.recognizer import UnitSpan
 from stage1_rvq.text_units import UNKNOWN
 

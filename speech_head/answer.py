@@ -22,7 +22,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
 
 from commands.errors import InputError
-from data_manifests.twi_text import is_speakable
+from data_manifests.normalization import is_speakable
 from gemma4.chat_template import render_chat
 from gemma4.layer_states import LAYERS, embed_tokens, layers_to_request, stack_layers
 from stage1_rvq.data import pad_frames

@@ -18,7 +18,7 @@ from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
 
 from commands.errors import InputError
 from commands.origins import refuse_mixture
-from data_manifests.twi_text import is_speakable
+from data_manifests.normalization import is_speakable
 from gemma4.weight_quantization import QuantizeName
 from speech_head.answer import (
     MAX_ANSWER_TOKENS,

@@ -21,7 +21,7 @@ from commands.device import derive_seed
 from commands.errors import InputError
 from commands.origins import Origin
 from commands.sources import QUESTIONS, Sources, count_sources, merge, used_for
-from data_manifests.twi_text import normalize_for_scoring, normalize_for_training
+from data_manifests.normalization import normalize_for_scoring, normalize_for_training
 from speech_head.answer import SPEAK, TeacherForcedAnswer, teacher_forced_answer
 from stage1_rvq.codes import code_format
 from stage1_rvq.model import load_rvq

@@ -21,7 +21,7 @@ from commands.command_line import parse_config, run_command
 from commands.errors import InputError
 from commands.new_paths import refuse_unwritable
 from data_manifests.audio import write_wav
-from data_manifests.twi_text import normalize_for_training
+from data_manifests.normalization import normalize_for_training
 from speech_head.answer import AnswerTokens, answer_states
 from speech_head.generate import Talker, tokenize_within_limit
 from speech_head.settings import TalkerConfig

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from commands.errors import InputError
-from data_manifests.twi_text import is_speakable
+from data_manifests.normalization import is_speakable
 from speech_head.answer import AnswerTokens
 from speech_head.generate import Talker
 from speech_head.mimi_stream import MimiStreamDecoder, decode_together

@@ -30,7 +30,7 @@ from commands.finished_folder import open_input
 from commands.origins import Origin, RecordedFingerprint
 from commands.setting_types import LayerWidth, NumLayers, PositiveInt, Probability
 from commands.sources import RECOGNIZER, Sources, as_sources, known
-from data_manifests.twi_text import normalize_for_scoring
+from data_manifests.normalization import normalize_for_scoring
 from gemma4.tower_identity import norm_fingerprint
 from stage1_rvq.data import EmbeddingFolder, pad_frames
 

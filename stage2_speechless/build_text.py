@@ -33,14 +33,14 @@ from data_manifests.held_out_rows import (
     format_counts,
     rows_kept_apart,
 )
+from data_manifests.language_guess import guess_language
 from data_manifests.left_out_rows import LeftOut, LeftOutRows
 from data_manifests.line_writer import lines_written_aside
+from data_manifests.normalization import normalize_for_scoring, normalize_for_training
 from data_manifests.sentences import split_sentences
 from data_manifests.text_checks import find_markup, why_not_twi, why_unreadable
 from data_manifests.twi_dialects import guess_dialect
-from data_manifests.twi_language import guess_language
 from data_manifests.twi_numbers import NUMBER_DIALECTS, spell_numbers
-from data_manifests.twi_text import normalize_for_scoring, normalize_for_training
 
 _ENDS = re.compile(r"[.!?…][\"'”’»)]*$")
 

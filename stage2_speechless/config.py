@@ -16,7 +16,7 @@ from commands.setting_types import (
 )
 from commands.sources import Sources, as_sources
 from data_manifests.manifest import DIALECTS
-from data_manifests.twi_text import NORMALIZATION_VERSION
+from data_manifests.normalization import NORMALIZATION_VERSION
 from stage2_speechless.vocabulary import CHARACTERS, NUM_RATES
 
 

@@ -45,7 +45,7 @@ from commands.parquet_files import (
 from commands.schema import check_json
 from commands.sources import Sources, as_facts, known
 from commands.table_copies import TableSource, TableWriter, open_table
-from data_manifests.twi_text import NORMALIZATION_VERSION
+from data_manifests.normalization import NORMALIZATION_VERSION
 from stage1_rvq.codes import code_schema, common_code_format, find_code_files
 from stage2_speechless.data import TrainingUtterance
 from stage2_speechless.generation import MAX_FRAMES

@@ -32,7 +32,7 @@ from commands.data_card import add_data_section
 from commands.errors import InputError
 from commands.processes import ALONE, Shares
 from commands.sources import SPEECHLESS, Sources, known
-from data_manifests.twi_text import NORMALIZATION_VERSION
+from data_manifests.normalization import NORMALIZATION_VERSION
 from stage2_speechless.config import SpeechlessConfig
 from stage2_speechless.frame_decoder import FrameDecoder, build_transformer
 from stage2_speechless.vocabulary import NOTHING, NUM_CONDITIONS, Vocabulary

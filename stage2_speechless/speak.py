@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from tqdm import tqdm
 
 from commands.errors import InputError
+from data_manifests.normalization import normalize_for_scoring, normalize_for_training
 from data_manifests.twi_numbers import NUMBER_DIALECTS, spell_numbers
-from data_manifests.twi_text import normalize_for_scoring, normalize_for_training
 from stage2_speechless.generation import MAX_FRAMES, GeneratedCodes, generate_batch
 from stage2_speechless.model import Speechless
 from stage2_speechless.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K

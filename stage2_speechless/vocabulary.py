@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from commands.errors import InputError, nearest_name
 from commands.schema import shorten
 from data_manifests.manifest import DIALECTS
-from data_manifests.twi_text import normalize_for_scoring
+from data_manifests.normalization import normalize_for_scoring
 
 # Asante, Akuapem and Fante; ŋ; the letters of loanwords and names (c j q v x z); digits, which
 # corpora contain and speakers read out. Nothing else is left in a Twi text once it is normalised

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from sacrebleu.metrics.chrf import CHRF
 
+from data_manifests.normalization import normalize_for_scoring
 from data_manifests.quoted_rates import QuotedRates, quote_rates
-from data_manifests.twi_text import normalize_for_scoring
 from stage3_finetune.recorded_questions import RecordedQuestion
 
 # Every system that may be compared, and what it is, in the order of the table.

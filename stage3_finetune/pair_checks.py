@@ -6,9 +6,9 @@ from commands.setting_types import DialectName, PositiveInt
 from data_manifests.corpora.instruction_sets import Pair
 from data_manifests.corpora.text_tables import holds_half_pair
 from data_manifests.left_out_rows import LeftOut
+from data_manifests.normalization import is_speakable, normalize_for_scoring, normalize_for_training
 from data_manifests.text_checks import find_markup, why_not_twi, why_unreadable
 from data_manifests.twi_dialects import guess_dialect
-from data_manifests.twi_text import is_speakable, normalize_for_scoring, normalize_for_training
 from stage3_finetune.template_marks import TEMPLATE_MARK
 
 # A text more than this many times its limit is rejected before normalisation, which is slow for a

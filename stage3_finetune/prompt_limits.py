@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from commands.errors import InputError
 from data_manifests.audio import audio_duration_s
-from data_manifests.twi_text import normalize_for_training
+from data_manifests.normalization import normalize_for_training
 from stage3_finetune.dialogue import Turn, encode_prompt
 from stage3_finetune.template_marks import refuse_template_marks
 

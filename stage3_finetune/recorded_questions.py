@@ -10,7 +10,7 @@ from torch import Tensor
 
 from commands.errors import InputError
 from data_manifests.manifest import Utterance, read_manifest
-from data_manifests.twi_text import normalize_for_scoring
+from data_manifests.normalization import normalize_for_scoring
 from gemma4.gemma import AudioEncoder
 from stage1_rvq.corpus_encoder import encode_utterances
 from stage3_finetune.dialogue import Turn, read_dialogues, split_chain

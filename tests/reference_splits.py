@@ -8,6 +8,7 @@ from data_manifests.corpora.recording import Recording
 from data_manifests.corpora.recording_spool import RecordingSpool
 from data_manifests.line_writer import spooled_lines
 from data_manifests.manifest import Utterance
+from data_manifests.normalization import normalize_for_scoring
 from data_manifests.split_columns import SplitColumns, SplitSettings
 from data_manifests.splits import (
     KEPT,
@@ -18,7 +19,6 @@ from data_manifests.splits import (
     UNTRAINED_PROMPT,
     assign_splits,
 )
-from data_manifests.twi_text import normalize_for_scoring
 
 
 @dataclass

@@ -12,10 +12,10 @@ from commands.errors import InputError
 from data_manifests import check
 from data_manifests.cleaned_manifest import REMOVED_NAME
 from data_manifests.defects import MAX_CHARACTERS_PER_S, MIN_CHARACTERS_PER_S, examine
+from data_manifests.inventory import loan_letters, outside_characters
 from data_manifests.manifest import Utterance
+from data_manifests.normalization import normalize_for_training
 from data_manifests.ordered_map import CHUNK_ITEMS
-from data_manifests.twi_inventory import loan_letters, outside_characters
-from data_manifests.twi_text import normalize_for_training
 
 RATE_HZ = 16_000
 

@@ -17,7 +17,7 @@ from data_manifests.error_rates import (
     compute_error_rates,
     difference_interval,
 )
-from data_manifests.twi_text import NORMALIZATION_VERSION, normalize_for_scoring
+from data_manifests.normalization import NORMALIZATION_VERSION, normalize_for_scoring
 
 WORDS = ["Ɛyɛ", "s3", "ɔbaa", "n'ani", "k)", "fie,", "ɛnnɛ", "de", "mmienu", "Kumase", "paa", "!"]
 

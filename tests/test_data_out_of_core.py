@@ -17,7 +17,7 @@ from conftest import ROOT, run
 from benchmarks import large_manifest
 from commands.errors import InputError, WriteError
 from commands.schema import check_json
-from data_manifests import line_writer, twi_text
+from data_manifests import line_writer, normalization
 from data_manifests.corpora.delimited_table import read_delimited_table, stream_table
 from data_manifests.corpora.dropped_rows import DroppedRows
 from data_manifests.hash_set import HashSet
@@ -128,15 +128,15 @@ def test_plain_sentences_take_a_short_cut_to_the_same(monkeypatch):
     texts += [re.sub(r"[^a-zɛɔ ,.]", "a", text) for text in texts]
 
     def normalized():
-        twi_text.normalize_for_scoring.cache_clear()
-        train, score = twi_text.normalize_for_training, twi_text.normalize_for_scoring
+        normalization.normalize_for_scoring.cache_clear()
+        train, score = normalization.normalize_for_training, normalization.normalize_for_scoring
         return [(train(text), score(text)) for text in texts]
 
     quick = normalized()
-    assert sum(twi_text._PLAIN.fullmatch(text) is not None for text in texts) > 1_000
-    monkeypatch.setattr(twi_text, "_PLAIN", re.compile("(?!)"))
+    assert sum(normalization._PLAIN.fullmatch(text) is not None for text in texts) > 1_000
+    monkeypatch.setattr(normalization, "_PLAIN", re.compile("(?!)"))
     assert normalized() == quick
-    twi_text.normalize_for_scoring.cache_clear()
+    normalization.normalize_for_scoring.cache_clear()
 
 
 # ---- sets and files

@@ -9,8 +9,8 @@ import pytest
 from reference_splits import reference_splits, split_corpus
 
 from data_manifests.manifest import Utterance
+from data_manifests.normalization import normalize_for_scoring
 from data_manifests.splits import MIN_SPEAKERS_TO_SPLIT
-from data_manifests.twi_text import normalize_for_scoring
 
 SHARES = {"dev_fraction": 0.1, "test_fraction": 0.1}
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from data_manifests import twi_dialects
+from data_manifests.normalization import normalize_for_scoring, normalize_for_training
 from data_manifests.twi_dialects import count_evidence, guess_dialect
-from data_manifests.twi_text import normalize_for_scoring, normalize_for_training
 
 GOLDEN = Path(__file__).parent / "golden" / "twi_dialects.tsv"
 DIALECTS = ("asante", "akuapem", "fante")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from data_manifests.twi_language import guess_language, untranslated_english
-from data_manifests.twi_text import normalize_for_training
+from data_manifests.language_guess import guess_language, untranslated_english
+from data_manifests.normalization import normalize_for_training
 
 GOLDEN = Path(__file__).parent / "golden" / "twi_language.tsv"
 SHARED = ROOT.parent / "shared" / "data"

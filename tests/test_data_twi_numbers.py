@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from data_manifests import twi_numbers
+from data_manifests.normalization import normalize_for_training
 from data_manifests.twi_numbers import number_in_words, spell_numbers
-from data_manifests.twi_text import normalize_for_training
 
 GOLDEN = Path(__file__).parent / "golden" / "twi_numbers.tsv"
 DIALECTS = ("asante", "akuapem")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from data_manifests.twi_text import (
+from data_manifests.normalization import (
     LOOK_ALIKES,
     NUMBERS_WITH_UNIT,
     is_speakable,

@@ -9,7 +9,7 @@ import soundfile
 from conftest import run
 
 from data_manifests.manifest import read_manifest
-from data_manifests.twi_text import normalize_for_scoring
+from data_manifests.normalization import normalize_for_scoring
 from demo import run as demo
 from demo import ship
 from demo.shipped import WEIGHTS

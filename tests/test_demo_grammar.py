@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from data_manifests.twi_text import normalize_for_scoring, normalize_for_training
+from data_manifests.normalization import normalize_for_scoring, normalize_for_training
 from demo.world import describe, grammar
 from demo.world.facts import WORLD_PATH, relation_facts
 from demo.world.grammar import all_questions, listening_sentences

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from commands.errors import InputError
-from data_manifests.twi_text import normalize_for_scoring
+from data_manifests.normalization import normalize_for_scoring
 from stage1_rvq.recognizer import CTCRecognizer, RecognizerConfig, viterbi_starts
 from stage1_rvq.text_units import train_units
 

@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from data_manifests.twi_text import normalize_for_scoring
+from data_manifests.normalization import normalize_for_scoring
 from speech_head.generate import Talker
 from speech_head.stream import Sampling
 from stage3_finetune.dialogue import Turn

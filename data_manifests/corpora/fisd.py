@@ -22,7 +22,7 @@ from data_manifests.corpora.recording import (
 )
 from data_manifests.corpora.zip_archive import open_zip, read_member
 from data_manifests.manifest import Utterance
-from data_manifests.twi_text import is_speakable, normalize_for_training
+from data_manifests.normalization import is_speakable, normalize_for_training
 
 AUDIO_COLUMN, TEXT_COLUMN = "Audio Filepath", "Transcription"
 MAX_PROMPT_CHARACTERS = 1000  # the longest is a few words; removing notes takes several passes

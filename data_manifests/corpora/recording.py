@@ -6,7 +6,7 @@ from typing import Any
 
 from commands.errors import InputError
 from data_manifests.manifest import Utterance
-from data_manifests.twi_text import is_speakable, normalize_for_training
+from data_manifests.normalization import is_speakable, normalize_for_training
 
 MAX_TRANSCRIPT_BYTES = 2**16  # for a file with the transcript of one recording
 MAX_TABLE_BYTES = 2**28  # for a file with the transcripts of all

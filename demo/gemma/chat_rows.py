@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from data_manifests.twi_text import normalize_for_scoring
+from data_manifests.normalization import normalize_for_scoring
 from demo.gemma.tokenizer import special_token_ids
 from demo.world.grammar import Question
 from gemma4.chat_template import text_ids

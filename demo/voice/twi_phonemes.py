@@ -13,7 +13,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from data_manifests.twi_text import normalize_for_training
+from data_manifests.normalization import normalize_for_training
 
 IPA_OF = {
     "a": "a", "e": "e", "E": "ɛ", "I": "ɪ", "i": "i", "o": "o", "O": "ɔ", "U": "ʊ", "u": "u",

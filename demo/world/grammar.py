@@ -19,7 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from data_manifests.manifest import Split
-from data_manifests.twi_text import normalize_for_scoring
+from data_manifests.normalization import normalize_for_scoring
 from demo.world.facts import WORLD_PATH, read_world, relation_facts, relation_phrasings, slots_of
 
 TEST_FRACTION = 0.09

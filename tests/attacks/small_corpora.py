@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_manifests.corpora.fisd import clean_fisd_prompt
-from data_manifests.twi_text import normalize_for_training
+from data_manifests.normalization import normalize_for_training
 from tests.miniature_corpora import (
     bibletts_folder,
     bibletts_tgz,

@@ -13,8 +13,8 @@ import functools
 import re
 from typing import Literal
 
-from data_manifests.twi_inventory import outside_characters
-from data_manifests.twi_text import normalize_for_scoring, normalize_for_training
+from data_manifests.inventory import outside_characters
+from data_manifests.normalization import normalize_for_scoring, normalize_for_training
 
 Language = Literal["twi", "english", "other", "unknown"]
 
