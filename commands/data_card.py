@@ -57,11 +57,14 @@ def license_facts(sources: Iterable[Source]) -> dict[str, str]:
     return {"license": "other", "license_name": "non-commercial-data"}
 
 
-def add_data_section(card: ModelCard, sources: Iterable[Source]) -> ModelCard:
-    """Put the section at the end of a card; returns the card."""
+def add_data_section(card: ModelCard, sources: Iterable[Source], *, tag: str) -> ModelCard:
+    """Put the section at the end of a card, and a further tag behind its first; returns the
+    card."""
     sources = tuple(sources)
     for name, value in license_facts(sources).items():
         setattr(card.data, name, value)
+    first, *others = card.data.get("tags")
+    card.data["tags"] = [first, tag, *others]
     card.text = f"{card.text.rstrip()}\n\n{data_section(sources)}"
     return card
 

@@ -56,6 +56,7 @@ class Provenance:
     tower: RecordedFingerprint = ""
     quantizer: RecordedFingerprint = ""
     sources: Sources | None = None
+    normalization: str = ""  # of the texts it was trained on, where it says so
 
     def made_from(self, role: str = HELD) -> Sources:
         """The data and models that it was made from.

@@ -33,6 +33,8 @@ from commands.workers import MODEL_FACTS, WorkerSettings
 
 Columns = dict[str, np.ndarray]
 CONNECT_S = 5.0
+PASSED_ON = ("SPOKEN_LANGUAGE",)
+"""Environment variables that actors on other machines are given as well."""
 
 
 class ShardActor:
@@ -182,6 +184,7 @@ def _connect(address: str) -> Any:
     ray.data.DataContext.get_current().enable_progress_bars = False
     for name in ("ray", "ray.data"):  # they would write between the steps of our own bar
         logging.getLogger(name).setLevel(logging.ERROR)
+    passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     host, separator, port = address.rpartition(":")
     # Ray itself would try for minutes, and then end the process.
     if separator and not _answers(host, port):
@@ -190,6 +193,8 @@ def _connect(address: str) -> Any:
         ray.init(
             address=None if address == "local" else address,
             include_dashboard=False if address == "local" else None,
+            # Actors here inherit them; those of a cluster do not.
+            runtime_env={"env_vars": passed_on} if passed_on and address != "local" else None,
             log_to_driver=False,
             logging_level=logging.ERROR,
         )

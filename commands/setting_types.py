@@ -8,7 +8,7 @@ Pydantic reads these annotations: `command_line.parse_config` checks every flag 
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
@@ -74,7 +74,6 @@ Probability = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]  # below 
 FileSize = Annotated[int, Field(ge=0, lt=2**63)]  # bytes
 # A file by its path inside a folder.
 InnerPath = Annotated[str, AfterValidator(_refuse_path_outside)]
-DialectName = Literal["asante", "akuapem", "fante", "unknown"]
 LocalPath = Annotated[str, AfterValidator(lambda path: str(refuse_impossible_path(Path(path))))]
 # A path, or a URL at which the command itself reads or writes: "s3://bucket/x" (`stores.py`). What
 # other settings name at a URL is copied to this disk first (`store_inputs.py`).

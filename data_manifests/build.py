@@ -24,7 +24,7 @@ from commands.command_line import parse_config, run_command
 from commands.errors import InputError
 from commands.licenses import UNKNOWN_LICENSE, LicenseName
 from commands.run_folder import run_folder
-from commands.setting_types import DialectName, Probability, Seed
+from commands.setting_types import Probability, Seed
 from data_manifests.build_settings import columns_of, corpora_of, hours_of, licenses_of
 from data_manifests.corpora.audio_dataset import audio_dataset
 from data_manifests.corpora.bibletts import bibletts, refuse_unpacking
@@ -37,6 +37,7 @@ from data_manifests.corpora.recording import Recording, ReportDropped
 from data_manifests.corpora.recording_spool import RecordingSpool
 from data_manifests.corpora.ugspeechdata import ugspeechdata
 from data_manifests.corpora.waxal import waxal
+from data_manifests.language import DialectName
 from data_manifests.line_writer import lines_written_aside, spooled_lines
 from data_manifests.split_columns import HeldOut, SplitColumns, SplitSettings
 from data_manifests.split_manifests import list_left_out, write_manifests
@@ -57,7 +58,7 @@ class DatasetSettings:
     dataset_config: str = ""
     """which of its configurations to use"""
     dataset_dialect: DialectName = "unknown"
-    """its dialect: asante, akuapem, fante or unknown"""
+    """its dialect, in Twi: asante, akuapem, fante or unknown"""
     dataset_license: LicenseName = UNKNOWN_LICENSE
     """its licence, by its SPDX name"""
 

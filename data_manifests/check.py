@@ -35,6 +35,7 @@ from data_manifests.cleaned_manifest import REMOVED_NAME, cleaned_manifest
 from data_manifests.corpus_plots import plot_durations, plot_speaking_rates
 from data_manifests.corpus_statistics import format_table
 from data_manifests.examinations import examine_all, read_examined, write_examinations
+from data_manifests.language import language
 from data_manifests.manifest import read_manifest
 from data_manifests.manifest_totals import ManifestTotals
 
@@ -154,11 +155,12 @@ def format_report(report: dict[str, Any]) -> str:
             lines += [f"      {example}" for example in report["examples"][kind]]
             if count > len(report["examples"][kind]):
                 lines.append("      ...")
-    characters = report["characters_outside_twi"]
+    key = language().key
+    characters = report[f"characters_outside_{key}"]
     if characters:
         shown = list(characters.items())[:NUM_CHARACTERS_SHOWN]
-        num_more = report["num_distinct_characters_outside_twi"] - len(shown)
-        lines.append("characters outside the Twi inventory:")
+        num_more = report[f"num_distinct_characters_outside_{key}"] - len(shown)
+        lines.append(f"characters outside the {language().name} inventory:")
         lines += [f"  {count:>7} {name}" for name, count in shown]
         lines += [f"  and {num_more} others"] if num_more else []
     return "\n".join(lines)

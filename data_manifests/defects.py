@@ -13,6 +13,7 @@ import numpy as np
 from data_manifests.audio import MISSING_TOLERANCE_S, SILENCE_PEAK, AudioDefect, DecodedAudio
 from data_manifests.hash_set import hash_bytes, hash_text
 from data_manifests.inventory import loan_letters, outside_characters
+from data_manifests.language import language
 from data_manifests.manifest import Utterance, decode_utterance
 from data_manifests.normalization import normalize_for_scoring, normalize_for_training
 
@@ -151,7 +152,8 @@ def _observe_text(outside: str) -> Iterator[Finding]:
     if digits:
         yield Finding("digits", f"digits {digits}: how they are read is not in the text")
     if others:
-        yield Finding("characters outside Twi", f"{others!r} is not in the Twi inventory")
+        name = language().name
+        yield Finding(f"characters outside {name}", f"{others!r} is not in the {name} inventory")
 
 
 def _observe_audio(decoded: DecodedAudio) -> Iterator[Finding]:

@@ -21,7 +21,8 @@ import jiwer
 import numpy as np
 
 from commands.errors import InputError
-from data_manifests.normalization import NORMALIZATION_VERSION, normalize_for_scoring
+from data_manifests.language import language
+from data_manifests.normalization import normalize_for_scoring
 
 NUM_RESAMPLES = 1000
 CONFIDENCE = 0.95
@@ -205,7 +206,7 @@ def pool_error_rates(
         num_utterances=len(utterances),
         num_empty_references=num_empty_references,
         num_empty_hypotheses=sum(u.hypothesis == "" for u in utterances),
-        normalization=NORMALIZATION_VERSION if normalize else "none",
+        normalization=language().normalization if normalize else "none",
     )
 
 

@@ -28,7 +28,6 @@ from commands.json_files import read_lines
 from commands.schema import check_json, shorten
 from commands.setting_types import (
     MAX_NAME_BYTES,
-    DialectName,
     SampleRate,
     refuse_impossible_path,
 )
@@ -42,6 +41,7 @@ from data_manifests.audio import (
 )
 from data_manifests.contained_audio import find_reference
 from data_manifests.hash_set import HashSet, hash_text
+from data_manifests.language import VARIABLE, language
 
 MIN_FILE_S = 0.001
 # No speech file is longer than a day; `audio.MAX_DURATION_S` limits what is decoded.
@@ -51,14 +51,10 @@ StartSeconds = Annotated[float, Field(ge=0, le=MAX_FILE_S)]
 # Names appear in tables, plots and messages; a text is what is said in one recording.
 MAX_CHARACTERS = {"id": 1000, "speaker": 1000, "corpus": 200, "license": 200, "text": 100_000}
 
-DIALECTS: tuple[str, ...] = get_args(DialectName)
 Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 _FILLED = ("id", "audio", "text", "speaker", "corpus")
 _filled_values = attrgetter(*_FILLED)
-_KNOWN: tuple[tuple[str, tuple[str | None, ...]], ...] = (
-    ("dialect", DIALECTS), ("dialect_guess", (None, *DIALECTS)), ("split", SPLITS),
-)  # fmt: skip
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 
@@ -95,13 +91,17 @@ class Utterance:
                 f"'duration_s' must be in [{MIN_FILE_S}, {MAX_FILE_S:.0f}], got {self.duration_s}"
             )
         _refuse_impossible_audio(self.audio)
-        for name, known in _KNOWN:
-            value = getattr(self, name)
-            if value not in known:
-                raise InputError(
-                    f"{name!r} must be one of {', '.join(filter(None, known))}, got "
-                    f"{shorten(value)}"
-                )
+        dialects = language().all_dialects
+        if self.dialect not in dialects or self.dialect_guess not in (None, *dialects):
+            name = "dialect_guess" if self.dialect in dialects else "dialect"
+            raise InputError(
+                f"{name!r} must be one of {', '.join(dialects)}, got "
+                f"{shorten(getattr(self, name))}: {VARIABLE} is {language().key}"
+            )
+        if self.split not in SPLITS:
+            raise InputError(
+                f"'split' must be one of {', '.join(SPLITS)}, got {shorten(self.split)}"
+            )
 
 
 _ROW = TypeAdapter(Utterance)

@@ -12,6 +12,7 @@ from data_manifests.corpus_statistics import CorpusStatistics, table_rows
 from data_manifests.defects import THRESHOLDS, Examination, Finding
 from data_manifests.hash_set import HashSet
 from data_manifests.inventory import name_character
+from data_manifests.language import language
 from data_manifests.manifest import Utterance
 
 NUM_EXAMPLES = 5
@@ -75,10 +76,10 @@ class ManifestTotals:
             "observations": _by_count(self.observations),
             "examples": dict(self.examples),
             "corpora": table_rows(self.statistics),
-            "characters_outside_twi": {
+            f"characters_outside_{language().key}": {
                 name_character(char): count for char, count in characters[:NUM_CHARACTERS]
             },
-            "num_distinct_characters_outside_twi": len(characters),
+            f"num_distinct_characters_outside_{language().key}": len(characters),
             "loan_letters": _by_count(self.loan_letters),
             "thresholds": THRESHOLDS,
         }

@@ -1,22 +1,24 @@
-"""Normalise Twi text, for models to read and for error rates to compare.
+"""Normalise text, for models to read and for error rates to compare.
 
     normalize_for_training("De3  w'abɛn\\u200b no")  ->  "Deɛ w'abɛn no"
     normalize_for_scoring("De3  w'abɛn\\u200b no.")  ->  "deɛ wabɛn no"
 
 Unicode has more than a dozen letters that look like ɛ and ɔ, and people whose keyboards have
 neither type `3` and `)` for them. NFC repairs none of this, so one spoken word would count as
-several written ones. `tests/golden/twi_text.tsv` shows every rule at work, one example per line.
+several written ones. `tests/golden/twi_text.tsv` and `ewe_text.tsv` show every rule at work, one
+example per line.
 
-For Asante, Akuapem and Fante. Dialect spellings (adeɛ / ade / adze), loan letters (c j q v x z) and
-ŋ are kept. Numbers are not spelt out: digits stay digits.
+What differs between languages is in `languages/*.toml`: letters, further look-alikes, what is typed
+for letters, and which marks count. Dialect spellings (adeɛ / ade / adze), loan letters and digits
+are kept: numbers are not spelt out.
 """
 
 import functools
 import re
 import unicodedata
+from collections.abc import Iterator
 
-NORMALIZATION_VERSION = "twi-1"
-"""Stored with weights, codes and error rates; changes whenever any output below changes."""
+from data_manifests.language import Language, language
 
 # Found in Common Voice, WAXAL, MasakhaPOS, AfriQA, MAFAND and tweets. Those marked * were not
 # found, but have the shape, or are the other case, of one that was. In decomposed text: έ is ε and
@@ -58,15 +60,6 @@ LOOK_ALIKES = {
     "\N{GRAVE ACCENT}": "'",  # U+0060 ` *
 }
 
-# What people type for ɛ and ɔ. AfriSenti's training tweets hold 2,557 words with 3 for ɛ; "mp3" is
-# mpɛ ("does not like") there, 5 times out of 5, so it is not among the numbers kept unchanged.
-TYPED_LETTERS = {"3": "ɛ", ")": "ɔ"}
-NUMBERS_WITH_UNIT = {
-    *("3rd", "3d", "3g", "3gb", "3x", "3am", "3pm", "3kg"),
-    *("3gh", "3ghc", "3ghs", "gh3", "ghc3", "ghs3"),  # Ghana cedis
-}
-
-_LOOK_ALIKE_TABLE = str.maketrans(LOOK_ALIKES)
 _INVISIBLE = re.compile(
     "[\u00ad\u061c\u180e"  # soft hyphen, Arabic letter mark, Mongolian vowel separator
     "\u200b-\u200f\u202a-\u202e"  # zero-width space, (non-)joiner, direction marks
@@ -75,64 +68,44 @@ _INVISIBLE = re.compile(
 )
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _CURRENCY = "$¢£€₵"
-# A smiley; or a run of letters, digits, tone marks and `)`, where a number keeps its separators
-# (1.3m) and its currency sign ($3m).
-_TYPED_WORD = re.compile(
-    rf"[:;=][-'^]?\)+|[{_CURRENCY}]?(?:[^\W_]|[\u0300-\u036f)]|(?<=\d)[.,:/](?=\d))+"
-)
-_LIST_MARKER = re.compile(r"\d+\).*|[aceiouvx]+\)+", re.IGNORECASE)  # "3)Kofi", "a)", "iv)"
-# What most sentences consist of: none of our rules changes it (possessive: never tried again).
-_PLAIN_CHARACTERS = r"[A-Za-z0-24-9ɛɔƐƆŋŊ.,;:!?'\"(“”«»–—…-]++"
-_PLAIN = re.compile(f"{_PLAIN_CHARACTERS}(?: {_PLAIN_CHARACTERS})*+")
-_NOT_IN_WORDS = re.compile(r"[\W_]")
+# "3)Kofi", "a)", "iv)"
+_LIST_MARKER = re.compile(r"\d+\).*|[aceiouvx]+\)+", re.IGNORECASE)
 _DIGIT = re.compile(r"\d")
 _NUMBER_EDGE = re.compile(r"(?<=\d)(?=[^\W\d_])|(?<=[^\W\d_])(?=\d)")
 
 
 def normalize_for_training(text: str) -> str:
-    """Make the spelling of a Twi text consistent, and keep everything a reader or a voice could
-    use.
+    """Make the spelling of a text consistent, and keep everything a reader or a voice could use.
 
-    NFC; invisible characters removed; `LOOK_ALIKES` replaced; `3` and `)` typed inside a word
-    replaced by ɛ and ɔ; control characters and runs of white space become one space. Case,
-    punctuation, apostrophes, hyphens, tone and nasal marks stay.
+    NFC; invisible characters removed; `LOOK_ALIKES` and those of the language replaced; what is
+    typed for letters inside a word (in Twi `3` for ɛ and `)` for ɔ) replaced by them; control
+    characters and runs of white space become one space. Case, punctuation, apostrophes, hyphens,
+    tone and nasal marks stay.
 
-    `3` and `)` are letters only in a run of letters that holds no other digit: s3, de3, w), 3y3,
-    p333. Plain numbers (3, 13, 3%, 1.3m, $3m), `NUMBERS_WITH_UNIT`, a `)` that closes a `(`,
-    smileys and list markers (a), 3)) stay. In a word of capitals the letter is one: Y3N -> YƐN.
+    Where `3` and `)` are typed, they are letters only in a run of letters that holds no other
+    digit: s3, de3, w), 3y3, p333. Plain numbers (3, 13, 3%, 1.3m, $3m), the language's
+    `numbers_with_unit`, a `)` that closes a `(`, smileys and list markers (a), 3)) stay. In a word
+    of capitals the letter is one: Y3N -> YƐN.
 
-    Idempotent. Never raises; the empty string gives the empty string.
+    Idempotent. Never raises for a text; the empty string gives the empty string.
     """
-    if _PLAIN.fullmatch(text):
-        return text
-    text = _CONTROL.sub(" ", _INVISIBLE.sub("", text))
-    text = unicodedata.normalize("NFD", text).translate(_LOOK_ALIKE_TABLE)
-    text = _replace_typed_letters(unicodedata.normalize("NFC", text))
-    return " ".join(text.split())
+    return _rules(language()).for_training(text)
 
 
-@functools.lru_cache(maxsize=256)  # a row's text is needed several times while it is at hand
 def normalize_for_scoring(text: str) -> str:
-    """Reduce a Twi text to the words that WER and CER compare.
+    """Reduce a text to the words that WER and CER compare.
 
     All of `normalize_for_training`; then lower case, apostrophes removed without a space (n'ani ->
-    nani), tone and nasal marks dropped (á ń ẽ -> a n e; ɛ and ɔ are letters and stay), everything
-    that is not a letter or a digit (hyphen, punctuation, emoji) a space, and a number apart from
-    the letters beside it (10k -> 10 k; Covid19 and Covid-19 -> covid 19).
+    nani), marks dropped (á ń ẽ -> a n e; ɛ and ɔ are letters and stay) but for those on vowels that
+    tell the language's words apart (Ewe's tilde: ã stays ã), everything that is not a letter or a
+    digit (hyphen, punctuation, emoji) a space, and a number apart from the letters beside it
+    (10k -> 10 k; Covid19 and Covid-19 -> covid 19).
 
     Idempotent, and the same whether or not the text was normalised for training before. It has none
     of the rules of English normalisers that rewrite words: contractions, fillers, spellings,
     numbers.
     """
-    text = normalize_for_training(text).lower()
-    if _PLAIN.fullmatch(text) is None:  # it may hold marks
-        text = unicodedata.normalize("NFD", text)
-        text = "".join(char for char in text if not unicodedata.category(char).startswith("M"))
-        text = unicodedata.normalize("NFC", text)
-    text = _NOT_IN_WORDS.sub(" ", text.replace("'", ""))
-    if _DIGIT.search(text):
-        text = _NUMBER_EDGE.sub(" ", text)
-    return " ".join(text.split())
+    return _rules(language()).for_scoring(text)
 
 
 def is_speakable(text: str) -> bool:
@@ -140,25 +113,85 @@ def is_speakable(text: str) -> bool:
     return any(char.isalpha() for char in normalize_for_scoring(text))
 
 
-def _replace_typed_letters(text: str) -> str:
-    if "3" not in text and ")" not in text:
-        return text
-    pieces = _split_at_closing_brackets(text)
-    return ")".join(_TYPED_WORD.sub(_replace_in_word, piece) for piece in pieces)
+class _Rules:
+    """The rules of one language, compiled."""
+
+    def __init__(self, of: Language) -> None:
+        own = of.alphabet + of.alphabet.upper()
+        alike = {char: letter for char, letter in LOOK_ALIKES.items() if char not in own}
+        self.look_alikes = str.maketrans({**alike, **of.look_alikes})
+        self.typed, self.vowels, self.kept_marks = of.typed_letters, of.vowels, of.kept_marks
+        self.numbers_with_unit = frozenset(of.numbers_with_unit)
+        # What most sentences consist of: no rule changes it (possessive: never tried again).
+        marked = of.marked_vowels + of.marked_vowels.upper()
+        digits = "".join(sorted(set("0123456789").difference(of.typed_letters)))
+        plain = f"[A-Za-z{digits}{own}{marked}.,;:!?'\"(“”«»–—…-]++"
+        self.plain = re.compile(f"{plain}(?: {plain})*+")
+        # A smiley; or a run of letters, digits, tone marks and a typed `)`, where a number keeps
+        # its separators (1.3m) and its currency sign ($3m).
+        closing = ")" if ")" in of.typed_letters else ""
+        self.typed_word = re.compile(
+            rf"[:;=][-'^]?\)+|"
+            rf"[{_CURRENCY}]?(?:[^\W_]|[\u0300-\u036f{closing}]|(?<=\d)[.,:/](?=\d))+"
+        )
+        self.not_in_words = re.compile(rf"[^\w{of.kept_marks}]|_" if of.kept_marks else r"[\W_]")
+        # A row's text is needed several times while it is at hand.
+        self.for_scoring = functools.lru_cache(maxsize=256)(self._score)
+
+    def for_training(self, text: str) -> str:
+        """As `normalize_for_training`."""
+        if self.plain.fullmatch(text):
+            return text
+        text = _CONTROL.sub(" ", _INVISIBLE.sub("", text))
+        text = unicodedata.normalize("NFD", text).translate(self.look_alikes)
+        text = self._replace_typed_letters(unicodedata.normalize("NFC", text))
+        return " ".join(text.split())
+
+    def _score(self, text: str) -> str:
+        text = self.for_training(text).lower()
+        if self.plain.fullmatch(text) is None:  # it may hold marks
+            text = unicodedata.normalize("NFD", text)
+            text = unicodedata.normalize("NFC", "".join(self._without_marks(text)))
+        text = self.not_in_words.sub(" ", text.replace("'", ""))
+        if _DIGIT.search(text):
+            text = _NUMBER_EDGE.sub(" ", text)
+        return " ".join(text.split())
+
+    def _without_marks(self, decomposed: str) -> Iterator[str]:
+        """The characters of a text without marks, but for a kept mark on a vowel, once each."""
+        kept = ""
+        for char in decomposed:
+            if not unicodedata.category(char).startswith("M"):
+                kept = self.kept_marks if char in self.vowels else ""
+                yield char
+            elif char in kept:
+                kept = kept.replace(char, "")
+                yield char
+
+    def _replace_typed_letters(self, text: str) -> str:
+        if not any(typed in text for typed in self.typed):
+            return text
+        pieces = _split_at_closing_brackets(text)
+        return ")".join(self.typed_word.sub(self._replace_in_word, piece) for piece in pieces)
+
+    def _replace_in_word(self, match: re.Match[str]) -> str:
+        word = match[0]
+        is_number = any(
+            c in _CURRENCY + ".,:/" or (c.isnumeric() and c not in self.typed) for c in word
+        )
+        if is_number or not any(c.isalpha() for c in word):
+            return word
+        if word.lower() in self.numbers_with_unit or _LIST_MARKER.fullmatch(word):
+            return word
+        # S3 opens a sentence: Sɛ, not SƐ
+        is_capitalised = word[1:].strip("".join(self.typed)) == ""
+        in_capitals = word.isupper() and not is_capitalised
+        for typed, letter in self.typed.items():
+            word = word.replace(typed, letter.upper() if in_capitals else letter)
+        return word
 
 
-def _replace_in_word(match: re.Match[str]) -> str:
-    word = match[0]
-    is_number = any(c in _CURRENCY + ".,:/" or (c.isnumeric() and c != "3") for c in word)
-    if is_number or not any(c.isalpha() for c in word):
-        return word
-    if word.lower() in NUMBERS_WITH_UNIT or _LIST_MARKER.fullmatch(word):
-        return word
-    is_capitalised = word[1:].strip("3)") == ""  # S3 opens a sentence: Sɛ, not SƐ
-    in_capitals = word.isupper() and not is_capitalised
-    for typed, letter in TYPED_LETTERS.items():
-        word = word.replace(typed, letter.upper() if in_capitals else letter)
-    return word
+_rules = functools.cache(_Rules)
 
 
 def _split_at_closing_brackets(text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What makes a public Twi text unfit to be spoken or answered: markup, another language, loops,
+"""What makes a public text unfit to be spoken or answered: markup, another language, loops,
 characters that nobody reads.
 
     find_markup("**Nsuo** yɛ nkwa")                       ->  "Markdown"
@@ -11,6 +11,7 @@ of lists and tables.
 import re
 
 from data_manifests.inventory import outside_characters
+from data_manifests.language import language
 from data_manifests.language_guess import guess_language, untranslated_english
 from data_manifests.left_out_rows import LeftOut
 from data_manifests.normalization import normalize_for_scoring
@@ -47,18 +48,19 @@ def unreadable_characters(text: str) -> str:
     return "".join(dict.fromkeys(_READ_AS_WORDS.sub("", outside_characters(text))))
 
 
-def why_not_twi(text: str, what: str) -> LeftOut | None:
-    """Why a text is not taken for Twi; None if it is, or if nothing tells (a name, a number).
+def why_foreign(text: str, what: str) -> LeftOut | None:
+    """Why a text is not taken for one in the language; None if it is, or if nothing tells (a name,
+    a number).
 
     Args:
         text: normalised or not.
         what: "question", "answer" or "sentence", for the reason.
     """
-    language = guess_language(text)
-    if language == "english":
+    guess = guess_language(text)
+    if guess == "english":
         return LeftOut(f"{what} in English")
-    if language == "other":
-        return LeftOut(f"{what} in another language than Twi")
+    if guess == "other":
+        return LeftOut(f"{what} in another language than {language().name}")
     if english := untranslated_english(text):
         kind = f"{what} left in English in part"
         return LeftOut(kind, f"{kind}: {english}")

@@ -17,6 +17,8 @@ import functools
 import re
 from dataclasses import dataclass
 
+from data_manifests.language import language
+
 MAX_NUMBER = 999_999
 
 # In counting, and after the noun that is counted (sidi nan, mpem num), where ɛnan and enum lose
@@ -26,7 +28,6 @@ UNITS = {
     "asante": ("baako", "mmienu", "mmiɛnsa", "ɛnan", "enum", "nsia", "nson", "nwɔtwe", "nkron"),
     "akuapem": ("biako", "abien", "abiɛsa", "anan", "anum", "asia", "ason", "awɔtwe", "akron"),
 }
-NUMBER_DIALECTS = tuple(UNITS)
 COUNTED_UNITS = {
     "asante": ("baako", "mmienu", "mmiɛnsa", "nan", "num", "nsia", "nson", "nwɔtwe", "nkron"),
     # nnɔnhwerew abiɛsa, nkyem anum, asram asia, nnɔn akron: the same as in counting
@@ -105,6 +106,11 @@ class SpelledText:
 
     text: str
     unknown: tuple[str, ...]
+
+
+def number_dialects() -> tuple[str, ...]:
+    """Dialects in whose words numbers are read; none if the language in use is not Twi."""
+    return tuple(UNITS) if language().numbers == "twi" else ()
 
 
 def number_in_words(number: int, dialect: str) -> str:

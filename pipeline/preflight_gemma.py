@@ -26,7 +26,7 @@ from pipeline.preflight_checks import (
     refuse_difference,
     three_lengths,
 )
-from speech_head.answer import SPEAK, answer_states, stream_answer, teacher_forced_answer
+from speech_head.answer import answer_states, ask_to_speak, stream_answer, teacher_forced_answer
 from stage3_finetune.conversation import Conversation
 from stage3_finetune.data import collate
 from stage3_finetune.dialogue import Dialogue, Turn, encode_dialogue, encode_prompt
@@ -156,7 +156,7 @@ class GemmaChecks:
     def streamed_states(self) -> str:
         text = teacher_forced_answer("Maakye.", self.tokenizer)
         with decoder_in_float32(self.model):
-            tokens = stream_answer(self.model, self.tokenizer, [SPEAK])
+            tokens = stream_answer(self.model, self.tokenizer, [ask_to_speak()])
             streamed = list(itertools.islice(tokens, NUM_TOKENS))
             written_S = torch.cat([token.ids_S for token in streamed])
             [known] = answer_states(self.model, [replace(text, ids_S=written_S)])

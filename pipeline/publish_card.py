@@ -13,6 +13,7 @@ from huggingface_hub import ModelCardData
 
 from commands.data_card import data_section, license_facts
 from commands.sources import Sources
+from data_manifests.language import language
 from pipeline.published_parts import MADE_BY
 from pipeline.report import LINES, look_up
 from pipeline.samples import SpokenSample
@@ -21,7 +22,7 @@ from stage1_rvq.model_card import NOT_MEASURED
 
 DOES: Mapping[PartName, str] = {
     "gemma": "hears, and writes the answer",
-    "finetune": "adapter, with which Gemma answers spoken Twi",
+    "finetune": "adapter, with which Gemma answers spoken {language}",
     "head": "speech head: what Gemma means to say -> codes of Mimi",
     "mimi": "codec: codes -> speech",
     "rvq": "quantiser: speech embeddings -> codes",
@@ -61,15 +62,16 @@ def pipeline_card(facts: CardFacts) -> str:
     """Write the card."""
     front_matter: dict[str, Any] = {
         "base_model": list(facts.base_models) or None,
-        "language": ["tw", "ak"],
+        "language": list(language().codes),
         "library_name": "speechless-twi",
         "pipeline_tag": "any-to-any",
-        "tags": ["speech", "twi", "akan", "gemma4", "text-to-speech"],
+        "tags": ["speech", *language().tags, "gemma4", "text-to-speech"],
         **license_facts(facts.sources),
     }
     return CARD.format(
         front_matter=ModelCardData(**front_matter).to_yaml(),
         base=facts.base,
+        language=language().name,
         parts="\n".join(_part_rows(facts)),
         measured="\n".join(_measured_rows(facts.stages)),
         judged=_judged(facts),
@@ -87,6 +89,7 @@ def _part_rows(facts: CardFacts) -> list[str]:
             made_by = f"`{MADE_BY[part]}`" if part in MADE_BY else "others"
             if part == "gemma" and facts.is_merged:
                 made_by, does = "`stage3_finetune.train`", f"{does}; the adapter is merged into it"
+            does = does.format(language=language().name)
             rows.append(f"| {places[part]} | {does} | {made_by} |")
     return rows
 
@@ -138,7 +141,7 @@ CARD = """---
 {front_matter}
 ---
 
-# Spoken Twi: `{base}` hears Twi and answers aloud
+# Spoken {language}: `{base}` hears {language} and answers aloud
 
 A trained pipeline: everything that is needed to talk with it, to measure it, and to train on.
 `pipeline.json` says which part is where.
@@ -178,7 +181,7 @@ FOLDER/head`, `--rvq FOLDER/rvq`.
 
 What it says is spoken by nobody: tell whoever hears it that the voice is synthetic. It resembles
 the people of the corpora that the speech head was trained on (below). Never use it to pose as
-them, or as anyone. Answers may be wrong, and no Twi speaker has checked them unless somebody says
-so here.
+them, or as anyone. Answers may be wrong, and no speaker of {language} has checked them unless
+somebody says so here.
 
 {data}"""

@@ -6,6 +6,7 @@
 
     [run]
     title = "Common Voice Twi"
+    language = "twi"                # of all its texts: see data_manifests/language.py
     commands = '''
     data data_manifests.build
         --corpus common_voice={corpus} --out {out}/manifests
@@ -30,6 +31,7 @@ from typing import Any
 from commands.command_line import parse_config
 from commands.errors import InputError, nearest_name
 from commands.setting_groups import values_of
+from data_manifests.language import speaking
 from pipeline.steps import Step, read_steps
 
 # The commands of recipes, and the dataclass of their settings. They are imported by name: no module
@@ -70,10 +72,12 @@ class RunnableRecipe:
 
     Attributes:
         title: what it makes, for the report.
+        language: as in `SPOKEN_LANGUAGE`; "" for the language that is in use.
         steps: the commands in order, their values filled in.
     """
 
     title: str
+    language: str
     steps: list[Step]
 
     @property
@@ -102,9 +106,20 @@ def read_runnable(path: Path, out: Path, given: Sequence[str]) -> RunnableRecipe
         flags = " ".join(f"{name}=..." for name in missing)
         raise InputError(f"{path} needs --set {flags}: what they are, the file says")
     steps = _read_steps(path, tables["run"], {**values, "out": out})
-    for step in steps:
-        parse_step(step, where=str(path))
-    return RunnableRecipe(str(tables["run"].get("title", path.stem)), steps)
+    used = language_of(path, tables)
+    with speaking(used):
+        for step in steps:
+            parse_step(step, where=str(path))
+    return RunnableRecipe(str(tables["run"].get("title", path.stem)), used, steps)
+
+
+def language_of(path: Path, tables: Mapping[str, Any]) -> str:
+    """The language that a recipe says, "" if it says none: the name of one that comes along, or the
+    path of a file, seen from the recipe."""
+    used = tables.get("run", {}).get("language", "")
+    if not isinstance(used, str):
+        raise InputError(f'{path}: [run] language must be a name, as in "ewe"')
+    return str((path.parent / used).resolve()) if used.endswith(".toml") else used
 
 
 def recipe_settings(
@@ -119,9 +134,10 @@ def recipe_settings(
     filled = _fill(path, tables.get("values", {}), given)
     values = {name: value or name for name, value in filled.items()}
     settings: dict[str, dict[str, Any]] = {}
-    for step in _read_steps(path, tables["run"], {**values, "out": "runs"}):
-        if step.command not in settings:
-            settings[step.command] = values_of(parse_step(step, where=str(path)))
+    with speaking(language_of(path, tables)):
+        for step in _read_steps(path, tables["run"], {**values, "out": "runs"}):
+            if step.command not in settings:
+                settings[step.command] = values_of(parse_step(step, where=str(path)))
     return settings
 
 

@@ -19,6 +19,7 @@ import soundfile
 
 from commands.atomic_write import write_text, written_aside
 from commands.errors import InputError
+from data_manifests.language import language
 from data_manifests.manifest import Utterance, read_manifest, write_manifest
 
 CLIP_SECONDS = 2.0
@@ -82,7 +83,7 @@ def _make_clip(folder: Path, number: int) -> Utterance:
         soundfile.write(aside, wave_N.astype(np.float32), SAMPLE_RATE_HZ, format="WAV")
     return Utterance(
         id=f"sound_{number:04d}", audio=str(path), text=_sentence(number),
-        duration_s=CLIP_SECONDS, speaker=f"made_{number % 4}", dialect="asante",
+        duration_s=CLIP_SECONDS, speaker=f"made_{number % 4}", dialect=language().all_dialects[0],
         corpus="rehearsal", split="train", license="CC0-1.0",
     )  # fmt: skip
 

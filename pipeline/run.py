@@ -9,6 +9,7 @@ writes `report.json`, `report.txt` and `report.html`.
 """
 
 import resource
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from commands.command_line import parse_config, run_command
 from commands.errors import InputError, nearest_name
 from commands.folder_lock import folder_lock
 from commands.setting_types import PositiveInt
+from data_manifests.language import VARIABLE, speaking
 from pipeline.recipe_steps import RunnableRecipe, read_runnable
 from pipeline.report import About, write_report
 from pipeline.run_step import StepFailed, processes_of, refuse_too_few_gpus, run_step
@@ -65,10 +67,12 @@ def main(argv: list[str] | None = None) -> None:
     steps = chosen_steps(recipe, config.from_stage, config.to_stage)
     refuse_too_few_gpus(config.devices)
     if config.dry_run:
+        if recipe.language:
+            print(f"export {VARIABLE}={shlex.quote(recipe.language)}\n")
         print(as_script(steps, config.devices), flush=True)
         sys.exit(show_plan(config) if config.plan else 0)
     config.out.mkdir(parents=True, exist_ok=True)
-    with folder_lock(config.out):
+    with folder_lock(config.out), speaking(recipe.language):
         run = partial(run_step, devices=config.devices, logs=config.out / "logs")
         try:
             seconds = run_steps(steps, config.out, run)

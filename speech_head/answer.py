@@ -22,6 +22,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
 
 from commands.errors import InputError
+from data_manifests.language import language
 from data_manifests.normalization import is_speakable
 from gemma4.chat_template import render_chat
 from gemma4.layer_states import LAYERS, embed_tokens, layers_to_request, stack_layers
@@ -30,8 +31,6 @@ from stage3_finetune.decoding import BegunPrompt, Decoding
 from stage3_finetune.dialogue import EncodedDialogue, Turn, as_messages, encode_prompt, turn_end_id
 from stage3_finetune.generate import stop_ids
 
-# The user's turn before an answer that is given as text: "Speak."
-SPEAK = Turn("user", "Kasa.")
 MAX_ANSWER_TOKENS = 512
 
 
@@ -80,23 +79,29 @@ class TeacherForcedAnswer(WrittenAnswer):
     offsets: list[tuple[int, int]]
 
 
+def ask_to_speak() -> Turn:
+    """The user's turn before an answer that is given as text: in Twi "Kasa.", "Speak."."""
+    return Turn("user", language().speak)
+
+
 def teacher_forced_answer(
     text: str,
     tokenizer: PreTrainedTokenizerBase,
-    question: Turn = SPEAK,
+    question: Turn | None = None,
     *,
     has_transcript: bool = False,
 ) -> TeacherForcedAnswer:
     """Put a text where Gemma would have written it: in the assistant's turn.
 
     Args:
-        question: the user's turn before it; if spoken, with embeddings.
+        question: the user's turn before it; if spoken, with embeddings; `ask_to_speak` if None.
         has_transcript: whether Gemma writes the question's transcript and a line break before it
             answers (the chain target).
 
     Raises:
         InputError: the text has no letter to pronounce, or holds marks of the chat template.
     """
+    question = question or ask_to_speak()
     text = " ".join(text.split())
     if not is_speakable(text):
         raise InputError(f"nothing to say: no letter to pronounce in {text!r}")

@@ -14,6 +14,7 @@ import torch
 from commands.checkpoint import find_pretrained, load_config, load_frozen
 from commands.errors import InputError
 from commands.sources import HEAD, Sources, known
+from data_manifests.language import language
 from speech_head.config import SpeechHeadConfig
 from speech_head.data import StatesFolder
 from speech_head.model import SpeechHead
@@ -26,6 +27,7 @@ AnyHead = SpeechHead | ParallelHead
 # A head that reads states may start from one that does not.
 MAY_DIFFER = {
     "layers", "reads", "dropout", "text_dropout", "standardizes", "tower", "quantizer", "sources",
+    "normalization",
 }  # fmt: skip
 
 
@@ -72,6 +74,7 @@ def build_head(
             depth_heads=shape.depth_heads,
             text_dropout=text_dropout,
             standardizes=reads != "embedding",
+            normalization=language().normalization,
         )
     )
     if head.config.standardizes:

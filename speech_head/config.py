@@ -16,6 +16,7 @@ from commands.setting_types import (
     Probability,
 )
 from commands.sources import Sources, as_sources
+from data_manifests.language import FIRST_NORMALIZATION
 from gemma4.layer_states import LAYERS
 
 Reads = Literal["gate", "sum", "states", "embedding"]
@@ -49,6 +50,7 @@ class SpeechHeadConfig:
         quantizer: fingerprint of the quantiser that spoken questions, or the adapter, were made
             with; "" if there is none or it is unknown.
         sources: what it was trained on, and with; None if that is not known.
+        normalization: of the texts that it says, as `Language.normalization`.
     """
 
     state_width: LayerWidth = 2560
@@ -69,6 +71,7 @@ class SpeechHeadConfig:
     tower: RecordedFingerprint = ""
     quantizer: RecordedFingerprint = ""
     sources: Sources | None = None
+    normalization: str = FIRST_NORMALIZATION
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sources", as_sources(self.sources))  # JSON gives mappings

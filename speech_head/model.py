@@ -28,6 +28,7 @@ from commands.checkpoint import find_pretrained, load_frozen
 from commands.data_card import add_data_section
 from commands.processes import ALONE, Shares
 from commands.sources import HEAD, Sources, known
+from data_manifests.language import language, refuse_other_language
 from speech_head.alignment import MAX_ADVANCE
 from speech_head.config import SpeechHeadConfig
 from speech_head.data import HeadBatch
@@ -69,7 +70,7 @@ class SpeechHead(
     nn.Module,
     PyTorchModelHubMixin,
     library_name="speechless-twi",
-    tags=["speech", "twi", "text-to-speech"],
+    tags=["speech", "text-to-speech"],
 ):
     """Recogniser of Gemma's states, temporal transformer, its heads, and a code-frame decoder."""
 
@@ -124,7 +125,8 @@ class SpeechHead(
 
     def generate_model_card(self, **facts: Any) -> ModelCard:
         """The card that `save_pretrained` and `push_to_hub` write: the hub's own, and the data."""
-        return add_data_section(super().generate_model_card(**facts), self.made_from())
+        card = super().generate_model_card(**facts)
+        return add_data_section(card, self.made_from(), tag=language().tags[0])
 
     @torch.no_grad()
     def set_statistics(self, mean_LD: Tensor | float, std_LD: Tensor | float) -> None:
@@ -288,7 +290,10 @@ def load_head(name: str, *, device: torch.device) -> SpeechHead:
         device: where it runs.
 
     Raises:
-        InputError: the folder is unfinished or of another kind, or the weights do not fit.
+        InputError: the folder is unfinished or of another kind, the weights do not fit, or they
+            were made for another language.
     """
     folder = find_pretrained(name, made_by="speech_head.train", flag="--head")
-    return load_frozen(folder, SpeechHead, SpeechHeadConfig, device=device)
+    head = load_frozen(folder, SpeechHead, SpeechHeadConfig, device=device)
+    refuse_other_language(head.config.normalization, what=f"--head {name}")
+    return head

@@ -42,6 +42,7 @@ from commands.setting_types import (
     Probability,
 )
 from commands.sources import HEAD, Sources, as_sources, known
+from data_manifests.language import language
 from gemma4.layer_states import LAYERS
 from speech_head.answer import AnswerTokens
 from speech_head.data import HeadBatch, HeadExample
@@ -108,7 +109,7 @@ class ParallelHead(
     nn.Module,
     PyTorchModelHubMixin,
     library_name="speechless-twi",
-    tags=["speech", "twi", "text-to-speech"],
+    tags=["speech", "text-to-speech"],
 ):
     """Mix of Gemma's layers -> cross-attention of frame queries -> frames -> codes."""
 
@@ -141,7 +142,8 @@ class ParallelHead(
 
     def generate_model_card(self, **facts: Any) -> ModelCard:
         """The card that `save_pretrained` and `push_to_hub` write: the hub's own, and the data."""
-        return add_data_section(super().generate_model_card(**facts), self.made_from())
+        card = super().generate_model_card(**facts)
+        return add_data_section(card, self.made_from(), tag=language().tags[0])
 
     def layer_shares(self) -> dict[str, float]:
         """Weight of each layer in the mix of states, for the training log."""

@@ -22,7 +22,7 @@ from commands.errors import InputError
 from commands.origins import Origin
 from commands.sources import QUESTIONS, Sources, count_sources, merge, used_for
 from data_manifests.normalization import normalize_for_scoring, normalize_for_training
-from speech_head.answer import SPEAK, TeacherForcedAnswer, teacher_forced_answer
+from speech_head.answer import TeacherForcedAnswer, ask_to_speak, teacher_forced_answer
 from stage1_rvq.codes import code_format
 from stage1_rvq.model import load_rvq
 from stage3_finetune.data import (
@@ -83,7 +83,7 @@ class Questions:
         fitting = self._by_answer.get(normalize_for_scoring(text))
         if fitting is None:
             if drawn.random() < 0.5:
-                return SPEAK
+                return ask_to_speak()
             fitting = self._asked
         question = drawn.choice(fitting)
         is_heard = question.codes_TK is not None and drawn.random() < 0.5
@@ -111,7 +111,7 @@ def put_after_question(
         InputError: as `teacher_forced_answer`.
     """
     text = normalize_for_training(text)
-    question = questions.before(text, id_) if questions else SPEAK
+    question = questions.before(text, id_) if questions else ask_to_speak()
     return teacher_forced_answer(
         text, tokenizer, question, has_transcript=question.spoken and has_transcripts
     )

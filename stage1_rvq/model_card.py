@@ -18,6 +18,7 @@ from commands.data_card import data_section, license_facts, licenses_without_com
 from commands.json_files import read_json
 from commands.schema import as_mapping, check_json
 from commands.sources import Sources, merge
+from data_manifests.language import language
 from stage1_rvq.codebook_metrics import QuantizerMetrics, ReadRates
 from stage1_rvq.config import RVQConfig
 from stage1_rvq.published import (
@@ -32,12 +33,6 @@ from stage1_rvq.training_data import TrainingData
 
 DEFAULT_GEMMA = "google/gemma-4-E4B-it"
 NOT_MEASURED = "not yet measured"
-FRONT_MATTER: dict[str, Any] = {
-    "license": "apache-2.0",
-    "language": ["tw", "ak"],
-    "library_name": "speechless-twi",
-    "tags": ["speech", "twi", "akan", "gemma4", "speech-tokenizer", "residual-vector-quantization"],
-}
 
 
 def make_model_card(
@@ -76,7 +71,8 @@ def make_model_card(
     sources = merge(sources, token_sources)
     bits = config.num_codebooks * math.log2(config.codebook_size) * config.frame_rate_hz
     text = CARD.format(
-        front_matter=ModelCardData(**{**FRONT_MATTER, **license_facts(sources)}).to_yaml(),
+        front_matter=ModelCardData(**{**_front_matter(), **license_facts(sources)}).to_yaml(),
+        language=language().name,
         data=data_section(sources),
         weights=_license_of_weights(sources),
         dim=config.dim,
@@ -92,6 +88,16 @@ def make_model_card(
         files=FILES + "".join(f"| `{name}` | {described[name]} |\n" for name in published_files),
     )
     return ModelCard(text)
+
+
+def _front_matter() -> dict[str, Any]:
+    tags = ["gemma4", "speech-tokenizer", "residual-vector-quantization"]
+    return {
+        "license": "apache-2.0",
+        "language": list(language().codes),
+        "library_name": "speechless-twi",
+        "tags": ["speech", *language().tags, *tags],
+    }
 
 
 def _training_table(
@@ -174,7 +180,7 @@ def _results(metrics: QuantizerMetrics, config: RVQConfig) -> str:
         for codebooks, spaces in metrics.reconstruction.items()
         for space, part in spaces.items()
     ]
-    return "\n".join([*lines, "", DEFINITIONS])
+    return "\n".join([*lines, "", DEFINITIONS.format(language=language().name)])
 
 
 def _rates(rates: ReadRates | None) -> str:
@@ -188,7 +194,7 @@ DEFINITIONS = """\
 Relative error is |x - x'|^2 / |x - mean|^2. Spaces: `projected` is the output of the tower's
 `output_proj` (without its bias), which Gemma's decoder gets and in which codes are chosen; `raw` is
 its input; `normalized` is that divided by the weight of the tower's last norm. WER and CER are a
-CTC recogniser's, pooled, on Twi text normalised for scoring.
+CTC recogniser's, pooled, on {language} text normalised for scoring.
 """
 
 NO_RESULTS = f"""\
@@ -235,13 +241,13 @@ CARD = """\
 {front_matter}
 ---
 
-# Semantic codes of Twi speech: a residual vector quantiser for Gemma 4's audio embeddings
+# Semantic codes of {language} speech: a residual vector quantiser for Gemma 4's audio embeddings
 
 Turns the {dim}-d embeddings of Gemma 4's frozen audio tower, taken before its `output_proj`
 ({frame_rate_hz} a second), into {num_codebooks} codes of {codebook_size} a frame
 ({bit_rate} bit/s), and back. Decoded embeddings enter Gemma where real ones do; the first codebooks
 alone decode too. This is stage 1 of a pipeline after *Speechless* (arXiv:2505.17417), which means
-to teach Gemma 4 spoken Twi from text.
+to teach Gemma 4 spoken {language} from text.
 
 ## Use
 
@@ -275,7 +281,7 @@ print(codes_TK.shape)
 ## Results
 
 {results}
-How speakers of Twi judge what is built on these codes: not yet measured.
+How speakers of {language} judge what is built on these codes: not yet measured.
 
 {data}
 ## Files

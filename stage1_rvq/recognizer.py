@@ -30,6 +30,7 @@ from commands.finished_folder import open_input
 from commands.origins import Origin, RecordedFingerprint
 from commands.setting_types import LayerWidth, NumLayers, PositiveInt, Probability
 from commands.sources import RECOGNIZER, Sources, as_sources, known
+from data_manifests.language import FIRST_NORMALIZATION, language, refuse_other_language
 from data_manifests.normalization import normalize_for_scoring
 from gemma4.tower_identity import norm_fingerprint
 from stage1_rvq.data import EmbeddingFolder, pad_frames
@@ -49,6 +50,7 @@ class RecognizerConfig:
         dropout: dropout between layers, in training.
         tower: fingerprint of the audio tower whose embeddings it was trained on; "" if unknown.
         sources: what it was trained on, and with; None if that is not known.
+        normalization: of the texts that it writes, as `Language.normalization`.
     """
 
     dim: LayerWidth = 1024
@@ -58,6 +60,7 @@ class RecognizerConfig:
     dropout: Probability = 0.1
     tower: RecordedFingerprint = ""
     sources: Sources | None = None
+    normalization: str = FIRST_NORMALIZATION
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sources", as_sources(self.sources))  # JSON gives mappings
@@ -82,7 +85,7 @@ class CTCRecognizer(
     nn.Module,
     PyTorchModelHubMixin,
     library_name="speechless-twi",
-    tags=["speech", "twi", "automatic-speech-recognition"],
+    tags=["speech", "automatic-speech-recognition"],
 ):
     """Bidirectional LSTM with CTC on cached, quantised or generated embeddings."""
 
@@ -112,7 +115,8 @@ class CTCRecognizer(
 
     def generate_model_card(self, **facts: Any) -> ModelCard:
         """The card that `save_pretrained` and `push_to_hub` write: the hub's own, and the data."""
-        return add_data_section(super().generate_model_card(**facts), self.made_from())
+        card = super().generate_model_card(**facts)
+        return add_data_section(card, self.made_from(), tag=language().tags[0])
 
     def refuse_other_width(self, dim: int, *, flag: str) -> None:
         """Raise InputError if the embeddings of what a flag named are of another width."""
@@ -273,10 +277,11 @@ def load_recognizer(folder: Path, *, device: torch.device) -> CTCRecognizer:
     """Load a recogniser, written by `python -m stage1_rvq.train_recognizer`, for use.
 
     Raises:
-        InputError: missing, unfinished, or another command's folder.
+        InputError: missing, unfinished, another command's folder, or made for another language.
     """
     open_input(folder, made_by="stage1_rvq.train_recognizer", flag="--recognizer")
     recognizer = load_frozen(folder / "model", CTCRecognizer, RecognizerConfig, device=device)
+    refuse_other_language(recognizer.config.normalization, what=f"--recognizer {folder}")
     recognizer.units = _load_units(folder / "units.json")
     if recognizer.units.get_vocab_size() != recognizer.config.num_units:
         raise InputError(

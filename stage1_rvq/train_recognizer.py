@@ -43,6 +43,7 @@ from commands.sources import RECOGNIZER, as_facts, refuse_licenses, used_for
 from commands.training_log import TrainingLog, refuse_non_finite, training_steps
 from commands.training_settings import InputSettings, ScheduleSettings
 from data_manifests.error_rates import ErrorRates, compute_error_rates
+from data_manifests.language import language
 from stage1_rvq.data import EmbeddedUtterance, EmbeddingFolder, ShuffledBatches, pad_frames
 from stage1_rvq.recognizer import CTCRecognizer, RecognizerConfig, ctc_loss, find_usable
 from stage1_rvq.text_units import train_units
@@ -146,6 +147,7 @@ def _train(
             shape.num_layers,
             tower=embeddings.origin.tower,
             sources=used_for(embeddings.sources, RECOGNIZER),
+            normalization=language().normalization,
         )
     )
     recognizer.frame_scale_D.copy_(embeddings.metric.frame_scale_D)

@@ -1,4 +1,4 @@
-"""Public Twi texts -> sentences for Speechless to speak.
+"""Public texts -> sentences for Speechless to speak.
 
     python -m stage2_speechless.build_text --corpus parallel_twi fineweb2_twi \
         bible_asante=twi-twiasante.txt --out data/text
@@ -23,7 +23,7 @@ from tqdm import tqdm
 from commands.command_line import parse_config, run_command
 from commands.errors import InputError
 from commands.run_folder import run_folder
-from commands.setting_types import DialectName, PositiveInt
+from commands.setting_types import PositiveInt
 from data_manifests.corpora.public_tables import OpenedTable, named_tables, open_public_table
 from data_manifests.corpora.text_sets import OWN_TEXT, TEXT_SETS, PublicText, TextSet, read_texts
 from data_manifests.held_out import HELD_OUT_SENTENCES
@@ -33,21 +33,22 @@ from data_manifests.held_out_rows import (
     format_counts,
     rows_kept_apart,
 )
+from data_manifests.language import DialectName, language
 from data_manifests.language_guess import guess_language
 from data_manifests.left_out_rows import LeftOut, LeftOutRows
 from data_manifests.line_writer import lines_written_aside
 from data_manifests.normalization import normalize_for_scoring, normalize_for_training
 from data_manifests.sentences import split_sentences
-from data_manifests.text_checks import find_markup, why_not_twi, why_unreadable
+from data_manifests.text_checks import find_markup, why_foreign, why_unreadable
 from data_manifests.twi_dialects import guess_dialect
-from data_manifests.twi_numbers import NUMBER_DIALECTS, spell_numbers
+from data_manifests.twi_numbers import number_dialects, spell_numbers
 
 _ENDS = re.compile(r"[.!?…][\"'”’»)]*$")
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuildTextConfig:
-    """Turn public Twi texts into sentences for Speechless to speak."""
+    """Turn public texts into sentences for Speechless to speak."""
 
     out: Path
     """new folder for sentences.jsonl"""
@@ -58,10 +59,11 @@ class BuildTextConfig:
     license: str = "unknown"
     """licence of --corpus text=..., by its SPDX name, as in CC-BY-4.0"""
     dialect: DialectName = "unknown"
-    """dialect of texts whose corpus names none: asante, akuapem, fante or unknown; if unknown,
-    sentences with numbers need a spelling that tells it"""
-    dialects: tuple[DialectName, ...] = ("asante", "akuapem", "fante", "unknown")
-    """dialects to keep, told by the spelling: asante, akuapem, fante, unknown (most sentences)"""
+    """dialect of texts whose corpus names none, in Twi asante, akuapem, fante or unknown; if
+    unknown, sentences with numbers need a spelling that tells it"""
+    dialects: tuple[DialectName, ...] = ()
+    """dialects to keep, told by the spelling: in Twi asante, akuapem, fante, unknown (most
+    sentences); all if none is given"""
     min_words: PositiveInt = 3
     """shorter sentences are left out"""
     max_characters: PositiveInt = 400
@@ -166,12 +168,12 @@ def _check(text: str, table: TextSet, config: BuildTextConfig) -> PublicSentence
         return LeftOut("sentence too short")
     if table.is_web and not _ENDS.search(text):
         return LeftOut("no end of a sentence")
-    if left_out := why_not_twi(text, "sentence") or why_unreadable(text, "sentence"):
+    if left_out := why_foreign(text, "sentence") or why_unreadable(text, "sentence"):
         return left_out
-    if guess_language(text) != "twi":
-        return LeftOut("not recognised as Twi")
+    if language().cues and guess_language(text) != language().key:
+        return LeftOut(f"not recognised as {language().name}")
     guess = guess_dialect(text)
-    if guess not in config.dialects:
+    if config.dialects and guess not in config.dialects:
         return LeftOut(f"spelt in {guess}")
     dialect = config.dialect if table.dialect == "unknown" else table.dialect
     return _with_numbers_in_words(PublicSentence(text, dialect, guess))
@@ -181,7 +183,7 @@ def _with_numbers_in_words(sentence: PublicSentence) -> PublicSentence | LeftOut
     if not any(map(str.isnumeric, sentence.text)):
         return sentence
     known = sentence.dialect if sentence.dialect != "unknown" else sentence.dialect_guess
-    if known not in NUMBER_DIALECTS:
+    if known not in number_dialects():
         return LeftOut("number, and no dialect to read it in")
     spelled = spell_numbers(sentence.text, known)
     if spelled.unknown:

@@ -15,9 +15,8 @@ from commands.setting_types import (
     Probability,
 )
 from commands.sources import Sources, as_sources
-from data_manifests.manifest import DIALECTS
-from data_manifests.normalization import NORMALIZATION_VERSION
-from stage2_speechless.vocabulary import CHARACTERS, NUM_RATES
+from data_manifests.language import language
+from stage2_speechless.vocabulary import NUM_RATES, all_characters, all_dialects
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class SpeechlessConfig:
         characters: characters that texts may contain.
         dialects: dialects that it can be given.
         num_rates: number of bins of speaking rate.
-        normalization: version of the text normalisation.
+        normalization: of the texts, as `Language.normalization`.
     """
 
     num_codebooks: NumCodebooks = 8
@@ -58,10 +57,10 @@ class SpeechlessConfig:
     quantizer: RecordedFingerprint = ""
     tower: RecordedFingerprint = ""
     sources: Sources | None = None
-    characters: str = CHARACTERS
-    dialects: tuple[str, ...] = DIALECTS
+    characters: str = field(default_factory=all_characters)
+    dialects: tuple[str, ...] = field(default_factory=all_dialects)
     num_rates: PositiveInt = NUM_RATES
-    normalization: str = NORMALIZATION_VERSION
+    normalization: str = field(default_factory=lambda: language().normalization)
     llama: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

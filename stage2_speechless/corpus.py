@@ -45,7 +45,7 @@ from commands.parquet_files import (
 from commands.schema import check_json
 from commands.sources import Sources, as_facts, known
 from commands.table_copies import TableSource, TableWriter, open_table
-from data_manifests.normalization import NORMALIZATION_VERSION
+from data_manifests.language import language
 from stage1_rvq.codes import code_schema, common_code_format, find_code_files
 from stage2_speechless.data import TrainingUtterance
 from stage2_speechless.generation import MAX_FRAMES
@@ -123,7 +123,7 @@ def open_corpus(path: Path, vocabulary: Vocabulary, *, flag: str = "--codes") ->
     fmt = read_parquet_format(files[0], flag=flag)
     source = TableSource(
         path, flag, files,
-        made_by=[NORMALIZATION_VERSION, asdict(vocabulary), MAX_FRAMES],
+        made_by=[language().normalization, asdict(vocabulary), MAX_FRAMES],
         schema=_schema(fmt),
         fill=partial(_fill, path=path, flag=flag, files=files, vocabulary=vocabulary),
     )  # fmt: skip

@@ -20,9 +20,10 @@ from torch import Tensor
 
 from commands.device import derive_seed
 from commands.errors import InputError
+from data_manifests.language import UNKNOWN_DIALECT
 from stage2_speechless.draws import Hidden
 from stage2_speechless.model import NO_TARGET, Speechless
-from stage2_speechless.vocabulary import NOTHING, UNKNOWN_DIALECT
+from stage2_speechless.vocabulary import NOTHING
 
 # Number of batches whose utterances are sorted by length together: enough to need little padding,
 # few enough that an utterance is batched with different ones in every epoch.

@@ -27,7 +27,6 @@ from commands.licenses import LicenseName, leave_out_others
 from commands.run_folder import run_folder
 from commands.schema import as_mapping, parse_json, shorten
 from commands.setting_types import (
-    DialectName,
     ModelName,
     PositiveFloat,
     PositiveInt,
@@ -38,7 +37,7 @@ from commands.shard import Shard
 from commands.shards import join_rows, join_sources, split_into_shards, write_shards
 from commands.sources import as_facts, count_sources, merge
 from commands.workers import WorkerSettings
-from data_manifests.manifest import DIALECTS
+from data_manifests.language import DialectName, language
 from data_manifests.text_lines import read_lines
 from stage1_rvq.codes import CODES_NAME, CodedUtterance, write_codes
 from stage2_speechless.sampling import SamplingSettings
@@ -63,7 +62,7 @@ class GenerateConfig:
     """new folder for the codes"""
     choice: TakeSettings = TakeSettings()
     dialect: DialectName = "unknown"
-    """dialect of sentences whose row names none: asante, akuapem, fante or unknown"""
+    """dialect of sentences whose row names none, in Twi: asante, akuapem, fante or unknown"""
     rate: PositiveFloat | None = None
     """speaking rate in characters per second; if not given, drawn from the rates in the training
     data"""
@@ -219,9 +218,9 @@ def _parse_row(line: str, origin: str, dialect: str, rate_cps: float | None) -> 
     sentence = Sentence(row["id"], row["text"], dialect, rate_cps, **named)
     if "dialect" not in row:
         return sentence
-    if row["dialect"] not in DIALECTS:
+    if row["dialect"] not in language().all_dialects:
         shown = shorten(row["dialect"])
-        raise InputError(f"{origin}: dialect {shown}, known: {', '.join(DIALECTS)}")
+        raise InputError(f"{origin}: dialect {shown}, known: {', '.join(language().all_dialects)}")
     return replace(sentence, dialect=row["dialect"])
 
 

@@ -29,10 +29,9 @@ from transformers import DynamicCache
 
 from commands.checkpoint import find_pretrained, load_frozen
 from commands.data_card import add_data_section
-from commands.errors import InputError
 from commands.processes import ALONE, Shares
 from commands.sources import SPEECHLESS, Sources, known
-from data_manifests.normalization import NORMALIZATION_VERSION
+from data_manifests.language import language, refuse_other_language
 from stage2_speechless.config import SpeechlessConfig
 from stage2_speechless.frame_decoder import FrameDecoder, build_transformer
 from stage2_speechless.vocabulary import NOTHING, NUM_CONDITIONS, Vocabulary
@@ -62,7 +61,7 @@ class Speechless(
     nn.Module,
     PyTorchModelHubMixin,
     library_name="speechless-twi",
-    tags=["speech", "twi", "text-to-semantic-tokens"],
+    tags=["speech", "text-to-semantic-tokens"],
 ):
     """Temporal transformer, its head, and a code-frame decoder."""
 
@@ -94,7 +93,8 @@ class Speechless(
 
     def generate_model_card(self, **facts: Any) -> ModelCard:
         """The card that `save_pretrained` and `push_to_hub` write: the hub's own, and the data."""
-        return add_data_section(super().generate_model_card(**facts), self.made_from())
+        card = super().generate_model_card(**facts)
+        return add_data_section(card, self.made_from(), tag=language().tags[0])
 
     def frame_tokens(self, codes_TK: Tensor) -> Tensor:
         """Codes `[..., K]` -> the token numbers they are embedded as, `[..., K]`."""
@@ -206,14 +206,10 @@ def load_speechless(name: str, *, device: torch.device) -> Speechless:
         device: where it runs.
 
     Raises:
-        InputError: unfinished or foreign folder, weights that do not fit, or another version of the
-            text normalisation.
+        InputError: unfinished or foreign folder, weights that do not fit, or made for another
+            language.
     """
     folder = find_pretrained(name, made_by="stage2_speechless.train", flag="--speechless")
     model = load_frozen(folder, Speechless, SpeechlessConfig, device=device)
-    if model.config.normalization != NORMALIZATION_VERSION:
-        raise InputError(
-            f"--speechless {name} reads texts normalised by {model.config.normalization}, this is "
-            f"{NORMALIZATION_VERSION}; train it again"
-        )
+    refuse_other_language(model.config.normalization, what=f"--speechless {name}")
     return model

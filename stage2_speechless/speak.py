@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from tqdm import tqdm
 
 from commands.errors import InputError
+from data_manifests.language import UNKNOWN_DIALECT
 from data_manifests.normalization import normalize_for_scoring, normalize_for_training
-from data_manifests.twi_numbers import NUMBER_DIALECTS, spell_numbers
+from data_manifests.twi_numbers import number_dialects, spell_numbers
 from stage2_speechless.generation import MAX_FRAMES, GeneratedCodes, generate_batch
 from stage2_speechless.model import Speechless
 from stage2_speechless.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K
-from stage2_speechless.vocabulary import UNKNOWN_DIALECT, Vocabulary
+from stage2_speechless.vocabulary import Vocabulary
 
 MAX_CHARACTERS = 500  # 30 s at 17 characters a second, the fastest Twi
 
@@ -27,7 +28,7 @@ class Sentence:
     Attributes:
         id: together with the seed, it decides what is drawn.
         text: as written; normalised by the model.
-        dialect: asante, akuapem, fante or unknown.
+        dialect: of Twi asante, akuapem, fante or unknown.
         rate_cps: characters per second; None draws a rate from the training data.
         corpus, license: where the text is from, and its licence; "" if that is not known.
     """
@@ -88,7 +89,7 @@ def speak(
 def with_numbers_in_words(sentence: Sentence) -> Sentence:
     """The sentence as it is read aloud: "GH¢5" becomes sidi num. Only in Asante and Akuapem; digits
     that no rule covers (see `spell_numbers`) are unchanged."""
-    if sentence.dialect not in NUMBER_DIALECTS:
+    if sentence.dialect not in number_dialects():
         return sentence
     text = spell_numbers(normalize_for_training(sentence.text), sentence.dialect).text
     return replace(sentence, text=text) if text != sentence.text else sentence
@@ -112,6 +113,6 @@ def why_unspeakable(text: str, vocabulary: Vocabulary) -> str | None:
 def unread_digits(sentence: Sentence) -> str | None:
     """The reason not to speak digits that were left although this dialect has number words."""
     digits = [word for word in sentence.text.split() if any(map(str.isnumeric, word))]
-    if not digits or sentence.dialect not in NUMBER_DIALECTS:
+    if not digits or sentence.dialect not in number_dialects():
         return None
     return f"no rule says how to read {' '.join(digits)}"

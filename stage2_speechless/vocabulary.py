@@ -10,26 +10,33 @@ evaluated.
 # S prefix positions
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from commands.errors import InputError, nearest_name
 from commands.schema import shorten
-from data_manifests.manifest import DIALECTS
+from data_manifests.language import language
 from data_manifests.normalization import normalize_for_scoring
 
-# Asante, Akuapem and Fante; ŋ; the letters of loanwords and names (c j q v x z); digits, which
-# corpora contain and speakers read out. Nothing else is left in a Twi text once it is normalised
-# for scoring.
-CHARACTERS = " abcdeɛfghijklmnŋoɔpqrstuvwxyz0123456789"
 # Characters per second, spaces included, in bins of 1; fast Twi reaches 17. WhisperSpeech
 # conditions on the same quantity in 32 bins of 0.625 (collabora, t2s_up_wds_mlang_enclm.py).
 NUM_RATES = 24
-UNKNOWN_DIALECT = "unknown"
 
 NOTHING = 0  # has a zero embedding: padding, and unused columns of a prefix position
 START = 1
 NUM_CONDITIONS = 2  # dialect and rate, before the first character
 PREFIX_EXTRA = NUM_CONDITIONS + 1  # positions of a prefix beside its characters: `START` as well
+
+
+def all_characters() -> str:
+    """Every character that is left in a text of the language once it is normalised for scoring: its
+    letters, those of loanwords and names, and digits, which corpora contain and speakers read
+    out."""
+    return f" {language().characters}"
+
+
+def all_dialects() -> tuple[str, ...]:
+    """The dialects of the language, and "unknown"."""
+    return language().all_dialects
 
 
 @dataclass(frozen=True)
@@ -42,8 +49,8 @@ class Vocabulary:
         num_rates: number of bins of speaking rate, 1 character per second each.
     """
 
-    characters: str = CHARACTERS
-    dialects: tuple[str, ...] = DIALECTS
+    characters: str = field(default_factory=all_characters)
+    dialects: tuple[str, ...] = field(default_factory=all_dialects)
     num_rates: int = NUM_RATES
 
     @property

@@ -11,11 +11,11 @@ from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
 from commands.json_files import read_json
 from commands.origins import Origin
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, read_audio
+from data_manifests.language import language
 from gemma4.gemma import AudioEncoder, load_feature_extractor
 from gemma4.weight_quantization import QuantizeName
 from stage3_finetune.dialogue import Turn, encode_prompt, split_chain
 from stage3_finetune.generate import MAX_NEW_TOKENS, stream_tokens
-from stage3_finetune.mixture import TRANSCRIBE_PROMPT
 from stage3_finetune.model import TARGET_KEY, finetuned_origins, load_finetuned
 from stage3_finetune.prompt_limits import (
     most_prompt_tokens,
@@ -88,7 +88,7 @@ class Conversation:
     def write_down(self, audio: Path) -> str:
         """Gemma's transcript of a recording, which leaves no trace in the conversation; raises
         InputError as `spoken_turn`."""
-        question = self.spoken_turn(audio, TRANSCRIBE_PROMPT)
+        question = self.spoken_turn(audio, language().write)
         prompt = encode_prompt([question], self.tokenizer)
         tokens = stream_tokens(
             self.model, self.tokenizer, prompt, max_new_tokens=self.max_new_tokens

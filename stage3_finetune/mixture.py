@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from data_manifests.language import language
 from stage3_finetune.dialogue import Dialogue, Target, Turn, with_chain_target
 
 Task = Literal["answer", "transcribe", "typed"]
 Row = list[tuple[int, Task]]  # positions of dialogues, and how each is seen
 NUM_JOINED = (2, 2, 3)  # dialogues in a joined row, drawn evenly
-TRANSCRIBE_PROMPT = "Kyerɛw deɛ wote."  # "Write what you hear."
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def as_task(dialogue: Dialogue, task: Task, target: Target) -> Dialogue:
         heard = [turn for turn in dialogue.turns if turn.spoken]
         if not heard:
             return dialogue
-        question = replace(heard[0], prompt=TRANSCRIBE_PROMPT)
+        question = replace(heard[0], prompt=language().write)
         return replace(dialogue, turns=(question, Turn("assistant", question.content)))
     return with_chain_target(dialogue) if target == "chain" else dialogue
 

@@ -27,6 +27,7 @@ from commands.schema import shorten
 from commands.setting_types import LayerWidth, PositiveInt, Probability
 from commands.sources import ADAPTER, Sources, merge
 from commands.tensor_files import TensorKind, read_tensors, refuse_non_finite_weights
+from data_manifests.language import FIRST_NORMALIZATION, refuse_other_language
 from gemma4.base_model import gemma_sources
 from gemma4.gemma import load_gemma
 from gemma4.speech_embeddings import accept_embeddings
@@ -141,8 +142,11 @@ def add_adapter(
         The model with this adapter active, frozen, in evaluation mode.
 
     Raises:
-        InputError: the adapter belongs to another model, is incomplete, or is not finite.
+        InputError: the adapter belongs to another model, was made for another language, is
+            incomplete, or is not finite.
     """
+    made_for = read_provenance(finetune).normalization or FIRST_NORMALIZATION
+    refuse_other_language(made_for, what=f"--finetune {finetune}")
     adapter = finetune / "adapter"
     config = read_adapter_config(adapter)
     if isinstance(model, PeftModel):

@@ -9,6 +9,7 @@ from typing import Any
 
 from commands.data_card import data_section, license_facts
 from commands.sources import Sources
+from data_manifests.language import language
 
 
 def merged_card(
@@ -31,7 +32,7 @@ def merged_card(
     spoken = provenance["spoken_turns"]
     lines = [
         *_front_matter(gemma, "transformers", sources),
-        "# Gemma 4 that answers spoken Twi",
+        f"# Gemma 4 that answers spoken {language().name}",
         "",
         f"`{_shown(gemma)}` with a LoRA adapter of rank {settings['lora_rank']} merged into its "
         f"decoder ({dtype}); the audio tower is the base model's.",
@@ -50,7 +51,7 @@ def adapter_card(gemma: str, *, rank: int, steps: int, target: str, sources: Sou
     """The card of an adapter; arguments as of `merged_card`."""
     lines = [
         *_front_matter(gemma, "peft", sources),
-        "# LoRA adapter: Gemma 4 answers spoken Twi",
+        f"# LoRA adapter: Gemma 4 answers spoken {language().name}",
         "",
         f"For `{_shown(gemma)}`, of rank {rank}, trained for {steps:,} steps.",
         "",
@@ -64,11 +65,11 @@ def _front_matter(gemma: str, library: str, sources: Sources) -> list[str]:
     return [
         "---",
         *([f"base_model: {gemma}"] if not Path(gemma).exists() else []),
-        "language: tw",
+        f"language: {language().codes[0]}",
         f"library_name: {library}",
         *(f"{key}: {value}" for key, value in license_facts(sources).items()),
         "pipeline_tag: any-to-any",
-        "tags: [speech, twi]",
+        f"tags: [speech, {language().tags[0]}]",
         "---",
         "",
     ]

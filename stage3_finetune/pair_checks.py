@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
-from commands.setting_types import DialectName, PositiveInt
+from commands.setting_types import PositiveInt
 from data_manifests.corpora.instruction_sets import Pair
 from data_manifests.corpora.text_tables import holds_half_pair
+from data_manifests.language import DialectName
 from data_manifests.left_out_rows import LeftOut
 from data_manifests.normalization import is_speakable, normalize_for_scoring, normalize_for_training
-from data_manifests.text_checks import find_markup, why_not_twi, why_unreadable
+from data_manifests.text_checks import find_markup, why_foreign, why_unreadable
 from data_manifests.twi_dialects import guess_dialect
 from stage3_finetune.template_marks import TEMPLATE_MARK
 
@@ -23,8 +24,9 @@ class CorpusCheckSettings:
 
     max_answer_characters: PositiveInt = 600
     """longer answers are left out: 600 characters take about 40 s to say"""
-    dialects: tuple[DialectName, ...] = ("asante", "akuapem", "fante", "unknown")
-    """dialects to keep, told by the spelling: asante, akuapem, fante, unknown (most short texts)"""
+    dialects: tuple[DialectName, ...] = ()
+    """dialects to keep, told by the spelling: in Twi asante, akuapem, fante, unknown (most short
+    texts); all if none is given"""
 
 
 @dataclass(frozen=True)
@@ -102,10 +104,12 @@ def _why_unfit(
     ):
         if _is_untranslated(text, english):
             return LeftOut(f"{what} not translated")
-        if left_out := why_not_twi(text, what) or why_unreadable(text, what):
+        if left_out := why_foreign(text, what) or why_unreadable(text, what):
             return left_out
     dialect = guess_dialect(f"{question} {answer}")
-    return None if dialect in settings.dialects else LeftOut(f"spelt in {dialect}")
+    if settings.dialects and dialect not in settings.dialects:
+        return LeftOut(f"spelt in {dialect}")
+    return None
 
 
 def _is_untranslated(text: str, english: str) -> bool:

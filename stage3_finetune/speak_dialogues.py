@@ -25,11 +25,12 @@ from commands.errors import InputError
 from commands.json_files import read_json_lines
 from commands.licenses import LicenseName, leave_out_others
 from commands.run_folder import run_folder
-from commands.setting_types import DialectName, ModelName, PositiveInt, Seed, StorePath
+from commands.setting_types import ModelName, PositiveInt, Seed, StorePath
 from commands.shard import Shard
 from commands.shards import join_rows, join_sources, split_into_shards, write_shards
 from commands.sources import as_facts, count_sources, merge
 from commands.workers import WorkerSettings
+from data_manifests.language import DialectName
 from stage2_speechless.sampling import SamplingSettings
 from stage2_speechless.speak import Sentence, with_numbers_in_words
 from stage2_speechless.takes import (
@@ -60,7 +61,7 @@ class SpeakDialoguesConfig:
     variants: PositiveInt = 1
     """number of different spoken versions of each dialogue"""
     dialect: DialectName = "unknown"
-    """asante, akuapem, fante, unknown: how the turns are spoken"""
+    """how the turns are spoken, in Twi: asante, akuapem, fante, unknown"""
     sampling: SamplingSettings = SamplingSettings()
     batch_size: PositiveInt = 32
     """turns generated together"""

@@ -24,6 +24,7 @@ from commands.processes import processes_of, shared_run_folder
 from commands.run_folder import OutputFolder
 from commands.sources import ADAPTER, as_facts, merge, refuse_licenses, used_for
 from commands.training_log import TrainingLog, training_steps
+from data_manifests.language import language
 from gemma4.attention_kernels import TRAINING_KERNELS
 from gemma4.base_model import gemma_sources
 from gemma4.gemma import load_gemma, load_tokenizer
@@ -105,6 +106,7 @@ def main(argv: list[str] | None = None) -> None:
             **describe_machine(device, dtype), **combine(*origins.values()).as_facts(),
             num_processes=processes.count, is_sharded=is_on(FSDP),
             quantize=config.quantize,
+            normalization=language().normalization,
             num_dialogues=len(dialogues),
             sources=as_facts(made_from),
             spoken_turns={"generated_codes": num_spoken, "recordings": 0},

@@ -21,6 +21,7 @@ from data_manifests import line_writer, normalization
 from data_manifests.corpora.delimited_table import read_delimited_table, stream_table
 from data_manifests.corpora.dropped_rows import DroppedRows
 from data_manifests.hash_set import HashSet
+from data_manifests.language import language
 from data_manifests.line_writer import lines_written_aside, spooled_lines
 from data_manifests.manifest import Utterance, _read_row, format_row
 from tests.attacks.manifests import good_rows
@@ -127,16 +128,18 @@ def test_plain_sentences_take_a_short_cut_to_the_same(monkeypatch):
     texts = ["".join(rng.choices(characters, k=rng.randrange(24))) for _ in range(4_000)]
     texts += [re.sub(r"[^a-zɛɔ ,.]", "a", text) for text in texts]
 
+    rules = normalization._rules(language())
+
     def normalized():
-        normalization.normalize_for_scoring.cache_clear()
+        rules.for_scoring.cache_clear()
         train, score = normalization.normalize_for_training, normalization.normalize_for_scoring
         return [(train(text), score(text)) for text in texts]
 
     quick = normalized()
-    assert sum(normalization._PLAIN.fullmatch(text) is not None for text in texts) > 1_000
-    monkeypatch.setattr(normalization, "_PLAIN", re.compile("(?!)"))
+    assert sum(rules.plain.fullmatch(text) is not None for text in texts) > 1_000
+    monkeypatch.setattr(rules, "plain", re.compile("(?!)"))
     assert normalized() == quick
-    normalization.normalize_for_scoring.cache_clear()
+    rules.for_scoring.cache_clear()
 
 
 # ---- sets and files

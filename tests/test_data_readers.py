@@ -13,8 +13,8 @@ from commands.errors import InputError
 from commands.json_files import read_json, read_json_lines, read_lines
 from commands.schema import check_json, parse_json
 from data_manifests.corpora.delimited_table import read_delimited_table
+from data_manifests.language import language
 from data_manifests.manifest import (
-    DIALECTS,
     SPLITS,
     Utterance,
     format_row,
@@ -51,13 +51,13 @@ utterances = st.builds(
     text=names,
     duration_s=st.floats(0.001, 86_400),
     speaker=names,
-    dialect=st.sampled_from(DIALECTS),
+    dialect=st.sampled_from(language().all_dialects),
     corpus=names,
     split=st.sampled_from(SPLITS),
     license=st.text(st.characters(codec="utf-8"), max_size=40),
     start_s=st.none() | st.floats(0, 86_400),
     sample_rate_hz=st.none() | st.integers(1, 1_000_000),
-    dialect_guess=st.none() | st.sampled_from(DIALECTS),
+    dialect_guess=st.none() | st.sampled_from(language().all_dialects),
 )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from data_manifests.sentences import split_sentences
 from data_manifests.text_checks import (
     find_markup,
     unreadable_characters,
-    why_not_twi,
+    why_foreign,
     why_unreadable,
 )
 
@@ -57,10 +57,10 @@ def test_loops(text, loop):
 
 
 def test_why_a_text_is_not_twi():
-    assert why_not_twi("Ɛyɛ nsuo na ɛwɔ hɔ.", "answer") is None
-    assert why_not_twi("Kofi Annan", "answer") is None
-    assert str(why_not_twi("It is the water of life.", "answer")) == "answer in English"
-    left = why_not_twi("Ɔkaa sɛ this is the best way na ɔkɔe wɔ fie hɔ.", "answer")
+    assert why_foreign("Ɛyɛ nsuo na ɛwɔ hɔ.", "answer") is None
+    assert why_foreign("Kofi Annan", "answer") is None
+    assert str(why_foreign("It is the water of life.", "answer")) == "answer in English"
+    left = why_foreign("Ɔkaa sɛ this is the best way na ɔkɔe wɔ fie hɔ.", "answer")
     assert left is not None and left.kind == "answer left in English in part"
     assert str(left).startswith(f"{left.kind}: this is the best")
 

@@ -12,6 +12,7 @@ import torch
 from conftest import run
 from transformers import Gemma4ForConditionalGeneration
 
+from data_manifests.language import language
 from demo.gemma import decoder, ear
 from demo.gemma import evaluate as evaluate_gemma
 from demo.gemma import train as train_gemma
@@ -24,13 +25,12 @@ from demo.world.grammar import all_questions
 from gemma4.audio_tower import stock_forward
 from gemma4.chat_template import text_ids
 from stage3_finetune.dialogue import Dialogue, Turn, encode_dialogue
-from stage3_finetune.mixture import TRANSCRIBE_PROMPT
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
     texts = [text for q in all_questions() for text in (q.text, q.answer)]
-    return train_tokenizer([*texts, TRANSCRIBE_PROMPT], 1024)
+    return train_tokenizer([*texts, language().write], 1024)
 
 
 def test_typed_rows_equal_the_projects_own_encoding(tokenizer):
@@ -50,7 +50,7 @@ def test_transcription_rows_equal_the_projects_own_encoding(tokenizer):
     frames_TD = torch.zeros(7, 4)
     for question in all_questions()[:20]:
         asked = Turn(
-            "user", question.text, spoken=True, frames_TD=frames_TD, prompt=TRANSCRIBE_PROMPT
+            "user", question.text, spoken=True, frames_TD=frames_TD, prompt=language().write
         )
         dialogue = Dialogue("x", (asked, Turn("assistant", question.text)))
         ours = RowMaker(tokenizer).transcription(question.text, frames_TD)

@@ -4,12 +4,12 @@ from collections import Counter, defaultdict
 
 import pytest
 
+from data_manifests.language import language
 from data_manifests.normalization import normalize_for_scoring, normalize_for_training
 from demo.world import describe, grammar
 from demo.world.facts import WORLD_PATH, relation_facts
 from demo.world.grammar import all_questions, listening_sentences
 from demo.world.make_corpus import with_interruptions
-from voice_chat.hands_free import STOP_WORDS
 
 TWI_LETTERS = set("abdeɛfghiklmnoɔprstuwy")
 LOAN_LETTERS = set("cjqvxz")
@@ -153,7 +153,7 @@ def test_one_training_question_in_thirty_interrupts(questions):
     assert len(more) == 5 and {q.text for q in more} == {
         "Gyae.", "Gyae ma.", "Gyae kasa.", "Twɛn.", "Twɛn kakra.",
     }  # fmt: skip
-    assert {normalize_for_scoring(q.text) for q in more} <= STOP_WORDS
+    assert {normalize_for_scoring(q.text) for q in more} <= set(language().stop_words)
     assert len({q.id for q in with_interruptions(train)}) == len(train) + len(train) // 30
     assert not {q.text for q in more} & {q.text for q in questions}
     assert all(q.split == "train" and q.answer.startswith("Yoo") for q in more)

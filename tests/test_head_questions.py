@@ -8,7 +8,7 @@ from head_world import ANSWER, QUESTION, make_states
 
 from commands.errors import InputError
 from data_manifests.manifest import read_manifest, write_manifest
-from speech_head.answer import SPEAK
+from speech_head.answer import ask_to_speak
 from speech_head.data import StatesFolder
 from speech_head.questions import Questions, load_questions
 from stage3_finetune.dialogue import Dialogue, Turn
@@ -39,8 +39,8 @@ def test_any_other_text_comes_after_some_question_or_after_the_request_to_speak(
     questions = Questions([dialogue("Ɛyɛ a?", "Ɛyɛ."), dialogue("Ɛhe?", "Ɛhɔ.")], None, 0, {})
     drawn = [questions.before("Me din de Ama.", str(i)) for i in range(200)]
     assert drawn == [questions.before("Me din de Ama.", str(i)) for i in range(200)]
-    assert 60 < drawn.count(SPEAK) < 140
-    assert {turn.content for turn in drawn} == {"Ɛyɛ a?", "Ɛhe?", SPEAK.content}
+    assert 60 < drawn.count(ask_to_speak()) < 140
+    assert {turn.content for turn in drawn} == {"Ɛyɛ a?", "Ɛhe?", ask_to_speak().content}
 
 
 def test_questions_with_codes_are_heard_half_of_the_time():

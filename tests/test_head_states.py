@@ -14,7 +14,7 @@ from demo.world.grammar import all_questions
 from gemma4.layer_states import LAYERS, pick_layers
 from gemma4.speech_embeddings import accept_embeddings
 from gemma4.tiny_gemma import tiny_gemma
-from speech_head.answer import SPEAK, answer_states, stream_answer, teacher_forced_answer
+from speech_head.answer import answer_states, ask_to_speak, stream_answer, teacher_forced_answer
 from stage3_finetune.dialogue import Dialogue, Turn, encode_dialogue, with_chain_target
 from stage3_finetune.model import lora_config
 
@@ -35,7 +35,7 @@ def gemma(tokenizer):
 def test_a_text_stands_in_the_assistants_turn(tokenizer):
     spoken = teacher_forced_answer(TEXTS[0], tokenizer)
     assert tokenizer.decode(spoken.prompt.input_ids) == (
-        f"<bos><|turn>user\n{SPEAK.content}<turn|>\n<|turn>model\n"
+        f"<bos><|turn>user\n{ask_to_speak().content}<turn|>\n<|turn>model\n"
     )
     assert tokenizer.decode(spoken.ids_S) == TEXTS[0] + "<turn|>"
     pieces = [TEXTS[0][start:end] for start, end in spoken.offsets]
@@ -72,7 +72,7 @@ def test_states_while_writing_equal_states_afterwards(gemma, tokenizer, dtype):
     # In float32 random weights amplify rounding; in float64 nothing is left but the convention.
     gemma = copy.deepcopy(gemma).to(dtype)
     tolerance = 1e-4 if dtype == torch.float32 else 1e-9
-    streamed = list(itertools.islice(stream_answer(gemma, tokenizer, [SPEAK]), 12))
+    streamed = list(itertools.islice(stream_answer(gemma, tokenizer, [ask_to_speak()]), 12))
     ids_S = torch.cat([tokens.ids_S for tokens in streamed])
     text = replace(teacher_forced_answer("Ɛyɛ.", tokenizer), ids_S=ids_S)
     [known] = answer_states(gemma, [text])
@@ -87,7 +87,8 @@ def test_states_while_writing_equal_states_afterwards(gemma, tokenizer, dtype):
 def test_other_layers_can_be_read(gemma, tokenizer, layers):
     """One, or none at all: then only the tokens and their embeddings."""
     layers = [] if layers == "none" else pick_layers(layers, gemma)
-    streamed = list(itertools.islice(stream_answer(gemma, tokenizer, [SPEAK], layers=layers), 4))
+    stream = stream_answer(gemma, tokenizer, [ask_to_speak()], layers=layers)
+    streamed = list(itertools.islice(stream, 4))
     ids_S = torch.cat([tokens.ids_S for tokens in streamed])
     text = replace(teacher_forced_answer("Ɛyɛ.", tokenizer), ids_S=ids_S)
     [known] = answer_states(gemma, [text], layers)
@@ -111,7 +112,7 @@ def test_states_are_those_of_the_adapter_where_there_is_one(gemma, tokenizer):
         for name, value in adapted.named_parameters():
             if "lora_B" in name:
                 value.normal_(std=0.2)
-    streamed = list(itertools.islice(stream_answer(adapted, tokenizer, [SPEAK]), 5))
+    streamed = list(itertools.islice(stream_answer(adapted, tokenizer, [ask_to_speak()]), 5))
     text = replace(text, ids_S=torch.cat([tokens.ids_S for tokens in streamed]))
     [known] = answer_states(adapted, [text])
     states_SLD = torch.cat([tokens.states_SLD for tokens in streamed])
@@ -139,7 +140,7 @@ def test_a_tokens_states_are_those_that_predicted_it(gemma, tokenizer):
 def test_a_text_gives_the_same_states_alone_or_in_a_batch(gemma, tokenizer):
     heard = Turn("user", "Ɛhe?", spoken=True, frames_TD=torch.randn(7, 64))
     longer = replace(heard, frames_TD=torch.randn(12, 64))
-    questions = [SPEAK, heard, longer]
+    questions = [ask_to_speak(), heard, longer]
     texts = [
         teacher_forced_answer(text, tokenizer, question, has_transcript=question.spoken)
         for text, question in zip(TEXTS, questions, strict=True)

@@ -15,7 +15,7 @@ from commands.device import pick_device
 from commands.errors import InputError
 from commands.json_files import read_json
 from commands.resumed_settings import FREE_ON_RESUME
-from data_manifests.manifest import DIALECTS
+from data_manifests.language import language
 from demo.shipped import WEIGHTS
 from tests.attacks.settings import (
     NONSENSE,
@@ -140,4 +140,4 @@ def test_a_device_that_is_not_here():
 
 
 def test_there_are_four_dialects():
-    assert DIALECTS == ("asante", "akuapem", "fante", "unknown")
+    assert language().all_dialects == ("asante", "akuapem", "fante", "unknown")

@@ -16,7 +16,7 @@ from stage2_speechless.generation import pad_in_front
 from stage2_speechless.model import Speechless, load_speechless
 from stage2_speechless.sampling import sample_codes, utterance_uniforms
 from stage2_speechless.speak import Sentence, speak
-from stage2_speechless.vocabulary import CHARACTERS, NOTHING, Vocabulary
+from stage2_speechless.vocabulary import NOTHING, Vocabulary, all_characters
 
 TINY = SpeechlessConfig(
     num_codebooks=3, codebook_size=12, width=32, num_layers=2, num_heads=2, depth_width=16,
@@ -241,8 +241,8 @@ def test_prefix() -> None:
     vocabulary = Vocabulary()
     prefix = vocabulary.encode("Me din de Ŋama.", "fante", 100.0)
     assert len(prefix) == 3 + len("me din de ŋama")
-    assert len(set(CHARACTERS)) == len(CHARACTERS)
-    every = [vocabulary.encode(f"a {char}", "asante", 1.0)[4] for char in CHARACTERS.strip()]
+    assert len(set(all_characters())) == len(all_characters())
+    every = [vocabulary.encode(f"a {char}", "asante", 1.0)[4] for char in all_characters().strip()]
     assert len(set(every)) == len(every)
     assert max(every) < vocabulary.size
     assert vocabulary.encode("a", "asante", 24.2)[1] == prefix[1]

@@ -10,9 +10,9 @@ import torch
 from conftest import run
 
 from commands.errors import InputError
+from data_manifests.language import language
 from stage3_finetune import chat, conversation
 from stage3_finetune.generate import generate_answers
-from stage3_finetune.mixture import TRANSCRIBE_PROMPT
 
 
 def test_a_recording_beyond_thirty_seconds_is_heard_to_its_end(tiny_models, tmp_path):
@@ -73,7 +73,7 @@ def test_text_beside_a_recording_and_writing_it_down(tiny_models, corpus):
     question = talk.spoken_turn(recording, "Kyerɛ aseɛ.")
     assert question.prompt == "Kyerɛ aseɛ." and question.spoken
     [expected] = generate_answers(
-        talk.model, talk.tokenizer, [[talk.spoken_turn(recording, TRANSCRIBE_PROMPT)]],
+        talk.model, talk.tokenizer, [[talk.spoken_turn(recording, language().write)]],
         max_new_tokens=12,
     )  # fmt: skip
     assert talk.write_down(recording) == expected.partition("\n")[0].strip()

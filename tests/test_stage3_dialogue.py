@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from commands.errors import InputError
+from data_manifests.language import language
 from stage3_finetune.data import collate
 from stage3_finetune.dialogue import (
     NO_LABEL,
@@ -22,7 +23,7 @@ from stage3_finetune.dialogue import (
     split_chain,
     with_chain_target,
 )
-from stage3_finetune.mixture import TRANSCRIBE_PROMPT, as_task
+from stage3_finetune.mixture import as_task
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,7 @@ def test_tasks_of_the_mixture():
     assert as_task(dialogue, "answer", "direct") == dialogue
     assert as_task(dialogue, "answer", "chain").turns[1].content == "Ɛte sɛn?\nƐyɛ."
     transcribe = as_task(dialogue, "transcribe", "chain").turns
-    assert transcribe[0].prompt == TRANSCRIBE_PROMPT and transcribe[1].content == "Ɛte sɛn?"
+    assert transcribe[0].prompt == language().write and transcribe[1].content == "Ɛte sɛn?"
     assert not any(turn.spoken for turn in as_task(dialogue, "typed", "chain").turns)
 
 

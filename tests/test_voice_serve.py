@@ -16,8 +16,8 @@ from starlette.websockets import WebSocketDisconnect
 
 from commands.errors import InputError
 from data_manifests.audio import read_audio, to_pcm16
+from data_manifests.language import language
 from speech_head.stream import Sampling
-from stage3_finetune.mixture import TRANSCRIBE_PROMPT
 from voice_chat import examples, serve
 from voice_chat.realtime_protocol import RealtimeSession
 from voice_chat.studio import Studio
@@ -117,7 +117,7 @@ def test_what_is_said_is_written_down(client, studio, question):
     """Nothing is spoken; what Gemma is told to do stands beside the speech."""
     with client.websocket_connect("/v1/realtime") as socket:
         socket.receive_json()
-        session = {"instructions": TRANSCRIBE_PROMPT, "output_modalities": ["text"]}
+        session = {"instructions": language().write, "output_modalities": ["text"]}
         socket.send_json({"type": "session.update", "session": session})
         described = socket.receive_json()["session"]
         assert {name: described[name] for name in session} == session
@@ -130,7 +130,7 @@ def test_what_is_said_is_written_down(client, studio, question):
     assert not any("audio" in kind for kind in kinds if kind.startswith("response."))
     [written] = [e["text"] for e in events if e["type"] == "response.output_text.done"]
     assert written == WRITTEN
-    assert [turn.prompt for turn in turns] == [TRANSCRIBE_PROMPT, ""]
+    assert [turn.prompt for turn in turns] == [language().write, ""]
 
 
 def test_other_sample_rates_are_heard(client, question):
@@ -209,7 +209,7 @@ def test_the_page_and_its_parts_are_served_and_nothing_else(client):
         assert f"/page/{name}" in page.text + (serve.PAGE / "talk.js").read_text("utf-8")
         assert client.get(f"/page/{name}").status_code == 200
     page = client.get("/page.json").json()
-    assert page == {"examples": ["Wo din de sɛn?"], "write": TRANSCRIBE_PROMPT}
+    assert page == {"examples": ["Wo din de sɛn?"], "write": language().write}
     for path in ("/page/../serve.py", "/page/%2e%2e/serve.py", "/etc/passwd", "/docs"):
         assert client.get(path).status_code == 404
 

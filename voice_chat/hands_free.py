@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from data_manifests.language import language
 from data_manifests.normalization import normalize_for_scoring
 from speech_head.generate import Talker
 from speech_head.stream import Sampling
@@ -35,9 +36,9 @@ from voice_chat.spoken_question import SpokenQuestion, catch_up_together
 from voice_chat.turn_taking import TurnEvent, TurnSettings, VoiceDetector
 from voice_chat.updates import Asked, Ignored, Interrupted, Update
 
-# Speech shorter than that does not interrupt an answer: "aane", "mm". Some words do.
+# Speech shorter than that does not interrupt an answer: "aane", "mm"; the language's `stop_words`
+# do.
 BACKCHANNEL_S = 0.5
-STOP_WORDS = frozenset({"gyae", "gyae ma", "gyae kasa", "twɛn", "twɛn kakra", "stop"})
 # Who speaks again so soon after a turn has ended goes on with it.
 CONTINUE_S = 1.0
 
@@ -237,7 +238,7 @@ class HandsFree:
     def _judge_word(self, question: SpokenQuestion) -> list[Update]:
         """Interrupt the answer if the word that was said meanwhile asks for it; else play on."""
         text = self.answerer.talker.tokenizer.decode(question.end_draft(), skip_special_tokens=True)
-        if normalize_for_scoring(text) not in STOP_WORDS:
+        if normalize_for_scoring(text) not in language().stop_words:
             return self._own.go_on()
         self._question, self._is_aside = None, False
         self._own.cut_off()

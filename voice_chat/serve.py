@@ -25,8 +25,8 @@ from urllib.parse import urlsplit
 from commands.command_line import parse_config, run_command
 from commands.errors import InputError
 from commands.setting_types import Port, PositiveInt
+from data_manifests.language import language
 from speech_head.settings import TalkerConfig
-from stage3_finetune.mixture import TRANSCRIBE_PROMPT
 from voice_chat.examples import read_examples
 from voice_chat.own_voice import refuse_missing_canceller
 from voice_chat.realtime_protocol import RealtimeSession, error_event
@@ -112,7 +112,7 @@ def build_app(studio: Studio, examples: list[str]) -> Any:
 
     @app.get("/page.json")
     def suggested() -> dict[str, Any]:
-        return {"examples": examples, "write": TRANSCRIBE_PROMPT}
+        return {"examples": examples, "write": language().write}
 
     @app.websocket("/v1/realtime")
     async def realtime(socket: WebSocket) -> None:

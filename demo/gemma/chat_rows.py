@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from data_manifests.language import language
 from data_manifests.normalization import normalize_for_scoring
 from demo.gemma.tokenizer import special_token_ids
 from demo.world.grammar import Question
 from gemma4.chat_template import text_ids
 from stage3_finetune.dialogue import NO_LABEL, EncodedDialogue
-from stage3_finetune.mixture import TRANSCRIBE_PROMPT
 
 # Probabilities that the dialogues of a step have one, two or three questions.
 TURN_SHARES = (0.7, 0.2, 0.1)
@@ -52,7 +52,7 @@ class RowMaker:
         """A spoken sentence, the request to write it, and the sentence."""
         slots = [self.special["audio"]] * len(frames_TD)
         heard = [self.special["boa"], *slots, self.special["eoa"]]
-        return self._row([(heard + self.ids(TRANSCRIBE_PROMPT), text)], (frames_TD,))
+        return self._row([(heard + self.ids(language().write), text)], (frames_TD,))
 
     def _row(
         self, turns: Sequence[tuple[list[int], str]], frames: tuple[Tensor, ...]

@@ -21,6 +21,7 @@ from commands.run_folder import run_folder
 from commands.setting_types import ModelName, NonNegativeInt, PositiveInt, Seed
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, MIMI_SAMPLE_RATE_HZ, resample
 from data_manifests.error_rates import compute_error_rates
+from data_manifests.language import language
 from data_manifests.manifest import Split
 from demo.gemma.clips import INT16_PEAK, record_clips
 from demo.mimi.speech import speak_texts
@@ -31,7 +32,6 @@ from stage1_rvq.data import iterate_batches
 from stage3_finetune.answer_scores import exact_match
 from stage3_finetune.dialogue import Turn
 from stage3_finetune.generate import generate_answers
-from stage3_finetune.mixture import TRANSCRIBE_PROMPT
 from stage3_finetune.model import load_finetuned
 
 TARGETS = {
@@ -109,7 +109,7 @@ def main(argv: list[str] | None = None) -> None:
             answers[f"spoken_{voices}"] = listen(recordings[voices], f"answer, {voices}", "")
         recordings |= _before_and_after_mimi(texts, load_mimi(config.mimi), config.seed)
         for voices, waveforms in recordings.items():
-            written = listen(waveforms, f"write, {voices}", TRANSCRIBE_PROMPT)
+            written = listen(waveforms, f"write, {voices}", language().write)
             answers[f"written_{voices}"] = written
             rates = compute_error_rates(texts, written)
             metrics[f"wer_{voices}"] = rates.wer

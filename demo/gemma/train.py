@@ -32,6 +32,7 @@ from commands.device import derive_seed, describe_machine, use_threads
 from commands.errors import InputError
 from commands.run_folder import run_folder
 from commands.setting_types import PositiveInt, Seed
+from data_manifests.language import language
 from demo.gemma.chat_rows import RowMaker, TypedDialogues
 from demo.gemma.clips import record_clips
 from demo.gemma.decoder import SpeechAlignment, align_speech, encode_clips, train_decoder
@@ -39,7 +40,6 @@ from demo.gemma.ear import train_ear
 from demo.gemma.model import build_gemma
 from demo.gemma.tokenizer import train_tokenizer
 from demo.world.grammar import Question, all_questions, listening_sentences
-from stage3_finetune.mixture import TRANSCRIBE_PROMPT
 
 # Shares of all steps; the joint phase takes the rest.
 PHASE_SHARES = {"ear": 0.26, "chat": 0.31, "align": 0.03}
@@ -107,7 +107,7 @@ def _train(rank: int, config: TrainGemmaConfig, meeting_place: str) -> None:
     dev = dev[: config.num_dev]
     # No more clips than the ear phase will use.
     sentences = sentences_to_hear(train, min(config.num_clips, 25 * steps["ear"]), seed)
-    tokenizer = train_tokenizer([*sentences, TRANSCRIBE_PROMPT], VOCABULARY_SIZE)
+    tokenizer = train_tokenizer([*sentences, language().write], VOCABULARY_SIZE)
     gemma = build_gemma(tokenizer, seed)
     rows = RowMaker(tokenizer)
     typed = TypedDialogues(train, rows) if is_last else None
