@@ -12,6 +12,7 @@ All have random weights, which do not affect timings: every step runs, whatever 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -32,9 +33,10 @@ from stage2_speechless.vocabulary import NOTHING, Vocabulary
 
 Model: TypeAlias = Any  # Speechless, LlamaForCausalLM or CsmForConditionalGeneration
 
-SHAPES = {
-    "reference": SpeechlessConfig(),
-    "small": SpeechlessConfig(
+SHAPES: dict[str, Callable[[], SpeechlessConfig]] = {
+    "reference": SpeechlessConfig,
+    "small": partial(
+        SpeechlessConfig,
         num_codebooks=4, codebook_size=64, width=64, num_layers=2, num_heads=4, depth_width=32,
         depth_layers=1, depth_heads=4,
     ),

@@ -119,7 +119,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def compare_generation(config: BenchmarkConfig, device: torch.device, ceiling: Ceiling) -> None:
     """Frames per second and memory of each way to generate."""
-    shape = SHAPES[config.size]
+    shape = SHAPES[config.size]()
     models = {name: build_model(name, shape).to(device) for name in MODELS}
     work = {name: count_work(model, shape) for name, model in models.items()}
     print(
@@ -180,7 +180,7 @@ def compare_training(config: BenchmarkConfig, device: torch.device) -> None:
         frames_per_s = num_utterances * num_frames / taken_s
         print(
             f"{way:<26}{frames_per_s:>10.1f}"
-            f"{frames_per_s * SHAPES[config.size].num_codebooks:>12.0f}"
+            f"{frames_per_s * SHAPES[config.size]().num_codebooks:>12.0f}"
             f"{seconds['flattened'] / taken_s:>12.2f} x{peaks[way]:>14}"
         )
 
@@ -188,7 +188,7 @@ def compare_training(config: BenchmarkConfig, device: torch.device) -> None:
 def _generation(
     model: Model, system: System, config: BenchmarkConfig, batch_size: int
 ) -> Callable[[], None]:
-    shape = SHAPES[config.size]
+    shape = SHAPES[config.size]()
 
     def generate() -> None:
         codes_BTK = generate_codes(
@@ -202,7 +202,7 @@ def _generation(
 def _training(
     config: BenchmarkConfig, training: Training, device: torch.device
 ) -> Callable[[], float]:
-    shape = SHAPES[config.size]
+    shape = SHAPES[config.size]()
     utterances = make_utterances(shape, config.training_utterances, config.training_frames)
     model = build_model(training.model, shape).to(device)
     step = TrainingStep(model, shape, utterances, training.optimizer)
@@ -210,7 +210,7 @@ def _training(
 
 
 def _generate_alone(config: BenchmarkConfig, system: System, batch_size: int) -> None:
-    model = build_model(system.model, SHAPES[config.size]).to(pick_device(config.device))
+    model = build_model(system.model, SHAPES[config.size]()).to(pick_device(config.device))
     _generation(model, system, config, batch_size)()
 
 

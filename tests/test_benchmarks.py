@@ -38,11 +38,11 @@ from benchmarks.training_step import TrainingStep, flatten_utterances, make_utte
 from commands.errors import InputError
 from data_manifests.manifest import SPLITS, read_manifest, write_manifest
 
-SMALL = SHAPES["small"]
+SMALL = SHAPES["small"]()
 
 
 def test_models_are_of_equal_size() -> None:
-    for shape in SHAPES.values():
+    for shape in (make() for make in SHAPES.values()):
         with torch.device("meta"):
             counts = [count_parameters(build_model(name, shape)) for name in MODELS]
         assert counts == pytest.approx([counts[0]] * len(MODELS), rel=0.03)
