@@ -12,6 +12,7 @@ from conftest import ROOT, run
 
 from commands.errors import InputError
 from demo.voice import say as command
+from demo.voice.phonemes import IPA_OF, phonemize
 from demo.voice.synthesizer import (
     AUDIBLE,
     PhonemesDroppedError,
@@ -19,7 +20,7 @@ from demo.voice.synthesizer import (
     check_echo,
     to_espeak_input,
 )
-from demo.voice.twi_phonemes import IPA_OF, phonemize, to_phonemes
+from demo.voice.twi_phonemes import to_phonemes
 from demo.voice.voice_variants import FLAT_PITCH_HZ
 from demo.voice.voices import (
     HELD_OUT_VOICES,

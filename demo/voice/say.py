@@ -1,4 +1,4 @@
-"""Say a sentence with espeak-ng, in Twi.
+"""Say a sentence with espeak-ng, in Twi or Ewe.
 
 python -m demo.voice.say --text "Me din de Kofi." --voice hi+m3 --out kofi.wav
 """
@@ -15,10 +15,10 @@ from demo.voice.synthesizer import Synthesizer
 
 @dataclass(frozen=True, kw_only=True)
 class SpeakConfig:
-    """Read a Twi text aloud with espeak-ng."""
+    """Read a text aloud with espeak-ng."""
 
     text: str
-    """Twi text; numbers written as words"""
+    """text in Twi, or in Ewe where SPOKEN_LANGUAGE says so; numbers written as words"""
     out: Path
     """WAV file to write"""
     voice: str = "hi"

@@ -1,8 +1,8 @@
-"""Twi text to speech with espeak-ng, in this process: the speech that the demo's models hear.
+"""Text to speech with espeak-ng, in this process: the speech that the demo's models hear.
 
     speech = Synthesizer().speak("Me din de Kofi.", "hi+m3", sample_rate_hz=24_000)
 
-A formant synthesiser with an Indian voice that is given every phoneme (`twi_phonemes.py`):
+A formant synthesiser with an Indian voice that is given every phoneme (`phonemes.py`):
 intelligible, but without tone, and not like a Twi speaker. Results on it do not predict how a model
 performs on people.
 
@@ -19,7 +19,7 @@ import numpy as np
 import soxr
 
 from demo.voice.espeak import PITCH, PITCH_RANGE, RATE, start_espeak
-from demo.voice.twi_phonemes import IPA_OF, Clause, phonemize
+from demo.voice.phonemes import IPA_OF, Clause, phonemize
 from demo.voice.voice_variants import FLAT_PITCH_HZ, MEASURED_PITCH_HZ
 
 EDGE_S = 0.05
@@ -36,7 +36,7 @@ class PhonemesDroppedError(RuntimeError):
 @dataclass(frozen=True)
 class PhonemeEvent:
     """A sound and when it starts: `phoneme` in IPA without stress marks, a value of
-    `twi_phonemes.IPA_OF`, or "" for a pause."""
+    `phonemes.IPA_OF`, or "" for a pause."""
 
     phoneme: str
     start_s: float
@@ -79,14 +79,14 @@ class Synthesizer:
         pitch_range: int = 50,
         warp: float = 1.0,
     ) -> SynthesizedSpeech:
-        """Read a Twi text aloud.
+        """Read a text aloud.
 
         The same calls in the same order give the same samples in every process. A single call does
         not: espeak-ng carries over a voice's flutter, and the sign of its period, from what it
         spoke before.
 
         Args:
-            text: Twi text; numbers written as words.
+            text: in Twi, or in Ewe where that is the language in use; numbers written as words.
             voice: `hi`, or `hi+` and a variant, espeak-ng's own or of `voice_variants.VARIANTS`.
             sample_rate_hz: sampling rate of the result.
             rate_wpm: speed, 80 to 450 words per minute.

@@ -1,27 +1,16 @@
 """Twi spelling to phonemes, in espeak-ng's ASCII notation for its voice `hi`.
 
     to_phonemes("gyata")   ->  ["dZ;", "a", "t", "a"]
-    phonemize("Me din de Kofi.")  ->  one clause of four words, and its full stop
 
 Written for the demo's synthesiser: a broad transcription, without tone and nasal vowels, which the
 spelling does not show. Rules follow Dolphyne (1988), The Akan (Twi-Fante) Language, and Paster
 (2010) on vowel harmony. `tests/golden/twi_phonemes.tsv` shows every rule, one word per line.
 """
 
-import itertools
 import re
 import unicodedata
-from dataclasses import dataclass
 
 from data_manifests.normalization import normalize_for_training
-
-IPA_OF = {
-    "a": "a", "e": "e", "E": "ɛ", "I": "ɪ", "i": "i", "o": "o", "O": "ɔ", "U": "ʊ", "u": "u",
-    "b": "b", "d": "d", "f": "f", "g": "ɡ", "h": "h", "j": "j", "k": "k", "l": "l", "m": "m",
-    "n": "n", "p": "p", "*": "ɾ", "s": "s", "t": "t", "v": "ʋ", "w": "w", "z": "z",
-    "N": "ŋ", "n^": "ɲ", "tS;": "tɕ", "dZ;": "dʑ", "S;": "ɕ",
-}  # fmt: skip
-"""Every phoneme that this module can return, and the name that espeak-ng reports for it."""
 
 VOWELS = frozenset("aeEIioOUu")
 
@@ -55,50 +44,6 @@ LOANS = {
 _VOWEL_LETTERS = tuple("aeɛioɔu")
 _UNIT = re.compile("|".join(sorted(SPELLINGS, key=len, reverse=True)))
 _MARKS = "\u0300\u0301\u0302\u0303\u0304\u030c"  # tone, and the tilde of nasal vowels
-_CLAUSE = re.compile(r"([^,.?!;:…]*)([,.?!;:…]*)")
-_SILENT = re.compile('["“”„«»()\\[\\]]')
-_BETWEEN_WORDS = re.compile(r"[\s\-–—/]+")
-
-
-@dataclass(frozen=True)
-class Clause:
-    """Words up to a punctuation mark.
-
-    Args:
-        spellings: its words as written.
-        words: their phonemes, keys of `IPA_OF`.
-        punctuation: one of `, . ? ! ; :`, or "" if the text ends without any.
-    """
-
-    spellings: tuple[str, ...]
-    words: tuple[tuple[str, ...], ...]
-    punctuation: str
-
-
-def phonemize(text: str) -> list[Clause]:
-    """Transcribe a Twi text: its clauses, their words, and the phonemes of each word.
-
-    Quotation marks and brackets are silent, a hyphen or dash separates words, and an n at the end
-    of a word assimilates to the next word.
-
-    Raises:
-        ValueError: the text has a character that cannot be read (a digit, another alphabet, a
-            symbol), or no words.
-    """
-    clauses = []
-    for body, marks in _CLAUSE.findall(normalize_for_training(text)):
-        spellings = [word for word in _BETWEEN_WORDS.split(_SILENT.sub(" ", body)) if word]
-        spellings = [word for word in spellings if word.strip("'")]
-        if not spellings:
-            continue
-        words = [to_phonemes(word) for word in spellings]
-        for word, following in itertools.pairwise(words):
-            word[-1] = _assimilate(word[-1], following[0])
-        punctuation = marks[:1].replace("…", ".")
-        clauses.append(Clause(tuple(spellings), tuple(map(tuple, words)), punctuation))
-    if not clauses:
-        raise ValueError(f"text {text!r}: no word to pronounce")
-    return clauses
 
 
 def to_phonemes(word: str) -> list[str]:
@@ -132,8 +77,18 @@ def to_phonemes(word: str) -> list[str]:
             phonemes += harmonic[i]
     # Backwards: in nng the second n becomes N, and then the first.
     for i in range(len(phonemes) - 2, -1, -1):
-        phonemes[i] = _assimilate(phonemes[i], phonemes[i + 1])
+        phonemes[i] = assimilate(phonemes[i], phonemes[i + 1])
     return phonemes
+
+
+def assimilate(phoneme: str, following: str) -> str:
+    """What a phoneme becomes before another: n as N before k, g and N, and as n^ before a
+    palatal."""
+    if phoneme != "n":
+        return phoneme
+    if following in ("k", "g", "N"):
+        return "N"
+    return "n^" if following in ("tS;", "dZ;", "S;", "n^") else "n"
 
 
 def _bare_letters(word: str) -> str:
@@ -160,11 +115,3 @@ def _harmonize(units: list[str]) -> list[tuple[str, ...]]:
 def _is_glide(previous: list[str], unit: str, following: str) -> bool:
     after_consonant = bool(previous) and previous[0] not in VOWELS and previous[0] != "w"
     return after_consonant and following in _VOWEL_LETTERS and following != unit
-
-
-def _assimilate(phoneme: str, following: str) -> str:
-    if phoneme != "n":
-        return phoneme
-    if following in ("k", "g", "N"):
-        return "N"
-    return "n^" if following in ("tS;", "dZ;", "S;", "n^") else "n"

@@ -1,4 +1,4 @@
-"""Read world.toml: each relation's phrasings, and the facts that fill their slots."""
+"""Read a world, as world.toml: each relation's phrasings, and the facts that fill their slots."""
 
 import itertools
 import string
@@ -8,6 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from commands.errors import InputError
+
 WORLD_PATH = Path(__file__).with_name("world.toml")
 LARGEST_NUMBER = 20
 
@@ -16,15 +18,20 @@ LARGEST_NUMBER = 20
 class Phrasing:
     """A question and its answer, with slots in braces; sentences begin in lower case."""
 
-    twi: str
+    question: str
     english: str
     answer: str
 
 
 @lru_cache
 def read_world(path: Path = WORLD_PATH) -> dict[str, Any]:
-    """The tables, carriers and relations of world.toml, unprocessed."""
-    return tomllib.loads(path.read_text(encoding="utf-8"))
+    """The tables, carriers and relations of a world, unprocessed."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"--world {path}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise InputError(f"--world {path}: not valid TOML: {error}") from None
 
 
 def relation_phrasings(relation: str, path: Path = WORLD_PATH) -> list[Phrasing]:
@@ -69,7 +76,7 @@ def relation_facts(relation: str, path: Path = WORLD_PATH) -> dict[str, dict[str
                 for rows in itertools.product(*tables)
             ]
     phrasings = relation_phrasings(relation, path)
-    needed = {slot for p in phrasings for slot in slots_of(p.twi) | slots_of(p.answer)}
+    needed = {slot for p in phrasings for slot in slots_of(p.question) | slots_of(p.answer)}
     for slot in sorted(needed):
         if not any(slot in fact for fact in facts):
             raise ValueError(f"{path}: relation {relation}: nothing fills the slot {{{slot}}}")

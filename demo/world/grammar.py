@@ -57,28 +57,28 @@ class Question:
     split: Split
 
 
-def all_questions() -> tuple[Question, ...]:
-    """Every question of the world in the order of world.toml, polite forms after plain ones.
+def all_questions(path: Path = WORLD_PATH) -> tuple[Question, ...]:
+    """Every question of a world in the order of its file, polite forms after plain ones.
 
     Raises:
         ValueError: no fact fills a slot, or two questions have the same text.
     """
-    return _all_questions(WORLD_PATH)
+    return _all_questions(path)
 
 
-def choose_questions(split: Split, count: int) -> list[Question]:
+def choose_questions(split: Split, count: int, path: Path = WORLD_PATH) -> list[Question]:
     """`count` questions of a split, spread evenly over its order and so over all relations; 0 gives
     all."""
-    questions = [q for q in all_questions() if q.split == split]
+    questions = [q for q in all_questions(path) if q.split == split]
     if not 0 < count < len(questions):
         return questions
     return [questions[i * len(questions) // count] for i in range(count)]
 
 
-def interruptions(count: int) -> list[Question]:
+def interruptions(count: int, path: Path = WORLD_PATH) -> list[Question]:
     """`count` times a word that interrupts somebody ("Gyae.": stop), in turn; all of them are
     trained, by many voices, and none is among `all_questions`."""
-    words = itertools.cycle(read_world()["interruptions"])
+    words = itertools.cycle(read_world(path)["interruptions"])
     return [
         Question(
             id=f"interruption/{word.strip('.').replace(' ', '_')}/{i}",
@@ -94,7 +94,7 @@ def interruptions(count: int) -> list[Question]:
     ]
 
 
-def listening_sentences(count: int, seed: int) -> list[str]:
+def listening_sentences(count: int, seed: int, path: Path = WORLD_PATH) -> list[str]:
     """Meaningless sentences, from which an ear learns to hear words instead of guessing them.
 
     They alternate between a pattern whose slots hold any words of the world, and two to nine words
@@ -102,13 +102,15 @@ def listening_sentences(count: int, seed: int) -> list[str]:
     question, or has more than `MAX_WORDS` words.
     """
     generator = random.Random(seed)
-    held_out = [f" {normalize_for_scoring(q.text)} " for q in all_questions() if q.split != "train"]
-    fillers = _slot_fillers()
-    words, training_questions = _spoken_words()
+    held_out = [
+        f" {normalize_for_scoring(q.text)} " for q in all_questions(path) if q.split != "train"
+    ]
+    fillers = _slot_fillers(path)
+    words, training_questions = _spoken_words(path)
     sentences: list[str] = []
     while len(sentences) < count:
         if len(sentences) % 2 == 0:
-            sentence = _shuffle_slots(fillers, generator)
+            sentence = _shuffle_slots(fillers, generator, path)
         else:
             sentence = _draw_salad(words, training_questions, generator)
         heard = f" {normalize_for_scoring(sentence)} "
@@ -146,7 +148,7 @@ def _expand(relation: str, path: Path) -> list[Question]:
         for polite in (False, True):
             if polite and _hash("polite", relation, fact, number) >= POLITE_FRACTION:
                 continue
-            pattern = world["polite"][0] + phrasing.twi if polite else phrasing.twi
+            pattern = world["polite"][0] + phrasing.question if polite else phrasing.question
             questions.append(
                 Question(
                     id=f"{relation}/{fact}/{number}" + ("/polite" if polite else ""),
@@ -183,38 +185,38 @@ def _assign_splits(
     return splits
 
 
-def _slot_fillers() -> list[str]:
+def _slot_fillers(path: Path) -> list[str]:
     values: set[str] = set()
-    for relation in read_world()["relations"]:
-        for fact in relation_facts(relation).values():
+    for relation in read_world(path)["relations"]:
+        for fact in relation_facts(relation, path).values():
             values |= {value for slot, value in fact.items() if slot != "key"}
     return sorted(values)
 
 
-def _spoken_words() -> tuple[list[str], list[list[str]]]:
+def _spoken_words(path: Path) -> tuple[list[str], list[list[str]]]:
     """Every word, and every training question as words; only names are capitalised."""
     proper = {
         word
-        for relation in read_world()["relations"]
-        for p in relation_phrasings(relation)
-        for fact in relation_facts(relation).values()
-        for word in _strip(" ".join([re.sub(r"\{.*?\}", "", p.twi), *fact.values()]))
+        for relation in read_world(path)["relations"]
+        for p in relation_phrasings(relation, path)
+        for fact in relation_facts(relation, path).values()
+        for word in _strip(" ".join([re.sub(r"\{.*?\}", "", p.question), *fact.values()]))
         if word[0].isupper()
     }
 
     def spoken(text: str) -> list[str]:
         return [word if word in proper else word.lower() for word in _strip(text)]
 
-    questions = all_questions()
+    questions = all_questions(path)
     words = {word for q in questions for word in spoken(q.text) + spoken(q.answer)}
     return sorted(words), [spoken(q.text) for q in questions if q.split == "train"]
 
 
-def _shuffle_slots(fillers: Sequence[str], generator: random.Random) -> str:
-    relation = generator.choice(list(read_world()["relations"]))
-    pattern = generator.choice(relation_phrasings(relation)).twi
+def _shuffle_slots(fillers: Sequence[str], generator: random.Random, path: Path) -> str:
+    relation = generator.choice(list(read_world(path)["relations"]))
+    pattern = generator.choice(relation_phrasings(relation, path)).question
     if generator.random() < POLITE_FRACTION:
-        pattern = read_world()["polite"][0] + pattern
+        pattern = read_world(path)["polite"][0] + pattern
     slots = {slot: generator.choice(fillers) for slot in sorted(slots_of(pattern))}
     return _capitalise(pattern.format_map(slots))
 

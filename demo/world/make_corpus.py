@@ -26,11 +26,14 @@ from commands.device import derive_seed
 from commands.run_folder import run_folder
 from commands.setting_types import NonNegativeInt, Seed
 from data_manifests.audio import MIMI_SAMPLE_RATE_HZ, write_wav
+from data_manifests.language import UNKNOWN_DIALECT
 from data_manifests.manifest import SPLITS, Split, Utterance, write_manifest
 from demo.voice.synthesizer import Synthesizer
 from demo.voice.voices import MONOTONE_VOICES, draw_style, monotone_style, record
+from demo.world.facts import WORLD_PATH, read_world
 from demo.world.grammar import (
     Question,
+    all_questions,
     choose_questions,
     interruptions,
     listening_sentences,
@@ -47,6 +50,8 @@ class MakeCorpusConfig:
 
     out: Path
     """new folder"""
+    world: Path = WORLD_PATH
+    """TOML file with what is asked, as demo/world/world.toml: demo/world/ewe.toml is in Ewe"""
     num_questions: NonNegativeInt = 1000
     """training questions, spread over all relations; 0 for all"""
     num_held_out: NonNegativeInt = 0
@@ -70,14 +75,17 @@ class _Line:
 def main(argv: list[str] | None = None) -> None:
     """Write the corpus; prints the folder."""
     config = parse_config(MakeCorpusConfig, argv)
-    with run_folder(config.out, config, "demo.world.make_corpus"):
+    all_questions(config.world)  # what is wrong with it is said before a folder is made
+    with run_folder(config.out, config, "demo.world.make_corpus", inputs=("world",)):
         questions: dict[Split, list[Question]] = {
-            "train": with_interruptions(choose_questions("train", config.num_questions)),
-            "dev": choose_questions("dev", config.num_held_out),
-            "test": choose_questions("test", config.num_held_out),
+            "train": with_interruptions(
+                choose_questions("train", config.num_questions, config.world), config.world
+            ),
+            "dev": choose_questions("dev", config.num_held_out, config.world),
+            "test": choose_questions("test", config.num_held_out, config.world),
         }
         synthesizer = Synthesizer()
-        lines = list(_what_is_spoken(questions, config.seed))
+        lines = list(_what_is_spoken(questions, config))
         rows = [
             _record(config, synthesizer, line)
             for line in tqdm(lines, desc="corpus", unit=" recordings")
@@ -96,17 +104,21 @@ def main(argv: list[str] | None = None) -> None:
         write_text(config.out / "sentences.txt", "".join(q.text + "\n" for q in questions["train"]))
 
 
-def with_interruptions(questions: list[Question]) -> list[Question]:
+def with_interruptions(questions: list[Question], world: Path = WORLD_PATH) -> list[Question]:
     """The questions, and then, one for thirty of them, words that interrupt."""
-    return questions + interruptions(len(questions) // QUESTIONS_PER_INTERRUPTION)
+    return questions + interruptions(len(questions) // QUESTIONS_PER_INTERRUPTION, world)
 
 
-def _what_is_spoken(questions: dict[Split, list[Question]], seed: int) -> Iterator[_Line]:
+def _what_is_spoken(
+    questions: dict[Split, list[Question]], config: MakeCorpusConfig
+) -> Iterator[_Line]:
     """Questions, and half as many meaningless sentences; then, by the answering voice, each answer
     once, and again half as many meaningless sentences."""
     held_out = {q.answer for split in ("dev", "test") for q in questions[split]}
     num_senseless = len(questions["train"]) // 2
-    senseless = listening_sentences(2 * num_senseless, derive_seed(seed, "corpus"))
+    senseless = listening_sentences(
+        2 * num_senseless, derive_seed(config.seed, "corpus"), config.world
+    )
     for split, asked in questions.items():
         for i, question in enumerate(asked):
             yield _Line(f"{split}_question_{i:04d}", question.text, split, False)
@@ -136,7 +148,7 @@ def _record(config: MakeCorpusConfig, synthesizer: Synthesizer, line: _Line) -> 
         text=line.text,
         duration_s=round(len(samples) / MIMI_SAMPLE_RATE_HZ, 3),
         speaker=take.voice,
-        dialect="asante",
+        dialect=read_world(config.world).get("dialect", UNKNOWN_DIALECT),
         corpus=CORPUS,
         split=line.split,
         license=LICENSE,
