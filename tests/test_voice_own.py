@@ -7,6 +7,7 @@ import pytest
 import soxr
 
 from data_manifests.audio import read_audio
+from voice_chat.echo_level import EchoLevel
 from voice_chat.own_voice import OwnVoice
 
 pytestmark = pytest.mark.skipif(find_spec("livekit") is None, reason="livekit is not installed")
@@ -111,3 +112,41 @@ def test_who_speaks_at_the_same_time_is_heard(speech, corpus):
     left = converse(speech, 0.1, 0.1, sound)
     end = min(begin + len(other), len(left))
     assert loudness_db(left[begin:end]) > loudness_db(sound[begin:end]) - 6
+
+
+def test_what_is_louder_than_the_echo_can_be_is_heard_as_it_is(speech, corpus):
+    word = read_audio(sorted((corpus / "audio").glob("*.wav"))[5], RATE_HZ)[: RATE_HZ // 2]
+    begin, end = 3 * RATE_HZ, 3 * RATE_HZ + len(word)
+    other = 1e-4 * np.random.default_rng(0).standard_normal(6 * RATE_HZ)
+    other[begin:end] += 0.5 * word / np.abs(word).max()
+    left = converse(speech, 0.1, 0.05, other)
+    late = round(0.1 * RATE_HZ)
+    played = np.concatenate([np.zeros(late), soxr.resample(speech, 24_000, RATE_HZ)])[: len(other)]
+    heard = (other + 0.05 * played).astype(np.float32)
+    loud = [i for i in range(begin, end - 160, 160) if loudness_db(heard[i : i + 160]) > -25]
+    assert len(loud) > 10
+    for i in loud:
+        np.testing.assert_array_equal(left[i : i + 160], heard[i : i + 160])
+    # The echo before and after it is taken out all the same.
+    assert loudness_db(left[2 * RATE_HZ : begin - 2_000]) < -60
+    assert loudness_db(left[end + RATE_HZ // 2 :]) < -60
+
+
+def test_an_echo_that_becomes_louder_is_learned_slowly():
+    level = EchoLevel()
+    generator = np.random.default_rng(0)
+    silence = np.zeros(160)
+
+    def hear(scale, left=silence, *, seconds, is_alone=False):
+        """The share of frames that are louder than the echo can be."""
+        frames = generator.standard_normal((round(100 * seconds), 160))
+        found = [level.is_louder(frame, scale * frame, left, is_alone=is_alone) for frame in frames]
+        return np.mean(found)
+
+    assert hear(0.1, seconds=0.6, is_alone=True) == 0
+    assert hear(1.0, seconds=0.3) == 0  # not before an echo is known for a second
+    assert hear(0.1, seconds=3) == 0
+    assert hear(0.15, seconds=3) == 0  # 3.5 dB
+    assert hear(1.0, seconds=0.3) > 0.9  # a word, which the canceller takes for echo
+    assert hear(1.0, seconds=6) > 0.2
+    assert hear(1.0, seconds=1) == 0  # it was an echo: the loudspeaker has been turned up
