@@ -47,17 +47,20 @@ SIZES: dict[str, tuple[float, float, float]] = {
     "num_held_out": (2, 100, 0),
     "codebook_size": (16, 256, 256),
     "rvq_steps": (2, 200, 600),
-    "recognizer_steps": (2, 1000, 4000),
-    "speechless_steps": (2, 1500, 6500),
+    "recognizer_steps": (2, 600, 4000),
+    "recognizer_batch": (16, 32, 16),
+    "recognizer_rate": (0.003, 0.004, 0.003),
+    "speechless_steps": (2, 1300, 6500),
     "speechless_width": (64, 128, 192),
     "speechless_depth_width": (32, 64, 128),
     "max_cer": (100, 0.3, 0.3),
-    "finetune_steps": (2, 300, 1000),
+    "takes": (3, 2, 3),
+    "finetune_steps": (2, 250, 1000),
     "head_steps": (2, 700, 3000),
     "head_width": (64, 128, 192),
     "head_depth_width": (48, 96, 144),
     "head_dev_sentences": (2, 32, 96),
-    "save_every": (2, 250, 500),
+    "save_every": (2, 350, 500),
 }
 
 # What the two systems that the others are compared with are called, and the flags that name them.
@@ -80,9 +83,9 @@ stage1 stage1_rvq.embed
 
 stage1 stage1_rvq.train_recognizer
     --embeddings {out}/embeddings/train --dev-embeddings {out}/embeddings/dev
-    --num-units 128 --width 128 --batch-size 16 --learning-rate 0.003 --warmup-steps 30
-    --steps {recognizer_steps} --save-every {save_every} --seed {seed} --device cpu
-    --out {out}/recognizer
+    --num-units 128 --width 128 --batch-size {recognizer_batch}
+    --learning-rate {recognizer_rate} --warmup-steps 30 --steps {recognizer_steps}
+    --save-every {save_every} --seed {seed} --device cpu --out {out}/recognizer
 
 stage1 stage1_rvq.train
     --embeddings {out}/embeddings/train --dev-embeddings {out}/embeddings/dev
@@ -118,7 +121,7 @@ stage2 stage2_speechless.evaluate
 
 stage3 stage3_finetune.speak_dialogues
     --dialogues {out}/corpus/dialogues_train.jsonl --speechless {out}/speechless --dialect asante
-    --rvq {out}/rvq --recognizer {out}/recognizer --takes 3 --max-cer {max_cer} --batch-size 192
+    --rvq {out}/rvq --recognizer {out}/recognizer --takes {takes} --max-cer {max_cer} --batch-size 192
     --out {out}/spoken-dialogues
 
 stage3 stage3_finetune.train
