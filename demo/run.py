@@ -55,7 +55,7 @@ SIZES: dict[str, tuple[float, float, float]] = {
     "speechless_depth_width": (32, 64, 128),
     "max_cer": (100, 0.3, 0.3),
     "takes": (3, 2, 3),
-    "finetune_steps": (2, 250, 1000),
+    "finetune_steps": (2, 300, 1000),
     "head_steps": (2, 700, 3000),
     "head_width": (64, 128, 192),
     "head_depth_width": (48, 96, 144),
