@@ -51,8 +51,9 @@ if TYPE_CHECKING:
 def main(argv: list[str] | None = None) -> None:
     """Fine-tune; prints the run's folder."""
     # trl is heavy to import, and not needed for --help.
+    from stage3_finetune.adapter_files import copy_adapter
     from stage3_finetune.sharding import refuse_unusable_sharding
-    from stage3_finetune.trainer import build_trainer, copy_adapter
+    from stage3_finetune.trainer import build_trainer
 
     config = parse_config(TrainConfig, argv)
     device = pick_device(config.device)
@@ -137,7 +138,7 @@ def _report(output: OutputFolder, plan: MemoryPlan, num_rows: int, device: torch
 
 
 def _train(config: TrainConfig, trainer: "SpeechTrainer", rows: SpokenDialogues) -> None:
-    from stage3_finetune.trainer import LogSteps
+    from stage3_finetune.step_log import LogSteps
 
     newest = trainer.find_newest_checkpoint() if config.resume else None
     first_step = int(newest.name.removeprefix("step_")) if newest else 0

@@ -16,7 +16,6 @@ needed.
 
 import contextlib
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,14 +27,9 @@ from peft import set_peft_model_state_dict
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 from transformers import (
     PreTrainedTokenizerBase,
     PrinterCallback,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
 )
 from trl import SFTTrainer
 
@@ -43,8 +37,6 @@ from commands.atomic_write import (
     ASIDE_SUFFIX,
     remove,
     remove_leftovers,
-    take_away,
-    write_text,
     written_aside,
 )
 from commands.checkpoint import list_checkpoints
@@ -52,12 +44,10 @@ from commands.device import derive_seed
 from commands.json_files import read_json
 from commands.processes import processes_of
 from commands.tensor_files import read_pickled_tensors, refuse_non_finite_weights
-from commands.training_log import TrainingLog, refuse_non_finite
+from stage3_finetune.adapter_files import keep_newest
 from stage3_finetune.data import SpokenDialogues, collate
 from stage3_finetune.dialogue import NO_LABEL
 from stage3_finetune.model import (
-    ADAPTER_CONFIG,
-    ADAPTER_TENSORS,
     read_adapter_config,
     read_adapter_tensors,
 )
@@ -68,7 +58,6 @@ from stage3_finetune.trainer_arguments import arguments_for_device
 if TYPE_CHECKING:
     from stage3_finetune.training_settings import TrainConfig
 
-NUM_KEPT = 2  # checkpoints
 ROW = "row"  # in a batch: the numbers of its rows
 OPTIMIZER, SCHEDULE = "optimizer.pt", "scheduler.pt"  # as transformers names them
 # What torch and safetensors raise if a file cannot be written.
@@ -233,43 +222,6 @@ class SpeechTrainer(SFTTrainer):
         )
 
 
-class LogSteps(TrainerCallback):
-    """Logs the trainer's numbers in the form that every stage uses; a number that is not finite
-    ends training before a checkpoint is saved."""
-
-    def __init__(
-        self, log: TrainingLog, progress: tqdm, trainer: SpeechTrainer, rows: SpokenDialogues
-    ) -> None:
-        self.log = log
-        self.progress = progress
-        self.trainer = trainer
-        self.rows = rows
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Called after each step."""
-        if logs and "loss" in logs:
-            kept = {
-                name: logs[name] for name in ("loss", "grad_norm", "learning_rate") if name in logs
-            }
-            ids = [self.rows.id_of(row) for row in torch.cat(self.trainer.rows_of_step).tolist()]
-            self.trainer.rows_of_step.clear()
-            named = {f"train {name}": value for name, value in kept.items()}
-            refuse_non_finite(state.global_step, ids, **named)
-            self.log.log(state.global_step, "train", **kept)
-            self.progress.set_postfix(loss=f"{kept['loss']:.3f}", refresh=False)
-            self.progress.update()
-        # transformers would write all of them again into every checkpoint, with a count of tokens
-        # that restarts whenever the run is resumed (trl 1.16).
-        state.log_history.clear()
-
-
 def build_trainer(
     config: "TrainConfig",
     model: nn.Module,
@@ -313,21 +265,3 @@ def build_trainer(
     )
     trainer.remove_callback(PrinterCallback)  # replaces transformers' disabled progress bar
     return trainer
-
-
-def keep_newest(run: Path) -> None:
-    """Delete all but the newest two checkpoints of a run."""
-    for old in list_checkpoints(run)[:-NUM_KEPT]:
-        take_away(old)
-
-
-def copy_adapter(checkpoint: Path, adapter: Path, card: str) -> None:
-    """Copy the adapter of a run's last checkpoint to a folder of its own, with a card, unless it is
-    there already."""
-    if adapter.exists():
-        return
-    with written_aside(adapter) as aside:
-        aside.mkdir()
-        for name in (ADAPTER_CONFIG, ADAPTER_TENSORS):
-            shutil.copyfile(checkpoint / name, aside / name)
-        write_text(aside / "README.md", card)
