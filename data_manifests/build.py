@@ -4,6 +4,7 @@
         --out data/cv
     python -m data_manifests.build --corpus fisd_asante=fisd-asanti-twi-90p.zip \
         bibletts_asante=asante-twi.tgz --max-hours fisd_asante=30 --out data/mixed
+    python -m data_manifests.build --corpus table=recordings.csv --hold-out sentence --out data/own
 
 Writes `train.jsonl`, `dev.jsonl`, `test.jsonl`, where applicable `test_seen_prompts.jsonl` (test
 speakers reading sentences that are trained on), `dropped.jsonl` (every row left out, and why),
@@ -22,10 +23,16 @@ from pathlib import Path
 from commands.atomic_write import ASIDE_SUFFIX
 from commands.command_line import parse_config, run_command
 from commands.errors import InputError
-from commands.licenses import UNKNOWN_LICENSE, LicenseName
+from commands.licenses import LicenseName
 from commands.run_folder import run_folder
 from commands.setting_types import Probability, Seed
-from data_manifests.build_settings import columns_of, corpora_of, hours_of, licenses_of
+from data_manifests.build_settings import (
+    DatasetSettings,
+    columns_of,
+    corpora_of,
+    hours_of,
+    licenses_of,
+)
 from data_manifests.corpora.audio_dataset import audio_dataset
 from data_manifests.corpora.bibletts import bibletts, refuse_unpacking
 from data_manifests.corpora.collect import CollectedRecordings, collect_recordings
@@ -33,34 +40,20 @@ from data_manifests.corpora.common_voice import COMMON_VOICE_TABLES, common_voic
 from data_manifests.corpora.dataset_rows import refuse_hub
 from data_manifests.corpora.dropped_rows import DroppedRows
 from data_manifests.corpora.fisd import fisd
+from data_manifests.corpora.own_manifest import own_manifest
+from data_manifests.corpora.own_table import own_table
 from data_manifests.corpora.recording import Recording, ReportDropped
 from data_manifests.corpora.recording_spool import RecordingSpool
 from data_manifests.corpora.ugspeechdata import ugspeechdata
 from data_manifests.corpora.waxal import waxal
-from data_manifests.language import DialectName
 from data_manifests.line_writer import lines_written_aside, spooled_lines
+from data_manifests.manifest import read_manifest
 from data_manifests.split_columns import HeldOut, SplitColumns, SplitSettings
 from data_manifests.split_manifests import list_left_out, write_manifests
 from data_manifests.split_summary import summarize_splits
 from data_manifests.splits import KEPT, assign_splits
 
 CORPORA_WITH_OWN_SPLITS = ("waxal_aka_asr",)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DatasetSettings:
-    """With --corpus dataset=...: what that Hugging Face audio dataset is."""
-
-    dataset_columns: tuple[str, ...] = ("audio=audio", "text=text")
-    """its columns: audio=..., text=..., and if it has them speaker=..., id=..., dialect=..."""
-    dataset_name: str = "dataset"
-    """its name in manifests"""
-    dataset_config: str = ""
-    """which of its configurations to use"""
-    dataset_dialect: DialectName = "unknown"
-    """its dialect, in Twi: asante, akuapem, fante or unknown"""
-    dataset_license: LicenseName = UNKNOWN_LICENSE
-    """its licence, by its SPDX name"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +70,9 @@ class BuildConfig:
     waxal_aka_asr, waxal_twi_tts, waxal_fat_tts: google/WaxalNLP, or a folder with its Parquet files
     common_voice: the folder that holds clips/
     ugspeechdata: unpacked, audio and transcripts
-    dataset: any other Hugging Face audio dataset, by name or local path"""
+    dataset: any other Hugging Face audio dataset, by name or local path
+    table: your own recordings: a CSV, TSV or JSONL file with the columns audio and text
+    manifest: train.jsonl of another build, or one of your own"""
     common_voice_tables: tuple[str, ...] = ("validated",)
     """which tables of common_voice to use: validated, other (no votes yet), invalidated (voted
     down)"""
@@ -95,7 +90,9 @@ class BuildConfig:
     unknown is a name too; if none is given, nothing is left out"""
     hold_out: HeldOut = "speaker"
     """speaker: no speaker and no sentence in two splits; sentence: no sentence in two splits, for
-    corpora with one voice"""
+    corpora with one voice, of which at least one sentence is then dev and one test"""
+    keep_splits: tuple[str, ...] = ()
+    """corpora in manifest=... whose own splits are kept, and not made anew"""
     dev_fraction: Probability = 0.1
     """share of speakers or sentences held out for choosing checkpoints"""
     test_fraction: Probability = 0.1
@@ -126,6 +123,11 @@ class BuildConfig:
                 "--corpus ugspeechdata=... and waxal_aka_asr=...: WAXAL's spontaneous Akan was "
                 "made from UGSpeechData, so WAXAL's test recordings would be trained on; leave one "
                 "out"
+            )
+        if {"dataset", "table"} <= {*names}:
+            raise ValueError(
+                "--corpus dataset=... and table=...: --dataset-columns is for one of them; build "
+                "the table first, and give its manifest=... here"
             )
         if names.count("dataset") > 1 and "id" not in columns_of(self.dataset.dataset_columns):
             raise ValueError(
@@ -184,7 +186,11 @@ def _refuse_mistakes(config: BuildConfig) -> None:
     chosen: dict[str, Mapping[str, object]] = {
         "--max-hours": hours_of(config.max_hours),
         "--license-of": licenses_of(config.license_of),
+        "--keep-splits": dict.fromkeys(config.keep_splits),
     }
+    if any(chosen.values()):
+        paths = [Path(path) for corpus, path in corpora if corpus == "manifest"]
+        names |= {utterance.corpus for path in paths for utterance in read_manifest(path)}
     for flag, named in chosen.items():
         if unknown := named.keys() - names:
             given = ", ".join(sorted(names))
@@ -197,13 +203,13 @@ def _split_settings(config: BuildConfig) -> SplitSettings:
         dev_fraction=config.dev_fraction,
         test_fraction=config.test_fraction,
         hold_out=config.hold_out,
-        with_own_splits=CORPORA_WITH_OWN_SPLITS,
+        with_own_splits=(*CORPORA_WITH_OWN_SPLITS, *config.keep_splits),
         max_hours=hours_of(config.max_hours),
     )
 
 
 def _name_of(corpus: str, config: BuildConfig) -> str:
-    return config.dataset.dataset_name if corpus == "dataset" else corpus
+    return config.dataset.dataset_name if corpus in ("dataset", "table") else corpus
 
 
 def _unpacked_folder(out: Path, corpus: str, path: str) -> Path:
@@ -241,6 +247,10 @@ def _recipes(
             yield name, common_voice(Path(path), report_dropped, tables=tables)
         elif corpus == "ugspeechdata":
             yield name, ugspeechdata(Path(path), report_dropped)
+        elif corpus == "table":
+            yield name, _own_table(path, config, report_dropped)
+        elif corpus == "manifest":
+            yield name, own_manifest(Path(path), report_dropped)
         else:
             yield name, _any_dataset(path, config, report_dropped)
 
@@ -264,6 +274,17 @@ def _any_dataset(
         dialect_column=columns.get("dialect"),
         copy_audio=config.copy_audio,
     )
+
+
+def _own_table(
+    path: str, config: BuildConfig, report_dropped: ReportDropped
+) -> Iterable[Recording]:
+    settings = config.dataset
+    return own_table(
+        Path(path), report_dropped,
+        corpus=settings.dataset_name, columns=columns_of(settings.dataset_columns),
+        dialect=settings.dataset_dialect, license=settings.dataset_license,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,19 +1,40 @@
-"""Settings of `data_manifests.build` that are lists of NAME=VALUE pairs."""
+"""Settings of `data_manifests.build`: those of any dataset or table, and lists of NAME=VALUE."""
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from commands.errors import InputError, nearest_name
-from commands.licenses import MAX_LICENSE_CHARACTERS
+from commands.licenses import MAX_LICENSE_CHARACTERS, UNKNOWN_LICENSE, LicenseName
 from commands.setting_types import refuse_impossible_path
+from data_manifests.language import DialectName
 
-# Corpora with a recipe; "dataset" is any other dataset of Hugging Face.
+# Corpora with a recipe; "dataset" is any other dataset of Hugging Face, "table" and "manifest" are
+# recordings of one's own.
 CORPORA = (
     "fisd_asante", "fisd_akuapem", "fisd_fante", "bibletts_asante", "bibletts_akuapem",
     "waxal_aka_asr", "waxal_twi_tts", "waxal_fat_tts", "common_voice", "ugspeechdata", "dataset",
+    "table", "manifest",
 )  # fmt: skip
 COLUMNS = ("audio", "text", "speaker", "id", "dialect")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSettings:
+    """With --corpus dataset=... or table=...: what that Hugging Face audio dataset, or table of
+    recordings, is."""
+
+    dataset_columns: tuple[str, ...] = ("audio=audio", "text=text")
+    """its columns: audio=..., text=..., and if it has them speaker=..., id=..., dialect=..."""
+    dataset_name: str = "dataset"
+    """its name in manifests"""
+    dataset_config: str = ""
+    """which of its configurations to use"""
+    dataset_dialect: DialectName = "unknown"
+    """its dialect, in Twi: asante, akuapem, fante or unknown"""
+    dataset_license: LicenseName = UNKNOWN_LICENSE
+    """its licence, by its SPDX name"""
 
 
 def corpora_of(settings: Sequence[str]) -> list[tuple[str, str]]:

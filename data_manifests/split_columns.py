@@ -112,6 +112,10 @@ class SplitColumns:
         """The splits that the sentences hash to, uint8."""
         return np.frombuffer(self._drawn_by_sentence, dtype=np.uint8)
 
+    def spare_turn(self) -> np.ndarray:
+        """In whose order sentences are held out where chance has held out none, uint64."""
+        return self.sentence ^ np.uint64(self._hash("spare"))
+
     @property
     def duration_s(self) -> np.ndarray:
         """Durations in seconds, float64."""

@@ -10,6 +10,7 @@ from data_manifests.split_columns import SplitColumns
 from data_manifests.splits import (
     KEPT,
     LEFT_OUT,
+    MIN_SENTENCES_TO_SPLIT,
     MIN_SPEAKERS_TO_SPLIT,
     SEEN_PROMPT,
     SURPLUS,
@@ -49,6 +50,13 @@ def summarize_splits(
                 f"{name}: {num_speakers} speaker(s), fewer than {MIN_SPEAKERS_TO_SPLIT}, so all "
                 "of it is training data; --hold-out sentence holds out sentences instead"
             )
+        elif hold_out == "sentence":
+            num_sentences = columns.num_distinct(columns.sentence, name)
+            if num_sentences < MIN_SENTENCES_TO_SPLIT:
+                lines.append(
+                    f"{name}: {num_sentences} sentence(s), too few to be in train, dev and test: "
+                    "record more"
+                )
     num_seen = len(assigned.rows(SEEN_PROMPT))
     if num_seen:
         lines.append(

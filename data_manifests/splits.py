@@ -16,6 +16,9 @@ from data_manifests.split_columns import DEV, TEST, TRAIN, SplitColumns
 # one main voice.
 MIN_SPEAKERS_TO_SPLIT = 20
 
+# A corpus of fewer sentences cannot have one in each of train, dev and test.
+MIN_SENTENCES_TO_SPLIT = 3
+
 # What becomes of an utterance.
 KEPT, SEEN_PROMPT, LEFT_OUT, UNTRAINED_PROMPT, SURPLUS = range(5)
 
@@ -49,7 +52,9 @@ def assign_splits(columns: SplitColumns) -> AssignedSplits:
 
     Every utterance has one possible split, which depends only on itself, its corpus and the seed:
     the corpus's own split if that can be trusted; train if the corpus has fewer than
-    `MIN_SPEAKERS_TO_SPLIT` speakers; otherwise the split that its speaker hashes to. If utterances
+    `MIN_SPEAKERS_TO_SPLIT` speakers; otherwise the split that its speaker hashes to (with
+    `hold_out="sentence"`, its sentence; of a corpus small enough that chance holds out none, one
+    sentence is test all the same, and one dev). If utterances
     of one speaker, or of one sentence, have different possible splits, one of these wins (a
     held-out split of the corpus's own, else by the hash of the speaker or sentence), and the
     utterances with another are left out. So adding corpora later never moves an utterance to
@@ -85,7 +90,7 @@ def _positions(columns: SplitColumns, names: tuple[str, ...]) -> list[int]:
 def _drawn_splits(columns: SplitColumns) -> np.ndarray:
     """The split that is possible for each utterance of a corpus without its own, uint8 `[N]`."""
     if columns.settings.hold_out == "sentence":
-        return columns.drawn_by_sentence
+        return _hold_out_some(columns)
     few = [
         corpus
         for corpus in columns.corpora
@@ -93,6 +98,25 @@ def _drawn_splits(columns: SplitColumns) -> np.ndarray:
     ]
     is_in_few_N = np.isin(columns.corpus, _positions(columns, tuple(few)))
     return np.where(is_in_few_N, np.uint8(TRAIN), columns.drawn_by_speaker)
+
+
+def _hold_out_some(columns: SplitColumns) -> np.ndarray:
+    """The splits that sentences hash to, uint8 `[N]`; where a share of a corpus is wanted and
+    chance has drawn none of it, one of its training sentences."""
+    settings = columns.settings
+    drawn_N = columns.drawn_by_sentence.copy()
+    turn_N = columns.spare_turn()
+    for number, corpus in enumerate(columns.corpora):
+        if columns.num_distinct(columns.sentence, corpus) < MIN_SENTENCES_TO_SPLIT:
+            continue
+        rows = np.flatnonzero(columns.corpus == number)
+        for split, share in ((TEST, settings.test_fraction), (DEV, settings.dev_fraction)):
+            trained = rows[drawn_N[rows] == TRAIN]
+            has_enough = len(np.unique(columns.sentence[trained])) > 1
+            if share and has_enough and not (drawn_N[rows] == split).any():
+                chosen = columns.sentence[trained[np.argmin(turn_N[trained])]]
+                drawn_N[rows[columns.sentence[rows] == chosen]] = split
+    return drawn_N
 
 
 def _settle(

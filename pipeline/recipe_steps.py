@@ -3,13 +3,14 @@
     [values]                        # names in braces; an empty one must be given: --set corpus=...
     corpus = ""
     gemma = "google/gemma-4-E4B-it"
+    others = ["common_voice=cv/tw"] # as many words as there are, or none
 
     [run]
-    title = "Common Voice Twi"
+    title = "My corpora"
     language = "twi"                # of all its texts: see data_manifests/language.py
     commands = '''
     data data_manifests.build
-        --corpus common_voice={corpus} --out {out}/manifests
+        --corpus fisd_asante={corpus} {others} --out {out}/manifests
 
     stage1 stage1_rvq.embed
         --manifest {out}/manifests/train.jsonl --gemma {gemma} --out {out}/embeddings/train
@@ -102,7 +103,7 @@ def read_runnable(path: Path, out: Path, given: Sequence[str]) -> RunnableRecipe
     if "run" not in tables:
         raise InputError(f"{path}: no [run] in it: it can be planned (pipeline.plan), not run")
     values = _fill(path, tables.get("values", {}), given)
-    if missing := [name for name, value in values.items() if not value]:
+    if missing := [name for name, value in values.items() if value == ""]:
         flags = " ".join(f"{name}=..." for name in missing)
         raise InputError(f"{path} needs --set {flags}: what they are, the file says")
     steps = _read_steps(path, tables["run"], {**values, "out": out})
@@ -132,7 +133,7 @@ def recipe_settings(
         InputError: as `read_runnable`.
     """
     filled = _fill(path, tables.get("values", {}), given)
-    values = {name: value or name for name, value in filled.items()}
+    values = {name: name if value == "" else value for name, value in filled.items()}
     settings: dict[str, dict[str, Any]] = {}
     with speaking(language_of(path, tables)):
         for step in _read_steps(path, tables["run"], {**values, "out": "runs"}):
@@ -185,9 +186,15 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"--recipe {path}: not valid TOML: {error}") from None
 
 
-def _fill(path: Path, values: Mapping[str, Any], given: Sequence[str]) -> dict[str, str]:
-    """The recipe's values, with those that were given in their place."""
-    filled = {name: str(value) for name, value in values.items()}
+def _fill(
+    path: Path, values: Mapping[str, Any], given: Sequence[str]
+) -> dict[str, str | tuple[str, ...]]:
+    """The recipe's values, with those that were given in their place; a list as a tuple."""
+    filled = {
+        name: tuple(map(str, value)) if isinstance(value, list) else str(value)
+        for name, value in values.items()
+    }
+    replaced: set[str] = set()
     for pair in given:
         name, equals, value = pair.partition("=")
         if not equals or not value:
@@ -196,7 +203,13 @@ def _fill(path: Path, values: Mapping[str, Any], given: Sequence[str]) -> dict[s
             raise InputError(
                 f"--set {pair}: {path} has no {name!r}: {nearest_name(name, list(filled))}"
             )
-        filled[name] = value
+        before = filled[name]
+        if isinstance(before, tuple):
+            as_it_is = value.replace("{", "{{").replace("}", "}}")
+            filled[name] = (*(before if name in replaced else ()), as_it_is)
+        else:
+            filled[name] = value
+        replaced.add(name)
     return filled
 
 

@@ -75,17 +75,26 @@ def read_steps(text: str, values: Mapping[str, object]) -> list[Step]:
 
     Args:
         text: the paragraphs.
-        values: what takes the place of names in braces; it may hold spaces.
+        values: what takes the place of names in braces. It may hold spaces; a tuple takes the place
+            of a word of its own, by as many words as it has.
     """
     steps = []
     for paragraph in text.strip().split("\n\n"):
         stage, command, *words = (
             # The words are split first, so that a value may hold spaces.
-            word.format(**values)
+            filled
             for word in paragraph.split()
+            for filled in _fill(word, values)
         )
         typed = None
         if "<" in words:
             words, typed = words[:-2], Path(words[-1])
         steps.append(Step(stage, command, tuple(words), typed))
     return steps
+
+
+def _fill(word: str, values: Mapping[str, object]) -> list[str]:
+    value = values.get(word[1:-1]) if word[:1] == "{" else None
+    if isinstance(value, tuple):
+        return [one.format(**values) for one in value]
+    return [word.format(**values)]

@@ -18,6 +18,7 @@ from torch.nn.attention import sdpa_kernel
 from commands.checkpoint import list_checkpoints
 from commands.command_line import parse_config, run_command
 from commands.device import describe_machine, pick_device, pick_dtype, seed_step
+from commands.fingerprints import fingerprint
 from commands.launchers import FSDP, is_on, join_group
 from commands.origins import combine, refuse_mixture
 from commands.processes import processes_of, shared_run_folder
@@ -62,13 +63,21 @@ def main(argv: list[str] | None = None) -> None:
     join_group(device)
     processes = processes_of(device)
     rvq = load_rvq(config.rvq, device=torch.device("cpu"))
-    dialogues = list(read_spoken_dialogues(config.dialogues, code_format(rvq.config)))
-    origins = {f"--rvq {config.rvq}": rvq.origin(), **read_dialogues_origins(config.dialogues)}
+    folders = (config.dialogues, *config.more_dialogues)
+    dialogues = [
+        dialogue
+        for folder in folders
+        for dialogue in read_spoken_dialogues(folder, code_format(rvq.config))
+    ]
+    origins = {f"--rvq {config.rvq}": rvq.origin()}
+    for folder in folders:
+        origins |= read_dialogues_origins(folder)
     tokenizer = load_tokenizer(config.gemma)
     sources = {
-        f"--dialogues {config.dialogues}": used_for(
-            read_dialogues_sources(config.dialogues), ADAPTER
-        ),
+        **{
+            f"--dialogues {folder}": used_for(read_dialogues_sources(folder), ADAPTER)
+            for folder in folders
+        },
         f"--rvq {config.rvq}": rvq.made_from(),
         f"--gemma {config.gemma}": gemma_sources(config.gemma),
     }
@@ -109,6 +118,7 @@ def main(argv: list[str] | None = None) -> None:
             quantize=config.quantize,
             normalization=language().normalization,
             num_dialogues=len(dialogues),
+            more_dialogues={str(path): fingerprint(path) for path in config.more_dialogues},
             sources=as_facts(made_from),
             spoken_turns={"generated_codes": num_spoken, "recordings": 0},
             chat_template_example=render_example(tokenizer),

@@ -61,6 +61,8 @@ class TrainConfig:
 
     dialogues: Path
     """folder written by stage3_finetune.speak_dialogues"""
+    more_dialogues: tuple[Path, ...] = ()
+    """further such folders, mixed with it row by row"""
     rvq: ModelName
     """quantiser that the dialogues' codes were made for: folder of stage1_rvq.train, or hub name"""
     out: Path

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from data_manifests.corpora.recording import Recording
 from data_manifests.corpora.recording_spool import RecordingSpool
+from data_manifests.hash_set import hash_text
 from data_manifests.line_writer import spooled_lines
 from data_manifests.manifest import Utterance
 from data_manifests.normalization import normalize_for_scoring
@@ -73,9 +74,25 @@ def reference_splits(
         if u.corpus in with_own_splits:
             return u.split
         if hold_out == "sentence":
-            return drawn(sentence_of(u))
+            return spared[u.corpus].get(sentence_of(u)) or drawn(sentence_of(u))
         few = len({v.speaker for v in utterances if v.corpus == u.corpus}) < MIN_SPEAKERS_TO_SPLIT
         return "train" if few else drawn(u.speaker)
+
+    def spare(corpus):
+        """Training sentences that are held out because chance has held out none."""
+        sentences = {sentence_of(u) for u in utterances if u.corpus == corpus}
+        key = int.from_bytes(hashlib.sha256(f"{seed}\0spare".encode()).digest()[:8], "big")
+        found = {}
+        for split, share in (("test", test_fraction), ("dev", dev_fraction)):
+            trained = [s for s in sentences if drawn(s) == "train" and s not in found]
+            is_empty = all(drawn(s) != split for s in sentences)
+            if len(sentences) > 2 and share and is_empty and len(trained) > 1:
+                found[min(trained, key=lambda s: hash_text(s) ^ key)] = split
+        return found
+
+    spared = {}
+    if hold_out == "sentence":
+        spared = {corpus: spare(corpus) for corpus in {u.corpus for u in utterances}}
 
     def settle(key_of):
         groups = {}

@@ -30,7 +30,7 @@ MAX_AT_TOP_LEVEL = 16
 MAX_SETTINGS = {
     "speech_head.train": 32,  # two architectures, each with its shape
     "stage2_speechless.train": 28,
-    "stage3_finetune.train": 26,
+    "stage3_finetune.train": 27,
     "speech_head.evaluate": 26,  # what is spoken, by whom, and who judges it
     "benchmarks.many_talkers": 26,  # who talks, how turns are told, and how many come
 }
