@@ -248,6 +248,11 @@ def difference_interval(
     return _resample_rate(more, [count.reference_length for count in first], seed)
 
 
+def share_interval(hits: Sequence[bool], *, seed: int = 0) -> tuple[float, float]:
+    """95 % bootstrap interval of a share: of right answers among all."""
+    return _resample_rate([int(hit) for hit in hits], [1] * len(hits), seed)
+
+
 def _interval(counts: Sequence[EditCounts], seed: int) -> tuple[float, float]:
     """95 % bootstrap interval of the pooled rate."""
     errors, lengths = ([c.errors for c in counts], [c.reference_length for c in counts])

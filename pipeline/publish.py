@@ -37,13 +37,13 @@ from commands.sources import (
     base_model,
     merge,
 )
+from commands.trained_pipeline import PartName, find_pipeline, write_pipeline_file
 from gemma4.base_model import gemma_sources
 from pipeline.publish_card import CardFacts, pipeline_card, shown_name
 from pipeline.publish_check import Trial, refuse_difference, try_parts
 from pipeline.published_parts import MADE_BY, copy_checkpoint, copy_part, open_part
 from pipeline.report import TESTS, measured_stages
 from pipeline.samples import SpokenSample, read_spoken_samples
-from speech_head.trained_pipeline import PartName, find_pipeline, write_pipeline_file
 from stage3_finetune.merged_model import merge_adapter
 
 NUM_SAMPLES = 5

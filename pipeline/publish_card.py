@@ -13,11 +13,11 @@ from huggingface_hub import ModelCardData
 
 from commands.data_card import data_section, license_facts
 from commands.sources import Sources
+from commands.trained_pipeline import PartName
 from data_manifests.language import language
 from pipeline.published_parts import MADE_BY
 from pipeline.report import LINES, look_up
 from pipeline.samples import SpokenSample
-from speech_head.trained_pipeline import PartName
 from stage1_rvq.model_card import NOT_MEASURED
 
 DOES: Mapping[PartName, str] = {

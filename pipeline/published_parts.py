@@ -17,7 +17,7 @@ from commands.finished_folder import open_input
 from commands.json_files import read_json
 from commands.run_folder import OutputFolder
 from commands.schema import as_mapping
-from speech_head.trained_pipeline import PartName
+from commands.trained_pipeline import PartName
 
 # The parts that are trained here, and the commands that write them.
 MADE_BY: Mapping[PartName, str] = {

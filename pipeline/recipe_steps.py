@@ -218,7 +218,9 @@ def _read_steps(path: Path, run: Any, values: Mapping[str, object]) -> list[Step
     if not isinstance(text, str) or not text.strip():
         raise InputError(f"{path}: [run] has no commands")
     try:
-        names = {name for _, name, _, _ in string.Formatter().parse(text) if name}
+        lists = [word for value in values.values() if isinstance(value, tuple) for word in value]
+        parts = [part for one in (text, *lists) for part in string.Formatter().parse(one)]
+        names = {name for _, name, _, _ in parts if name}
     except ValueError as error:
         raise InputError(f"{path}: [run]: {error}") from None
     if unknown := sorted(names - values.keys()):

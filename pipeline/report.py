@@ -2,7 +2,8 @@
 
 Every number is read from the `metrics.json` of the command that measured it, in the folders that
 the demo and the recipes name alike: `rvq-test`, `speechless-test`, `finetune-test`, `head-test`,
-and `answer.json`. A number that was not measured is null. Rates are fractions: 0.05 is 5 %.
+and `answer.json`. A number that was not measured is null. Rates are fractions: 0.05 is 5 %. Beside
+them stand the 95 % bootstrap intervals that the commands measured (`intervals`).
 """
 
 import html
@@ -17,10 +18,12 @@ from commands.atomic_write import write_json, write_text
 from commands.data_card import describe_data
 from commands.finished_folder import read_provenance
 from commands.json_files import read_json
+from pipeline.report_intervals import read_intervals
 from pipeline.report_sections import answer_section, pictures, samples_section
 
 TEMPLATE_PATH = Path(__file__).with_name("report_template.html")
 TESTS = ("rvq-test", "speechless-test", "finetune-test", "head-test")  # of the stages, in order
+STAGES = ("stage1", "stage2", "stage3", "speech_head")
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,9 @@ def build_report(folder: Path, seconds: dict[str, float], peak_rss_mb: float) ->
     provenance = _read(folder / "rvq" / "provenance.json")
     return {
         **measured_stages(folder),
+        "intervals": read_intervals(
+            {stage: _measured(folder / test) for stage, test in zip(STAGES, TESTS, strict=True)}
+        ),
         "chat": {key: answer.get(key) for key in ("time_to_first_audio_ms", "real_time_factor")},
         "meta": {
             "commit": provenance.get("git", {}).get("commit"),
@@ -194,7 +200,11 @@ def format_table(report: dict[str, Any], caveat: str) -> str:
     for stage, rows in groupby(LINES, lambda line: line.stage):
         lines += [
             stage,
-            *(f"  {r.label:<22}{_shown(look_up(report, r)):>10}   {r.meaning}" for r in rows),
+            *(
+                f"  {r.label:<22}{_shown(look_up(report, r)):>10}  {_interval(report, r):<15}"
+                f"{r.meaning}"
+                for r in rows
+            ),
             "",
         ]
     meta = report["meta"]
@@ -225,9 +235,10 @@ def write_report(
     write_text(folder / "report.txt", f"{format_table(report, about.caveat)}\n{data}\n")
     rows = []
     for stage, lines in groupby(LINES, lambda line: line.stage):
-        rows.append(f'<tr><th colspan="3">{stage}</th></tr>')
+        rows.append(f'<tr><th colspan="4">{stage}</th></tr>')
         for line in lines:
-            cells = (line.label, _shown(look_up(report, line)), line.meaning)
+            value = _shown(look_up(report, line))
+            cells = (line.label, value, _interval(report, line), line.meaning)
             shown = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
             rows.append(f"<tr>{shown}</tr>")
     sections = [answer_section(folder, about.question), samples_section(folder), pictures(folder)]
@@ -244,6 +255,11 @@ def write_report(
     )
     write_text(folder / "report.html", page)
     return report
+
+
+def _interval(report: Mapping[str, Any], line: Line) -> str:
+    ends = report["intervals"].get(line.stage, {}).get(line.key)
+    return f"{ends[0]:.3f} to {ends[1]:.3f}" if ends else ""
 
 
 def _shown(value: float | None) -> str:

@@ -40,7 +40,8 @@ def samples_section(folder: Path) -> str:
     parts = ["<h2>Spoken answers</h2>", "<table>"]
     for sample in samples:
         heard = f"the judge heard: {sample.heard}" if sample.heard else ""
-        texts = (sample.question, sample.answer, heard)
+        english = f"in English, question - reference: {sample.english}" if sample.english else ""
+        texts = (sample.question, sample.answer, english, heard)
         shown = "<br>".join(html.escape(text) for text in texts if text)
         players = [_player(sample.wav.relative_to(folder))]
         if sample.ceiling:

@@ -1,7 +1,9 @@
 """Answers that were spoken to be judged: what of them is shown and can be listened to."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from commands.json_files import read_json_lines
 
@@ -12,6 +14,8 @@ class SpokenSample:
 
     Attributes:
         question: what was asked; "" where the answer is a text that was read aloud.
+        english: what the question says in English, and the reference answer; "" where nobody has
+            written it.
         answer: what was to be said.
         heard: the judge's transcript; "" if nothing judged it.
         wav: its recording.
@@ -23,6 +27,7 @@ class SpokenSample:
     heard: str
     wav: Path
     ceiling: Path | None = None
+    english: str = ""
 
 
 def read_spoken_samples(head_test: Path, finetune_test: Path, number: int) -> list[SpokenSample]:
@@ -41,6 +46,13 @@ def read_spoken_samples(head_test: Path, finetune_test: Path, number: int) -> li
             asked.get(row["id"], {}).get("question", ""), row["text"], row.get("heard") or "",
             head_test / row["audio"],
             head_test / row["audio_through_mimi"] if row.get("audio_through_mimi") else None,
+            _english_of(asked.get(row["id"], {})),
         )
         for row in (spoken[i * len(spoken) // number] for i in range(number))
     ]  # fmt: skip
+
+
+def _english_of(row: Mapping[str, Any]) -> str:
+    """The English of a question and of its reference answer, as far as it was written."""
+    texts = (row.get("english_question", ""), row.get("english_reference", ""))
+    return " - ".join(text for text in texts if text)

@@ -50,10 +50,13 @@ class Reconstruction:
 
 @dataclass(frozen=True)
 class ReadRates:
-    """Error rates of the CTC recogniser's transcripts, as fractions."""
+    """Error rates of the CTC recogniser's transcripts, as fractions, and the ends of the 95 %
+    bootstrap interval of the WER."""
 
     wer: float
     cer: float
+    wer_low: float
+    wer_high: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -205,7 +205,7 @@ def _percent(rates: ReadRates) -> str:
 
 def _read(recognizer: CTCRecognizer, frames: list[Tensor], texts: list[str]) -> ReadRates:
     rates = compute_error_rates(texts, recognizer.transcribe(frames))
-    return ReadRates(rates.wer, rates.cer)
+    return ReadRates(rates.wer, rates.cer, rates.wer_low, rates.wer_high)
 
 
 if __name__ == "__main__":

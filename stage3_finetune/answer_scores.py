@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from sacrebleu.metrics.chrf import CHRF
 
+from data_manifests.error_rates import share_interval
 from data_manifests.normalization import normalize_for_scoring
 from data_manifests.quoted_rates import QuotedRates, quote_rates
 from stage3_finetune.recorded_questions import RecordedQuestion
@@ -29,6 +30,7 @@ class AnswerScores:
         num_held_out: number of questions.
         num_without_recording: dialogues left out because nobody recorded their question.
         exact_match: share of right answers, by system.
+        exact_match_interval: its 95 % bootstrap interval over questions.
         chrf: chrF2 as a fraction, by system.
         by_category: as `measure_by_category`.
         wer_transcript: WER of the fine-tuned model's own transcripts; None if it writes none.
@@ -40,6 +42,7 @@ class AnswerScores:
     num_held_out: int
     num_without_recording: int
     exact_match: dict[str, float | None]
+    exact_match_interval: dict[str, tuple[float, float] | None]
     chrf: dict[str, float | None]
     by_category: dict[str, dict[str, float | int]]
     wer_transcript: float | None
@@ -75,6 +78,12 @@ def score_answers(
             name: exact_match(references, answers[name]) if name in answers else None
             for name in SYSTEMS
         },
+        exact_match_interval={
+            name: share_interval(right_answers(references, answers[name]))
+            if name in answers
+            else None
+            for name in SYSTEMS
+        },
         chrf={
             name: chrf(references, answers[name]) if name in answers else None for name in SYSTEMS
         },
@@ -90,10 +99,13 @@ def score_answers(
 
 def exact_match(references: Sequence[str], answers: Sequence[str]) -> float:
     """Share of answers that equal their reference after Twi scoring normalisation."""
+    return sum(right_answers(references, answers)) / len(references)
+
+
+def right_answers(references: Sequence[str], answers: Sequence[str]) -> list[bool]:
+    """Whether each answer equals its reference after Twi scoring normalisation."""
     pairs = zip(references, answers, strict=True)
-    return sum(normalize_for_scoring(r) == normalize_for_scoring(a) for r, a in pairs) / len(
-        references
-    )
+    return [normalize_for_scoring(r) == normalize_for_scoring(a) for r, a in pairs]
 
 
 def chrf(references: Sequence[str], answers: Sequence[str]) -> float:

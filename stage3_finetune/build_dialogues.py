@@ -203,14 +203,20 @@ def _collect(
         dialogue = {
             "id": f"{source.id_prefix}-{number}",
             "messages": [
-                {"role": "user", "content": checked.question, "spoken": True},
-                {"role": "assistant", "content": checked.answer},
+                {"role": "user", "content": checked.question, "spoken": True}
+                | _as_gloss(pair.english_question),
+                {"role": "assistant", "content": checked.answer} | _as_gloss(pair.english_answer),
             ],
             "corpus": source.corpus,
             "license": source.license,
         }
         if not rows.add(checked.question, dialogue, corpus=source.corpus, number=number):
             left_out.add(source.corpus, number, LeftOut("question asked before"))
+
+
+def _as_gloss(english: str) -> dict[str, str]:
+    """What a message says in English, where the table has it."""
+    return {"english": english.strip()} if english.strip() else {}
 
 
 def _nothing_left(config: BuildDialoguesConfig, rows: RowsKeptApart, left_out: LeftOutRows) -> str:

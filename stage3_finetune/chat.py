@@ -1,6 +1,7 @@
 """Chat with Gemma in Twi: type, or give a recording; the answer is printed as it is generated.
 
     python -m stage3_finetune.chat --gemma google/gemma-4-E4B-it --finetune runs/finetune
+    python -m stage3_finetune.chat --pipeline runs/twi-hub
     python -m stage3_finetune.chat ... --audio question.mp3            one question, one answer
     python -m stage3_finetune.chat ... --prompt "Wo din de sɛn?" --json
 
@@ -19,14 +20,16 @@ from commands.atomic_write import write_text
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, DtypeName, pick_device, pick_dtype
 from commands.errors import InputError
-from commands.origins import refuse_mixture
+from commands.origins import UNKNOWN, refuse_mixture
 from commands.setting_types import ModelName, PositiveInt
+from commands.trained_pipeline import TrainedPipeline, find_pipeline
 from gemma4.weight_quantization import QuantizeName
 from stage3_finetune.conversation import Conversation, load_conversation
 from stage3_finetune.dialogue import Turn
 from stage3_finetune.generate import MAX_NEW_TOKENS
 from stage3_finetune.terminal import announce_forgotten, converse, path_of, recording_named
 
+BASE_MODEL = TrainedPipeline({"gemma": "google/gemma-4-E4B-it"}, UNKNOWN)
 HELP = "/audio FILE [TEXT]  /write FILE  /reset  /save FILE  /quit"
 
 
@@ -34,8 +37,12 @@ HELP = "/audio FILE [TEXT]  /write FILE  /reset  /save FILE  /quit"
 class ChatConfig:
     """Chat with Gemma in Twi, typed or with recordings."""
 
-    gemma: ModelName = "google/gemma-4-E4B-it"
-    """hub name or folder of an instruction-tuned Gemma 4 (E2B, E4B)"""
+    pipeline: ModelName | None = None
+    """folder of pipeline.publish, or hub name: has both of the two below; what is named beside it
+    takes the place of its own"""
+    gemma: ModelName | None = None
+    """hub name or folder of an instruction-tuned Gemma 4 (E2B, E4B); google/gemma-4-E4B-it if there
+    is no pipeline"""
     finetune: Path | None = None
     """folder of stage3_finetune.train; without it, the base model answers"""
     prompt: str | None = None
@@ -64,15 +71,20 @@ def main(argv: list[str] | None = None) -> None:
     """Chat until the input ends, or answer one question."""
     config = parse_config(ChatConfig, argv)
     device = pick_device(config.device)
+    pipeline = find_pipeline(config.pipeline) if config.pipeline else BASE_MODEL
+    finetune = config.finetune or pipeline.parts.get("finetune")
     conversation = load_conversation(
-        config.gemma,
-        config.finetune,
+        config.gemma or pipeline.parts["gemma"],
+        Path(finetune) if finetune else None,
         device=device,
         dtype=pick_dtype(config.dtype, device),
         quantize=config.quantize,
         max_new_tokens=config.max_new_tokens,
     )
-    refuse_mixture(conversation.origins, allowed=config.allow_mixture)
+    refuse_mixture(
+        {f"--pipeline {config.pipeline}": pipeline.origin, **conversation.origins},
+        allowed=config.allow_mixture,
+    )
     if config.prompt is None and config.audio is None:
         _converse(conversation)
         return

@@ -4,7 +4,8 @@
         {"role": "user", "content": "Baako ne baako yɛ sɛn?", "spoken": true},
         {"role": "assistant", "content": "Baako ne baako yɛ mmienu."}]}
 
-Optional keys are `category`, `corpus` and `license`.
+Optional keys are `category`, `corpus` and `license`, and in a message `english`: what it says in
+English, for readers of reports.
 
 Gemma receives a spoken turn as audio, not text: it is replaced by `<|audio|>` slots, one per
 embedding. `content` is then its transcript, which the model is trained to write before its answer
@@ -46,6 +47,7 @@ class Turn:
         codes_TK: semantic codes of a spoken turn, int64 `[T, K]`.
         frames_TD: embeddings of a spoken turn, float32 `[T, D]`: from codes or a real recording.
         prompt: text shown beside the speech, e.g. to ask for a transcript.
+        english: what it says in English, which no model is shown; "" if the file does not say.
     """
 
     role: str
@@ -54,6 +56,7 @@ class Turn:
     codes_TK: Tensor | None = None
     frames_TD: Tensor | None = None
     prompt: str = ""
+    english: str = ""
 
 
 @dataclass(frozen=True)
@@ -156,8 +159,11 @@ def _parse_turn(message: Any) -> Turn:
         raise InputError(f"a {role} turn without text")
     if spoken is not None and not isinstance(spoken, bool):
         raise InputError(f"'spoken' must be true or false, got {shorten(spoken)}")
+    english = message.get("english", "")
+    if not isinstance(english, str):
+        raise InputError(f"'english' must be a string, got {shorten(english)}")
     refuse_template_marks(role, content)
-    return Turn(role, content.strip(), spoken=bool(spoken))
+    return Turn(role, content.strip(), spoken=bool(spoken), english=english.strip())
 
 
 def with_chain_target(dialogue: Dialogue) -> Dialogue:

@@ -196,14 +196,16 @@ def format_table(metrics: AnswerScores) -> str:
     """Format the numbers as a readable table."""
     lines = [
         f"answers to {metrics.num_held_out} held-out recorded questions",
-        f"{'':<14}{'exact match':>14}{'chrF2':>8}",
+        f"{'':<14}{'exact match':>14}{'chrF2':>8}  95 % interval of the first",
     ]
     for name, meaning in SYSTEMS.items():
         value, overlap = metrics.exact_match[name], metrics.chrf[name]
         shown = f"{'not measured':>14}{'':8}"
         if value is not None and overlap is not None:
             shown = f"{100 * value:>12.1f} %{100 * overlap:>8.1f}"
-        lines.append(f"{name:<14}{shown}  {meaning}")
+        interval = metrics.exact_match_interval[name]
+        ends = f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}" if interval else ""
+        lines.append(f"{name:<14}{shown}  {ends:<14}{meaning}")
     for category, row in metrics.by_category.items():
         typed, after = 100 * row["typed"], 100 * row["spoken_after"]
         lines.append(
@@ -228,6 +230,11 @@ def _write_answers(
     for i, question in enumerate(questions):
         row = {"id": question.id, "question": question.question, "reference": question.answer}
         row |= {"category": question.category} if question.category else {}
+        english = {
+            "english_question": question.english_question,
+            "english_reference": question.english_answer,
+        }
+        row |= {name: text for name, text in english.items() if text}
         row |= {name: texts[i] for name, texts in answers.items()}
         row |= {name: texts[i] for name, texts in columns.items() if texts is not None}
         rows.append(row)

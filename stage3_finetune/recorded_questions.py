@@ -2,7 +2,7 @@
 
 # B utterances, T frames (25 per second), D embedding width
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,22 +18,26 @@ from stage3_finetune.dialogue import Turn, read_dialogues, split_chain
 
 @dataclass(frozen=True)
 class RecordedQuestion:
-    """A held-out question, its reference answer, its category, and the embeddings `[T, D]` of one
-    recording."""
+    """A held-out question, its reference answer, its category, the embeddings `[T, D]` of one
+    recording, and what both say in English, "" where nobody has written it."""
 
     id: str
     question: str
     answer: str
     category: str
     frames_TD: Tensor
+    english_question: str = ""
+    english_answer: str = ""
 
 
 @dataclass(frozen=True)
 class Matches:
-    """(dialogue id, question, answer, category, recording) for every recording of a question."""
+    """(dialogue id, question, answer, category, recording) for every recording of a question; what
+    question and answer say in English, by dialogue id, "" where the file does not say."""
 
     rows: list[tuple[str, str, str, str, Utterance]]
     num_without_recording: int
+    english: Mapping[str, tuple[str, str]]
 
 
 def match_recordings(dialogues: Path, recordings: Path) -> Matches:
@@ -46,11 +50,13 @@ def match_recordings(dialogues: Path, recordings: Path) -> Matches:
     for utterance in read_manifest(recordings):
         by_text.setdefault(normalize_for_scoring(utterance.text), []).append(utterance)
     rows, num_without = [], 0
+    english: dict[str, tuple[str, str]] = {}
     for dialogue in read_dialogues(dialogues):
-        question = next(turn.content for turn in dialogue.turns if turn.role == "user")
-        answer = next((turn.content for turn in dialogue.turns if turn.role == "assistant"), None)
-        if answer is None:
+        first = {turn.role: turn for turn in reversed(dialogue.turns)}
+        if "assistant" not in first:
             raise InputError(f"--dialogues {dialogues}: dialogue {dialogue.id!r} has no answer")
+        question, answer = first["user"].content, first["assistant"].content
+        english[dialogue.id] = first["user"].english, first["assistant"].english
         found = by_text.get(normalize_for_scoring(question), [])
         num_without += not found
         rows += [
@@ -58,7 +64,7 @@ def match_recordings(dialogues: Path, recordings: Path) -> Matches:
         ]
     if not rows:
         raise InputError(f"--recordings {recordings}: no recording of any question in {dialogues}")
-    return Matches(rows, num_without)
+    return Matches(rows, num_without, english)
 
 
 def embed_questions(
@@ -72,7 +78,8 @@ def embed_questions(
         if isinstance(frames, InputError):
             raise frames
         id_, question, answer, category, _ = row
-        questions.append(RecordedQuestion(id_, question, answer, category, frames))
+        english = matches.english[id_]
+        questions.append(RecordedQuestion(id_, question, answer, category, frames, *english))
     return questions
 
 

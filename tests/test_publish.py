@@ -18,14 +18,15 @@ from commands.errors import InputError
 from commands.finished_folder import open_input
 from commands.json_files import read_json
 from commands.origins import UNKNOWN
+from commands.trained_pipeline import PIPELINE_FILE, find_pipeline
 from demo.shipped import WEIGHTS
 from pipeline import publish
 from pipeline.publish_card import CardFacts, pipeline_card
 from pipeline.publish_check import Trial, refuse_difference
 from pipeline.published_parts import MADE_BY, copy_part
 from speech_head import speak
-from speech_head.trained_pipeline import PIPELINE_FILE, find_pipeline
 from stage1_rvq import evaluate
+from stage3_finetune import chat as typed_chat
 from tests.attacks.world import plan, write_speech
 from voice_chat import chat
 
@@ -85,6 +86,8 @@ def test_one_talks_with_it(repository, tmp_path, monkeypatch, capsys):
     words = ("--pipeline", repository, "--prompt", "Wo ho te sɛn?", "--out", tmp_path, *ON_CPU)
     assert run(chat.main, *words).startswith(WRITTEN)
     assert (tmp_path / "answer_001.wav").is_file()
+    asked = ("--pipeline", repository, "--prompt", "Wo ho te sɛn?", "--json", *ON_CPU)
+    assert "answer" in json.loads(run(typed_chat.main, *asked))
 
 
 def test_it_holds_what_is_needed_and_no_local_path(world, repository):

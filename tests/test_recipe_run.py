@@ -82,19 +82,40 @@ def test_a_list_for_the_plan_alone_cannot_be_run(tmp_path):
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_recipes_that_come_along_are_understood_and_can_be_planned(path, tmp_path):
     """Every flag exists, every input is what an earlier command writes or a value, and it ends in
-    a report and a spoken answer."""
-    names = [name for name in read_values(path) if not read_values(path)[name]]
+    a report, a spoken answer, and a repository of all parts."""
+    names = [name for name, value in read_values(path).items() if value == ""]
     recipe = read_runnable(path, tmp_path / "out", [f"{name}={name}" for name in names])
     made = [str(step.out) for step in recipe.steps]
     for number, step in enumerate(recipe.steps):
         inside = [word for word in step.words if word.startswith(str(tmp_path / "out"))]
         for word in inside:
-            assert any(word.startswith(out) for out in made[: number + 1]), (step.line, word)
-    assert made[-1].endswith("answer.wav") and len(made) == len(set(made))
+            is_run = step.command == "pipeline.publish" and word == str(tmp_path / "out")
+            is_made = any(word.startswith(out) for out in made[: number + 1])
+            assert is_run or is_made, (step.line, word)
+    assert made[-2].endswith("answer.wav") and made[-1].endswith("pipeline")
+    assert len(made) == len(set(made))
     for folder in ("rvq-test", "speechless-test", "finetune-test", "head-test"):
         assert str(tmp_path / "out" / folder) in made
     planned = read_recipe(path).commands
     assert {"stage1_rvq.embed", "stage1_rvq.train", "stage2_speechless.train"} <= planned.keys()
+
+
+def test_a_value_may_be_a_list_of_words(tmp_path):
+    lines = EMBED + "\n  {more} --num-workers 0"
+    values = 'm = "{a}"\nmore = ["--gemma", "{out}/g", "--dtype", "float32"]'
+    path = write_recipe(tmp_path, lines, values)
+
+    def words(*given):
+        [step] = read_runnable(path, tmp_path / "o", given).steps
+        return step.words[4:-2]
+
+    assert words() == ("--gemma", f"{tmp_path / 'o'}/g", "--dtype", "float32")
+    assert words("more=--gemma", "more={b} c") == ("--gemma", "{b} c")
+    path.write_text(path.read_text().replace('"--gemma", "{out}/g", "--dtype", "float32"', ""))
+    assert words() == ()
+    path.write_text(path.read_text().replace("[]", '["{absent}"]'))
+    with pytest.raises(InputError, match=r"uses \{absent\}, which \[values\] does not have"):
+        words()
 
 
 def read_values(path):

@@ -202,3 +202,14 @@ def test_real_afriqa(tmp_path):
     left_out = counts["afriqa_twi"]["left_out"]  # docs/data.md says these
     assert (left_out["no answer"], left_out["answer not translated"]) == (169, 57)
     assert not any("[" in json.dumps(row["messages"])[1:-1] for row in kept)
+
+
+def test_the_english_of_a_set_is_kept_and_none_is_made(tmp_path):
+    corpora = (as_afriqa(tmp_path, PAIRS[:8]), as_alpaca(tmp_path, PAIRS[8:16]))
+    kept, held_out, *_ = build(tmp_path / "out", "--corpus", *corpora)
+    for row in (*kept, *held_out):
+        english = [message.get("english") for message in row["messages"]]
+        is_told = row["corpus"] == "afriqa_twi"
+        assert english == (["Which one is it?", "It is so"] if is_told else [None, None])
+    [turn, _] = next(read_dialogues(tmp_path / "out" / "dialogues.jsonl")).turns
+    assert turn.english == "Which one is it?"

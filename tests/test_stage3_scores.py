@@ -5,12 +5,20 @@ import json
 import pyarrow
 import pyarrow.parquet
 import pytest
+import torch
 from conftest import run
 
+from commands.atomic_write import write_json_lines
 from commands.errors import InputError
 from commands.json_files import read_json_lines
-from stage3_finetune import build_dialogues
+from data_manifests.error_rates import share_interval
+from data_manifests.manifest import Utterance, write_manifest
+from pipeline.report_sections import samples_section
+from pipeline.samples import read_spoken_samples
+from stage3_finetune import build_dialogues, evaluate
 from stage3_finetune.answer_scores import chrf, exact_match
+from stage3_finetune.dialogue import parse_dialogue
+from stage3_finetune.recorded_questions import RecordedQuestion, match_recordings
 
 
 def test_any_table_becomes_dialogues(tmp_path):
@@ -111,3 +119,58 @@ def test_chrf_gives_credit_for_what_is_right_of_an_answer():
     assert chrf(["Ɛyɛ du."], ["ɛyɛ DU"]) == 1
     assert 0.5 < chrf(["Wɔfrɛ no Kofi."], ["Wɔfrɛ no Kofa."]) < 1
     assert chrf(["Wɔfrɛ no Kofi."], ["zzz"]) == 0
+
+
+def test_a_share_has_an_interval():
+    assert share_interval([True] * 20) == (1, 1)
+    low, high = share_interval([True, False] * 50)
+    assert 0.35 < low < 0.45 and 0.55 < high < 0.65
+
+
+def test_english_is_passed_on_to_those_who_read_a_report(tmp_path):
+    rows = [("1", "Ɛhe na ɔte?", "Where does he live?"), ("2", "Wo din de sɛn?", "")]
+    dialogues = tmp_path / "dialogues.jsonl"
+    with dialogues.open("w", encoding="utf-8") as file:
+        for id_, question, english in rows:
+            user = {"role": "user", "content": question} | ({"english": english} if english else {})
+            answer = {"role": "assistant", "content": "Yoo."}
+            file.write(json.dumps({"id": id_, "messages": [user, answer]}) + "\n")
+    recordings = [
+        Utterance(
+            id=id_, audio="a.wav", text=question, duration_s=1, speaker="s", dialect="asante",
+            corpus="c", split="test", license="CC0-1.0",
+        )
+        for id_, question, _ in rows
+    ]  # fmt: skip
+    write_manifest(tmp_path / "test.jsonl", recordings)
+    matches = match_recordings(dialogues, tmp_path / "test.jsonl")
+    assert matches.english == {"1": ("Where does he live?", ""), "2": ("", "")}
+    questions = [
+        RecordedQuestion(id_, question, answer, category, torch.zeros(1), *matches.english[id_])
+        for id_, question, answer, category, _ in matches.rows
+    ]
+    written = tmp_path / "finetune-test" / "answers.jsonl"
+    written.parent.mkdir()
+    evaluate._write_answers(written, questions, {"spoken_after": ["Yoo.", "Yoo."]}, {})
+    spoken = [{"id": id_, "text": "Yoo.", "audio": f"{id_}.wav"} for id_ in "12"]
+    (tmp_path / "head-test").mkdir()
+    write_json_lines(tmp_path / "head-test" / "utterances.jsonl", spoken)
+    samples = read_spoken_samples(tmp_path / "head-test", written.parent, 10)
+    assert [sample.english for sample in samples] == ["Where does he live?", ""]
+    page = samples_section(tmp_path)
+    assert page.count("in English") == 1 and "Where does he live?" in page
+
+
+def test_english_must_be_text():
+    turns = [{"role": "user", "content": "Yoo.", "english": 3}]
+    with pytest.raises(InputError, match="'english' must be a string, got 3"):
+        parse_dialogue({"messages": turns}, "1")
+
+
+def test_semicolons_of_a_spreadsheet_are_read(tmp_path):
+    path = tmp_path / "questions.csv"
+    path.write_text("question;answer\nWo din de sɛn, Ama?;Me din de Ama.\n", encoding="utf-8-sig")
+    words = ("--user", "question", "--assistant", "answer", "--out", tmp_path / "out")
+    run(build_dialogues.main, "--table", path, *words)
+    [row] = read_json_lines(tmp_path / "out" / "dialogues.jsonl")
+    assert [m["content"] for m in row["messages"]] == ["Wo din de sɛn, Ama?", "Me din de Ama."]

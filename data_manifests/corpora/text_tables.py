@@ -28,6 +28,7 @@ TABLE_FORMATS = {
 }
 TEXT_FORMATS = TABLE_FORMATS | {".txt": "text"}
 """With text files too: a row for each line, in the column `text`."""
+MAX_HEADER_BYTES = 2**16  # of a CSV file, to tell its delimiter
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
@@ -83,7 +84,7 @@ def open_table_file(
         raise InputError(f"{where}: cannot tell its format, known endings: {known}")
     if path.stat().st_size == 0:
         raise InputError(f"{where}: the file is empty")
-    options = {"sep": "\t"} if path.suffix == ".tsv" else {}
+    options = {"sep": _delimiter_of(path)} if formats[path.suffix] == "csv" else {}
     try:
         rows = datasets.load_dataset(
             formats[path.suffix], data_files=str(path), split="train", **options
@@ -144,6 +145,15 @@ def cell_text(value: Any) -> str | None:
 def holds_half_pair(text: str) -> bool:
     """Whether a text holds half of a surrogate pair, and so is none."""
     return _HALF_PAIR.search(text) is not None
+
+
+def _delimiter_of(path: Path) -> str:
+    """The delimiter of a CSV or TSV file: spreadsheets of some countries write semicolons."""
+    if path.suffix == ".tsv":
+        return "\t"
+    with path.open("rb") as file:
+        header = file.readline(MAX_HEADER_BYTES)
+    return ";" if b";" in header and b"," not in header else ","
 
 
 def _reason(error: Exception) -> str:

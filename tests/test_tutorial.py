@@ -1,0 +1,109 @@
+"""docs/tutorial.md, line by line, in miniature: a user's two tables, tiny models, few steps."""
+
+import csv
+import json
+import re
+import shlex
+from itertools import pairwise
+
+import pytest
+import soundfile
+from conftest import ROOT
+from short_steps import shorter_with_defaults
+
+from commands.json_files import read_json, read_json_lines
+from pipeline import run as run_recipe
+from pipeline.recipe_steps import read_runnable
+
+MAX_COMMANDS = 10
+NUM_ROWS = {"recordings.csv": 9, "questions.csv": 9}
+# What few steps and few rows cannot carry, beside `short_steps.py`.
+FEWER = {"--takes": "1", "--variants": "2", "--max-cer": "100", "--max-new-tokens": "12"}
+WITHOUT = ("--init-from",)  # the shipped head has its own shape
+
+
+def tutorial():
+    """The commands that the tutorial asks for, before it speaks of the real models."""
+    text = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    walked = text.partition("## On the real models")[0]
+    blocks = re.findall(r"```bash\n(.*?)```", walked, re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line and line[0] != "#"]
+
+
+def module_lines():
+    return [shlex.split(line)[2:] for line in tutorial() if line.startswith("python -m ")]
+
+
+def in_miniature(command, words):
+    words = shorter_with_defaults(command, words)
+    words = [FEWER.get(before, word) for before, word in pairwise(["", *words])]
+    left_out = {i + j for i, word in enumerate(words) if word in WITHOUT for j in (0, 1)}
+    return [word for i, word in enumerate(words) if i not in left_out]
+
+
+def test_it_takes_few_commands():
+    assert 5 < len(tutorial()) < MAX_COMMANDS
+
+
+def with_fewer_rows(folder):
+    for name, number in NUM_ROWS.items():
+        rows = list(csv.reader((folder / name).read_text(encoding="utf-8").splitlines()))
+        with (folder / name).open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows(rows[: 1 + number])
+
+
+@pytest.fixture(scope="module")
+def followed(forks, espeak, tiny_models, tmp_path_factory):
+    """The folder in which the tutorial was followed."""
+    folder = tmp_path_factory.mktemp("tutorial")
+    lines = module_lines()
+    [recipe] = [words for words in lines if words[0] == "pipeline.run" and "--dry-run" not in words]
+    config = run_recipe.parse_config(run_recipe.RunConfig, ["--recipe", *recipe[1:]])
+    models = [f"{name}={tiny_models / name}" for name in ("gemma", "mimi")]
+    runnable = read_runnable(ROOT / config.recipe, config.out, [*config.set, *models])
+    made = [words for words in lines if words[0] == "demo.world.make_own"]
+    asked = [words for words in lines if words[0] not in ("demo.world.make_own", "pipeline.run")]
+    asked = [
+        [word.replace("demo/weights", str(tiny_models)) for word in words]
+        for words in asked if words[0] != "data_manifests.build"
+    ]  # fmt: skip
+    checked = [words for words in lines if words[0] == "data_manifests.build"]
+    steps = [[step.command, *step.words] for step in runnable.steps]
+    for number, part in enumerate((made, [*checked, *steps, *asked])):
+        short = [[words[0], *in_miniature(words[0], words[1:])] for words in part]
+        (folder / "lines.json").write_text(json.dumps(short), encoding="utf-8")
+        process = forks.run("tests.run_lines", "lines.json", folder=folder)
+        assert process.returncode == 0, process.stderr[-3000:]
+        if number == 0:
+            with_fewer_rows(folder / "my")
+    return folder
+
+
+def test_recordings_and_questions_end_in_a_spoken_answer(followed):
+    samples, rate = soundfile.read(followed / "answer.wav")
+    assert rate == 24_000 and len(samples) > 0
+    assert (followed / "runs" / "own" / "pipeline" / "pipeline.json").is_file()
+
+
+def test_own_recordings_are_trained_on_and_held_out(followed):
+    own = followed / "runs" / "own"
+    corpora = {
+        split: [row["corpus"] for row in read_json_lines(own / "manifests" / f"{split}.jsonl")]
+        for split in ("train", "dev", "test")
+    }
+    assert all({"own", "demo"} <= {*found} for found in corpora.values())
+    heard = read_json_lines(own / "finetune-test" / "answers.jsonl")
+    assert len(heard) == corpora["test"].count("own")
+
+
+def test_own_questions_are_trained_beside_the_demo_s(followed):
+    own = followed / "runs" / "own"
+    spoken = len(read_json_lines(own / "spoken-questions" / "kept.jsonl"))
+    others = len(read_json_lines(own / "spoken-dialogues" / "kept.jsonl"))
+    assert spoken and others
+    provenance = read_json(own / "finetune" / "provenance.json")
+    assert provenance["num_dialogues"] == spoken + others
+    [(path, facts)] = provenance["more_dialogues"].items()
+    assert path.endswith("spoken-dialogues") and len(facts["sha256"]) == 64
+    by_category = read_json(own / "asked" / "metrics.json")["by_category"]
+    assert {*by_category} == {"as trained", "in other words"}
