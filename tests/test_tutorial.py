@@ -11,14 +11,18 @@ import soundfile
 from conftest import ROOT
 from short_steps import shorter_with_defaults
 
+from commands.command_line import parse_config
 from commands.json_files import read_json, read_json_lines
-from pipeline import run as run_recipe
 from pipeline.recipe_steps import read_runnable
+from pipeline.run import RunConfig
 
 MAX_COMMANDS = 10
-NUM_ROWS = {"recordings.csv": 9, "questions.csv": 9}
+NUM_RECORDINGS = 8
 # What few steps and few rows cannot carry, beside `short_steps.py`.
-FEWER = {"--takes": "1", "--variants": "2", "--max-cer": "100", "--max-new-tokens": "12"}
+FEWER = {
+    "--takes": "1", "--variants": "2", "--max-cer": "100", "--max-new-tokens": "12",
+    "--num-utterances": "2", "--num-dev-sentences": "2", "--num-held-out": "2",
+}  # fmt: skip
 WITHOUT = ("--init-from",)  # the shipped head has its own shape
 
 
@@ -46,35 +50,53 @@ def test_it_takes_few_commands():
 
 
 def with_fewer_rows(folder):
-    for name, number in NUM_ROWS.items():
-        rows = list(csv.reader((folder / name).read_text(encoding="utf-8").splitlines()))
-        with (folder / name).open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerows(rows[: 1 + number])
+    """Some recordings, and the questions that they are of."""
+    header, *recordings = read_csv(folder / "recordings.csv")
+    write_csv(folder / "recordings.csv", [header, *recordings[:NUM_RECORDINGS]])
+    read = {text for _, text in recordings[:NUM_RECORDINGS]}
+    header, *questions = read_csv(folder / "questions.csv")
+    write_csv(folder / "questions.csv", [header, *(row for row in questions if row[0] in read)])
+    for name in ("asked.jsonl", "asked_dialogues.jsonl"):
+        lines = (folder / name).read_text(encoding="utf-8").splitlines(keepends=True)
+        (folder / name).write_text("".join(lines[:4]), encoding="utf-8")
+    for name in ("done", "config.json", "provenance.json"):  # the tables are a user's now
+        (folder / name).unlink()
+
+
+def read_csv(path):
+    return list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
+
+
+def write_csv(path, rows):
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
+
+
+def steps_of(words, tiny_models):
+    """The commands of the recipe that a line runs."""
+    config = parse_config(RunConfig, ["--recipe", *words])
+    models = [f"{name}={tiny_models / name}" for name in ("gemma", "mimi")]
+    recipe = read_runnable(ROOT / config.recipe, config.out, [*config.set, *models])
+    return [[step.command, *in_miniature(step.command, step.words)] for step in recipe.steps]
 
 
 @pytest.fixture(scope="module")
 def followed(forks, espeak, tiny_models, tmp_path_factory):
     """The folder in which the tutorial was followed."""
     folder = tmp_path_factory.mktemp("tutorial")
-    lines = module_lines()
-    [recipe] = [words for words in lines if words[0] == "pipeline.run" and "--dry-run" not in words]
-    config = run_recipe.parse_config(run_recipe.RunConfig, ["--recipe", *recipe[1:]])
-    models = [f"{name}={tiny_models / name}" for name in ("gemma", "mimi")]
-    runnable = read_runnable(ROOT / config.recipe, config.out, [*config.set, *models])
-    made = [words for words in lines if words[0] == "demo.world.make_own"]
-    asked = [words for words in lines if words[0] not in ("demo.world.make_own", "pipeline.run")]
-    asked = [
-        [word.replace("demo/weights", str(tiny_models)) for word in words]
-        for words in asked if words[0] != "data_manifests.build"
-    ]  # fmt: skip
-    checked = [words for words in lines if words[0] == "data_manifests.build"]
-    steps = [[step.command, *step.words] for step in runnable.steps]
-    for number, part in enumerate((made, [*checked, *steps, *asked])):
-        short = [[words[0], *in_miniature(words[0], words[1:])] for words in part]
-        (folder / "lines.json").write_text(json.dumps(short), encoding="utf-8")
+    lines = []
+    for command, *words in module_lines():
+        if command == "pipeline.run":
+            lines += steps_of(words, tiny_models)
+        else:
+            words = [word.replace("demo/weights", str(tiny_models)) for word in words]
+            lines.append([command, *in_miniature(command, words)])
+    assert lines[0][0] == "demo.world.make_own" and len(lines) > 25
+    for part in (lines[:1], lines[1:]):
+        (folder / "lines.json").write_text(json.dumps(part), encoding="utf-8")
         process = forks.run("tests.run_lines", "lines.json", folder=folder)
         assert process.returncode == 0, process.stderr[-3000:]
-        if number == 0:
+        if part == lines[:1]:
             with_fewer_rows(folder / "my")
     return folder
 

@@ -5,6 +5,7 @@
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
@@ -12,6 +13,9 @@ import soundfile
 from commands.errors import InputError
 from data_manifests.audio import MAX_DURATION_S, AudioDefect, MissingAudio, encoded_duration_s
 from data_manifests.corpora.recording import one_line
+
+if TYPE_CHECKING:
+    from av import AudioFrame
 
 PHONE_SUFFIXES = (".3gp", ".aac", ".amr", ".m4a", ".mp4", ".webm")
 
@@ -60,7 +64,7 @@ def flac_duration_s(path: Path) -> float:
     return encoded_duration_s(as_flac(str(path)), str(path))
 
 
-def _blocks(frames: "Iterator[object]", rate_hz: int, path: str) -> Iterator[np.ndarray]:
+def _blocks(frames: "Iterator[AudioFrame]", rate_hz: int, path: str) -> Iterator[np.ndarray]:
     """Samples of a stream, int16 `[N]`, mono, at the stream's rate."""
     import av
 
