@@ -104,6 +104,15 @@ def test_it_ends_in_a_report(walked):
     assert report["stage2"]["wer_generated"] is not None
     assert report["stage3"]["exact_match"]["spoken_second"] is not None
     assert report["speech_head"]["wer_teacher"] is not None
+    ends = [pair for of_stage in report["intervals"].values() for pair in of_stage.values()]
+    assert len(report["intervals"]["stage3"]) == 6 and all(low <= high for low, high in ends)
+    assert {"wer_continuous", "wer_quantized.8"} <= report["intervals"]["stage1"].keys()
+    shown = re.search(
+        r"WER, 8 codebooks +[\d.]+ +([\d.]+) to ([\d.]+) ", (folder / "report.txt").read_text()
+    )
+    assert shown.groups() == tuple(
+        f"{end:.3f}" for end in report["intervals"]["stage1"]["wer_quantized.8"]
+    )
     page = (folder / "report.html").read_text(encoding="utf-8")
     players = re.findall(r'<audio controls src="([^"]+)">', page)
     assert len(players) > 1 and all((folder / unquote(path)).is_file() for path in players)
