@@ -39,7 +39,7 @@ from gemma4.gemma import load_gemma, load_tokenizer
 from gemma4.layer_states import LAYERS
 from speech_head.answer import teacher_forced_answer
 from speech_head.config import Reads, SpeechHeadConfig
-from speech_head.data import HeadExample, collate
+from speech_head.head_batch import HeadExample, collate
 from speech_head.model import SpeechHead
 from speech_head.state_statistics import compute_statistics
 

@@ -53,6 +53,7 @@ def _refuse_impossible_name(name: str) -> str:
 PositiveInt = Annotated[int, Field(ge=1, le=10**9)]
 NonNegativeInt = Annotated[int, Field(ge=0, le=10**9)]
 LayerWidth = Annotated[int, Field(ge=1, le=2**16)]
+VoiceWidth = Annotated[int, Field(ge=0, le=2**16)]  # 0 where there are no voices
 NumLayers = Annotated[int, Field(ge=1, le=1000)]
 LayerPosition = Annotated[int, Field(ge=-1000, le=-1)]  # -1 is the last layer
 NumCodebooks = Annotated[int, Field(ge=1, le=64)]

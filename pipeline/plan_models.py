@@ -193,6 +193,8 @@ def build_head(
     if settings["architecture"] == "parallel":
         return ParallelHead(ParallelHeadConfig(**common, **given))
     depth = {name: settings[name] for name in ("depth_width", "depth_layers", "depth_heads")}
+    # How many speakers there are is not known yet; what reads their voices is small.
+    common["voice_width"] = settings["voice_width"] or 0
     return SpeechHead(SpeechHeadConfig(**common, **given, **depth, reads=settings["reads"]))
 
 

@@ -27,7 +27,7 @@ from pipeline.plan_stage3 import TEMPLATE_TOKENS, question_positions
 from pipeline.recipe import Speech
 from pipeline.work import Part, Timed, Work
 from speech_head.build import AnyHead
-from speech_head.data import HeadBatch
+from speech_head.head_batch import HeadBatch
 from speech_head.model import SpeechHead
 from speech_head.settings import PrecisionSettings
 from stage1_rvq.corpus_encoder import UTTERANCES_PER_SHARD

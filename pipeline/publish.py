@@ -189,6 +189,7 @@ def describe(
         stages=measured_stages(run, leave_out=others),
         judge=f"`{shown_name(judge)}`" if judge else None,
         samples=samples, sources=sources_of(config, trained),
+        voices=read_json(repository / folders["head"] / "model" / "config.json").get("voices", []),
     )  # fmt: skip
     return pipeline_card(facts)
 

@@ -45,6 +45,7 @@ class CardFacts:
         judge: what transcribed the head's speech; None if nothing did.
         samples: of its speech; their WAVs are named by their paths in the repository.
         sources: the data and models of others that all parts were made from.
+        voices: names of those that the head speaks in; empty if it has one voice.
     """
 
     folders: Mapping[PartName, str]
@@ -56,6 +57,7 @@ class CardFacts:
     judge: str | None
     samples: Sequence[SpokenSample]
     sources: Sources
+    voices: Sequence[str] = ()
 
 
 def pipeline_card(facts: CardFacts) -> str:
@@ -76,6 +78,7 @@ def pipeline_card(facts: CardFacts) -> str:
         measured="\n".join(_measured_rows(facts.stages)),
         judged=_judged(facts),
         samples="\n".join(_sample_rows(facts.samples)),
+        voices=_voices(facts.voices),
         data=data_section(facts.sources),
     )
 
@@ -131,6 +134,16 @@ def _sample_rows(samples: Sequence[SpokenSample]) -> list[str]:
     return rows
 
 
+def _voices(names: Sequence[str]) -> str:
+    if not names:
+        return "It has one voice."
+    listed = ", ".join(f"`{name}`" for name in names)
+    return (
+        f"Its voices, for `--voice`: {listed}. With `--voice-recording` it speaks in the voice of "
+        "a recording; use only one of a person who has agreed to it."
+    )
+
+
 def shown_name(name: str) -> str:
     """A model as a card names it: a hub name, or the last name of a folder."""
     path = Path(name)
@@ -183,5 +196,7 @@ What it says is spoken by nobody: tell whoever hears it that the voice is synthe
 the people of the corpora that the speech head was trained on (below). Never use it to pose as
 them, or as anyone. Answers may be wrong, and no speaker of {language} has checked them unless
 somebody says so here.
+
+{voices}
 
 {data}"""

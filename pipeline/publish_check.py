@@ -118,7 +118,7 @@ def _try_talker(talker: Talker) -> dict[PartName, Any]:
     ids = stream_tokens(conversation.model, talker.tokenizer, prompt, max_new_tokens=MAX_NEW_TOKENS)
     text = tokenize_within_limit(QUESTION, talker.tokenizer)
     states = answer_states(conversation.model, [text], talker.head.config.layers)
-    [spoken] = speak_answers(talker.head, states, ["check"], Sampling())
+    [spoken] = speak_answers(talker.head, states, ["check"], Sampling(), voices=[talker.voice_E])
     [samples_N] = talker.mimi.decode([spoken.codes_FK])
     return {
         "gemma": list(ids),

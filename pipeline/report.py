@@ -19,7 +19,13 @@ from commands.data_card import describe_data
 from commands.finished_folder import read_provenance
 from commands.json_files import read_json
 from pipeline.report_intervals import read_intervals
-from pipeline.report_sections import answer_section, pictures, samples_section
+from pipeline.report_sections import (
+    answer_section,
+    format_voices,
+    pictures,
+    samples_section,
+    voices_section,
+)
 
 TEMPLATE_PATH = Path(__file__).with_name("report_template.html")
 TESTS = ("rvq-test", "speechless-test", "finetune-test", "head-test")  # of the stages, in order
@@ -168,7 +174,7 @@ def measured_stages(folder: Path, *, leave_out: Collection[str] = ()) -> dict[st
             key: head.get(key)
             for key in (
                 "wer_teacher", "wer_mimi", "wer_spoken", "cer_spoken", "wer_parallel", "runaway",
-                "cut_short", "num_held_out",
+                "cut_short", "num_held_out", "voices",
             )
         },
     }  # fmt: skip
@@ -207,6 +213,7 @@ def format_table(report: dict[str, Any], caveat: str) -> str:
             ),
             "",
         ]
+    lines += format_voices(report["speech_head"]["voices"])
     meta = report["meta"]
     lines.append(f"{meta['seconds_total']:.0f} s in all, {meta['peak_rss_mb']} MB at most")
     lines.append(caveat)
@@ -241,7 +248,12 @@ def write_report(
             cells = (line.label, value, _interval(report, line), line.meaning)
             shown = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
             rows.append(f"<tr>{shown}</tr>")
-    sections = [answer_section(folder, about.question), samples_section(folder), pictures(folder)]
+    sections = [
+        answer_section(folder, about.question),
+        voices_section(report["speech_head"]["voices"]),
+        samples_section(folder),
+        pictures(folder),
+    ]
     meta = report["meta"]
     page = Template(TEMPLATE_PATH.read_text(encoding="utf-8")).substitute(
         title=html.escape(about.title),

@@ -3,6 +3,7 @@
 import html
 import math
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
@@ -30,6 +31,50 @@ def answer_section(folder: Path, asked: tuple[str, Path] | None) -> str:
     said = folder / "answer.json"
     answer = read_json(said)["answer"] if said.exists() else ""
     return "\n".join([*parts, f"<p>{html.escape(answer)}</p>", _player(Path("answer.wav"))])
+
+
+VOICE_COLUMNS = {
+    "num_answers": "answers", "wer": "WER", "cer": "CER",
+    "in_pitch": "at its pitch", "in_pitch_mimi": "recordings through Mimi",
+}  # fmt: skip
+
+
+def format_voices(voices: Mapping[str, Mapping[str, float]] | None) -> list[str]:
+    """Lines of a table of the voices that the head speaks in; none for a head of one voice.
+
+    Args:
+        voices: as in the `metrics.json` of `speech_head.evaluate`.
+    """
+    if not voices:
+        return []
+    widths = [max(len(label), 5) + 2 for label in VOICE_COLUMNS.values()]
+
+    def line(name: str, cells: Iterable[str]) -> str:
+        shown = (f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+        return f"{name:<16}{''.join(shown)}"
+
+    lines = [line("voice", VOICE_COLUMNS.values())]
+    lines += [line(name, _voice_cells(measured)) for name, measured in voices.items()]
+    return [*lines, ""]
+
+
+def voices_section(voices: Mapping[str, Mapping[str, float]] | None) -> str:
+    """The voices that the head speaks in; arguments as `format_voices`."""
+    if not voices:
+        return ""
+    labels = "".join(f"<th>{html.escape(label)}</th>" for label in VOICE_COLUMNS.values())
+    rows = [
+        f"<tr><td>{html.escape(name)}</td>"
+        + "".join(f"<td>{cell}</td>" for cell in _voice_cells(measured)) + "</tr>"
+        for name, measured in voices.items()
+    ]  # fmt: skip
+    table = ["<table>", f"<tr><th>voice</th>{labels}</tr>", *rows, "</table>"]
+    return "\n".join(["<h2>Voices</h2>", *table])
+
+
+def _voice_cells(measured: Mapping[str, float]) -> list[str]:
+    values = [measured.get(key) for key in VOICE_COLUMNS]
+    return ["null" if x is None else str(x) if isinstance(x, int) else f"{x:.3f}" for x in values]
 
 
 def samples_section(folder: Path) -> str:

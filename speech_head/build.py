@@ -19,8 +19,10 @@ from speech_head.config import SpeechHeadConfig
 from speech_head.data import StatesFolder
 from speech_head.model import SpeechHead
 from speech_head.parallel import ParallelHead, ParallelHeadConfig
+from speech_head.references import References, voice_names
 from speech_head.state_statistics import measure_states
 from speech_head.training_settings import ShapeSettings
+from speech_head.voice_encoder import VOICE_WIDTH
 
 AnyHead = SpeechHead | ParallelHead
 
@@ -28,7 +30,11 @@ AnyHead = SpeechHead | ParallelHead
 MAY_DIFFER = {
     "layers", "reads", "dropout", "text_dropout", "standardizes", "tower", "quantizer", "sources",
     "normalization",
+    "voice_width", "voices",
 }  # fmt: skip
+
+# Weights that hold for the speakers of one head's training data.
+OF_SPEAKERS = ("voices_VE", "name_voice.weight", "name_voice.bias")
 
 
 def build_head(
@@ -49,7 +55,8 @@ def build_head(
         sources: what it is going to be trained on, and with.
 
     Raises:
-        InputError: the folder has no utterances, or it has no states and the head would read them.
+        InputError: the folder has no utterances, or it has no states and the head would read them;
+            the parallel head was to learn voices.
     """
     fmt = states.format
     if not states.utterances:
@@ -61,9 +68,15 @@ def build_head(
     sizes = {"width": shape.width, "num_layers": shape.num_layers, "num_heads": shape.num_heads}
     given: dict[str, Any] = {name: value for name, value in sizes.items() if value is not None}
     given |= {**states.origin.as_facts(), "sources": sources}
+    if is_parallel and shape.voice_width:
+        raise InputError("--voice-width is for --architecture cursor: the parallel head has none")
     if is_parallel:
         longest = int(states.num_frames_N.max())
         return ParallelHead(ParallelHeadConfig(**asdict(fmt), **given, max_frames=longest))
+    names = voice_names(states) if shape.voice_width != 0 else []
+    voice_width = shape.voice_width
+    if voice_width is None:
+        voice_width = VOICE_WIDTH if len(names) > 1 else 0
     head = SpeechHead(
         SpeechHeadConfig(
             **asdict(fmt),
@@ -75,6 +88,8 @@ def build_head(
             text_dropout=text_dropout,
             standardizes=reads != "embedding",
             normalization=language().normalization,
+            voice_width=voice_width,
+            voices=names if voice_width else [],
         )
     )
     if head.config.standardizes:
@@ -94,7 +109,8 @@ def start_from(head: AnyHead, name: str) -> list[str]:
 
     Args:
         head: the head to initialise. Weights that the other head lacks stay as they are: if its
-            `reads` differs, the gate and the layers that read states.
+            `reads` differs, the gate and the layers that read states; and if it knows one voice,
+            those that read voices. Voices are not taken over by name.
         name: folder of speech_head.train, a `save_pretrained` folder, or a hub name.
 
     Returns:
@@ -114,9 +130,26 @@ def start_from(head: AnyHead, name: str) -> list[str]:
     state, given = head.state_dict(), other.state_dict()
     # The mix of a different number of layers does not fit, and is not copied.
     kept = {n: v for n, v in given.items() if n in state and v.shape == state[n].shape}
+    for name in OF_SPEAKERS:  # those of the training data take their place
+        kept.pop(name, None)
     head.load_state_dict({**state, **kept})
     is_older = other.config.reads != "embedding" and not other.config.standardizes
     if is_older and head.config.standardizes:
         # What it learned from states is of use only if they are read as before.
         head.set_statistics(0.0, 1.0)
-    return sorted(state.keys() - kept.keys() - {"state_mean_LD", "state_std_LD"})
+    return sorted(state.keys() - kept.keys() - {"state_mean_LD", "state_std_LD", *OF_SPEAKERS})
+
+
+@torch.no_grad()
+def keep_voices(head: AnyHead, references: References | None) -> None:
+    """Store the voices of the training data that the head knows by name, as it hears them now."""
+    if isinstance(head, SpeechHead) and references:
+        for v, name in enumerate(head.config.voices):
+            head.voices_VE[v] = head.voice_encoder.mean(references.of_speaker(name))
+
+
+def references_for(head: AnyHead, states: StatesFolder) -> References | None:
+    """What shows a head the voices of a folder of states; None for a head of one voice."""
+    if not isinstance(head, SpeechHead) or not head.config.voice_width:
+        return None
+    return References(states, head.config.voices)

@@ -1,6 +1,6 @@
 """Shape of the speech head, saved with its weights as `config.json`."""
 
-# D width of Gemma, L Gemma layers, K codebooks of Mimi, W width of the head
+# D width of Gemma, L Gemma layers, K codebooks of Mimi, W width of the head, E width of a voice
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -14,6 +14,7 @@ from commands.setting_types import (
     NumLayers,
     PositiveFloat,
     Probability,
+    VoiceWidth,
 )
 from commands.sources import Sources, as_sources
 from data_manifests.language import FIRST_NORMALIZATION
@@ -46,6 +47,8 @@ class SpeechHeadConfig:
         standardizes: whether each dimension of the states is centred and divided by its standard
             deviation (see `state_statistics.py`), which is stored with the weights; older
             heads do not.
+        voice_width: E, width of a voice (see `voice_encoder.py`); 0 for a head of one voice.
+        voices: speakers of the training data whose voices are stored with the weights, by name.
         tower: fingerprint of the audio tower of the Gemma it was trained on; "" if unknown.
         quantizer: fingerprint of the quantiser that spoken questions, or the adapter, were made
             with; "" if there is none or it is unknown.
@@ -68,6 +71,8 @@ class SpeechHeadConfig:
     reads: Reads = "gate"
     text_dropout: Probability = 0.0
     standardizes: bool = False
+    voice_width: VoiceWidth = 0
+    voices: list[str] = field(default_factory=list)
     tower: RecordedFingerprint = ""
     quantizer: RecordedFingerprint = ""
     sources: Sources | None = None

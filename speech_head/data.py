@@ -1,4 +1,4 @@
-"""Cached states written by `speech_head.states`, read without loading them all; and batches.
+"""Cached states written by `speech_head.states`, read without loading them all.
 
 states/shard_00000.safetensors   "states" bfloat16 [N, L, D], "token_ids" int32 [N]: answers end
                                  to end; "codes" int16 [M, K]: recordings end to end;
@@ -9,8 +9,7 @@ states/shard_00000.safetensors   "states" bfloat16 [N, L, D], "token_ids" int32 
        format.json               widths and codebooks
 """
 
-# B utterances, S answer tokens, F Mimi frames (12.5 per second), K codebooks, L Gemma layers,
-# D width of Gemma
+# S answer tokens, F Mimi frames (12.5 per second), K codebooks, L Gemma layers, D width of Gemma
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,7 +21,6 @@ import numpy.typing as npt
 import pyarrow
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from commands.errors import InputError
 from commands.finished_folder import list_files, open_input, read_provenance
@@ -40,6 +38,7 @@ from commands.setting_types import (
 from commands.table_copies import TableSource, TableWriter, open_table
 from commands.tensor_files import TensorKind, read_tensors, refuse_non_finite_weights
 from speech_head.alignment import MAX_ADVANCE
+from speech_head.head_batch import HeadExample
 
 INDEX_SCHEMA = table_schema(
     {
@@ -92,47 +91,6 @@ class CachedUtterance(IndexRow):
 
     shard: NonNegativeInt
     position: NonNegativeInt
-
-
-@dataclass(frozen=True)
-class HeadExample:
-    """One utterance: its text as Gemma's tokens, its speech, and their alignment.
-
-    Attributes:
-        states_SLD: states that predicted each token (see `answer.py`).
-        embeddings_SD: Gemma's embeddings of the tokens.
-        codes_FK: int64, Mimi codes.
-        cursor_F: int64 `[F + 1]`, token of each frame (see `alignment.cursor_path`).
-    """
-
-    states_SLD: Tensor
-    embeddings_SD: Tensor
-    codes_FK: Tensor
-    cursor_F: Tensor
-
-
-@dataclass(frozen=True)
-class HeadBatch:
-    """Utterances, padded at the end.
-
-    Attributes:
-        states_BSLD: float32.
-        embeddings_BSD: float32.
-        token_mask_BS: bool, True at real tokens.
-        codes_BFK: int64; 0 at padding.
-        cursor_BF: int64 `[B, F + 1]`.
-        frame_mask_BF: bool, True at real frames.
-    """
-
-    states_BSLD: Tensor
-    embeddings_BSD: Tensor
-    token_mask_BS: Tensor
-    codes_BFK: Tensor
-    cursor_BF: Tensor
-    frame_mask_BF: Tensor
-
-    def to(self, device: torch.device) -> "HeadBatch":
-        return HeadBatch(*(tensor.to(device) for tensor in vars(self).values()))
 
 
 class StatesFolder:
@@ -212,6 +170,12 @@ class StatesFolder:
             raise InputError(f"{where}: a cursor beyond its last token")
         return example
 
+    def read_codes(self, utterance: CachedUtterance) -> Tensor:
+        """Mimi codes `[F, K]` of an utterance, int64."""
+        first = utterance.first_frame
+        codes_NK = self._shard(utterance.shard)["codes"]
+        return codes_NK[first : first + utterance.num_frames].long()
+
     def _shard(self, shard: int) -> dict[str, Tensor]:
         """A shard's tensors, mapped into memory when they are first needed."""
         if shard not in self._opened:
@@ -258,23 +222,6 @@ def refuse_other_states(found: StatesFormat, expected: StatesFormat, *, flag: st
             raise InputError(f"{flag} has {name} = {asdict(found)[name]}, --states has {value}")
 
 
-def collate(examples: Sequence[HeadExample]) -> HeadBatch:
-    """Examples -> one batch, padded at the end."""
-    frame_mask_BF = _mask([len(example.codes_FK) for example in examples])
-    num_steps = frame_mask_BF.shape[1] + 1
-    return HeadBatch(
-        states_BSLD=pad_sequence([e.states_SLD for e in examples], batch_first=True),
-        embeddings_BSD=pad_sequence([e.embeddings_SD for e in examples], batch_first=True),
-        token_mask_BS=_mask([len(example.states_SLD) for example in examples]),
-        codes_BFK=pad_sequence([e.codes_FK for e in examples], batch_first=True),
-        cursor_BF=torch.stack(
-            [torch.cat([e.cursor_F, e.cursor_F[-1:].expand(num_steps - len(e.cursor_F))])
-             for e in examples]
-        ),
-        frame_mask_BF=frame_mask_BF,
-    )  # fmt: skip
-
-
 def _fill_index(writer: TableWriter, *, paths: Sequence[Path]) -> str:
     for shard, path in enumerate(paths):
         rows = [
@@ -298,7 +245,3 @@ def _read_index(path: Path) -> list[IndexRow]:
             )
         token, frame = token + row.num_tokens, frame + row.num_frames
     return rows
-
-
-def _mask(lengths: list[int]) -> Tensor:
-    return torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]

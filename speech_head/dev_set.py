@@ -9,8 +9,9 @@ from torch import Tensor
 
 from commands.origins import refuse_mixture
 from data_manifests.error_rates import compute_error_rates
-from speech_head.build import AnyHead
-from speech_head.data import HeadExample, StatesFolder, StatesFormat, collate
+from speech_head.build import AnyHead, references_for
+from speech_head.data import StatesFolder, StatesFormat
+from speech_head.head_batch import HeadExample, collate
 from speech_head.mimi import Mimi, load_mimi, refuse_other_codec
 from speech_head.model import SpeechHead
 from speech_head.stream import Sampling, SpokenFrames, speak_answers
@@ -72,9 +73,12 @@ def measure_loss(
     """Losses over a folder of states, averaged over its frames, without history dropout."""
     device = weights_K.device
     totals: dict[str, float] = {}
+    references = references_for(head, states)
     for picks in iterate_batches(len(states.utterances), batch_size):
         utterances = [states.utterances[i] for i in picks]
         batch = collate(states.read_all(utterances))
+        if references:
+            batch = batch.with_voices(references.read(references.first(picks)))
         share = sum(utterance.num_frames for utterance in utterances) / states.num_frames
         for name, value in head(batch.to(device), weights_K).as_numbers().items():
             totals[name] = totals.get(name, 0.0) + share * value
@@ -105,14 +109,20 @@ def measure_speech(
     batch_size: int,
     seed: int,
 ) -> DevSpeech:
-    """How well the first few texts are understood when the head speaks them by itself."""
+    """How well the first few texts are understood when the head speaks them by itself; if it knows
+    several voices, each in that of another recording of its speaker."""
     utterances = states.utterances[:num_sentences]
     heard: list[str] = []
     ends: list[str] = []
+    references = references_for(head, states)
     for picks in iterate_batches(len(utterances), batch_size):
         batch = [utterances[i] for i in picks]
         answers = states.read_all(batch)
-        spoken = _speak(head, answers, [u.id for u in batch], Sampling(seed=seed))
+        voices = None
+        if references and isinstance(head, SpeechHead):
+            shown = references.read(references.first(picks))
+            voices = [head.voice_encoder.mean([codes_RK]) for codes_RK in shown]
+        spoken = _speak(head, answers, [u.id for u in batch], Sampling(seed=seed), voices)
         samples = judge.mimi.decode([one.codes_FK for one in spoken])
         waveforms = [samples_N.cpu().numpy() for samples_N in samples]
         heard += judge.listener.transcribe(waveforms, judge.mimi.sample_rate_hz)
@@ -123,9 +133,13 @@ def measure_speech(
 
 
 def _speak(
-    head: AnyHead, answers: Sequence[HeadExample], ids: Sequence[str], sampling: Sampling
+    head: AnyHead,
+    answers: Sequence[HeadExample],
+    ids: Sequence[str],
+    sampling: Sampling,
+    voices: Sequence[Tensor] | None,
 ) -> list[SpokenFrames]:
     if isinstance(head, SpeechHead):
-        return speak_answers(head, answers, ids, sampling)
+        return speak_answers(head, answers, ids, sampling, voices=voices)
     codes = head.speak(answers, [len(answer.codes_FK) for answer in answers])
     return [SpokenFrames(codes_FK, "ended", 0) for codes_FK in codes]

@@ -12,7 +12,9 @@ held-out questions, which are spoken (or, without `--questions`, typed). Writes 
 `utterances.jsonl` (what was said, what was heard) and WAV files; prints the table. The head is
 compared with two ceilings, the recordings and the recordings coded by Mimi; and, with
 `--parallel-head`, with the published architecture, which is given the length of each recording.
-Every text counts; if its speech was cut off, the part before the cut is transcribed. Other
+A head of several voices speaks each text in that of its recording, by name if it was trained on the
+speaker, else from another recording of the speaker; texts without a recording take its voices by
+turns. Every text counts; if its speech was cut off, the part before the cut is transcribed. Other
 recognisers can hear the same WAV files afterwards: `speech_head.judge`.
 """
 
@@ -31,6 +33,7 @@ from commands.origins import refuse_mixture
 from commands.run_folder import run_folder
 from commands.setting_types import ModelName, NonNegativeInt, PositiveInt, Seed, StorePath
 from gemma4.weight_quantization import QuantizeName
+from speech_head.asked_voices import ask_for_voices
 from speech_head.generate import Talker, load_talker, refuse_misfit
 from speech_head.held_out import HeldOut, gemma_answers, given_texts
 from speech_head.metrics import (
@@ -43,7 +46,7 @@ from speech_head.metrics import (
 )
 from speech_head.naturalness import Dnsmos, Rater, SpeakerSimilarity
 from speech_head.parallel import ParallelHead, load_parallel_head
-from speech_head.settings import SamplingSettings
+from speech_head.settings import SamplingSettings, VoiceSettings
 from speech_head.spoken_answers import (
     SPOKEN,
     SpokenRow,
@@ -111,6 +114,7 @@ class EvaluateConfig:
     mimi: ModelName = "kyutai/mimi"
     """hub name or folder of Mimi"""
     sampling: SamplingSettings = SamplingSettings()
+    spoken_in: VoiceSettings = VoiceSettings()
     batch_size: PositiveInt = 16
     """texts spoken together; affects only speed"""
     seed: Seed = 0
@@ -135,6 +139,11 @@ class EvaluateConfig:
             raise ValueError("--questions needs --dialogues, which hold the words of the questions")
         if self.parallel_head and not held_out.manifest:
             raise ValueError("--parallel-head needs --manifest: recordings set its length")
+        if sound.speaker_model and self.spoken_in.voice_recording:
+            raise ValueError(
+                "--speaker-model compares with a speaker's recordings in --manifest: name the "
+                "speaker with --voice, in place of --voice-recording"
+            )
         if (sound.dnsmos or sound.speaker_model) and not held_out.manifest:
             raise ValueError("--dnsmos and --speaker-model need the recordings of --manifest")
 
@@ -153,6 +162,7 @@ def main(argv: list[str] | None = None) -> None:
     talker = load_talker(
         config.gemma, config.finetune, config.mimi, config.head, device=device, dtype=dtype,
         quantize=config.quantize, allow_mixture=config.allow_mixture,
+        voice=config.spoken_in.voice, voice_recording=config.spoken_in.voice_recording,
     )  # fmt: skip
     origins = dict(talker.conversation.origins)
     if recognizer:
@@ -178,7 +188,9 @@ def main(argv: list[str] | None = None) -> None:
                 given.dialogues, given.questions, given.manifest, talker,
                 limit=limit, batch_size=config.batch_size,
             )  # fmt: skip
-        spoken, rows = _speak_all(config, held_out.rows, talker, parallel, listener)
+        is_fixed = bool(config.spoken_in.voice or config.spoken_in.voice_recording)
+        asked = ask_for_voices(held_out.rows, talker, is_fixed=is_fixed)
+        spoken, rows = _speak_all(config, asked, talker, parallel, listener)
         metrics = compute_metrics(rows, held_out.left_out, judge=config.judge.name())
         if raters and metrics.num_recorded:
             metrics = replace(metrics, sound=rate_speech(spoken, talker.mimi, raters))

@@ -7,13 +7,15 @@
 `speech.py` speaks them.
 """
 
-# S answer tokens, F Mimi frames (12.5 per second), K codebooks, N samples (24,000 per second)
+# S answer tokens, F Mimi frames (12.5 per second), K codebooks, N samples (24,000 per second),
+# E width of a voice
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
 
 from commands.errors import InputError
@@ -33,6 +35,7 @@ from speech_head.answer import (
 from speech_head.mimi import Mimi, load_mimi, refuse_other_codec
 from speech_head.model import SpeechHead, load_head
 from speech_head.parallel import ParallelHead
+from speech_head.voices import Voice, choose_voice
 from stage3_finetune.conversation import Conversation, load_conversation
 from stage3_finetune.decoding import BegunPrompt, Decoding
 from stage3_finetune.dialogue import EncodedDialogue, Turn, encode_prompt, split_chain
@@ -46,6 +49,12 @@ class Talker:
     head: SpeechHead
     mimi: Mimi
     cut_long_answers: bool = False
+    voice: Voice | None = None  # in which the head speaks; None for a head of one voice
+
+    @property
+    def voice_E(self) -> Tensor | None:
+        """What the head reads of its voice; None for a head of one voice."""
+        return self.voice.vector_E if self.voice else None
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -167,17 +176,20 @@ def load_talker(
     max_new_tokens: int = MAX_ANSWER_TOKENS,
     cut_long_answers: bool = False,
     allow_mixture: bool = False,
+    voice: str | None = None,
+    voice_recording: Path | None = None,
 ) -> Talker:
     """Load Gemma, Mimi and a head that fit together.
 
     Args:
         quantize: precision of Gemma's decoder. A head may have learned from states in another one:
             `pipeline.compare_precision` shows what that costs.
+        voice, voice_recording: the voice to speak in, as `voices.choose_voice`.
 
     Raises:
         InputError: one cannot be loaded, the head was trained for another Gemma or Mimi, they
-            belong to different audio towers or quantisers (unless `allow_mixture`), or
-            `max_new_tokens` is more than a head can speak.
+            belong to different audio towers or quantisers (unless `allow_mixture`), the head does
+            not know the voice, or `max_new_tokens` is more than a head can speak.
     """
     if not 1 <= max_new_tokens <= MAX_ANSWER_TOKENS:
         raise InputError(
@@ -185,6 +197,7 @@ def load_talker(
         )
     speech_head = load_head(head, device=device)
     codec = load_mimi(mimi, num_codebooks=speech_head.config.num_codebooks, device=device)
+    spoken_in = choose_voice(speech_head, codec, voice, voice_recording)  # before Gemma is loaded
     conversation = load_conversation(
         gemma, finetune, device=device, dtype=dtype, quantize=quantize,
         max_new_tokens=max_new_tokens,
@@ -193,7 +206,7 @@ def load_talker(
     refuse_mixture(
         {f"--head {head}": speech_head.config.origin, **conversation.origins}, allowed=allow_mixture
     )
-    return Talker(conversation, speech_head, codec, cut_long_answers)
+    return Talker(conversation, speech_head, codec, cut_long_answers, spoken_in)
 
 
 def refuse_misfit(

@@ -19,6 +19,7 @@ from data_manifests.normalization import is_speakable, normalize_for_scoring, no
 from data_manifests.text_lines import read_lines
 from speech_head.answer import MAX_ANSWER_TOKENS, WrittenAnswer
 from speech_head.generate import Talker, tokenize_within_limit, transcript_length
+from speech_head.voices import Voice
 from stage1_rvq.corpus_encoder import encode_utterances
 from stage3_finetune.dialogue import (
     Dialogue,
@@ -32,11 +33,13 @@ from stage3_finetune.generate import generate_tokens, stop_ids
 
 @dataclass(frozen=True)
 class HeldOut:
-    """An answer to speak, and a recording of the same words if there is one."""
+    """An answer to speak, a recording of the same words if there is one, and the voice to speak it
+    in; None for that of the talker."""
 
     id: str
     answer: WrittenAnswer
     recording: Utterance | None
+    voice: Voice | None = None
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from commands.setting_types import LocalPath, ModelName, Seed
 from gemma4.layer_states import LayersName, pick_layers
 from gemma4.weight_quantization import QuantizeName
 from speech_head.answer import answer_states
-from speech_head.data import CachedUtterance, HeadExample, StatesFolder
+from speech_head.data import CachedUtterance, StatesFolder
+from speech_head.head_batch import HeadExample
 from speech_head.questions import load_questions, put_after_question
 from stage3_finetune.conversation import Conversation, load_conversation
 

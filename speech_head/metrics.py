@@ -12,6 +12,7 @@ from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from data_manifests.manifest import read_utterance_audio
 from data_manifests.quoted_rates import LABEL_WIDTH, QuotedRates, format_rates, quote_rates
 from speech_head.answer import answer_states
+from speech_head.asked_voices import VoiceMetrics, measure_voices, median_pitch_hz
 from speech_head.generate import Talker
 from speech_head.held_out import HeldOut
 from speech_head.mimi import Mimi
@@ -29,6 +30,8 @@ from speech_head.spoken_answers import (
 )
 from speech_head.stream import End, Sampling, speak_answers
 from stage1_rvq.listener import Transcriber
+
+RECORDED = "recorded"  # the only speaker, for a head of one voice
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,22 @@ class Spoken:
         """
         return SpokenRow(
             id=self.held_out.id, text=self.held_out.answer.text, end=self.end,
-            num_pushed=self.num_pushed, **heard, **paths,
+            num_pushed=self.num_pushed, **{**heard, **paths, **self._voice_facts()},
         )  # fmt: skip
+
+    def _voice_facts(self) -> dict[str, Any]:
+        """What its row says of the voice, if the head has several."""
+        voice, recording = self.held_out.voice, self.held_out.recording
+        if voice is None:
+            return {}
+        keys = {
+            SPOKEN: "pitch_hz", RECORDING: "pitch_hz_recording", THROUGH_MIMI: "pitch_hz_mimi"
+        }  # fmt: skip
+        there = {key: self.sounds[v] for v, key in keys.items() if v in self.sounds}
+        return {"voice": voice.name, "speaker": recording.speaker if recording else None} | {
+            key: median_pitch_hz(sound.samples_N, sound.sample_rate_hz)
+            for key, sound in there.items()
+        }
 
 
 def speak(
@@ -70,7 +87,8 @@ def speak(
     mimi = talker.mimi
     texts = [row.answer for row in batch]
     answers = answer_states(talker.conversation.model, texts, talker.head.config.layers)
-    said = speak_answers(talker.head, answers, [row.id for row in batch], sampling)
+    voices = [row.voice.vector_E if row.voice else talker.voice_E for row in batch]
+    said = speak_answers(talker.head, answers, [row.id for row in batch], sampling, voices=voices)
     spoken = [
         Spoken(row, {SPOKEN: sound}, one.end, one.num_pushed)
         for row, one, sound in zip(
@@ -120,7 +138,7 @@ def rate_speech(
     spoken: Sequence[Spoken], mimi: Mimi, raters: Sequence[Rater]
 ) -> dict[str, dict[str, float]]:
     """Ratings of the speech and of recordings of the same words, by the rater's name."""
-    recorded, through_mimi, samples = [], [], []
+    recorded, through_mimi, samples, speakers, voices = [], [], [], [], []
     for one in spoken:
         if one.held_out.recording is not None:
             waveform = read_utterance_audio(one.held_out.recording, mimi.sample_rate_hz)
@@ -128,7 +146,11 @@ def rate_speech(
             recorded.append(waveform)
             through_mimi.append(mimi.decode(codes_FK, len(waveform)).cpu().numpy())
             samples.append(one.sounds[SPOKEN].samples_N)
-    versions = Versions(recorded, through_mimi, samples, mimi.sample_rate_hz)
+            voice = one.held_out.voice
+            # A head of one voice is to sound like all that was recorded.
+            speakers.append(one.held_out.recording.speaker if voice else RECORDED)
+            voices.append(voice.name if voice else RECORDED)
+    versions = Versions(recorded, through_mimi, samples, mimi.sample_rate_hz, speakers, voices)
     return {rater.name: rater.rate(versions) for rater in raters}
 
 
@@ -149,6 +171,7 @@ class HeadMetrics:
         num_held_out: number of answers.
         num_recorded: how many of them have a recording.
         left_out: ids of questions whose answers cannot be spoken.
+        voices: metrics of each voice that was spoken in, by its name; empty for a head of one.
         sound: as `rate_speech`; None if not measured.
     """
 
@@ -167,13 +190,16 @@ class HeadMetrics:
     num_held_out: int
     num_recorded: int
     left_out: list[str]
+    voices: dict[str, VoiceMetrics]
     sound: dict[str, dict[str, float]] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """For `metrics.json`, without the sound if it was not rated."""
-        numbers = asdict(self)
-        if self.sound is None:
-            del numbers["sound"]
+        """For `metrics.json`, without the sound if it was not rated, and the voices if there is
+        only one."""
+        numbers = asdict(self) | {"voices": {n: one.as_dict() for n, one in self.voices.items()}}
+        for name in ("sound", "voices"):
+            if not numbers[name]:
+                del numbers[name]
         return numbers
 
 
@@ -213,6 +239,7 @@ def compute_metrics(
             row.wav_of(RECORDING) is not None or row.heard_in(RECORDING) is not None for row in rows
         ),
         left_out=left_out,
+        voices=measure_voices(rows),
     )
 
 
@@ -230,10 +257,25 @@ def format_table(metrics: HeadMetrics) -> str:
         ("pushed on, where stuck", metrics.pushed_on),
     ):
         lines.append(f"{name:<{LABEL_WIDTH}}{100 * share:7.2f} %")
+    if metrics.voices:
+        lines += ["in the voice of", *_format_voices(metrics.voices)]
     for key, rated in (metrics.sound or {}).items():
         name = {"dnsmos": "DNSMOS", "speaker_similarity": "voice"}[key]
+        others = f", other speakers {rated['others']:.2f}" if "others" in rated else ""
+        nearest = rated.get("right_voice")
         lines.append(
             f"{name:<12}recordings {rated['teacher']:.2f}, through Mimi {rated['mimi']:.2f}, "
-            f"spoken {rated['spoken']:.2f}"
+            f"spoken {rated['spoken']:.2f}{others}"
+            + ("" if nearest is None else f"; nearest to its own voice: {100 * nearest:.1f} %")
         )
     return "\n".join(lines)
+
+
+def _format_voices(voices: Mapping[str, VoiceMetrics]) -> list[str]:
+    lines = [line.rstrip() for line in format_rates({n: v.rates for n, v in voices.items()})]
+    for name, voice in voices.items():
+        if voice.in_pitch is not None:
+            mimi = voice.in_pitch_mimi
+            ceiling = "" if mimi is None else f", of its recordings through Mimi {100 * mimi:.1f} %"
+            lines.append(f"at the pitch of {name}: {100 * voice.in_pitch:.1f} %{ceiling}")
+    return lines

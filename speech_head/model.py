@@ -12,10 +12,10 @@ the same way).
 """
 
 # B utterances, S answer tokens, F Mimi frames (12.5 per second), K codebooks (coarsest first),
-# L Gemma layers, D width of Gemma, W width of the head, N frames of a batch end to end
+# L Gemma layers, D width of Gemma, W width of the head, N frames of a batch end to end,
+# E width of a voice, V voices known by name
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -31,39 +31,13 @@ from commands.sources import HEAD, Sources, known
 from data_manifests.language import language, refuse_other_language
 from speech_head.alignment import MAX_ADVANCE
 from speech_head.config import SpeechHeadConfig
-from speech_head.data import HeadBatch
-from speech_head.draws import Told, draw_told
+from speech_head.draws import VOICE_DROPOUT, Told, draw_told
+from speech_head.head_batch import NO_VOICE, HeadBatch, HeadLoss
+from speech_head.voice_encoder import VoiceEncoder
 from stage2_speechless.frame_decoder import EMBEDDING_STD, FrameDecoder, build_transformer
 
+VOICE_WEIGHT = 0.1  # of the speakers' names in the loss
 LOOK_AHEAD = 2  # tokens after the cursor; as arXiv:2509.08753
-
-
-@dataclass(frozen=True)
-class HeadLoss:
-    """Cross-entropies in nats.
-
-    Attributes:
-        total: weighted mean of `codebooks_K`, plus `advance`, plus `end` spread over the frames.
-        codebooks_K: loss of each codebook, per frame.
-        advance: loss of the cursor's step, per frame.
-        end: loss of the end of speech, per utterance.
-        gate: not a loss: share of Gemma's states in what is read, mean over tokens and channels;
-            None if there is no gate.
-    """
-
-    total: Tensor
-    codebooks_K: Tensor
-    advance: Tensor
-    end: Tensor
-    gate: Tensor | None
-
-    def as_numbers(self) -> dict[str, float]:
-        """The losses as numbers, for the training log."""
-        parts = {"loss": self.total, "advance": self.advance, "end": self.end}
-        if self.gate is not None:
-            parts["gate"] = self.gate
-        codebooks = {f"codebook_{k}": float(loss) for k, loss in enumerate(self.codebooks_K)}
-        return {name: value.item() for name, value in parts.items()} | codebooks
 
 
 class SpeechHead(
@@ -76,6 +50,7 @@ class SpeechHead(
 
     state_mean_LD: Tensor
     state_std_LD: Tensor
+    voices_VE: Tensor
 
     def __init__(self, config: SpeechHeadConfig) -> None:
         super().__init__()
@@ -109,6 +84,19 @@ class SpeechHead(
             config.num_codebooks, config.codebook_size, config.width, config.depth_width,
             config.depth_layers, config.depth_heads,
         )  # fmt: skip
+        if config.voice_width:
+            self.voice_encoder = VoiceEncoder(
+                config.num_codebooks, config.codebook_size, config.voice_width
+            )
+            self.read_voice = nn.Linear(config.voice_width, config.width, bias=False)
+            # At first it speaks as if there were no voices, for example as the head it starts from.
+            nn.init.zeros_(self.read_voice.weight)
+            if config.voices:
+                # Whose voice it is, asked in training only. Else the encoder hardly learns that
+                # voices differ: after the first frame, the frames before it tell the voice.
+                self.name_voice = nn.Linear(config.voice_width, len(config.voices))
+                shape = (len(config.voices), config.voice_width)
+                self.register_buffer("voices_VE", torch.zeros(shape))
 
     @property
     def device(self) -> torch.device:
@@ -148,6 +136,7 @@ class SpeechHead(
         return draw_told(
             num_utterances, num_frames, history_dropout=history_dropout, device=self.device,
             text_dropout=self.config.text_dropout if self.training else 0.0,
+            voice_dropout=VOICE_DROPOUT if self.training and self.config.voice_width else 0.0,
         )  # fmt: skip
 
     def forward(
@@ -179,8 +168,17 @@ class SpeechHead(
         if told.frames_BF is not None:
             frames_BFW = frames_BFW * told.frames_BF[..., None]
         before_BFW = torch.cat([self.start_of_speech(len(text_BFW))[:, None], frames_BFW], dim=1)
+        inputs_BFW, voice_loss = before_BFW + text_BFW, None
+        if self.config.voice_width and batch.reference_BRK is not None:
+            assert batch.reference_mask_BR is not None
+            voices_BE = self.voice_encoder(batch.reference_BRK, batch.reference_mask_BR)
+            if batch.voice_B is not None and self.config.voices:
+                voice_loss = shares.utterances * self._name_loss(voices_BE, batch.voice_B)
+            if told.voice_B is not None:
+                voices_BE = voices_BE * told.voice_B[:, None]
+            inputs_BFW = inputs_BFW + self.read_voice(voices_BE)[:, None]
         # Padding comes after the real frames, where a causal model does not see it.
-        states_BFW = self.temporal_states(before_BFW + text_BFW)
+        states_BFW = self.temporal_states(inputs_BFW)
         frame_mask_BF = batch.frame_mask_BF
         codes_NK = batch.codes_BFK[frame_mask_BF]
         states_NW = states_BFW[:, :-1][frame_mask_BF]
@@ -198,7 +196,15 @@ class SpeechHead(
         weighted = (codebooks_K * codebook_weights_K).sum() / codebook_weights_K.sum()
         total = weighted + advance + shares.frames * end * len(end_B) / len(codes_NK)
         end = shares.utterances * end.detach()
-        return HeadLoss(total, codebooks_K.detach(), advance.detach(), end, gate)
+        if voice_loss is not None:
+            total, voice_loss = total + VOICE_WEIGHT * voice_loss, voice_loss.detach()
+        return HeadLoss(total, codebooks_K.detach(), advance.detach(), end, gate, voice_loss)
+
+    def _name_loss(self, voices_BE: Tensor, voice_B: Tensor) -> Tensor:
+        """Loss of the speakers' names, per utterance; 0 for those without one."""
+        logits_BV = self.name_voice(voices_BE).float()
+        summed = F.cross_entropy(logits_BV, voice_B, ignore_index=NO_VOICE, reduction="sum")
+        return summed / len(voice_B)
 
     def read_tokens(self, states_BSLD: Tensor, embeddings_BSD: Tensor) -> Tensor:
         """The head's input for each token: mixed states and embedding, gated.

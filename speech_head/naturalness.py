@@ -32,12 +32,16 @@ class Versions:
     Attributes:
         recorded, through_mimi, spoken: mono float32 waveforms `[N]`.
         sample_rate_hz: sampling rate of all of them.
+        speakers: of the recordings.
+        voices: in which the answers were spoken; among the speakers.
     """
 
     recorded: Sequence[np.ndarray]
     through_mimi: Sequence[np.ndarray]
     spoken: Sequence[np.ndarray]
     sample_rate_hz: int
+    speakers: Sequence[str]
+    voices: Sequence[str | None]
 
 
 class Rater(Protocol):
@@ -81,9 +85,11 @@ class Dnsmos:
 
 
 class SpeakerSimilarity:
-    """Cosine similarity of voice embeddings to their mean over the recordings, -1 to 1.
+    """Cosine similarity of speaker embeddings to their mean over a speaker's recordings, -1 to 1.
 
-    A recording is compared with the mean of the others, which shows what one voice reaches itself.
+    The recording of the same words is left out of the mean. So a recording is compared with others
+    of the same speaker, which shows what a voice itself reaches (ceiling); and with the recordings
+    of other speakers, which shows what any voice reaches (floor).
     """
 
     name = "speaker_similarity"
@@ -116,19 +122,44 @@ class SpeakerSimilarity:
         self._embed(np.zeros(self._rate_hz, np.float32), self._rate_hz)  # check that it works
 
     def rate(self, versions: Versions) -> dict[str, float]:
-        """As `Rater.rate`; raises InputError for a single recording."""
-        if len(versions.recorded) < 2:
-            raise InputError("--speaker-model needs two recordings or more of the voice")
-        recorded, through_mimi, spoken = (
+        """As `Rater.rate`; with several speakers also "others" (recordings beside those of another
+        speaker) and "right_voice" (share of the speech that is nearest to its own voice).
+
+        Raises:
+            InputError: no voice that was spoken in has two recordings.
+        """
+        recorded_NE, mimi_NE, spoken_NE = (
             torch.stack([self._embed(waveform, versions.sample_rate_hz) for waveform in waveforms])
             for waveforms in (versions.recorded, versions.through_mimi, versions.spoken)
         )
-        whole_E = recorded.sum(dim=0)
-        return {
-            "teacher": _cosine(recorded, whole_E - recorded),
-            "mimi": _cosine(through_mimi, whole_E.expand_as(through_mimi)),
-            "spoken": _cosine(spoken, whole_E.expand_as(spoken)),
+        speakers, voices = versions.speakers, [voice or "" for voice in versions.voices]
+        names = sorted({name for name in speakers if speakers.count(name) > 1})
+        rows = [i for i, name in enumerate(speakers) if name in names]
+        said = [i for i, name in enumerate(voices) if name in names]
+        if not said:
+            raise InputError("--speaker-model needs two recordings or more of the voice")
+        sum_E = {n: recorded_NE[[i for i in rows if speakers[i] == n]].sum(dim=0) for n in names}
+
+        def mean_of(name: str, i: int) -> Tensor:
+            """Of a speaker's recordings but that of answer i, unless of any length."""
+            return sum_E[name] - recorded_NE[i] if speakers[i] == name else sum_E[name]
+
+        own_NE = torch.stack([mean_of(speakers[i], i) for i in rows])
+        rated = {
+            "teacher": _cosine(recorded_NE[rows], own_NE),
+            "mimi": _cosine(mimi_NE[rows], own_NE),
+            "spoken": _cosine(spoken_NE[said], torch.stack([mean_of(voices[i], i) for i in said])),
         }
+        if len(names) > 1:
+            pairs = [(i, name) for i in rows for name in names if name != speakers[i]]
+            others_NE = torch.stack([sum_E[name] for _, name in pairs])
+            rated["others"] = _cosine(recorded_NE[[i for i, _ in pairs]], others_NE)
+            likeness = [[_likeness(spoken_NE[i], mean_of(n, i)) for n in names] for i in said]
+            nearest = [names[row.index(max(row))] for row in likeness]
+            rated["right_voice"] = float(
+                np.mean([voices[i] == name for i, name in zip(said, nearest, strict=True)])
+            )
+        return rated
 
     @torch.no_grad()
     def _embed(self, waveform: np.ndarray, sample_rate_hz: int) -> Tensor:
@@ -140,6 +171,10 @@ class SpeakerSimilarity:
             if not embedding_E.isfinite().all():
                 raise InputError("its embedding of speech is not finite")
         return F.normalize(embedding_E, dim=0)
+
+
+def _likeness(first_E: Tensor, second_E: Tensor) -> float:
+    return float(F.cosine_similarity(first_E, second_E, dim=0))
 
 
 def _cosine(first: Tensor, second: Tensor) -> float:

@@ -45,8 +45,8 @@ from commands.sources import HEAD, Sources, as_sources, known
 from data_manifests.language import language
 from gemma4.layer_states import LAYERS
 from speech_head.answer import AnswerTokens
-from speech_head.data import HeadBatch, HeadExample
 from speech_head.draws import Told
+from speech_head.head_batch import HeadBatch, HeadExample
 from speech_head.model import describe_mix
 
 

@@ -42,6 +42,21 @@ class SamplingSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class VoiceSettings:
+    """Whose voice is heard, of a head that was trained on several speakers."""
+
+    voice: str | None = None
+    """name of a speaker whom the head was trained on; default: who speaks most in its training"""
+    voice_recording: Path | None = None
+    """1 to 10 s of a person who has agreed to it: speak in that voice instead; say that the speech
+    is synthetic"""
+
+    def __post_init__(self) -> None:
+        if self.voice is not None and self.voice_recording is not None:
+            raise ValueError("give --voice or --voice-recording, not both")
+
+
+@dataclass(frozen=True, kw_only=True)
 class PrecisionSettings:
     """Where the models run, and in what precision."""
 
@@ -76,6 +91,7 @@ class TalkerConfig:
     pace: FiniteFloat = Sampling.pace
     """above 0 speaks faster, below 0 slower; -1 to 1 is a lot"""
     sampling: SamplingSettings = SamplingSettings()
+    spoken_in: VoiceSettings = VoiceSettings()
     seed: Seed = 0
     """sampling seed; another seed speaks the same text differently"""
     allow_mixture: bool = False
@@ -106,6 +122,7 @@ class TalkerConfig:
             quantize=self.precision.quantize,
             max_new_tokens=self.max_new_tokens, cut_long_answers=self.cut_long_answers,
             allow_mixture=self.allow_mixture,
+            voice=self.spoken_in.voice, voice_recording=self.spoken_in.voice_recording,
         )  # fmt: skip
         refuse_mixture(
             {f"--pipeline {self.pipeline}": pipeline.origin, **talker.conversation.origins},

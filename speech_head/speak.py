@@ -85,6 +85,7 @@ def _as_row(speech: Speech, recording: TimedSpeech, wav: Path) -> dict[str, Any]
     return {
         "answer": speech.text,
         "wav": str(wav),
+        "voice": speech.talker.voice.name if speech.talker.voice else None,
         "end": speech.end,
         "num_pushed": speech.num_pushed,
         "duration_s": round(recording.duration_s, 3),

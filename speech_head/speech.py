@@ -36,7 +36,7 @@ class Speech:
         self.talker = talker
         self.ids: list[int] = []
         self.frames: list[Tensor] = []
-        self._stream = HeadStream(talker.head, id_, sampling)
+        self._stream = HeadStream(talker.head, id_, sampling, talker.voice_E)
         self._decoder = MimiStreamDecoder(talker.mimi)
         self._ready: list[np.ndarray] = []  # sound that is computed, but not yielded
 

@@ -18,7 +18,7 @@ import numpy as np
 from commands.atomic_write import write_json_lines
 from commands.finished_folder import open_input
 from commands.json_files import read_rows
-from commands.setting_types import InnerPath, NonNegativeInt
+from commands.setting_types import InnerPath, NonNegativeInt, PositiveFloat
 from data_manifests.audio import write_wav
 from speech_head.stream import End
 
@@ -73,6 +73,10 @@ class SpokenRow:
         heard, heard_in_recording, heard_through_mimi, heard_parallel: transcripts of its versions;
             None where there is no such version, or no judge.
         audio, audio_recording, audio_through_mimi, audio_parallel: its WAV files, in the folder.
+        voice: in which it was spoken; None for a head of one voice, or a voice without a name.
+        speaker: of the recording; None if there is none, or the head has one voice.
+        pitch_hz, pitch_hz_recording, pitch_hz_mimi: median pitch of the speech, the recording, and
+            the recording coded by Mimi; None where none was found, or the head has one voice.
     """
 
     id: str
@@ -87,6 +91,11 @@ class SpokenRow:
     audio_recording: InnerPath | None = None
     audio_through_mimi: InnerPath | None = None
     audio_parallel: InnerPath | None = None
+    voice: str | None = None
+    speaker: str | None = None
+    pitch_hz: PositiveFloat | None = None
+    pitch_hz_recording: PositiveFloat | None = None
+    pitch_hz_mimi: PositiveFloat | None = None
 
     def wav_of(self, version: Version) -> str | None:
         """WAV file of a version, by its path in the folder; None if there is none."""

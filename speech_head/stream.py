@@ -16,7 +16,7 @@ however the tokens arrive: one by one from Gemma, or all at once from a finished
 """
 
 # A utterances that take a step, R rows of them (two each with guidance), S answer tokens, K
-# codebooks, W width of the head
+# codebooks, W width of the head, E width of a voice
 
 import math
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ from torch.nn.utils.rnn import pad_sequence
 from commands.errors import InputError
 from gemma4.sequence_cache import SequenceCache, join
 from speech_head.answer import MAX_ANSWER_TOKENS, AnswerTokens
-from speech_head.data import HeadExample
+from speech_head.head_batch import HeadExample
 from speech_head.model import LOOK_AHEAD, SpeechHead
 from stage2_speechless.frame_decoder import guide
 from stage2_speechless.sampling import refuse_bad_sampling, sample_codes, utterance_uniforms
@@ -104,10 +104,13 @@ class HeadStream:
             moved on, to prevent repetition.
     """
 
-    def __init__(self, head: SpeechHead, id_: str, sampling: Sampling) -> None:
+    def __init__(
+        self, head: SpeechHead, id_: str, sampling: Sampling, voice_E: Tensor | None = None
+    ) -> None:
         """
         Args:
             id_: with the seed, it determines the utterance's random numbers.
+            voice_E: the voice to speak in, of a head that knows several; None for none.
 
         Raises:
             InputError: guidance is set, but the head was trained without text dropout.
@@ -133,6 +136,10 @@ class HeadStream:
         num_rows = 1 if self.guidance == 1 else 2  # with the text, and without
         self._cache = SequenceCache(head.temporal.config, num_rows=num_rows)
         self._before_W = head.start_of_speech(1)[0]
+        self._voice_W: Tensor | None = None
+        if voice_E is not None:
+            with torch.no_grad():
+                self._voice_W = head.read_voice(voice_E.to(head.device))
         self._num_frames = 0
 
     @torch.no_grad()
@@ -246,7 +253,10 @@ def _temporal_step(streams: Sequence[HeadStream]) -> tuple[Tensor, Tensor | None
     windows_AXW = pad_sequence(windows, batch_first=True)
     first_A1 = torch.zeros(len(streams), 1, dtype=torch.long, device=windows_AXW.device)
     text_AW = head.text_under_cursor(windows_AXW, first_A1)[:, 0]
-    inputs_RW = torch.stack([s._before_W for s in streams])
+    # The voice is heard in both rows of an utterance: only the text is guided towards.
+    inputs_RW = torch.stack(
+        [s._before_W if s._voice_W is None else s._before_W + s._voice_W for s in streams]
+    )
     if is_guided:
         inputs_RW = inputs_RW.repeat_interleave(2, dim=0)
         inputs_RW[::2] += text_AW
@@ -264,13 +274,16 @@ def speak_answers(
     answers: Sequence[AnswerTokens | HeadExample],
     ids: Sequence[str],
     sampling: Sampling,
+    *,
+    voices: Sequence[Tensor | None] | None = None,
 ) -> list[SpokenFrames]:
-    """Speak a batch of complete answers.
+    """Speak a batch of complete answers, each in its own voice `[E]` if voices are given.
 
     An answer gets the same codes as alone, or as in a stream whose tokens come one by one, up to
     the rounding of the logits.
     """
-    streams = [HeadStream(head, id_, sampling) for id_ in ids]
+    spoken_in = zip(ids, voices or [None] * len(ids), strict=True)
+    streams = [HeadStream(head, id_, sampling, voice_E) for id_, voice_E in spoken_in]
     for stream, tokens in zip(streams, answers, strict=True):
         stream.push(tokens)
         stream.close()

@@ -33,10 +33,19 @@ from commands.processes import (
 )
 from commands.sources import HEAD, Sources, as_facts, merge, refuse_licenses, used_for
 from commands.training_log import TrainingLog, refuse_non_finite, training_steps
-from speech_head.build import AnyHead, build_head, read_head_sources, start_from
-from speech_head.data import StatesFolder, collate, refuse_other_states
+from speech_head.build import (
+    AnyHead,
+    build_head,
+    keep_voices,
+    read_head_sources,
+    references_for,
+    start_from,
+)
+from speech_head.data import StatesFolder, refuse_other_states
 from speech_head.dev_set import Dev, load_judge, measure_loss, measure_speech
+from speech_head.head_batch import collate
 from speech_head.live_states import load_live_states
+from speech_head.references import References
 from speech_head.training_settings import TrainConfig
 from stage2_speechless.data import BucketedBatches, TokenBatches
 
@@ -116,19 +125,25 @@ def _train(
     model, optimizer = accelerator.prepare(head, optimizer)
     weights_K = torch.tensor(config.loss.codebook_weights, device=accelerator.device)
     batches = _plan_batches(config, states, processes.count)
+    references = references_for(head, states)
     is_writer = processes.is_first
     with TrainingLog(config.out, first_step=first_step, is_writer=is_writer) as log:
         progress = training_steps(first_step, config.steps, "head", is_writer=is_writer)
         for step in progress:
             seed_step(config.seed, step)
             model.train()
-            whole = [states.utterances[i] for i in batches.at_step(step).tolist()]
+            rows = batches.at_step(step).tolist()
+            whole = [states.utterances[i] for i in rows]
             longest = max(utterance.num_frames for utterance in whole)
             told = head.draw_told(len(whole), longest, config.loss.history_dropout)
+            shown = references.draw(rows) if references else None
             if processes.count > 1:
                 seed_step(config.seed, step, processes.rank)  # dropout
             chosen = processes.own(whole)
             batch = collate(states.read_all(chosen))
+            if references and shown:
+                own = processes.own(shown)
+                batch = batch.with_voices(references.read(own), references.voices(own))
             loss = model(
                 batch.to(accelerator.device),
                 weights_K,
@@ -153,7 +168,7 @@ def _train(
             if is_writer and (
                 step + 1 == config.steps or (step + 1) % config.checkpoints.save_every == 0
             ):
-                _measure_and_save(config, step + 1, head, dev, log)
+                _measure_and_save(config, step + 1, head, dev, references, log)
                 save_checkpoint(config.out, step + 1, head, optimizer, schedule)
 
 
@@ -203,11 +218,17 @@ def _open_states(
 
 
 def _measure_and_save(
-    config: TrainConfig, step: int, head: AnyHead, dev: Dev | None, log: TrainingLog
+    config: TrainConfig,
+    step: int,
+    head: AnyHead,
+    dev: Dev | None,
+    references: References | None,
+    log: TrainingLog,
 ) -> None:
     """Keep in `model/` the head with the lowest dev CER (else dev loss) so far; without dev states,
-    the newest."""
+    the newest. Its voices are those of the training data, as it hears them at this step."""
     head.eval()
+    keep_voices(head, references)
     if dev:
         weights_K = torch.tensor(config.loss.codebook_weights, device=head.device)
         metrics = measure_loss(head, dev.states, weights_K, config.batch_size)

@@ -13,6 +13,7 @@ from commands.setting_types import (
     PositiveInt,
     Probability,
     Seed,
+    VoiceWidth,
 )
 from commands.training_settings import (
     CheckpointSettings,
@@ -45,6 +46,9 @@ class ShapeSettings:
     """layers of the code-frame decoder"""
     depth_heads: NumLayers = 8
     """attention heads of the code-frame decoder"""
+    voice_width: VoiceWidth | None = None
+    """numbers that describe a voice; 0 learns one voice from all that is spoken; default 64 if two
+    speakers or more have several utterances in --states, else 0"""
 
 
 @dataclass(frozen=True, kw_only=True)

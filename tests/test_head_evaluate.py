@@ -187,10 +187,12 @@ def test_a_voice_is_most_like_itself():
     rater = object.__new__(SpeakerSimilarity)
     rater._embed = lambda waveform, rate_hz: torch.tensor([waveform[0], waveform[1]])
     same, other = np.float32([1, 0]), np.float32([0.6, 0.8])
-    rated = rater.rate(Versions([same, same], [same], [other], 16_000))
+    rated = rater.rate(
+        Versions([same, same], [same] * 2, [other] * 2, 16_000, ["a"] * 2, ["a"] * 2)
+    )
     assert rated == pytest.approx({"teacher": 1, "mimi": 1, "spoken": 0.6})
     with pytest.raises(InputError, match=r"two recordings"):
-        rater.rate(Versions([same], [same], [same], 16_000))
+        rater.rate(Versions([same], [same], [same], 16_000, ["a"], ["a"]))
 
 
 def test_another_recogniser_can_be_the_judge(head_world, tmp_path):

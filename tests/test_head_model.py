@@ -11,7 +11,7 @@ from commands.errors import InputError
 from speech_head.alignment import limit_steps
 from speech_head.answer import AnswerTokens
 from speech_head.config import SpeechHeadConfig
-from speech_head.data import HeadExample, collate
+from speech_head.head_batch import HeadExample, collate
 from speech_head.model import SpeechHead
 from speech_head.state_statistics import compute_statistics
 from speech_head.stream import (

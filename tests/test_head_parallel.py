@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from speech_head.data import HeadExample, collate
+from speech_head.head_batch import HeadExample, collate
 from speech_head.parallel import ParallelHead, ParallelHeadConfig, stretch
 
 CONFIG = ParallelHeadConfig(

@@ -23,7 +23,7 @@ from pipeline.recipe import Speech
 from speech_head import states
 from speech_head.answer import AnswerTokens
 from speech_head.config import SpeechHeadConfig
-from speech_head.data import HeadBatch
+from speech_head.head_batch import HeadBatch
 from speech_head.mimi import tiny_mimi
 from speech_head.model import SpeechHead
 from stage1_rvq import codebooks

@@ -76,7 +76,7 @@ def lines(head_world, tiny_models, tmp_path_factory):
         "speechless": ("stage2_speechless.train", "--codes", folder / "codes", "--dev-codes",
                        folder / "codes", "--dropout", 0, *SMALL),
         "head": ("speech_head.train", *states, "--dev-states", head_world / "states",
-                 "--text-dropout", 0.3, *SMALL),
+                 "--text-dropout", 0.3, "--voice-width", 8, *SMALL),
         "parallel": ("speech_head.train", "--architecture", "parallel", *states, *SMALL[:6],
                      "--learning-rate", 0.01),
         "finetune": ("stage3_finetune.train", *dialogues, "--gemma", head_world / "gemma",

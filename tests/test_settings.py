@@ -28,11 +28,17 @@ from tests.attacks.settings import (
 
 MAX_AT_TOP_LEVEL = 16
 MAX_SETTINGS = {
-    "speech_head.train": 32,  # two architectures, each with its shape
+    "speech_head.train": 33,  # two architectures, each with its shape
     "stage2_speechless.train": 28,
     "stage3_finetune.train": 27,
-    "speech_head.evaluate": 26,  # what is spoken, by whom, and who judges it
-    "benchmarks.many_talkers": 26,  # who talks, how turns are told, and how many come
+    "speech_head.evaluate": 28,  # what is spoken, by whom, in which voice, and who judges it
+    # Who talks, in which voice, how turns are told, and how many come.
+    "voice_chat.serve": 27,
+    "voice_chat.talk": 27,
+    "benchmarks.browser_microphone": 26,
+    "benchmarks.echo": 27,
+    "benchmarks.hands_free": 27,
+    "benchmarks.many_talkers": 28,
 }
 SETTINGS = [setting for command in find_commands() for setting in settings_of(command)]
 # What no run can have less than one of, or none of, whatever the command.

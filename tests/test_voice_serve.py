@@ -5,10 +5,12 @@ import re
 import threading
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from importlib.util import find_spec
 
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT
 from head_world import alone, let_gemma_write
 from starlette.testclient import TestClient
@@ -17,7 +19,9 @@ from starlette.websockets import WebSocketDisconnect
 from commands.errors import InputError
 from data_manifests.audio import read_audio, to_pcm16
 from data_manifests.language import language
+from speech_head.model import SpeechHead
 from speech_head.stream import Sampling
+from speech_head.voices import find_voice
 from voice_chat import examples, serve
 from voice_chat.realtime_protocol import RealtimeSession
 from voice_chat.studio import Studio
@@ -209,7 +213,7 @@ def test_the_page_and_its_parts_are_served_and_nothing_else(client):
         assert f"/page/{name}" in page.text + (serve.PAGE / "talk.js").read_text("utf-8")
         assert client.get(f"/page/{name}").status_code == 200
     page = client.get("/page.json").json()
-    assert page == {"examples": ["Wo din de sɛn?"], "write": language().write}
+    assert page == {"examples": ["Wo din de sɛn?"], "write": language().write, "voices": []}
     for path in ("/page/../serve.py", "/page/%2e%2e/serve.py", "/etc/passwd", "/docs"):
         assert client.get(path).status_code == 404
 
@@ -305,3 +309,43 @@ def test_events_are_those_of_the_protocol():
     assert len(handled) >= 8
     for kind in handled:
         assert kind.removeprefix("response.") in protocol, kind
+
+
+def test_a_voice_is_chosen_by_its_name(talker, monkeypatch):
+    """It holds from the next answer on; a head of one voice ignores it."""
+    let_gemma_write(monkeypatch, WRITTEN)
+    head = SpeechHead(replace(talker.head.config, voice_width=8, voices=["ama", "kofi"])).eval()
+    head.load_state_dict(talker.head.state_dict(), strict=False)
+    torch.nn.init.normal_(head.read_voice.weight, std=3.0)
+    head.voices_VE.copy_(torch.randn(2, 8, generator=torch.Generator().manual_seed(0)))
+    voiced = replace(alone(talker), head=head, voice=find_voice(head, "ama"))
+    item = {"type": "message", "content": [{"type": "input_text", "text": "Wo din de sɛn?"}]}
+    said, named = [], []
+    sessions = ({"voice": "kofi"}, {"audio": {"output": {"voice": "ama"}}}, {"voice": "kofi"})
+    with Studio(voiced, SETTINGS, lambda turns: Sampling(), max_visits=4) as studio:
+        client = TestClient(serve.build_app(studio, []))
+        assert client.get("/page.json").json()["voices"] == ["ama", "kofi"]
+        for session in sessions:
+            with client.websocket_connect("/v1/realtime") as socket:
+                socket.receive_json()
+                socket.send_json({"type": "session.update", "session": session})
+                updated = until(socket, "session.updated")[-1]
+                named.append(updated["session"]["audio"]["output"]["voice"])
+                socket.send_json({"type": "conversation.item.create", "item": item})
+                events = until(socket, "response.done")
+            sounds = [e["delta"] for e in events if e["type"] == "response.output_audio.delta"]
+            said.append("".join(sounds))
+        with client.websocket_connect("/v1/realtime") as socket:
+            for voice, message in (("kofy", "did you mean 'kofi'.* knows ama, kofi"), (1, "name")):
+                socket.send_json({"type": "session.update", "session": {"voice": voice}})
+                assert re.search(message, until(socket, "error")[-1]["error"]["message"])
+    assert named == ["kofi", "ama", "kofi"]
+    assert said[0] == said[2] != said[1]
+
+
+def test_a_head_of_one_voice_has_none_to_choose(client):
+    with client.websocket_connect("/v1/realtime") as socket:
+        assert socket.receive_json()["session"]["audio"]["output"]["voice"] is None
+        socket.send_json({"type": "session.update", "session": {"voice": "alloy"}})
+        updated = until(socket, "session.updated")[-1]["session"]
+        assert updated["audio"]["output"]["voice"] is None

@@ -1,6 +1,7 @@
 """How questions become answers in one conversation: with which models, history and settings."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -9,6 +10,7 @@ from gemma4.gemma import FRAME_RATE_HZ
 from gemma4.tower_stream import StreamingTower
 from speech_head.generate import Talker
 from speech_head.stream import Sampling
+from speech_head.voices import Voice
 from stage3_finetune.dialogue import Turn, encode_prompt
 from voice_chat.begun_answer import BegunAnswer
 from voice_chat.spoken_question import SpokenQuestion
@@ -49,6 +51,10 @@ class Answerer:
             talker.conversation.continuing([]).make_room(self._longest_question)
         except InputError as error:
             raise InputError(f"turns of up to {max_turn_s:g} s: {error}") from None
+
+    def speak_in(self, voice: Voice) -> None:
+        """Speak in another voice from the next answer on."""
+        self.talker = replace(self.talker, voice=voice)
 
     @property
     def writes_transcripts(self) -> bool:

@@ -3,7 +3,8 @@
 Clients written for that interface can talk with this server. The client sends
 
     session.update                {"session": {"audio": {"input": {"format": {"rate": 16000}}},
-                                  "instructions": "...", "output_modalities": ["text"]}}
+                                  "instructions": "...", "output_modalities": ["text"],
+                                  "voice": "..."}}
     input_audio_buffer.append     {"audio": 16-bit mono samples, little-endian, in base64}
     input_audio_buffer.commit     the turn has ended, whatever the voice detector thinks
     conversation.item.create      a typed question: {"item": {"content": [{"text": "..."}]}}
@@ -14,8 +15,10 @@ and the server answers with `session.created`, `input_audio_buffer.speech_starte
 `response.output_audio.delta` (24 kHz), `response.output_audio_transcript.delta`, `response.done`
 and `error`. `instructions` are shown to Gemma beside all that is said from then on: what to do with
 it. With the modality "text" instead of "audio", answers are only written, as
-`response.output_text.delta` and `.done`. Turns are always found by the server; a typed question
-needs no `response.create`.
+`response.output_text.delta` and `.done`. `voice` (or `audio.output.voice`) is the name of one of
+the voices that the head knows, and holds from the next answer on; a head of one voice ignores it,
+and the session then has none. No recording of a person can be sent as a voice. Turns are always
+found by the server; a typed question needs no `response.create`.
 
 Who speaks while an answer is heard holds it up: `output_audio_buffer.held`. After a word of assent
 follows `output_audio_buffer.resumed`; else `output_audio_buffer.cleared`, and what has not been
@@ -68,6 +71,7 @@ class RealtimeSession:
         self._question_id = self._response_id = self._answer_id = ""
         self._text = ""  # of the answer that is being said
         self._instruction, self._modalities = "", ["audio"]
+        self._voice = visit.talker.voice.name if visit.talker.voice else None
 
     def created(self) -> Event:
         """The first event."""
@@ -112,8 +116,12 @@ class RealtimeSession:
             raise InputError("'instructions' is not text")
         if modalities not in (["audio"], ["text"]):
             raise InputError('\'output_modalities\' is ["audio"] or ["text"]')
-        self._visit.instruct(instruction.strip(), speaks=modalities == ["audio"])
+        voice = _asked_voice(session) if self._visit.talker.head.config.voice_width else None
+        if voice == self._voice:
+            voice = None
+        self._visit.instruct(instruction.strip(), speaks=modalities == ["audio"], voice=voice)
         self._instruction, self._modalities = instruction, modalities
+        self._voice = voice or self._voice
         if rate_hz is not None:
             self._set_rate(rate_hz)
 
@@ -206,7 +214,10 @@ class RealtimeSession:
                     "format": {"type": "audio/pcm", "rate": self._rate_hz},
                     "turn_detection": {"type": "server_vad"},
                 },
-                "output": {"format": {"type": "audio/pcm", "rate": MIMI_SAMPLE_RATE_HZ}},
+                "output": {
+                    "format": {"type": "audio/pcm", "rate": MIMI_SAMPLE_RATE_HZ},
+                    "voice": self._voice,
+                },
             },
         }
 
@@ -255,6 +266,18 @@ def _input_rate(event: Event) -> int | None:
     if not isinstance(value, int) or not MIN_RATE_HZ <= value <= MAX_RATE_HZ:
         raise InputError(f"the rate must be {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz")
     return value
+
+
+def _asked_voice(session: Event) -> str | None:
+    """The voice that a `session.update` asks for, if it does, in either of the two places in which
+    OpenAI's interface has had it."""
+    audio = session.get("audio")
+    output = audio.get("output") if isinstance(audio, dict) else None
+    nested = output.get("voice") if isinstance(output, dict) else None
+    voice = session.get("voice") if nested is None else nested
+    if voice is None or isinstance(voice, str):
+        return voice
+    raise InputError("'voice' is not the name of a voice")
 
 
 def _new_id(kind: str) -> str:

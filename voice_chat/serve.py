@@ -112,7 +112,7 @@ def build_app(studio: Studio, examples: list[str]) -> Any:
 
     @app.get("/page.json")
     def suggested() -> dict[str, Any]:
-        return {"examples": examples, "write": language().write}
+        return {"examples": examples, "write": language().write, "voices": studio.voices}
 
     @app.websocket("/v1/realtime")
     async def realtime(socket: WebSocket) -> None:

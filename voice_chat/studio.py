@@ -26,6 +26,7 @@ from commands.errors import InputError
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from speech_head.generate import Talker
 from speech_head.stream import Sampling
+from speech_head.voices import find_voice
 from stage3_finetune.dialogue import Turn
 from voice_chat.hands_free import HandsFree, work_together
 from voice_chat.turn_taking import TurnSettings
@@ -77,6 +78,11 @@ class Studio:
 
     def __len__(self) -> int:
         return len(self._visits)
+
+    @property
+    def voices(self) -> list[str]:
+        """Names of the voices that visitors can choose from."""
+        return self._talker.head.config.voices
 
     def enter(self, listener: Listener) -> "Visit":
         """Begin a conversation that nobody else can hear.
@@ -153,6 +159,11 @@ class Visit:
         self._lock = threading.Lock()
 
     @property
+    def talker(self) -> Talker:
+        """What speaks: the models, and the voice in use."""
+        return self.live.answerer.talker
+
+    @property
     def has_work(self) -> bool:
         """Whether there is anything to do."""
         return bool(self._jobs) or self.live.is_busy
@@ -195,21 +206,25 @@ class Visit:
         question = self.live.typed_turn(text)
         self._add(lambda live: live.ask(question))
 
-    def instruct(self, text: str, *, speaks: bool) -> None:
+    def instruct(self, text: str, *, speaks: bool, voice: str | None = None) -> None:
         """Say what is to be done with what is said from now on.
 
         Args:
             text: shown to Gemma beside it; "" for none.
             speaks: whether answers are said aloud, or only written.
+            voice: name of the voice in which they are said; None for the one in use.
 
         Raises:
-            InputError: as `Conversation.typed_turn`.
+            InputError: as `Conversation.typed_turn`, or the head does not know the voice.
         """
         if text:
             self.live.typed_turn(text)
+        found = find_voice(self.talker.head, voice, flag="voice") if voice is not None else None
 
         def instruct(live: HandsFree) -> list[Update]:
             live.answerer.instruction, live.answerer.speaks = text, speaks
+            if found:
+                live.answerer.speak_in(found)
             return []
 
         self._add(instruct)

@@ -2,14 +2,15 @@
 
     python -m demo.world.make_corpus --out runs/demo/corpus
 
-    train.jsonl dev.jsonl             sentences by training voices, and those of the answering voice
+    train.jsonl dev.jsonl             sentences by training voices, and by the answering voices
     test.jsonl                        held-out questions by held-out voices
-    answers_{train,dev,test}.jsonl    the answering voice alone: stage 4's target voice
+    answers_{train,dev,test}.jsonl    the two answering voices alone: stage 4's target voices
     dialogues_{train,dev,test}.jsonl  questions with their answers, as text
     sentences.txt                     the training questions, one per line
 
 Questions are held out as (fact, phrasing) pairs, in every file and stage; no training recording
-contains the answers of held-out questions. One training question in thirty is a word that
+contains the answers of held-out questions. Each answer is recorded once: by one of the answering
+voices, drawn in training, by turns in dev and test. One training question in thirty is a word that
 interrupts ("Gyae.": stop).
 """
 
@@ -40,7 +41,7 @@ from demo.world.grammar import (
 )
 
 QUESTIONS_PER_INTERRUPTION = 30
-ANSWERING_VOICE = MONOTONE_VOICES[0]
+ANSWERING_VOICES = MONOTONE_VOICES
 CORPUS, LICENSE = "demo", "Apache-2.0"
 
 
@@ -64,12 +65,20 @@ class MakeCorpusConfig:
 
 @dataclass(frozen=True)
 class _Line:
-    """A sentence to record, by the answering voice, a training voice or a held-out voice."""
+    """A sentence to record, by an answering voice, a training voice or a held-out voice.
+
+    Attributes:
+        number: of the answer among those of its split; None of what is no answer.
+    """
 
     id: str
     text: str
     split: Split
-    is_answer: bool
+    number: int | None = None
+
+    @property
+    def is_answer(self) -> bool:
+        return self.number is not None
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -95,7 +104,7 @@ def main(argv: list[str] | None = None) -> None:
                 (line, row) for line, row in zip(lines, rows, strict=True) if row.split == split
             ]
             answers = [row for line, row in of_split if line.is_answer]
-            # In dev and test, only stage 4 uses the answering voice.
+            # In dev and test, only stage 4 uses the answering voices.
             heard = [row for line, row in of_split if split == "train" or not line.is_answer]
             write_manifest(config.out / f"{split}.jsonl", heard)
             write_manifest(config.out / f"answers_{split}.jsonl", answers)
@@ -112,7 +121,7 @@ def with_interruptions(questions: list[Question], world: Path = WORLD_PATH) -> l
 def _what_is_spoken(
     questions: dict[Split, list[Question]], config: MakeCorpusConfig
 ) -> Iterator[_Line]:
-    """Questions, and half as many meaningless sentences; then, by the answering voice, each answer
+    """Questions, and half as many meaningless sentences; then, by the answering voices, each answer
     once, and again half as many meaningless sentences."""
     held_out = {q.answer for split in ("dev", "test") for q in questions[split]}
     num_senseless = len(questions["train"]) // 2
@@ -121,20 +130,23 @@ def _what_is_spoken(
     )
     for split, asked in questions.items():
         for i, question in enumerate(asked):
-            yield _Line(f"{split}_question_{i:04d}", question.text, split, False)
+            yield _Line(f"{split}_question_{i:04d}", question.text, split)
         answers = sorted({q.answer for q in asked} - (held_out if split == "train" else set()))
         for i, answer in enumerate(answers):
-            yield _Line(f"{split}_answer_{i:04d}", answer, split, True)
+            yield _Line(f"{split}_answer_{i:04d}", answer, split, i)
     for i, text in enumerate(senseless):
-        is_answer = i % 2 == 1
-        kind = "read" if is_answer else "senseless"
-        yield _Line(f"train_{kind}_{i:04d}", text, "train", is_answer)
+        if i % 2 == 1:
+            yield _Line(f"train_read_{i:04d}", text, "train", i // 2)
+        else:
+            yield _Line(f"train_senseless_{i:04d}", text, "train")
 
 
 def _record(config: MakeCorpusConfig, synthesizer: Synthesizer, line: _Line) -> Utterance:
     generator = np.random.default_rng(derive_seed(config.seed, line.id))
-    if line.is_answer:
-        take = monotone_style(generator, ANSWERING_VOICE)
+    if line.number is not None:
+        by_turns = ANSWERING_VOICES[line.number % len(ANSWERING_VOICES)]
+        voice = str(generator.choice(ANSWERING_VOICES)) if line.split == "train" else by_turns
+        take = monotone_style(generator, voice)
     else:
         take = draw_style(generator, held_out=line.split == "test")
     samples = record(

@@ -43,8 +43,9 @@ function addLine(kind, text) {
 }
 
 const on = {
-  "session.created": () => {
+  "session.created": (event) => {
     waitMs = 500;
+    if (!$("voice").value) $("voice").value = event.session.audio.output.voice ?? "";
     if ($("talk").lastElementChild?.className.includes("note") === false)
       addLine("note", "Nkɔmmɔ foforo · A new conversation");
     tellSession();
@@ -220,6 +221,7 @@ function tellSession() {
     instructions: writes ? settings.write : $("text").value,
     output_modalities: [writes ? "text" : "audio"],
   };
+  if ($("voice").value) session.voice = $("voice").value;
   if (microphone)
     session.audio = { input: { format: { type: "audio/pcm", rate: microphone.context.sampleRate } } };
   send({ type: "session.update", session });
@@ -278,6 +280,7 @@ $("typed").onsubmit = (event) => {
 
 $("text").onchange = tellSession; // what is written there is said to Gemma beside the next speech
 $("write").onchange = tellSession;
+$("voice").onchange = tellSession;
 
 $("new").onclick = () => {
   $("talk").replaceChildren();
@@ -299,5 +302,10 @@ for (const text of settings.examples) {
   $("examples").querySelector("ul").append(item);
   $("examples").hidden = false;
 }
+
+// A voice that is none of these is heard at first where the server was given a recording.
+for (const name of settings.voices) $("voice").append(new Option(name));
+$("voice").selectedIndex = -1;
+$("choose").hidden = settings.voices.length < 2;
 
 connect();
