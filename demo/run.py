@@ -121,8 +121,8 @@ stage2 stage2_speechless.evaluate
 
 stage3 stage3_finetune.speak_dialogues
     --dialogues {out}/corpus/dialogues_train.jsonl --speechless {out}/speechless --dialect asante
-    --rvq {out}/rvq --recognizer {out}/recognizer --takes {takes} --max-cer {max_cer} --batch-size 192
-    --out {out}/spoken-dialogues
+    --rvq {out}/rvq --recognizer {out}/recognizer --takes {takes} --max-cer {max_cer}
+    --batch-size 192 --out {out}/spoken-dialogues
 
 stage3 stage3_finetune.train
     --dialogues {out}/spoken-dialogues --rvq {out}/rvq --gemma {weights}/gemma --target chain
