@@ -29,6 +29,7 @@ KEYS = {
     },
     "chat": {"time_to_first_audio_ms", "real_time_factor"},
     "meta": {"commit", "seconds_total", "seconds", "peak_rss_mb"},
+    "intervals": {"stage1", "stage2", "stage3", "speech_head"},
 }  # fmt: skip
 
 
