@@ -35,23 +35,27 @@ class CleanedManifest:
 
     def add(self, utterance: Utterance, problem: Finding | None) -> None:
         """Keep a row, or list it as removed if it has a problem."""
-        # Links are not resolved: if the recordings are links, the links are what the user named.
-        audio = utterance.audio
-        if not audio.startswith("/") and not is_url(audio):
-            audio = str(Path(audio).absolute())
-            utterance = replace(utterance, audio=audio)
+        utterance = with_absolute_audio(utterance)
         if problem is None:
             self.kept.write(format_row(utterance))
             self.num_kept += 1
             return
         row = {
             "id": utterance.id,
-            "audio": audio,
+            "audio": utterance.audio,
             "kind": problem.kind,
             "reason": problem.reason,
             "row": utterance.origin,
         }
         self.removed.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def with_absolute_audio(utterance: Utterance) -> Utterance:
+    """The row for a manifest in another folder, where a relative path would be another file."""
+    # Links are not resolved: if the recordings are links, the links are what the user named.
+    if utterance.audio.startswith("/") or is_url(utterance.audio):
+        return utterance
+    return replace(utterance, audio=str(Path(utterance.audio).absolute()))
 
 
 @contextlib.contextmanager

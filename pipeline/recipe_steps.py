@@ -17,8 +17,11 @@
     '''
 
 Each paragraph is a stage, a command and its words, as in `steps.py`; `{out}` is the folder of the
-run. The other tables of the file are for the plan (`recipe.py`). A recipe may be `like = "x.toml"`,
-another one beside it, and say only what differs.
+run. A recipe that is also run with fewer hours of speech (`hours_curve.py`) has a value `hours`,
+writes into `{shared}` what is the same for all hours, and is judged by `{judge}`, a recogniser; by
+itself it is run with `{shared}` = `{out}` and `{judge}` = `{out}/recognizer`. The other tables of
+the file are for the plan (`recipe.py`). A recipe may be `like = "x.toml"`, another one beside it,
+and say only what differs.
 """
 
 import importlib
@@ -40,6 +43,7 @@ from pipeline.steps import Step, read_steps
 CONFIGS = {
     "data_manifests.build": "BuildConfig",
     "data_manifests.check": "CheckConfig",
+    "data_manifests.subset": "SubsetConfig",
     "stage1_rvq.embed": "EmbedConfig",
     "stage1_rvq.train_recognizer": "TrainRecognizerConfig",
     "stage1_rvq.train": "TrainConfig",
@@ -67,6 +71,29 @@ CONFIGS = {
 OWN_TABLES = ("corpus", "voice", "dialogues", "text", "values", "run")
 
 
+RECOGNIZER_NAME = "recognizer"
+
+
+@dataclass(frozen=True)
+class Places:
+    """The folders of a run.
+
+    Attributes:
+        out: everything that it makes.
+        shared: what is the same for several runs; None: there is only this one.
+        judge: the recogniser that judges; None: the run's own.
+    """
+
+    out: Path
+    shared: Path | None = None
+    judge: Path | None = None
+
+    def as_values(self) -> dict[str, Path]:
+        """What takes the place of `{out}`, `{shared}` and `{judge}`."""
+        judge = self.judge or self.out / RECOGNIZER_NAME
+        return {"out": self.out, "shared": self.shared or self.out, "judge": judge}
+
+
 @dataclass(frozen=True)
 class RunnableRecipe:
     """A recipe as it is run.
@@ -87,12 +114,12 @@ class RunnableRecipe:
         return list(dict.fromkeys(step.stage for step in self.steps))
 
 
-def read_runnable(path: Path, out: Path, given: Sequence[str]) -> RunnableRecipe:
+def read_runnable(path: Path, out: Path | Places, given: Sequence[str]) -> RunnableRecipe:
     """Read a recipe's command lines, and check every flag before anything runs.
 
     Args:
         path: the recipe.
-        out: takes the place of `{out}`.
+        out: folder of the run, or more of its folders.
         given: NAME=VALUE, in place of what `[values]` says.
 
     Raises:
@@ -106,7 +133,8 @@ def read_runnable(path: Path, out: Path, given: Sequence[str]) -> RunnableRecipe
     if missing := [name for name, value in values.items() if value == ""]:
         flags = " ".join(f"{name}=..." for name in missing)
         raise InputError(f"{path} needs --set {flags}: what they are, the file says")
-    steps = _read_steps(path, tables["run"], {**values, "out": out})
+    places = out if isinstance(out, Places) else Places(out)
+    steps = _read_steps(path, tables["run"], {**values, **places.as_values()})
     used = language_of(path, tables)
     with speaking(used):
         for step in steps:
@@ -136,7 +164,8 @@ def recipe_settings(
     values = {name: name if value == "" else value for name, value in filled.items()}
     settings: dict[str, dict[str, Any]] = {}
     with speaking(language_of(path, tables)):
-        for step in _read_steps(path, tables["run"], {**values, "out": "runs"}):
+        values |= {name: str(place) for name, place in Places(Path("runs")).as_values().items()}
+        for step in _read_steps(path, tables["run"], values):
             if step.command not in settings:
                 settings[step.command] = values_of(parse_step(step, where=str(path)))
     return settings

@@ -137,7 +137,7 @@ def measured_stages(folder: Path, *, leave_out: Collection[str] = ()) -> dict[st
         leave_out: names of folders in it that are not looked at.
     """
     stage1, stage2, stage3, head = (
-        {} if name in leave_out else _measured(folder / name) for name in TESTS
+        {} if name in leave_out else read_measured(folder / name) for name in TESTS
     )
     projected = {}
     if stage1:
@@ -190,7 +190,7 @@ def look_up(report: Mapping[str, Any], line: Line) -> float | None:
     return float(value)
 
 
-def _measured(folder: Path) -> dict[str, Any]:
+def read_measured(folder: Path) -> dict[str, Any]:
     """The metrics of a command that has finished; else none."""
     return _read(folder / "metrics.json") if (folder / "done").exists() else {}
 

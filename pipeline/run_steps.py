@@ -29,7 +29,7 @@ def run_steps(steps: Sequence[Step], out: Path, run: Callable[[Step], str]) -> d
         Seconds that each stage took, in this run and earlier.
     """
     path = out / FINISHED_FILE
-    finished: dict[str, dict[str, float]] = read_json(path) if path.exists() else {}
+    finished = _read_finished(path)
     for number, step in enumerate(steps, start=1):
         print(f"\n[{number}/{len(steps)}] {step.stage}\n$ {step.line}", file=sys.stderr, flush=True)
         done = finished.setdefault(step.stage, {})
@@ -45,7 +45,18 @@ def run_steps(steps: Sequence[Step], out: Path, run: Callable[[Step], str]) -> d
             write_text(step.description, printed)
         done[step.line] = done.get(step.line, 0.0) + time.monotonic() - started
         write_json(path, finished)
+    return read_seconds(out)
+
+
+def read_seconds(out: Path) -> dict[str, float]:
+    """Seconds that each stage has taken so far; empty if none was begun."""
+    finished = _read_finished(out / FINISHED_FILE)
     return {stage: sum(lines.values()) for stage, lines in finished.items()}
+
+
+def _read_finished(path: Path) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = read_json(path) if path.exists() else {}
+    return found
 
 
 def in_this_process(step: Step) -> str:
