@@ -20,7 +20,8 @@ COMMANDS = find_commands()
 
 def test_the_commands_users_need_are_there():
     expected = {
-        "data_manifests.build", "data_manifests.check", "data_manifests.score",
+        "data_manifests.build", "data_manifests.check", "data_manifests.subset",
+        "data_manifests.score",
         "stage1_rvq.embed", "stage1_rvq.train", "stage1_rvq.train_recognizer",
         "stage1_rvq.evaluate",
         "stage1_rvq.tokenize_corpus", "stage1_rvq.transcribe", "stage1_rvq.compare_codes",
@@ -31,7 +32,7 @@ def test_the_commands_users_need_are_there():
         "speech_head.train", "speech_head.speak", "speech_head.evaluate",
         "speech_head.judge",
         "voice_chat.chat", "voice_chat.talk", "voice_chat.serve", "pipeline.preflight",
-        "pipeline.compare_precision", "pipeline.publish", "demo.run",
+        "pipeline.compare_precision", "pipeline.publish", "pipeline.hours_curve", "demo.run",
     }  # fmt: skip
     assert expected <= set(COMMANDS)
 

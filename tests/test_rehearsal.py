@@ -22,10 +22,12 @@ CPU = torch.device("cpu")
 NOT_REHEARSED = {
     "data_manifests.build": "reads corpora that the user has",
     "data_manifests.score": "reads two texts",
+    "data_manifests.subset": "copies rows of a manifest",
     "stage2_speechless.build_text": "reads texts that the user has, and loads no model",
     "pipeline.rehearse": "is the rehearsal",
     "pipeline.plan": "runs none of a user's models; it counts",
     "pipeline.run": "runs other commands",
+    "pipeline.hours_curve": "runs other commands",
     "pipeline.join_parts": "loads nothing; it moves what other commands wrote",
     "pipeline.compare_precision": "holds several copies; run it once something is trained",
     "pipeline.publish": "copies what was trained, and tries the copies itself",
