@@ -13,7 +13,7 @@ from commands.json_files import read_json
 from pipeline.report import measured_stages, read_measured
 
 # What `data_manifests.subset` says of the speech of a point, and of the voice that answers.
-SUBSETS = {"speech": "speech/subset.json", "voice": "voice/subset.json"}
+SUBSETS = {"speech": "speech/subset.json", "voice": "voice-speech/subset.json"}
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@
 
 The recipe is run once for each amount, in a folder of its own (`runs/hours/0.1h`); its `[values]`
 have `hours`, and it takes a part of its training speech that is contained in that of more hours
-(`data_manifests.subset`). What it writes into `{shared}` is made once. Recorded hours are what is
-scarce: the text of stage 3 is the same for every amount, and so are dev, test and the judge, the
-recogniser of the most hours (`{judge}`).
+(`data_manifests.subset`). What it writes into `{shared}` is made once, and what writes nothing is
+run once. Recorded hours are what is scarce: the text of stage 3 is the same for every amount, and
+so are dev, test and the judge, the recogniser of the most hours (`{judge}`).
 
 Amounts are run in the order in which they are named, after that recogniser. Run it again, and it
 goes on where it stopped. An amount whose command fails keeps what it has measured, and the next
@@ -123,7 +123,7 @@ def read_amount(config: HoursCurveConfig, hours: float, judge: Path) -> Amount:
     run with fewer hours."""
     places = Places(folder_of(config.out, hours), shared_of(config.out), judge)
     recipe = read_with_hours(config, hours, places)
-    shared = [s for s in recipe.steps if s.out and s.out.is_relative_to(shared_of(config.out))]
+    shared = [s for s in recipe.steps if not s.out or s.out.is_relative_to(shared_of(config.out))]
     own = [step for step in recipe.steps if step not in shared]
     return Amount(hours, places.out, recipe.title, shared, own)
 
