@@ -29,6 +29,7 @@ COMMANDS = (
     ("data_manifests.check", ("--out", "out", "--no-decode")),
     ("data_manifests.check", ("--out", "out", "--fix")),
     ("data_manifests.check", ("--out", "out", "--fix", "--no-decode")),
+    ("data_manifests.subset", ("--out", "out")),
     ("stage1_rvq.embed", ("--out", "out", "--skip-bad-audio")),
 )
 
@@ -83,7 +84,7 @@ def _case(world: Path, name: str, damage: Damage, command: str, flags: tuple[str
         command=command,
         words=words,
         make=make,
-        check=_check_embeddings if command == "stage1_rvq.embed" else check_cleaned,
+        check=CHECKS.get(command, check_cleaned),
     )
 
 
@@ -109,6 +110,17 @@ def _check_embeddings(folder: Path) -> str:
     if len(index) + len(skipped) != len(given):
         return f"{len(index)} embedded, {len(skipped)} skipped of {len(given)}"
     return _differences(index, given)
+
+
+def _check_subset(folder: Path) -> str:
+    """Without --hours, all rows are taken."""
+    given, taken = rows_there(folder / "m.jsonl"), rows_there(folder / "out" / "train.jsonl")
+    if len(taken) != len(given):
+        return f"{len(taken)} rows taken of {len(given)}"
+    return _differences(taken, given)
+
+
+CHECKS = {"stage1_rvq.embed": _check_embeddings, "data_manifests.subset": _check_subset}
 
 
 def _differences(kept: list[dict[str, Any]], given: list[dict[str, Any]]) -> str:

@@ -89,6 +89,8 @@ LINES = (
           "--dev-fraction", "0.3", "--test-fraction", "0.3"),
     _line("check", "data_manifests.check", "--manifest", "{corpus}/train.jsonl", "--fix",
           again=OVERWRITE),
+    _line("subset", "data_manifests.subset", "--manifest", "{corpus}/train.jsonl", "--hours",
+          "0.002", again=OVERWRITE),
     _line("embed", "stage1_rvq.embed", "--manifest", "{corpus}/train.jsonl", *GEMMA, *CPU),
     _input("embed_dev", "stage1_rvq.embed", "--manifest", "{corpus}/dev.jsonl", *GEMMA, *CPU),
     _line("recognizer", "stage1_rvq.train_recognizer", *EMBEDDED, "--num-units", "64",
