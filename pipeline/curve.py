@@ -35,7 +35,7 @@ class Row:
 
 ROWS = {
     "stage 1: recogniser and quantiser, WER": (
-        Row("wer_recognizer", "own recogniser", "this point's recogniser on recorded questions"),
+        Row("wer_recognizer", "own recogniser", "this point's recogniser, on unquantised speech"),
         Row("wer_codes", "8 codebooks", "the judge, on codes of this point's quantiser"),
         Row("wer_continuous", "unquantised", "the judge, on unquantised speech", True),
     ),
@@ -91,7 +91,7 @@ def read_point(hours: float, folder: Path, *, seconds: float = 0.0, failure: str
     subsets = {
         name: read_json(folder / path) for name, path in SUBSETS.items() if (folder / path).exists()
     }
-    heard = read_measured(folder / "finetune-test").get("error_rates", {})
+    own = read_measured(folder / "own-test").get("continuous") or {}
     spoken = folder / "spoken-dialogues"
     dialogues = None
     if (spoken / "done").exists():
@@ -99,7 +99,7 @@ def read_point(hours: float, folder: Path, *, seconds: float = 0.0, failure: str
     quantized = stages["stage1"]["wer_quantized"]
     answers = stages["stage3"]["exact_match"]
     figures = {
-        "wer_recognizer": (heard.get("recognizer") or {}).get("wer"),
+        "wer_recognizer": own.get("wer"),
         "wer_codes": quantized[max(quantized, key=int)] if quantized else None,
         "wer_continuous": stages["stage1"]["wer_continuous"],
         **{key: stages["stage2"][key] for key in ("wer_generated", "wer_real_codes")},

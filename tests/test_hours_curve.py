@@ -126,10 +126,9 @@ def test_figures_of_a_point_stand_in_the_table(tmp_path):
         quantized={"1": {"wer": 0.4}, "2": {"wer": 0.11}}, reconstruction={"2": parts},
     )  # fmt: skip
     write_metrics(point / "speechless-test", wer_generated=0.22, wer_real_codes=0.12)
-    write_metrics(
-        point / "finetune-test", exact_match={"typed": 0.98, "spoken_after": 0.81, "cascade": 0.7},
-        error_rates={"gemma": None, "recognizer": {"wer": 0.13}},
-    )  # fmt: skip
+    write_metrics(point / "own-test", continuous={"wer": 0.13})
+    answers = {"typed": 0.98, "spoken_after": 0.81, "cascade": 0.7}
+    write_metrics(point / "finetune-test", exact_match=answers)
     read = read_point(1.0, point)
     assert read.figures == {
         "wer_recognizer": 0.13, "wer_codes": 0.11, "wer_continuous": 0.05, "wer_generated": 0.22,
