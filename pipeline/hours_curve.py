@@ -27,6 +27,7 @@ from commands.command_line import parse_config, run_command
 from commands.errors import InputError
 from commands.folder_lock import folder_lock
 from commands.setting_types import PositiveFloats, PositiveInt
+from data_manifests.language import speaking
 from pipeline.curve import Point, format_curve, read_point
 from pipeline.curve_plot import plot_curve
 from pipeline.recipe_steps import RECOGNIZER_NAME, Places, RunnableRecipe, read_runnable
@@ -73,6 +74,7 @@ class Amount:
     hours: float
     folder: Path
     title: str
+    language: str
     shared: list[Step]
     steps: list[Step]
 
@@ -93,7 +95,7 @@ def main(argv: list[str] | None = None) -> None:
     if config.one_process:
         run = in_this_process_or_failed
     failures: dict[float, str] = {}
-    with folder_lock(config.out):
+    with folder_lock(config.out), speaking(amounts[0].language):
         try:
             run_in(shared_of(config.out), amounts[0].shared, run)
             run_in(judge.parent, first, run)
@@ -125,7 +127,7 @@ def read_amount(config: HoursCurveConfig, hours: float, judge: Path) -> Amount:
     recipe = read_with_hours(config, hours, places)
     shared = [s for s in recipe.steps if not s.out or s.out.is_relative_to(shared_of(config.out))]
     own = [step for step in recipe.steps if step not in shared]
-    return Amount(hours, places.out, recipe.title, shared, own)
+    return Amount(hours, places.out, recipe.title, recipe.language, shared, own)
 
 
 def read_with_hours(config: HoursCurveConfig, hours: float, places: Places) -> RunnableRecipe:
