@@ -117,7 +117,7 @@ def build_report(folder: Path, seconds: dict[str, float], peak_rss_mb: float) ->
     return {
         **measured_stages(folder),
         "intervals": read_intervals(
-            {stage: _measured(folder / test) for stage, test in zip(STAGES, TESTS, strict=True)}
+            {stage: read_measured(folder / test) for stage, test in zip(STAGES, TESTS, strict=True)}
         ),
         "chat": {key: answer.get(key) for key in ("time_to_first_audio_ms", "real_time_factor")},
         "meta": {
