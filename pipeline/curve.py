@@ -118,7 +118,6 @@ def format_curve(points: Sequence[Point], *, title: str, judge: Path) -> str:
             if any(amount is not None for amount in amounts):
                 lines.append(_row(f"  {name}, {unit}", [_shown(n, digits) for n in amounts]))
     lines.append(_row("  spoken dialogues", [_shown(p.dialogues, 0) for p in points]))
-    lines.append(_row("  minutes", [f"{point.seconds / 60:.0f}" for point in points]))
     for stage, rows in ROWS.items():
         lines += ["", stage]
         for row in rows:

@@ -22,6 +22,8 @@ def plot_curve(points: Sequence[Point], path: Path) -> None:
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "curve"}):
         figure = Figure(figsize=(9, 6.4), layout="constrained")
         for axes, (stage, rows) in zip(figure.subplots(2, 2).flat, ROWS.items(), strict=True):
+            if all(point.figures[row.key] is None for point in points for row in rows):
+                axes.text(0.5, 0.5, "not yet measured", transform=axes.transAxes, ha="center")
             for row in rows:
                 known = [(p.hours, y) for p in points if (y := p.figures[row.key]) is not None]
                 style = "k--" if row.is_ceiling else "o-"
