@@ -85,6 +85,7 @@ LINES = (
     _line("draw", "gemma4.draw_checkpoint", "--size", "tiny"),
     _line("corpus", "demo.world.make_corpus", "--num-questions", "3", "--num-held-out", "1",
           again=OVERWRITE),
+    _line("own", "demo.world.make_own", again=OVERWRITE),
     _line("build", "data_manifests.build", "--corpus", "fisd_asante={made}/fisd.zip",
           "--dev-fraction", "0.3", "--test-fraction", "0.3"),
     _line("check", "data_manifests.check", "--manifest", "{corpus}/train.jsonl", "--fix",
