@@ -19,6 +19,8 @@ ADDED = {
     "stage3_finetune.evaluate": ("--max-new-tokens", "16"),
     "speech_head.train": (*TRAINED, "--depth-width", "32", "--depth-heads", "2"),
     "speech_head.speak": ("--max-new-tokens", "16"),
+    # An untrained head speaks each text until it is cut off.
+    "speech_head.evaluate": ("--num-utterances", "2"),
 }  # fmt: skip
 
 
