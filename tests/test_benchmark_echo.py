@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import echo
 from benchmarks.echo import Heard
-from voice_chat.updates import Held, Interrupted, Resumed, Said
+from voice_chat.updates import Ended, Held, Interrupted, Resumed, Said
 
 
 def hear(room, seconds):
@@ -44,6 +44,34 @@ def test_what_is_held_is_played_later_and_what_is_interrupted_never():
     room.take(Interrupted())
     hear(room, 0.4)
     assert loudness_db(hear(room, 0.3)) < -70
+
+
+class Answering:
+    """Says so much at once, and hears nothing."""
+
+    is_answering = False
+
+    def __init__(self, seconds):
+        self._said = [Said(0.1 * np.ones(round(24_000 * seconds), np.float32), ""), Ended("")]
+
+    def typed_turn(self, text):
+        return text
+
+    def ask(self, question):
+        return self._said
+
+    def hear(self, samples_N):
+        return []
+
+    work = [].copy
+
+
+@pytest.mark.parametrize(("seconds", "was_over"), [(0.5, True), (3.0, False)])
+def test_an_answer_that_ends_before_the_word_is_over(monkeypatch, seconds, was_over):
+    monkeypatch.setattr(echo, "_first_speech_s", lambda word_N: 0.0)
+    room = echo._Room(-20.0, np.random.default_rng(0))
+    found = echo._answer(Answering(seconds), room, "", np.ones(1_600, np.float32))
+    assert found == Heard(0, False, was_over, None)
 
 
 def test_rows_of_the_tables():

@@ -1,16 +1,16 @@
 """How loud the echo of our own voice can be, and so what cannot be echo.
 
     level = EchoLevel()
-    level.is_louder(played_N, heard_N, left_N)    # one hundredth of a second after another
+    level.is_louder(played_N, heard_N, left_N, is_alone=True)  # a hundredth of a second
 
 An echo canceller takes a part of a short word out with the echo, and what is left of "gyae" is no
 longer that word. But somebody who speaks into a microphone is mostly far louder there than what
 comes back from the loudspeaker. What is louder than any echo can be is heard as it is.
 
 The loudest echo is the loudest sound of the last second, times the most that was ever heard of
-what was played: while nobody is listened to, in the first moments of an answer, and afterwards
-wherever the canceller leaves next to nothing. Where somebody speaks in those moments, too much is
-taken for echo, and the canceller's sound is heard, as without this.
+what was played: while nobody is listened to, in the first moments of an answer, and afterwards,
+more slowly, wherever the canceller leaves next to nothing. Where somebody speaks in those moments,
+too much is taken for echo, and for some seconds the canceller's sound is heard, as without this.
 """
 
 # N samples at 16 kHz

@@ -46,8 +46,8 @@ class OwnVoice:
         """
         self._canceller = EchoCanceller()
         self._level = EchoLevel()
-        self._waiting: deque[np.ndarray] = deque()  # frames that were heard, the echo taken out
-        self._as_heard: deque[np.ndarray] = deque()  # the same with it
+        # The last frames that were heard: as they were, and as they are passed on.
+        self._waiting: deque[tuple[np.ndarray, np.ndarray]] = deque()
         self._sample_rate_hz = sample_rate_hz
         self._clock_s = clock_s
         self._until_s = 0.0
@@ -126,19 +126,14 @@ class OwnVoice:
         """Take the next frame; gives the one before the last few, when it is known whether a word
         begins in them: its first consonant is soft."""
         left_N = self._canceller.take_out(played_N, heard_N)
-        self._waiting.append(left_N)
-        self._as_heard.append(heard_N)
+        self._waiting.append((heard_N, left_N))
         if self._level.is_louder(played_N, heard_N, left_N, is_alone=self.is_beginning):
-            self._waiting = deque(self._as_heard)
+            self._waiting = deque((as_heard_N, as_heard_N) for as_heard_N, _ in self._waiting)
         return self._let_go(BEFORE_WORD)
 
     def _let_go(self, num_kept: int) -> list[np.ndarray]:
         """What waits, but for the last frames."""
-        frames = []
-        while len(self._waiting) > num_kept:
-            frames.append(self._waiting.popleft())
-            self._as_heard.popleft()
-        return frames
+        return [self._waiting.popleft()[1] for _ in range(len(self._waiting) - num_kept)]
 
     @property
     def _now_s(self) -> float:
