@@ -242,7 +242,12 @@ def _begin(
     # Empty, or left by a command that was killed before it had written its settings: start anew.
     for name in names:
         remove(out / name)
-    given = {name: settings[name] for name in inputs if settings[name] is not None}
+    given: dict[str, str] = {}
+    for name in inputs:
+        if isinstance(settings[name], list):
+            given |= {f"{name}[{i}]": path for i, path in enumerate(settings[name])}
+        elif settings[name] is not None:
+            given[name] = settings[name]
     provenance = describe_run(command, given)
     if per_process:
         provenance[NUM_PROCESSES] = num_processes()

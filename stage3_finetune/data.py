@@ -44,6 +44,8 @@ from stage3_finetune.mixture import TaskMixture, as_task, draw_rows, join_dialog
 
 DIALOGUES_NAME = "dialogues_{:05d}.parquet"  # of a shard, by its number
 
+CHARACTERS_A_TOKEN = 2  # of Twi, about
+
 
 def dialogue_schema(
     fmt: CodeFormat, origin: Origin = UNKNOWN, sources: Sources | None = None
@@ -128,9 +130,6 @@ def read_dialogues_origins(folder: Path) -> dict[str, Origin]:
 def read_dialogues_sources(folder: Path) -> Sources:
     """What the dialogues of such a folder, and their codes, were made from."""
     return read_provenance(folder).made_from()
-
-
-CHARACTERS_A_TOKEN = 2  # of Twi, about
 
 
 class SpokenDialogues:

@@ -18,7 +18,6 @@ from torch.nn.attention import sdpa_kernel
 from commands.checkpoint import list_checkpoints
 from commands.command_line import parse_config, run_command
 from commands.device import describe_machine, pick_device, pick_dtype, seed_step
-from commands.fingerprints import fingerprint
 from commands.launchers import FSDP, is_on, join_group
 from commands.origins import combine, refuse_mixture
 from commands.processes import processes_of, shared_run_folder
@@ -104,7 +103,7 @@ def main(argv: list[str] | None = None) -> None:
     model = accept_embeddings(base)
     origins |= {f"--gemma {config.gemma}": tower_origin(base.model.audio_tower)}
     refuse_mixture(origins, allowed=config.inputs.allow_mixture)
-    inputs = ("dialogues", "rvq", "gemma")
+    inputs = ("dialogues", "more_dialogues", "rvq", "gemma")
     with shared_run_folder(
         processes, config.out, config, "stage3_finetune.train", inputs=inputs,
         per_process=(("batch_size", "accumulate"),),
@@ -118,7 +117,6 @@ def main(argv: list[str] | None = None) -> None:
             quantize=config.quantize,
             normalization=language().normalization,
             num_dialogues=len(dialogues),
-            more_dialogues={str(path): fingerprint(path) for path in config.more_dialogues},
             sources=as_facts(made_from),
             spoken_turns={"generated_codes": num_spoken, "recordings": 0},
             chat_template_example=render_example(tokenizer),

@@ -125,7 +125,7 @@ def test_own_questions_are_trained_beside_the_demo_s(followed):
     assert spoken and others
     provenance = read_json(own / "finetune" / "provenance.json")
     assert provenance["num_dialogues"] == spoken + others
-    [(path, facts)] = provenance["more_dialogues"].items()
-    assert path.endswith("spoken-dialogues") and len(facts["sha256"]) == 64
+    facts = provenance["inputs"]["more_dialogues[0]"]
+    assert facts["path"].endswith("spoken-dialogues") and len(facts["sha256"]) == 64
     by_category = read_json(own / "asked" / "metrics.json")["by_category"]
     assert {*by_category} == {"as trained", "in other words"}
