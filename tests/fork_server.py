@@ -18,12 +18,13 @@ import select
 import socket
 import subprocess
 import sys
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import MappingProxyType
-from typing import IO, Any
+from typing import IO, Any, NoReturn
+
+from tests.forking import end_with
 
 ROOT = Path(__file__).resolve().parents[1]
 MARK = "####"
@@ -161,10 +162,10 @@ def _become(
     environment: dict[str, str],
     stdout: IO[bytes],
     stderr: IO[bytes],
-) -> None:
+) -> NoReturn:
     """In the fork: never returns."""
-    code = 1
-    try:
+
+    def run() -> None:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(stdout.fileno(), 1)
         os.dup2(stderr.fileno(), 2)
@@ -176,15 +177,8 @@ def _become(
             torch.set_num_threads(int(threads))  # it has read the variable already
         sys.argv = [module, *words]
         runpy.run_module(module, run_name="__main__", alter_sys=True)
-        code = 0
-    except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+
+    end_with(run)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,12 @@
-"""Before a tool forks commands, and kills them."""
+"""Before a tool forks commands, and kills them; and how a fork ends."""
 
 import contextlib
+import os
+import sys
 import threading
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 from tqdm import tqdm
 
@@ -22,3 +26,19 @@ def no_shared_locks() -> Iterator[None]:
     finally:
         tqdm.set_lock(lock)
         tqdm.monitor_interval = interval
+
+
+def end_with(run: Callable[[], object]) -> NoReturn:
+    """In a fork: run this, and end with its exit code, without what the parent has set up."""
+    code = 1
+    try:
+        run()
+        code = 0
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)

@@ -12,12 +12,13 @@ import os
 import signal
 import sys
 import time
-import traceback
 from pathlib import Path
+from typing import NoReturn
 
 from commands import table_copies
 from stage2_speechless.corpus import open_corpus
 from stage2_speechless.vocabulary import Vocabulary
+from tests.forking import end_with
 
 
 def main() -> None:
@@ -56,7 +57,7 @@ class Opening:
         return {"stdout": self.stdout.read(), "stderr": self.stderr.read(), "code": code}
 
 
-def _open_slowly(folder: Path, pause_s: float) -> None:
+def _open_slowly(folder: Path, pause_s: float) -> NoReturn:
     """In the child: never returns."""
     write = table_copies.TableWriter.write
 
@@ -65,17 +66,11 @@ def _open_slowly(folder: Path, pause_s: float) -> None:
         time.sleep(pause_s)
         write(self, columns)
 
-    code = 1
-    try:
+    def run() -> None:
         table_copies.TableWriter.write = write_slowly
         print(len(open_corpus(folder, Vocabulary()).utterances))
-        code = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+
+    end_with(run)
 
 
 if __name__ == "__main__":
