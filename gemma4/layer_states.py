@@ -41,3 +41,14 @@ def stack_layers(hidden_states: Sequence[Any], layers: Sequence[int]) -> Tensor:
     """Stack the kept layers to `[B, P, L, D]`; transformers leaves None for the others."""
     stacked = torch.stack([hidden_states[layer] for layer in layers_to_request(layers)], dim=2)
     return stacked[:, :, : len(layers)]
+
+
+def describe_mix(layer_logits_L: Tensor, layers: Sequence[int]) -> dict[str, float]:
+    """Weight of each layer in a mix of states, by name, for the training log.
+
+    Args:
+        layer_logits_L: float, whose softmax are the weights.
+        layers: indices as `LAYERS`.
+    """
+    shares_L = layer_logits_L.detach().softmax(dim=0).tolist()
+    return {f"layer_{layer}": share for layer, share in zip(layers, shares_L, strict=True)}

@@ -15,7 +15,6 @@ the same way).
 # L Gemma layers, D width of Gemma, W width of the head, N frames of a batch end to end,
 # E width of a voice, V voices known by name
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -29,6 +28,7 @@ from commands.data_card import add_data_section
 from commands.processes import ALONE, Shares
 from commands.sources import HEAD, Sources, known
 from data_manifests.language import language, refuse_other_language
+from gemma4.layer_states import describe_mix
 from speech_head.alignment import MAX_ADVANCE
 from speech_head.config import SpeechHeadConfig
 from speech_head.draws import VOICE_DROPOUT, Told, draw_told
@@ -279,12 +279,6 @@ class SpeechHead(
             **masks,
         )
         return self.dropout(output.last_hidden_state)
-
-
-def describe_mix(layer_logits_L: Tensor, layers: Sequence[int]) -> dict[str, float]:
-    """Weight of each of Gemma's layers in a mix of states, by name, for the training log."""
-    shares_L = layer_logits_L.detach().softmax(dim=0).tolist()
-    return {f"layer_{layer}": share for layer, share in zip(layers, shares_L, strict=True)}
 
 
 def load_head(name: str, *, device: torch.device) -> SpeechHead:

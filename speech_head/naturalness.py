@@ -141,7 +141,7 @@ class SpeakerSimilarity:
         sum_E = {n: recorded_NE[[i for i in rows if speakers[i] == n]].sum(dim=0) for n in names}
 
         def mean_of(name: str, i: int) -> Tensor:
-            """Of a speaker's recordings but that of answer i, unless of any length."""
+            """Mean embedding of a speaker's recordings but that of answer i, not scaled."""
             return sum_E[name] - recorded_NE[i] if speakers[i] == name else sum_E[name]
 
         own_NE = torch.stack([mean_of(speakers[i], i) for i in rows])

@@ -43,11 +43,10 @@ from commands.setting_types import (
 )
 from commands.sources import HEAD, Sources, as_sources, known
 from data_manifests.language import language
-from gemma4.layer_states import LAYERS
+from gemma4.layer_states import LAYERS, describe_mix
 from speech_head.answer import AnswerTokens
 from speech_head.draws import Told
 from speech_head.head_batch import HeadBatch, HeadExample
-from speech_head.model import describe_mix
 
 
 @dataclass(frozen=True)

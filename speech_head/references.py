@@ -1,9 +1,9 @@
 """Recordings that show the head, in training, whose voice it is to speak in.
 
-references = References(states)
+names = voice_names(states)               # the speakers whose voices are kept by name
+references = References(states, names)
 shown = references.draw(rows)             # of other recordings of the same speakers
 codes = references.read(shown)
-names = voice_names(states)               # the speakers whose voices are kept by name
 """
 
 # R frames of a recording (12.5 per second), N utterances, G speakers, K codebooks
