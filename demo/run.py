@@ -11,6 +11,7 @@ import os
 import resource
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -210,7 +211,7 @@ def _without_comparisons(steps: Sequence[Step]) -> list[Step]:
 
 def _without_flags(words: Sequence[str], flags: Container[str]) -> tuple[str, ...]:
     """Words of a command line without some flags and the value behind each."""
-    pairs = zip(("", *words), words, strict=False)
+    pairs = pairwise(("", *words))
     return tuple(word for before, word in pairs if word not in flags and before not in flags)
 
 

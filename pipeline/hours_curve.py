@@ -30,7 +30,7 @@ from commands.setting_types import PositiveFloats, PositiveInt
 from data_manifests.language import speaking
 from pipeline.curve import Point, format_curve, read_point
 from pipeline.curve_plot import plot_curve
-from pipeline.recipe_steps import RECOGNIZER_NAME, Places, RunnableRecipe, read_runnable
+from pipeline.recipe_steps import RECOGNIZER_NAME, Places, read_runnable
 from pipeline.report import About, write_report
 from pipeline.run_step import StepFailed, refuse_too_few_gpus, run_step
 from pipeline.run_steps import in_this_process, read_seconds, run_steps
@@ -124,15 +124,10 @@ def read_amount(config: HoursCurveConfig, hours: float, judge: Path) -> Amount:
     """The recipe's commands for an amount; raises InputError as `read_runnable`, or if it cannot be
     run with fewer hours."""
     places = Places(folder_of(config.out, hours), shared_of(config.out), judge)
-    recipe = read_with_hours(config, hours, places)
+    recipe = read_runnable(config.recipe, places, (*config.set, f"{HOURS_VALUE}={hours:g}"))
     shared = [s for s in recipe.steps if not s.out or s.out.is_relative_to(shared_of(config.out))]
     own = [step for step in recipe.steps if step not in shared]
     return Amount(hours, places.out, recipe.title, recipe.language, shared, own)
-
-
-def read_with_hours(config: HoursCurveConfig, hours: float, places: Places) -> RunnableRecipe:
-    """The recipe with its hours set."""
-    return read_runnable(config.recipe, places, (*config.set, f"{HOURS_VALUE}={hours:g}"))
 
 
 def refuse_unlike(amounts: Sequence[Amount]) -> None:

@@ -69,8 +69,6 @@ CONFIGS = {
 }
 # Tables of a recipe that are no commands.
 OWN_TABLES = ("corpus", "voice", "dialogues", "text", "values", "run")
-
-
 RECOGNIZER_NAME = "recognizer"
 
 

@@ -12,6 +12,7 @@ from languages import in_language
 from test_data_twi_text import unescape
 
 from commands.errors import InputError
+from commands.ray_actors import PASSED_ON
 from data_manifests import check
 from data_manifests.inventory import loan_letters, outside_characters
 from data_manifests.language import (
@@ -87,6 +88,7 @@ def test_letters_pass_check_recogniser_and_speechless(ewe):
     scored = normalize_for_scoring(text)
     encoding = units.encode(scored)
     assert 1 not in encoding.ids and units.decode(encoding.ids) == scored
+    assert 1 in units.encode("ß").ids  # unknown
     vocabulary = Vocabulary()
     assert vocabulary.dialects == ("unknown",) and len(set(vocabulary.characters)) == 50
     assert vocabulary.spoken_characters(text) == scored
@@ -246,3 +248,7 @@ def test_a_recipe_says_its_language_once(tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, "twi")
     with pytest.raises(InputError, match="is to be ewe, and SPOKEN_LANGUAGE says twi"):
         read_runnable(path, tmp_path, [])
+
+
+def test_actors_of_a_ray_cluster_are_told_the_language():
+    assert VARIABLE in PASSED_ON
