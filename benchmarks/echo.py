@@ -148,7 +148,7 @@ def _answer(live: HandsFree, room: "_Room", text: str, word_N: np.ndarray) -> He
     updates = live.ask(live.typed_turn(text))
     word_s: float | None = None
     held_s: list[float] = []
-    is_interrupted = has_ended = False
+    is_interrupted = has_ended = was_over = False
     # An answer that interrupted itself would be answered, and so on.
     while not is_interrupted and (
         not has_ended or live.is_answering or room.now_s < room.end_s + TRAIL_S
@@ -167,8 +167,10 @@ def _answer(live: HandsFree, room: "_Room", text: str, word_N: np.ndarray) -> He
             start_s = room.began_s + float(room.generator.uniform(*WORD_AFTER_S))
             room.say(word_N, start_s)
             word_s = start_s + _first_speech_s(word_N)
+        # Not to be told at the end: a word after an answer is a question, and is answered.
+        if word_s is not None and not held_s and room.now_s < word_s + TOO_LATE_S:
+            was_over = has_ended and not room.is_playing
     reaction_s = min((s - word_s for s in held_s if s > word_s), default=None) if word_s else None
-    was_over = word_s is not None and not held_s and room.end_s < word_s + TOO_LATE_S
     return Heard(len(held_s), is_interrupted, was_over, reaction_s)
 
 
@@ -199,6 +201,11 @@ class _Room:
         response_N = 0.1 * generator.standard_normal(count) * np.exp(-times / REVERBERATION_S)
         response_N[0] = 1.0
         self._response_N = response_N / np.sqrt(np.square(response_N).sum())
+
+    @property
+    def is_playing(self) -> bool:
+        """Whether anything is left to be played."""
+        return len(self._queue_N) > 0
 
     def be_quiet(self) -> None:
         """Play nothing more of what was said before."""
