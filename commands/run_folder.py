@@ -13,10 +13,10 @@
 
 Readers refuse a folder without `done`, and one whose files no longer match it. Writers refuse an
 existing folder. A command has one of two flags to use it all the same: `--resume` continues where
-an earlier run with the same settings stopped; `--overwrite` deletes what an earlier run of the
-command wrote, and writes it again. Files are written under a temporary name and renamed, so that a
-killed command leaves no half-written file under its final name; only one command at a time writes
-to a folder.
+an earlier run with the same settings stopped; `--overwrite` writes again what an earlier run of the
+command wrote, which is kept until the new content is complete (`overwriting.py`). Files are written
+under a temporary name and renamed, so that a killed command leaves no half-written file under its
+final name; only one command at a time writes to a folder.
 
 A command that is killed at any moment and then resumed writes the same bytes as an uninterrupted
 one, given the same processor, number of threads and package versions. Sums are rounded differently
@@ -39,6 +39,7 @@ from commands.fingerprints import sha256_of_file
 from commands.finished_folder import refuse_unfinished
 from commands.folder_lock import folder_lock
 from commands.json_files import read_json
+from commands.overwriting import SET_ASIDE, put_back, refuse_inputs_within, set_aside
 from commands.provenance import MACHINE_FACTS, NUM_PROCESSES, describe_run
 from commands.resumed_settings import num_processes, refuse_other_settings
 from commands.store_folders import StoreFolder, told_by_url
@@ -183,6 +184,8 @@ def run_folder(
                 raise InputError(f"--out {path} is a file; name a folder")
             path.mkdir(parents=True, exist_ok=True)
             stack.enter_context(folder_lock(path))
+            put_back(path)  # of a command that was killed
+            stack.callback(put_back, path)
             if store:
                 store.begin()
             folder = _begin(path, settings, command, inputs, list(per_process))
@@ -226,8 +229,9 @@ def _begin(
     if settings.get("overwrite") and (out / "provenance.json").exists():
         made_by = read_json(out / "provenance.json").get("command")
         if made_by == command:
-            _delete_content(out, settings)
-    names = _names(out)
+            refuse_inputs_within(out, settings)
+            set_aside(out)
+    names = _names(out) - {SET_ASIDE}
     if "config.json" in names:
         return _continue(out, settings, command, per_process)
     if parts := find_parts(out):
@@ -282,23 +286,6 @@ def _continue(
         refuse_unfinished(out, flag="--out", made_by=command)
     remove_leftovers(out)
     return OutputFolder(out, is_done)
-
-
-def _delete_content(out: Path, settings: Mapping[str, Any]) -> None:
-    """Delete what an earlier run wrote, `provenance.json` last: if this is killed, `--overwrite`
-    still recognises the folder."""
-    for name, value in settings.items():
-        for text in value if isinstance(value, list) else [value]:
-            if name == "out" or not isinstance(text, str):
-                continue
-            path = Path(text.partition("=")[2] or text)  # some are NAME=PATH
-            if path.exists() and path.resolve().is_relative_to(out.resolve()):
-                raise InputError(
-                    f"--overwrite would delete {path}, which --{name.replace('_', '-')} reads; "
-                    "name another --out"
-                )
-    for name in sorted(_names(out), key=lambda name: (name == "provenance.json", name != "done")):
-        remove(out / name)
 
 
 def _names(folder: Path) -> set[str]:

@@ -67,7 +67,7 @@ class CheckConfig:
     examined: Path | None = None
     """take what was found from there, in place of decoding: the --out of all N parts"""
     overwrite: bool = False
-    """delete what an earlier run wrote into --out, and write it again"""
+    """write again what an earlier run wrote into --out, which is kept until that is done"""
 
     def __post_init__(self) -> None:
         if self.part and (self.out is None or self.fix or self.examined):

@@ -45,7 +45,7 @@ class SubsetConfig:
     seed: Seed = 0
     """another seed takes other utterances"""
     overwrite: bool = False
-    """delete what an earlier run wrote into --out, and write it again"""
+    """write again what an earlier run wrote into --out, which is kept until that is done"""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ class TinyModelsConfig:
     seed: Seed = 0
     """seed for the random weights"""
     overwrite: bool = False
-    """delete what an earlier run wrote into --out, and write it again"""
+    """write again what an earlier run wrote into --out, which is kept until that is done"""
     vocabulary_size: ClassVar[int] = 640  # including 256 bytes
 
 

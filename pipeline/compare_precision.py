@@ -85,7 +85,7 @@ class CompareConfig:
     allow_mixture: bool = False
     """go on although the inputs belong to different audio towers or quantisers"""
     overwrite: bool = False
-    """delete what an earlier run wrote into --out, and write it again"""
+    """write again what an earlier run wrote into --out, which is kept until that is done"""
 
     def __post_init__(self) -> None:
         if len(set(self.precisions)) < len(self.precisions):

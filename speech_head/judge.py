@@ -47,7 +47,7 @@ class JudgeConfig:
     allow_mixture: bool = False
     """go on although --recognizer and --gemma belong to different audio towers"""
     overwrite: bool = False
-    """delete what an earlier run wrote into --out, and write it again"""
+    """write again what an earlier run wrote into --out, which is kept until that is done"""
 
     def __post_init__(self) -> None:
         if self.judge.name() is None:

@@ -70,7 +70,7 @@ class BuildTextConfig:
     """longer sentences are left out: read aloud, they would exceed the 30 s that Gemma can hear"""
 
     overwrite: bool = False
-    """delete what an earlier run wrote into --out, and write it again"""
+    """write again what an earlier run wrote into --out, which is kept until that is done"""
 
 
 @dataclass(frozen=True)

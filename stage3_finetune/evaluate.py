@@ -79,7 +79,7 @@ class EvaluateConfig:
     allow_mixture: bool = False
     """go on although the inputs belong to different audio towers or quantisers"""
     overwrite: bool = False
-    """delete what an earlier run wrote into --out, and write it again"""
+    """write again what an earlier run wrote into --out, which is kept until that is done"""
 
 
 def main(argv: list[str] | None = None) -> None:

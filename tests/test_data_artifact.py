@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from commands import overwriting
 from commands.atomic_write import written_aside
 from commands.errors import InputError
 from commands.fingerprints import fingerprint, sha256_of_file
@@ -118,6 +119,67 @@ def test_overwrite_writes_a_folder_again_and_leaves_nothing_of_before(tmp_path, 
     }  # fmt: skip
     assert (out / "both").read_text() == "2"
     open_input(out, made_by=COMMAND, flag="--rvq")
+
+
+@pytest.mark.parametrize("error", [InputError("no usable row"), KeyboardInterrupt()])
+@pytest.mark.parametrize("made", [(), ("both", "new")])
+def test_a_folder_is_what_it_was_if_overwriting_fails(tmp_path, error, made):
+    out = overwrite(tmp_path / "run", old="1", both="1")
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    with (
+        pytest.raises(type(error)),
+        run_folder(out, OverwritingConfig(out, overwrite=True), COMMAND),
+    ):
+        for name in made:
+            (out / name).write_text("2")
+        raise error
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    open_input(out, made_by=COMMAND, flag="--rvq")
+
+
+def test_a_folder_is_put_back_wherever_overwriting_was_killed(tmp_path, monkeypatch):
+    """Killed before every renaming and removal, first of setting aside, then of putting back."""
+    change = {"left": 0}
+
+    def killed_at(number, act, out):
+        change["left"] = number
+        with contextlib.suppress(Killed), monkeypatch.context() as patch:
+            for owner, name in ((Path, "rename"), (Path, "rmdir"), (overwriting, "remove")):
+                patch.setattr(owner, name, counted(getattr(owner, name)))
+            act(out)
+            return False
+        return True
+
+    def counted(original):
+        def change_something(*arguments):
+            if change["left"] == 0:
+                raise Killed
+            change["left"] -= 1
+            return original(*arguments)
+
+        return change_something
+
+    def write_new(out):
+        overwriting.set_aside(out)
+        for name in ("provenance.json", "both", "new"):
+            (out / name).write_text("2")
+
+    def write_new_and_fail(out):
+        write_new(out)
+        overwriting.put_back(out)
+
+    old = {"done": "1", "provenance.json": "1", "both": "1", "old": "1"}
+    for number in range(20):
+        out = tmp_path / str(number)
+        out.mkdir()
+        for name, content in old.items():
+            (out / name).write_text(content)
+        was_killed = killed_at(number, write_new_and_fail, out)
+        if was_killed:
+            killed_at(1, overwriting.put_back, out)
+        overwriting.put_back(out)
+        assert {path.name: path.read_text() for path in out.iterdir()} == old, number
+    assert not was_killed
 
 
 def test_overwrite_deletes_nothing_that_it_did_not_write(tmp_path):

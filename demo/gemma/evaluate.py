@@ -66,7 +66,7 @@ class EvaluateGemmaConfig:
     dtype: DtypeName = "auto"
     """bfloat16 on CUDA, float32 elsewhere"""
     overwrite: bool = False
-    """delete what an earlier run wrote into --out, and write it again"""
+    """write again what an earlier run wrote into --out, which is kept until that is done"""
     split: ClassVar[Split] = "test"
 
 

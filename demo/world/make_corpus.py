@@ -60,7 +60,7 @@ class MakeCorpusConfig:
     seed: Seed = 0
     """seed for voices, rates and noise"""
     overwrite: bool = False
-    """delete what an earlier run wrote into --out, and write it again"""
+    """write again what an earlier run wrote into --out, which is kept until that is done"""
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class MakeOwnConfig:
     seed: Seed = 0
     """seed for the voice's takes"""
     overwrite: bool = False
-    """delete what an earlier run wrote into --out, and write it again"""
+    """write again what an earlier run wrote into --out, which is kept until that is done"""
 
 
 @dataclass(frozen=True)
