@@ -5,12 +5,12 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from commands.fingerprints import fingerprint
+from commands.fingerprints import fingerprint, source_fingerprint
 
 RECORDED_PACKAGES = (
     "torch", "transformers", "vector-quantize-pytorch", "peft", "trl", "accelerate", "datasets",
@@ -21,12 +21,13 @@ NUM_PROCESSES = "num_processes"  # of a training
 MACHINE_FACTS = ("device", "cpu", "num_threads", NUM_PROCESSES)
 
 
-def describe_run(command: str, inputs: Mapping[str, str]) -> dict[str, Any]:
+def describe_run(command: str, inputs: Mapping[str, str | list[str] | None]) -> dict[str, Any]:
     """The content of a new `provenance.json`.
 
     Args:
         command: dotted module name of the command.
-        inputs: setting -> file, folder or hub name that the command reads.
+        inputs: setting -> file, folder or hub name that the command reads, or a list of them, or of
+            corpora as NAME=PATH; None for one that is not given.
     """
     return {
         "command": command,
@@ -34,8 +35,22 @@ def describe_run(command: str, inputs: Mapping[str, str]) -> dict[str, Any]:
         "git": git_state(),
         "python": platform.python_version(),
         "packages": _package_versions(),
-        "inputs": {name: {"path": path, **fingerprint(path)} for name, path in inputs.items()},
+        "inputs": dict(_fingerprinted(inputs)),
     }
+
+
+def _fingerprinted(
+    inputs: Mapping[str, str | list[str] | None],
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, given in inputs.items():
+        if isinstance(given, str):
+            yield name, {"path": given, **fingerprint(given)}
+        for i, text in enumerate(given if isinstance(given, list) else ()):
+            _, _, path = text.partition("=")
+            if path and not Path(text).exists():
+                yield f"{name}[{i}]", {"path": path, **source_fingerprint(path)}
+            else:
+                yield f"{name}[{i}]", {"path": text, **fingerprint(text)}
 
 
 @functools.cache

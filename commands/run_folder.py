@@ -151,8 +151,9 @@ def run_folder(
         config: the command's config dataclass, saved as `config.json`. It has a field `resume` or
             `overwrite`, which says what to do with an existing folder.
         command: dotted module name of the command, e.g. "stage1_rvq.train"; `open_input` checks it.
-        inputs: names of the settings that are files, folders or hub names to read; each of them
-            that is given is fingerprinted into `provenance.json`.
+        inputs: names of the settings that are files, folders or hub names to read, or lists of
+            them, or of corpora as NAME=PATH; each of them that is given is fingerprinted into
+            `provenance.json`.
         per_process: of a training, the settings whose product, times the number of processes, is
             the size of its batches. A run may be resumed with another number of processes, if that
             product stays what it was.
@@ -246,13 +247,7 @@ def _begin(
     # Empty, or left by a command that was killed before it had written its settings: start anew.
     for name in names:
         remove(out / name)
-    given: dict[str, str] = {}
-    for name in inputs:
-        if isinstance(settings[name], list):
-            given |= {f"{name}[{i}]": path for i, path in enumerate(settings[name])}
-        elif settings[name] is not None:
-            given[name] = settings[name]
-    provenance = describe_run(command, given)
+    provenance = describe_run(command, {name: settings[name] for name in inputs})
     if per_process:
         provenance[NUM_PROCESSES] = num_processes()
     write_json(out / "provenance.json", provenance)

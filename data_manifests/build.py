@@ -140,7 +140,11 @@ def main(argv: list[str] | None = None) -> None:
     """Build manifests; prints a summary to stderr and the folder to stdout."""
     config = parse_config(BuildConfig, argv)
     _refuse_mistakes(config)
-    with run_folder(config.out, config, "data_manifests.build") as output, ExitStack() as stack:
+    command = "data_manifests.build"
+    with (
+        run_folder(config.out, config, command, inputs=("corpus",)) as output,
+        ExitStack() as stack,
+    ):
         if output.is_done:
             return
         spool_path = config.out / f"recordings{ASIDE_SUFFIX}"

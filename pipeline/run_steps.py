@@ -12,6 +12,8 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 from commands.atomic_write import remove, write_json, write_text
+from commands.errors import InputError
+from commands.fingerprints import is_changed
 from commands.json_files import read_json
 from pipeline.steps import Step
 
@@ -27,6 +29,9 @@ def run_steps(steps: Sequence[Step], out: Path, run: Callable[[Step], str]) -> d
 
     Returns:
         Seconds that each stage took, in this run and earlier.
+
+    Raises:
+        InputError: a step has finished, but what it was made from is no longer the same.
     """
     path = out / FINISHED_FILE
     finished = _read_finished(path)
@@ -34,6 +39,7 @@ def run_steps(steps: Sequence[Step], out: Path, run: Callable[[Step], str]) -> d
         print(f"\n[{number}/{len(steps)}] {step.stage}\n$ {step.line}", file=sys.stderr, flush=True)
         done = finished.setdefault(step.stage, {})
         if step.line in done and step.has_all_files:
+            refuse_changed_inputs(step)
             print("done before", file=sys.stderr)
             continue
         if step.out and step.out.is_file():
@@ -46,6 +52,21 @@ def run_steps(steps: Sequence[Step], out: Path, run: Callable[[Step], str]) -> d
         done[step.line] = done.get(step.line, 0.0) + time.monotonic() - started
         write_json(path, finished)
     return read_seconds(out)
+
+
+def refuse_changed_inputs(step: Step) -> None:
+    """Raise InputError if an input of a finished step is another one now than it was then. An input
+    that has been deleted, or that has a name on a hub or a store, is not compared."""
+    provenance = step.out / "provenance.json" if step.out else None
+    if provenance is None or not provenance.is_file():
+        return
+    for recorded in read_json(provenance).get("inputs", {}).values():
+        path = recorded["path"]
+        if is_changed(path, recorded):
+            raise InputError(
+                f"{step.out} was made from another {path} than there is now: delete {step.out}, "
+                "to have it made again, or bring the earlier one back"
+            )
 
 
 def read_seconds(out: Path) -> dict[str, float]:

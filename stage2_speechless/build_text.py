@@ -98,7 +98,9 @@ def main(argv: list[str] | None = None) -> None:
     if not tables:
         raise InputError("no corpus given: name at least one, as in --corpus parallel_twi")
     sources = [(table, open_public_table(table, path)) for table, path in tables]
-    with run_folder(config.out, config, "stage2_speechless.build_text") as output:
+    with run_folder(
+        config.out, config, "stage2_speechless.build_text", inputs=("corpus",)
+    ) as output:
         with ExitStack() as stack:
             lines = stack.enter_context(lines_written_aside(config.out / "dropped.jsonl"))
             left_out = LeftOutRows(lines)

@@ -106,7 +106,7 @@ def main(argv: list[str] | None = None) -> None:
     sources = _open_sources(config)
     share = HELD_OUT_QUESTIONS if config.corpus else 0.0
     command = "stage3_finetune.build_dialogues"
-    with run_folder(config.out, config, command, inputs=["table"]) as output:
+    with run_folder(config.out, config, command, inputs=("table", "corpus")) as output:
         with ExitStack() as stack:
             lines = stack.enter_context(lines_written_aside(config.out / "dropped.jsonl"))
             left_out = LeftOutRows(lines)

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from commands.atomic_write import remove
 from commands.errors import InputError
 from pipeline import run as command
 from pipeline.recipe import read_recipe
 from pipeline.recipe_steps import read_runnable, read_tables
 from pipeline.run_step import StepFailed, processes_of, refuse_too_few_gpus, run_step
+from pipeline.run_steps import in_this_process, run_steps
 from pipeline.steps import Step
 
 RECIPES = sorted(p for p in (ROOT / "recipes").glob("*.toml") if "run" in read_tables(p))
@@ -289,3 +291,37 @@ def test_a_dry_run_prints_lines_that_a_shell_takes(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.endswith("&") for line in lines[1:3]] == [True, True] and lines[3] == "wait"
     assert sys.executable not in printed
+
+
+def test_a_step_whose_input_has_changed_since_is_not_taken_for_finished(tmp_path):
+    """The text it was made of was edited: making the next steps of the old result would be wrong,
+    and so would deleting it unasked."""
+    text, first, second = tmp_path / "a.txt", tmp_path / "first", tmp_path / "second"
+    text.write_text("Me din de Ama.\nMe din de Kofi.\nMe din de Yaa.\n")
+    build = "stage2_speechless.build_text"
+    steps = [
+        Step("text", build, ("--corpus", f"text={text}", "--license", "x", "--out", str(first))),
+        Step("again", build, ("--corpus", f"text={first}/sentences.jsonl", "--out", str(second))),
+    ]
+    calls = []
+
+    def run(step):
+        calls.append(step.stage)
+        return in_this_process(step)
+
+    for _ in range(2):
+        run_steps(steps, tmp_path, run)
+    assert calls == ["text", "again"]
+    text.write_text("Me din de Akosua.\nMe din de Kofi.\nMe din de Yaa.\n")
+    with pytest.raises(InputError, match=rf"first was made from another {text} than there is now"):
+        run_steps(steps, tmp_path, run)
+    remove(first)
+    with pytest.raises(InputError, match=rf"second was made from another {first}.sentences.jsonl"):
+        run_steps(steps, tmp_path, run)
+    remove(second)
+    run_steps(steps, tmp_path, run)
+    assert calls == ["text", "again", "text", "again"]
+    remove(first)
+    text.unlink()  # what is no longer there is not compared
+    run_steps(steps[1:], tmp_path, run)
+    assert calls == ["text", "again", "text", "again"]
