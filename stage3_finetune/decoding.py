@@ -8,7 +8,7 @@
 not know whether it is computed beside others.
 """
 
-# S new positions, L layers, D width of Gemma
+# N positions, S new positions, L layers, D width of Gemma, V vocabulary
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class NextToken:
 
     Attributes:
         id_1: int64, on the model's device.
-        logits_1V: of all tokens.
+        logits_1V: of all tokens; minus infinity of those that no answer holds.
         hidden_states: `[1, 1, D]` each, of the position that predicted it, in transformers' order;
             None for layers that were not requested.
     """
@@ -131,7 +131,7 @@ def _compute(group: Sequence[Decoding]) -> None:
         [frames_TD for d in group for frames_TD in d._frames],
         output_hidden_states=first._layers or False,
     )  # fmt: skip
-    ids_B = output.logits[:, -1].argmax(dim=-1)
+    ids_B = most_probable(output.logits[:, -1], first._model)
     for row, (decoding, id_) in enumerate(zip(group, ids_B.tolist(), strict=True)):
         states = output.hidden_states and tuple(
             None if x_BSD is None else x_BSD[row : row + 1, -1:] for x_BSD in output.hidden_states
@@ -139,6 +139,22 @@ def _compute(group: Sequence[Decoding]) -> None:
         rows = slice(row, row + 1)
         decoding._ready = NextToken(ids_B[rows], output.logits[rows, -1], states)
         decoding._left, decoding._frames = [id_], ()
+
+
+def unwritable_ids(model: Gemma4ForConditionalGeneration) -> list[int]:
+    """Tokens that no answer holds: those in whose places sound and pictures stand, which the model
+    would take for such when it reads its answer again, and those that its checkpoint suppresses."""
+    config = model.config
+    places = [config.audio_token_id, config.image_token_id, config.video_token_id]
+    suppressed = model.generation_config.suppress_tokens or []
+    return sorted({id_ for id_ in (*places, *suppressed) if id_ is not None})
+
+
+def most_probable(logits_NV: Tensor, model: Gemma4ForConditionalGeneration) -> Tensor:
+    """Ids of the most probable tokens, int64 `[N]`; logits of `unwritable_ids` are set to minus
+    infinity, in place."""
+    logits_NV[..., unwritable_ids(model)] = float("-inf")
+    return logits_NV.argmax(dim=-1)
 
 
 @torch.no_grad()

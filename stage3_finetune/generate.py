@@ -11,7 +11,7 @@ from tqdm import tqdm
 from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
 
 from stage1_rvq.data import iterate_batches
-from stage3_finetune.decoding import BegunPrompt, Decoding, speech_inputs
+from stage3_finetune.decoding import BegunPrompt, Decoding, speech_inputs, unwritable_ids
 from stage3_finetune.dialogue import EncodedDialogue, Turn, encode_prompt, turn_end_id
 
 MAX_NEW_TOKENS = 256
@@ -77,6 +77,7 @@ def generate_tokens(
                 do_sample=False,
                 max_new_tokens=max_new_tokens,
                 eos_token_id=stops,
+                suppress_tokens=unwritable_ids(model),
                 pad_token_id=tokenizer.pad_token_id,
             )[:, inputs["input_ids"].shape[1] :].tolist()
             for i, ids in zip(batch, written, strict=True):

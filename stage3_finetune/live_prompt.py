@@ -22,7 +22,7 @@ from torch import Tensor
 from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
 
 from gemma4.sequence_cache import SequenceCache
-from stage3_finetune.decoding import BegunPrompt, extend
+from stage3_finetune.decoding import BegunPrompt, extend, most_probable
 from stage3_finetune.dialogue import EncodedDialogue, Turn, encode_prompt
 
 
@@ -96,7 +96,7 @@ class LivePrompt:
         """As much of a draft as Gemma would write."""
         left = [*prompt.input_ids[self._cache.length :], *draft[:-1]]
         output = extend(self._model, [self._cache.copy()], [left], (), logits_to_keep=len(draft))
-        chosen = output.logits[0].argmax(dim=-1).tolist()
+        chosen = most_probable(output.logits[0], self._model).tolist()
         pairs = takewhile(lambda pair: pair[0] == pair[1], zip(draft, chosen, strict=True))
         return tuple(id_ for id_, _ in pairs)
 

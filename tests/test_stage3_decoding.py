@@ -7,6 +7,7 @@ import torch
 
 from stage3_finetune.decoding import Decoding, compute_together
 from stage3_finetune.dialogue import Turn, encode_prompt
+from stage3_finetune.generate import generate_tokens
 from stage3_finetune.model import load_finetuned
 
 NUM_TOKENS = 12
@@ -90,3 +91,18 @@ def test_a_token_is_computed_once(loaded, prompts, monkeypatch):
     assert [d.ids for d in decodings] == [
         [int(a.id_1), int(b.id_1)] for a, b in zip(first, second, strict=True)
     ]
+
+
+def test_no_answer_holds_a_place_for_sound_or_what_the_checkpoint_suppresses(
+    loaded, prompts, alone, monkeypatch
+):
+    """The tokens that were most probable are made such ones; both ways of decoding avoid them."""
+    model, tokenizer = loaded
+    places, suppressed = (int(alone[0][i].id_1) for i in (0, 1))
+    assert not {places, suppressed} & set(prompts[0].input_ids)
+    monkeypatch.setattr(model.config, "image_token_id", places)
+    monkeypatch.setattr(model.generation_config, "suppress_tokens", [suppressed])
+    ids = [int(token.id_1) for token in islice(Decoding(model, prompts[0]), NUM_TOKENS)]
+    assert not {places, suppressed} & set(ids)
+    [written] = generate_tokens(model, tokenizer, prompts[:1], max_new_tokens=NUM_TOKENS)
+    assert written == ids[: len(written)] and written
