@@ -121,12 +121,12 @@ def shared_of(out: Path) -> Path:
 
 
 def read_amount(config: HoursCurveConfig, hours: float, judge: Path) -> Amount:
-    """The recipe's commands for an amount; raises InputError as `read_runnable`, or if it cannot be
-    run with fewer hours."""
+    """The recipe's commands for an amount, but not the one that publishes; raises InputError as
+    `read_runnable`, or if it cannot be run with fewer hours."""
     places = Places(folder_of(config.out, hours), shared_of(config.out), judge)
     recipe = read_runnable(config.recipe, places, (*config.set, f"{HOURS_VALUE}={hours:g}"))
     shared = [s for s in recipe.steps if not s.out or s.out.is_relative_to(shared_of(config.out))]
-    own = [step for step in recipe.steps if step not in shared]
+    own = [s for s in recipe.steps if s not in shared and s.command != "pipeline.publish"]
     return Amount(hours, places.out, recipe.title, recipe.language, shared, own)
 
 

@@ -50,7 +50,9 @@ def draw(recipe, out, *words):
 
 
 def test_what_is_shared_is_made_once_and_the_most_hours_judge(tmp_path, ran):
-    recipe, out = write_recipe(tmp_path), tmp_path / "out"
+    publish = "publish pipeline.publish\n --run {out} --out {out}/pipeline"
+    recipe = write_recipe(tmp_path, SHARED, SUBSET, JUDGE, TEST, publish)
+    out = tmp_path / "out"
     assert draw(recipe, out, "--hours", "1", "4", "0.5") == 0
     made = [str(step.out.relative_to(out)) for step in ran]
     assert made == [
