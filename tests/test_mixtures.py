@@ -21,6 +21,7 @@ from commands.errors import InputError
 from commands.json_files import read_json
 from commands.origins import Origin, combine, find_mixture, refuse_mixture
 from commands.run_folder import OutputFolder
+from data_manifests import degrade
 from demo import tiny_models as make_models
 from gemma4.gemma import load_audio_encoder
 from gemma4.tower_identity import norm_fingerprint, tower_origin
@@ -56,6 +57,10 @@ def world(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(source, world / name)
     for step in plan(world):
         run(importlib.import_module(step.command).main, *step.words)
+    run(
+        degrade.main, "--manifest", world / "train.jsonl", "--out", world / "degraded",
+        "--conditions", "clean",
+    )  # fmt: skip
     embedded = ("--embeddings", world / "other-embeddings")
     run(
         embed.main, "--manifest", world / "train.jsonl", "--gemma", world / "other-gemma",
@@ -165,6 +170,11 @@ MIXTURES = [
     Mixture(
         "stage3_finetune.evaluate",
         "--dialogues @dialogues.jsonl --recordings @train.jsonl --finetune @finetune"
+        " --gemma @other-gemma --max-new-tokens 2",
+    ),
+    Mixture(
+        "stage3_finetune.evaluate_noise",
+        "--dialogues @dialogues.jsonl --degraded @degraded --finetune @finetune"
         " --gemma @other-gemma --max-new-tokens 2",
     ),
     Mixture(

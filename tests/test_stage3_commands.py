@@ -12,16 +12,18 @@ from tiny_recognizers import save_whisper
 from transformers import AutoModelForImageTextToText, Gemma4ForConditionalGeneration
 
 from commands.errors import InputError
-from commands.json_files import read_json_lines
+from commands.json_files import read_json, read_json_lines
 from commands.parquet_files import CodeFormat
 from commands.run_folder import OutputFolder
+from data_manifests import degrade
+from data_manifests.manifest import read_manifest
 from gemma4.gemma import load_gemma
 from stage1_rvq.codes import CodedUtterance, code_format, write_codes
 from stage1_rvq.config import RVQConfig
 from stage1_rvq.frame_metric import FrameMetric
 from stage1_rvq.model import SpeechRVQ
 from stage2_speechless import train as train_speechless
-from stage3_finetune import chat, evaluate, export, speak_dialogues, train
+from stage3_finetune import chat, evaluate, evaluate_noise, export, speak_dialogues, train
 from stage3_finetune.data import read_spoken_dialogues
 from stage3_finetune.dialogue import Turn, encode_prompt
 from stage3_finetune.generate import prompt_inputs
@@ -205,6 +207,39 @@ def test_evaluate_compares_the_systems(world, corpus, finetune, tiny_models, tmp
     with pytest.raises(InputError, match="no recording of any question"):
         words = [*words[:-4], "--recordings", corpus / "dev.jsonl"]
         run(evaluate.main, *words, "--out", tmp_path / "none")
+
+
+def test_the_same_questions_are_asked_under_every_condition(
+    corpus, finetune, tiny_models, tmp_path
+):
+    """Clean, it is what `evaluate` finds; and every listener hears the same clips."""
+    rows = list(read_manifest(corpus / "test.jsonl"))
+    run(
+        degrade.main, "--manifest", corpus / "test.jsonl", "--out", tmp_path / "degraded",
+        "--conditions", "clean", "white-10", "white-0",
+    )  # fmt: skip
+    asked = ("--gemma", tiny_models / "gemma", "--finetune", finetune, "--max-new-tokens", 3)
+    asked = (*asked, "--dialogues", corpus / "dialogues_test.jsonl", "--device", "cpu")
+    words = (*asked, "--degraded", tmp_path / "degraded", "--out", tmp_path / "noise")
+    asr = save_whisper(tmp_path / "asr")
+    table = run(evaluate_noise.main, *words, "--asr", asr, "--asr-language", "jw")
+    metrics = read_json(tmp_path / "noise" / "metrics.json")
+    names = ["clean", "white-10", "white-0"]
+    assert [of["condition"] for of in metrics["conditions"]] == names
+    assert all(f"\n{name} " in table for name in names) and "typed, the base model" in table
+    assert [of["error_rates"]["asr"]["num_texts"] for of in metrics["conditions"]] == [4] * 3
+    assert metrics["conditions"][0]["error_rates"]["recognizer"] is None
+    recordings = ("--recordings", tmp_path / "degraded" / "clean.jsonl")
+    run(evaluate.main, *asked, *recordings, "--out", tmp_path / "plain")
+    answers = read_json_lines(tmp_path / "noise" / "answers.jsonl")
+    assert [(row["condition"], row["recording"]) for row in answers] == [
+        (name, utterance.id) for name in names for utterance in rows
+    ]
+    plain = read_json_lines(tmp_path / "plain" / "answers.jsonl")
+    assert [row["answer"] for row in answers[:4]] == [row["spoken_after"] for row in plain]
+    assert {row["asr"] for row in answers} and {row["gemma"] for row in answers}
+    picture = (tmp_path / "noise" / "noise.svg").read_text(encoding="utf-8")
+    assert "signal-to-noise ratio, dB" in picture and ">clean</text>" in picture
 
 
 def test_any_recogniser_can_hear_for_the_cascade(world, corpus, finetune, tiny_models, tmp_path):
