@@ -28,8 +28,11 @@ _LIST_ITEM = re.compile(r"^[ \t]*(?:[-*•]|\d+[.)])[ \t]", re.MULTILINE)
 # Up to four words, said four times in a row: how machine translation fails. Twi doubles words, and
 # "paa paa paa" is no mistake.
 _LOOP = re.compile(r"\b(\w+(?: \w+){0,3})(?: \1){3,}\b")
-# Digits and sums in cedis are read as words (`twi_numbers.py`).
-_READ_AS_WORDS = re.compile(r"[0-9¢₵]")
+# Digits, and signs beside them, are read as words (`twi_numbers.py`): GH¢5, $5, 50 %, 13/3/1957.
+_READ_AS_WORDS = {
+    "none": re.compile("[0-9¢₵]"),
+    "twi": re.compile(r"[0-9¢₵]|[$](?= ?[0-9])|(?<=[0-9]) ?%|(?<=[0-9])/(?=[0-9])"),
+}
 
 
 def find_markup(text: str) -> str:
@@ -45,7 +48,8 @@ def find_markup(text: str) -> str:
 
 def unreadable_characters(text: str) -> str:
     """The characters of a normalised text that nobody reads aloud, each once, in order."""
-    return "".join(dict.fromkeys(_READ_AS_WORDS.sub("", outside_characters(text))))
+    text = _READ_AS_WORDS[language().numbers].sub(" ", text)
+    return "".join(dict.fromkeys(outside_characters(text)))
 
 
 def why_foreign(text: str, what: str) -> LeftOut | None:

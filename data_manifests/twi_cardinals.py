@@ -21,7 +21,7 @@ So no two numbers have the same words: mpem ahanu aduonu is 220,000, mpem ahanu 
 import functools
 from typing import Literal
 
-from data_manifests.twi_number_forms import BILLION, MILLION, THOUSAND, number_forms
+from data_manifests.twi_number_forms import BILLION, MILLION, THOUSAND, number_forms, phrases
 
 MAX_NUMBER = 999 * BILLION + 999_999_999
 Counting = Literal["numbers", "things", "people"]
@@ -49,6 +49,15 @@ def number_in_words(number: int, dialect: str, *, counting: Counting = "numbers"
     if below_hundred:
         parts.append(_below_thousand(below_hundred, dialect))
     return " ".join(parts)
+
+
+def rank_in_words(number: int, dialect: str, *, of_people: bool = False) -> str:
+    """The words of an ordinal, which stands behind its noun: a ɛdi kan, a ɛtɔ so mmienu."""
+    said = phrases(dialect)
+    if number == 1:
+        return said["first of people" if of_people else "first"]
+    rank = said["in rank, of people" if of_people else "in rank"]
+    return f"{rank} {number_in_words(number, dialect, counting='things')}"
 
 
 def _parts_from_hundred(number: int, dialect: str) -> list[str]:

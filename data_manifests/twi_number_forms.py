@@ -1,15 +1,17 @@
-"""The Twi words that numbers are built of, from the tables in `languages/` that linguists edit.
+"""The Twi words that numbers are built of, and those around them, from tables that linguists edit.
 
     number_forms("asante").units[4]     ->  "ɛnan"
     number_forms("asante").counted[4]   ->  "nan"
     spellings()["aduoson"]              ->  70
+    phrases("asante")["percent"]        ->  "ɔha mu nkyekyɛmu"
 
-`languages/twi_numbers.tsv` explains its columns, names the source of every form, and says where
-sources differ.
+`languages/twi_numbers.tsv` and `twi_number_phrases.tsv` explain their columns, name the source of
+every form, and say where sources differ.
 """
 
 import functools
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,8 +116,36 @@ def conjunctions() -> frozenset[str]:
     return frozenset(number_forms(dialect).conjunction for dialect in DIALECTS)
 
 
+@functools.cache
+def phrases(dialect: str) -> dict[str, str]:
+    """What a dialect says around numbers, by what it is for; without what is not known."""
+    return {row.key: row.words[dialect] for row in _phrase_rows() if row.words[dialect]}
+
+
+@functools.cache
+def typed_for(key: str) -> tuple[str, ...]:
+    """What is typed for a phrase: "%" and "percent" for "percent"."""
+    return next(row.also for row in _phrase_rows() if row.key == key)
+
+
+@functools.cache
+def typed_names(prefix: str) -> dict[str, str]:
+    """Keys of phrases by what is typed for them: "km" is for "measure kilometre".
+
+    Args:
+        prefix: what the keys begin with, as in "measure" or "month".
+    """
+    rows = [row for row in _phrase_rows() if row.key.startswith(f"{prefix} ")]
+    return {word: row.key for row in rows for word in row.also}
+
+
+def one_of(words: Iterable[str]) -> str:
+    """A pattern for any of these words, the longest first."""
+    return f"(?:{'|'.join(map(re.escape, sorted(words, key=len, reverse=True)))})"
+
+
 def read_table(name: str) -> Iterator[TableRow]:
-    """The rows of a table in `languages/`."""
+    """The rows of a table in `languages/`; a `_` in another spelling is a space."""
     path = _TABLES / name
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         if not line.strip() or line.startswith("#"):
@@ -128,9 +158,14 @@ def read_table(name: str) -> Iterator[TableRow]:
         words = dict(zip(DIALECTS, (first, *others), strict=True))
         words = {d: first if word == "=" else word for d, word in words.items()}
         words = {d: "" if word == "-" else word for d, word in words.items()}
-        yield TableRow(key, words, tuple(also.split()), source)
+        yield TableRow(key, words, tuple(w.replace("_", " ") for w in also.split()), source)
 
 
 @functools.cache
 def _number_rows() -> tuple[TableRow, ...]:
     return tuple(read_table("twi_numbers.tsv"))
+
+
+@functools.cache
+def _phrase_rows() -> tuple[TableRow, ...]:
+    return tuple(read_table("twi_number_phrases.tsv"))

@@ -28,8 +28,11 @@ from data_manifests.twi_number_forms import (
 
 _WORD = re.compile(r"\w(?:[\w'\u0300-\u036f]*[\w\u0300-\u036f])?")
 _GAP = re.compile(r"\s+|\s*[-‐‑]\s*")  # du baako, du-baako
-# A number of a Ghanaian telephone: 024 333 4444, +233 24 333 4444.
-PHONE = re.compile(r"(?<![\w.,+-])(?:\+233|0)(?:[ -]?[0-9]){9}(?![\w,.-]*[0-9])")
+# A number of a Ghanaian telephone: 0243334444, 024 333 4444, +233-24-333-4444.
+PHONE = re.compile(
+    r"(?<![\w.,+-])(?<![0-9][ -])(?:\+233(?P<gap>[ -]?)[0-9]{2}(?P=gap)|0[0-9]{2}(?P<space>[ -]?))"
+    r"[0-9]{3}(?(gap)(?P=gap)|(?P=space))[0-9]{4}(?![ .,-]?[0-9])(?!\w)"
+)
 _GROUPED = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,]*\d)")
 # Lone words that also mean something else: a leg, in the mouth, nothing, the continent.
 _BODY_PARTS = frozenset({"nan", "anan", "num", "anum"})
@@ -77,6 +80,12 @@ def words_to_digits(text: str) -> str:
     leg), hwee (nothing) unless it stands among digits or is all there is, asia where it is the
     continent (wɔ Asia), mpem without a number of thousands.
     """
+    while (converted := _convert(text)) != text:
+        text = converted
+    return text
+
+
+def _convert(text: str) -> str:
     text = PHONE.sub(lambda phone: " ".join(re.sub(r"\D", "", phone[0])), text)
     text = _GROUPED.sub(lambda grouped: grouped[0].replace(",", ""), text)
     if not _any_number_word().search(text.lower()):
@@ -215,7 +224,7 @@ def _is_number_alone(words: list[_Word], place: int) -> bool:
     if word.value == 0:
         beside = [other for other in (before, after) if other is not None]
         is_among_digits = any(
-            other.normal.isdecimal()
+            (other.normal.isdecimal() and len(other.normal) == 1)
             or other.normal.endswith(_POINTS)
             or (other.value is not None and other.value < 10)
             for other in beside

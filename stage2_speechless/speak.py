@@ -87,8 +87,8 @@ def speak(
 
 
 def with_numbers_in_words(sentence: Sentence) -> Sentence:
-    """The sentence as it is read aloud: "GH¢5" becomes sidi num. Only in Asante and Akuapem; digits
-    that no rule covers (see `spell_numbers`) are unchanged."""
+    """The sentence as it is read aloud: "GH¢5" becomes sidi num. Only where the dialect is known;
+    digits that no rule covers (see `spell_numbers`) are unchanged."""
     if sentence.dialect not in number_dialects():
         return sentence
     text = spell_numbers(normalize_for_training(sentence.text), sentence.dialect).text

@@ -38,7 +38,8 @@ def test_markup(text, kind):
 
 
 def test_characters_that_nobody_reads():
-    assert unreadable_characters("Ɛyɛ 🙂 50% / 🙂") == "🙂%/"
+    assert unreadable_characters("Ɛyɛ 🙂 % / $ 🙂") == "🙂%/$"
+    assert unreadable_characters("$5 anaa 50% wɔ 13/3/1957") == ""
     assert unreadable_characters("Ɛyɛ GH¢5.50, “n'abɔdwe” – ŋ ẽ; 2021!") == ""
 
 

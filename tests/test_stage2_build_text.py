@@ -95,7 +95,7 @@ def test_what_is_left_out_is_counted_and_said(tmp_path, capsys):
         "sentence too long": 1, "number, and no dialect to read it in": 1,
         "number that no rule reads": 1,
     }  # fmt: skip
-    assert dropped[-1]["reason"] == "no rule says how to read 3rd"
+    assert dropped[-1]["reason"] == "no rule says how to read 3rd class"
     assert "1  number that no rule reads" in capsys.readouterr().err
     words = ("--corpus", corpus, "--dialect", "asante", "--license", "CC0-1.0")
     kept, _, _, counts = build(

@@ -30,14 +30,14 @@ FORMAT = code_format(RVQ)
 def test_numbers_are_read_in_words() -> None:
     spoken = with_numbers_in_words(Sentence("a", "Ɛyɛ GH¢5.", "asante"))
     assert spoken == Sentence("a", "Ɛyɛ sidi num.", "asante")
-    for dialect in ("fante", "unknown"):
-        sentence = Sentence("a", "Ɛyɛ GH¢5.", dialect)
-        assert with_numbers_in_words(sentence) is sentence
-    unread = with_numbers_in_words(Sentence("a", "Bra 10:30, yɛn 2.", "akuapem"))
-    assert unread.text == "Bra 10:30, yɛn abien."
+    assert with_numbers_in_words(Sentence("a", "Ɛyɛ GH¢5.", "fante")).text == "Ɛyɛ sidi enum."
+    sentence = Sentence("a", "Ɛyɛ GH¢5.", "unknown")
+    assert with_numbers_in_words(sentence) is sentence
+    unread = with_numbers_in_words(Sentence("a", "Bra 13:30, yɛn 2.", "akuapem"))
+    assert unread.text == "Bra 13:30, yɛn baanu."
     model = SimpleNamespace(vocabulary=Vocabulary())
     codes, reasons = generate_takes(model, [unread], None, takes=1, max_cer=1.0)
-    assert not codes and reasons == {"a": "no rule says how to read 10:30,"}
+    assert not codes and reasons == {"a": "no rule says how to read 13:30,"}
 
 
 def test_batches_hold_similar_lengths_and_every_utterance_once() -> None:
