@@ -37,7 +37,7 @@ def number_in_words(number: int, dialect: str, *, counting: Counting = "numbers"
     forms = number_forms(dialect)
     if not 0 <= number <= MAX_NUMBER:
         raise ValueError(f"number {number}: expected 0 to {MAX_NUMBER}")
-    if 0 < number < 10:
+    if 0 < number <= 10:
         units = {"numbers": forms.units, "things": forms.counted, "people": forms.of_people}
         return units[counting][number]
     if number == 0:
@@ -47,7 +47,8 @@ def number_in_words(number: int, dialect: str, *, counting: Counting = "numbers"
     if below_hundred and parts:
         parts.append(forms.conjunction)
     if below_hundred:
-        parts.append(_below_thousand(below_hundred, dialect))
+        is_ten = below_hundred == 10  # mpem mmienu ne edu, but mpem du, aduonu nan
+        parts.append(forms.units[10] if is_ten else _below_thousand(below_hundred, dialect))
     return " ".join(parts)
 
 
@@ -88,7 +89,7 @@ def _below_thousand(number: int, dialect: str) -> str:
     tens, unit = divmod(rest, 10)
     words = [forms.hundreds[100 * hundreds]] if hundreds else []
     if tens == 1:
-        words.append(forms.teens[rest])
+        words.append(forms.counted[10] if rest == 10 else forms.teens[rest])
     else:
         words += [forms.tens[10 * tens]] if tens else []
         words += [forms.counted[unit]] if unit else []

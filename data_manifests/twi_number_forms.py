@@ -28,10 +28,10 @@ class NumberForms:
 
     Attributes:
         zero: 0.
-        units: 1 to 9, in counting.
-        counted: 1 to 9, after a thing that is counted, or after a ten.
-        of_people: 1 to 9, after a noun for people.
-        teens: 10 to 19.
+        units: 1 to 10, in counting.
+        counted: 1 to 10, after a thing that is counted; 1 to 9 also after a ten.
+        of_people: 1 to 10, after a noun for people.
+        teens: 11 to 19.
         tens: 20, 30, to 90.
         hundreds: 100, 200, to 900.
         thousand: 1000.
@@ -76,7 +76,7 @@ def number_forms(dialect: str) -> NumberForms:
         known = f"{', '.join(DIALECTS[:-1])} and {DIALECTS[-1]}"
         raise ValueError(f"dialect {dialect!r}: numbers in words are known for {known} only")
     words = {row.key: row.words[dialect] for row in _number_rows()}
-    units = {n: words[str(n)] for n in range(1, 10)}
+    units = {n: words[str(n)] for n in range(1, 11)}
     counted = {n: words.get(f"{n}{_OF_THINGS}") or form for n, form in units.items()}
     people = {n: words.get(f"{n}{_OF_PEOPLE}") or form for n, form in counted.items()}
     return NumberForms(
@@ -84,7 +84,7 @@ def number_forms(dialect: str) -> NumberForms:
         units=units,
         counted=counted,
         of_people=people,
-        teens={n: words[str(n)] for n in range(10, 20)},
+        teens={n: words[str(n)] for n in range(11, 20)},
         tens={n: words[str(n)] for n in range(20, 100, 10)},
         hundreds={n: words[str(n)] for n in range(100, 1000, 100)},
         thousand=words["thousand"],

@@ -61,8 +61,8 @@ class _Word:
 
 
 @dataclass(frozen=True)
-class _Number:
-    """A number in words: its value, and the places of its first word and behind its last."""
+class NumberInWords:
+    """A number in words: its value, and where it stands in the text."""
 
     value: int
     start: int
@@ -90,13 +90,27 @@ def _convert(text: str) -> str:
     text = _GROUPED.sub(lambda grouped: grouped[0].replace(",", ""), text)
     if not _any_number_word().search(text.lower()):
         return text
-    words = _split(text)
     pieces, end = [], 0
-    for number in _find_numbers(words):
-        first, last = words[number.start], words[number.end - 1]
-        pieces += [text[end : first.start], str(number.value)]
-        end = last.end
+    for number in find_number_words(text):
+        pieces += [text[end : number.start], str(number.value)]
+        end = number.end
     return "".join([*pieces, text[end:]])
+
+
+def find_number_words(text: str) -> list[NumberInWords]:
+    """The numbers in words of a text, in order; what `words_to_digits` leaves as words is not among
+    them."""
+    words = _split(text)
+    numbers = []
+    place = 0
+    while place < len(words):
+        value, end = _read_number(words, place)
+        if end == place or (end == place + 1 and not _is_number_alone(words, place)):
+            place += 1
+            continue
+        numbers.append(NumberInWords(value, words[place].start, words[end - 1].end))
+        place = end
+    return numbers
 
 
 @functools.cache
@@ -126,25 +140,13 @@ def _split(text: str) -> list[_Word]:
     return words
 
 
-def _find_numbers(words: list[_Word]) -> list[_Number]:
-    numbers = []
-    place = 0
-    while place < len(words):
-        number = _read_number(words, place)
-        if number is None or (number.end == place + 1 and not _is_number_alone(words, place)):
-            place += 1
-            continue
-        numbers.append(number)
-        place = number.end
-    return numbers
-
-
-def _read_number(words: list[_Word], start: int) -> _Number | None:
-    """The longest number that begins here: parts that get smaller, as in 2 million, 30 thousand,
-    four hundred and five."""
+def _read_number(words: list[_Word], start: int) -> tuple[int, int]:
+    """The longest number that begins here, in parts that get smaller, as in 2 million, 30 thousand,
+    four hundred and five: its value, and the place behind its last word; `start` if there is
+    none."""
     total, last_scale, place = 0, 10 * BILLION, start
     if words[start].value == 0:
-        return _Number(0, start, start + 1)
+        return 0, start + 1
     while True:
         is_joined = total > 0 and _is_conjunction(words, place)
         part = _read_part(words, place + is_joined, is_first=total == 0)
@@ -154,7 +156,7 @@ def _read_number(words: list[_Word], start: int) -> _Number | None:
         if scale >= last_scale or (scale == 1 and last_scale > 100 and total and not is_joined):
             break
         total, last_scale, place = total + value, scale, end
-    return _Number(total, start, place) if total else None
+    return total, place
 
 
 def _is_conjunction(words: list[_Word], place: int) -> bool:

@@ -21,13 +21,14 @@ COMMANDS = find_commands()
 def test_the_commands_users_need_are_there():
     expected = {
         "data_manifests.build", "data_manifests.check", "data_manifests.subset",
-        "data_manifests.score", "data_manifests.degrade", "stage3_finetune.evaluate_noise",
+        "data_manifests.score", "data_manifests.degrade", "data_manifests.spell_numbers",
         "stage1_rvq.embed", "stage1_rvq.train", "stage1_rvq.train_recognizer",
         "stage1_rvq.evaluate",
         "stage1_rvq.tokenize_corpus", "stage1_rvq.transcribe", "stage1_rvq.compare_codes",
         "stage2_speechless.train", "stage2_speechless.build_text", "stage2_speechless.generate",
         "stage2_speechless.evaluate", "stage3_finetune.build_dialogues",
         "stage3_finetune.speak_dialogues", "stage3_finetune.train", "stage3_finetune.evaluate",
+        "stage3_finetune.evaluate_noise",
         "stage3_finetune.chat", "stage3_finetune.export", "speech_head.states",
         "speech_head.train", "speech_head.speak", "speech_head.evaluate",
         "speech_head.judge",

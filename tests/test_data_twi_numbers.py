@@ -6,7 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+from conftest import run
 
+from commands.errors import InputError
+from data_manifests import spell_numbers as spell_command
 from data_manifests.normalization import normalize_for_training
 from data_manifests.twi_number_forms import DIALECTS, number_forms, read_table
 from data_manifests.twi_numbers import number_dialects, number_in_words, spell_numbers
@@ -165,3 +168,32 @@ def test_real_text(real_data: Path) -> None:
                 num_lines += 1
     assert num_lines > 10_000
     assert num_with_digits > 100
+
+
+def test_the_command_lists_what_was_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "sentences.txt"
+    path.write_text("Bra 10:30.\nFa 3/4/2020 anaa MI6 bra.\n", encoding="utf-8")
+    printed = run(spell_command.main, "--file", path, "--dialect", "akuapem")
+    assert printed == "Bra nnɔn du abɔ apa ho simma aduasa.\nFa 3/4/2020 anaa MI6 bra.\n"
+    left = "line 2: not read: 3/4/2020\nline 2: not read: MI6\n2 left in digits\n"
+    assert capsys.readouterr().err == left
+    words = ("--text", "Mfeɛ mpem mmienu ne dumien, kor", "--to-digits")
+    assert run(spell_command.main, *words) == "Mfeɛ 2012, 1\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "give either --text or --file"),
+        (["--text", "5", "--file", "x.txt"], "give either --text or --file"),
+        (
+            ["--text", "5", "--dialect", "unknown"],
+            "--dialect unknown: numbers have words in asante",
+        ),
+    ],
+)
+def test_the_command_refuses(words: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        run(spell_command.main, *words)

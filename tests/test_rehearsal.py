@@ -23,6 +23,7 @@ NOT_REHEARSED = {
     "data_manifests.build": "reads corpora that the user has",
     "data_manifests.score": "reads two texts",
     "data_manifests.degrade": "writes recordings, and loads no model",
+    "data_manifests.spell_numbers": "reads a text",
     "data_manifests.subset": "copies rows of a manifest",
     "stage2_speechless.build_text": "reads texts that the user has, and loads no model",
     "stage3_finetune.evaluate_noise": "asks as stage3_finetune.evaluate does, which is rehearsed",

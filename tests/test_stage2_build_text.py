@@ -86,7 +86,7 @@ def test_what_is_left_out_is_counted_and_said(tmp_path, capsys):
     kept, _, dropped, counts = build(tmp_path / "out", "--corpus", corpus)
     assert texts(kept) == [
         "Deɛ ɛwɔ hɔ no yɛ nsuo.", "Nsuo bi wɔ hɔ.",
-        "Mmerɛ foforɔ yi mu no, nnipa dummienu na ɛbaeɛ.", "Ebɛn adze na hɔn nyimpa dze yɛ adze?",
+        "Mmerɛ foforɔ yi mu no, nnipa dumienu na ɛbaeɛ.", "Ebɛn adze na hɔn nyimpa dze yɛ adze?",
     ]  # fmt: skip
     assert [row.get("dialect_guess") for row in kept] == ["asante", None, "asante", "fante"]
     assert counts["text"]["left_out"] == {
