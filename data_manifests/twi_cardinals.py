@@ -7,6 +7,8 @@ How the parts of a number are joined, and where each rule comes from:
   ne aduosia mmiɛnsa (163; with it 5, without 3), mpem mmienu ne aduonu baako (2021; 107 of 107),
   apem ahanwɔtwe ne dunkron (1819). Twi Wikipedia has it between hundreds and what follows 1,441
   times, and not 565 times.
+- What stands behind it is as after a noun (mpem mmienu ne nan, 2004), only ten is as in counting:
+  mpem mmienu ne edu (2 of 2).
 - Hundreds follow thousands without it: apem ahankron (Twi Wikipedia: without 2,324, with 53). The
   available texts have one with it (mpem mmiɛnsa ne ahanu dubaako, 3,211) and one without.
 - A number of thousands, millions or billions has none inside: mpem ahanwɔtwe aduosia nson is

@@ -226,8 +226,10 @@ def _is_english(word: str) -> bool:
     if not lower.isalpha():
         return False
     cues = language().cues
-    if lower in ENGLISH_WORDS or cues is None:
-        return cues is not None
+    if cues is None:
+        return False
+    if lower in ENGLISH_WORDS or lower in typed_for("english nouns"):
+        return True
     return lower[-1] in cues.never_final or any(letter in cues.absent for letter in lower)
 
 

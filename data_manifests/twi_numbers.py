@@ -21,10 +21,13 @@ from dataclasses import dataclass
 from data_manifests.language import language
 from data_manifests.twi_cardinals import number_in_words
 from data_manifests.twi_number_forms import DIALECTS, number_forms
-from data_manifests.twi_number_groups import find_group, may_hold_number, split_pieces
+from data_manifests.twi_number_groups import Group, find_group, may_hold_number, split_pieces
 from data_manifests.twi_number_patterns import read_pattern
+from data_manifests.twi_number_words import find_number_words
 
 __all__ = ["SpelledText", "number_dialects", "number_in_words", "spell_numbers"]
+
+_MAX_PIECES = 40  # of the words before a number that may say it already
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,9 @@ def spell_numbers(text: str, dialect: str) -> SpelledText:
     5 p.m.), dates (6 March 1957; 13/3/1957), ordinals behind their noun (3rd), ranges (5-10),
     Ghanaian telephone numbers.
 
+    Digits in brackets behind the same number in words are left out, because nobody reads a number
+    twice: aduasa (30).
+
     Left unchanged and reported, with the words that belong to them: dates that can be read in two
     ways (3/4/2020), chapters and verses, fractions, results of games (2-1), names of accounts (more
     than 6 digits without separators), numbers in a row, other currencies, digits beside a letter or
@@ -74,11 +80,27 @@ def spell_numbers(text: str, dialect: str) -> SpelledText:
     end = 0
     while (group := find_group(pieces, end)) is not None:
         words = read_pattern(re.sub(r"\s+", " ", group.core), dialect, group.around)
-        spoken += [*pieces[end : group.start], group.opening]
+        spoken += pieces[end : group.start]
+        end = group.end
         if words is None:
             unknown.append(group.core)
-            spoken += [group.core, group.closing]
+            spoken += [group.opening, group.core, group.closing]
+        elif _is_said_before(group, words, "".join(spoken[-_MAX_PIECES:])):
+            spoken[-1:] = [group.closing[1:]]  # without the space before it
         else:
-            spoken += [words, group.closing_if_read]
-        end = group.end
+            spoken += [group.opening, words, group.closing_if_read]
     return SpelledText("".join([*spoken, *pieces[end:]]), tuple(unknown))
+
+
+def _is_said_before(group: Group, words: str, before: str) -> bool:
+    """Whether digits in brackets repeat the words before them."""
+    if group.opening not in ("(", "[") or group.closing[:1] not in (")", "]"):
+        return False
+    said = before.replace("-", " ").rstrip().lower()
+    if not before[-1:].isspace() or not said:
+        return False
+    digits = group.core.replace(",", "")
+    numbers = find_number_words(said)
+    if digits.isdecimal() and numbers and numbers[-1].end == len(said):
+        return numbers[-1].value == int(digits)
+    return said.endswith(f" {words.lower()}") or said == words.lower()
