@@ -9,6 +9,7 @@
 every form, and say where sources differ.
 """
 
+import calendar
 import functools
 import re
 from collections.abc import Iterable, Iterator
@@ -19,6 +20,7 @@ DIALECTS = ("asante", "akuapem", "fante")
 THOUSAND, MILLION, BILLION = 10**3, 10**6, 10**9
 _TABLES = Path(__file__).with_name("languages")
 _SCALES = {"thousand": THOUSAND, "thousands": THOUSAND, "million": MILLION, "billion": BILLION}
+_ENGLISH_MONTHS = {*calendar.month_name, *calendar.month_abbr, "Sept"}
 _OF_THINGS, _OF_PEOPLE = " of things", " of people"
 
 
@@ -137,6 +139,20 @@ def typed_names(prefix: str) -> dict[str, str]:
     """
     rows = [row for row in _phrase_rows() if row.key.startswith(f"{prefix} ")]
     return {word: row.key for row in rows for word in row.also}
+
+
+@functools.cache
+def month_names() -> dict[str, int]:
+    """Numbers of the months by what is typed for them: English names with a capital letter, because
+    may and march are words, Twi names also without."""
+    typed = {name: int(key.split()[1]) for name, key in typed_names("month").items()}
+    return typed | {name.lower(): typed[name] for name in typed.keys() - _ENGLISH_MONTHS}
+
+
+@functools.cache
+def twi_month_names() -> frozenset[str]:
+    """Those of the names that are Twi, and stay as they are typed."""
+    return frozenset(month_names().keys() - _ENGLISH_MONTHS)
 
 
 def one_of(words: Iterable[str]) -> str:

@@ -14,7 +14,13 @@ from dataclasses import dataclass
 from data_manifests.language import language
 from data_manifests.language_guess import ENGLISH_WORDS
 from data_manifests.twi_cardinals import Counting
-from data_manifests.twi_number_forms import one_of, spellings, typed_for, typed_names
+from data_manifests.twi_number_forms import (
+    month_names,
+    one_of,
+    spellings,
+    typed_for,
+    typed_names,
+)
 from data_manifests.twi_number_patterns import Surroundings
 
 _BETWEEN = re.compile("[-–—−/x×+=:*]")  # 3 - 4
@@ -112,7 +118,7 @@ def _split_edges(word: str) -> tuple[str, str, str]:
 def _before_number() -> re.Pattern[str]:
     """Words that belong to the number behind them: GH¢ 5, March 6, Yohane 3."""
     money = (*typed_for("cedi"), *typed_for("dollar"), *typed_for("American dollar"), "sidi")
-    names = (*typed_names("month"), *typed_for("books"))
+    names = (*month_names(), *typed_for("books"))
     return re.compile(rf"(?i:{one_of(money)}|[€£₦])|{one_of(names)}|[A-Z]{{2,}} [-–—]")
 
 
@@ -124,7 +130,7 @@ def _after_number() -> re.Pattern[str]:
             "billion", "o'clock", "morning", "evening")  # fmt: skip
     words = [word for key in keys for word in typed_for(key) if word != "pɛsewa"]
     words += ["hundred", "trillion", "euros", "euro", "pounds", "naira", "st", "nd", "rd", "th"]
-    names = (*typed_names("measure"), *typed_names("month"), *typed_for("books"))
+    names = (*typed_names("measure"), *month_names(), *typed_for("books"))
     return re.compile(rf"(?i:{one_of(words)})|{one_of(names)}\.?")
 
 
@@ -138,7 +144,7 @@ def _currency_signs() -> re.Pattern[str]:
 @functools.cache
 def _names_before_numbers() -> frozenset[str]:
     """Months and books, behind which a further number belongs to the first: 6 March 1957."""
-    return frozenset((*typed_names("month"), *typed_for("books")))
+    return frozenset((*month_names(), *typed_for("books")))
 
 
 def _start_of_group(pieces: list[str], place: int, first: int) -> int:
@@ -205,7 +211,7 @@ def _belongs_to_next(unit: str, behind: str) -> bool:
     already, in 7 Ɔbɛnem da a ɛtɔ so nsia."""
     if _currency_signs().fullmatch(unit):
         return behind[:1].isnumeric()
-    return unit in typed_names("month") and (behind == "da" or behind in spellings())
+    return unit in month_names() and (behind == "da" or behind in spellings())
 
 
 def _is_behind_name(words: list[str], last: int, number: str, closing: str) -> bool:
@@ -217,7 +223,7 @@ def _is_behind_name(words: list[str], last: int, number: str, closing: str) -> b
         return False
     if names[0] in typed_for("books"):
         return True
-    return names[0] in typed_names("month") and _YEAR_BEHIND_DAY.fullmatch(number) is not None
+    return names[0] in month_names() and _YEAR_BEHIND_DAY.fullmatch(number) is not None
 
 
 def _is_english(word: str) -> bool:

@@ -192,7 +192,7 @@ def _read_number(text: str, dialect: str, around: Surroundings) -> str | None:
 
 @functools.cache
 def _number_pattern() -> re.Pattern[str]:
-    return re.compile(rf"{_RANGE}(?: (?P<scale>{_scale_words()}))?", re.IGNORECASE)
+    return re.compile(rf"{_RANGE}(?: ?(?P<scale>{_scale_words()}))?", re.IGNORECASE)
 
 
 def _in_words(match: re.Match[str], dialect: str, counting: Counting) -> str | None:

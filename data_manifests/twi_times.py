@@ -10,37 +10,55 @@ The words are in `languages/twi_number_phrases.tsv`.
 import calendar
 import functools
 import re
+from dataclasses import dataclass
 
 from data_manifests.twi_cardinals import number_in_words, rank_in_words
-from data_manifests.twi_number_forms import one_of, phrases, typed_for, typed_names
+from data_manifests.twi_number_forms import (
+    month_names,
+    one_of,
+    phrases,
+    twi_month_names,
+    typed_for,
+)
 
 ORDINAL = r"(?:st|nd|rd|th)"
 _OCLOCK = "o'clock"
 _LAST_HOUR_OF_AFTERNOON, _LAST_HOUR_OF_EVENING = 3, 8
 
 
+@dataclass(frozen=True)
+class _Date:
+    """A date; day and year are 0 if they are not said, name is a Twi month as it is typed."""
+
+    month: int
+    day: int = 0
+    year: int = 0
+    name: str = ""
+
+    @property
+    def is_possible(self) -> bool:
+        is_month = 1 <= self.month <= 12
+        return is_month and self.day <= calendar.monthrange(2000, self.month)[1]
+
+
 def read_date(text: str, dialect: str) -> str | None:
     """The words of a date, or of a month and its year; None if it is none, or if day and month
     could be the other way round."""
-    if not (date := _date_in_words(text)) and not (date := _date_in_digits(text)):
-        return None
-    month, day, year = date
-    if not 1 <= month <= 12 or not 0 <= day <= calendar.monthrange(2000, month)[1]:
+    date = _date_in_words(text) or _date_in_digits(text)
+    if date is None or not date.is_possible:
         return None
     said = phrases(dialect)
-    typed = next((name for name in typed_names("month") if name in text), "")
-    is_twi = typed in _twi_months()
-    parts = [typed if is_twi else said[f"month {month}"]]
-    if day:
-        parts += [said["day"], rank_in_words(day, dialect)]
-    words = " ".join(parts)
-    year_words = number_in_words(year, dialect) if year else ""
-    return f"{words}{', ' if day and year else ' ' if year else ''}{year_words}"
+    words = date.name or said[f"month {date.month}"]
+    if date.day:
+        words += f" {said['day']} {rank_in_words(date.day, dialect)}"
+    if date.year:
+        words += f"{',' if date.day else ''} {number_in_words(date.year, dialect)}"
+    return words
 
 
 @functools.cache
 def _month_patterns() -> tuple[re.Pattern[str], ...]:
-    month = rf"(?P<month>{one_of(typed_names('month'))})\.?"
+    month = rf"(?P<month>{one_of(month_names())})\.?"
     day, year = rf"(?P<day>[1-9][0-9]?){ORDINAL}?", r"(?P<year>[1-2][0-9]{3})"
     return (
         re.compile(rf"{day} (?:of )?{month}(?:,? {year})?"),
@@ -49,33 +67,28 @@ def _month_patterns() -> tuple[re.Pattern[str], ...]:
     )
 
 
-@functools.cache
-def _twi_months() -> frozenset[str]:
-    """Names that stay as they are typed: those that begin or end like no English one."""
-    english = {*calendar.month_name, *calendar.month_abbr, "Sept"}
-    return frozenset(typed_names("month")) - english
-
-
-def _date_in_words(text: str) -> tuple[int, int, int] | None:
+def _date_in_words(text: str) -> _Date | None:
     for pattern in _month_patterns():
         if match := pattern.fullmatch(text):
             parts = match.groupdict()
-            month = int(typed_names("month")[parts["month"]].removeprefix("month "))
-            return month, int(parts.get("day") or 0), int(parts.get("year") or 0)
+            name = parts["month"]
+            day, year = int(parts.get("day") or 0), int(parts.get("year") or 0)
+            is_twi = name in twi_month_names()
+            return _Date(month_names()[name], day, year, name if is_twi else "")
     return None
 
 
-def _date_in_digits(text: str) -> tuple[int, int, int] | None:
+def _date_in_digits(text: str) -> _Date | None:
     """13/3/1957 or 1957-03-13; None where day and month could be the other way round."""
     if match := re.fullmatch(r"([12][0-9]{3})-([01][0-9])-([0-3][0-9])", text):
         year, month, day = map(int, match.groups())
-        return (month, day, year) if day else None
+        return _Date(month, day, year) if day else None
     if not (match := re.fullmatch(r"([0-3]?[0-9])([/.-])([0-3]?[0-9])\2([12][0-9]{3})", text)):
         return None
     first, second, year = int(match[1]), int(match[3]), int(match[4])
     if not first or not second or (first != second and first <= 12 and second <= 12):
         return None
-    return (first, second, year) if second > 12 else (second, first, year)
+    return _Date(first, second, year) if second > 12 else _Date(second, first, year)
 
 
 def read_clock(text: str, dialect: str, *, before: str = "") -> str | None:
