@@ -78,7 +78,7 @@ def words_to_digits(text: str) -> str:
 
     Left as words, where they stand alone: nan, anan, num and anum after a possessive (ne nan, his
     leg), hwee (nothing) unless it stands among digits or is all there is, asia where it is the
-    continent (wɔ Asia), mpem without a number of thousands.
+    continent (wɔ Asia), ɔha in percent (ɔha mu nkyekyɛmu), mpem without a number of thousands.
     """
     while (converted := _convert(text)) != text:
         text = converted
@@ -234,6 +234,9 @@ def _is_number_alone(words: list[_Word], place: int) -> bool:
         return is_among_digits or len(words) == 1
     if word.normal in _BODY_PARTS:
         return before is None or before.normal not in _POSSESSIVES
+    if word.value == 100:  # ɔha mu nkyekyɛmu, ɔha nkyɛmu: percent
+        behind = [other.normal for other in words[place + 1 : place + 3]]
+        return not any(other.startswith("nky") for other in behind[: 1 + (behind[:1] == ["mu"])])
     if word.normal == "asia":
         follows = before is not None and before.normal in _BEFORE_CONTINENT
         return not follows and (after is None or after.normal != "pacific")
