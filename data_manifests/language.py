@@ -54,6 +54,19 @@ class Cues:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class CodeSwitching:
+    """What keeps words of the language from being taken for English ones.
+
+    Attributes:
+        own_words: words of the language, also if English spells one alike.
+        shared_words: words that are frequent in both: their neighbours decide.
+    """
+
+    own_words: tuple[str, ...] = ()
+    shared_words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Language:
     """A written language; compared by identity.
 
@@ -79,6 +92,7 @@ class Language:
         write: what asks it to write down what it hears.
         stop_words: what interrupts a spoken answer, normalised for scoring.
         cues: how its texts are told from others; None if nothing tells.
+        code_switching: how its words are told from English ones among them; None if nothing tells.
         key: name of its file without ".toml".
         normalization: what weights and error rates carry: the key, and the version or, of files of
             one's own, a hash of what the rules depend on.
@@ -104,6 +118,7 @@ class Language:
     numbers: Literal["twi", "none"] = "none"
     stop_words: tuple[str, ...] = ()
     cues: Cues | None = None
+    code_switching: CodeSwitching | None = None
     key: str = ""
     normalization: str = ""
 
