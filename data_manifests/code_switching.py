@@ -25,7 +25,7 @@ ENGLISH, OWN, SHARED, NAME = "english", "own", "shared", "name"
 
 # Words of at most two letters are English only if they are one of these, or shared.
 SHORT_WORDS = frozenset(
-    ("in", "of", "on", "at", "it", "is", "if", "my", "we", "by", "or", "as", "up", "us", "go", "im")
+    ("in", "of", "on", "at", "it", "is", "if", "my", "by", "or", "as", "up", "us", "go", "im")
 )
 # Written in Ghana's English, and in no dictionary.
 GHANAIAN_ENGLISH = frozenset(("okro", "okros", "trotro", "smartphone", "smartphones", "selfie"))

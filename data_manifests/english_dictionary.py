@@ -1,7 +1,7 @@
 """English words: how often they are written, and how Americans say them.
 
     word_counts()["station"]        ->  264870044
-    pronunciations()["station"]     ->  ("S", "T", "EY", "SH", "AH", "N")
+    pronunciations()["station"]     ->  ("S", "T", "EY1", "SH", "AH0", "N")
 
 Two lists that pip installs; only their data is read, no code of theirs is run:
 
@@ -50,7 +50,7 @@ def contractions() -> frozenset[str]:
 
 @functools.cache
 def pronunciations() -> dict[str, tuple[str, ...]]:
-    """ARPAbet sounds of a word, in lower case, without the digits of stress; of several
+    """ARPAbet sounds of a word in lower case, vowels with the digit of their stress; of several
     pronunciations the first one.
 
     Raises:
@@ -61,7 +61,7 @@ def pronunciations() -> dict[str, tuple[str, ...]]:
     for line in path.read_text(encoding="utf-8").splitlines():
         word, *sounds = line.partition(" #")[0].split()
         if not word.endswith(")"):  # read(2): another pronunciation
-            found[word] = tuple(sound.rstrip("012") for sound in sounds)
+            found[word] = tuple(sounds)
     return found
 
 

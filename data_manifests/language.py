@@ -88,6 +88,7 @@ class Language:
         numbers_with_unit: words in which such a digit is a number all the same.
         dialects: names for the `dialect` of utterances.
         numbers: whose words numbers are read in; "none" leaves digits alone.
+        phonemes: by whose rules its words are pronounced; "none" if nothing tells.
         speak: what asks Gemma to say a text, before a transcript.
         write: what asks it to write down what it hears.
         stop_words: what interrupts a spoken answer, normalised for scoring.
@@ -116,6 +117,7 @@ class Language:
     numbers_with_unit: tuple[str, ...] = ()
     dialects: tuple[str, ...] = ()
     numbers: Literal["twi", "none"] = "none"
+    phonemes: Literal["twi", "ewe", "none"] = "none"
     stop_words: tuple[str, ...] = ()
     cues: Cues | None = None
     code_switching: CodeSwitching | None = None

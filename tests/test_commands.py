@@ -22,6 +22,7 @@ def test_the_commands_users_need_are_there():
     expected = {
         "data_manifests.build", "data_manifests.check", "data_manifests.subset",
         "data_manifests.score", "data_manifests.degrade", "data_manifests.spell_numbers",
+        "data_manifests.phonemes",
         "stage1_rvq.embed", "stage1_rvq.train", "stage1_rvq.train_recognizer",
         "stage1_rvq.evaluate",
         "stage1_rvq.tokenize_corpus", "stage1_rvq.transcribe", "stage1_rvq.compare_codes",

@@ -10,8 +10,8 @@ from commands.errors import InputError
 from commands.json_files import read_json_lines
 from data_manifests.manifest import read_manifest
 from data_manifests.normalization import normalize_for_scoring, normalize_for_training
-from demo.voice.ewe_phonemes import SPELLINGS, to_phonemes
-from demo.voice.phonemes import IPA_OF, phonemize
+from demo.voice.espeak import IPA_OF
+from demo.voice.phonemes import phonemize
 from demo.world import make_corpus
 from demo.world.grammar import MAX_WORDS, all_questions, listening_sentences
 
@@ -25,12 +25,11 @@ def ewe():
 
 
 def test_words_are_read_by_rule():
-    lines = (ROOT / "tests" / "golden" / "ewe_phonemes.tsv").read_text(encoding="utf-8")
+    lines = (ROOT / "tests" / "golden" / "ewe_espeak.tsv").read_text(encoding="utf-8")
     golden = dict(line.split("\t") for line in lines.splitlines() if line and line[0] != "#")
-    assert {word: " ".join(to_phonemes(word)) for word in golden} == golden
-    said = {phoneme for word in golden for phoneme in to_phonemes(word)}
-    assert said == {phoneme for phonemes in SPELLINGS.values() for phoneme in phonemes}
-    assert said <= IPA_OF.keys()
+    read = {word: phonemize(word)[0].words[0] for word in golden}
+    assert {word: " ".join(phonemes) for word, phonemes in read.items()} == golden
+    assert {phoneme for phonemes in read.values() for phoneme in phonemes} <= IPA_OF.keys()
     with pytest.raises(ValueError, match="word '3': cannot pronounce '3'; write numbers in words"):
         phonemize("Gblɔ 3.")
 
@@ -38,8 +37,12 @@ def test_words_are_read_by_rule():
 def test_a_language_that_nothing_reads_is_named(tmp_path):
     path = tmp_path / "mine.toml"
     text = (ROOT / "data_manifests" / "languages" / "ewe.toml").read_text(encoding="utf-8")
-    path.write_text(text.replace("version = 1\n", ""), encoding="utf-8")
-    with in_language(str(path)), pytest.raises(ValueError, match=r"read twi and ewe, .* is mine"):
+    text = text.replace("version = 1\n", "").replace('phonemes = "ewe"', 'phonemes = "none"')
+    path.write_text(text, encoding="utf-8")
+    with (
+        in_language(str(path)),
+        pytest.raises(InputError, match=r"no rules say how Ewe is pronounc"),
+    ):
         phonemize("Ŋdi.")
 
 

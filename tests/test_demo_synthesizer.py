@@ -12,7 +12,8 @@ from conftest import ROOT, run
 
 from commands.errors import InputError
 from demo.voice import say as command
-from demo.voice.phonemes import IPA_OF, phonemize
+from demo.voice.espeak import IPA_OF
+from demo.voice.phonemes import phonemize
 from demo.voice.synthesizer import (
     AUDIBLE,
     PhonemesDroppedError,
@@ -20,7 +21,6 @@ from demo.voice.synthesizer import (
     check_echo,
     to_espeak_input,
 )
-from demo.voice.twi_phonemes import to_phonemes
 from demo.voice.voice_variants import FLAT_PITCH_HZ
 from demo.voice.voices import (
     HELD_OUT_VOICES,
@@ -35,7 +35,7 @@ QUESTION = "Mepa wo kyɛw, da bɛn na wɔwoo Kofi?"
 
 
 def read_golden():
-    lines = (ROOT / "tests" / "golden" / "twi_phonemes.tsv").read_text(encoding="utf-8")
+    lines = (ROOT / "tests" / "golden" / "twi_espeak.tsv").read_text(encoding="utf-8")
     return [line.split("\t") for line in lines.splitlines() if line and line[0] != "#"]
 
 
@@ -50,7 +50,7 @@ def synthesizer():
 def test_words_are_read_by_rule():
     golden = read_golden()
     assert len({word for word, _ in golden}) >= 160
-    read = {word: " ".join(to_phonemes(word)) for word, _ in golden}
+    read = {word: " ".join(phonemize(word)[0].words[0]) for word, _ in golden}
     assert read == dict(golden)
 
 

@@ -21,6 +21,7 @@ CPU = torch.device("cpu")
 # Commands of a user that are not rehearsed.
 NOT_REHEARSED = {
     "data_manifests.build": "reads corpora that the user has",
+    "data_manifests.phonemes": "reads a text",
     "data_manifests.score": "reads two texts",
     "data_manifests.degrade": "writes recordings, and loads no model",
     "data_manifests.spell_numbers": "reads a text",

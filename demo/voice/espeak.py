@@ -27,6 +27,26 @@ BUFFER_MS = 500
 SEED = 1
 BASE_VOICE = "hi"
 
+IPA_OF = {
+    "a": "a", "e": "e", "E": "ɛ", "I": "ɪ", "i": "i", "o": "o", "O": "ɔ", "U": "ʊ", "u": "u",
+    "b": "b", "d": "d", "f": "f", "g": "ɡ", "h": "h", "j": "j", "k": "k", "l": "l", "m": "m",
+    "n": "n", "p": "p", "*": "ɾ", "s": "s", "t": "t", "v": "ʋ", "w": "w", "z": "z",
+    "N": "ŋ", "n^": "ɲ", "tS;": "tɕ", "dZ;": "dʑ", "S;": "ɕ",
+    # of Ewe
+    "d.": "ɖ", "x": "x", "Q": "ɣ", "B": "β",
+    **{f"{vowel}~": f"{ipa}\u0303" for vowel, ipa in zip("aeEioOu", "aeɛioɔu", strict=True)},
+}  # fmt: skip
+"""Every phoneme that the voice is given, in espeak-ng's notation, and the name that it reports."""
+
+_NAMES = {ipa: (name,) for name, ipa in IPA_OF.items() if name != "v"} | {"v": ("v",)}
+SAID_AS: dict[str, tuple[str, ...]] = {
+    **_NAMES,
+    **{f"{ipa}ʷ": (*_NAMES[ipa], "w") for ipa in ("k", "ɡ", "h", "ŋ", "ɲ", "ɕ", "tɕ", "dʑ")},
+    # Not in the voice: the nearest, one after the other.
+    "ts": ("t", "s"), "dz": ("d", "z"), "ɡ͡b": ("g", "b"), "k͡p": ("k", "p"), "ɸ": ("p", "h"),
+}  # fmt: skip
+"""What the voice is given for each phoneme of `data_manifests/pronunciation.py`."""
+
 
 class _Event(ctypes.Structure):
     """espeak_EVENT of speak_lib.h; `id` is a union of which the phoneme's name is 8 bytes."""

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 import soxr
 
-from demo.voice.espeak import PITCH, PITCH_RANGE, RATE, start_espeak
-from demo.voice.phonemes import IPA_OF, Clause, phonemize
+from data_manifests.pronunciation import Clause
+from demo.voice.espeak import IPA_OF, PITCH, PITCH_RANGE, RATE, start_espeak
+from demo.voice.phonemes import phonemize
 from demo.voice.voice_variants import FLAT_PITCH_HZ, MEASURED_PITCH_HZ
 
 EDGE_S = 0.05
@@ -36,7 +37,7 @@ class PhonemesDroppedError(RuntimeError):
 @dataclass(frozen=True)
 class PhonemeEvent:
     """A sound and when it starts: `phoneme` in IPA without stress marks, a value of
-    `phonemes.IPA_OF`, or "" for a pause."""
+    `espeak.IPA_OF`, or "" for a pause."""
 
     phoneme: str
     start_s: float
