@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from commands.atomic_write import ASIDE_SUFFIX
 from commands.command_line import parse_config, run_command
@@ -48,6 +49,7 @@ from data_manifests.corpora.ugspeechdata import ugspeechdata
 from data_manifests.corpora.waxal import waxal
 from data_manifests.line_writer import lines_written_aside, spooled_lines
 from data_manifests.manifest import read_manifest
+from data_manifests.speaker_dialects import SpeakerDialects
 from data_manifests.split_columns import HeldOut, SplitColumns, SplitSettings
 from data_manifests.split_manifests import list_left_out, write_manifests
 from data_manifests.split_summary import summarize_splits
@@ -97,6 +99,8 @@ class BuildConfig:
     """share of speakers or sentences held out for choosing checkpoints"""
     test_fraction: Probability = 0.1
     """share held out for the reported results"""
+    guess_dialect_by: Literal["utterance", "speaker"] = "utterance"
+    """where a corpus names no dialect: whose spelling decides an utterance's dialect_guess"""
     seed: Seed = 0
     """another seed gives another split"""
     resume: bool = False
@@ -156,6 +160,7 @@ def main(argv: list[str] | None = None) -> None:
         collected = CollectedRecordings(
             spool, columns, rewritten,
             licenses=licenses_of(config.license_of), allow_licenses=config.allow_licenses,
+            speaker_dialects=SpeakerDialects() if config.guess_dialect_by == "speaker" else None,
         )  # fmt: skip
         collect_recordings(list(_recipes(config, dropped)), dropped, collected)
         output.record(corpora=collected.provenance())
@@ -163,9 +168,9 @@ def main(argv: list[str] | None = None) -> None:
         if not len(assigned.rows(KEPT)):
             raise InputError("nothing is left to put into a manifest: --max-hours is too low")
         list_left_out(spool, assigned, dropped)
-        write_manifests(config.out, spool, assigned)
+        guesses = write_manifests(config.out, spool, assigned, collected.guess_dialects())
         summary = summarize_splits(columns, assigned, dropped, collected.num_rewritten)
-        print(summary, file=sys.stderr)
+        print(summary, *guesses, sep="\n", file=sys.stderr)
 
 
 def _refuse_mistakes(config: BuildConfig) -> None:

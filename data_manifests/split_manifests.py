@@ -1,15 +1,20 @@
 """Write down what splitting decided: a manifest for each split, and what was left out."""
 
+from collections import Counter
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from data_manifests.corpora.collect import AudioFolder
 from data_manifests.corpora.dropped_rows import DroppedRows
 from data_manifests.corpora.recording_spool import RecordingSpool
+from data_manifests.language import UNKNOWN_DIALECT, language
 from data_manifests.line_writer import LineWriter, lines_written_aside
-from data_manifests.manifest import SPLITS, format_row
+from data_manifests.manifest import SPLITS, Utterance, format_row
+from data_manifests.speaker_dialects import NO_GUESS
 from data_manifests.splits import (
     KEPT,
     LEFT_OUT,
@@ -18,6 +23,7 @@ from data_manifests.splits import (
     UNTRAINED_PROMPT,
     AssignedSplits,
 )
+from data_manifests.twi_dialects import DIALECTS
 
 
 def list_left_out(spool: RecordingSpool, assigned: AssignedSplits, dropped: DroppedRows) -> None:
@@ -31,9 +37,23 @@ def list_left_out(spool: RecordingSpool, assigned: AssignedSplits, dropped: Drop
             dropped.add(u.corpus, u.id, reason)
 
 
-def write_manifests(out: Path, spool: RecordingSpool, assigned: AssignedSplits) -> None:
-    """Write a manifest for each split, and the audio that is not yet a file of its own."""
-    audio = AudioFolder(out)
+def write_manifests(
+    out: Path, spool: RecordingSpool, assigned: AssignedSplits, guess_N: np.ndarray | None = None
+) -> list[str]:
+    """Write a manifest for each split, and the audio that is not yet a file of its own.
+
+    Args:
+        out: where to.
+        spool: all recordings.
+        assigned: their splits.
+        guess_N: dialects guessed by speaker, as `SpeakerDialects.guess` has them; they replace what
+            is guessed of one utterance. None if that stays.
+
+    Returns:
+        A line that says of how many utterances the dialect is known, and guessed; none in a
+        language without dialects.
+    """
+    audio, known = AudioFolder(out), Counter[str]()
     kept, seen = assigned.rows(KEPT), assigned.rows(SEEN_PROMPT)
     with tqdm(total=len(kept) + len(seen), desc="audio", unit=" recordings") as progress:
         with ExitStack() as stack:
@@ -41,13 +61,39 @@ def write_manifests(out: Path, spool: RecordingSpool, assigned: AssignedSplits) 
                 split: stack.enter_context(lines_written_aside(out / f"{split}.jsonl"))
                 for split in SPLITS
             }
-            for recording in spool.read(kept, assigned.split_N):
-                utterance = audio.write(recording)
-                manifests[recording.utterance.split].write(format_row(utterance).encode())
+            for number, recording in zip(kept, spool.read(kept, assigned.split_N), strict=True):
+                utterance = _with_guess(audio.write(recording), guess_N, number, known)
+                manifests[utterance.split].write(format_row(utterance).encode())
                 progress.update()
-        if not len(seen):
-            return
-        with lines_written_aside(out / "test_seen_prompts.jsonl") as manifest:
-            for recording in spool.read(seen, assigned.split_N):
-                manifest.write(format_row(audio.write(recording)).encode())
-                progress.update()
+        if len(seen):
+            with lines_written_aside(out / "test_seen_prompts.jsonl") as manifest:
+                for number, recording in zip(seen, spool.read(seen, assigned.split_N), strict=True):
+                    utterance = _with_guess(audio.write(recording), guess_N, number, known)
+                    manifest.write(format_row(utterance).encode())
+                    progress.update()
+    line = _dialect_line(known, by_speaker=guess_N is not None)
+    return [line] if language().dialects else []
+
+
+def _with_guess(
+    utterance: Utterance, guess_N: np.ndarray | None, number: int, known: Counter[str]
+) -> Utterance:
+    """An utterance with the dialect that is guessed of its speaker, if any; counted."""
+    if utterance.dialect != UNKNOWN_DIALECT:
+        known["named"] += 1
+        return utterance
+    known["alone"] += utterance.dialect_guess is not None
+    if guess_N is not None and guess_N[number] != NO_GUESS:
+        utterance = replace(utterance, dialect_guess=DIALECTS[guess_N[number]])
+    known["guessed" if utterance.dialect_guess else "unknown"] += 1
+    return utterance
+
+
+def _dialect_line(known: Counter[str], *, by_speaker: bool) -> str:
+    num_open = known["guessed"] + known["unknown"]
+    line = f"dialect: named of {known['named']} utterances"
+    if num_open:
+        line += f", guessed from the spelling of {known['guessed']} of {num_open} others"
+        if by_speaker:
+            line += f" (without their speakers' other utterances: {known['alone']})"
+    return line

@@ -12,8 +12,10 @@ The cues are few, because most Twi words are spelt alike in all three;
 import functools
 import re
 
+from data_manifests.language import language
 from data_manifests.normalization import normalize_for_scoring
 
+DIALECTS = ("asante", "akuapem", "fante")
 SURE, WEAK = 2, 1
 MIN_EVIDENCE = 2
 MIN_RATIO = 3
@@ -94,13 +96,15 @@ def guess_dialect(text: str) -> str:
 
 
 def count_evidence(text: str) -> dict[str, int]:
-    """Points of each dialect; 0 if there is no evidence for it.
+    """Points of each dialect; 0 if there is no evidence for it, as in a language without them.
 
     Cues shared by Akuapem and Fante count for Fante if the text's other words are Fante, and for
     Akuapem otherwise: there are few Fante sentences without dz, ts or hɔn.
     """
+    points = dict.fromkeys(DIALECTS, 0)
+    if not set(DIALECTS) <= {*language().dialects}:
+        return points
     cues = [cues for word in {*normalize_for_scoring(text).split()} if (cues := _cues_of(word))]
-    points = dict.fromkeys(SURE_WORDS, 0)
     for weights, _ in cues:
         for dialect, weight in zip(points, weights, strict=True):
             points[dialect] += weight

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from commands.atomic_write import ASIDE_SUFFIX, written_aside
@@ -20,6 +21,7 @@ from data_manifests.corpora.recording_spool import RecordingSpool
 from data_manifests.hash_set import HashSet, hash_text
 from data_manifests.line_writer import LineWriter
 from data_manifests.manifest import Utterance
+from data_manifests.speaker_dialects import SpeakerDialects
 from data_manifests.split_columns import SplitColumns
 from data_manifests.twi_dialects import guess_dialect
 
@@ -46,6 +48,7 @@ class CollectedRecordings:
         num_rewritten: their number, by corpus.
         licenses: of corpora whose rows are under another licence than their recipe says.
         allow_licenses: licences of rows that are kept; of all, if it is empty.
+        speaker_dialects: evidence of each speaker's dialect, if it is to be guessed by speaker.
     """
 
     spool: RecordingSpool
@@ -54,6 +57,7 @@ class CollectedRecordings:
     num_rewritten: Counter[str] = field(default_factory=Counter)
     licenses: Mapping[str, str] = field(default_factory=dict)
     allow_licenses: Collection[str] = ()
+    speaker_dialects: SpeakerDialects | None = None
     _read: dict[str, _ReadRows] = field(default_factory=dict)
 
     def with_license(self, recording: Recording) -> Recording:
@@ -72,6 +76,8 @@ class CollectedRecordings:
         u = recording.utterance
         self.spool.add(recording)
         self.columns.add(u)
+        if self.speaker_dialects is not None:
+            self.speaker_dialects.add(u)
         of_corpus = self._read.get(u.corpus) or self._read.setdefault(u.corpus, _ReadRows())
         of_corpus.num_rows += 1
         of_corpus.digest.update(f"{u.id}\0{u.text}\0{u.speaker}\n".encode())
@@ -79,6 +85,13 @@ class CollectedRecordings:
             row = {"corpus": u.corpus, "id": u.id, "text": u.text, "note": recording.note}
             self.rewritten.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
             self.num_rewritten[u.corpus] += 1
+
+    def guess_dialects(self) -> np.ndarray | None:
+        """What is guessed of each recording by its speaker, as `SpeakerDialects.guess` has it; None
+        if nothing is to be guessed by speaker."""
+        if self.speaker_dialects is None:
+            return None
+        return self.speaker_dialects.guess(self.columns.speaker)
 
     def provenance(self) -> dict[str, dict[str, Any]]:
         """Each corpus's number of rows, and a hash of their ids and texts; hashing the audio would
