@@ -32,6 +32,7 @@ from commands.run_folder import run_folder
 from commands.setting_types import MAX_NAME_BYTES, NumWorkers, StorePath
 from commands.workers import PartName, read_part
 from data_manifests.cleaned_manifest import REMOVED_NAME, cleaned_manifest
+from data_manifests.code_switching import format_english
 from data_manifests.corpus_plots import plot_durations, plot_speaking_rates
 from data_manifests.corpus_statistics import format_table
 from data_manifests.examinations import examine_all, read_examined, write_examinations
@@ -155,6 +156,8 @@ def format_report(report: dict[str, Any]) -> str:
             lines += [f"      {example}" for example in report["examples"][kind]]
             if count > len(report["examples"][kind]):
                 lines.append("      ...")
+    if report["english"]["num_words"]:
+        lines.append(format_english(report["english"]))
     key = language().key
     characters = report[f"characters_outside_{key}"]
     if characters:

@@ -44,6 +44,8 @@ class CorpusStatistics:
     num_problems: int = 0
     duration_s: float = 0.0
     num_characters: int = 0
+    num_words: int = 0
+    num_english_words: int = 0
     speakers: HashSet = field(default_factory=HashSet)
     sentences: HashSet = field(default_factory=HashSet)
     durations: Histogram = field(default_factory=lambda: Histogram(DURATION_EDGES_S))
@@ -55,6 +57,8 @@ class CorpusStatistics:
         self.num_problems += is_problem
         self.duration_s += utterance.duration_s
         self.num_characters += examination.num_characters
+        self.num_words += examination.num_words
+        self.num_english_words += len(examination.english_words)
         self.speakers.add(examination.speaker_hash)
         self.sentences.add(examination.sentence_hash)
         self.durations.add(utterance.duration_s)
@@ -68,6 +72,7 @@ class CorpusStatistics:
             "speakers": len(self.speakers),
             "sentences": len(self.sentences),
             "characters_per_s": self.num_characters / self.duration_s,
+            "english_share": self.num_english_words / self.num_words if self.num_words else None,
             "problems": self.num_problems,
         }
 
@@ -85,15 +90,20 @@ def table_rows(statistics: StatisticsByCorpus) -> list[dict[str, Any]]:
 
 def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """`table_rows` as text."""
-    columns = ("corpus", "dialect", "rows", "hours", "speakers", "sentences", "chars/s", "problems")
-    lines = ["{:<20} {:<9} {:>8} {:>8} {:>8} {:>9} {:>7} {:>8}".format(*columns)]
+    columns = ("corpus", "dialect", "rows", "hours", "speakers", "sentences", "chars/s", "English",
+               "problems")  # fmt: skip
+    lines = ["{:<20} {:<9} {:>8} {:>8} {:>8} {:>9} {:>7} {:>7} {:>8}".format(*columns)]
     lines += [
         f"{row['corpus']:<20} {row['dialect']:<9} {row['rows']:>8} {row['hours']:>8.2f} "
         f"{row['speakers']:>8} {row['sentences']:>9} {row['characters_per_s']:>7.1f} "
-        f"{row['problems']:>8}"
+        f"{_percent(row['english_share']):>7} {row['problems']:>8}"
         for row in rows
     ]
     return "\n".join(lines)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
 
 
 def histograms_by_corpus(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_manifests.audio import MISSING_TOLERANCE_S, SILENCE_PEAK, AudioDefect, DecodedAudio
+from data_manifests.code_switching import english_words
 from data_manifests.hash_set import hash_bytes, hash_text
 from data_manifests.inventory import loan_letters, outside_characters
 from data_manifests.language import language
@@ -79,6 +80,8 @@ class Examination:
         audio_hash: hash of the decoded samples; None if they were not decoded or are defective.
         outside_characters: as `inventory.outside_characters`.
         loan_letters: as `inventory.loan_letters`.
+        num_words: of the sentence; 0 in a language where nothing tells English words.
+        english_words: as `code_switching.english_words`.
     """
 
     problem: Finding | None
@@ -91,6 +94,8 @@ class Examination:
     audio_hash: int | None
     outside_characters: str
     loan_letters: str
+    num_words: int = 0
+    english_words: tuple[str, ...] = ()
 
 
 def examine(utterance: Utterance, *, decode: bool) -> Examination:
@@ -105,6 +110,7 @@ def examine(utterance: Utterance, *, decode: bool) -> Examination:
     speaker_hash = hash_text(utterance.corpus, utterance.speaker)
     sentence_hash = hash_text(sentence)
     outside = outside_characters(text)
+    tells_english = language().code_switching is not None
     decoded = None
     problem = None
     if not any(map(str.isalpha, sentence)):
@@ -132,6 +138,8 @@ def examine(utterance: Utterance, *, decode: bool) -> Examination:
         audio_hash=None if decoded is None else _hash_audio(decoded),
         outside_characters=outside,
         loan_letters=loan_letters(text),
+        num_words=len(sentence.split()) if tells_english else 0,
+        english_words=tuple(english_words(text)) if tells_english else (),
     )
 
 

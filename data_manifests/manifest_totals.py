@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
+from data_manifests.code_switching import EnglishShare
 from data_manifests.corpus_statistics import CorpusStatistics, table_rows
 from data_manifests.defects import THRESHOLDS, Examination, Finding
 from data_manifests.hash_set import HashSet
@@ -30,6 +31,7 @@ class ManifestTotals:
     examples: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     outside_characters: Counter[str] = field(default_factory=Counter)
     loan_letters: Counter[str] = field(default_factory=Counter)
+    english: EnglishShare = field(default_factory=EnglishShare)
     _ids: HashSet = field(default_factory=HashSet)
     _recordings: HashSet = field(default_factory=HashSet)
     _readings: HashSet = field(default_factory=HashSet)
@@ -58,6 +60,7 @@ class ManifestTotals:
             self.outside_characters.update(examination.outside_characters)
         if examination.loan_letters:
             self.loan_letters.update(examination.loan_letters)
+        self.english.add_counted(examination.num_words, examination.english_words)
         if problem is not None:
             self._note(self.problems, utterance, problem)
             return problem
@@ -81,6 +84,7 @@ class ManifestTotals:
             },
             f"num_distinct_characters_outside_{language().key}": len(characters),
             "loan_letters": _by_count(self.loan_letters),
+            "english": self.english.as_dict(),
             "thresholds": THRESHOLDS,
         }
 

@@ -24,6 +24,7 @@ from commands.command_line import parse_config, run_command
 from commands.errors import InputError
 from commands.run_folder import run_folder
 from commands.setting_types import PositiveInt
+from data_manifests.code_switching import EnglishShare
 from data_manifests.corpora.public_tables import OpenedTable, named_tables, open_public_table
 from data_manifests.corpora.text_sets import OWN_TEXT, TEXT_SETS, PublicText, TextSet, read_texts
 from data_manifests.held_out import HELD_OUT_SENTENCES
@@ -109,8 +110,9 @@ def main(argv: list[str] | None = None) -> None:
                     config.out, "sentences", share=HELD_OUT_SENTENCES, left_out=left_out
                 )
             )
+            english = EnglishShare()
             for table, opened in sources:
-                _collect(table, opened, config, rows, left_out)
+                _collect(table, opened, config, rows, left_out, english)
             if not rows.num_kept:
                 first = f", the first: {left_out.first}" if left_out.first else ""
                 named = " ".join(config.corpus)
@@ -119,8 +121,11 @@ def main(argv: list[str] | None = None) -> None:
         output.record(
             corpora={corpus: vars(of) for corpus, of in counts.items()},
             held_out_share=HELD_OUT_SENTENCES,
+            english=english.as_dict(),
         )
         print(format_counts(counts, "sentences"), file=sys.stderr)
+        if english.num_words:
+            print(english.format_line(), file=sys.stderr)
 
 
 def _collect(
@@ -129,6 +134,7 @@ def _collect(
     config: BuildTextConfig,
     rows: RowsKeptApart,
     left_out: LeftOutRows,
+    english: EnglishShare,
 ) -> None:
     """Check every sentence of a corpus, and take those that can be spoken."""
     for number, text in tqdm(read_texts(table, opened), table.name, len(opened), unit=" rows"):
@@ -145,7 +151,9 @@ def _collect(
             elif sentence.dialect_guess != "unknown":
                 row["dialect_guess"] = sentence.dialect_guess
             row |= {"corpus": table.name, "license": text.license}
-            if not rows.add(sentence.text, row, corpus=table.name, number=number):
+            if rows.add(sentence.text, row, corpus=table.name, number=number):
+                english.add(sentence.text)
+            else:
                 left_out.add(table.name, number, LeftOut("same sentence before"))
 
 

@@ -37,6 +37,7 @@ from commands.shard import Shard
 from commands.shards import join_rows, join_sources, split_into_shards, write_shards
 from commands.sources import as_facts, count_sources, merge
 from commands.workers import WorkerSettings
+from data_manifests.code_switching import EnglishShare
 from data_manifests.language import DialectName, language
 from data_manifests.text_lines import read_lines
 from stage1_rvq.codes import CODES_NAME, CodedUtterance, write_codes
@@ -115,13 +116,19 @@ def main(argv: list[str] | None = None) -> None:
                 f"all {num_dropped} sentences were dropped, see {output.path / 'dropped.jsonl'}"
             )
         kept = read_json_lines(output.path / "kept.jsonl")
+        english = EnglishShare()
+        for sentence in sentences:
+            english.add(sentence.text)
         output.record(
+            english=english.as_dict(),
             num_utterances=num_kept,
             num_dropped=num_dropped,
             kept_takes=count_takes(row["take"] for row in kept),
             sources=as_facts(join_sources(output.path, len(shards))),
         )
         print(f"{num_kept} sentences spoken, {num_dropped} dropped", file=sys.stderr)
+        if english.num_words:
+            print(english.format_line(), file=sys.stderr)
 
 
 class SpeechWriter:
@@ -145,6 +152,7 @@ class SpeechWriter:
             self.speech.round_trip,
             takes=self.config.choice.takes,
             max_cer=self.config.choice.max_cer,
+            respell=self.config.choice.respell_english,
             seed=self.config.seed,
             **vars(self.config.sampling),
             batch_size=self.config.batch_size,

@@ -6,8 +6,8 @@ kept, reasons = generate_takes(model, sentences, round_trip, takes=3, max_cer=0.
 # T frames (25 per second), K codebooks (coarsest first)
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from commands.device import DeviceName, derive_seed, describe_machine, pick_devi
 from commands.origins import UNKNOWN, Origin, combine
 from commands.setting_types import ModelName, NonNegativeFloat, PositiveInt
 from commands.sources import Sources, merge
+from data_manifests.english_respelling import respell_english
 from stage2_speechless.config import SpeechlessConfig
 from stage2_speechless.generation import GeneratedCodes
 from stage2_speechless.model import Speechless, load_speechless
@@ -40,6 +41,9 @@ class TakeSettings:
     takes: PositiveInt = 1
     """how often each text is spoken, at most; the take with the lowest CER is kept (one without
     errors ends the search), or without --recognizer the first that ended"""
+    respell_english: bool = False
+    """give English words to the model in Twi letters, as Ghanaians say them (laptɔp): for a model
+    that has heard little English; what is written keeps their spelling"""
 
     def __post_init__(self) -> None:
         if bool(self.rvq) != bool(self.recognizer):
@@ -132,6 +136,7 @@ def generate_takes(
     temperature: float = DEFAULT_TEMPERATURE,
     top_k: int = DEFAULT_TOP_K,
     batch_size: int = 32,
+    respell: bool = False,
 ) -> tuple[dict[str, Take], dict[str, str]]:
     """Speak each sentence several times and keep its best take.
 
@@ -147,10 +152,15 @@ def generate_takes(
         takes: number of attempts per sentence, each drawn differently; at least 1.
         max_cer: with `round_trip`, the highest CER of an utterance that is kept (0.3 = 30 %).
         seed: as in `generate_batch`, like the other settings.
+        respell: give English words to the model in Twi letters (`respell_english`); the CER is then
+            that against the sentence as it is written or as it is respelt, whichever is lower.
 
     Returns:
         The takes that are kept, by id, and the reasons why other sentences are not, by id.
     """
+    written = {s.id: s.text for s in sentences}
+    if respell:
+        sentences = [replace(s, text=respell_english(s.text)) for s in sentences]
     reasons = {
         s.id: reason
         for s in sentences
@@ -166,7 +176,7 @@ def generate_takes(
             temperature=temperature, top_k=top_k, batch_size=batch_size,
         )  # fmt: skip
         num_unended.update(s.id for s, g in zip(waiting, spoken, strict=True) if not g.ended)
-        for id_, take in _read_takes(number, waiting, spoken, round_trip).items():
+        for id_, take in _read_takes(number, waiting, spoken, round_trip, written).items():
             if id_ not in kept or take.errors < kept[id_].errors:
                 kept[id_] = take
         waiting = [s for s in waiting if s.id not in kept or kept[s.id].errors > 0]
@@ -188,13 +198,20 @@ def _read_takes(
     sentences: Sequence[Sentence],
     spoken: Sequence[GeneratedCodes],
     round_trip: RoundTrip | None,
+    written: Mapping[str, str],
 ) -> dict[str, Take]:
-    """The utterances that ended, by id, read back if there is a recogniser."""
+    """The utterances that ended, by id, read back if there is a recogniser: compared with what the
+    model was given and, if that is something else, with what is written."""
     ended = [(s, g.codes_TK) for s, g in zip(sentences, spoken, strict=True) if g.ended]
-    rates: list[float | None] = [None] * len(ended)
+    rates: Sequence[float | None] = [None] * len(ended)
     if round_trip:
         codes, texts = [codes_TK for _, codes_TK in ended], [s.text for s, _ in ended]
-        rates = [*round_trip.character_error_rates(codes, texts)]
+        found = round_trip.character_error_rates(codes, texts)
+        as_written = [written[s.id] for s, _ in ended]
+        if as_written != texts:
+            others = round_trip.character_error_rates(codes, as_written)
+            found = [*map(min, found, others)]
+        rates = found
     return {s.id: Take(number, c, cer) for (s, c), cer in zip(ended, rates, strict=True)}
 
 

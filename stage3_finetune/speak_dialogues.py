@@ -30,6 +30,7 @@ from commands.shard import Shard
 from commands.shards import join_rows, join_sources, split_into_shards, write_shards
 from commands.sources import as_facts, count_sources, merge
 from commands.workers import WorkerSettings
+from data_manifests.code_switching import EnglishShare
 from data_manifests.language import DialectName
 from stage2_speechless.sampling import SamplingSettings
 from stage2_speechless.speak import Sentence, with_numbers_in_words
@@ -116,11 +117,17 @@ def main(argv: list[str] | None = None) -> None:
             )
         kept = read_json_lines(output.path / "kept.jsonl")
         takes_kept = (turn["take"] for row in kept for turn in row["turns"].values())
+        english = EnglishShare()
+        for turn in (turn for dialogue in dialogues for turn in dialogue.turns if turn.spoken):
+            english.add(turn.content)
         output.record(
+            english=english.as_dict(),
             num_dialogues=num_kept, num_dropped=num_dropped, kept_takes=count_takes(takes_kept),
             sources=as_facts(join_sources(output.path, len(shards))),
         )  # fmt: skip
         print(f"{num_kept} dialogues spoken, {num_dropped} dropped", file=sys.stderr)
+        if english.num_words:
+            print(english.format_line(), file=sys.stderr)
 
 
 class DialogueWriter:
@@ -143,6 +150,7 @@ class DialogueWriter:
             self.speech.round_trip,
             takes=self.config.choice.takes,
             max_cer=self.config.choice.max_cer,
+            respell=self.config.choice.respell_english,
             seed=self.config.seed,
             **vars(self.config.sampling),
             batch_size=self.config.batch_size,

@@ -8,11 +8,17 @@ import pytest
 from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
+from languages import in_language
 
 from commands.errors import InputError
 from data_manifests import english_dictionary
-from data_manifests.code_switching import english_words, mark_english, mark_english_words
-from data_manifests.language import language, speaking
+from data_manifests.code_switching import (
+    EnglishShare,
+    english_words,
+    mark_english,
+    mark_english_words,
+)
+from data_manifests.language import language
 from data_manifests.normalization import normalize_for_scoring
 
 GOLDEN = ROOT / "tests" / "golden"
@@ -45,13 +51,27 @@ def test_lists_of_the_language_are_normalised_and_each_word_is_in_one() -> None:
 
 
 def test_a_language_without_lists_is_refused() -> None:
-    with speaking("ewe"), pytest.raises(InputError, match=r"nothing tells Ewe words from English"):
+    with (
+        in_language("ewe"),
+        pytest.raises(InputError, match=r"nothing tells Ewe words from English"),
+    ):
         mark_english("Mele table la ŋu.")
 
 
 def test_a_missing_list_of_words_says_what_to_install() -> None:
     with pytest.raises(InputError, match="pip install no-such-package"):
         english_dictionary._data_file("no-such-package", "words.txt")
+
+
+def test_the_share_of_english_is_counted() -> None:
+    share = EnglishShare()
+    for text in ("Table no so na table no wɔ.", "Kofi te dan mu."):
+        share.add(text)
+    assert share.as_dict() == {"num_words": 11, "num_english": 2, "most_frequent": {"table": 2}}
+    assert share.format_line() == "English: 18.2 % of 11 words: table 2"
+    with in_language("ewe"):
+        share.add("Mele table la ŋu.")
+    assert share.num_words == 11
 
 
 def test_words_labelled_by_hand(real_data: Path) -> None:

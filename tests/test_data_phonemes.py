@@ -11,6 +11,7 @@ from languages import in_language
 from commands.errors import InputError
 from data_manifests import english_phonemes, ewe_phonemes, twi_phonemes
 from data_manifests import phonemes as command
+from data_manifests.english_respelling import respell_english
 from data_manifests.pronunciation import phonemes, read_clauses
 from demo.voice.espeak import IPA_OF, SAID_AS
 
@@ -73,6 +74,19 @@ def test_a_text() -> None:
     assert second.words[1] == ("w", "a", "ŋ")
     with in_language("ewe"):
         assert phonemes("table") == [["t", "a", "b", "l", "e"]]
+
+
+def test_english_in_twi_letters() -> None:
+    assert respell_english("Fa “Laptop-no” bra, table no 5!") == "Fa “Laptɔp-no” bra, tebul no 5!"
+    assert respell_english("Don't worry.") == "Don wɛri."
+    assert respell_english("Kofi kɔ London.") == "Kofi kɔ London."
+    for word, said, _ in read_rows("english_phonemes.tsv"):
+        _, respelt, _ = respell_english(f"the {word} the").split()
+        [heard] = phonemes(f"ɛ{respelt}")
+        left_out = "ieɛaɔouɪʊwŋɲnɡ"  # vowels, and what assimilates to its neighbour
+        assert [p[0] for p in heard if p[0] not in left_out] == [
+            p[0] for p in said.split() if p[0] not in left_out
+        ], word
 
 
 def test_prints_words(capsys: pytest.CaptureFixture[str]) -> None:

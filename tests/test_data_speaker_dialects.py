@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import run
+from languages import in_language
 from test_data_own import own_recordings, rows_of
 
 from data_manifests import build
@@ -46,6 +47,11 @@ def test_contradictions_are_not_decided() -> None:
 def test_nobody_is_guessed_of_whom_the_corpus_says_nothing_or_everything() -> None:
     assert guess([("c/unknown", WEAK), ("c/unknown", WEAK)]) == ["-", "-"]
     assert guess([("c/a", WEAK), ("c/a", WEAK)], dialect="fante") == ["-", "-"]
+
+
+def test_nothing_is_guessed_in_a_language_without_these_dialects() -> None:
+    with in_language("ewe"):
+        assert guess_dialect("Adze no dze hɔn.") == "unknown"  # dzi, dze are Ewe words too
 
 
 def test_build_writes_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -139,6 +139,28 @@ def test_without_a_recognizer_the_first_take_that_ended_is_kept(model, monkeypat
     assert calls[1:] == [["edge", "never"]] * 2
 
 
+def test_english_is_given_in_twi_letters_and_read_back_in_either_spelling(
+    model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[str] = []
+
+    def speak_all(model, sentences, **_):
+        given.extend(s.text for s in sentences)
+        return [GeneratedCodes(torch.zeros(2, 3), True) for _ in sentences]
+
+    class Recognizer(ScriptedRecognizer):
+        def character_error_rates(self, codes, texts):
+            return [0.25 if "laptop" in text else 0.5 for text in texts]
+
+    monkeypatch.setattr(takes_module, "speak", speak_all)
+    sentences = [Sentence("a", "Fa laptop no bra."), Sentence("b", "Kofi.")]
+    kept, _ = generate_takes(model, sentences, Recognizer(), takes=1, max_cer=1, respell=True)
+    assert given == ["Fa laptɔp no bra.", "Kofi."]
+    assert {id_: take.cer for id_, take in kept.items()} == {"a": 0.25, "b": 0.5}
+    generate_takes(model, sentences, None, takes=1, max_cer=1)
+    assert given[2:] == ["Fa laptop no bra.", "Kofi."]
+
+
 def test_takes_are_the_same_in_any_batch(model: Speechless, round_trip: RoundTrip) -> None:
     sentences = [Sentence(f"s{i}", text) for i, text in enumerate(TEXTS)]
     lowest: dict[str, tuple[float, int]] = {}
