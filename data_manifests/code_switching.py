@@ -12,6 +12,7 @@ not after one of the language.
 """
 
 import functools
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -64,11 +65,13 @@ def mark_english_words(words: Sequence[str]) -> list[bool]:
         raise InputError(f"nothing tells {used.name} words from English: [code_switching] is empty")
     kinds = [_kind_of(word, used) for word in words]
     marked = [kind == ENGLISH for kind in kinds]
+    if SHARED not in kinds:
+        return marked
+    before, after = _last_certain(kinds), _last_certain(kinds[::-1])[::-1]
     for place, kind in enumerate(kinds):
         if kind == SHARED:
-            before, after = _next_certain(kinds[:place][::-1]), _next_certain(kinds[place + 1 :])
             # Not after an English word only: "table no" is Twi, the table.
-            marked[place] = after == ENGLISH and before != OWN
+            marked[place] = after[place] == ENGLISH and before[place] != OWN
     return marked
 
 
@@ -127,9 +130,13 @@ def format_english(found: Mapping[str, Any]) -> str:
     return f"English: {share:.1f} % of {found['num_words']:,} words" + (shown and f": {shown}")
 
 
-def _next_certain(kinds: Sequence[str]) -> str:
-    """The first kind that says something of the language around it; "" at the end of the text."""
-    return next((kind for kind in kinds if kind in (ENGLISH, OWN)), "")
+def _last_certain(kinds: Sequence[str]) -> list[str]:
+    """For each word the kind of the last one up to it that says something of the language; "" if
+    there is none."""
+    certain = itertools.accumulate(
+        kinds, lambda last, kind: kind if kind in (ENGLISH, OWN) else last, initial=""
+    )
+    return list(certain)[1:]
 
 
 @functools.lru_cache(maxsize=2**14)

@@ -241,6 +241,12 @@ def test_real_texts_are_spoken_in_full(synthesizer, real_data):
         synthesizer.speak(text, "hi", sample_rate_hz=16_000)
 
 
+def test_english_words_are_spoken_in_the_ghanaian_manner(synthesizer):
+    text = "Fa orange laptop no kɔ church, na the vision of measure and judgement yɛ yellow zoo."
+    assert phonemize(text)[0].words[1:3] == (("O", "*", "a", "n", "dZ;"), tuple("laptOp"))
+    synthesizer.speak(text, "hi", sample_rate_hz=16_000)
+
+
 def test_command_writes_a_recording(synthesizer, tmp_path):
     out = tmp_path / "kofi.wav"
     printed = run(command.main, "--text", "Me din de Kofi.", "--voice", "hi+m3", "--out", out)
