@@ -20,7 +20,7 @@ from importlib.resources import files
 from typing import Any
 
 from commands.errors import InputError
-from data_manifests.english_dictionary import contractions, word_counts
+from data_manifests.english_dictionary import CONTRACTIONS, word_counts
 from data_manifests.language import Language, language
 from data_manifests.normalization import normalize_for_scoring
 
@@ -28,7 +28,7 @@ ENGLISH, OWN, SHARED, NAME = "english", "own", "shared", "name"
 
 # Words of at most two letters are English only if they are one of these, or shared.
 SHORT_WORDS = frozenset(
-    ("in", "of", "on", "at", "it", "is", "if", "my", "by", "or", "as", "up", "us", "go", "im")
+    ("in", "of", "on", "at", "it", "is", "if", "my", "by", "or", "as", "up", "us", "go")
 )
 # Written in Ghana's English, and in no dictionary.
 GHANAIAN_ENGLISH = frozenset(("okro", "okros", "trotro", "smartphone", "smartphones", "selfie"))
@@ -147,7 +147,7 @@ def _kind_of(word: str, of: Language) -> str:
         return SHARED
     if word in _words(lists.own_words) or not word.isascii() or not word.isalpha():
         return NAME if word.isnumeric() else OWN
-    if word in SHORT_WORDS or word in GHANAIAN_ENGLISH or word in contractions():
+    if word in SHORT_WORDS or word in GHANAIAN_ENGLISH or word in CONTRACTIONS:
         return ENGLISH
     if word in _names():
         return NAME

