@@ -1,11 +1,11 @@
 """English words: how often they are written, and how Americans say them.
 
-    word_counts()["station"]        ->  264870044
+    word_counts()["station"]        ->  61892291
     pronunciations()["station"]     ->  ("S", "T", "EY1", "SH", "AH0", "N")
 
 Two lists that pip installs; only their data is read, no code of theirs is run:
 
-- symspellpy (MIT): `frequency_dictionary_en_82_765.txt`, 82,765 words that are both in the spelling
+- symspellpy (MIT): `frequency_dictionary_en_82_765.txt`, 82,834 words that are both in the spelling
   dictionaries SCOWL and in the Google Books Ngram data, with their counts there. Few names are in
   it, unlike most word lists.
 - cmudict: The CMU Pronouncing Dictionary (two-clause BSD), 126,000 words and names in ARPAbet.
