@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from languages import in_language
 
 from commands.errors import InputError
-from data_manifests import english_dictionary
+from data_manifests import code_switching, english_dictionary
 from data_manifests.code_switching import (
     EnglishShare,
     english_words,
@@ -48,6 +48,9 @@ def test_lists_of_the_language_are_normalised_and_each_word_is_in_one() -> None:
     listed = [*lists.own_words, *lists.shared_words]
     assert len(listed) == len(set(listed))
     assert all(normalize_for_scoring(word) == word for word in listed)
+    english = english_dictionary.word_counts().keys()
+    assert {*lists.own_words} <= english  # others are not taken for English anyway
+    assert code_switching._names() <= english
 
 
 def test_a_language_without_lists_is_refused() -> None:
