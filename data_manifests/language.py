@@ -1,7 +1,7 @@
 """The written language of this process: its letters, marks, dialects and fixed phrases, as data.
 
     language().name                 ->  "Twi"
-    language().normalization        ->  "twi-1", which weights and error rates carry
+    language().normalization        ->  "twi-2", which weights and error rates carry
 
 `SPOKEN_LANGUAGE` says which: the name of a file in `data_manifests/languages`, or the path of a
 TOML file of your own; without it, twi. The file is read once, when it is first needed.
@@ -16,7 +16,7 @@ import os
 import tomllib
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,6 +24,7 @@ from pydantic import AfterValidator
 
 from commands.errors import InputError, nearest_name
 from commands.schema import check_json, shorten
+from data_manifests.word_shape import WordShape
 
 VARIABLE = "SPOKEN_LANGUAGE"
 DEFAULT = "twi"
@@ -85,7 +86,11 @@ class Language:
         punctuation: what else texts may hold.
         look_alikes: characters that are typed for a letter, beside those in `normalization.py`.
         typed_letters: letters by the digit, or the `)`, that is typed for them inside a word.
-        numbers_with_unit: words in which such a digit is a number all the same.
+        numbers_with_unit: words in which such a digit is a number all the same; those in lower case
+            in any case, those in capitals only so.
+        word_shape: what words may consist of, where a digit or `)` at their edge may be a letter;
+            without it, it always is.
+        still_read: earlier `normalization`s whose models are still used, each with the reason.
         dialects: names for the `dialect` of utterances.
         numbers: whose words numbers are read in; "none" leaves digits alone.
         phonemes: by whose rules its words are pronounced; "none" if nothing tells.
@@ -115,6 +120,8 @@ class Language:
     look_alikes: dict[str, str] = field(default_factory=dict)
     typed_letters: dict[str, str] = field(default_factory=dict)
     numbers_with_unit: tuple[str, ...] = ()
+    word_shape: WordShape | None = None
+    still_read: dict[str, str] = field(default_factory=dict)
     dialects: tuple[str, ...] = ()
     numbers: Literal["twi", "none"] = "none"
     phonemes: Literal["twi", "ewe", "none"] = "none"
@@ -182,14 +189,15 @@ def speaking(name: str) -> Iterator[Language]:
 
 
 def refuse_other_language(normalization: str, *, what: str) -> None:
-    """Raise InputError if something was made for another language, or by other rules.
+    """Raise InputError if something was made for another language, or by other rules than those of
+    which the language's file says that they are still read.
 
     Args:
         normalization: `Language.normalization` of what it was made for.
         what: its flag and value, for the message.
     """
     ours = language().normalization
-    if normalization == ours:
+    if normalization == ours or normalization in language().still_read:
         return
     made_for, _, _ = normalization.rpartition("-")
     advice = f"set {VARIABLE}={made_for}" if made_for != language().key else "train it again"
@@ -235,10 +243,12 @@ def _read(name: str) -> Language:
 
 def _hash(read: Language) -> str:
     """Eight digits that change with what normalised texts depend on."""
-    rules = (
+    rules: list[Any] = [
         sorted(read.alphabet), sorted(read.vowels), sorted(read.kept_marks), read.look_alikes,
         read.typed_letters, sorted(read.numbers_with_unit),
-    )  # fmt: skip
+    ]  # fmt: skip
+    if read.word_shape:
+        rules.append(asdict(read.word_shape))
     return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -270,8 +280,12 @@ def _faults(read: Language) -> Iterator[tuple[str, str]]:
         yield "typed_letters", "letters by a digit or `)`"
     if not set(read.typed_letters.values()) <= alphabet:
         yield "typed_letters", "letters of the alphabet, by what is typed for them"
-    if any(word != word.lower() for word in read.numbers_with_unit):
-        yield "numbers_with_unit", "in lower case"
+    if any(word not in (word.lower(), word.upper()) for word in read.numbers_with_unit):
+        yield "numbers_with_unit", "in lower case or in capitals"
+    if read.word_shape and not all(alphabet.issuperset(part) for part in read.word_shape.parts()):
+        yield "word_shape", "letters of the alphabet"
+    if not all(reason.strip() for reason in read.still_read.values()):
+        yield "still_read", "reasons by the normalisations of earlier models"
     if fault := _fault_of_look_alikes(read):
         yield "look_alikes", fault
     if any(not d.isidentifier() or d == UNKNOWN_DIALECT for d in read.dialects):

@@ -19,6 +19,7 @@ import unicodedata
 from collections.abc import Iterator
 
 from data_manifests.language import Language, language
+from data_manifests.typed_letters import TypedLetters
 
 # Found in Common Voice, WAXAL, MasakhaPOS, AfriQA, MAFAND and tweets. Those marked * were not
 # found, but have the shape, or are the other case, of one that was. In decomposed text: έ is ε and
@@ -67,9 +68,6 @@ _INVISIBLE = re.compile(
     "\ufe00-\ufe0f]"  # variation selectors, as in emoji
 )
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
-_CURRENCY = "$¢£€₵"
-# "3)Kofi", "a)", "iv)"
-_LIST_MARKER = re.compile(r"\d+\).*|[aceiouvx]+\)+", re.IGNORECASE)
 _DIGIT = re.compile(r"\d")
 _NUMBER_EDGE = re.compile(r"(?<=\d)(?=[^\W\d_])|(?<=[^\W\d_])(?=\d)")
 
@@ -83,9 +81,10 @@ def normalize_for_training(text: str) -> str:
     tone and nasal marks stay.
 
     Where `3` and `)` are typed, they are letters only in a run of letters that holds no other
-    digit: s3, de3, w), 3y3, p333. Plain numbers (3, 13, 3%, 1.3m, $3m), the language's
-    `numbers_with_unit`, a `)` that closes a `(`, smileys and list markers (a), 3)) stay. In a word
-    of capitals the letter is one: Y3N -> YƐN.
+    digit and has the shape of a word: s3, de3, w), 3y3, p333; not 3hrs, JHS3 or Ghana). Plain
+    numbers (3, 13, 3%, 1.3m, $3m), the language's `numbers_with_unit`, a `)` that closes a `(`,
+    smileys and list markers (a) b), 3)) stay. In a word of capitals the letter is one: Y3N -> YƐN.
+    `typed_letters.py` has the rules.
 
     Idempotent. Never raises for a text; the empty string gives the empty string.
     """
@@ -120,20 +119,13 @@ class _Rules:
         own = of.alphabet + of.alphabet.upper()
         alike = {char: letter for char, letter in LOOK_ALIKES.items() if char not in own}
         self.look_alikes = str.maketrans({**alike, **of.look_alikes})
-        self.typed, self.vowels, self.kept_marks = of.typed_letters, of.vowels, of.kept_marks
-        self.numbers_with_unit = frozenset(of.numbers_with_unit)
+        self.typed_letters = TypedLetters(of)
+        self.vowels, self.kept_marks = of.vowels, of.kept_marks
         # What most sentences consist of: no rule changes it (possessive: never tried again).
         marked = of.marked_vowels + of.marked_vowels.upper()
         digits = "".join(sorted(set("0123456789").difference(of.typed_letters)))
         plain = f"[A-Za-z{digits}{own}{marked}.,;:!?'\"(“”«»–—…-]++"
         self.plain = re.compile(f"{plain}(?: {plain})*+")
-        # A smiley; or a run of letters, digits, tone marks and a typed `)`, where a number keeps
-        # its separators (1.3m) and its currency sign ($3m).
-        closing = ")" if ")" in of.typed_letters else ""
-        self.typed_word = re.compile(
-            rf"[:;=][-'^]?\)+|"
-            rf"[{_CURRENCY}]?(?:[^\W_]|[\u0300-\u036f{closing}]|(?<=\d)[.,:/](?=\d))+"
-        )
         self.not_in_words = re.compile(rf"[^\w{of.kept_marks}]|_" if of.kept_marks else r"[\W_]")
         # A row's text is needed several times while it is at hand.
         self.for_scoring = functools.lru_cache(maxsize=256)(self._score)
@@ -144,7 +136,7 @@ class _Rules:
             return text
         text = _CONTROL.sub(" ", _INVISIBLE.sub("", text))
         text = unicodedata.normalize("NFD", text).translate(self.look_alikes)
-        text = self._replace_typed_letters(unicodedata.normalize("NFC", text))
+        text = self.typed_letters.replace(unicodedata.normalize("NFC", text))
         return " ".join(text.split())
 
     def _score(self, text: str) -> str:
@@ -168,44 +160,5 @@ class _Rules:
                 kept = kept.replace(char, "")
                 yield char
 
-    def _replace_typed_letters(self, text: str) -> str:
-        if not any(typed in text for typed in self.typed):
-            return text
-        pieces = _split_at_closing_brackets(text)
-        return ")".join(self.typed_word.sub(self._replace_in_word, piece) for piece in pieces)
-
-    def _replace_in_word(self, match: re.Match[str]) -> str:
-        word = match[0]
-        is_number = any(
-            c in _CURRENCY + ".,:/" or (c.isnumeric() and c not in self.typed) for c in word
-        )
-        if is_number or not any(c.isalpha() for c in word):
-            return word
-        if word.lower() in self.numbers_with_unit or _LIST_MARKER.fullmatch(word):
-            return word
-        # S3 opens a sentence: Sɛ, not SƐ
-        is_capitalised = word[1:].strip("".join(self.typed)) == ""
-        in_capitals = word.isupper() and not is_capitalised
-        for typed, letter in self.typed.items():
-            word = word.replace(typed, letter.upper() if in_capitals else letter)
-        return word
-
 
 _rules = functools.cache(_Rules)
-
-
-def _split_at_closing_brackets(text: str) -> list[str]:
-    """Split a text at every `)` that closes a `(`; of several in a row, at the last: "(Kofi w))" is
-    (Kofi wɔ)."""
-    pieces = []
-    start = num_open = 0
-    for match in re.finditer(r"\(|\)+", text):
-        if match[0] == "(":
-            num_open += 1
-            continue
-        num_closing = min(num_open, len(match[0]))
-        num_open -= num_closing
-        for position in range(match.end() - num_closing, match.end()):
-            pieces.append(text[start:position])
-            start = position + 1
-    return [*pieces, text[start:]]

@@ -132,6 +132,22 @@ def test_what_was_made_for_another_language_is_refused(ewe):
         Utterance(**ROW, dialect="asante")
 
 
+def test_models_of_earlier_rules_are_used_where_the_file_says_so(tmp_path):
+    with in_language("twi"):
+        assert language().normalization == "twi-2"
+        refuse_other_language("twi-1", what="--head x")
+        for other in ("twi-0", "twi-3"):
+            with pytest.raises(InputError, match=rf"{other}, this is twi-2: train it again"):
+                refuse_other_language(other, what="--head x")
+    path = tmp_path / "ewe.toml"
+    text = EWE.replace("version = 1", "")
+    path.write_text(f'{text}\n[still_read]\newe-1 = "The same rules."\n', encoding="utf-8")
+    with in_language(str(path)):
+        refuse_other_language("ewe-1", what="--head x")
+        with pytest.raises(InputError, match=r"ewe-0, this is ewe-[0-9a-f]{8}: train it again"):
+            refuse_other_language("ewe-0", what="--head x")
+
+
 def test_folders_of_another_language_are_refused(tmp_path):
     cpu = torch.device("cpu")
     shape = {"num_codebooks": 2, "codebook_size": 8, "width": 16, "num_layers": 1, "num_heads": 2}
@@ -144,14 +160,17 @@ def test_folders_of_another_language_are_refused(tmp_path):
         model.save_pretrained(tmp_path / "ewe")
         assert load_speechless(str(tmp_path / "ewe"), device=cpu).vocabulary == Vocabulary()
         assert "- ewe\n" in (tmp_path / "ewe" / "README.md").read_text(encoding="utf-8")
-    with in_language("twi"), pytest.raises(InputError, match=r"this is twi-1: set .*LANGUAGE=ewe"):
-        load_speechless(str(tmp_path / "ewe"), device=cpu)
+    with in_language("twi"):
+        with pytest.raises(InputError, match=r"this is twi-2: set .*LANGUAGE=ewe"):
+            load_speechless(str(tmp_path / "ewe"), device=cpu)
+        head = load_head(str(ROOT / "demo" / "weights" / "head"), device=cpu)
+        assert head.config.normalization == "twi-1"  # in twi.toml's still_read
 
 
 def test_twi_is_what_is_spoken_where_nobody_says_otherwise(monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
     with speaking("") as used:
-        assert (used.key, used.normalization) == ("twi", "twi-1") and used is language()
+        assert (used.key, used.normalization) == ("twi", "twi-2") and used is language()
     assert used.characters == "abcdeɛfghijklmnŋoɔpqrstuvwxyz0123456789"
     with speaking("ewe") as other, pytest.raises(InputError, match=r"to be twi, and SPOKEN.* ewe"):
         assert other.key == "ewe"
@@ -205,6 +224,8 @@ def test_a_file_of_ones_own_carries_a_hash_of_its_rules(tmp_path):
         ('"đ" = "ɖ" ', "", "'look_alikes' must be in both cases: also 'đ', not only 'Đ'"),
         ("[cues]", '[typed_letters]\n"x" = "ɖ"\n[cues]', "'typed_letters' must be letters by a"),
         ("version = 1", 'version = 1\nnormalization = "x"', "'normalization' is not for you"),
+        ("[cues]", '[word_shape]\nonsets = ["B"]\n[cues]', "'word_shape' must be letters of the"),
+        ("[cues]", '[still_read]\newe-0 = ""\n[cues]', "'still_read' must be reasons by the norm"),
         ('name = "Ewe"', 'name = "Ewe', "not valid TOML"),
         ("version = 1", "version = 1999-01-01", "not valid TOML"),
     ],

@@ -62,8 +62,9 @@ def test_golden_row(level: str, text: str, expected: str) -> None:
 def test_golden_rows_cover_every_look_alike_and_unit() -> None:
     assert len(GOLDEN_ROWS) >= 200
     inputs = " ".join(text for _, _, text, _ in GOLDEN_ROWS)
-    assert not set(LOOK_ALIKES) - set(inputs)
-    assert not set(language().numbers_with_unit) - set(re.findall(r"\w+", inputs.lower()))
+    assert not {*LOOK_ALIKES, *language().look_alikes} - set(inputs)
+    units = {unit.lower() for unit in language().numbers_with_unit}
+    assert not units - set(re.findall(r"\w+", inputs.lower()))
 
 
 def test_look_alikes_come_in_both_cases() -> None:
@@ -82,9 +83,12 @@ def test_invariants_hold_beside_every_character() -> None:
 
 def test_invariants_hold_for_random_text() -> None:
     generator = random.Random(0)
-    alphabet = "aɛwkyE3)(13'-.,:;=$¢ \u0301\u0303\u200bε’ↄ_/hrdg2³"
-    for _ in range(20_000):
+    alphabet = "aɛɔwkyEKBn3)(13'-.,:;=$¢ \u0301\u0303\u200bε’ↄ_/hrdgc2³"
+    pieces = "a) b) B) w) k) ) ( (w )) 3 3y3 JHS3 MP3 3hrs Ghana). )baa )K xk)k3 N)N ɔno"
+    for _ in range(5_000):
         assert_invariants("".join(generator.choices(alphabet, k=generator.randint(0, 14))))
+        glue = generator.choice(["", " "])
+        assert_invariants(glue.join(generator.choices(pieces.split(), k=generator.randint(1, 7))))
 
 
 def test_plain_numbers_never_become_letters() -> None:
@@ -110,6 +114,26 @@ def test_invariants_hold_on_real_text(real_data: Path) -> None:
         assert not set(LOOK_ALIKES) & set(normalize_for_training(text))
         num_lines += 1
     assert num_lines > 10_000
+
+
+def test_what_is_typed_for_letters_in_real_text_becomes_letters(real_data: Path) -> None:
+    """Of the words with ɛ or ɔ in 400 transcripts, all but one in a hundred come back."""
+    lines = (real_data / "waxal_aka_text" / "dev.jsonl").read_text(encoding="utf-8").splitlines()
+    num_words = num_back = 0
+    for line in lines[:400]:
+        text = normalize_for_scoring(json.loads(line)["text"])
+        typed = text.translate(str.maketrans("ɛɔ", "3)"))
+        for word, back in zip(text.split(), normalize_for_training(typed).split(), strict=True):
+            if set(word) & set("ɛɔ") and len(word) > 1:
+                num_words += 1
+                num_back += word == back
+    assert num_words > 3000 and num_back > 0.99 * num_words
+
+
+def test_a_long_word_takes_no_longer() -> None:
+    """The shape of a word is read in one way only: no rule tries all."""
+    for syllable in ("na", "aw", "nw", "mmɛ"):
+        assert normalize_for_training(f"{syllable * 20_000}q3").endswith("q3")
 
 
 def test_plain_numbers_of_real_text_stay(real_data: Path) -> None:
