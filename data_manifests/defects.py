@@ -17,6 +17,7 @@ from data_manifests.inventory import loan_letters, outside_characters
 from data_manifests.language import language
 from data_manifests.manifest import Utterance, decode_utterance
 from data_manifests.normalization import normalize_for_scoring, normalize_for_training
+from data_manifests.text_checks import shorthand_words
 
 # Characters (spaces included, as normalised for scoring) a second. Speakers of 17 languages read 4
 # to 9 syllables a second (Coupé et al. 2019, doi:10.1126/sciadv.aaw2594), and Twi has 2.4 to 2.5
@@ -123,8 +124,8 @@ def examine(utterance: Utterance, *, decode: bool) -> Examination:
     if problem is None:
         problem = _find_misalignment(len(sentence), utterance.duration_s)
     observations: list[Finding] = []
-    if problem is None and outside:
-        observations += _observe_text(outside)
+    if problem is None:
+        observations += _observe_text(text, outside)
     if problem is None and decoded is not None:
         observations += _observe_audio(decoded)
     return Examination(
@@ -154,7 +155,7 @@ def _find_misalignment(num_characters: int, duration_s: float) -> Finding | None
     )
 
 
-def _observe_text(outside: str) -> Iterator[Finding]:
+def _observe_text(text: str, outside: str) -> Iterator[Finding]:
     digits = "".join(char for char in outside if char.isdigit())
     others = "".join(dict.fromkeys(char for char in outside if not char.isdigit()))
     if digits:
@@ -162,6 +163,8 @@ def _observe_text(outside: str) -> Iterator[Finding]:
     if others:
         name = language().name
         yield Finding(f"characters outside {name}", f"{others!r} is not in the {name} inventory")
+    if words := shorthand_words(text):
+        yield Finding("letters typed for others", f"{' '.join(words)}: left as they are")
 
 
 def _observe_audio(decoded: DecodedAudio) -> Iterator[Finding]:

@@ -8,13 +8,16 @@ Markup must be looked for in the text as it is in the table: normalising takes a
 of lists and tables.
 """
 
+import functools
 import re
+from collections.abc import Callable
 
 from data_manifests.inventory import outside_characters
-from data_manifests.language import language
+from data_manifests.language import Language, language
 from data_manifests.language_guess import guess_language, untranslated_english
 from data_manifests.left_out_rows import LeftOut
 from data_manifests.normalization import normalize_for_scoring
+from data_manifests.word_shape import shape_test
 
 _MARKUP = {
     "code": re.compile(r"```|\\[a-zA-Z]+\{|[{}]"),
@@ -52,6 +55,23 @@ def unreadable_characters(text: str) -> str:
     return "".join(dict.fromkeys(outside_characters(text)))
 
 
+def shorthand_words(text: str) -> list[str]:
+    """Words of a normalised text in which a letter may be typed for another that is left as it is:
+    in Twi wc and kc, for wɔ and kɔ. Each once, in order.
+
+    They have the shape of a word of the language. English ones (doctor, cream) and acronyms are
+    not meant: no word in capitals, and no c before l, r or t. A text that has the letter itself
+    (ɔ) has none: who can type it does.
+    """
+    of = language()
+    if of.word_shape is None or any(
+        letter in text.lower() for letter in of.word_shape.shorthand.values()
+    ):
+        return []
+    words = dict.fromkeys(_shorthand(of).findall(text))
+    return [word for word in words if not word.isupper() and _shape_test(of)(word)]
+
+
 def why_foreign(text: str, what: str) -> LeftOut | None:
     """Why a text is not taken for one in the language; None if it is, or if nothing tells (a name,
     a number).
@@ -80,3 +100,22 @@ def why_unreadable(text: str, what: str) -> LeftOut | None:
         kind = f"{what} with characters that nobody reads"
         return LeftOut(kind, f"{kind}: {' '.join(characters)}")
     return None
+
+
+@functools.cache
+def _shape_test(of: Language) -> Callable[[str], bool]:
+    assert of.word_shape is not None
+    return shape_test(of.word_shape, of.vowels)
+
+
+@functools.cache
+def _shorthand(of: Language) -> re.Pattern[str]:
+    """Words of two letters and more with a shorthand letter, in lower case, that stands for another
+    one by what follows it."""
+    assert of.word_shape is not None
+    typed = "".join(of.word_shape.shorthand)
+    if not typed:
+        return re.compile("(?!)")
+    letter = r"[^\W\d_]"
+    follows = f"(?![{of.vowels}hlrt])"
+    return re.compile(rf"\b(?={letter}{{2}})(?={letter}*[{typed}]{follows}){letter}+\b")

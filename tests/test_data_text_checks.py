@@ -5,6 +5,7 @@ import pytest
 from data_manifests.sentences import split_sentences
 from data_manifests.text_checks import (
     find_markup,
+    shorthand_words,
     unreadable_characters,
     why_foreign,
     why_unreadable,
@@ -41,6 +42,19 @@ def test_characters_that_nobody_reads():
     assert unreadable_characters("Ɛyɛ 🙂 % / $ 🙂") == "🙂%/$"
     assert unreadable_characters("$5 anaa 50% wɔ 13/3/1957") == ""
     assert unreadable_characters("Ɛyɛ GH¢5.50, “n'abɔdwe” – ŋ ẽ; 2021!") == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Kwame wc fie, na Esi kc.", ["wc", "kc"]),
+        ("Amanfoc no bɛkc, bɛkc", ["Amanfoc", "bɛkc"]),
+        ("Kwame wc fie, na Esi kɔ.", []),  # who has ɔ types it
+        ("Me doctor no w) school, NDC, crew, cream, uncle, C", []),
+    ],
+)
+def test_letters_typed_for_others_are_reported(text, words):
+    assert shorthand_words(text) == words
 
 
 @pytest.mark.parametrize(
