@@ -12,6 +12,7 @@ import io
 import itertools
 import os
 import re
+import select
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -98,9 +99,12 @@ def run_command(main: Callable[[], None]) -> None:
 
     A user's mistake prints one line on stderr and exits with code 2; a system error (disk full,
     permission denied) prints one line and exits with 1; Ctrl-C and SIGTERM print one line and exit
-    with 130 and 143. Any other exception keeps its traceback and exits with 1.
+    with 130 and 143. Where nobody reads the output any more, as in `... | head`, it prints nothing
+    and exits with 141, as a program that SIGPIPE ends. Any other exception keeps its traceback and
+    exits with 1.
     """
     before = signal.signal(signal.SIGTERM, _raise_terminated)
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A terminal that cannot print ɛ must not end a command.
@@ -112,9 +116,10 @@ def run_command(main: Callable[[], None]) -> None:
         _end(f"error: {error}", 2)
     except (WriteError, PartnerEnded) as error:
         _end(f"error: {error}", 1)
-    except BrokenPipeError:  # the reader of our stdout has exited, as in `... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    except BrokenPipeError:
+        if not _drop_unread_output():
+            raise  # another pipe: to a process that this one has started
+        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
         if error.errno not in MACHINE_ERRORS:
             raise
@@ -128,11 +133,34 @@ def run_command(main: Callable[[], None]) -> None:
 
 
 def _end(line: str, code: int) -> None:
-    # An unfinished progress bar would stand before it, on the same line.
-    for bar in list(getattr(tqdm, "_instances", ())):
-        bar.close()
-    print(" ".join(line.split("\n")), file=sys.stderr)
+    with contextlib.suppress(BrokenPipeError):  # where nobody reads it, the code still says it
+        # An unfinished progress bar would stand before it, on the same line.
+        for bar in list(getattr(tqdm, "_instances", ())):
+            bar.close()
+        print(" ".join(line.split("\n")), file=sys.stderr)
+    _drop_unread_output()
     sys.exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Write to nowhere where the shell has closed stdout or stderr (`>&-`), which are None then."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))
+
+
+def _drop_unread_output() -> bool:
+    """Let stdout and stderr write to nowhere if they are pipes that nobody reads any more, so that
+    Python's own flush at the end does not fail. Returns whether any is."""
+    has_unread = False
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(io.UnsupportedOperation):  # a test's, without a file
+            poll = select.poll()
+            poll.register(stream.fileno(), 0)
+            if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+                has_unread = True
+    return has_unread
 
 
 def _raise_terminated(number: int, frame: FrameType | None) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 from commands.command_line import config_as_dict, parse_config, run_command
 from commands.errors import InputError
 from commands.setting_types import PositiveFloat
+
+ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +137,40 @@ def test_broken_toml(tmp_path):
     path.write_text("steps = = 3\n")
     with pytest.raises(InputError, match="not valid TOML"):
         parse_config(ExampleConfig, ["--out", "x", "--config", str(path)])
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code"),
+    [("| true", 141), ("2>&1 | true", 141), (">&-", 0), ("2>&-", 0), (">&- 2>&-", 0)],
+)
+def test_output_that_nobody_reads_ends_a_command_quietly(redirection, code):
+    """As programs end that SIGPIPE ends; a closed stream is no pipe."""
+    main = "(time.sleep(0.1), print('x' * 100_000))"
+    assert shell_ends(f"lambda: {main}", redirection) == (code, "")
+
+
+def test_a_wrong_input_keeps_its_code_where_nobody_reads_why():
+    fails = "(time.sleep(0.1), (_ for _ in ()).throw(InputError('x')))"
+    assert shell_ends(f"lambda: {fails}", "2>&1 | true") == (2, "")
+
+
+def shell_ends(main, redirection):
+    """Exit code, and what remains on stderr, of a command whose output goes somewhere."""
+    program = (
+        "import time; from commands.command_line import run_command; "
+        f"from commands.errors import InputError; run_command({main})"
+    )
+    line = f'{sys.executable} -c "{program}" {redirection}; exit ${{PIPESTATUS[0]}}'
+    ended = subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True)
+    return ended.returncode, ended.stderr
+
+
+def test_a_pipe_of_another_process_is_no_quiet_end():
+    def broken() -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        run_command(broken)
 
 
 def test_run_command_maps_errors_to_exit_codes(capsys):
