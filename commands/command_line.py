@@ -146,7 +146,7 @@ def _open_closed_streams() -> None:
     """Write to nowhere where the shell has closed stdout or stderr (`>&-`), which are None then."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
 
 
 def _drop_unread_output() -> bool:

@@ -90,6 +90,7 @@ class Language:
             in any case, those in capitals only so.
         word_shape: what words may consist of, where a digit or `)` at their edge may be a letter;
             without it, it always is.
+        joins_initials: whether N.D.C. is the word ndc where error rates compare texts.
         still_read: earlier `normalization`s whose models are still used, each with the reason.
         dialects: names for the `dialect` of utterances.
         numbers: whose words numbers are read in; "none" leaves digits alone.
@@ -121,6 +122,7 @@ class Language:
     typed_letters: dict[str, str] = field(default_factory=dict)
     numbers_with_unit: tuple[str, ...] = ()
     word_shape: WordShape | None = None
+    joins_initials: bool = False
     still_read: dict[str, str] = field(default_factory=dict)
     dialects: tuple[str, ...] = ()
     numbers: Literal["twi", "none"] = "none"
@@ -249,6 +251,8 @@ def _hash(read: Language) -> str:
     ]  # fmt: skip
     if read.word_shape:
         rules.append(asdict(read.word_shape))
+    if read.joins_initials:
+        rules.append("joins_initials")
     return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()[:8]
 
 

@@ -68,6 +68,8 @@ _INVISIBLE = re.compile(
     "\ufe00-\ufe0f]"  # variation selectors, as in emoji
 )
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+# "N.D.C.", "p.m", "3p.m.", but not the full stop in "aba.Na"
+_INITIALS = re.compile(r"(?<![^\W\d])[^\W\d_](?:\.[^\W\d_])+(?!\w)\.?")
 _DIGIT = re.compile(r"\d")
 _NUMBER_EDGE = re.compile(r"(?<=\d)(?=[^\W\d_])|(?<=[^\W\d_])(?=\d)")
 
@@ -96,9 +98,10 @@ def normalize_for_scoring(text: str) -> str:
 
     All of `normalize_for_training`; then lower case, apostrophes removed without a space (n'ani ->
     nani), marks dropped (á ń ẽ -> a n e; ɛ and ɔ are letters and stay) but for those on vowels that
-    tell the language's words apart (Ewe's tilde: ã stays ã), everything that is not a letter or a
-    digit (hyphen, punctuation, emoji) a space, and a number apart from the letters beside it
-    (10k -> 10 k; Covid19 and Covid-19 -> covid 19).
+    tell the language's words apart (Ewe's tilde: ã stays ã), dotted initials joined if the language
+    says so (N.D.C. -> ndc), everything else that is not a letter or a digit (hyphen, punctuation,
+    emoji) a space, and a number apart from the letters beside it (10k -> 10 k; Covid19 and
+    Covid-19 -> covid 19).
 
     Idempotent, and the same whether or not the text was normalised for training before. It has none
     of the rules of English normalisers that rewrite words: contractions, fillers, spellings,
@@ -121,6 +124,7 @@ class _Rules:
         self.look_alikes = str.maketrans({**alike, **of.look_alikes})
         self.typed_letters = TypedLetters(of)
         self.vowels, self.kept_marks = of.vowels, of.kept_marks
+        self.joins_initials = of.joins_initials
         # What most sentences consist of: no rule changes it (possessive: never tried again).
         marked = of.marked_vowels + of.marked_vowels.upper()
         digits = "".join(sorted(set("0123456789").difference(of.typed_letters)))
@@ -140,7 +144,10 @@ class _Rules:
         return " ".join(text.split())
 
     def _score(self, text: str) -> str:
-        text = self.for_training(text).lower()
+        text = self.for_training(text)
+        if self.joins_initials and "." in text:
+            text = _INITIALS.sub(lambda initials: f"{initials[0].replace('.', '')} ", text)
+        text = text.lower()
         if self.plain.fullmatch(text) is None:  # it may hold marks
             text = unicodedata.normalize("NFD", text)
             text = unicodedata.normalize("NFC", "".join(self._without_marks(text)))
