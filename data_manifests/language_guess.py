@@ -14,7 +14,8 @@ import functools
 import re
 
 from data_manifests.inventory import outside_characters
-from data_manifests.language import Cues, Language, language
+from data_manifests.language import Language, language
+from data_manifests.language_cues import Cues
 from data_manifests.normalization import normalize_for_scoring, normalize_for_training
 
 # English words of grammar. "in", "on", "of", "by", "at", "it" and "is" do occur in Twi sentences
