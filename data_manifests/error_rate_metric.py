@@ -14,13 +14,15 @@ import datasets
 import evaluate
 
 from data_manifests.error_rates import compute_error_rates
+from data_manifests.text_rules import TextRules
 
 
 class TwiErrorRate(evaluate.Metric):
     """Computes all fields of `ErrorRates`, by name; rates are fractions.
 
-    `compute(references=..., predictions=..., normalize=True, seed=0)`; the last two as in
-    `compute_error_rates`. The constructor's arguments are those of `evaluate.Metric`.
+    `compute(references=..., predictions=..., normalize=True, numbers_as_digits=False,
+    leave_out_tags=False, seed=0)`, as in `TextRules` and `compute_error_rates`. The constructor's
+    arguments are those of `evaluate.Metric`.
     """
 
     def _info(self) -> evaluate.MetricInfo:
@@ -38,7 +40,12 @@ class TwiErrorRate(evaluate.Metric):
         predictions: list[str],
         references: list[str],
         normalize: bool = True,
+        numbers_as_digits: bool = False,
+        leave_out_tags: bool = False,
         seed: int = 0,
     ) -> dict[str, Any]:
-        rates = compute_error_rates(references, predictions, normalize=normalize, seed=seed)
+        rules = TextRules(
+            normalize=normalize, numbers_as_digits=numbers_as_digits, leave_out_tags=leave_out_tags
+        )
+        rates = compute_error_rates(references, predictions, rules=rules, seed=seed)
         return rates.as_dict()

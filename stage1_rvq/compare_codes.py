@@ -23,7 +23,8 @@ from commands.device import DeviceName, pick_device
 from commands.errors import InputError
 from commands.origins import refuse_mixture
 from commands.setting_types import ModelName, Seed
-from data_manifests.error_rates import align_utterances, difference_interval, pool_error_rates
+from data_manifests.alignments import align_utterances
+from data_manifests.error_rates import difference_interval, pool_error_rates
 from stage1_rvq.codes import CodedUtterance, read_codes_origins
 from stage1_rvq.codes_recognizer import CodesRecognizer, load_codes_recognizer
 

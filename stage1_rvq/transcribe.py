@@ -27,7 +27,8 @@ from commands.device import DeviceName, pick_device
 from commands.new_paths import refuse_unwritable
 from commands.origins import refuse_mixture
 from commands.setting_types import ModelName
-from data_manifests.error_rates import align_utterances, pool_error_rates
+from data_manifests.alignments import align_utterances
+from data_manifests.error_rates import pool_error_rates
 from data_manifests.hypotheses import read_hypotheses
 from data_manifests.manifest import Utterance, read_manifest
 from stage1_rvq.codes import CodedUtterance, read_codes_origins

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
-from data_manifests.error_rates import ErrorRates, UtteranceErrors, pool_error_rates
+from data_manifests.alignments import UtteranceErrors
+from data_manifests.error_rates import ErrorRates, pool_error_rates
 from stage1_rvq.data import iterate_batches
 from stage2_speechless.data import TrainingUtterance, collate, move_batch
 from stage2_speechless.generation import MAX_FRAMES, GeneratedCodes

@@ -14,7 +14,7 @@ from torch import Tensor
 from commands.origins import Origin, refuse_mixture
 from commands.parquet_files import CodeFormat
 from commands.sources import Sources, merge
-from data_manifests.error_rates import UtteranceErrors, align_utterances
+from data_manifests.alignments import UtteranceErrors, align_utterances
 from stage1_rvq.codes import code_format, refuse_other_format
 from stage1_rvq.codes_recognizer import CodesRecognizer
 from stage1_rvq.model import load_rvq

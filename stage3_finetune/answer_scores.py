@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sacrebleu.metrics.chrf import CHRF
 
-from data_manifests.error_rates import share_interval
+from data_manifests.bootstrap import share_interval
 from data_manifests.normalization import normalize_for_scoring
 from data_manifests.quoted_rates import QuotedRates, quote_rates
 from stage3_finetune.recorded_questions import RecordedQuestion

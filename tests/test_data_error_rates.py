@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 
 from commands.errors import InputError
-from data_manifests.error_rates import (
-    EditCounts,
-    align_utterances,
-    compute_error_rates,
-    difference_interval,
-)
+from data_manifests.alignments import EditCounts, align_utterances
+from data_manifests.error_rates import compute_error_rates, difference_interval
 from data_manifests.normalization import normalize_for_scoring
+from data_manifests.text_rules import TextRules
+
+RAW = TextRules(normalize=False)
 
 WORDS = ["Ɛyɛ", "s3", "ɔbaa", "n'ani", "k)", "fie,", "ɛnnɛ", "de", "mmienu", "Kumase", "paa", "!"]
 
@@ -75,9 +74,9 @@ def test_normalisation_is_applied_to_both_sides_unless_turned_off() -> None:
     normalized = compute_error_rates(references, hypotheses)
     assert (normalized.wer, normalized.cer) == (0.0, 0.0)
     assert normalized.normalization == "twi-2"
-    raw = compute_error_rates(references, hypotheses, normalize=False)
+    raw = compute_error_rates(references, hypotheses, rules=RAW)
     assert (raw.wer, raw.normalization) == (1.0, "none")
-    spaced = compute_error_rates(["me  kɔ\u00a0fie "], ["me kɔ fie"], normalize=False)
+    spaced = compute_error_rates(["me  kɔ\u00a0fie "], ["me kɔ fie"], rules=RAW)
     assert (spaced.wer, spaced.cer) == (0.0, 0.0)
 
 

@@ -11,6 +11,7 @@ from commands.errors import InputError
 from data_manifests.error_rates import compute_error_rates
 from data_manifests.score import main
 from data_manifests.text_lines import read_lines
+from data_manifests.text_rules import TextRules
 
 REFERENCES = ["Ɛyɛ me dɛ.", "Mepa wo kyɛw", "Yɛrekɔ fie"]
 HYPOTHESES = ["3y3 me d3", "mepa wo kyew", ""]
@@ -37,7 +38,7 @@ def test_table(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> 
 
 def test_json(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     main(flags(files, "--json", "--no-normalize", "--seed", "3"))
-    expected = compute_error_rates(REFERENCES, HYPOTHESES, normalize=False, seed=3)
+    expected = compute_error_rates(REFERENCES, HYPOTHESES, rules=TextRules(normalize=False), seed=3)
     assert json.loads(capsys.readouterr().out) == expected.as_dict()
 
 

@@ -8,7 +8,7 @@ import torch
 from matplotlib.image import imread
 
 from commands.device import derive_seed
-from data_manifests.error_rates import align_utterances
+from data_manifests.alignments import align_utterances
 from stage1_rvq.config import RVQConfig
 from stage1_rvq.frame_metric import FrameMetric
 from stage1_rvq.model import SpeechRVQ

@@ -11,7 +11,7 @@ from conftest import run
 from commands.atomic_write import write_json_lines
 from commands.errors import InputError
 from commands.json_files import read_json_lines
-from data_manifests.error_rates import share_interval
+from data_manifests.bootstrap import share_interval
 from data_manifests.manifest import Utterance, write_manifest
 from pipeline.report_sections import samples_section
 from pipeline.samples import read_spoken_samples
