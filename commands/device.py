@@ -5,7 +5,6 @@ accelerator = join_processes(device)       # launchers.py
 """
 
 import contextlib
-import hashlib
 import os
 import platform
 import re
@@ -17,6 +16,7 @@ import torch
 from pydantic import AfterValidator
 
 from commands.errors import InputError
+from commands.seeds import derive_seed
 
 DtypeName = Literal["auto", "float32", "bfloat16"]
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?|xpu(:\d{1,3})?")
@@ -205,10 +205,3 @@ def seed_step(seed: int, step: int, rank: int = 0) -> None:
         rank: number of the process, for what each is to draw for itself: dropout inside layers.
     """
     torch.manual_seed(derive_seed(seed, step, rank))
-
-
-def derive_seed(*parts: int | str) -> int:
-    """A 63-bit seed from several numbers or names, the same on every machine and in every
-    process."""
-    digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1

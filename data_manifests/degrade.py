@@ -19,9 +19,9 @@ import numpy as np
 from tqdm import tqdm
 
 from commands.command_line import parse_config, run_command
-from commands.device import derive_seed
 from commands.errors import InputError
 from commands.run_folder import run_folder
+from commands.seeds import derive_seed
 from commands.setting_types import Seed, StorePath
 from data_manifests.audio import write_wav
 from data_manifests.degradations import (

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from commands.device import derive_seed
 from commands.errors import InputError
 from commands.origins import Origin
+from commands.seeds import derive_seed
 from commands.sources import QUESTIONS, Sources, count_sources, merge, used_for
 from data_manifests.normalization import normalize_for_scoring, normalize_for_training
 from speech_head.answer import TeacherForcedAnswer, ask_to_speak, teacher_forced_answer

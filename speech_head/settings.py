@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from commands.device import DeviceName, DtypeName, derive_seed, pick_device, pick_dtype
+from commands.device import DeviceName, DtypeName, pick_device, pick_dtype
 from commands.origins import UNKNOWN, refuse_mixture
+from commands.seeds import derive_seed
 from commands.setting_types import (
     FiniteFloat,
     ModelName,

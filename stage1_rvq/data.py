@@ -23,12 +23,12 @@ import pyarrow
 import torch
 from torch import Tensor
 
-from commands.device import derive_seed
 from commands.errors import InputError
 from commands.finished_folder import list_files, open_input, read_provenance
 from commands.json_files import read_rows
 from commands.mapped_tables import MappedRows, table_schema
 from commands.origins import Origin
+from commands.seeds import derive_seed
 from commands.setting_types import NonNegativeInt, PositiveFloat
 from commands.sources import SourceOfShard, Sources, known, merge
 from commands.table_copies import TableSource, TableWriter, open_table

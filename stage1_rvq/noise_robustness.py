@@ -15,7 +15,7 @@ from rapidfuzz.distance import Levenshtein
 from torch import Tensor
 from tqdm import tqdm
 
-from commands.device import derive_seed
+from commands.seeds import derive_seed
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from data_manifests.manifest import Utterance, read_utterance_audio
 from gemma4.gemma import AudioEncoder

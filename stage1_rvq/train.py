@@ -19,7 +19,7 @@ from transformers import get_cosine_schedule_with_warmup
 
 from commands.checkpoint import model_written_aside, save_checkpoint
 from commands.command_line import parse_config, run_command
-from commands.device import DeviceName, derive_seed, describe_machine, pick_device, seed_step
+from commands.device import DeviceName, describe_machine, pick_device, seed_step
 from commands.errors import InputError
 from commands.launchers import join_processes
 from commands.origins import refuse_mixture
@@ -29,6 +29,7 @@ from commands.processes import (
     resume_together,
     shared_run_folder,
 )
+from commands.seeds import derive_seed
 from commands.setting_types import (
     CodebookSize,
     NonNegativeFloat,

@@ -18,8 +18,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from commands.device import derive_seed
 from commands.errors import InputError
+from commands.seeds import derive_seed
 from data_manifests.language import UNKNOWN_DIALECT
 from stage2_speechless.draws import Hidden
 from stage2_speechless.model import NO_TARGET, Speechless

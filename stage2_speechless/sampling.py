@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from commands.device import derive_seed
 from commands.errors import InputError
+from commands.seeds import derive_seed
 from commands.setting_types import NonNegativeFloat, NonNegativeInt
 
 # Speechless's defaults. Fine codebooks carry the room and the voice, which the text does not

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from commands.device import DeviceName, derive_seed, describe_machine, pick_device
+from commands.device import DeviceName, describe_machine, pick_device
 from commands.origins import UNKNOWN, Origin, combine
+from commands.seeds import derive_seed
 from commands.setting_types import ModelName, NonNegativeFloat, PositiveInt
 from commands.sources import Sources, merge
 from data_manifests.english_respelling import respell_english

@@ -27,7 +27,7 @@ from commands.json_files import read_json
 from commands.origins import refuse_mixture
 from commands.run_folder import run_folder
 from commands.setting_types import ModelName, PositiveInt
-from data_manifests.error_rates import share_interval
+from data_manifests.bootstrap import share_interval
 from data_manifests.quoted_rates import QuotedRates, quote_rates
 from gemma4.gemma import AudioEncoder, load_feature_extractor
 from gemma4.weight_quantization import QuantizeName

@@ -40,9 +40,9 @@ from commands.atomic_write import (
     written_aside,
 )
 from commands.checkpoint import list_checkpoints
-from commands.device import derive_seed
 from commands.json_files import read_json
 from commands.processes import processes_of
+from commands.seeds import derive_seed
 from commands.tensor_files import read_pickled_tensors, refuse_non_finite_weights
 from stage3_finetune.adapter_files import keep_newest
 from stage3_finetune.data import SpokenDialogues, collate

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from commands.command_line import parse_config, run_command
-from commands.device import derive_seed
+from commands.seeds import derive_seed
 from commands.setting_types import PositiveFloat, PositiveInt, Seed
 from data_manifests.audio import write_wav
 from data_manifests.manifest import Utterance, write_manifest

@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import save_file
 
 from commands import table_copies
-from commands.device import derive_seed
 from commands.errors import InputError
 from commands.run_folder import run_folder
+from commands.seeds import derive_seed
 from data_manifests.manifest import Utterance
 from stage1_rvq import data, embed, random_order
 from stage1_rvq.data import EmbeddingFolder, ShuffledBatches

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from commands.command_line import parse_config
-from commands.device import derive_seed
 from commands.errors import InputError
+from commands.seeds import derive_seed
 from stage1_rvq.codes import (
     CodedUtterance,
     code_format,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from commands.device import derive_seed
+from commands.seeds import derive_seed
 from data_manifests.alignments import align_utterances
 from stage1_rvq.config import RVQConfig
 from stage1_rvq.frame_metric import FrameMetric

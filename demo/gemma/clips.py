@@ -13,7 +13,7 @@ from tqdm import tqdm
 from transformers import Gemma4AudioFeatureExtractor
 
 from commands.atomic_write import written_aside
-from commands.device import derive_seed
+from commands.seeds import derive_seed
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from demo.voice.synthesizer import Synthesizer
 from demo.voice.voices import draw_style, record

@@ -19,7 +19,7 @@ from transformers import Gemma4ForConditionalGeneration, get_cosine_schedule_wit
 from transformers.models.gemma4.modeling_gemma4 import Gemma4AudioModel
 
 from commands.checkpoint import resume_from_latest, save_checkpoint
-from commands.device import derive_seed
+from commands.seeds import derive_seed
 from commands.training_log import TrainingLog, training_steps
 from demo.gemma.chat_rows import RowMaker, TypedDialogues
 from demo.gemma.clips import Clips, LengthBatches

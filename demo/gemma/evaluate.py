@@ -16,8 +16,9 @@ import numpy as np
 
 from commands.atomic_write import write_json, write_json_lines
 from commands.command_line import parse_config, run_command
-from commands.device import DtypeName, derive_seed, describe_machine, pick_device, pick_dtype
+from commands.device import DtypeName, describe_machine, pick_device, pick_dtype
 from commands.run_folder import run_folder
+from commands.seeds import derive_seed
 from commands.setting_types import ModelName, NonNegativeInt, PositiveInt, Seed
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, MIMI_SAMPLE_RATE_HZ, resample
 from data_manifests.error_rates import compute_error_rates

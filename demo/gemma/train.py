@@ -28,9 +28,10 @@ from transformers import (
 
 from commands.checkpoint import model_written_aside
 from commands.command_line import parse_config, run_command
-from commands.device import derive_seed, describe_machine, use_threads
+from commands.device import describe_machine, use_threads
 from commands.errors import InputError
 from commands.run_folder import run_folder
+from commands.seeds import derive_seed
 from commands.setting_types import PositiveInt, Seed
 from data_manifests.language import language
 from demo.gemma.chat_rows import RowMaker, TypedDialogues

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from commands.device import derive_seed
+from commands.seeds import derive_seed
 from data_manifests.manifest import Split
 from demo.mimi.losses import LABELS_PER_FRAME, NUM_SAMPLES_PER_LABEL, SAMPLE_RATE_HZ
 from demo.voice.synthesizer import PhonemeEvent, Synthesizer

@@ -23,8 +23,8 @@ from tqdm import tqdm
 
 from commands.atomic_write import write_json_lines, write_text
 from commands.command_line import parse_config, run_command
-from commands.device import derive_seed
 from commands.run_folder import run_folder
+from commands.seeds import derive_seed
 from commands.setting_types import NonNegativeInt, Seed
 from data_manifests.audio import MIMI_SAMPLE_RATE_HZ, write_wav
 from data_manifests.language import UNKNOWN_DIALECT
