@@ -8,7 +8,7 @@ import soxr
 
 from data_manifests.audio import read_audio
 from voice_chat.echo_level import EchoLevel
-from voice_chat.own_voice import OwnVoice
+from voice_chat.own_voice import EchoCanceller, OwnVoice
 
 pytestmark = pytest.mark.skipif(find_spec("livekit") is None, reason="livekit is not installed")
 RATE_HZ = 16_000
@@ -73,6 +73,41 @@ def speech(corpus):
     paths = sorted((corpus / "audio").glob("*.wav"))[:3]
     sound = np.concatenate([read_audio(path, 24_000) for path in paths])
     return np.tile(sound, 10)[: 6 * 24_000].astype(np.float32)
+
+
+def test_the_canceller_is_told_of_every_sample_when_it_is_played(speech, monkeypatch):
+    told = []
+    monkeypatch.setattr(
+        EchoCanceller, "take_out", lambda self, played, heard: told.append(played) or heard
+    )
+    clock = Clock()
+    voice = OwnVoice(24_000, clock)
+    chunks = iter(speech[24_000:110_400].reshape(-1, 1_920))  # 80 ms: 2.5 windows of the microphone
+    waiting, played = np.zeros(0, np.float32), []
+    # As they come, one window late, and after nothing was left to be played.
+    arrivals = {0, 2, 5, 7, 10, 13, 15, 19, 20, 22, 27, 30, 40, 42}
+    for window in range(50):
+        if window in arrivals:
+            chunk = next(chunks)
+            waiting = np.concatenate([waiting, chunk])
+            voice.say(chunk)
+        if window == 8:
+            voice.hold()
+        if window == 16:
+            voice.go_on()
+        piece = waiting[: 0 if voice.is_held else 768]
+        waiting = waiting[len(piece) :]
+        played.append(np.pad(piece, (0, 768 - len(piece))))
+        clock.seconds += 512 / RATE_HZ
+        voice.take_echo_out(np.zeros(512, np.float32))
+        if window == 41:  # interrupted
+            voice.stop()
+            waiting = waiting[:0]
+    expected = soxr.resample(np.concatenate(played), 24_000, RATE_HZ)
+    found = np.concatenate(told)
+    error = found - expected[: len(found)]
+    assert len(found) > 49 * 512
+    assert loudness_db(error) < loudness_db(expected) - 30
 
 
 def converse(speech, echo_s, echo_level, other):

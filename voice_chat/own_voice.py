@@ -22,9 +22,9 @@ import soxr
 
 from commands.errors import InputError
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, to_pcm16
-from voice_chat.echo_level import EchoLevel
+from voice_chat.echo_level import FRAMES_A_SECOND, EchoLevel
 
-FRAME_SAMPLES = GEMMA_SAMPLE_RATE_HZ // 100  # what the canceller takes at a time
+FRAME_SAMPLES = GEMMA_SAMPLE_RATE_HZ // FRAMES_A_SECOND  # what the canceller takes at a time
 TAIL_S = 0.6  # so long after our last sound its echo may still come
 # In the first moments of an answer the canceller does not know its echo yet.
 FIRST_S = 0.6
@@ -49,11 +49,14 @@ class OwnVoice:
         # The last frames that were heard: as they were, and as they are passed on.
         self._waiting: deque[tuple[np.ndarray, np.ndarray]] = deque()
         self._sample_rate_hz = sample_rate_hz
+        self._frame_samples = sample_rate_hz // FRAMES_A_SECOND
         self._clock_s = clock_s
         self._until_s = 0.0
         self._held_s: float | None = None  # since when nothing is played for now
-        self._resample = self._new_resampling()
-        self._playing_N = np.zeros(0, np.float32)  # at 16 kHz, what is played from now on
+        # What is played from the first sample on that the canceller has not heard yet.
+        self._playing_N = np.zeros(0, np.float32)
+        self._held_N = np.zeros(0, np.float32)  # what waits
+        self._before_N = np.zeros(self._frame_samples, np.float32)  # the last frame played
         self._rest_N = np.zeros(0, np.float32)  # of the microphone, less than a frame
         self._tail_samples = 0
         self._played_samples = 0  # of what is said without a gap
@@ -75,29 +78,30 @@ class OwnVoice:
 
     def say(self, samples_N: np.ndarray) -> None:
         """Note sound that is played after what was said before."""
-        if not len(self._playing_N):  # it begins after what the microphone has heard by now
-            self._playing_N = np.zeros_like(self._rest_N)
         self._until_s = max(self._now_s, self._until_s) + len(samples_N) / self._sample_rate_hz
-        self._playing_N = np.concatenate(
-            [self._playing_N, self._resample.resample_chunk(samples_N.astype(np.float32))]
-        )
+        if self.is_held:
+            self._held_N = np.concatenate([self._held_N, samples_N], dtype=np.float32)
+        else:
+            self._play(samples_N)
 
     def hold(self) -> None:
         """Note that the rest waits from now on."""
         self._held_s = self._clock_s()
+        self._held_N = self._playing_N[self._num_played :]
+        self._playing_N = self._playing_N[: self._num_played]
 
     def go_on(self) -> None:
         """Note that the rest is played after all."""
         if self._held_s is not None:
             self._until_s += self._clock_s() - self._held_s
             self._held_s = None
+            self._play(self._held_N)
 
     def stop(self) -> None:
         """Note that the rest is not played."""
         self._held_s = None
         self._until_s = self._clock_s()
-        self._playing_N = self._playing_N[:0]
-        self._resample = self._new_resampling()
+        self._playing_N = self._playing_N[: self._num_played]
 
     def take_echo_out(self, heard_N: np.ndarray) -> np.ndarray:
         """What the microphone heard of others.
@@ -135,6 +139,16 @@ class OwnVoice:
         """What waits, but for the last frames."""
         return [self._waiting.popleft()[1] for _ in range(len(self._waiting) - num_kept)]
 
+    def _play(self, samples_N: np.ndarray) -> None:
+        """Play these next, or from now on if nothing is played."""
+        gap_N = np.zeros(max(0, self._num_played - len(self._playing_N)), np.float32)
+        self._playing_N = np.concatenate([self._playing_N, gap_N, samples_N], dtype=np.float32)
+
+    @property
+    def _num_played(self) -> int:
+        """Samples that are played by now, though the canceller has not heard them."""
+        return round(len(self._rest_N) / GEMMA_SAMPLE_RATE_HZ * self._sample_rate_hz)
+
     @property
     def _now_s(self) -> float:
         return self._clock_s() if self._held_s is None else self._held_s
@@ -145,15 +159,16 @@ class OwnVoice:
         if left_s < -TAIL_S:
             self._playing_N, self._tail_samples = self._playing_N[:0], 0
             self._let_go(0)
-        num_kept = round((max(0.0, left_s) + MOST_AHEAD_S) * GEMMA_SAMPLE_RATE_HZ)
+        num_kept = round((max(0.0, left_s) + MOST_AHEAD_S) * self._sample_rate_hz)
         self._playing_N = self._playing_N[max(0, len(self._playing_N) - num_kept) :]
 
     def _next_played(self) -> np.ndarray:
-        """The next hundredth of a second, with zeros where nothing is played."""
-        played_N = np.zeros(FRAME_SAMPLES, np.float32)
-        if len(self._playing_N) and not self.is_held:
-            part_N = self._playing_N[:FRAME_SAMPLES]
-            self._playing_N = self._playing_N[FRAME_SAMPLES:]
+        """The next hundredth of a second at 16 kHz, with zeros where nothing is played."""
+        size = self._frame_samples
+        played_N = np.zeros(size, np.float32)
+        if len(self._playing_N):
+            part_N = self._playing_N[:size]
+            self._playing_N = self._playing_N[size:]
             played_N[: len(part_N)] = part_N
             self._tail_samples = round(TAIL_S * GEMMA_SAMPLE_RATE_HZ)
             self._played_samples += FRAME_SAMPLES
@@ -161,10 +176,22 @@ class OwnVoice:
             self._tail_samples -= FRAME_SAMPLES
         else:
             self._played_samples = 0
-        return played_N
+        return self._resampled(played_N)
 
-    def _new_resampling(self) -> soxr.ResampleStream:
-        return soxr.ResampleStream(self._sample_rate_hz, GEMMA_SAMPLE_RATE_HZ, 1, dtype="float32")
+    def _resampled(self, played_N: np.ndarray) -> np.ndarray:
+        """A frame that is played, at 16 kHz.
+
+        Each stands between its neighbours: a resampler of a stream holds back up to 50 ms, and the
+        canceller must know when each sample is played.
+        """
+        after_N = self._playing_N[: len(played_N)]
+        missing_N = np.zeros(len(played_N) - len(after_N), np.float32)
+        around_N = np.concatenate([self._before_N, played_N, after_N, missing_N])
+        self._before_N = played_N
+        if not around_N.any():
+            return np.zeros(FRAME_SAMPLES, np.float32)
+        sound_N = soxr.resample(around_N, self._sample_rate_hz, GEMMA_SAMPLE_RATE_HZ)
+        return np.asarray(sound_N[FRAME_SAMPLES : 2 * FRAME_SAMPLES])
 
 
 class EchoCanceller:
