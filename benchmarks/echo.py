@@ -189,18 +189,21 @@ class _Room:
         self.now_s = self.end_s = 0.0
         self.began_s: float | None = None
         self._scale = 10 ** (level_db / 20)
+        self._queue_N = np.zeros(0, np.float32)  # to be played, at 24 kHz
+        self._is_held = False
         self._resample = soxr.ResampleStream(
             MIMI_SAMPLE_RATE_HZ, GEMMA_SAMPLE_RATE_HZ, 1, dtype="float32"
         )
-        self._queue_N = np.zeros(0, np.float32)  # to be played
-        self._is_held = False
-        self._played_N = np.zeros(0, np.float32)
-        self._others_N = np.zeros(0, np.float32)
+        self._others: tuple[int, np.ndarray] = (0, np.zeros(0, np.float32))  # from which sample on
+        self._num_heard = 0
         count = round(4 * REVERBERATION_S * GEMMA_SAMPLE_RATE_HZ)
         times = np.arange(count) / GEMMA_SAMPLE_RATE_HZ
         response_N = 0.1 * generator.standard_normal(count) * np.exp(-times / REVERBERATION_S)
         response_N[0] = 1.0
         self._response_N = response_N / np.sqrt(np.square(response_N).sum())
+        # What was played, from as far back as its echo lasts.
+        self._delay = round(DELAY_S * GEMMA_SAMPLE_RATE_HZ)
+        self._played_N = np.zeros(self._delay + count - 1, np.float32)
 
     @property
     def is_playing(self) -> bool:
@@ -215,9 +218,7 @@ class _Room:
     def take(self, update: Update) -> None:
         """Play, hold or stop, as a terminal does."""
         if isinstance(update, Said):
-            self._queue_N = np.concatenate(
-                [self._queue_N, self._resample.resample_chunk(update.samples_N)]
-            )
+            self._queue_N = np.concatenate([self._queue_N, update.samples_N])
         elif isinstance(update, Held | Resumed):
             self._is_held = isinstance(update, Held)
         elif isinstance(update, Interrupted):
@@ -225,29 +226,32 @@ class _Room:
 
     def say(self, sound_N: np.ndarray, start_s: float) -> None:
         """Somebody says this."""
-        start = round(start_s * GEMMA_SAMPLE_RATE_HZ)
-        self._others_N = np.concatenate([np.zeros(start, np.float32), sound_N])
+        self._others = round(start_s * GEMMA_SAMPLE_RATE_HZ), sound_N
 
     def hear(self) -> np.ndarray:
         """The next 32 ms of the microphone."""
-        begin = len(self._played_N)
-        piece_N = self._queue_N[: 0 if self._is_held else WINDOW_SAMPLES]
+        size = round(WINDOW_SAMPLES * MIMI_SAMPLE_RATE_HZ / GEMMA_SAMPLE_RATE_HZ)
+        piece_N = self._queue_N[: 0 if self._is_held else size]
         self._queue_N = self._queue_N[len(piece_N) :]
         if len(piece_N):
-            self.end_s = (begin + len(piece_N)) / GEMMA_SAMPLE_RATE_HZ
-            self.began_s = begin / GEMMA_SAMPLE_RATE_HZ if self.began_s is None else self.began_s
-        filled_N = np.pad(piece_N, (0, WINDOW_SAMPLES - len(piece_N)))
-        self._played_N = np.concatenate([self._played_N, filled_N])
-        self.now_s = len(self._played_N) / GEMMA_SAMPLE_RATE_HZ
+            self.end_s = self.now_s + len(piece_N) / MIMI_SAMPLE_RATE_HZ
+            self.began_s = self.now_s if self.began_s is None else self.began_s
         heard_N = NOISE * self.generator.standard_normal(WINDOW_SAMPLES)
-        others_N = self._others_N[begin : begin + WINDOW_SAMPLES]
-        heard_N[: len(others_N)] += others_N
-        return (heard_N + self._scale * self._echo(begin)).astype(np.float32)
+        start, others_N = self._others
+        begin = max(0, start - self._num_heard)
+        others_N = others_N[max(0, self._num_heard - start) :][: max(0, WINDOW_SAMPLES - begin)]
+        heard_N[begin : begin + len(others_N)] += others_N
+        self._num_heard += WINDOW_SAMPLES
+        self.now_s = self._num_heard / GEMMA_SAMPLE_RATE_HZ
+        heard_N += self._scale * self._echo(np.pad(piece_N, (0, size - len(piece_N))))
+        return heard_N.astype(np.float32)
 
-    def _echo(self, begin: int) -> np.ndarray:
-        delay, length = round(DELAY_S * GEMMA_SAMPLE_RATE_HZ), len(self._response_N)
-        padded_N = np.pad(self._played_N, (delay + length - 1, 0))
-        source_N = padded_N[begin : begin + WINDOW_SAMPLES + length - 1]
+    def _echo(self, piece_N: np.ndarray) -> np.ndarray:
+        """What comes back while this is played."""
+        played_N = self._resample.resample_chunk(piece_N)  # a little late, but before its echo
+        self._played_N = np.concatenate([self._played_N, played_N])
+        source_N = self._played_N[: WINDOW_SAMPLES + len(self._response_N) - 1]
+        self._played_N = self._played_N[WINDOW_SAMPLES:]
         return np.convolve(source_N, self._response_N, "valid")
 
 
