@@ -46,31 +46,57 @@ def test_what_is_held_is_played_later_and_what_is_interrupted_never():
     assert loudness_db(hear(room, 0.3)) < -70
 
 
+def test_what_comes_late_is_played_when_it_comes():
+    room = echo._Room(0.0, np.random.default_rng(0))
+    noise = 0.1 * np.random.default_rng(1).standard_normal(1_920).astype(np.float32)  # 80 ms
+    room.take(Said(noise, ""))
+    hear(room, 0.64)
+    room.take(Said(noise, ""))
+    heard = hear(room, 0.64)
+    begin = round(echo.DELAY_S * 16_000)
+    assert loudness_db(heard[: begin - 160]) < -50 and loudness_db(heard[begin:][:1_200]) > -25
+
+
+def said(seconds):
+    return [Said(0.1 * np.ones(round(24_000 * seconds), np.float32), ""), Ended("")]
+
+
 class Answering:
-    """Says so much at once, and hears nothing."""
+    """Says so much at once, and takes what it hears for a question if it is told so: after the
+    latest word, it says two seconds more."""
 
     is_answering = False
 
-    def __init__(self, seconds):
-        self._said = [Said(0.1 * np.ones(round(24_000 * seconds), np.float32), ""), Ended("")]
+    def __init__(self, seconds, *, answers_word):
+        self._seconds = seconds
+        self._later = said(2.0) if answers_word else []
+        self._num_heard = 0
 
     def typed_turn(self, text):
         return text
 
     def ask(self, question):
-        return self._said
+        return said(self._seconds)
 
     def hear(self, samples_N):
+        self._num_heard += len(samples_N)
         return []
 
-    work = [].copy
+    def work(self):
+        latest_s = echo.WORD_AFTER_S[1] + echo.TOO_LATE_S + 0.1
+        if self._num_heard < 16_000 * latest_s:
+            return []
+        later, self._later = self._later, []
+        return later
 
 
+@pytest.mark.parametrize("answers_word", [False, True])
 @pytest.mark.parametrize(("seconds", "was_over"), [(0.5, True), (3.0, False)])
-def test_an_answer_that_ends_before_the_word_is_over(monkeypatch, seconds, was_over):
+def test_an_answer_that_ends_before_the_word_is_over(monkeypatch, seconds, was_over, answers_word):
     monkeypatch.setattr(echo, "_first_speech_s", lambda word_N: 0.0)
     room = echo._Room(-20.0, np.random.default_rng(0))
-    found = echo._answer(Answering(seconds), room, "", np.ones(1_600, np.float32))
+    live = Answering(seconds, answers_word=answers_word)
+    found = echo._answer(live, room, "", np.ones(1_600, np.float32))
     assert found == Heard(0, False, was_over, None)
 
 
