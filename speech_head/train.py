@@ -47,7 +47,7 @@ from speech_head.head_batch import collate
 from speech_head.live_states import load_live_states
 from speech_head.references import References
 from speech_head.training_settings import TrainConfig
-from stage2_speechless.data import BucketedBatches, TokenBatches
+from stage2_speechless.data import plan_batches
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -124,7 +124,10 @@ def _train(
     # The schedule is not prepared: it would then step once per process.
     model, optimizer = accelerator.prepare(head, optimizer)
     weights_K = torch.tensor(config.loss.codebook_weights, device=accelerator.device)
-    batches = _plan_batches(config, states, processes.count)
+    batches = plan_batches(
+        states.num_frames_N, config.batch_size, config.batch_frames, config.seed,
+        num_processes=processes.count, flag="--batch-frames",
+    )  # fmt: skip
     references = references_for(head, states)
     is_writer = processes.is_first
     with TrainingLog(config.out, first_step=first_step, is_writer=is_writer) as log:
@@ -170,18 +173,6 @@ def _train(
             ):
                 _measure_and_save(config, step + 1, head, dev, references, log)
                 save_checkpoint(config.out, step + 1, head, optimizer, schedule)
-
-
-def _plan_batches(
-    config: TrainConfig, states: StatesFolder, num_processes: int
-) -> BucketedBatches | TokenBatches:
-    if config.batch_frames is None:
-        size = config.batch_size * num_processes
-        return BucketedBatches(states.num_frames_N, size, config.seed)
-    return TokenBatches(
-        states.num_frames_N, config.batch_frames, config.seed,
-        num_processes=num_processes, flag="--batch-frames",
-    )  # fmt: skip
 
 
 def _read_sources(config: TrainConfig, states: StatesFolder) -> Sources:

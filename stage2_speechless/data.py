@@ -161,6 +161,33 @@ class TokenBatches:
             start = end
 
 
+def plan_batches(
+    lengths: Lengths,
+    batch_size: int,
+    max_tokens: int | None,
+    seed: int,
+    *,
+    num_processes: int,
+    flag: str,
+) -> BucketedBatches | TokenBatches:
+    """The batches of a training.
+
+    Args:
+        lengths: what utterances are sorted by, and, with `max_tokens`, what they take of it.
+        batch_size: utterances per process in a step, if `max_tokens` is None.
+        max_tokens: see `TokenBatches`.
+        seed: of their order.
+        num_processes: how many share every batch.
+        flag: the flag that set `max_tokens`, for messages.
+
+    Raises:
+        InputError: as `TokenBatches`.
+    """
+    if max_tokens is None:
+        return BucketedBatches(lengths, batch_size * num_processes, seed)
+    return TokenBatches(lengths, max_tokens, seed, num_processes=num_processes, flag=flag)
+
+
 def sort_windows(order_N: Tensor, lengths_N: Tensor, window: int) -> None:
     """Sort utterances by length within windows of an order, in place; equal lengths keep theirs."""
     whole = len(order_N) // window * window

@@ -37,7 +37,7 @@ from stage1_rvq.codes import read_codes_origins
 from stage1_rvq.model import load_rvq
 from stage2_speechless.config import SpeechlessConfig, default_num_heads
 from stage2_speechless.corpus import Corpus, open_corpus, print_left_out
-from stage2_speechless.data import BucketedBatches, TokenBatches, collate, move_batch
+from stage2_speechless.data import collate, move_batch, plan_batches
 from stage2_speechless.dev_set import Dev, load_dev
 from stage2_speechless.draws import draw_frames, draw_hidden
 from stage2_speechless.generation import MAX_FRAMES
@@ -133,7 +133,12 @@ def _train(
     first_step = resume_together(processes, config.out, speechless, optimizer, schedule)
     # The schedule is not prepared: accelerate would step it once per process.
     model, optimizer = accelerator.prepare(speechless, optimizer)
-    batches = _plan_batches(config, corpus, processes.count)
+    by_tokens = config.batch_tokens is not None
+    batches = plan_batches(
+        corpus.num_positions_N if by_tokens else corpus.num_frames_N,
+        config.batch_size, config.batch_tokens, config.seed,
+        num_processes=processes.count, flag="--batch-tokens",
+    )  # fmt: skip
     is_writer = processes.is_first
     with TrainingLog(config.out, first_step=first_step, is_writer=is_writer) as log:
         progress = training_steps(first_step, config.steps, "train", is_writer=is_writer)
@@ -204,18 +209,6 @@ def _load_dev(
     if not (dev and dev.round_trip):  # else refused already
         refuse_mixture(origins, allowed=config.inputs.allow_mixture)
     return dev, combine(*origins.values())
-
-
-def _plan_batches(
-    config: TrainConfig, corpus: Corpus, num_processes: int
-) -> BucketedBatches | TokenBatches:
-    if config.batch_tokens is None:
-        size = config.batch_size * num_processes
-        return BucketedBatches(corpus.num_frames_N, size, config.seed)
-    return TokenBatches(
-        corpus.num_positions_N, config.batch_tokens, config.seed,
-        num_processes=num_processes, flag="--batch-tokens",
-    )  # fmt: skip
 
 
 def _own_shape(shape: ShapeSettings) -> dict[str, Any]:
