@@ -14,12 +14,13 @@ from importlib.resources import files
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-# By the names that `true_shapes.SPECIAL_IDS` gives them.
+# Gemma 4's special tokens (google/gemma-4-E4B-it tokenizer), by the names of
+# `true_shapes.SPECIAL_IDS`; in the demo's tokenizer their ids are 0, 1, 2, ...
 SPECIAL_TOKENS = {
-    "pad": "<pad>", "eos": "<eos>", "bos": "<bos>", "unk": "<unk>", "think": "<|think|>",
-    "channel": "<|channel>", "channel_end": "<channel|>", "turn": "<|turn>", "turn_end": "<turn|>",
-    "boi": "<|image>", "boa": "<|audio>", "image": "<|image|>", "audio": "<|audio|>",
-    "eoi": "<image|>", "eoa": "<audio|>", "video": "<|video|>",
+    "pad": "<pad>", "eos": "<eos>", "bos": "<bos>", "unk": "<unk>", "boa": "<|audio>",
+    "audio": "<|audio|>", "eoa": "<audio|>", "boi": "<|image>", "image": "<|image|>",
+    "eoi": "<image|>", "video": "<|video|>", "turn": "<|turn>", "turn_end": "<turn|>",
+    "channel": "<|channel>", "channel_end": "<channel|>", "think": "<|think|>",
 }  # fmt: skip
 # The revision of the published chat template that trl 1.16 calls current.
 CHAT_TEMPLATE = "gemma4_v5.jinja"

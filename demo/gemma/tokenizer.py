@@ -14,15 +14,8 @@ from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from gemma4.chat_template import text_ids
-from gemma4.plain_tokenizer import as_gemma_tokenizer
+from gemma4.plain_tokenizer import SPECIAL_TOKENS, as_gemma_tokenizer
 
-# Gemma 4's special tokens (google/gemma-4-E4B-it tokenizer), here at ids 0, 1, 2, ...
-SPECIAL_TOKENS = {
-    "pad": "<pad>", "eos": "<eos>", "bos": "<bos>", "unk": "<unk>", "boa": "<|audio>",
-    "audio": "<|audio|>", "eoa": "<audio|>", "boi": "<|image>", "image": "<|image|>",
-    "eoi": "<image|>", "video": "<|video|>", "turn": "<|turn>", "turn_end": "<turn|>",
-    "channel": "<|channel>", "channel_end": "<channel|>", "think": "<|think|>",
-}  # fmt: skip
 NUM_BYTES = 256
 # Open syllables and single consonants, with "▁" at the start of a word; any other character is
 # split off by itself.
