@@ -232,10 +232,21 @@ class SpeechRVQ(nn.Module, PyTorchModelHubMixin):
                 f"codes run from {codes_TK.min()} to {codes_TK.max()}, this RVQ has codes 0 to "
                 f"{self.config.codebook_size - 1}"
             )
-        flat_1NK = codes_TK.reshape(1, -1, num_given).long()
-        quantised_1ND = self.quantizer.get_output_from_indices(flat_1NK)
-        frames_1ND = self.project_out(quantised_1ND) * self.frame_scale_D
-        return frames_1ND.reshape(*codes_TK.shape[:-1], self.config.dim)
+        quantised_ND = self._look_up(codes_TK.reshape(-1, num_given).long())
+        frames_ND = self.project_out(quantised_ND) * self.frame_scale_D
+        return frames_ND.reshape(*codes_TK.shape[:-1], self.config.dim)
+
+    def _look_up(self, codes_NK: Tensor) -> Tensor:
+        """The sum of what codes stand for.
+
+        As the library's `get_output_from_indices`, which (vector-quantize-pytorch 1.31 with einx)
+        solves equations in sympy for every number of frames that it has not met.
+        """
+        layers = self.quantizer.layers
+        found_KND = self.frame_scale_D.new_zeros(len(layers), len(codes_NK), self.config.dim)
+        for layer, codes_N, found_ND in zip(layers, codes_NK.unbind(1), found_KND, strict=False):
+            found_ND.copy_(layer._codebook.embed[0][codes_N])
+        return found_KND.sum(0)
 
     def origin(self) -> Origin:
         """What codes of this quantiser belong to.

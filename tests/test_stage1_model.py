@@ -62,6 +62,15 @@ def test_beam_search_loses_no_more(rvq, frames_ND):
     assert beam <= greedy
 
 
+def test_decoding_is_the_librarys(rvq, frames_ND):
+    codes_NK = rvq.encode(frames_ND)
+    for num_codebooks in (1, 3, 4):
+        codes_Nk = codes_NK[:, :num_codebooks]
+        theirs_ND = rvq.quantizer.get_output_from_indices(codes_Nk[None])[0]
+        expected_ND = rvq.project_out(theirs_ND) * rvq.frame_scale_D
+        torch.testing.assert_close(rvq.decode(codes_Nk), expected_ND, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("kind", ["clustered", "random"])
 def test_codes_are_the_librarys_up_to_ties(rvq, frames_ND, kind):
     if kind == "random":
