@@ -34,6 +34,9 @@ UNKNOWN_DIALECT = "unknown"
 FIRST_NORMALIZATION = "twi-1"
 _SHIPPED = Path(__file__).with_name("languages")
 _DIGITS = "0123456789"
+# Of the rules in typed_letters.py, for the hash of a file of one's own. The shipped files have
+# their `version`.
+TYPED_LETTERS_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -218,6 +221,8 @@ def _hash(read: Language) -> str:
         sorted(read.alphabet), sorted(read.vowels), sorted(read.kept_marks), read.look_alikes,
         read.typed_letters, sorted(read.numbers_with_unit),
     ]  # fmt: skip
+    if read.typed_letters:
+        rules.append(f"typed letters {TYPED_LETTERS_VERSION}")
     if read.word_shape:
         rules.append(asdict(read.word_shape))
     if read.joins_initials:

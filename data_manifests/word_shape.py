@@ -17,7 +17,7 @@ class WordShape:
     """What words of the language may consist of; all in lower case, without marks.
 
     A word is a row of syllables: a vowel with or without an onset, or one of `syllabic`. A vowel
-    may be followed by one of `codas`, the last syllable by one of `final_codas`.
+    may be followed by one of `codas`, the last syllable by one of `final_codas`, drawn out or not.
 
     Attributes:
         onsets: what may stand before a vowel: "b", "ky", "br".
@@ -51,7 +51,7 @@ def shape_test(shape: WordShape, vowels: str) -> Callable[[str], bool]:
     onset = "|".join(sorted(shape.onsets, key=len, reverse=True))
     coda = f"(?:[{shape.codas}](?![{vowels}]))?" if shape.codas else ""
     syllabic = f"|[{shape.syllabic}]" if shape.syllabic else ""
-    final_coda = f"[{shape.final_codas}]?" if shape.final_codas else ""
+    final_coda = f"[{shape.final_codas}]*" if shape.final_codas else ""
     # Possessive (++): one way to read a word is enough, and a long one takes no longer.
     word = re.compile(f"(?:(?:{onset})?[{vowels}]{coda}{syllabic})++{final_coda}")
     absent = [*shape.absent_pairs, *(f"^{beginning}" for beginning in shape.absent_beginnings)]

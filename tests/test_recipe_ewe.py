@@ -79,6 +79,6 @@ def test_what_it_made_is_ewes_and_refused_under_twi(made):
         assert set("ɖƒɣŋʋ") <= set(loads["speechless"]().config.characters)
         loads["head"]()
     for name, load in loads.items():
-        refused = re.escape("was made for texts in ewe-1, this is twi-1: set SPOKEN_LANGUAGE=ewe")
+        refused = re.escape("was made for texts in ewe-1, this is twi-2: set SPOKEN_LANGUAGE=ewe")
         with in_language("twi"), pytest.raises(InputError, match=f"--{name} .*{refused}"):
             load()
