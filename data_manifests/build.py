@@ -19,7 +19,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from commands.atomic_write import ASIDE_SUFFIX
 from commands.command_line import parse_config, run_command
@@ -29,6 +28,7 @@ from commands.run_folder import run_folder
 from commands.setting_types import Probability, Seed
 from data_manifests.build_settings import (
     DatasetSettings,
+    LabelSettings,
     columns_of,
     corpora_of,
     hours_of,
@@ -84,9 +84,7 @@ class BuildConfig:
     they lie: in zips, plain tars and local Parquet files"""
     max_hours: tuple[str, ...] = ()
     """the most hours of a corpus to train on: fisd_asante=30 bibletts_asante=8"""
-    license_of: tuple[str, ...] = ()
-    """the licence of your copy of a corpus, where it is not the one of docs/data.md:
-    waxal_twi_tts=CC-BY-NC-4.0"""
+    labels: LabelSettings = LabelSettings()
     allow_licenses: tuple[LicenseName, ...] = ()
     """leave out what is under another licence than these, by SPDX name (CC-BY-4.0 CC0-1.0);
     unknown is a name too; if none is given, nothing is left out"""
@@ -99,8 +97,6 @@ class BuildConfig:
     """share of speakers or sentences held out for choosing checkpoints"""
     test_fraction: Probability = 0.1
     """share held out for the reported results"""
-    guess_dialect_by: Literal["utterance", "speaker"] = "utterance"
-    """where a corpus names no dialect: whose spelling decides an utterance's dialect_guess"""
     seed: Seed = 0
     """another seed gives another split"""
     resume: bool = False
@@ -120,7 +116,7 @@ class BuildConfig:
                 f"folder; got {self.dataset.dataset_name!r}"
             )
         hours_of(self.max_hours)
-        licenses_of(self.license_of)
+        licenses_of(self.labels.license_of)
         names = [name for name, _ in corpora_of(self.corpus)]
         if {"ugspeechdata", "waxal_aka_asr"} <= {*names}:
             raise ValueError(
@@ -157,10 +153,11 @@ def main(argv: list[str] | None = None) -> None:
         rewritten = stack.enter_context(lines_written_aside(config.out / "rewritten.jsonl"))
         dropped = DroppedRows(dropped_lines)
         columns = SplitColumns(_split_settings(config))
+        by_speaker = config.labels.guess_dialect_by == "speaker"
         collected = CollectedRecordings(
             spool, columns, rewritten,
-            licenses=licenses_of(config.license_of), allow_licenses=config.allow_licenses,
-            speaker_dialects=SpeakerDialects() if config.guess_dialect_by == "speaker" else None,
+            licenses=licenses_of(config.labels.license_of), allow_licenses=config.allow_licenses,
+            speaker_dialects=SpeakerDialects() if by_speaker else None,
         )  # fmt: skip
         collect_recordings(list(_recipes(config, dropped)), dropped, collected)
         output.record(corpora=collected.provenance())
@@ -194,7 +191,7 @@ def _refuse_mistakes(config: BuildConfig) -> None:
             unpacked.add(into)
     chosen: dict[str, Mapping[str, object]] = {
         "--max-hours": hours_of(config.max_hours),
-        "--license-of": licenses_of(config.license_of),
+        "--license-of": licenses_of(config.labels.license_of),
         "--keep-splits": dict.fromkeys(config.keep_splits),
     }
     if any(chosen.values()):

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from commands.errors import InputError, nearest_name
 from commands.licenses import MAX_LICENSE_CHARACTERS, UNKNOWN_LICENSE, LicenseName
@@ -35,6 +36,17 @@ class DatasetSettings:
     """its dialect, in Twi: asante, akuapem, fante or unknown"""
     dataset_license: LicenseName = UNKNOWN_LICENSE
     """its licence, by its SPDX name"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSettings:
+    """Labels of utterances that their corpus does not give, or gives otherwise."""
+
+    license_of: tuple[str, ...] = ()
+    """the licence of your copy of a corpus, where it is not the one of docs/data.md:
+    waxal_twi_tts=CC-BY-NC-4.0"""
+    guess_dialect_by: Literal["utterance", "speaker"] = "utterance"
+    """where a corpus names no dialect: whose spelling decides an utterance's dialect_guess"""
 
 
 def corpora_of(settings: Sequence[str]) -> list[tuple[str, str]]:
