@@ -7,8 +7,10 @@
 Prints a line for each line of the text: its words in IPA. With `--tokens`, phonemes have blanks
 between them, and words a `|`. With `--dictionary`, every distinct word of the file, a tab, and its
 phonemes with blanks between them: what the Montreal Forced Aligner reads. Words are read by
-`pronunciation.py`: tone is left open, and English words are said as in Ghana. What cannot be read
-(a digit, a symbol) ends the command, or is left out of a dictionary, counted and named.
+`pronunciation.py`: tone is left open, and English words are said as in Ghana. Numbers are read as
+words where `--dialect` is given, but for a dictionary, whose words are those of the text. What
+cannot be read (a digit, a symbol) ends the command, or is left out of a dictionary, counted and
+named.
 """
 
 import sys
@@ -21,8 +23,10 @@ from commands.command_line import parse_config, run_command
 from commands.errors import InputError
 from commands.schema import as_mapping, parse_json
 from data_manifests.language import DialectName
+from data_manifests.normalization import normalize_for_training
 from data_manifests.pronunciation import read_clauses
 from data_manifests.text_lines import read_lines
+from data_manifests.twi_numbers import number_dialects, spell_numbers
 
 NUM_SHOWN = 5
 
@@ -32,12 +36,12 @@ class PhonemesConfig:
     """Print how a text is pronounced, in IPA, by the rules of the language in use."""
 
     text: str = ""
-    """text to pronounce, numbers written in words"""
+    """text to pronounce"""
     file: Path | None = None
     """in place of --text: a text file, a sentence a line; or .jsonl with a text in each row, as a
     manifest has"""
     dialect: DialectName = "unknown"
-    """dialect of the text, in Twi asante, akuapem, fante or unknown"""
+    """dialect of the text, in Twi asante, akuapem, fante or unknown; its numbers are read in it"""
     tokens: bool = False
     """print phonemes with blanks between them, and | between words"""
     dictionary: bool = False
@@ -65,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     for origin, text in texts:
         try:
-            clauses = read_clauses(text, dialect=config.dialect)
+            clauses = read_clauses(_with_numbers(text, config.dialect), dialect=config.dialect)
         except InputError:
             raise
         except ValueError as error:
@@ -100,6 +104,13 @@ def build_dictionary(
             said.update(pairs or [])
             unreadable.update([word] if pairs is None else [])
     return [f"{word}\t{' '.join(phonemes)}" for word, phonemes in sorted(said)], unreadable
+
+
+def _with_numbers(text: str, dialect: str) -> str:
+    """A text with its numbers in words, where the dialect tells them."""
+    if dialect not in number_dialects():
+        return text
+    return spell_numbers(normalize_for_training(text), dialect).text
 
 
 def _try_to_read(text: str, dialect: str) -> list[tuple[str, tuple[str, ...]]] | None:

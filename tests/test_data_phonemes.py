@@ -93,6 +93,7 @@ def test_prints_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(command.main, "--text", "Ɔpɛ table agua.") == "ɔpɛ tebul aɡʷa\n"
     tokens = run(command.main, "--text", "Ɔpɛ agua.", "--tokens", "--dialect", "akuapem")
     assert tokens == "ɔ p ɛ | a ɡ u a\n"
+    assert run(command.main, "--text", "Aboa 1000", "--dialect", "asante") == "abwa apɪm\n"
 
 
 def test_prints_a_dictionary_of_a_manifest(tmp_path, capsys) -> None:
