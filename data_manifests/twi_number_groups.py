@@ -116,10 +116,11 @@ def _split_edges(word: str) -> tuple[str, str, str]:
 
 @functools.cache
 def _before_number() -> re.Pattern[str]:
-    """Words that belong to the number behind them: GH¢ 5, March 6, Yohane 3."""
+    """Words that belong to the number behind them: GH¢ 5, March 6, Yohane 3, Class 3."""
     money = (*typed_for("cedi"), *typed_for("dollar"), *typed_for("American dollar"), "sidi")
+    money_or_labels = one_of((*money, *typed_for("labels")))
     names = (*month_names(), *typed_for("books"))
-    return re.compile(rf"(?i:{one_of(money)}|[€£₦])|{one_of(names)}|[A-Z]{{2,}} [-–—]")
+    return re.compile(rf"(?i:{money_or_labels}|[€£₦])|{one_of(names)}|[A-Z]{{2,}} [-–—]")
 
 
 @functools.cache

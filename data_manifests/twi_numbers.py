@@ -63,7 +63,8 @@ def spell_numbers(text: str, dialect: str) -> SpelledText:
     ways (3/4/2020), chapters and verses, fractions, results of games (2-1), names of accounts (more
     than 6 digits without separators), numbers in a row, other currencies, digits beside a letter or
     a sign (covid19, 10k, #1), numbers before an English word (5 apples; years may stand before
-    one), Roman numerals behind a name (Elizabeth II). In Fante also clock times.
+    one), numbers behind a word that names by them (Class 3), Roman numerals behind a name
+    (Elizabeth II). In Fante also clock times.
 
     The text must be normalised by `normalize_for_training`: s3 is a number beside a letter here.
     Words without a digit are not changed. Idempotent.
