@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_manifests.audio import MISSING_TOLERANCE_S, SILENCE_PEAK, AudioDefect, DecodedAudio
+from data_manifests.audio import SILENCE_PEAK, DecodedAudio
+from data_manifests.audio_defects import MISSING_TOLERANCE_S, AudioDefect
 from data_manifests.code_switching import english_words
 from data_manifests.hash_set import hash_bytes, hash_text
 from data_manifests.inventory import loan_letters, outside_characters

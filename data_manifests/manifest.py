@@ -32,19 +32,14 @@ from commands.setting_types import (
     refuse_impossible_path,
 )
 from commands.stores import is_url, url_of
-from data_manifests.audio import (
-    MISSING_TOLERANCE_S,
-    AudioDefect,
-    DecodedAudio,
-    decode_audio,
-    resample,
-)
+from data_manifests.audio import DecodedAudio, decode_audio, resample
+from data_manifests.audio_defects import MISSING_TOLERANCE_S, AudioDefect
 from data_manifests.contained_audio import find_reference
 from data_manifests.hash_set import HashSet, hash_text
 from data_manifests.language import VARIABLE, language
 
 MIN_FILE_S = 0.001
-# No speech file is longer than a day; `audio.MAX_DURATION_S` limits what is decoded.
+# No speech file is longer than a day; `audio_defects.MAX_DURATION_S` limits what is decoded.
 MAX_FILE_S = 86_400.0
 DurationSeconds = Annotated[float, Field(gt=0, le=MAX_FILE_S)]
 StartSeconds = Annotated[float, Field(ge=0, le=MAX_FILE_S)]

@@ -14,6 +14,7 @@ from data_manifests.corpora.recording_spool import RecordingSpool
 from data_manifests.language import UNKNOWN_DIALECT, language
 from data_manifests.line_writer import LineWriter, lines_written_aside
 from data_manifests.manifest import SPLITS, Utterance, format_row
+from data_manifests.same_recordings import FoundCopies
 from data_manifests.speaker_dialects import NO_GUESS
 from data_manifests.splits import (
     KEPT,
@@ -35,6 +36,17 @@ def list_left_out(spool: RecordingSpool, assigned: AssignedSplits, dropped: Drop
             if fate != SURPLUS:
                 reason = f"its sentence or its speaker is in another split than {u.split}"
             dropped.add(u.corpus, u.id, reason)
+
+
+def list_copies(spool: RecordingSpool, copies: FoundCopies, dropped: DroppedRows) -> None:
+    """List the recordings that are the same as others, with the id of each one's original."""
+    rows = np.flatnonzero(copies.is_copy_N)
+    no_splits = np.zeros(len(copies.original_N), dtype=np.uint8)
+    originals = spool.read(copies.original_N[rows], no_splits)
+    for copy, original in zip(spool.read(rows, no_splits), originals, strict=True):
+        u, same = copy.utterance, original.utterance
+        reason = f"the same recording as one of {same.corpus}"
+        dropped.add(u.corpus, u.id, reason, same_as=same.id)
 
 
 def write_manifests(

@@ -6,8 +6,10 @@ import numpy as np
 
 from data_manifests.corpora.dropped_rows import DroppedRows
 from data_manifests.manifest import SPLITS
+from data_manifests.same_recordings import FoundCopies
 from data_manifests.split_columns import SplitColumns
 from data_manifests.splits import (
+    COPY,
     KEPT,
     LEFT_OUT,
     MIN_SENTENCES_TO_SPLIT,
@@ -24,6 +26,7 @@ NUM_REASONS = 8
 def summarize_splits(
     columns: SplitColumns,
     assigned: AssignedSplits,
+    copies: FoundCopies,
     dropped: DroppedRows,
     num_rewritten: Mapping[str, int],
 ) -> str:
@@ -32,31 +35,23 @@ def summarize_splits(
     Args:
         columns: what splitting knew of the utterances.
         assigned: their splits.
+        copies: which of them are the same recording.
         dropped: every row left out, with the reason.
         num_rewritten: number of transcripts that were changed, by corpus.
     """
-    hold_out, with_own_splits = columns.settings.hold_out, columns.settings.with_own_splits
     lines = [_table(columns, assigned)]
-    held_out = "speaker and by normalised sentence"
-    if hold_out == "sentence":
-        held_out = "normalised sentence, but not by speaker"
-    lines.append(f"splits made here, disjoint by {held_out}, across all corpora")
-    for name in sorted(columns.corpora):
-        num_speakers = columns.num_distinct(columns.speaker, name)
-        if name in with_own_splits:
-            lines.append(f"{name}: its own splits are kept, they are disjoint by speaker")
-        elif hold_out == "speaker" and num_speakers < MIN_SPEAKERS_TO_SPLIT:
-            lines.append(
-                f"{name}: {num_speakers} speaker(s), fewer than {MIN_SPEAKERS_TO_SPLIT}, so all "
-                "of it is training data; --hold-out sentence holds out sentences instead"
-            )
-        elif hold_out == "sentence":
-            num_sentences = columns.num_distinct(columns.sentence, name)
-            if num_sentences < MIN_SENTENCES_TO_SPLIT:
-                lines.append(
-                    f"{name}: {num_sentences} sentence(s), too few to be in train, dev and test: "
-                    "record more"
-                )
+    lines.append(_what_is_disjoint(columns))
+    lines += [line for name in sorted(columns.corpora) if (line := _of_corpus(columns, name))]
+    if copies.num_compared:
+        lines.append(
+            f"{copies.num_compared} recordings of one sentence were compared by their sound: "
+            f"{copies.is_copy_N.sum()} are copies of others, and left out"
+        )
+    if copies.num_unreadable:
+        lines.append(
+            f"warning: {copies.num_unreadable} of them cannot be decoded, and may be copies: "
+            "data_manifests.check names them"
+        )
     num_seen = len(assigned.rows(SEEN_PROMPT))
     if num_seen:
         lines.append(
@@ -79,6 +74,53 @@ def summarize_splits(
     return "\n".join(lines)
 
 
+def _what_is_disjoint(columns: SplitColumns) -> str:
+    """What no two splits share, across all corpora."""
+    held_out = {columns.settings.held_out_of(name) for name in columns.corpora}
+    if held_out == {"speaker"}:
+        by = "by speaker and by normalised sentence"
+    elif held_out == {"sentence"}:
+        by = "by normalised sentence, but not by speaker"
+    elif held_out == {"recording"}:
+        by = "by recording, but neither by normalised sentence nor by speaker"
+    else:
+        by = "as --hold-out says for each corpus"
+    return f"splits made here, disjoint {by}, across all corpora"
+
+
+def _of_corpus(columns: SplitColumns, name: str) -> str:
+    """What deserves to be known of a corpus's splits, and what may be done about it; or ""."""
+    settings = columns.settings
+    num_speakers = columns.num_distinct(columns.speaker, name)
+    num_sentences = columns.num_distinct(columns.sentence, name)
+    if name in settings.with_own_splits:
+        return f"{name}: its own splits are kept, they are disjoint by speaker"
+    held_out = settings.held_out_of(name)
+    if held_out == "recording":
+        return f"{name}: its speakers and sentences are in all splits, by recording"
+    too_few_sentences = (
+        f"{num_sentences} sentence(s), too few to be in train, dev and test: record more, or, if "
+        f"they are commands, hold out recordings of each: --hold-out {name}=recording"
+    )
+    if held_out == "sentence" and num_sentences < MIN_SENTENCES_TO_SPLIT:
+        return f"{name}: {too_few_sentences}"
+    if held_out == "speaker" and num_speakers < MIN_SPEAKERS_TO_SPLIT:
+        if name not in settings.hold_out_of and num_sentences < MIN_SENTENCES_TO_SPLIT:
+            return f"{name}: all of it is training data: {too_few_sentences}"
+        if name not in settings.hold_out_of:
+            others = f", {name}=speaker some of its speakers" if num_speakers > 1 else ""
+            return (
+                f"{name}: {num_speakers} speaker(s), fewer than {MIN_SPEAKERS_TO_SPLIT}, so all of "
+                f"it is training data; --hold-out {name}=sentence holds out sentences{others}"
+            )
+        if num_speakers < MIN_SENTENCES_TO_SPLIT:
+            return (
+                f"{name}: {num_speakers} speaker(s), too few to be in train, dev and test: "
+                f"--hold-out {name}=sentence holds out sentences"
+            )
+    return ""
+
+
 def _table(columns: SplitColumns, assigned: AssignedSplits) -> str:
     """Hours by corpus and split, with the speakers and distinct sentences that were found."""
     kept = assigned.rows(KEPT)
@@ -87,7 +129,7 @@ def _table(columns: SplitColumns, assigned: AssignedSplits) -> str:
         for number, split in enumerate(SPLITS)
     }
     hours["seen prompts"] = _hours(columns, assigned.rows(SEEN_PROMPT))
-    left_out = [assigned.rows(fate) for fate in (LEFT_OUT, UNTRAINED_PROMPT, SURPLUS)]
+    left_out = [assigned.rows(fate) for fate in (LEFT_OUT, UNTRAINED_PROMPT, SURPLUS, COPY)]
     hours["left out"] = _hours(columns, np.concatenate(left_out))
     header = "".join(f"{column + ' h':>15}" for column in hours)
     lines = [f"{'corpus':<20}{'speakers':>9}{'sentences':>10}{header}"]

@@ -23,7 +23,8 @@ from commands.device import DeviceName, describe_machine, pick_device
 from commands.json_files import read_json
 from commands.run_folder import run_folder
 from commands.setting_types import ModelName
-from data_manifests.audio import SilentAudio, decode_audio
+from data_manifests.audio import decode_audio
+from data_manifests.audio_defects import SilentAudio
 from data_manifests.hypotheses import read_hypotheses
 from speech_head.metrics import compute_metrics, format_table
 from speech_head.spoken_answers import read_spoken_answers, wav_files, write_rows

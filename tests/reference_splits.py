@@ -127,7 +127,7 @@ def reference_splits(
             found.left_out.append(u)
         elif of_sentence[sentence_of(u)] == u.split:
             found.utterances.append(u)
-        elif u.split == "test" and of_sentence[sentence_of(u)] == "train":
+        elif u.split == "test" and hold_out == "speaker" and of_sentence[sentence_of(u)] == "train":
             found.seen_prompts.append(u)
         else:
             found.left_out.append(u)

@@ -15,14 +15,12 @@ from conftest import run
 from commands.errors import InputError, WriteError
 from data_manifests import audio, check, examinations
 from data_manifests.audio import (
-    AudioDefect,
-    CutShort,
-    MissingAudio,
     audio_duration_s,
     decode_audio,
     encoded_duration_s,
     write_wav,
 )
+from data_manifests.audio_defects import AudioDefect, CutShort, MissingAudio
 from data_manifests.manifest import read_manifest
 from data_manifests.ordered_map import WorkerDied, map_in_order
 from tests.attacks.audio import write_recordings

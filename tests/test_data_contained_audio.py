@@ -16,7 +16,8 @@ from conftest import run
 
 from commands.errors import InputError
 from data_manifests import check, contained_audio
-from data_manifests.audio import AudioDefect, MissingAudio, audio_duration_s, read_audio, write_wav
+from data_manifests.audio import audio_duration_s, read_audio, write_wav
+from data_manifests.audio_defects import AudioDefect, MissingAudio
 from data_manifests.contained_audio import Reference, find_reference, read_contained
 from data_manifests.manifest import Utterance, read_manifest, read_utterance_audio, write_manifest
 

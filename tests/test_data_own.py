@@ -144,7 +144,10 @@ def test_manifests_keep_their_rows_and_their_splits(tmp_path):
     [
         (["table=absent.csv"], "absent.csv: no such file"),
         (["table=a.xlsx"], r"save a spreadsheet as CSV \(UTF-8\)"),
-        (["table=a.csv", "dataset=x"], "give its manifest=... here"),
+        (["table=a.csv,nam=b"], "unknown option 'nam': did you mean 'name'"),
+        (["table=a.csv,dialect=lang"], "a column that tells it is dialect_column="),
+        (["table=a.csv,name="], "name= is empty"),
+        (["table=a.csv,name=../x"], "it names a folder; got '../x'"),
         (["table=a.csv", "--dataset-columns", "audio=f", "text=text"], "no column 'f'; its col"),
         (["table=a.csv", "--keep-splits", "demo"], "--keep-splits: 'demo' is none of the corpora"),
         (["table=b.jsonl"], "b.jsonl:1: no key 'audio'"),

@@ -30,7 +30,8 @@ from commands.stores import (
     url_of,
 )
 from data_manifests import check, contained_audio
-from data_manifests.audio import AudioDefect, MissingAudio, audio_duration_s, read_audio, write_wav
+from data_manifests.audio import audio_duration_s, read_audio, write_wav
+from data_manifests.audio_defects import AudioDefect, MissingAudio
 from data_manifests.manifest import Utterance, read_manifest, read_utterance_audio, write_manifest
 
 RATE_HZ = 16_000

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,11 +16,12 @@ from commands.atomic_write import ASIDE_SUFFIX, written_aside
 from commands.errors import InputError
 from commands.licenses import UNKNOWN_LICENSE, is_allowed
 from data_manifests.corpora.dropped_rows import DroppedRows
-from data_manifests.corpora.recording import Recording
+from data_manifests.corpora.recording import CorpusRecordings, Recording
 from data_manifests.corpora.recording_spool import RecordingSpool
 from data_manifests.hash_set import HashSet, hash_text
 from data_manifests.line_writer import LineWriter
 from data_manifests.manifest import Utterance
+from data_manifests.same_recordings import ComparedColumns
 from data_manifests.speaker_dialects import SpeakerDialects
 from data_manifests.split_columns import SplitColumns
 from data_manifests.twi_dialects import guess_dialect
@@ -44,6 +45,7 @@ class CollectedRecordings:
     Attributes:
         spool: the recordings.
         columns: what splitting needs.
+        compared: what finding copies needs.
         rewritten: lists the transcripts in which more than the spelling was changed.
         num_rewritten: their number, by corpus.
         licenses: of corpora whose rows are under another licence than their recipe says.
@@ -53,6 +55,7 @@ class CollectedRecordings:
 
     spool: RecordingSpool
     columns: SplitColumns
+    compared: ComparedColumns
     rewritten: LineWriter
     num_rewritten: Counter[str] = field(default_factory=Counter)
     licenses: Mapping[str, str] = field(default_factory=dict)
@@ -71,11 +74,12 @@ class CollectedRecordings:
             return recording
         return replace(recording, utterance=replace(u, license=license))
 
-    def add(self, recording: Recording) -> None:
-        """Append a recording."""
+    def add(self, recording: Recording, source: int) -> None:
+        """Append a recording of a source."""
         u = recording.utterance
         self.spool.add(recording)
         self.columns.add(u)
+        self.compared.add(u.text, source)
         if self.speaker_dialects is not None:
             self.speaker_dialects.add(u)
         of_corpus = self._read.get(u.corpus) or self._read.setdefault(u.corpus, _ReadRows())
@@ -103,17 +107,17 @@ class CollectedRecordings:
 
 
 def collect_recordings(
-    recipes: Sequence[tuple[str, Iterable[Recording]]],
+    corpora: Sequence[CorpusRecordings],
     dropped: DroppedRows,
     collected: CollectedRecordings,
 ) -> None:
-    """Read every recipe to its end.
+    """Read every corpus to its end.
 
     If a recording's dialect is unknown, its utterance gets a `dialect_guess` where its spelling
     allows one.
 
     Args:
-        recipes: pairs of a corpus's name and its recordings.
+        corpora: the recordings of each.
         dropped: rows that are left out are added to it, with the reason.
         collected: every recording is added to it; the first of two with the same id.
 
@@ -122,9 +126,9 @@ def collect_recordings(
     """
     ids = HashSet()
     num_collected = 0
-    for name, rows in recipes:
-        num_before = len(ids)
-        for recording in tqdm(rows, desc=name, unit=" utterances"):
+    for corpus in corpora:
+        name, num_before = corpus.name, len(ids)
+        for recording in tqdm(corpus.recordings, desc=name, unit=" utterances"):
             utterance = recording.utterance
             if not ids.add(hash_text(utterance.id)):
                 reason = f"its id is that of another recording of {name}"
@@ -135,7 +139,7 @@ def collect_recordings(
             except InputError as error:
                 dropped.add(name, utterance.id, str(error))
                 continue
-            collected.add(_with_dialect_guess(licensed))
+            collected.add(_with_dialect_guess(licensed), corpus.source)
             num_collected += 1
         if len(ids) == num_before:
             most = "; ".join(

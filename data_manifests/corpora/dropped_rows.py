@@ -35,9 +35,17 @@ class DroppedRows:
     def __len__(self) -> int:
         return len(self._begins)
 
-    def add(self, corpus: str, row_id: str, reason: str) -> None:
-        """List a row. Bytes of file names that are not UTF-8 are escaped, since the list is."""
+    def add(self, corpus: str, row_id: str, reason: str, *, same_as: str = "") -> None:
+        """List a row. Bytes of file names that are not UTF-8 are escaped, since the list is.
+
+        Args:
+            corpus, row_id: of the row.
+            reason: why it is left out; rows are counted by it.
+            same_as: of a copy, the id of the row that stays.
+        """
         values = {"corpus": corpus, "id": row_id, "reason": reason}
+        if same_as:
+            values["same_as"] = same_as
         row = {
             name: text.encode("utf-8", "backslashreplace").decode() for name, text in values.items()
         }

@@ -7,14 +7,10 @@ from commands.errors import InputError
 from commands.json_files import read_json_lines
 from commands.regular_files import read_regular
 from data_manifests.audio import audio_duration_s
+from data_manifests.audio_files import is_phone_audio
+from data_manifests.corpora.converted_audio import ConvertedAudio
 from data_manifests.corpora.delimited_table import read_delimited_table
 from data_manifests.corpora.dialect_names import find_dialects
-from data_manifests.corpora.phone_audio import (
-    PHONE_SUFFIXES,
-    MissingPyAV,
-    as_flac,
-    flac_duration_s,
-)
 from data_manifests.corpora.recording import (
     MAX_TABLE_BYTES,
     Recording,
@@ -23,6 +19,7 @@ from data_manifests.corpora.recording import (
     text_to_say,
 )
 from data_manifests.manifest import Utterance
+from data_manifests.phone_audio import MissingPyAV, decode_phone_audio
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl")
 
@@ -35,12 +32,13 @@ def own_table(
     columns: Mapping[str, str],
     dialect: str,
     license: str,
+    converted: ConvertedAudio | None,
 ) -> Iterator[Recording]:
     """Recordings named in a spreadsheet that was saved as CSV (UTF-8), or in JSON Lines.
 
     Layout: a header row, then a row for each recording; columns separated by commas, semicolons,
-    tabs or `|`. Files are named as they lie from the table's folder. Recordings of phones that
-    libsndfile does not read (.m4a) are copied as FLAC.
+    tabs or `|`. Files are named as they lie from the table's folder. What phones record in formats
+    that libsndfile does not read (`phone_audio.py`) is copied as FLAC.
 
     Args:
         path: the table.
@@ -51,9 +49,12 @@ def own_table(
             called as its file.
         dialect: of the rows whose own column does not say it.
         license: SPDX name, as in "CC-BY-4.0".
+        converted: keeps recordings of phones until they are copied; None leaves them where they
+            are, as all others.
 
     Raises:
-        InputError: the table cannot be read, lacks a column, or names .m4a where PyAV is missing.
+        InputError: the table cannot be read, lacks a column, or names recordings of phones where
+            PyAV is missing.
     """
     for where, cells in _read_rows(path, tuple(columns.values())):
         name = (cells or {}).get(columns["audio"], "")
@@ -61,7 +62,7 @@ def own_table(
             if cells is None:
                 raise InputError("not as many cells as the header")
             row = {ours: cells.get(theirs, "") for ours, theirs in columns.items()}
-            recording = _recording(path.parent, row, corpus, dialect, license)
+            recording = _recording(path.parent, row, corpus, dialect, license, converted)
         except MissingPyAV:
             raise
         except InputError as error:
@@ -97,7 +98,12 @@ def _read_rows(
 
 
 def _recording(
-    folder: Path, row: Mapping[str, str], corpus: str, dialect: str, license: str
+    folder: Path,
+    row: Mapping[str, str],
+    corpus: str,
+    dialect: str,
+    license: str,
+    converted: ConvertedAudio | None,
 ) -> Recording:
     """One row as a recording; raises InputError with the reason to leave it out."""
     if not row["audio"]:
@@ -105,14 +111,16 @@ def _recording(
     text = text_to_say(row["text"])
     named = Path(row["audio"].replace("\\", "/"))
     file = folder / named
-    stored = None
-    if file.suffix.lower() in PHONE_SUFFIXES:
-        stored = StoredAudio(as_flac, str(file))
-        duration_s = flac_duration_s(file)
+    stored: StoredAudio | None = None
+    audio = str(file.resolve())
+    if converted is not None and is_phone_audio(file):
+        with file.open("rb") as encoded:
+            decoded = decode_phone_audio(encoded, str(file))
+        duration_s = len(decoded.samples_N) / decoded.sample_rate_hz
+        stored = converted.add(decoded.encode("FLAC"))
         audio = file.with_suffix(".flac").name
     else:
         duration_s = audio_duration_s(file)
-        audio = str(file.resolve())
     id_ = row.get("id") or named.with_suffix("").as_posix()
     stated = find_dialects(row["dialect"]) if row.get("dialect") else set()
     utterance = Utterance(

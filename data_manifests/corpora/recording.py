@@ -1,6 +1,6 @@
 """What every recipe yields: an utterance, and its audio if that is not yet a file of its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,22 @@ class Recording:
     utterance: Utterance
     audio_bytes: StoredAudio | None = None
     note: str = ""
+
+
+@dataclass(frozen=True)
+class CorpusRecordings:
+    """The recordings of one --corpus; nothing is read before they are asked for.
+
+    Attributes:
+        name: of the corpus.
+        source: the same number for all that is read by one recipe; each dataset, table and manifest
+            has its own. Recordings of different sources are compared (`same_recordings.py`).
+        recordings: its rows.
+    """
+
+    name: str
+    source: int
+    recordings: Iterable[Recording]
 
 
 def text_to_say(original: str) -> str:

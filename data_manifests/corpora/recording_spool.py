@@ -59,7 +59,7 @@ class RecordingSpool:
     def _number_of(self, reader: Callable[[Any], bytes]) -> int:
         """A reader's position in the list; there is one for each archive or table."""
         for number, known in enumerate(self._readers):
-            if known is reader:
+            if known == reader:  # bound methods are equal, not the same
                 return number
         self._readers.append(reader)
         return len(self._readers) - 1
