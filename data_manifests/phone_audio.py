@@ -96,6 +96,7 @@ def decode_phone_audio(file: BinaryIO, name: str) -> PhoneAudio:
             rate_hz = stream.rate
             blocks = list(_blocks(container.decode(stream), rate_hz, name))
             promised_s = float((stream.duration or 0) * (stream.time_base or 0))
+        promised_s *= kind == "mov"  # of the others, FFmpeg guesses it from the file's size
     # ValueError: the stream changes its rate or its channels.
     except (av.FFmpegError, OSError, ValueError) as error:
         if isinstance(error, AudioDefect):
