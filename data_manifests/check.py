@@ -8,6 +8,11 @@ observations by kind with a few examples. A problem makes a row unusable, or wro
 (`defects.py`, `manifest_totals.py`); a row counts once, under its first problem. An observation
 (digits, clipping, ...) is only reported.
 
+    python -m data_manifests.check --manifest data/mine/train.jsonl --against data/theirs/test.jsonl
+
+With `--against`, what a row shares with other manifests (`shared_rows.py`: recording, speaker,
+sentence) is a problem too.
+
 A corpus of thousands of hours is decoded in parts, `--part 1/N --out runs/examined` to `N/N`, by as
 many processes; `--examined runs/examined` then checks what they found.
 
@@ -20,8 +25,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
 from tqdm import tqdm
 
 from commands.atomic_write import ASIDE_SUFFIX, write_json
@@ -30,6 +36,7 @@ from commands.errors import InputError
 from commands.json_files import read_lines
 from commands.run_folder import run_folder
 from commands.setting_types import MAX_NAME_BYTES, NumWorkers, StorePath
+from commands.stores import url_of
 from commands.workers import PartName, read_part
 from data_manifests.cleaned_manifest import REMOVED_NAME, cleaned_manifest
 from data_manifests.code_switching import format_english
@@ -39,6 +46,7 @@ from data_manifests.examinations import examine_all, read_examined, write_examin
 from data_manifests.language import language
 from data_manifests.manifest import read_manifest
 from data_manifests.manifest_totals import ManifestTotals
+from data_manifests.shared_rows import SHARED, Shared, find_shared, format_shared, other_manifests
 
 NUM_CHARACTERS_SHOWN = 8
 # Files that a check writes beside the cleaned manifest.
@@ -46,6 +54,7 @@ OWN_FILES = (
     *("config.json", "provenance.json", "done", "report.json", REMOVED_NAME),
     *("durations.png", "speaking_rates.png"),
 )
+INPUTS = ("manifest", "examined", "against")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,16 +74,20 @@ class CheckConfig:
     """processes that decode audio; 0 decodes in the main process; the result is the same"""
     part: PartName = ""
     """I/N: only decode the I-th of N parts of the rows, and note in --out what was found"""
+    against: tuple[StorePath, ...] = ()
+    """other manifests, with which no recording, speaker or sentence may be shared"""
+    against_by: Annotated[tuple[Shared, ...], Field(min_length=1)] = SHARED
+    """what may not be shared: recording, speaker, sentence, whatever its name and format"""
     examined: Path | None = None
     """take what was found from there, in place of decoding: the --out of all N parts"""
     overwrite: bool = False
     """write again what an earlier run wrote into --out, which is kept until that is done"""
 
     def __post_init__(self) -> None:
-        if self.part and (self.out is None or self.fix or self.examined):
+        if self.part and (self.out is None or self.fix or self.examined or self.against):
             raise ValueError(
-                "--part needs --out, and no --fix or --examined: all parts together are checked "
-                "afterwards, with --examined"
+                "--part needs --out, and no --fix, --against or --examined: all parts together are "
+                "checked afterwards, with --examined"
             )
         if self.fix and self.out is None:
             raise ValueError("--fix needs --out: the folder for the cleaned manifest")
@@ -88,7 +101,10 @@ class CheckConfig:
 def main(argv: list[str] | None = None) -> None:
     """Check a manifest: report on stdout, problems counted in one `InputError`."""
     config = parse_config(CheckConfig, argv)
-    next(read_lines(config.manifest, flag="--manifest"), None)  # before a folder is created
+    # Before a folder is created, and before what is in it is deleted.
+    next(read_lines(config.manifest, flag="--manifest"), None)
+    for path in (config.manifest, *config.against):
+        next(read_manifest(path), None)
     if config.part and config.out is not None:
         with run_folder(config.out, config, "data_manifests.check", inputs=("manifest",)) as output:
             write_examinations(
@@ -111,7 +127,7 @@ def check_into_folder(config: CheckConfig, out: Path) -> None:
             removed. If no row could be kept, report, plots and `removed.jsonl` are written, but no
             manifest and no `done`, so that readers refuse the folder.
     """
-    with run_folder(out, config, "data_manifests.check", inputs=("manifest", "examined")):
+    with run_folder(out, config, "data_manifests.check", inputs=INPUTS):
         totals = check_manifest(config)
         report = {"manifest": str(config.manifest), "decoded": config.decode, **totals.report()}
         write_json(out / "report.json", report)
@@ -138,11 +154,22 @@ def check_manifest(config: CheckConfig) -> ManifestTotals:
             examined = examine_all(utterances, decode=config.decode, num_workers=config.num_workers)
         else:
             examined = read_examined(config.examined, config.manifest, decode=config.decode)
+        others = stack.enter_context(
+            other_manifests(
+                config.against,
+                config.manifest,
+                by=config.against_by,
+                decode=config.decode,
+                num_workers=config.num_workers,
+            )
+        )
         total = _count_lines(config.manifest)
         for utterance, examination in tqdm(examined, "check", total, unit=" utterances"):
-            problem = totals.add(utterance, examination)
+            shared = find_shared(others, utterance, examination)
+            problem = totals.add(utterance, examination, shared)
             if cleaned is not None:
                 cleaned.add(utterance, problem)
+        totals.shared = {url_of(other.path): other.report() for other in others}
     return totals
 
 
@@ -158,6 +185,7 @@ def format_report(report: dict[str, Any]) -> str:
                 lines.append("      ...")
     if report["english"]["num_words"]:
         lines.append(format_english(report["english"]))
+    lines += format_shared(report["shared"])
     key = language().key
     characters = report[f"characters_outside_{key}"]
     if characters:

@@ -137,7 +137,7 @@ def examine(utterance: Utterance, *, decode: bool) -> Examination:
         speaker_hash=speaker_hash,
         sentence_hash=sentence_hash,
         reading_hash=(3 * speaker_hash + sentence_hash) % 2**64,  # 3: they are not interchangeable
-        audio_hash=None if decoded is None else _hash_audio(decoded),
+        audio_hash=None if decoded is None else hash_audio(decoded),
         outside_characters=outside,
         loan_letters=loan_letters(text),
         num_words=len(sentence.split()) if tells_english else 0,
@@ -192,7 +192,7 @@ def _silent_share(decoded: DecodedAudio) -> float:
     return float(np.mean(power < power.max() * 10 ** (SILENT_FRAME_DB / 10)))
 
 
-def _hash_audio(decoded: DecodedAudio) -> int:
+def hash_audio(decoded: DecodedAudio) -> int:
     """Hash the samples, not the file: copies under another name or in another container have equal
     hashes, two slices of one file do not."""
     return hash_bytes(np.ascontiguousarray(decoded.samples).data.cast("B"))

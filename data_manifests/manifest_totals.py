@@ -32,6 +32,7 @@ class ManifestTotals:
     outside_characters: Counter[str] = field(default_factory=Counter)
     loan_letters: Counter[str] = field(default_factory=Counter)
     english: EnglishShare = field(default_factory=EnglishShare)
+    shared: dict[str, dict[str, int]] = field(default_factory=dict)
     _ids: HashSet = field(default_factory=HashSet)
     _recordings: HashSet = field(default_factory=HashSet)
     _readings: HashSet = field(default_factory=HashSet)
@@ -41,16 +42,23 @@ class ManifestTotals:
         """Number of rows with a problem; each counts once, under its first problem."""
         return self.problems.total()
 
-    def add(self, utterance: Utterance, examination: Examination) -> Finding | None:
+    def add(
+        self, utterance: Utterance, examination: Examination, shared: Finding | None = None
+    ) -> Finding | None:
         """Count a row, and compare it with earlier ones.
 
         Only sound rows are compared with later ones: if the first of two rows with the same audio
         is removed for another reason, the second may stay.
 
+        Args:
+            utterance: the row.
+            examination: what was found in it.
+            shared: what it shares with another manifest, if that is a problem.
+
         Returns:
             The row's problem, or None if it is sound.
         """
-        problem = examination.problem or self._find_duplicate(utterance, examination)
+        problem = examination.problem or self._find_duplicate(utterance, examination) or shared
         self.num_rows += 1
         key = (utterance.corpus, utterance.dialect)
         if key not in self.statistics:
@@ -85,6 +93,7 @@ class ManifestTotals:
             f"num_distinct_characters_outside_{language().key}": len(characters),
             "loan_letters": _by_count(self.loan_letters),
             "english": self.english.as_dict(),
+            "shared": self.shared,
             "thresholds": THRESHOLDS,
         }
 

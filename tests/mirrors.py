@@ -92,7 +92,9 @@ def suffix_of(name: str) -> str:
 class Recordings:
     """What everybody says of every prompt: each another recording, made when it is first needed."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        """`folder` keeps the files."""
+        self._folder = folder
         self._clips = sorted(REAL_CLIPS.glob("*.mp3"))
         self._synthesizer = Synthesizer()
 
@@ -113,7 +115,11 @@ class Recordings:
     @functools.cache  # noqa: B019
     def encoded(self, speaker: int, prompt: int, name: str) -> bytes:
         """As a file of one of `FORMATS`."""
-        return encode(self.samples(speaker, prompt), RATE_HZ, name)
+        path = self._folder / f"{speaker}_{prompt}.{name}"
+        if not path.exists():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(encode(self.samples(speaker, prompt), RATE_HZ, name))
+        return path.read_bytes()
 
 
 @dataclass(frozen=True)
@@ -346,7 +352,7 @@ def main() -> None:
     arguments.folder.mkdir(parents=True, exist_ok=True)
     results = arguments.folder / "results.jsonl"
     done = results.read_text().splitlines() if results.exists() else []
-    made = Recordings()
+    made = Recordings(arguments.folder / "recordings")
     for seed in range(len(done), arguments.mixtures):
         folder = arguments.folder / "mixture"
         shutil.rmtree(folder, ignore_errors=True)
