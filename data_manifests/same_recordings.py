@@ -13,7 +13,7 @@ by name; then that of a corpus whose own splits are kept; then that of the corpu
 in `build_settings.CORPORA`, and of several datasets the one that was named first.
 
 Time grows with the number of recordings, and within one sentence with its square, half a
-millisecond a pair. In memory are a few numbers of each; fingerprints, half a kilobyte a second, are
+millisecond a pair. In memory are a few numbers of each; fingerprints, a kilobyte a second, are
 on disk.
 """
 

@@ -100,7 +100,14 @@ class Recordings:
 
     @functools.cache  # noqa: B019
     def samples(self, speaker: int, prompt: int) -> np.ndarray:
-        """Float32 at 24 kHz."""
+        """Float32 at 24 kHz; made once, because the synthesiser never says the same twice."""
+        path = self._folder / f"{speaker}_{prompt}.npy"
+        if not path.exists():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            np.save(path, self._make(speaker, prompt))
+        return np.load(path)
+
+    def _make(self, speaker: int, prompt: int) -> np.ndarray:
         number = speaker * len(PROMPTS) + prompt
         if self._clips and number % 3 == 0 and number // 3 < len(self._clips):
             decoded = decode_audio(self._clips[number // 3])
@@ -116,9 +123,9 @@ class Recordings:
     def encoded(self, speaker: int, prompt: int, name: str) -> bytes:
         """As a file of one of `FORMATS`."""
         path = self._folder / f"{speaker}_{prompt}.{name}"
+        samples = self.samples(speaker, prompt)
         if not path.exists():
-            self._folder.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(encode(self.samples(speaker, prompt), RATE_HZ, name))
+            path.write_bytes(encode(samples, RATE_HZ, name))
         return path.read_bytes()
 
 
