@@ -211,17 +211,17 @@ def otherwise_spelt(text: str, generator: random.Random) -> str:
 
 
 def make_mixture(folder: Path, seed: int, made: Recordings) -> Mixture:
-    """One to three corpora, one to three mirrors of them, and settings."""
+    """One or two corpora, one or two mirrors of them, and settings."""
     generator = random.Random(seed)
     mixture = Mixture()
     originals: list[list[Row]] = []
     speakers = list(range(NUM_SPEAKERS))
     generator.shuffle(speakers)
-    kinds = generator.sample(["fisd", "table", "dataset", "manifest"], generator.randint(1, 3))
+    kinds = generator.sample(["fisd", "table", "dataset", "manifest"], generator.randint(1, 2))
     for number, kind in enumerate(kinds):
         mine = speakers[number :: len(kinds)] if generator.random() < 0.6 else speakers
         taken = {row.truth for rows in originals for row in rows}
-        prompts = generator.sample(range(len(PROMPTS)), generator.randint(1, 3))
+        prompts = generator.sample(range(len(PROMPTS)), generator.randint(1, 2))
         chosen = [(s, p) for s in mine for p in prompts if (s, p) not in taken]
         rows = [_original(kind, number, *truth, generator) for truth in chosen]
         if not rows:
@@ -235,7 +235,7 @@ def make_mixture(folder: Path, seed: int, made: Recordings) -> Mixture:
             else write_corpus(into, kind, name, rows, made)
         )
         _add(mixture, word, name, kind, rows)
-    for number in range(generator.randint(1, 3)):
+    for number in range(generator.randint(1, 2)):
         rows = _mirror(generator.choice(originals), number, generator)
         kind = generator.choice(["dataset", "table", "manifest"])
         # A mirror under the very name of another corpus happens too.

@@ -175,6 +175,85 @@ def test_capped_hours(num_prompts, assign_splits):
     assert other == whole
 
 
+def held_out_otherwise(corpora, generator):
+    """What is held out of all corpora and of some, and speakers who are held out by name."""
+    kinds = ("speaker", "sentence", "recording")
+    names = [corpus[0].corpus for corpus in corpora]
+    settings = {
+        "hold_out": generator.choice(kinds),
+        "hold_out_of": {
+            name: generator.choice(kinds) for name in names if generator.random() < 0.5
+        },
+    }
+    speakers = sorted({u.speaker for corpus in corpora for u in corpus})
+    named = generator.sample(speakers, min(len(speakers), generator.randrange(4)))
+    return settings | {"test_speakers": frozenset(named[:2]), "dev_speakers": frozenset(named[2:])}
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_what_is_held_out_of_each_corpus(seed, assign_splits):
+    corpora, own = mixture(seed)
+    generator = random.Random(seed)
+    settings = held_out_otherwise(corpora, generator)
+    rows = [u for corpus in corpora for u in corpus]
+    split = assign_splits(rows, seed=seed, **SHARES, with_own_splits=tuple(own), **settings)
+    assert sorted(u.id for u in everything(split)) == sorted(u.id for u in rows)
+
+    def held_out_of(u):
+        return settings["hold_out_of"].get(u.corpus, settings["hold_out"])
+
+    places = [(u, u.split) for u in split.utterances] + [(u, "test") for u in split.seen_prompts]
+    for held_out, key in (
+        ("speaker", lambda u: u.speaker), ("sentence", lambda u: normalize_for_scoring(u.text)),
+    ):  # fmt: skip
+        found, counts = defaultdict(set), set()
+        for u, where in places if held_out == "speaker" else places[: len(split.utterances)]:
+            found[key(u)].add(where)
+            if held_out_of(u) in ("speaker", held_out):
+                counts.add(key(u))
+        assert all(len(found[name]) == 1 for name in counts)
+    trained = {u.speaker for u in split.utterances if u.split == "train"}
+    assert not trained & {u.speaker for u in split.seen_prompts}
+    for name in ("test", "dev"):
+        here = {where for u, where in places if u.speaker in settings[f"{name}_speakers"]}
+        assert here <= {name}
+    if len(corpora) > 1 and not settings["test_speakers"] | settings["dev_speakers"]:
+        before = assign_splits(
+            corpora[0], seed=seed, **SHARES, with_own_splits=tuple(own), **settings
+        )
+        now = {u.id: u.split for u in everything(split)}
+        assert all(now[u.id] == u.split for u in everything(before))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_of_a_corpus_with_one_main_voice_others_are_held_out(seed, assign_splits):
+    """As in Common Voice: eleven speakers, of whom one recorded four fifths."""
+    sizes = [221, 15, 9, 7, 6, 4, 3, 3, 2, 1, 1]
+    rows = [
+        replace(u, id=f"{s}-{i}", text=f"asɛm {s} {i}")
+        for s, size in enumerate(sizes)
+        for i, u in enumerate(utterances(len(sizes), 1)[s : s + 1] * size)
+    ]
+    trained = assign_splits(rows, seed=seed, **SHARES)
+    assert count_splits(trained.utterances) == {"train": len(rows)}
+    split = assign_splits(rows, seed=seed, **SHARES, hold_out_of={"c": "speaker"})
+    found = splits_of(split.utterances, lambda u: u.speaker)
+    assert found["s0"] == {"train"} and all(len(splits) == 1 for splits in found.values())
+    counts = count_splits(split.utterances)
+    assert 1 <= counts["dev"] <= 27 and 1 <= counts["test"] <= 27 and len(split.utterances) == 272
+    named = assign_splits(
+        rows, seed=seed, **SHARES, hold_out_of={"c": "speaker"}, test_speakers=frozenset({"s3"})
+    )
+    assert {u.speaker for u in named.utterances if u.split == "test"} == {"s3"}
+
+
+def test_three_speakers_are_one_each(assign_splits):
+    for number, splits in ((3, {"train", "dev", "test"}), (2, {"train", "dev"}), (1, {"train"})):
+        rows = [replace(u, text=f"asɛm {u.id}") for u in utterances(number, 4)]
+        found = assign_splits(rows, seed=0, **SHARES, hold_out_of={"c": "speaker"})
+        assert set(count_splits(found.utterances)) == splits
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_the_splits_are_those_of_the_plainest_way(seed, assign_splits):
     """A set of splits is a contract: a seed gives the same ones for ever."""
