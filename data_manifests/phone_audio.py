@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 NUM_FIRST_BYTES = 12
 """So many bytes tell what a file is."""
 
+PHONE_SUFFIXES = {"mov": ".m4a", "matroska": ".webm", "amr": ".amr", "aac": ".aac"}
+"""What a file of each format is called, where nobody has named it."""
+
 
 class MissingPyAV(InputError):
     """PyAV, which reads the recording, is not installed."""

@@ -154,9 +154,9 @@ def _drawn_by_speaker(columns: SplitColumns) -> np.ndarray:
 def _hold_out_speakers(columns: SplitColumns, rows: np.ndarray) -> np.ndarray:
     """Splits of the utterances of a corpus with few speakers, uint8.
 
-    In a random order, a speaker is held out if the share that is wanted has room for all of their
-    recordings. So the one who recorded most is in train. Where nobody fits, the one with the least
-    is held out, if at least two others are left.
+    In a random order, a speaker is held out if the share that is wanted for dev or test has room
+    for all of their recordings; that with more room takes them. So the one who recorded most is in
+    train. Where nobody fits, the one with the least is held out, if two others are left.
     """
     settings = columns.settings
     speakers, firsts, of_rows = np.unique(
@@ -165,14 +165,16 @@ def _hold_out_speakers(columns: SplitColumns, rows: np.ndarray) -> np.ndarray:
     seconds = np.bincount(of_rows, weights=columns.duration_s[rows])
     order = np.argsort(columns.speaker_turn()[rows[firsts]])
     splits = np.full(len(speakers), TRAIN, dtype=np.uint8)
-    for split, share in ((TEST, settings.test_fraction), (DEV, settings.dev_fraction)):
-        room_s = share * seconds.sum()
-        for speaker in order:
-            if splits[speaker] == TRAIN and seconds[speaker] <= room_s:
-                splits[speaker] = split
-                room_s -= seconds[speaker]
+    shares = {TEST: settings.test_fraction, DEV: settings.dev_fraction}
+    room_s = {split: share * seconds.sum() for split, share in shares.items()}
+    for speaker in order:
+        split = max(room_s, key=lambda split: room_s[split])
+        if seconds[speaker] <= room_s[split]:
+            splits[speaker] = split
+            room_s[split] -= seconds[speaker]
+    for split, least_others in ((TEST, 2), (DEV, 1)):
         trained = order[splits[order] == TRAIN]
-        if share and not (splits == split).any() and len(trained) > 2 - (split == DEV):
+        if shares[split] and not (splits == split).any() and len(trained) > least_others:
             splits[trained[np.argmin(seconds[trained])]] = split
     return splits[of_rows]
 

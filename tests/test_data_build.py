@@ -1,9 +1,10 @@
 """`data_manifests.build` over miniature corpora in their exact layouts, mixed."""
 
 import json
+import re
 
 import pytest
-from conftest import run
+from conftest import ROOT, run
 from miniature_corpora import (
     bibletts_tgz,
     common_voice_folder,
@@ -197,6 +198,43 @@ def test_any_dataset_and_ugspeechdata(tmp_path):
         assert "problems: none" in run(check.main, "--manifest", tmp_path / name / "train.jsonl")
 
 
+def test_several_datasets_and_tables_each_with_its_own_columns(tmp_path):
+    def rows(*texts, **columns):
+        return [
+            {
+                "audio": encoded_speech("wav", text),
+                **{c: v.format(text) for c, v in columns.items()},
+            }
+            for text in texts
+        ]
+
+    one = saved_dataset(tmp_path / "one", {"train": rows("Yɛrekɔ fie", "Yɛreba", said="{}")})
+    other = saved_dataset(tmp_path / "other", {"train": rows("Yɛwɔ ha", text="{}", who="Ama")})
+    (tmp_path / "a.wav").write_bytes(encoded_speech("wav", "Da yie"))
+    table = tmp_path / "a,b.csv"
+    table.write_text("file,text,lang\na.wav,Da yie,Fante\n", encoding="utf-8")
+    out = tmp_path / "mixed"
+    run(
+        build.main, "--corpus", f"dataset={one},name=one,text=said,license=CC-BY-4.0",
+        f"dataset={other},name=other,speaker=who,dialect=akuapem",
+        f"table={table},name=own,audio=file,dialect_column=lang",
+        "--hold-out", "one=sentence", "--dataset-license", "CC0-1.0", "--out", out,
+    )  # fmt: skip
+    found = {u.text: u for name in SPLITS for u in rows_of(out, name)}
+    assert {text: (u.corpus, u.speaker, u.dialect, u.license) for text, u in found.items()} == {
+        "Yɛrekɔ fie": ("one", "one/unknown", "unknown", "CC-BY-4.0"),
+        "Yɛreba": ("one", "one/unknown", "unknown", "CC-BY-4.0"),
+        "Yɛwɔ ha": ("other", "other/Ama", "akuapem", "CC0-1.0"),
+        "Da yie": ("own", "own/unknown", "fante", "CC0-1.0"),
+    }
+
+
+def test_no_recipe_and_no_document_trains_on_clips_that_were_voted_down():
+    for path in [*(ROOT / "recipes").glob("*.toml"), *(ROOT / "docs").glob("*.md")]:
+        chosen = re.findall(r"--common-voice-tables ([a-z ]+)", path.read_text(encoding="utf-8"))
+        assert all("invalidated" not in tables for tables in chosen), path
+
+
 @pytest.mark.parametrize("config", ["twi_tts", "fat_tts"])
 def test_studio_voices_are_training_data(config, tmp_path):
     rows = {s: [(f"{s}1", "7", f"Yɛkan nwoma {s}")] for s in ("train", "validation", "test")}
@@ -234,6 +272,14 @@ def test_studio_voices_are_training_data(config, tmp_path):
         (["--corpus", "dataset=x", "--dataset-columns", "text=t"], "are both needed"),
         (["--corpus", "dataset=x", "--dataset-columns", "audio=a", "sound=t"], "expected NAME=COL"),
         (["--corpus", "dataset=x", "dataset=y"], "name their column of ids too"),
+        (["--corpus", "common_voice=x", "--hold-out", "speakers"], "is not like sentence or commo"),
+        (["--corpus", "common_voice=x", "--hold-out", "cv=speaker"], "'cv' is none of the corpora"),
+        (["--corpus", "common_voice=x", "--hold-out", "speaker", "sentence"], "another one of all"),
+        (["--corpus", "common_voice=x", "--hold-out", "=speaker"], "is not like sentence or commo"),
+        (
+            ["--corpus", "common_voice=x", "--test-speakers", "a", "--dev-speakers", "a"],
+            "--test-speakers and --dev-speakers both name 'a'",
+        ),
         (["--corpus", "fisd_asante=absent.zip"], "no such file"),
         (["--corpus", "bibletts_akuapem=asante-twi.tgz"], "says asante, expected akuapem"),
         (

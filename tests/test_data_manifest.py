@@ -210,3 +210,32 @@ def test_the_real_common_voice_folder(real_data, tmp_path):
     }
     assert sum(counts.values()) == 221 and min(counts.values()) > 5
     check.main(["--manifest", str(tmp_path / "cv" / "test.jsonl")])
+
+
+def test_a_speaker_of_common_voice_who_is_held_out_by_name(tmp_path, capsys):
+    """One man recorded nearly all of it; others are held out, and their names are in manifests."""
+    folder = common_voice_folder(tmp_path / "tw", [f"Kasa {i} bi" for i in range(30)])
+    table = folder / "validated.tsv"
+    lines = table.read_text().split("\n")
+    lines[1:5] = [line.replace("one\t", f"other{i}\t", 1) for i, line in enumerate(lines[1:5])]
+    table.write_text("\n".join(lines))
+
+    def speakers(*words):
+        out = tmp_path / "-".join(words)
+        build.main(["--corpus", f"common_voice={folder}", *words, "--out", str(out)])
+        paths = {name: out / f"{name}.jsonl" for name in ("train", "dev", "test")}
+        return {
+            name: {u.speaker for u in read_manifest(path)} if path.stat().st_size else set()
+            for name, path in paths.items()
+        }
+
+    assert speakers("--hold-out", "speaker")["test"] == set()
+    assert "common_voice=speaker some of its speakers" in capsys.readouterr().err
+    found = speakers("--hold-out", "common_voice=speaker")
+    assert found["dev"] and found["test"] and "one" in found["train"]
+    found = speakers("--test-speakers", "other1", "--dev-speakers", "other0", "other2")
+    assert found == {"train": {"one", "other3"}, "dev": {"other0", "other2"}, "test": {"other1"}}
+    with pytest.raises(
+        InputError, match="--test-speakers: nobody is called 'Yaw' in these corpora"
+    ):
+        speakers("--test-speakers", "Yaw")

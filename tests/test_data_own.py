@@ -1,17 +1,21 @@
 """Recordings of one's own: a table of them, and manifests, as corpora among others."""
 
 import csv
+import io
 import json
 import sys
 
 import numpy as np
 import pytest
 from conftest import run
+from mirrors import AV_FORMATS, encode
 
 from commands.errors import InputError
 from commands.json_files import read_json_lines
-from data_manifests import build, check
-from data_manifests.audio import write_wav
+from data_manifests import audio_files, build, check
+from data_manifests.audio import decode_encoded, read_audio, resample, write_wav
+from data_manifests.audio_defects import AudioDefect
+from data_manifests.corpora import own_table
 from data_manifests.manifest import SPLITS, read_manifest, read_utterance_audio
 
 RATE_HZ = 16_000
@@ -21,17 +25,19 @@ def tone(seconds=1.0):
     return 0.3 * np.sin(np.arange(int(RATE_HZ * seconds)) / 9).astype(np.float32)
 
 
-def write_m4a(path, samples):
-    """As phones do: AAC in an MP4 file."""
+def as_aac(samples):
+    """AAC as it is streamed, without a file around it."""
     import av
 
-    with av.open(str(path), "w", format="mp4") as container:
-        stream = container.add_stream("aac", rate=RATE_HZ, layout="mono")
-        pcm = (samples * 32767).astype(np.int16)[None]
-        frame = av.AudioFrame.from_ndarray(pcm, format="s16", layout="mono")
-        frame.sample_rate = RATE_HZ
-        for one in (frame, None):
-            container.mux(stream.encode(one))
+    file = io.BytesIO()
+    encoded = io.BytesIO(encode(samples, RATE_HZ, "m4a"))
+    with av.open(encoded) as source, av.open(file, "w", format="adts") as output:
+        stream = output.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(source.streams.audio[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                output.mux(packet)
+    return file.getvalue()
 
 
 def own_recordings(folder, rows, *, delimiter=",", name="recordings.csv", header=("audio", "text")):
@@ -39,7 +45,7 @@ def own_recordings(folder, rows, *, delimiter=",", name="recordings.csv", header
     for audio, *_ in rows:
         path = folder / audio
         if path.suffix == ".m4a":
-            write_m4a(path, tone())
+            path.write_bytes(encode(tone(), RATE_HZ, "m4a"))
         elif path.suffix:
             write_wav(path, tone(), RATE_HZ)
     table = folder / name
@@ -93,12 +99,64 @@ def test_what_a_phone_records_is_copied_as_flac(tmp_path):
     assert "problems: none" in run(check.main, "--manifest", out / "train.jsonl")
 
 
+@pytest.mark.parametrize("kind", [*AV_FORMATS, "aac"])
+def test_what_phones_record_is_the_same_for_every_command(kind, tmp_path, monkeypatch):
+    """Told by its content: it is named .ogg. Copied by build, left where it is, in a table, read by a
+    chat: always the same samples, and build decodes it once."""
+    table = own_recordings(tmp_path, [("clips/b.wav", "Da yie.")])
+    encoded = as_aac(tone()) if kind == "aac" else encode(tone(), RATE_HZ, kind)
+    path = tmp_path / "clips" / "a.ogg"
+    path.write_bytes(encoded)
+    with table.open("a", encoding="utf-8") as file:
+        file.write("clips/a.ogg,Maakye.\n")
+    decode, names = own_table.decode_phone_audio, []
+
+    def decode_and_count(file, name):
+        names.append(name)
+        return decode(file, name)
+
+    monkeypatch.setattr(own_table, "decode_phone_audio", decode_and_count)
+    monkeypatch.setattr(audio_files, "decode_phone_audio", decode_and_count)
+    run(build.main, "--corpus", f"table={table}", "--out", tmp_path / "copied")
+    assert len(names) == 1
+    run(build.main, "--corpus", f"table={table}", "--no-copy-audio", "--out", tmp_path / "kept")
+    [copied] = [u for u in rows_of(tmp_path / "copied", "train") if u.text == "Maakye."]
+    [kept] = [u for u in rows_of(tmp_path / "kept", "train") if u.text == "Maakye."]
+    assert copied.audio.endswith(".flac") and kept.audio == str(path)
+    expected = read_audio(path, RATE_HZ)
+    assert abs(len(expected) / RATE_HZ - 1) < 0.15 and copied.duration_s == kept.duration_s
+    decoded = decode_encoded(encoded, "a")
+    for samples in (
+        read_utterance_audio(copied, RATE_HZ),
+        read_utterance_audio(kept, RATE_HZ),
+        resample(decoded.samples, decoded.sample_rate_hz, RATE_HZ),
+    ):
+        np.testing.assert_array_equal(samples, expected)
+
+
 def test_without_pyav_a_line_says_what_to_do(tmp_path, monkeypatch):
-    table = own_recordings(tmp_path, [("clips/a.m4a", "Maakye.")])
+    """And no recording counts as damaged."""
+    table = own_recordings(tmp_path, [("clips/a.m4a", "Maakye."), ("clips/b.wav", "Da yie.")])
+    run(build.main, "--corpus", f"table={table}", "--no-copy-audio", "--out", tmp_path / "kept")
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(InputError, match="recordings in this format need PyAV"):
-        run(build.main, "--corpus", f"table={table}", "--out", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    manifest = tmp_path / "kept" / "train.jsonl"
+    for main, words in (
+        (build.main, ("--corpus", f"table={table}")),
+        (check.main, ("--manifest", manifest)),
+    ):
+        with pytest.raises(InputError, match=r"need PyAV: pip install .*\.\[phone\]"):
+            run(main, *words, "--out", tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+
+def test_an_m4a_that_is_cut_short(tmp_path):
+    encoded = encode(tone(4), RATE_HZ, "m4a")
+    table = encoded.index(b"moov")
+    if table > len(encoded) // 2:  # its table of contents is at the end
+        with pytest.raises(AudioDefect, match="not readable as audio"):
+            decode_encoded(encoded[: table - 100], "a.m4a")
+    with pytest.raises(AudioDefect, match="not readable as audio"):
+        decode_encoded(b"\x1aE\xdf\xa3 no WebM", "a.webm")
 
 
 def test_rows_that_cannot_be_used_are_listed(tmp_path):

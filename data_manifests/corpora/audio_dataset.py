@@ -12,6 +12,7 @@ from data_manifests.corpora.dialect_names import find_dialects
 from data_manifests.corpora.recording import Recording, ReportDropped, text_to_say
 from data_manifests.hash_set import HashSet, hash_text
 from data_manifests.manifest import Utterance
+from data_manifests.phone_audio import PHONE_SUFFIXES, MissingPyAV, find_phone_format
 
 AUDIO_SUFFIXES = (".flac", ".mp3", ".ogg", ".opus", ".wav")
 _NOT_IN_FILE_NAMES = re.compile(r'[\\/:*?"<>|\x00-\x1f]')
@@ -107,6 +108,8 @@ def read_rows(
                     row, row_id, columns, corpus=corpus, dialect=dialect, license=license,
                     split=official_splits.get(split, "train"),
                 )  # fmt: skip
+            except MissingPyAV:
+                raise
             except InputError as error:
                 report_dropped(row_id, str(error))
                 continue
@@ -150,9 +153,11 @@ def _utterance(
 
 
 def _suffix_of(audio: Mapping[str, Any]) -> str:
-    """The file suffix, from the dataset's file name, else from the first bytes; "" if neither
-    tells."""
+    """The file suffix, from the dataset's file name, else from the first bytes; of what phones
+    record, from these alone. "" if neither tells."""
     suffix = PurePosixPath(audio["path"] or "").suffix.lower()
+    if phone_format := find_phone_format(audio["bytes"]):
+        return PHONE_SUFFIXES[phone_format]
     if suffix in AUDIO_SUFFIXES:
         return suffix
     for start, suffix in ((b"RIFF", ".wav"), (b"fLaC", ".flac"), (b"OggS", ".ogg")):
