@@ -2,6 +2,7 @@
 
 import functools
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -21,13 +22,17 @@ NUM_PROCESSES = "num_processes"  # of a training
 MACHINE_FACTS = ("device", "cpu", "num_threads", NUM_PROCESSES)
 
 
+# Behind the path of a corpus: what it is called, which are its columns.
+_OPTIONS = re.compile(r"(?:,\w+=[^,]*)+$")
+
+
 def describe_run(command: str, inputs: Mapping[str, str | list[str] | None]) -> dict[str, Any]:
     """The content of a new `provenance.json`.
 
     Args:
         command: dotted module name of the command.
         inputs: setting -> file, folder or hub name that the command reads, or a list of them, or of
-            corpora as NAME=PATH; None for one that is not given.
+            corpora as NAME=PATH, or NAME=PATH,OPTION=VALUE; None for one that is not given.
     """
     return {
         "command": command,
@@ -46,7 +51,7 @@ def _fingerprinted(
         if isinstance(given, str):
             yield name, {"path": given, **fingerprint(given)}
         for i, text in enumerate(given if isinstance(given, list) else ()):
-            _, _, path = text.partition("=")
+            path = _OPTIONS.sub("", text.partition("=")[2])
             if path and not Path(text).exists():
                 yield f"{name}[{i}]", {"path": path, **source_fingerprint(path)}
             else:

@@ -58,8 +58,7 @@ class Fingerprint:
     @property
     def is_loud_F(self) -> np.ndarray:
         """The moments that are compared, bool."""
-        is_loud_F: np.ndarray = self.compared_FP.any(axis=1)
-        return is_loud_F
+        return np.asarray(self.compared_FP.any(axis=1))
 
     @property
     def num_loud(self) -> int:

@@ -101,8 +101,8 @@ def test_what_a_phone_records_is_copied_as_flac(tmp_path):
 
 @pytest.mark.parametrize("kind", [*AV_FORMATS, "aac"])
 def test_what_phones_record_is_the_same_for_every_command(kind, tmp_path, monkeypatch):
-    """Told by its content: it is named .ogg. Copied by build, left where it is, in a table, read by a
-    chat: always the same samples, and build decodes it once."""
+    """Told by its content: it is named .ogg. Copied by build, left where it is, in a table, read by
+    a chat: always the same samples, and build decodes it once."""
     table = own_recordings(tmp_path, [("clips/b.wav", "Da yie.")])
     encoded = as_aac(tone()) if kind == "aac" else encode(tone(), RATE_HZ, kind)
     path = tmp_path / "clips" / "a.ogg"
