@@ -15,7 +15,6 @@ are asked for are read; but a tar, which has no list of its members, is read thr
 
 import functools
 import lzma
-import math
 import os
 import re
 import stat
@@ -23,17 +22,16 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from threading import Lock
-from typing import Any, BinaryIO, Generic, TypeVar
+from typing import Any, BinaryIO
 
 from commands.errors import InputError
 from commands.regular_files import open_regular
 from commands.stores import is_url, object_facts, open_object, read_object, url_of
+from data_manifests.kept_values import KeptValues
 
 SEPARATOR = "::"
 _REFERENCE = re.compile(r"(?s)(?P<container>.+?\.(?:tar|zip|parquet))::(?P<name>.*)", re.IGNORECASE)
@@ -49,8 +47,6 @@ ZIP_ERRORS = (
     zipfile.BadZipFile, OSError, EOFError, ValueError, OverflowError, RuntimeError, struct.error,
     IndexError, zlib.error, lzma.LZMAError,
 )  # fmt: skip
-
-Value = TypeVar("Value")
 
 
 class NotThere(InputError):
@@ -130,42 +126,6 @@ def read_contained(reference: Reference) -> bytes:
             f"{url_of(path)}{SEPARATOR}{reference.name}: must be COLUMN/ROW, as in audio/17"
         )
     return _read_row(path, version, column, int(row))
-
-
-class _Kept(Generic[Value]):
-    """Values computed once and kept, the last few of them; for several threads.
-
-    Args:
-        count: how many at most.
-        num_bytes: the size of a value.
-        max_bytes: of all values together, unless the last one alone is larger.
-    """
-
-    def __init__(
-        self,
-        count: int,
-        *,
-        num_bytes: Callable[[Value], float] = lambda value: 0,
-        max_bytes: float = math.inf,
-    ) -> None:
-        self._count = count
-        self._num_bytes = num_bytes
-        self._max_bytes = max_bytes
-        self._values: OrderedDict[Hashable, Value] = OrderedDict()
-        self._lock = Lock()
-
-    def get(self, key: Hashable, compute: Callable[[], Value]) -> Value:
-        with self._lock:
-            if key not in self._values:
-                self._values[key] = compute()
-            self._values.move_to_end(key)
-            while len(self._values) > 1 and self._is_too_much():
-                self._values.popitem(last=False)
-            return self._values[key]
-
-    def _is_too_much(self) -> bool:
-        total = sum(map(self._num_bytes, self._values.values()))
-        return len(self._values) > self._count or total > self._max_bytes
 
 
 def _version_of(path: Path) -> tuple[Path, int, int | str]:
@@ -318,9 +278,9 @@ def _refuse_too_large(num_bytes: int, path: Path) -> int:
     return num_bytes
 
 
-_ARCHIVES: _Kept[dict[str, tuple[int, int]]] = _Kept(ARCHIVES_LISTED)
-_TABLES: _Kept[_Footer] = _Kept(ARCHIVES_LISTED)
-_ZIPS: _Kept[zipfile.ZipFile] = _Kept(ARCHIVES_LISTED)
-_GROUPS: _Kept[Any] = _Kept(
+_ARCHIVES: KeptValues[dict[str, tuple[int, int]]] = KeptValues(ARCHIVES_LISTED)
+_TABLES: KeptValues[_Footer] = KeptValues(ARCHIVES_LISTED)
+_ZIPS: KeptValues[zipfile.ZipFile] = KeptValues(ARCHIVES_LISTED)
+_GROUPS: KeptValues[Any] = KeptValues(
     ROW_GROUPS_KEPT, num_bytes=lambda values: values.nbytes, max_bytes=MAX_BYTES_KEPT
 )

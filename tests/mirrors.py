@@ -360,7 +360,7 @@ def print_real_pairs() -> None:
         taken = sum(share <= MAX_DIFFERENT for share in shares)
         print(
             f"{len(shares)} pairs of {len(prints)} real recordings: {taken} taken for one, which "
-            f"are those that differ in {MAX_DIFFERENT} of their bits or less; the most alike differ "
+            f"are those that differ in {MAX_DIFFERENT} of their bits; the most alike differ "
             f"in {shares[0]:.3f}"
         )
 

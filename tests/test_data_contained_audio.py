@@ -100,7 +100,7 @@ def test_forked_processes_read_at_once(files):
 def test_a_table_is_read_by_row_groups(files, monkeypatch):
     """Neighbours cost one read, and the memory of a few row groups."""
     read, groups = contained_audio._read_group, []
-    monkeypatch.setattr(contained_audio, "_GROUPS", contained_audio._Kept(2))
+    monkeypatch.setattr(contained_audio, "_GROUPS", contained_audio.KeptValues(2))
     monkeypatch.setattr(
         contained_audio, "_read_group", lambda *args: groups.append(args[-1]) or read(*args)
     )

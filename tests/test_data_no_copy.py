@@ -231,7 +231,7 @@ def test_few_recordings_are_in_memory(tmp_path, monkeypatch):
 def test_row_groups_are_kept_up_to_a_size(tmp_path, monkeypatch):
     source = parquet_folder(tmp_path / "mine", row_group_size=1) / "test-0.parquet"
     sizes = [len(encoded_speech("flac", f"Asɛm {word} na mete", "i")) for word in ("baako", "fie")]
-    kept = contained_audio._Kept(
+    kept = contained_audio.KeptValues(
         8, num_bytes=lambda values: values.nbytes, max_bytes=sum(sizes) + 100
     )
     monkeypatch.setattr(contained_audio, "_GROUPS", kept)
