@@ -3,12 +3,15 @@ ICASSP 2004), or of all utterances of a speaker at once (Liu and Peng, arXiv:191
 more alike than those of different speakers.
 """
 
+# N utterances or speakers, R resamples
+
 from collections.abc import Sequence
 
 import numpy as np
 
 NUM_RESAMPLES = 1000
 CONFIDENCE = 0.95
+MAX_DRAWN_AT_ONCE = 2**20
 
 
 def rate_interval(
@@ -40,15 +43,18 @@ def rate_interval(
         errors_N = np.bincount(places_N, errors_N).astype(int)
         lengths_N = np.bincount(places_N, lengths_N).astype(int)
     generator = np.random.default_rng(seed)
+    num_at_once = max(1, MAX_DRAWN_AT_ONCE // len(errors_N))
     rates = []
-    for _ in range(NUM_RESAMPLES):
-        drawn = generator.integers(len(errors_N), size=len(errors_N))
-        if (num_units := lengths_N[drawn].sum()) > 0:
-            rates.append(errors_N[drawn].sum() / num_units)
-    if not rates:
+    for start in range(0, NUM_RESAMPLES, num_at_once):
+        num_resamples = min(num_at_once, NUM_RESAMPLES - start)
+        drawn_RN = generator.integers(len(errors_N), size=(num_resamples, len(errors_N)))
+        errors_R, lengths_R = errors_N[drawn_RN].sum(axis=1), lengths_N[drawn_RN].sum(axis=1)
+        rates.append(errors_R[lengths_R > 0] / lengths_R[lengths_R > 0])
+    rates_R = np.concatenate(rates)
+    if not len(rates_R):
         return None
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(rates, [tail, 1 - tail])
+    low, high = np.quantile(rates_R, [tail, 1 - tail])
     return float(low), float(high)
 
 

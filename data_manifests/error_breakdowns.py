@@ -75,10 +75,7 @@ def rates_by_group(
         groups: the name of each one's group.
         seed: seed of the bootstrap's resampling.
     """
-    members: dict[str, list[UtteranceErrors]] = {name: [] for name in sorted(set(groups))}
-    for utterance, name in zip(utterances, groups, strict=True):
-        members[name].append(utterance)
-    return {name: _rates_of(group, seed) for name, group in members.items()}
+    return {name: _rates_of(said, seed) for name, said in _members(utterances, groups).items()}
 
 
 def rates_of_speakers(
@@ -86,8 +83,11 @@ def rates_of_speakers(
 ) -> SpeakerRates:
     """What the error rates are over speakers; arguments as in `rates_by_group`, with the name of
     each utterance's speaker. Some reference has a word."""
-    rates = rates_by_group(utterances, speakers, seed=seed)
-    with_words = {name: rate.wer for name, rate in rates.items() if rate.num_reference_words}
+    words = {
+        name: sum_counts([utterance.words for utterance in said])
+        for name, said in _members(utterances, speakers).items()
+    }
+    with_words = {name: total.rate for name, total in words.items() if total.reference_length}
     highest = max(with_words, key=lambda name: with_words[name])
     return SpeakerRates(
         wer_interval=interval([u.words for u in utterances], seed=seed, blocks=speakers),
@@ -95,7 +95,7 @@ def rates_of_speakers(
         wer_speaker_mean=float(np.mean(list(with_words.values()))),
         wer_speaker_highest=with_words[highest],
         highest=highest,
-        num_speakers=len(rates),
+        num_speakers=len(words),
     )
 
 
@@ -150,6 +150,15 @@ def _language_errors(counts: Sequence[EditCounts], seed: int) -> LanguageErrors:
         insertions=total.insertions,
         num_reference_words=total.reference_length,
     )
+
+
+def _members(
+    utterances: Sequence[UtteranceErrors], groups: Sequence[str]
+) -> dict[str, list[UtteranceErrors]]:
+    members: dict[str, list[UtteranceErrors]] = {name: [] for name in sorted(set(groups))}
+    for utterance, name in zip(utterances, groups, strict=True):
+        members[name].append(utterance)
+    return members
 
 
 def _rates_of(utterances: Sequence[UtteranceErrors], seed: int) -> GroupRates:

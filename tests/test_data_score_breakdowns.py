@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from commands.errors import InputError
+from data_manifests import bootstrap
 from data_manifests.alignments import align_utterances
 from data_manifests.bootstrap import rate_interval
 from data_manifests.error_breakdowns import errors_by_language, rates_by_group, rates_of_speakers
@@ -143,6 +144,13 @@ def test_speakers_with_one_utterance_each_are_utterances() -> None:
     by_speaker = rate_interval(errors, lengths, blocks=["a", "b", "c", "d"])
     assert by_speaker == rate_interval(errors, lengths)
     assert rate_interval([1, 0], [0, 0]) is None
+
+
+def test_many_utterances_are_drawn_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors, lengths = [1, 0, 3, 2] * 5, [4, 5, 6, 0] * 5
+    at_once = rate_interval(errors, lengths)
+    monkeypatch.setattr(bootstrap, "MAX_DRAWN_AT_ONCE", 70)
+    assert rate_interval(errors, lengths) == at_once
 
 
 def test_groups_are_pooled_apart() -> None:
