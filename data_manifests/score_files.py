@@ -3,7 +3,7 @@ a line, or a manifest and what was heard, by id.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -100,12 +100,11 @@ def read_pairs(references: Path, hypotheses: Path, speakers: Path | None = None)
         heard = read_lines(hypotheses)
         _refuse_other_length(references, [row.text for row in rows], hypotheses, heard)
     if speakers is not None:
-        names = read_lines(speakers, flag="--speakers")
+        names = [line.strip() for line in read_lines(speakers, flag="--speakers")]
         _refuse_other_length(references, [row.text for row in rows], speakers, names)
-        rows = [
-            Reference(row.id, row.text, name.strip(), row.dialect, row.corpus)
-            for row, name in zip(rows, names, strict=True)
-        ]
+        if "" in names:
+            raise InputError(f"--speakers {speakers}: line {names.index('') + 1} names nobody")
+        rows = [replace(row, speaker=name) for row, name in zip(rows, names, strict=True)]
     return Pairs(rows, heard, is_manifest)
 
 

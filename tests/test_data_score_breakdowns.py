@@ -212,6 +212,7 @@ def test_speakers_of_texts_stand_in_a_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     texts = {"r": "me kɔ\naane\n", "h": "me\naane\n", "s": "ama\nkofi\n", "short": "ama\n"}
+    texts["nobody"] = "ama\n \n"
     paths = {name: tmp_path / f"{name}.txt" for name in texts}
     for name, text in texts.items():
         paths[name].write_text(text, encoding="utf-8")
@@ -220,6 +221,8 @@ def test_speakers_of_texts_stand_in_a_file(
     assert json.loads(capsys.readouterr().out)["by"]["speaker"]["ama"]["wer"] == 0.5
     with pytest.raises(InputError, match=r"2 lines but .*short.txt has 1 lines"):
         main([*given, "--speakers", str(paths["short"])])
+    with pytest.raises(InputError, match=r"nobody.txt: line 2 names nobody"):
+        main([*given, "--speakers", str(paths["nobody"])])
     with pytest.raises(InputError, match=r"--by speaker: .* no speaker for line 1; .*--speakers"):
         main([*given, "--by", "speaker"])
 
