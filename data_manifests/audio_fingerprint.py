@@ -40,7 +40,7 @@ MAX_SHIFT = 16
 MAX_DIFFERENT = 0.24
 MAX_DIFFERENT_OF_SOME = 0.38
 # Of the moments that are loud in either, so many must be loud in both.
-MIN_SHARED = 0.7
+MIN_SHARED = 0.6
 
 
 @dataclass(frozen=True)

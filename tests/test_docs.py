@@ -39,7 +39,10 @@ COMMAND_LINES = sorted(
     }
 )
 # What `python -m` runs beside our own commands: programs of others, and of the tests.
-NOT_OURS = {"tests.variants", "tests.attacks", "tests.kill_points", "tests.ray_kills"}
+NOT_OURS = {
+    *("tests.variants", "tests.attacks", "tests.kill_points", "tests.ray_kills"),
+    "tests.mirrors",
+}
 # Flags of other programs, and of ours that take more than settings.
 OTHER_FLAGS = {"config", "help"}
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
