@@ -30,6 +30,11 @@ ROOT = Path(__file__).resolve().parents[1]
 MARK = "####"
 HOST = "127.0.0.1"
 NOTHING: Mapping[str, str] = MappingProxyType({})
+# What commands import only when they need it, four seconds of it: here, not in each fork again.
+IMPORTED_LATE = (
+    "datasets", "librosa.core.audio", "matplotlib.backends.backend_agg", "matplotlib.figure",
+    "torch.utils.tensorboard", "transformers.trainer", "trl.trainer.sft_trainer",
+)  # fmt: skip
 
 
 class Forks:
@@ -112,6 +117,8 @@ def main() -> None:
     for command in find_commands():
         print(f"{MARK} {command}", file=sys.stderr, flush=True)
         importlib.import_module(command)
+    for module in IMPORTED_LATE:
+        importlib.import_module(module)
     served = {_serve(listener)}
     while served:
         if select.select([listener], [], [], 1.0)[0]:
