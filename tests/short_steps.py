@@ -23,14 +23,27 @@ ADDED = {
     "speech_head.evaluate": ("--num-utterances", "2"),
 }  # fmt: skip
 
+# What trainings do more often than shows anything new: texts that an untrained model speaks until
+# it is cut off, and rows of a step.
+FEWER = {
+    "stage2_speechless.train": ("--num-dev-sentences", "2"),
+    "stage3_finetune.train": ("--accumulate", "1"),
+    "speech_head.train": ("--num-dev-sentences", "2"),
+}  # fmt: skip
 
-def shorter(words: Sequence[str]) -> list[str]:
-    """The words of a command line with those settings made small."""
+
+def shorter(command: str, words: Sequence[str]) -> list[str]:
+    """The words of a command line with those settings made small, and fewer of what is repeated."""
+    words = _with_more(words, FEWER.get(command, ()))
     return [SMALLER.get(before, word) for before, word in pairwise(["", *words])]
 
 
 def shorter_with_defaults(command: str, words: Sequence[str]) -> list[str]:
     """The same; defaults of full size, which the line does not name, are made small too."""
-    added = ADDED.get(command, ())
+    return shorter(command, _with_more(words, ADDED.get(command, ())))
+
+
+def _with_more(words: Sequence[str], added: Sequence[str]) -> list[str]:
+    """The words, and of the flags with their values those that are not among them."""
     pairs = zip(added[::2], added[1::2], strict=True)
-    return shorter([*words, *(word for pair in pairs if pair[0] not in words for word in pair)])
+    return [*words, *(word for pair in pairs if pair[0] not in words for word in pair)]

@@ -3,7 +3,8 @@ recordings, with tiny models; and what it writes to stderr.
 
 Only what a laptop test must change is changed: where the corpus and the models are, how much of the
 corpus there is, the number of steps and questions, the number of codes (a random tower's frames are
-few), the models' width and depth, and how long a spoken answer may get.
+few), the models' width and depth, how long a spoken answer may get, and how often a training does
+the same (`short_steps.FEWER`).
 """
 
 import json
@@ -69,7 +70,8 @@ def walked(forks, real_data, tiny_models, tmp_path_factory):
     lines = []
     for line in walk():
         words = [re.sub(r"\$(\w+)", lambda found: names[found[1]], w) for w in shlex.split(line)]
-        lines.append(shorter(words)[2:])
+        command, *words = words[2:]
+        lines.append([command, *shorter(command, words)])
     assert len(lines) > 15
     (folder / "lines.json").write_text(json.dumps(lines), encoding="utf-8")
     process = forks.run("tests.run_lines", "lines.json", folder=folder)
