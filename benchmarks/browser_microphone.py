@@ -37,7 +37,7 @@ from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from data_manifests.error_rates import compute_error_rates
 from data_manifests.manifest import Utterance, read_utterance_audio
 from data_manifests.normalization import normalize_for_scoring
-from speech_head.generate import Talker
+from speech_head.talker import Talker
 from stage3_finetune.answer_scores import exact_match
 from stage3_finetune.conversation import Reply
 from stage3_finetune.recorded_questions import match_recordings

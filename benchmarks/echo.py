@@ -32,7 +32,7 @@ from commands.command_line import parse_config, run_command
 from commands.setting_types import FiniteFloats, PositiveInt
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, MIMI_SAMPLE_RATE_HZ, read_audio
 from data_manifests.manifest import read_manifest
-from speech_head.generate import Talker
+from speech_head.talker import Talker
 from voice_chat.hands_free import HandsFree
 from voice_chat.own_voice import EchoCanceller
 from voice_chat.turn_taking import WINDOW_SAMPLES, VoiceDetector

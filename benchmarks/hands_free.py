@@ -39,8 +39,8 @@ from data_manifests.manifest import read_manifest, read_utterance_audio
 from gemma4 import tower_stream
 from gemma4.gemma import SAMPLES_PER_FRAME
 from speech_head import speech
-from speech_head.generate import Talker
 from speech_head.speech import Speech
+from speech_head.talker import Talker
 from stage3_finetune import live_prompt
 from stage3_finetune.dialogue import Turn
 from voice_chat import begun_answer

@@ -36,13 +36,13 @@ from commands.device import DeviceName, DtypeName, pick_device, pick_dtype
 from commands.setting_types import ModelName, PositiveInt, PositiveInts
 from demo.shipped import WEIGHTS
 from speech_head.config import SpeechHeadConfig
-from speech_head.generate import Talker, load_talker
 from speech_head.head_batch import HeadExample
 from speech_head.mimi import Mimi
 from speech_head.mimi_stream import MimiStreamDecoder, decode_together
 from speech_head.model import SpeechHead
 from speech_head.speech import Speech
 from speech_head.stream import HeadStream, Sampling, step_together
+from speech_head.talker import Talker, load_talker
 from speech_head.timed_speech import TimedSpeech, record
 from speech_head.training_settings import TrainConfig
 from stage2_speechless.frame_decoder import FrameDecoder

@@ -13,11 +13,11 @@ from commands.device import pick_dtype
 from data_manifests.error_rates import compute_error_rates
 from gemma4.memory_plan import peak_memory
 from gemma4.weight_quantization import QuantizeName
-from speech_head.generate import Talker, load_talker
 from speech_head.held_out import HeldOutSet, speakable_answers
 from speech_head.metrics import HeadMetrics, compute_metrics, speak, transcribe
 from speech_head.spoken_answers import SpokenRow
 from speech_head.stream import Sampling
+from speech_head.talker import Talker, load_talker
 from stage1_rvq.data import iterate_batches
 from stage1_rvq.judge import JudgeSettings, load_judge
 from stage3_finetune.answer_scores import chrf, exact_match

@@ -23,10 +23,10 @@ from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, MIMI_SAMPLE_RATE_HZ, read
 from gemma4.gemma import AudioEncoder
 from gemma4.memory_plan import GIB, MemoryPlan, load_gemma_config, plan_memory
 from gemma4.weight_quantization import QuantizeName
-from speech_head.generate import refuse_misfit
 from speech_head.mimi import Mimi
 from speech_head.mimi_stream import MimiStreamDecoder
 from speech_head.model import load_head
+from speech_head.talker import refuse_misfit
 from stage1_rvq.codebook_metrics import measure_reconstruction
 from stage1_rvq.frame_metric import FrameMetric
 from stage1_rvq.model import load_rvq

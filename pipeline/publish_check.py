@@ -20,8 +20,8 @@ from commands.errors import InputError
 from commands.origins import Origin, combine, refuse_mixture
 from commands.trained_pipeline import PartName
 from speech_head.answer import answer_states
-from speech_head.generate import Talker, load_talker, tokenize_within_limit
 from speech_head.stream import Sampling, speak_answers
+from speech_head.talker import Talker, load_talker, tokenize_within_limit
 from stage1_rvq.model import load_rvq
 from stage1_rvq.recognizer import load_recognizer
 from stage2_speechless.model import load_speechless

@@ -17,9 +17,9 @@ import numpy as np
 from data_manifests.audio import resample
 from data_manifests.manifest import Utterance, read_utterance_audio
 from data_manifests.quoted_rates import QuotedRates, quote_rates
-from speech_head.generate import Talker
 from speech_head.held_out import HeldOut
 from speech_head.spoken_answers import SpokenRow
+from speech_head.talker import Talker
 from speech_head.voice_encoder import MAX_VOICE_S, MIN_VOICE_S
 from speech_head.voices import Voice, find_voice
 

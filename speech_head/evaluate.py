@@ -34,7 +34,6 @@ from commands.run_folder import run_folder
 from commands.setting_types import ModelName, NonNegativeInt, PositiveInt, Seed, StorePath
 from gemma4.weight_quantization import QuantizeName
 from speech_head.asked_voices import ask_for_voices
-from speech_head.generate import Talker, load_talker, refuse_misfit
 from speech_head.held_out import HeldOut, gemma_answers, given_texts
 from speech_head.metrics import (
     Spoken,
@@ -55,6 +54,7 @@ from speech_head.spoken_answers import (
     write_rows,
     write_versions,
 )
+from speech_head.talker import Talker, load_talker, refuse_misfit
 from stage1_rvq.data import iterate_batches
 from stage1_rvq.judge import JudgeSettings, load_asr
 from stage1_rvq.listener import Listener, Transcriber

@@ -13,7 +13,6 @@ from data_manifests.manifest import read_utterance_audio
 from data_manifests.quoted_rates import LABEL_WIDTH, QuotedRates, format_rates, quote_rates
 from speech_head.answer import answer_states
 from speech_head.asked_voices import VoiceMetrics, measure_voices, median_pitch_hz
-from speech_head.generate import Talker
 from speech_head.held_out import HeldOut
 from speech_head.mimi import Mimi
 from speech_head.naturalness import Rater, Versions
@@ -29,6 +28,7 @@ from speech_head.spoken_answers import (
     Version,
 )
 from speech_head.stream import End, Sampling, speak_answers
+from speech_head.talker import Talker
 from stage1_rvq.listener import Transcriber
 
 RECORDED = "recorded"  # the only speaker, for a head of one voice

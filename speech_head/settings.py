@@ -18,8 +18,8 @@ from commands.setting_types import (
 from commands.trained_pipeline import TrainedPipeline, find_pipeline
 from gemma4.weight_quantization import QuantizeName
 from speech_head.answer import MAX_ANSWER_TOKENS
-from speech_head.generate import Talker, load_talker
 from speech_head.stream import Sampling
+from speech_head.talker import Talker, load_talker
 from stage3_finetune.dialogue import Turn
 
 NO_PIPELINE = TrainedPipeline({"gemma": "google/gemma-4-E4B-it", "mimi": "kyutai/mimi"}, UNKNOWN)

@@ -23,9 +23,9 @@ from commands.new_paths import refuse_unwritable
 from data_manifests.audio import write_wav
 from data_manifests.normalization import normalize_for_training
 from speech_head.answer import AnswerTokens, answer_states
-from speech_head.generate import Talker, tokenize_within_limit
 from speech_head.settings import TalkerConfig
 from speech_head.speech import Speech
+from speech_head.talker import Talker, tokenize_within_limit
 from speech_head.timed_speech import TimedSpeech, describe, record
 from stage3_finetune.prompt_limits import MAX_TYPED_CHARACTERS
 

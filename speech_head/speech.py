@@ -17,9 +17,9 @@ from torch import Tensor
 from commands.errors import InputError
 from data_manifests.normalization import is_speakable
 from speech_head.answer import AnswerTokens
-from speech_head.generate import Talker
 from speech_head.mimi_stream import MimiStreamDecoder, decode_together
 from speech_head.stream import End, HeadStream, Sampling, step_together
+from speech_head.talker import Talker
 from speech_head.word_times import WordTime, word_times
 
 

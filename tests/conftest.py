@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from finetune_run import Camera
     from fork_server import Forks
 
-    from speech_head.generate import Talker
+    from speech_head.talker import Talker
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = ROOT.parent / "shared" / "data"
@@ -158,7 +158,7 @@ def talker(head_world: Path) -> "Talker":
     """What speaks with the models of `head_world`."""
     import torch
 
-    from speech_head.generate import load_talker
+    from speech_head.talker import load_talker
 
     return load_talker(
         str(head_world / "gemma"), None, str(head_world / "mimi"), str(head_world / "head"),

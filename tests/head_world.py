@@ -9,7 +9,8 @@ from conftest import run
 
 from data_manifests.manifest import read_manifest, write_manifest
 from gemma4.layer_states import LAYERS
-from speech_head import generate, states, train
+from speech_head import states, train
+from speech_head import talker as talker_module
 from speech_head.answer import AnswerTokens, WrittenAnswer, answer_states
 from stage1_rvq import embed, train_recognizer
 from stage3_finetune.dialogue import (
@@ -58,7 +59,7 @@ def teach_gemma(source, out, recording):
     It learns until every token of the answers is ahead of all others by `MARGIN`: what it writes
     must not hang on how a processor rounds.
     """
-    conversation = generate.load_conversation(
+    conversation = talker_module.load_conversation(
         str(source), None, device=torch.device("cpu"), dtype=torch.float32
     )
     model, tokenizer = conversation.model, conversation.tokenizer
@@ -114,7 +115,7 @@ def let_gemma_write(monkeypatch, text):
         for i in range(len(ids)):
             yield AnswerTokens(*(value[i : i + 1] for value in vars(tokens).values()))
 
-    monkeypatch.setattr(generate, "stream_answer", stream)
+    monkeypatch.setattr(talker_module, "stream_answer", stream)
 
 
 def alone(talker):

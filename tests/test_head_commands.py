@@ -21,12 +21,12 @@ from speech_head import evaluate, speak, train
 from speech_head.answer import answer_states
 from speech_head.data import StatesFolder
 from speech_head.dev_set import DevSpeech
-from speech_head.generate import tokenize_within_limit
 from speech_head.mimi import load_mimi, tiny_mimi
 from speech_head.model import load_head
 from speech_head.speech import Speech
 from speech_head.state_statistics import measure_states
 from speech_head.stream import Sampling
+from speech_head.talker import tokenize_within_limit
 from stage1_rvq import corpus_encoder
 from stage3_finetune.dialogue import Turn
 

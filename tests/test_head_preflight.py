@@ -24,7 +24,7 @@ from pipeline.preflight_checks import (
     stage_checks,
 )
 from pipeline.preflight_gemma import gemma_checks
-from speech_head import generate
+from speech_head import talker as talker_module
 from stage1_rvq.config import RVQConfig
 from stage1_rvq.frame_metric import FrameMetric
 from stage1_rvq.model import SpeechRVQ
@@ -37,7 +37,7 @@ SOUNDS = load_sounds(None)
 def finetune(head_world, tmp_path_factory):
     """Where an adapter's provenance lies, as stage3_finetune.train writes it."""
     folder = tmp_path_factory.mktemp("finetune")
-    conversation = generate.load_conversation(
+    conversation = talker_module.load_conversation(
         str(head_world / "gemma"), None, device=torch.device("cpu"), dtype=torch.float32
     )
     example = {"chat_template_example": render_example(conversation.tokenizer)}
@@ -200,7 +200,7 @@ def test_the_command_prints_a_line_for_each_and_what_to_do(head_world, tmp_path)
     words = models(head_world)
     code, table = check(*words, "--recording", recording)
     assert code == 0 and "16 of 16 checks passed" in table and "FAIL" not in table
-    head = generate.load_head(str(head_world / "head"), device=torch.device("cpu"))
+    head = talker_module.load_head(str(head_world / "head"), device=torch.device("cpu"))
     wider = type(head.config)(**{**vars(head.config), "state_width": 48})
     type(head)(wider).save_pretrained(tmp_path / "wider")
     code, table = check(*words, "--head", tmp_path / "wider")

@@ -11,12 +11,13 @@ from conftest import run
 from head_world import ANSWER, QUESTION, let_gemma_write, models
 
 from commands.errors import InputError
-from speech_head import generate, speak
+from speech_head import speak
+from speech_head import talker as talker_module
 from speech_head.answer import answer_states
-from speech_head.generate import tokenize_within_limit
 from speech_head.mimi import tiny_mimi
 from speech_head.speech import Speech
 from speech_head.stream import Sampling, speak_answers
+from speech_head.talker import tokenize_within_limit
 from stage3_finetune import prompt_limits
 from stage3_finetune.dialogue import Turn, encode_prompt
 from stage3_finetune.live_prompt import LivePrompt
@@ -47,7 +48,7 @@ def test_a_draft_that_was_no_transcript_is_spoken_too(talker, corpus, monkeypatc
     """Only a line break tells a transcript from an answer: until then, a draft may be either."""
     conversation = talker.conversation
     monkeypatch.setattr(conversation, "writes_transcripts", True)
-    monkeypatch.setattr(generate, "transcript_length", lambda ids, tokenizer: 0)
+    monkeypatch.setattr(talker_module, "transcript_length", lambda ids, tokenizer: 0)
     question = conversation.spoken_turn(corpus / "audio" / "train_question_0000.wav")
     straight = [piece for piece in talker.answer(question) if len(piece.ids_S)]
     conversation.turns.clear()
@@ -168,8 +169,8 @@ def test_an_endless_or_silent_answer_leaves_no_wav(head_world, tmp_path, monkeyp
         run(speak.main, *words, "--max-new-tokens", 9)
     with pytest.raises(InputError, match="--max-new-tokens must be between 1 and 512, got 2000"):
         run(speak.main, *words, "--max-new-tokens", 2000)
-    stream = generate.stream_answer
-    monkeypatch.setattr(generate, "stream_answer", lambda *a, **k: list(stream(*a, **k))[-1:])
+    stream = talker_module.stream_answer
+    monkeypatch.setattr(talker_module, "stream_answer", lambda *a, **k: list(stream(*a, **k))[-1:])
     with pytest.raises(InputError, match="no answer"):
         run(speak.main, *words)
     assert not list(tmp_path.iterdir())
@@ -200,7 +201,7 @@ def test_models_that_do_not_belong_together_are_refused(head_world, tmp_path):
     with pytest.raises(InputError, match="num_codebooks is 8, Mimi has 4"):
         speak_with(mimi=tmp_path / "mimi")
     shutil.copytree(head_world / "head" / "model", tmp_path / "model")
-    head = generate.load_head(str(tmp_path / "model"), device=torch.device("cpu"))
+    head = talker_module.load_head(str(tmp_path / "model"), device=torch.device("cpu"))
     wider = type(head.config)(**{**vars(head.config), "state_width": 48})
     type(head)(wider).save_pretrained(tmp_path / "wider")
     with pytest.raises(InputError, match="64 wide, --head was trained on a Gemma 48 wide"):

@@ -20,7 +20,6 @@ from demo.world.make_corpus import ANSWERING_VOICES
 from gemma4.layer_states import LAYERS
 from speech_head import evaluate, speak, train
 from speech_head.asked_voices import ask_for_voices, measure_voices, median_pitch_hz
-from speech_head.generate import load_talker
 from speech_head.head_batch import collate
 from speech_head.held_out import HeldOut
 from speech_head.model import SpeechHead, load_head
@@ -29,6 +28,7 @@ from speech_head.references import Reference, References, voice_names
 from speech_head.speech import Speech
 from speech_head.spoken_answers import SpokenRow
 from speech_head.stream import HeadStream, Sampling, speak_answers
+from speech_head.talker import load_talker
 from speech_head.voice_encoder import VoiceEncoder
 from speech_head.voices import choose_voice, find_voice, hear_voice
 

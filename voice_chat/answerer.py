@@ -8,8 +8,8 @@ import torch
 from commands.errors import InputError
 from gemma4.gemma import FRAME_RATE_HZ
 from gemma4.tower_stream import StreamingTower
-from speech_head.generate import Talker
 from speech_head.stream import Sampling
+from speech_head.talker import Talker
 from speech_head.voices import Voice
 from stage3_finetune.dialogue import Turn, encode_prompt
 from voice_chat.begun_answer import BegunAnswer

@@ -13,9 +13,9 @@ from contextlib import closing
 from dataclasses import replace
 
 from commands.errors import InputError
-from speech_head.generate import Talker, transcript_length
 from speech_head.speech import Speech, speak_together
 from speech_head.stream import Sampling
+from speech_head.talker import Talker, transcript_length
 from stage3_finetune.decoding import BegunPrompt, compute_together
 from stage3_finetune.dialogue import EncodedDialogue, Turn
 from stage3_finetune.generate import stop_ids

@@ -24,9 +24,9 @@ import numpy as np
 from commands.command_line import parse_config, run_command
 from commands.errors import InputError
 from commands.new_paths import refuse_unwritable
-from speech_head.generate import Talker
 from speech_head.settings import TalkerConfig
 from speech_head.speech import Speech
+from speech_head.talker import Talker
 from speech_head.timed_speech import describe, record
 from stage3_finetune.dialogue import Turn
 from stage3_finetune.terminal import announce_forgotten, converse, path_of, recording_named

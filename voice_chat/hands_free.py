@@ -25,8 +25,8 @@ import numpy as np
 
 from data_manifests.language import language
 from data_manifests.normalization import normalize_for_scoring
-from speech_head.generate import Talker
 from speech_head.stream import Sampling
+from speech_head.talker import Talker
 from stage3_finetune.dialogue import Turn
 from voice_chat.answerer import Answerer
 from voice_chat.begun_answer import BegunAnswer, compute_a_little

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from speech_head.generate import Talker
+from speech_head.talker import Talker
 from voice_chat.begun_answer import BegunAnswer
 from voice_chat.own_voice import OwnVoice
 from voice_chat.updates import Held, Resumed, Said, Update

@@ -18,8 +18,8 @@ import numpy as np
 
 from gemma4.gemma import FRAME_RATE_HZ
 from gemma4.tower_stream import TowerStream, encode_together
-from speech_head.generate import Talker
 from speech_head.stream import Sampling
+from speech_head.talker import Talker
 from stage3_finetune.conversation import Conversation
 from stage3_finetune.dialogue import Turn
 from stage3_finetune.live_prompt import LivePrompt, hear_together

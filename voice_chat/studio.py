@@ -24,8 +24,8 @@ import numpy as np
 
 from commands.errors import InputError
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
-from speech_head.generate import Talker
 from speech_head.stream import Sampling
+from speech_head.talker import Talker
 from speech_head.voices import find_voice
 from stage3_finetune.dialogue import Turn
 from voice_chat.hands_free import HandsFree, work_together

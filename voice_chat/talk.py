@@ -23,8 +23,8 @@ import numpy as np
 from commands.command_line import parse_config, run_command
 from commands.new_paths import refuse_unwritable
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, read_audio
-from speech_head.generate import Talker
 from speech_head.settings import TalkerConfig
+from speech_head.talker import Talker
 from stage3_finetune.prompt_limits import refuse_long_recording
 from voice_chat.answer_files import keep_answer
 from voice_chat.examples import greet, read_examples
