@@ -12,15 +12,14 @@ continues at the last shard. With `--part` or `--ray`, many processes share the 
 
 # S answer tokens, F Mimi frames (12.5 per second), K codebooks, L Gemma layers, D width of Gemma
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from commands.atomic_write import remove, write_json, write_json_lines
+from commands.atomic_write import write_json
 from commands.command_line import parse_config, run_command
 from commands.device import describe_machine, pick_device, pick_dtype
 from commands.errors import InputError
@@ -37,7 +36,6 @@ from commands.setting_types import (
 from commands.shard import Shard
 from commands.shards import join_sources, write_shards
 from commands.sources import as_facts, base_model, merge
-from commands.tensor_files import read_tensors, save_tensors
 from commands.workers import WorkerSettings
 from data_manifests.manifest import Utterance, read_manifest, read_utterance_audio
 from gemma4.layer_states import LayersName, embed_tokens, pick_layers
@@ -47,6 +45,7 @@ from speech_head.data import StatesFormat
 from speech_head.mimi import load_mimi
 from speech_head.questions import Questions, load_questions, put_after_question
 from speech_head.settings import PrecisionSettings
+from speech_head.states_shards import StatesRow, join_embeddings, write_shard
 from stage1_rvq.corpus_encoder import (
     count_skipped,
     count_utterances,
@@ -58,8 +57,6 @@ from stage1_rvq.listener import Listener
 from stage1_rvq.recognizer import load_recognizer
 from stage3_finetune.conversation import load_conversation
 from stage3_finetune.model import finetuned_sources
-
-INDEX_KEYS = ("id", "text", "speaker", "dialect", "duration_s")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,14 +109,6 @@ class StatesConfig:
     resume: bool = False
     """continue an unfinished folder"""
     workers: WorkerSettings = WorkerSettings()
-
-
-@dataclass(frozen=True)
-class _Row:
-    utterance: Utterance
-    tokens: AnswerTokens
-    codes_FK: Tensor
-    cursor_F: Tensor
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -199,11 +188,11 @@ class StatesWriter:
             else:
                 aligned.append((utterance, *result))
         shard.write_rows("skipped", unusable)
-        rows: list[_Row] = []
+        rows: list[StatesRow] = []
         for batch in iterate_batches(len(aligned), self.config.batch_size):
             rows += self._read_states([aligned[i] for i in batch])
         shard.write_sources(merge(count_utterances(row.utterance for row in rows), self.sources))
-        _write_shard(shard.path, shard.number, rows)
+        write_shard(shard.path, shard.number, rows)
 
     def _align(
         self, utterances: Sequence[Utterance]
@@ -237,7 +226,7 @@ class StatesWriter:
 
     def _read_states(
         self, aligned: list[tuple[Utterance, TeacherForcedAnswer, Tensor, Tensor]]
-    ) -> list[_Row]:
+    ) -> list[StatesRow]:
         texts = [text for _, text, _, _ in aligned]
         if self.layers:
             answers = answer_states(self.gemma, texts, self.layers)
@@ -248,57 +237,9 @@ class StatesWriter:
                 for text, rows_SD in zip(texts, rows, strict=True)
             ]
         return [
-            _Row(utterance, tokens, codes_FK, cursor_F)
+            StatesRow(utterance, tokens, codes_FK, cursor_F)
             for (utterance, _, codes_FK, cursor_F), tokens in zip(aligned, answers, strict=True)
         ]
-
-
-def _write_shard(index_path: Path, number: int, rows: list[_Row]) -> None:
-    """Write the tensors first, the index last: a shard with an index is complete."""
-    index, first_token, first_frame = [], 0, 0
-    for row in rows:
-        num_tokens, num_frames = len(row.tokens.ids_S), len(row.codes_FK)
-        entry = {name: getattr(row.utterance, name) for name in INDEX_KEYS}
-        entry |= {"first_token": first_token, "num_tokens": num_tokens}
-        entry |= {"first_frame": first_frame, "num_frames": num_frames}
-        index.append(entry)
-        first_token, first_frame = first_token + num_tokens, first_frame + num_frames
-    if rows:
-        tensors = {
-            "states": torch.cat([row.tokens.states_SLD.bfloat16().cpu() for row in rows]),
-            "token_ids": torch.cat([row.tokens.ids_S.int() for row in rows]),
-            "codes": torch.cat([row.codes_FK.short().cpu() for row in rows]),
-            "cursor": torch.cat([row.cursor_F.int() for row in rows]),
-        }
-        save_tensors(index_path.with_suffix(".safetensors"), tensors)
-        ids_N = torch.cat([row.tokens.ids_S for row in rows]).cpu().tolist()
-        rows_ND = torch.cat([row.tokens.embeddings_SD for row in rows]).bfloat16().cpu()
-        _write_embeddings(
-            index_path.with_name(f"embeddings_{number:05d}.safetensors"),
-            dict(zip(ids_N, rows_ND, strict=True)),
-        )
-    write_json_lines(index_path, index)
-
-
-def join_embeddings(folder: Path) -> None:
-    """Put Gemma's embeddings of every token that occurs into one file, once each, and remove those
-    of the shards."""
-    joined = folder / "embeddings.safetensors"
-    files = sorted(folder.glob("embeddings_*.safetensors"))
-    rows: dict[int, Tensor] = {}
-    # The joined file exists if an earlier attempt was killed while it removed the others.
-    for path in [joined, *files] if joined.exists() else files:
-        tensors = read_tensors(path)
-        rows |= zip(tensors["token_ids"].tolist(), tensors["rows"].clone(), strict=True)
-    _write_embeddings(joined, rows)
-    for path in files:
-        remove(path)
-
-
-def _write_embeddings(path: Path, rows: Mapping[int, Tensor]) -> None:
-    ids = sorted(rows)
-    tensors = {"token_ids": torch.tensor(ids), "rows": torch.stack([rows[id_] for id_ in ids])}
-    save_tensors(path, tensors)
 
 
 if __name__ == "__main__":

@@ -20,12 +20,12 @@ from gemma4.true_shapes import tiny_config
 from pipeline import flops, plan_sizes
 from pipeline.plan_models import META, build_decoder, build_tower, count_parameters, first_layers
 from pipeline.recipe import Speech
-from speech_head import states
 from speech_head.answer import AnswerTokens
 from speech_head.config import SpeechHeadConfig
 from speech_head.head_batch import HeadBatch
 from speech_head.mimi import tiny_mimi
 from speech_head.model import SpeechHead
+from speech_head.states_shards import StatesRow, write_shard
 from stage1_rvq import codebooks
 from stage1_rvq.codes import CodedUtterance, code_format, write_codes
 from stage1_rvq.config import RVQConfig
@@ -268,11 +268,11 @@ def test_disk_of_states(tmp_path):
         torch.arange(tokens), torch.randn(tokens, 6, 256), torch.randn(tokens, 256)
     )
     frames = math.ceil(seconds * 12.5)
-    row = states._Row(
+    row = StatesRow(
         utterance, answer, torch.zeros(frames, 8, dtype=torch.long),
         torch.zeros(frames + 1, dtype=torch.long),
     )  # fmt: skip
-    states._write_shard(tmp_path / "shard_00000.jsonl", 0, [row] * 64)
+    write_shard(tmp_path / "shard_00000.jsonl", 0, [row] * 64)
     written = sum(path.stat().st_size for path in tmp_path.glob("shard_*"))
     speech = Speech(hours=64 * seconds / 3600, seconds_an_utterance=seconds)
     ours = plan_sizes.states_bytes(
