@@ -26,7 +26,7 @@ from pipeline.calibrate import assume, calibrate, existing_folder
 from pipeline.plan_case import Case
 from pipeline.plan_steps import works_of
 from pipeline.plan_table import Limits, find_misfits, format_plan, make_row, plan_as_dict
-from pipeline.preflight_checks import host_memory_there, memory_there
+from pipeline.preflight_memory import host_memory_there, memory_there
 from pipeline.recipe import read_recipe
 
 FLOAT32_OF_PEAK = 16  # an A100 computes so many times as fast in bfloat16; newer GPUs fewer times

@@ -28,11 +28,11 @@ from pipeline.preflight_checks import (
     Sounds,
     float32_encoder,
     load_sounds,
-    memory_check,
     mimi_checks,
     stage_checks,
 )
 from pipeline.preflight_gemma import gemma_checks
+from pipeline.preflight_memory import memory_check
 from speech_head.mimi import load_mimi
 from stage3_finetune.conversation import load_conversation
 

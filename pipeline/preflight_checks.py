@@ -1,6 +1,6 @@
-"""Checks of what the four stages rely on in Mimi, in each other and in the machine.
+"""Checks of what the four stages rely on in Mimi and in each other.
 
-Checks of Gemma are in `preflight_gemma.py`.
+Checks of Gemma are in `preflight_gemma.py`, of the machine's memory in `preflight_memory.py`.
 """
 
 # N samples, T frames (25 per second), D embedding width, S text positions, L Gemma layers, F Mimi
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor
 
@@ -21,8 +20,6 @@ from commands.json_files import read_json
 from commands.origins import NUM_DIGITS, UNKNOWN, find_mixture
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, MIMI_SAMPLE_RATE_HZ, read_audio
 from gemma4.gemma import AudioEncoder
-from gemma4.memory_plan import GIB, MemoryPlan, load_gemma_config, plan_memory
-from gemma4.weight_quantization import QuantizeName
 from speech_head.mimi import Mimi
 from speech_head.mimi_stream import MimiStreamDecoder
 from speech_head.model import load_head
@@ -32,12 +29,8 @@ from stage1_rvq.frame_metric import FrameMetric
 from stage1_rvq.model import load_rvq
 from stage3_finetune.conversation import Conversation
 from stage3_finetune.dialogue import render_example
-from stage3_finetune.training_settings import TrainConfig
 
 MAX_RECORDING_S = 10.0
-FINETUNE_TOKENS = (
-    600  # positions of a row: about as many as half a minute of speech with its answer
-)
 # A quantiser's share of power lost on a recording: 0.2 to 0.7 for its own tower, and 3 or more for
 # another one (measured on the demo's tower, 4 codebooks of 128 and more). A tone is not speech.
 ERROR_LIMIT, ERROR_LIMIT_OF_TONE = 0.95, 2.0
@@ -230,49 +223,6 @@ def stage_checks(
             Check("towers and codes belong together", all_belong_together, NOT_MADE_FOR_IT)
         )
     return checks
-
-
-def memory_check(gemma: str, device: torch.device, dtype: torch.dtype) -> Check:
-    """Whether a fine-tuning run of stage 3 with its defaults would fit."""
-
-    def needed(quantize: QuantizeName) -> MemoryPlan:
-        return plan_memory(
-            load_gemma_config(gemma),
-            adapter=TrainConfig.lora.adapter(),
-            device=device, dtype=dtype,
-            batch_size=TrainConfig.batch_size, num_tokens=FINETUNE_TOKENS,
-            gradient_checkpointing=True, quantize=quantize,
-        )  # fmt: skip
-
-    def fits() -> str:
-        plan, there = needed("none"), memory_there(device) / GIB
-        if plan.total / GIB > there:
-            raise InputError(
-                f"{plan.total / GIB:.1f} GiB needed, {there:.1f} there "
-                f"({needed('4bit').total / GIB:.1f} with --quantize 4bit)"
-            )
-        host = host_memory_there() / GIB
-        if plan.host / GIB > host:
-            raise InputError(f"{plan.host / GIB:.1f} GiB of the host needed, {host:.1f} there")
-        return (
-            f"{plan.total / GIB:.1f} GiB needed, {there:.1f} there; of the host "
-            f"{plan.host / GIB:.1f}, {host:.1f} there"
-        )
-
-    remedy = "stage3_finetune.train --quantize 4bit, --batch-size 1, or a smaller Gemma (E2B)"
-    return Check("memory to fine-tune, with the defaults", fits, remedy)
-
-
-def memory_there(device: torch.device) -> int:
-    """Total memory of a device in bytes, in use or not."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
-    return psutil.virtual_memory().total
-
-
-def host_memory_there() -> int:
-    """Bytes of this machine's memory that a process could have in place of this one."""
-    return psutil.virtual_memory().available + psutil.Process().memory_info().rss
 
 
 def refuse_difference(found: Tensor, expected: Tensor, limit: float) -> str:

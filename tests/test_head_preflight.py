@@ -14,16 +14,16 @@ from head_world import CPU, models
 
 from commands.errors import InputError
 from commands.origins import Origin
-from pipeline import preflight, preflight_checks, preflight_gemma
+from pipeline import preflight, preflight_checks, preflight_gemma, preflight_memory
 from pipeline.preflight_checks import (
     float32_encoder,
     load_sounds,
     make_sound,
-    memory_check,
     mimi_checks,
     stage_checks,
 )
 from pipeline.preflight_gemma import gemma_checks
+from pipeline.preflight_memory import memory_check
 from speech_head import talker as talker_module
 from stage1_rvq.config import RVQConfig
 from stage1_rvq.frame_metric import FrameMetric
@@ -158,7 +158,7 @@ BREAKS = {
         talker.conversation, "origins", {"--gemma other": Origin("0" * 16)}
     ),
     "memory to fine-tune, with the defaults": lambda patch, talker: patch.setattr(
-        preflight_checks, "memory_there", lambda device: 1000
+        preflight_memory, "memory_there", lambda device: 1000
     ),
 }  # fmt: skip
 
