@@ -93,9 +93,10 @@ def suffix_of(name: str) -> str:
 class Recordings:
     """What everybody says of every prompt: each another recording, made when it is first needed."""
 
-    def __init__(self, folder: Path) -> None:
-        """`folder` keeps the files."""
+    def __init__(self, folder: Path, seed: int = 0) -> None:
+        """`folder` keeps the files; another `seed` makes other recordings."""
         self._folder = folder
+        self._seed = seed
         self._clips = sorted(REAL_CLIPS.glob("*.mp3"))
         self._synthesizer = Synthesizer()
 
@@ -113,7 +114,7 @@ class Recordings:
         if self._clips and number % 3 == 0 and number // 3 < len(self._clips):
             decoded = decode_audio(self._clips[number // 3])
             return resample(decoded.samples, decoded.sample_rate_hz, RATE_HZ)[: 3 * RATE_HZ]
-        generator = np.random.default_rng(number)
+        generator = np.random.default_rng((self._seed, number))
         style = draw_style(generator, held_out=False)
         style = replace(style, voice=VOICES[speaker % len(VOICES)])
         return record(
@@ -369,15 +370,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mixtures", type=int, default=400)
     parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0, help="another one makes other mixtures")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     results = arguments.folder / "results.jsonl"
     done = results.read_text().splitlines() if results.exists() else []
-    made = Recordings(arguments.folder / "recordings")
+    made = Recordings(arguments.folder / "recordings", arguments.seed)
     for seed in range(len(done), arguments.mixtures):
         folder = arguments.folder / "mixture"
         shutil.rmtree(folder, ignore_errors=True)
-        found = try_mixture(folder, seed, made)
+        found = try_mixture(folder, 10_000 * arguments.seed + seed, made)
         with results.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"seed": seed, **found}) + "\n")
     total: Counter[str] = Counter()
