@@ -36,9 +36,8 @@ from commands.pretrained import one_line_errors, refuse_missing_tensors, refuse_
 from commands.schema import shorten
 from commands.tensor_files import refuse_non_finite_weights
 from data_manifests.audio import resample
+from data_manifests.pauses import cut_evenly
 
-QUIET_S = 0.1  # a long recording is cut in the middle of the quietest stretch of this length
-SEARCHED = 0.05  # share of the longest piece in which that is looked for, before and after a cut
 MAX_CODES_SHOWN = 12
 ONE_LANGUAGE = "writes one language only; leave it out"
 
@@ -102,7 +101,7 @@ class AsrListener:
     def _hear(self, waveform_N: np.ndarray) -> str:
         pieces = [waveform_N]
         if self._max_samples:
-            pieces = cut_at_pauses(waveform_N, self._max_samples, self._rate_hz)
+            pieces = cut_evenly(waveform_N, self._max_samples, self._rate_hz)
         settings = {} if self.is_ctc else {"generate_kwargs": self._generate}
         heard = [
             self._pipeline({"raw": piece_N, "sampling_rate": self._rate_hz}, **settings)["text"]
@@ -197,31 +196,6 @@ def _refuse_other_language(language: str | None, known: Sequence[str], name: str
             f"card says for Akan ({shown})"
         )
     raise InputError(f"--asr-language {language}: {name} has no such language, but {shown}")
-
-
-def cut_at_pauses(waveform_N: np.ndarray, max_samples: int, rate_hz: int) -> list[np.ndarray]:
-    """Cut a recording into pieces of about the same length, where it is quietest near their ends.
-
-    Args:
-        waveform_N: the recording.
-        max_samples: length of the longest piece.
-        rate_hz: its sampling rate.
-
-    Returns:
-        Its pieces in order, none longer; the recording itself if it is not longer.
-    """
-    if len(waveform_N) <= max_samples:
-        return [waveform_N]
-    searched = int(SEARCHED * max_samples)
-    num_pieces = -(-len(waveform_N) // (max_samples - 2 * searched))
-    quiet = max(1, min(round(QUIET_S * rate_hz), searched))
-    cuts = []
-    for i in range(1, num_pieces):
-        start = i * len(waveform_N) // num_pieces - searched
-        near = waveform_N[start : start + 2 * searched].astype(np.float64)
-        sums = np.concatenate([[0.0], np.square(near).cumsum()])
-        cuts.append(start + int((sums[quiet:] - sums[:-quiet]).argmin()) + quiet // 2)
-    return np.split(waveform_N, cuts)
 
 
 def sampling_rate_of(extractor: Any) -> int:
