@@ -169,6 +169,13 @@ def _duration_of(sound: soundfile.SoundFile, name: str) -> float:
     """Seconds of a whole recording, as its header says; AudioDefect if they cannot be right."""
     duration_s: float = sound.frames / sound.samplerate
     _refuse_too_long(duration_s, f"{name}: its header says that it")
+    refuse_cut_short(sound, name)
+    return duration_s
+
+
+def refuse_cut_short(sound: soundfile.SoundFile, name: str) -> None:
+    """Raise CutShort if a header promises more than the file holds."""
+    duration_s = sound.frames / sound.samplerate
     for claimed, found in _CLAIMED_BYTES.findall(sound.extra_info):
         claimed_s = duration_s * int(claimed) / max(1, int(found))
         if int(claimed) < UNKNOWN_LENGTH_BYTES and claimed_s > duration_s + MISSING_TOLERANCE_S:
@@ -176,7 +183,6 @@ def _duration_of(sound: soundfile.SoundFile, name: str) -> float:
                 f"{name}: cut short, its header promises {claimed_s:.2f} s and {duration_s:.2f} s "
                 "are there"
             )
-    return duration_s
 
 
 def _decode_sound(

@@ -7,6 +7,7 @@ copy in FLAC (`as_flac`) holds the same samples as the recording.
 
 # N samples
 
+import contextlib
 import io
 import itertools
 from collections.abc import Iterator
@@ -70,15 +71,32 @@ def find_phone_format(first_bytes: bytes) -> str | None:
     return None
 
 
-def decode_phone_audio(file: BinaryIO, name: str) -> PhoneAudio:
-    """Decode a recording that has a `find_phone_format`.
+@dataclass(frozen=True)
+class PhoneStream:
+    """A recording that is being decoded.
+
+    Attributes:
+        sample_rate_hz: its own.
+        promised_s: how long it is by its header; 0 if that does not say it.
+        blocks: its samples in order, int16 `[N]`, mono, once; raises CutShort at the end if there
+            are fewer than promised, and AudioDefect where they cannot be decoded.
+    """
+
+    sample_rate_hz: int
+    promised_s: float
+    blocks: Iterator[np.ndarray]
+
+
+@contextlib.contextmanager
+def open_phone_audio(file: BinaryIO, name: str) -> Iterator[PhoneStream]:
+    """Open a recording that has a `find_phone_format`, of any length.
 
     Args:
         file: the recording, at its beginning.
         name: what to call it in messages.
 
     Raises:
-        AudioDefect: it is no recording, is cut short, or lasts over an hour.
+        AudioDefect: it is no recording.
         MissingPyAV: it is not installed.
     """
     try:
@@ -90,43 +108,73 @@ def decode_phone_audio(file: BinaryIO, name: str) -> PhoneAudio:
         ) from None
     kind = find_phone_format(file.read(NUM_FIRST_BYTES))
     file.seek(0)
-    try:
-        # The format is named: FFmpeg's guesses include lists of other files.
-        with av.open(file, mode="r", format=kind) as container:
+    with contextlib.ExitStack() as stack:
+        with _decoding_errors(name):
+            # The format is named: FFmpeg's guesses include lists of other files.
+            container = stack.enter_context(av.open(file, mode="r", format=kind))
             if not container.streams.audio:
                 raise AudioDefect(f"{name}: no sound in it")
             stream = container.streams.audio[0]
-            rate_hz = stream.rate
-            blocks = list(_blocks(container.decode(stream), rate_hz, name))
             promised_s = float((stream.duration or 0) * (stream.time_base or 0))
         promised_s *= kind == "mov"  # of the others, FFmpeg guesses it from the file's size
-    # ValueError: the stream changes its rate or its channels.
-    except (av.FFmpegError, OSError, ValueError) as error:
-        if isinstance(error, AudioDefect):
-            raise
-        reason = " ".join(str(error).split())[:200]
-        raise AudioDefect(f"{name}: not readable as audio ({reason})") from None
-    if not blocks:
-        raise AudioDefect(f"{name}: empty audio (0 samples)")
-    samples_N = np.concatenate(blocks)
-    if len(samples_N) / rate_hz < promised_s - MISSING_TOLERANCE_S:
-        raise CutShort(
-            f"{name}: cut short, its header promises {promised_s:.2f} s and "
-            f"{len(samples_N) / rate_hz:.2f} s are there"
-        )
-    return PhoneAudio(samples_N, rate_hz)
+        blocks = _blocks(container.decode(stream), stream.rate, promised_s, name)
+        yield PhoneStream(stream.rate, promised_s, blocks)
 
 
-def _blocks(frames: "Iterator[AudioFrame]", rate_hz: int, name: str) -> Iterator[np.ndarray]:
-    """Samples of a stream, int16 `[N]`, mono, at the stream's rate."""
+def decode_phone_audio(file: BinaryIO, name: str) -> PhoneAudio:
+    """Decode a recording that has a `find_phone_format`.
+
+    Args:
+        file: the recording, at its beginning.
+        name: what to call it in messages.
+
+    Raises:
+        AudioDefect: it is no recording, is cut short, or lasts over an hour.
+        MissingPyAV: it is not installed.
+    """
+    blocks: list[np.ndarray] = []
+    num_samples = 0
+    with open_phone_audio(file, name) as stream:
+        for block_N in stream.blocks:
+            blocks.append(block_N)
+            num_samples += len(block_N)
+            if num_samples > MAX_DURATION_S * stream.sample_rate_hz:
+                raise AudioDefect(f"{name}: lasts over {MAX_DURATION_S:.0f} s")
+    return PhoneAudio(np.concatenate(blocks), stream.sample_rate_hz)
+
+
+def _blocks(
+    frames: "Iterator[AudioFrame]", rate_hz: int, promised_s: float, name: str
+) -> Iterator[np.ndarray]:
+    """Samples of a stream, int16 `[N]`, mono, at the stream's rate; as `PhoneStream.blocks`."""
     import av
 
-    resampler = av.AudioResampler(format="s16", layout="mono", rate=rate_hz)
     num_samples = 0
-    for frame in itertools.chain(frames, (None,)):  # None flushes what the resampler holds back
-        for resampled in resampler.resample(frame):
-            block_N = resampled.to_ndarray().reshape(-1)
-            num_samples += len(block_N)
-            if num_samples > MAX_DURATION_S * rate_hz:
-                raise AudioDefect(f"{name}: lasts over {MAX_DURATION_S:.0f} s")
-            yield block_N
+    with _decoding_errors(name):
+        resampler = av.AudioResampler(format="s16", layout="mono", rate=rate_hz)
+        for frame in itertools.chain(frames, (None,)):  # None flushes what the resampler holds back
+            for resampled in resampler.resample(frame):
+                block_N = resampled.to_ndarray().reshape(-1)
+                num_samples += len(block_N)
+                yield block_N
+    if not num_samples:
+        raise AudioDefect(f"{name}: empty audio (0 samples)")
+    if num_samples / rate_hz < promised_s - MISSING_TOLERANCE_S:
+        raise CutShort(
+            f"{name}: cut short, its header promises {promised_s:.2f} s and "
+            f"{num_samples / rate_hz:.2f} s are there"
+        )
+
+
+@contextlib.contextmanager
+def _decoding_errors(name: str) -> Iterator[None]:
+    import av
+
+    try:
+        yield
+    except AudioDefect:
+        raise
+    # ValueError: the stream changes its rate or its channels.
+    except (av.FFmpegError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise AudioDefect(f"{name}: not readable as audio ({reason})") from None

@@ -1,6 +1,7 @@
 """Long recordings are cut where nobody speaks, as they come, and nothing that is loud is lost."""
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -80,6 +81,19 @@ def test_silence_and_clicks_are_no_pieces():
     assert times(silence(70)) == []
     click = noise(0.04)
     assert times(silence(30), click, silence(30), noise(1), silence(30)) == [(59.9, 61.1)]
+
+
+def test_memory_does_not_grow_with_the_recording():
+    """The peak of forty minutes is that of one."""
+    minute_N = join(*(noise(5, seed=1), silence(1)) * 10)
+    peaks = []
+    for num_minutes in (1, 40):
+        tracemalloc.start()
+        pieces = cut_at_pauses((minute_N for _ in range(num_minutes)), RATE_HZ)
+        assert sum(1 for _ in pieces) == 10 * num_minutes
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0]
 
 
 def test_a_quiet_speaker_beside_a_loud_one_is_kept():
