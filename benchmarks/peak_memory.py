@@ -47,14 +47,15 @@ def _run(
     with_libraries: bool,
 ) -> int:
     on_cpu = device.type != "cuda"
-    before = _resident_bytes("VmRSS") if on_cpu and not with_libraries else 0
+    before = resident_bytes("VmRSS") if on_cpu and not with_libraries else 0
     function(*arguments)
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     # Not `getrusage`: its peak is inherited from the process that started this one.
-    return max(0, _resident_bytes("VmHWM") - before)
+    return max(0, resident_bytes("VmHWM") - before)
 
 
-def _resident_bytes(field: str) -> int:
+def resident_bytes(field: str) -> int:
+    """This process's memory: "VmRSS" now, "VmHWM" at its peak; on Linux."""
     (kib,) = re.findall(rf"{field}:\s+(\d+) kB", STATUS.read_text())
     return 1024 * int(kib)

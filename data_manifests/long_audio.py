@@ -70,6 +70,7 @@ def _decode_blocks(sound: soundfile.SoundFile, name: str) -> Iterator[np.ndarray
         block_N = block.mean(axis=1)
         [damaged] = (~(np.abs(block_N) <= IMPOSSIBLE_PEAK)).nonzero()
         if len(damaged):
+            yield block_N[: damaged[0]]
             at_s = (num_samples + damaged[0]) / rate_hz
             raise AudioDefect(f"{name}: holds NaN or impossibly loud samples after {at_s:.1f} s")
         num_samples += len(block_N)

@@ -29,7 +29,9 @@ MOST_ABOVE_BACKGROUND_DB = 15.0
 LEAST_DIFFERENCE_DB = 6.0
 BACKGROUND_PERCENTILE, SPEECH_PERCENTILE = 10, 99
 SHORTEST_SOUND_S = 0.1  # what is shorter is a click, and no word
-MARGIN_S = 0.1  # soft consonants at the edges of speech are quieter than the limit
+# Of a pause, kept on each side: soft consonants at the edges of speech are quieter than the limit.
+# More of it makes the demo's Gemma, whose training sentences begin at once, hear words there.
+MARGIN_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,9 @@ class SpeechPiece:
     """Part of a recording, cut out at pauses.
 
     Attributes:
-        samples_N: the part, at the recording's rate, with at most half a pause around the speech.
-        start_s, end_s: when its speech begins and ends, in seconds of the recording.
+        samples_N: the part, at the recording's rate.
+        start_s, end_s: when its speech begins and ends, in seconds of the recording, with
+            `MARGIN_S` of the pauses around it.
     """
 
     samples_N: np.ndarray
@@ -71,8 +74,7 @@ def cut_at_pauses(
     frame = max(1, round(FRAME_S * rate_hz))
     longest = max(2, int(longest_piece_s * rate_hz) // frame) * frame
     pause = max(2, round(shortest_pause_s / FRAME_S))
-    kept = pause // 2 * frame  # of a pause, on each side
-    margin = round(MARGIN_S * rate_hz)
+    kept = min(round(MARGIN_S / FRAME_S), pause // 2) * frame  # of a pause, on each side
     source = iter(blocks)
     first = 0  # index in the recording of the sample with which `ahead_N` begins
     ahead_N = np.zeros(0, np.float32)
@@ -99,8 +101,8 @@ def cut_at_pauses(
         else:
             cut = find_quietest(window_N, round(QUIET_S * rate_hz), first=longest // 2)
         if is_loud_F[: cut // frame].sum() * FRAME_S >= SHORTEST_SOUND_S:
-            start_s = (first + max(0, begin - margin)) / rate_hz
-            end_s = (first + min(cut, end + margin)) / rate_hz
+            start_s = (first + max(0, begin - kept)) / rate_hz
+            end_s = (first + min(cut, end + kept)) / rate_hz
             yield SpeechPiece(window_N[:cut].copy(), start_s, end_s)
         first, ahead_N = first + cut, ahead_N[cut:]
 

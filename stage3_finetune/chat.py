@@ -20,16 +20,13 @@ from commands.atomic_write import write_text
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, DtypeName, pick_device, pick_dtype
 from commands.errors import InputError
-from commands.origins import UNKNOWN, refuse_mixture
 from commands.setting_types import ModelName, PositiveInt
-from commands.trained_pipeline import TrainedPipeline, find_pipeline
 from gemma4.weight_quantization import QuantizeName
-from stage3_finetune.conversation import Conversation, load_conversation
+from stage3_finetune.conversation import Conversation, load_chosen_conversation
 from stage3_finetune.dialogue import Turn
 from stage3_finetune.generate import MAX_NEW_TOKENS
 from stage3_finetune.terminal import announce_forgotten, converse, path_of, recording_named
 
-BASE_MODEL = TrainedPipeline({"gemma": "google/gemma-4-E4B-it"}, UNKNOWN)
 HELP = "/audio FILE [TEXT]  /write FILE  /reset  /save FILE  /quit"
 
 
@@ -71,19 +68,15 @@ def main(argv: list[str] | None = None) -> None:
     """Chat until the input ends, or answer one question."""
     config = parse_config(ChatConfig, argv)
     device = pick_device(config.device)
-    pipeline = find_pipeline(config.pipeline) if config.pipeline else BASE_MODEL
-    finetune = config.finetune or pipeline.parts.get("finetune")
-    conversation = load_conversation(
-        config.gemma or pipeline.parts["gemma"],
-        Path(finetune) if finetune else None,
+    conversation = load_chosen_conversation(
+        config.pipeline,
+        config.gemma,
+        config.finetune,
+        allow_mixture=config.allow_mixture,
         device=device,
         dtype=pick_dtype(config.dtype, device),
         quantize=config.quantize,
         max_new_tokens=config.max_new_tokens,
-    )
-    refuse_mixture(
-        {f"--pipeline {config.pipeline}": pipeline.origin, **conversation.origins},
-        allowed=config.allow_mixture,
     )
     if config.prompt is None and config.audio is None:
         _converse(conversation)

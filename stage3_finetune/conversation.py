@@ -9,7 +9,8 @@ import torch
 from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
 
 from commands.json_files import read_json
-from commands.origins import Origin
+from commands.origins import UNKNOWN, Origin, refuse_mixture
+from commands.trained_pipeline import TrainedPipeline, find_pipeline
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, read_audio
 from data_manifests.language import language
 from gemma4.gemma import AudioEncoder, load_feature_extractor
@@ -23,6 +24,8 @@ from stage3_finetune.prompt_limits import (
     refuse_long_recording,
     typed_question,
 )
+
+BASE_GEMMA = "google/gemma-4-E4B-it"
 
 
 @dataclass(frozen=True)
@@ -181,6 +184,46 @@ def load_conversation(
         origins=finetuned_origins(gemma, model, finetune),
         max_new_tokens=max_new_tokens,
     )
+
+
+def load_chosen_conversation(
+    pipeline: str | None,
+    gemma: str | None,
+    finetune: Path | None,
+    *,
+    allow_mixture: bool,
+    device: torch.device,
+    dtype: torch.dtype,
+    quantize: QuantizeName = "none",
+    max_new_tokens: int = MAX_NEW_TOKENS,
+) -> Conversation:
+    """Load what `--pipeline`, `--gemma` and `--finetune` name.
+
+    Args:
+        pipeline: hub name or folder of a trained pipeline; what else is named takes the place of
+            its own.
+        gemma: as `load_finetuned`; without it and a pipeline, `BASE_GEMMA`.
+        finetune: as `load_finetuned`.
+        allow_mixture: whether the parts may belong to different audio towers.
+
+    Raises:
+        InputError: one of them cannot be loaded, or they do not belong together.
+    """
+    base = TrainedPipeline({"gemma": BASE_GEMMA}, UNKNOWN)
+    trained = find_pipeline(pipeline) if pipeline else base
+    adapter = finetune or trained.parts.get("finetune")
+    conversation = load_conversation(
+        gemma or trained.parts["gemma"],
+        Path(adapter) if adapter else None,
+        device=device,
+        dtype=dtype,
+        quantize=quantize,
+        max_new_tokens=max_new_tokens,
+    )
+    refuse_mixture(
+        {f"--pipeline {pipeline}": trained.origin, **conversation.origins}, allowed=allow_mixture
+    )
+    return conversation
 
 
 def _text_pieces(tokens: Iterator[int], tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:

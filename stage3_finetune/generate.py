@@ -61,14 +61,16 @@ def generate_tokens(
     *,
     max_new_tokens: int = MAX_NEW_TOKENS,
     batch_size: int = 16,
-    description: str = "answer",
+    description: str | None = "answer",
 ) -> list[list[int]]:
     """Like `generate_answers`, but from encoded prompts to token ids; an answer that ended within
-    `max_new_tokens` includes its end token."""
+    `max_new_tokens` includes its end token. No progress is shown if `description` is None."""
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].input_ids))
     stops = stop_ids(tokenizer)
     answers: list[list[int]] = [[] for _ in prompts]
-    with tqdm(total=len(prompts), desc=description, unit=" answers") as progress:
+    with tqdm(
+        total=len(prompts), desc=description, unit=" answers", disable=description is None
+    ) as progress:
         for positions in iterate_batches(len(order), batch_size):
             batch = [order[p] for p in positions]
             inputs = prompt_inputs([prompts[i] for i in batch], tokenizer, model)

@@ -89,7 +89,8 @@ class Mixture:
     is_quick: bool = True
 
     def words(self, world: Path, out: Path) -> list[str]:
-        whole = f"{self.line} --out @" if "--out" in _flags(self.command) else self.line
+        needs_out = "--out" in _flags(self.command) and "--out " not in self.line
+        whole = f"{self.line} --out @" if needs_out else self.line
         whole += " --device cpu" if "--device" in _flags(self.command) else ""
         return [
             str(world / word[1:] if len(word) > 1 else out) if word[0] == "@" else word
@@ -180,6 +181,11 @@ MIXTURES = [
     Mixture(
         "stage3_finetune.chat",
         "--finetune @finetune --gemma @other-gemma --prompt Maakye --max-new-tokens 2",
+    ),
+    Mixture(
+        "stage3_finetune.transcribe",
+        "--finetune @finetune --gemma @other-gemma --audio @audio/0.wav"
+        " --out @heard.vtt --max-new-tokens 2",
     ),
     Mixture("stage3_finetune.export", "--finetune @finetune --gemma @other-gemma"),
     Mixture(

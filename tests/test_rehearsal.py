@@ -28,6 +28,7 @@ NOT_REHEARSED = {
     "data_manifests.subset": "copies rows of a manifest",
     "stage2_speechless.build_text": "reads texts that the user has, and loads no model",
     "stage3_finetune.evaluate_noise": "asks as stage3_finetune.evaluate does, which is rehearsed",
+    "stage3_finetune.transcribe": "hears as stage3_finetune.chat does, which is rehearsed",
     "pipeline.rehearse": "is the rehearsal",
     "pipeline.plan": "runs none of a user's models; it counts",
     "pipeline.run": "runs other commands",

@@ -12,6 +12,7 @@ from conftest import run
 from commands.errors import InputError
 from data_manifests.language import language
 from stage3_finetune import chat, conversation
+from stage3_finetune.conversation import load_conversation
 from stage3_finetune.generate import generate_answers
 
 
@@ -22,7 +23,7 @@ def test_a_recording_beyond_thirty_seconds_is_heard_to_its_end(tiny_models, tmp_
     soundfile.write(tmp_path / "long.flac", waveform_N, 16_000)
     gemma = str(tiny_models / "gemma")
     settings = {"device": torch.device("cpu"), "dtype": torch.float32, "max_new_tokens": 2}
-    conversation = chat.load_conversation(gemma, None, **settings)
+    conversation = load_conversation(gemma, None, **settings)
     whole = conversation.spoken_turn(tmp_path / "long.flac")
     assert len(whole.frames_TD) == 25 * seconds
     waveform_N[-8_000:] = 0
@@ -68,7 +69,7 @@ def test_a_conversation(tiny_models, corpus, tmp_path, monkeypatch, capsys):
 
 def test_text_beside_a_recording_and_writing_it_down(tiny_models, corpus):
     settings = {"device": torch.device("cpu"), "dtype": torch.float32, "max_new_tokens": 12}
-    talk = chat.load_conversation(str(tiny_models / "gemma"), None, **settings)
+    talk = load_conversation(str(tiny_models / "gemma"), None, **settings)
     recording = corpus / "audio" / "train_question_0001.wav"
     question = talk.spoken_turn(recording, "Kyerɛ aseɛ.")
     assert question.prompt == "Kyerɛ aseɛ." and question.spoken

@@ -24,6 +24,7 @@ from stage1_rvq.frame_metric import FrameMetric
 from stage1_rvq.model import SpeechRVQ
 from stage2_speechless import train as train_speechless
 from stage3_finetune import chat, evaluate, evaluate_noise, export, speak_dialogues, train
+from stage3_finetune.conversation import load_conversation
 from stage3_finetune.data import read_spoken_dialogues
 from stage3_finetune.dialogue import Turn, encode_prompt
 from stage3_finetune.generate import prompt_inputs
@@ -339,7 +340,7 @@ def test_a_merged_checkpoint_answers_as_its_adapter_does(exported, tiny_models, 
     recording = corpus / "audio" / "train_question_0000.wav"
     replies = []
     for name, finetune in ((gemma, None), (gemma, exported / "finetune"), (repository, None)):
-        conversation = chat.load_conversation(name, finetune, **settings)
+        conversation = load_conversation(name, finetune, **settings)
         typed = conversation.ask(conversation.typed_turn("Baako?"), on_text=str)
         conversation.turns.clear()
         heard = conversation.spoken_turn(recording)

@@ -1,0 +1,140 @@
+"""Transcribe a recording of any length: text, WebVTT, SRT or JSON, with times.
+
+    python -m stage3_finetune.transcribe --audio talk.m4a --finetune runs/finetune --out talk.vtt
+    python -m stage3_finetune.transcribe --audio talk.mp3 --pipeline runs/twi-hub --out talk.srt
+
+The recording is decoded and cut at pauses as it is transcribed, so that memory does not grow with
+its length. Every piece is heard by itself, and its times are those of its speech. The pieces are
+printed as they come. `--out` is written at the end; if the recording turns out to be damaged, or
+Ctrl-C ends the work, it holds the pieces up to there.
+"""
+
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from tqdm import tqdm
+
+from commands.atomic_write import write_text
+from commands.command_line import parse_config, run_command
+from commands.device import DeviceName, DtypeName, pick_device, pick_dtype
+from commands.errors import InputError
+from commands.new_paths import refuse_unwritable
+from commands.setting_types import ModelName, PositiveInt
+from data_manifests.audio_defects import AudioDefect
+from data_manifests.long_audio import LongRecording, open_long_audio
+from data_manifests.pauses import LONGEST_PIECE_S, SHORTEST_PAUSE_S
+from gemma4.weight_quantization import QuantizeName
+from stage3_finetune.conversation import Conversation, load_chosen_conversation
+from stage3_finetune.generate import MAX_NEW_TOKENS
+from stage3_finetune.long_transcript import WrittenPiece, write_down
+from stage3_finetune.subtitles import SUFFIXES, format_cues
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranscribeConfig:
+    """Transcribe a recording of any length, with times."""
+
+    audio: Path
+    """recording in any format; what phones record (.m4a) needs the extra .[phone]"""
+    out: Path
+    """file to write: .txt, .vtt (WebVTT), .srt or .json"""
+    pipeline: ModelName | None = None
+    """folder of pipeline.publish, or hub name: has both of the two below; what is named beside it
+    takes the place of its own"""
+    gemma: ModelName | None = None
+    """hub name or folder of an instruction-tuned Gemma 4 (E2B, E4B); google/gemma-4-E4B-it if there
+    is no pipeline"""
+    finetune: Path | None = None
+    """folder of stage3_finetune.train; without it, the base model writes"""
+    longest_piece_s: Annotated[float, Field(ge=1, le=30)] = LONGEST_PIECE_S
+    """longest piece that is heard at once, in seconds; Gemma hears 30"""
+    shortest_pause_s: Annotated[float, Field(ge=0.1, le=10)] = SHORTEST_PAUSE_S
+    """a pause of so many seconds ends a piece"""
+    batch_size: PositiveInt = 8
+    """pieces at a time"""
+    max_new_tokens: PositiveInt = MAX_NEW_TOKENS
+    """longest transcript of a piece, in tokens"""
+    allow_mixture: bool = False
+    """go on although the inputs belong to different audio towers or quantisers"""
+    device: DeviceName = "auto"
+    """auto, cpu, cuda, cuda:1, mps"""
+    dtype: DtypeName = "auto"
+    """bfloat16 on CUDA, float32 elsewhere"""
+    quantize: QuantizeName = "none"
+    """8bit or 4bit: quantise the decoder as it is loaded (needs bitsandbytes)"""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print the transcript piece by piece, and write it to a file."""
+    config = parse_config(TranscribeConfig, argv)
+    if config.out.suffix.lower() not in SUFFIXES:
+        raise InputError(f"--out {config.out}: its name must end in {', '.join(SUFFIXES)}")
+    refuse_unwritable(config.out, flag="--out")
+    device = pick_device(config.device)
+    with open_long_audio(config.audio) as recording:
+        conversation = load_chosen_conversation(
+            config.pipeline,
+            config.gemma,
+            config.finetune,
+            allow_mixture=config.allow_mixture,
+            device=device,
+            dtype=pick_dtype(config.dtype, device),
+            quantize=config.quantize,
+            max_new_tokens=config.max_new_tokens,
+        )
+        written: list[WrittenPiece] = []
+        try:
+            _transcribe(config, conversation, recording, written)
+        except (AudioDefect, KeyboardInterrupt):
+            if written:
+                _write(config.out, written)
+                until_s = written[-1].cue.end_s
+                print(f"{config.out} holds the first {until_s:.0f} s of it", file=sys.stderr)
+            raise
+    if not written:
+        raise InputError(f"{config.audio}: no speech was found in it")
+    _write(config.out, written)
+    print(config.out)
+
+
+def _transcribe(
+    config: TranscribeConfig,
+    conversation: Conversation,
+    recording: LongRecording,
+    written: list[WrittenPiece],
+) -> None:
+    """Append the pieces to `written` as they come."""
+    total_s = math.ceil(recording.duration_s) or None
+    with tqdm(total=total_s, desc="transcribe", unit=" s of audio") as progress:
+        for piece in write_down(
+            conversation,
+            recording,
+            longest_piece_s=config.longest_piece_s,
+            shortest_pause_s=config.shortest_pause_s,
+            batch_size=config.batch_size,
+        ):
+            written.append(piece)
+            tqdm.write(str(piece.cue), file=sys.stdout)
+            progress.update(round(piece.cue.end_s) - progress.n)
+        progress.update((total_s or progress.n) - progress.n)
+
+
+def _write(out: Path, written: list[WrittenPiece]) -> None:
+    """Write the file; says on stderr what is not as it should be."""
+    cues = [piece.cue for piece in written]
+    write_text(out, format_cues(cues, out.suffix.lower()))
+    if num_empty := sum(not cue.text for cue in cues):
+        print(f"{num_empty} of {len(cues)} pieces are without text: left out", file=sys.stderr)
+    if num_cut := sum(not piece.is_complete for piece in written):
+        print(
+            f"{num_cut} of {len(cues)} transcripts reached --max-new-tokens and end there",
+            file=sys.stderr,
+        )
+
+
+if __name__ == "__main__":
+    run_command(main)
