@@ -30,6 +30,8 @@ NUM_ROWS = 24
 KNOWN_LINES = {
     "a corpus's size before and after the split": r"(corpus|common_voice) .*",
     "how recordings were split": r"splits made here, disjoint by .*",
+    "whose dialects are known": r"dialect: named of .*",
+    "English in a text": r"English: [\d.]+ % of [\d,]+ words.*",
     "what was left out": r"\d+ left out, listed in dropped\.jsonl",
     "spoken text": r"\d+ (sentences|dialogues) spoken, \d+ dropped",
     "memory of a training": r"memory planned:|  (weights|adapter|gradients|optimizer|activations"
