@@ -214,7 +214,8 @@ def _telephone(
     steps = np.round(compressed * 127) / 127
     expanded = peak * np.sign(steps) * np.expm1(np.abs(steps) * np.log1p(MU)) / MU
     wide = resample(expanded.astype(np.float32), TELEPHONE_RATE_HZ, SAMPLE_RATE_HZ)
-    return np.resize(wide, len(speech_N)).astype(np.float64)
+    wide = np.pad(wide, (0, max(0, len(speech_N) - len(wide))))[: len(speech_N)]
+    return wide.astype(np.float64)
 
 
 def _clipping(
@@ -233,6 +234,8 @@ def _add(speech_N: np.ndarray, noise_N: np.ndarray, db: float) -> np.ndarray:
     return np.asarray(speech_N + noise_N * np.sqrt(wanted / noise_power))
 
 
+NOISES = ("babble", "street", "white")
+"""Kinds whose amount is a signal-to-noise ratio, in decibels."""
 _SNR_DB = (-10.0, 60.0)
 KINDS = {
     "clean": _Kind("", (0, 0), _nothing),

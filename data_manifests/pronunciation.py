@@ -84,7 +84,9 @@ def read_clauses(text: str, *, dialect: str = UNKNOWN_DIALECT) -> list[Clause]:
             for said in [english_phonemes.to_phonemes(_plain(spelling)) if english else None]
         ]
         if language().phonemes == "twi":
-            for (word, following), english in zip(itertools.pairwise(words), marked, strict=False):
+            for (word, following), english in zip(
+                itertools.pairwise(words), marked[:-1], strict=True
+            ):
                 if not english:
                     word[-1] = twi_phonemes.assimilate(word[-1], following[0])
         clauses.append(Clause(tuple(spellings), tuple(map(tuple, words)), punctuation))

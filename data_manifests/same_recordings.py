@@ -12,7 +12,7 @@ Only these are decoded, each once. Of two that are the same, one stays: that of 
 by name; then that of a corpus whose own splits are kept; then that of the corpus that comes first
 in `build_settings.CORPORA`, and of several datasets the one that was named first.
 
-Time grows with the number of recordings, and within one sentence with its square, half a
+Time grows with the number of recordings, and within one sentence with its square, about a
 millisecond a pair. In memory are a few numbers of each; fingerprints, a kilobyte a second, are
 on disk.
 """

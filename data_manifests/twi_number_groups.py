@@ -11,8 +11,7 @@ import functools
 import re
 from dataclasses import dataclass
 
-from data_manifests.language import language
-from data_manifests.language_guess import ENGLISH_WORDS
+from data_manifests.code_switching import mark_english
 from data_manifests.twi_cardinals import Counting
 from data_manifests.twi_number_forms import (
     month_names,
@@ -228,16 +227,9 @@ def _is_behind_name(words: list[str], last: int, number: str, closing: str) -> b
 
 
 def _is_english(word: str) -> bool:
-    """Whether a word is no Twi, by its letters: apples, Military."""
-    lower = word.lower()
-    if not lower.isalpha():
-        return False
-    cues = language().cues
-    if cues is None:
-        return False
-    if lower in ENGLISH_WORDS or lower in typed_for("english nouns"):
-        return True
-    return lower[-1] in cues.never_final or any(letter in cues.absent for letter in lower)
+    """Whether a word is English: apples, Military."""
+    marked = mark_english(word)
+    return bool(marked) and all(marked)
 
 
 # ----- What stands beside it

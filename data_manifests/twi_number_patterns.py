@@ -4,7 +4,7 @@
     read_pattern("3/4/2020", "asante")  ->  None: nobody knows which is the month
 
 Every pattern is a function of this file, which gives None where the reading would be a guess. What
-belongs to a number is decided in `twi_numbers.py`.
+belongs to a number is decided in `twi_number_groups.py`.
 """
 
 import functools

@@ -244,8 +244,8 @@ class SpeechRVQ(nn.Module, PyTorchModelHubMixin):
         """
         layers = self.quantizer.layers
         found_KND = self.frame_scale_D.new_zeros(len(layers), len(codes_NK), self.config.dim)
-        for layer, codes_N, found_ND in zip(layers, codes_NK.unbind(1), found_KND, strict=False):
-            found_ND.copy_(layer._codebook.embed[0][codes_N])
+        for k, codes_N in enumerate(codes_NK.unbind(1)):
+            found_KND[k] = layers[k]._codebook.embed[0][codes_N]
         return found_KND.sum(0)
 
     def origin(self) -> Origin:

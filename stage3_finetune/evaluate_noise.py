@@ -133,17 +133,18 @@ def main(argv: list[str] | None = None) -> None:
         scores, rows = [], []
         for name in tqdm(conditions, desc="conditions"):
             heard = _hear(config, matches[name], listeners)
-            scores.append(_score(name, matches[name], heard, config.asr))
+            scores.append(_score(name, matches[name], heard))
             rows += list(_rows(name, matches[name], heard))
         metrics = {
             "typed": typed,
+            "asr": config.asr,
             "num_without_recording": matches[conditions[0]].num_without_recording,
             "conditions": [asdict(of) for of in scores],
         }
         write_json(config.out / "metrics.json", metrics)
         write_json_lines(config.out / "answers.jsonl", rows)
         plot_scores(scores, typed, config.out / "noise.svg")
-        print(format_table(scores, typed))
+        print(format_table(scores, typed, asr=config.asr))
 
 
 def _conditions_of(degraded: Path) -> list[str]:
@@ -189,7 +190,7 @@ def _hear(config: EvaluateNoiseConfig, matches: Matches, listeners: _Listeners) 
     return Heard(replies.answers, texts)
 
 
-def _score(name: str, matches: Matches, heard: Heard, asr: str | None) -> NoiseScores:
+def _score(name: str, matches: Matches, heard: Heard) -> NoiseScores:
     asked = [question for _, question, *_ in matches.rows]
     references = [answer for _, _, answer, *_ in matches.rows]
     rates: dict[str, QuotedRates | None] = {
@@ -203,7 +204,6 @@ def _score(name: str, matches: Matches, heard: Heard, asr: str | None) -> NoiseS
         exact_match_interval=share_interval(right_answers(references, heard.answers)),
         chrf=chrf(references, heard.answers),
         error_rates=rates,
-        asr=asr,
     )
 
 

@@ -1,17 +1,16 @@
 """How well questions are heard and answered under several conditions: a table and a picture."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from commands.atomic_write import written_aside
+from data_manifests.degradations import NOISES, read_condition
 from data_manifests.quoted_rates import QuotedRates
 
 # Who hears, in the order of the table, and what it is called there.
 LISTENERS = {"gemma": "fine-tuned Gemma", "recognizer": "our recogniser", "asr": "--asr"}
-_LEVEL = re.compile(r"([a-z]+)-(-?[0-9.]+)")  # babble-10
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,6 @@ class NoiseScores:
         exact_match_interval: its 95 % bootstrap interval over questions.
         chrf: chrF2 of the answers, as a fraction.
         error_rates: of the transcripts of each of `LISTENERS`; None where there are none.
-        asr: the recogniser of transformers; None without one.
     """
 
     condition: str
@@ -43,18 +41,18 @@ class NoiseScores:
     exact_match_interval: tuple[float, float]
     chrf: float
     error_rates: dict[str, QuotedRates | None]
-    asr: str | None
 
 
-def format_table(scores: Sequence[NoiseScores], typed: float) -> str:
+def format_table(scores: Sequence[NoiseScores], typed: float, *, asr: str | None) -> str:
     """A row for each condition: right answers, then the CER and WER of each listener, in percent.
 
     Args:
         scores: of the conditions, in the order of the rows.
         typed: share of the same questions that the base model answers exactly when typed.
+        asr: the recogniser of transformers; None without one.
     """
     known = [by for by in LISTENERS if any(of.error_rates[by] for of in scores)]
-    names = {by: scores[0].asr if by == "asr" else LISTENERS[by] for by in known}
+    names = {by: asr if by == "asr" else LISTENERS[by] for by in known}
     header = f"{'':<24}{'answers %':>10}  {'95 % interval':<15}"
     lines = [
         f"{scores[0].num_questions} recorded questions; typed, the base model answers "
@@ -140,12 +138,13 @@ def _ladders(
     """Noises that were tried at several levels, with their decibels; and all other conditions."""
     found: dict[str, list[tuple[float, NoiseScores]]] = {}
     for of in scores:
-        if match := _LEVEL.fullmatch(of.condition):
-            found.setdefault(match[1], []).append((float(match[2]), of))
+        first, *others = read_condition(of.condition).steps
+        if first.kind in NOISES and not others:
+            found.setdefault(first.kind, []).append((first.amount, of))
     ladders = {
         name: sorted(steps, key=lambda step: -step[0])
         for name, steps in found.items()
-        if len(steps) > 1 and name != "reverberation"
+        if len(steps) > 1
     }
     drawn = [of for steps in ladders.values() for _, of in steps]
     return ladders, [of for of in scores if of not in drawn]
