@@ -40,13 +40,15 @@ from demo.gemma.decoder import SpeechAlignment, align_speech, encode_clips, trai
 from demo.gemma.ear import train_ear
 from demo.gemma.model import build_gemma
 from demo.gemma.tokenizer import train_tokenizer
-from demo.world.grammar import Question, all_questions, listening_sentences
+from demo.world.grammar import Question, all_questions, interruptions, listening_sentences
+from demo.world.make_corpus import with_interruptions
 
 # Shares of all steps; the joint phase takes the rest.
 PHASE_SHARES = {"ear": 0.26, "chat": 0.31, "align": 0.03}
 CHAT_LEARNING_RATE = 4e-3
 JOINT_LEARNING_RATE = 1e-3
 VOCABULARY_SIZE = 1024
+SENTENCES_PER_INTERRUPTION = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +113,7 @@ def _train(rank: int, config: TrainGemmaConfig, meeting_place: str) -> None:
     tokenizer = train_tokenizer([*sentences, language().write], VOCABULARY_SIZE)
     gemma = build_gemma(tokenizer, seed)
     rows = RowMaker(tokenizer)
-    typed = TypedDialogues(train, rows) if is_last else None
+    typed = TypedDialogues(with_interruptions(train), rows) if is_last else None
     dev_rows = {"typed": [rows.typed([(q.text, q.answer)]) for q in dev]}
     if is_last:
         train_decoder(
@@ -165,12 +167,16 @@ def _save(
 
 def sentences_to_hear(questions: Sequence[Question], count: int, seed: int) -> list[str]:
     """Sentences to record for training: half are questions and answers alternately, half are
-    meaningless, so that the ear does not learn to guess."""
+    meaningless, so that the ear does not learn to guess; one in sixty interrupts, which is the only
+    way to hear a word by itself."""
     meaningful = sorted({text for q in questions for text in (q.text, q.answer)})
     shuffled = random.Random(seed)
     shuffled.shuffle(meaningful)
-    chosen = [meaningful[i % len(meaningful)] for i in range(count - count // 2)]
-    return chosen + listening_sentences(count // 2, seed)
+    short = [q.text for q in interruptions(count // SENTENCES_PER_INTERRUPTION)]
+    num_senseless = count // 2
+    num_meaningful = count - num_senseless - len(short)
+    chosen = [meaningful[i % len(meaningful)] for i in range(num_meaningful)]
+    return chosen + short + listening_sentences(num_senseless, seed)
 
 
 def _broadcast(module: nn.Module, source: int) -> None:
