@@ -82,18 +82,23 @@ class Mixture:
         command: its dotted name.
         line: its words; `@rvq` is the world's `rvq`.
         is_quick: whether it is run to its end, too, where the user insists.
+        out: what it writes is called.
     """
 
     command: str
     line: str
     is_quick: bool = True
+    out: str = "out"
 
-    def words(self, world: Path, out: Path) -> list[str]:
-        needs_out = "--out" in _flags(self.command) and "--out " not in self.line
+    def words(self, world: Path, folder: Path) -> list[str]:
+        """Its words; what it writes lies in a folder of this test's own."""
+        needs_out = "--out" in _flags(self.command)
         whole = f"{self.line} --out @" if needs_out else self.line
         whole += " --device cpu" if "--device" in _flags(self.command) else ""
         return [
-            str(world / word[1:] if len(word) > 1 else out) if word[0] == "@" else word
+            str(world / word[1:] if len(word) > 1 else folder / self.out)
+            if word[0] == "@"
+            else word
             for word in whole.split()
         ]
 
@@ -184,8 +189,8 @@ MIXTURES = [
     ),
     Mixture(
         "stage3_finetune.transcribe",
-        "--finetune @finetune --gemma @other-gemma --audio @audio/0.wav"
-        " --out @heard.vtt --max-new-tokens 2",
+        "--finetune @finetune --gemma @other-gemma --audio @audio/0.wav --max-new-tokens 2",
+        out="out.vtt",
     ),
     Mixture("stage3_finetune.export", "--finetune @finetune --gemma @other-gemma"),
     Mixture(
@@ -242,12 +247,12 @@ def test_every_command_that_could_mix_is_tried() -> None:
 def test_a_mixture_is_refused_in_one_line(
     world: Path, mixture: Mixture, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, [*_, last] = end_of(mixture.command, mixture.words(world, tmp_path / "out"), capsys)
+    code, [*_, last] = end_of(mixture.command, mixture.words(world, tmp_path), capsys)
     assert code == 2
     assert last.startswith("error: --")
     assert " belongs to another " in last and "--allow-mixture" in last
     assert last.count("other-") == 1 or "--other-codes" in last
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / mixture.out).exists()
 
 
 @pytest.mark.parametrize(
@@ -256,7 +261,7 @@ def test_a_mixture_is_refused_in_one_line(
 def test_the_user_may_insist(
     world: Path, mixture: Mixture, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [*mixture.words(world, tmp_path / "out"), "--allow-mixture"]
+    words = [*mixture.words(world, tmp_path), "--allow-mixture"]
     run(importlib.import_module(mixture.command).main, *words)
     assert "--allow-mixture: --" in capsys.readouterr().err
 

@@ -108,8 +108,7 @@ def test_train_resumed_equals_straight(embeddings, rvq, tmp_path):
     words = ("--embeddings", embeddings, "--dev-embeddings", embeddings, *TRAIN)
     words = (*words, "--save-every", 2, "--steps", 4, "--out", tmp_path / "cut")
     run(train.main, *words)
-    shutil.rmtree(list_checkpoints(tmp_path / "cut")[-1])
-    shutil.rmtree(tmp_path / "cut" / "model")
+    shutil.rmtree(list_checkpoints(tmp_path / "cut")[-1])  # the model stays: step 2's may be better
     (tmp_path / "cut" / "done").unlink()
     run(train.main, *words, "--resume")
     names = ("model/*", "checkpoints/step_000004/model.safetensors", "metrics.jsonl")
