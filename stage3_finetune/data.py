@@ -30,13 +30,20 @@ from commands.parquet_files import (
     write_parquet,
 )
 from commands.sources import Sources, known
-from stage1_rvq.codes import refuse_other_format
+from stage1_rvq.codes import (
+    find_code_files,
+    read_code_format,
+    read_codes,
+    read_codes_sources,
+    refuse_other_format,
+)
 from stage1_rvq.data import pad_frames
 from stage3_finetune.dialogue import (
     NO_LABEL,
     Dialogue,
     EncodedDialogue,
     Target,
+    Turn,
     encode_dialogue,
     parse_dialogue,
 )
@@ -45,6 +52,7 @@ from stage3_finetune.mixture import TaskMixture, as_task, draw_rows, join_dialog
 DIALOGUES_NAME = "dialogues_{:05d}.parquet"  # of a shard, by its number
 
 CHARACTERS_A_TOKEN = 2  # of Twi, about
+RECORDED_CODES = "--recorded-codes"
 
 
 def dialogue_schema(
@@ -132,6 +140,36 @@ def read_dialogues_sources(folder: Path) -> Sources:
     return read_provenance(folder).made_from()
 
 
+def read_recordings(path: Path, expected: CodeFormat) -> list[Dialogue]:
+    """Transcribed recordings, as codes, to write down: a spoken turn each, without an answer.
+
+    Args:
+        path: a folder of `stage1_rvq.tokenize_corpus`, or one file of it.
+        expected: format of the quantiser that will decode them.
+
+    Raises:
+        InputError: the folder is unfinished, changed or empty, its codes have another format, or
+            none of its utterances has a transcript.
+    """
+    flag = RECORDED_CODES
+    found = read_code_format(path, flag=flag)
+    refuse_other_format(found, expected, flag=f"{flag} {path}", expected_by="--rvq")
+    recordings = [
+        Dialogue(f"{path.name}/{u.id}", (Turn("user", u.text, spoken=True, codes_TK=u.codes_TK),))
+        for u in read_codes(path, flag=flag)
+        if u.text and len(u.codes_TK)
+    ]
+    if not recordings:
+        raise InputError(f"{flag} {path}: no utterance in it has a transcript")
+    return recordings
+
+
+def read_recordings_sources(path: Path) -> Sources:
+    """What such codes were made from."""
+    files = find_code_files(path, flag=RECORDED_CODES)
+    return read_codes_sources(path, files, flag=RECORDED_CODES)
+
+
 class SpokenDialogues:
     """Rows of the task mixture, encoded on access."""
 
@@ -144,23 +182,25 @@ class SpokenDialogues:
         target: Target,
         mixture: TaskMixture,
         seed: int,
+        recordings: Sequence[Dialogue] = (),
     ) -> None:
         """
         Args:
             dialogues: with codes on every spoken turn.
             decode: codes `[T, K]` -> embeddings `[T, D]`.
             target: "chain" writes the transcript before the answer.
+            recordings: of `read_recordings`, to write down.
         """
         if not dialogues:
             raise InputError("no dialogues to train on")
         for dialogue in dialogues:
             if not any(turn.role == "assistant" for turn in dialogue.turns):
                 raise InputError(f"dialogue {dialogue.id!r} has no assistant turn")
-        self.dialogues = dialogues
+        self.dialogues = [*dialogues, *recordings]
         self.tokenizer = tokenizer
         self.decode = decode
         self.target = target
-        self.rows = draw_rows(dialogues, mixture, seed)
+        self.rows = draw_rows(dialogues, mixture, seed, num_recordings=len(recordings))
 
     def __len__(self) -> int:
         return len(self.rows)

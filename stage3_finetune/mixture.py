@@ -26,22 +26,38 @@ class TaskMixture:
         typed: the same dialogue with its turns typed, so that typed chat is not unlearned.
         joined: two or three dialogues, one after another, so that later questions are answered as
             well as first ones. Some are typed, in the same proportion as rows.
+        recorded: codes of a recording -> its transcript.
     """
 
     transcribe: float
     typed: float
     joined: float
+    recorded: float = 0.0
 
 
-def draw_rows(dialogues: Sequence[Dialogue], mixture: TaskMixture, seed: int) -> list[Row]:
-    """The rows of a mixture: each dialogue once to be answered, the others at random."""
+def draw_rows(
+    dialogues: Sequence[Dialogue], mixture: TaskMixture, seed: int, *, num_recordings: int = 0
+) -> list[Row]:
+    """The rows of a mixture: each dialogue once to be answered, the others at random.
+
+    Args:
+        dialogues: their positions are the rows'.
+        mixture: how many of each there are.
+        seed: draws them.
+        num_recordings: of the recordings whose positions follow those of the dialogues.
+    """
     rows: list[Row] = [[(i, "answer")] for i in range(len(dialogues))]
     drawn = random.Random(seed)
     others: dict[Task, float] = {"transcribe": mixture.transcribe, "typed": mixture.typed}
     for task, share in others.items():
         count = round(share * len(dialogues))
         rows += [[(drawn.randrange(len(dialogues)), task)] for _ in range(count)]
-    return rows + _draw_joined(dialogues, mixture, drawn)
+    rows += _draw_joined(dialogues, mixture, drawn)
+    if num_recordings:
+        count = round(mixture.recorded * len(dialogues))
+        recordings = range(len(dialogues), len(dialogues) + num_recordings)
+        rows += [[(drawn.choice(recordings), "transcribe")] for _ in range(count)]
+    return rows
 
 
 def _draw_joined(

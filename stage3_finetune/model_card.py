@@ -40,11 +40,16 @@ def merged_card(
         f"Trained for {settings['steps']:,} steps on {provenance['num_dialogues']:,} dialogues "
         f"with {spoken['generated_codes']:,} questions spoken by a text-to-semantic-tokens model, "
         f"and {spoken['recordings']:,} recorded ones.",
+        *_recordings(provenance.get("num_recordings", 0)),
         "",
         *_target(settings["target"]),
         data_section(sources),
     ]
     return "\n".join(lines)
+
+
+def _recordings(count: int) -> list[str]:
+    return [f"It also learnt to write down {count:,} recordings, as codes."] if count else []
 
 
 def adapter_card(gemma: str, *, rank: int, steps: int, target: str, sources: Sources) -> str:

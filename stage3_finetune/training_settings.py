@@ -33,6 +33,17 @@ class MixtureSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RecordingSettings:
+    """Real recordings to write down, mixed with the dialogues."""
+
+    recorded_codes: tuple[Path, ...] = ()
+    """folders of stage1_rvq.tokenize_corpus with transcripts; made of noisy copies
+    (data_manifests.degrade), they teach to hear in noise"""
+    recorded_share: NonNegativeFloat = 0.5
+    """rows of --recorded-codes per answering row"""
+
+
+@dataclass(frozen=True, kw_only=True)
 class LoraSettings:
     """The adapter, in peft's terms."""
 
@@ -72,6 +83,7 @@ class TrainConfig:
     target: Target = "chain"
     """chain: write the transcript, a line break, then the answer; direct: the answer alone"""
     mixture: MixtureSettings = MixtureSettings()
+    recordings: RecordingSettings = RecordingSettings()
     lora: LoraSettings = LoraSettings()
     steps: PositiveInt = 2000
     """optimizer steps"""

@@ -174,6 +174,11 @@ MIXTURES = [
         is_quick=False,
     ),
     Mixture(
+        "stage3_finetune.train",
+        "--dialogues @spoken --rvq @rvq --gemma @gemma --recorded-codes @other-codes",
+        is_quick=False,
+    ),
+    Mixture(
         "stage3_finetune.evaluate",
         "--dialogues @dialogues.jsonl --recordings @train.jsonl --finetune @finetune"
         " --gemma @other-gemma --max-new-tokens 2",

@@ -28,6 +28,7 @@ from stage3_finetune.conversation import load_conversation
 from stage3_finetune.data import read_spoken_dialogues
 from stage3_finetune.dialogue import Turn, encode_prompt
 from stage3_finetune.generate import prompt_inputs
+from stage3_finetune.model_card import merged_card
 
 SHAPE = RVQConfig(dim=64, num_codebooks=4, codebook_size=16)
 TRAIN = ("--batch-size", 2, "--warmup-steps", 1, "--device", "cpu", "--lora-rank", 4)
@@ -187,6 +188,18 @@ def test_resumed_equals_straight(base, finetune, tmp_path):
     straight, resumed = adapter(finetune), adapter(cut)
     assert all(torch.equal(straight[name], resumed[name]) for name in straight)
     assert (cut / "metrics.jsonl").read_text() == (finetune / "metrics.jsonl").read_text()
+
+
+def test_recordings_are_mixed_in(world, base, tmp_path):
+    """Of which provenance and the merged model's card tell."""
+    codes = ("--recorded-codes", world / "codes", "--recorded-share", 1)
+    run(train.main, *base, *TRAIN, *codes, "--steps", 1, "--out", tmp_path / "run")
+    provenance = read_json(tmp_path / "run" / "provenance.json")
+    assert provenance["num_recordings"] == 8
+    assert str(world / "codes") in json.dumps(provenance["inputs"])
+    settings = read_json(tmp_path / "run" / "config.json")
+    card = merged_card("gemma", settings, provenance, [], dtype="float32")
+    assert "It also learnt to write down 8 recordings, as codes." in card
 
 
 def test_evaluate_compares_the_systems(world, corpus, finetune, tiny_models, tmp_path):

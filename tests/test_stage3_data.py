@@ -9,13 +9,15 @@ import torch
 
 from commands.errors import InputError
 from commands.run_folder import run_folder
+from data_manifests.language import language
 from gemma4.gemma import load_tokenizer
-from stage1_rvq.codes import code_format
+from stage1_rvq.codes import CodedUtterance, code_format, write_codes
 from stage1_rvq.config import RVQConfig
 from stage1_rvq.model import SpeechRVQ
 from stage3_finetune.data import (
     SpokenDialogues,
     dialogue_schema,
+    read_recordings,
     read_spoken_dialogues,
     write_spoken_dialogues,
 )
@@ -152,3 +154,48 @@ def test_only_dialogues_with_the_same_system_turn_are_joined(tiny_models, decode
     joined = join_dialogues(polite)
     assert [turn.role for turn in joined.turns] == ["system", *["user", "assistant"] * 3]
     assert joined.id == "d0+d1+d2" and join_dialogues(short[:1]) == short[0]
+
+
+def write_recordings(path, texts, shape=SHAPE):
+    codes = [torch.full((2 + i, shape.num_codebooks), i) for i in range(len(texts))]
+    rows = [
+        CodedUtterance(f"u{i}", text, "speaker", "asante", codes_TK)
+        for i, (text, codes_TK) in enumerate(zip(texts, codes, strict=True))
+    ]
+    write_codes(path, rows, code_format(shape))
+    return path
+
+
+def test_recordings_are_written_down_and_never_answered(tiny_models, decoded, tmp_path):
+    """Their rows come after the others, which stay as they are without them."""
+    tokenizer = load_tokenizer(str(tiny_models / "gemma"))
+    path = write_recordings(tmp_path / "noisy.parquet", ["Maakye.", "", "Ɛyɛ."])
+    recordings = read_recordings(path, code_format(SHAPE))
+    assert [recording.id for recording in recordings] == ["noisy.parquet/u0", "noisy.parquet/u2"]
+
+    def rows(recordings):
+        return SpokenDialogues(
+            spoken_dialogues(10), tokenizer, decoded, target="chain",
+            mixture=TaskMixture(0.2, 0.2, 0.5, recorded=2), seed=0, recordings=recordings,
+        )  # fmt: skip
+
+    without, mixed = rows([]), rows(recordings)
+    assert len(without) == 19 and len(mixed) == 39
+    assert [without.id_of(i) for i in range(19)] == [mixed.id_of(i) for i in range(19)]
+    texts = {"noisy.parquet/u0": "Maakye.", "noisy.parquet/u2": "Ɛyɛ."}
+    assert {mixed.id_of(i) for i in range(19, 39)} == set(texts)
+    for i in range(19, 39):
+        row, text = mixed[i], texts[mixed.id_of(i)]
+        written = tokenizer.decode([label for label in row.labels if label >= 0])
+        assert written == text + "<turn|>" and language().write in tokenizer.decode(row.input_ids)
+        [frames_TD] = row.frames
+        assert len(frames_TD) == (2 if text == "Maakye." else 4)
+
+
+def test_recordings_without_transcripts_or_of_other_codes_are_refused(tmp_path):
+    silent = write_recordings(tmp_path / "silent.parquet", ["", ""])
+    with pytest.raises(InputError, match=r"--recorded-codes .*: no utterance in it has a transcr"):
+        read_recordings(silent, code_format(SHAPE))
+    other = write_recordings(tmp_path / "x.parquet", ["a"], replace(SHAPE, codebook_size=32))
+    with pytest.raises(InputError, match=r"--recorded-codes .* has 2 codebooks of 32 at 25 Hz"):
+        read_recordings(other, code_format(SHAPE))
