@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import run
+from safetensors.torch import load_file
 from transformers import Gemma4ForConditionalGeneration
 
 from data_manifests.language import language
@@ -189,6 +190,22 @@ def test_cut_off_in_any_phase_and_resumed_it_ends_the_same(trained, tmp_path):
             shutil.rmtree(newest)
         run(train_gemma.main, "--out", cut, *TINY, "--resume")
         assert (cut / "model" / "model.safetensors").read_bytes() == weights
+
+
+def test_it_goes_on_from_a_trained_model(trained, tmp_path):
+    """With its tokenizer and its tower, and speech aligned with its tokens from the first step."""
+    words = ("--init-from", trained / "model", "--num-clips", 10, "--num-dev", 2, "--steps", 2)
+    run(train_gemma.main, *words, "--processes", 1, "--out", tmp_path / "run")
+    assert not (tmp_path / "run" / "ear").exists() and not (tmp_path / "run" / "chat").exists()
+    before, after = (
+        load_file(folder / "model" / "model.safetensors") for folder in (trained, tmp_path / "run")
+    )
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    tower = {name for name in before if ".audio_tower." in name and "output_proj" not in name}
+    assert tower <= same != set(before)
+    names = ("tokenizer.json", "chat_template.jinja")
+    texts = [[(f / "model" / n).read_text() for n in names] for f in (trained, tmp_path / "run")]
+    assert texts[0] == texts[1]
 
 
 def test_evaluation_asks_and_listens(trained, tmp_path):

@@ -101,13 +101,19 @@ def align_speech(
     *,
     steps: int,
     seed: int,
+    scale_only: bool = False,
 ) -> None:
     """Train only `output_proj` and `embed_audio`, by CTC, to map speech to token embeddings.
 
     Without this, a decoder that can chat needs far longer to learn what the frames mean.
+
+    Args:
+        scale_only: both are trained already; find the scale of their scores alone.
     """
-    trained = list(alignment.parameters())
-    optimizer = torch.optim.AdamW(trained, lr=4e-3, betas=(0.9, 0.98), weight_decay=0.0)
+    scale = [alignment.log_scale, alignment.blank_bias]
+    trained = scale if scale_only else list(alignment.parameters())
+    learning_rate = 0.1 if scale_only else 4e-3
+    optimizer = torch.optim.AdamW(trained, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
     schedule = get_cosine_schedule_with_warmup(optimizer, min(20, steps // 10), steps)
     first_step = resume_from_latest(run, alignment, optimizer, schedule)
     batches = LengthBatches(heard.durations_s, 2 * SPEECH_SECONDS_PER_STEP, seed)
@@ -119,7 +125,7 @@ def align_speech(
             clip_grad_norm_(trained, 1.0)
             optimizer.step()
             schedule.step()
-            optimizer.zero_grad()
+            alignment.zero_grad()
             log.log(step + 1, "train", loss=loss.item())
     if first_step < steps:
         save_checkpoint(run, steps, alignment, optimizer, schedule)
