@@ -22,17 +22,15 @@ class TaskMixture:
     """Number of rows of each other task per answering row.
 
     Attributes:
-        transcribe: spoken turn -> its transcript.
+        transcribe: speech -> its transcript: recordings, if there are any, or else spoken turns.
         typed: the same dialogue with its turns typed, so that typed chat is not unlearned.
         joined: two or three dialogues, one after another, so that later questions are answered as
             well as first ones. Some are typed, in the same proportion as rows.
-        recorded: codes of a recording -> its transcript.
     """
 
     transcribe: float
     typed: float
     joined: float
-    recorded: float = 0.0
 
 
 def draw_rows(
@@ -44,20 +42,18 @@ def draw_rows(
         dialogues: their positions are the rows'.
         mixture: how many of each there are.
         seed: draws them.
-        num_recordings: of the recordings whose positions follow those of the dialogues.
+        num_recordings: of the recordings to write down, whose positions follow the dialogues'.
     """
-    rows: list[Row] = [[(i, "answer")] for i in range(len(dialogues))]
+    number = len(dialogues)
+    rows: list[Row] = [[(i, "answer")] for i in range(number)]
     drawn = random.Random(seed)
-    others: dict[Task, float] = {"transcribe": mixture.transcribe, "typed": mixture.typed}
-    for task, share in others.items():
-        count = round(share * len(dialogues))
-        rows += [[(drawn.randrange(len(dialogues)), task)] for _ in range(count)]
-    rows += _draw_joined(dialogues, mixture, drawn)
-    if num_recordings:
-        count = round(mixture.recorded * len(dialogues))
-        recordings = range(len(dialogues), len(dialogues) + num_recordings)
-        rows += [[(drawn.choice(recordings), "transcribe")] for _ in range(count)]
-    return rows
+    to_write = range(number, number + num_recordings) if num_recordings else range(number)
+    others: list[tuple[Task, float, range]] = [
+        ("transcribe", mixture.transcribe, to_write), ("typed", mixture.typed, range(number)),
+    ]  # fmt: skip
+    for task, share, positions in others:
+        rows += [[(drawn.choice(positions), task)] for _ in range(round(share * number))]
+    return rows + _draw_joined(dialogues, mixture, drawn)
 
 
 def _draw_joined(

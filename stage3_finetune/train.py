@@ -132,7 +132,7 @@ def main(argv: list[str] | None = None) -> None:
 def _read_data(config: TrainConfig, rvq: SpeechRVQ) -> _Data:
     """Read dialogues and recordings; refuse other licences than the user allows."""
     folders = (config.dialogues, *config.more_dialogues)
-    recorded = config.recordings.recorded_codes
+    recorded = config.mixture.recorded_codes
     fmt = code_format(rvq.config)
     dialogues = [row for folder in folders for row in read_spoken_dialogues(folder, fmt)]
     recordings = [row for folder in recorded for row in read_recordings(folder, fmt)]
@@ -160,12 +160,7 @@ def _mix(
         tokenizer,
         rvq.decode,
         target=config.target,
-        mixture=TaskMixture(
-            transcribe=shares.transcribe_share,
-            typed=shares.typed_share,
-            joined=shares.joined_share,
-            recorded=config.recordings.recorded_share,
-        ),
+        mixture=TaskMixture(shares.transcribe_share, shares.typed_share, shares.joined_share),
         seed=config.seed,
         recordings=data.recordings,
     )

@@ -25,22 +25,14 @@ class MixtureSettings:
 
     transcribe_share: NonNegativeFloat = 0.2
     """transcription rows per answering row"""
+    recorded_codes: tuple[Path, ...] = ()
+    """folders of stage1_rvq.tokenize_corpus with transcripts, for the transcription rows: codes of
+    noisy copies (data_manifests.degrade) teach to hear in noise"""
     typed_share: NonNegativeFloat = 0.2
     """typed rows per answering row, so that typed chat is not unlearned"""
     joined_share: NonNegativeFloat = 0.3
     """rows of two or three dialogues joined to a conversation per answering row, so that later
     questions are answered as well as first ones"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecordingSettings:
-    """Real recordings to write down, mixed with the dialogues."""
-
-    recorded_codes: tuple[Path, ...] = ()
-    """folders of stage1_rvq.tokenize_corpus with transcripts; made of noisy copies
-    (data_manifests.degrade), they teach to hear in noise"""
-    recorded_share: NonNegativeFloat = 0.5
-    """rows of --recorded-codes per answering row"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +75,6 @@ class TrainConfig:
     target: Target = "chain"
     """chain: write the transcript, a line break, then the answer; direct: the answer alone"""
     mixture: MixtureSettings = MixtureSettings()
-    recordings: RecordingSettings = RecordingSettings()
     lora: LoraSettings = LoraSettings()
     steps: PositiveInt = 2000
     """optimizer steps"""

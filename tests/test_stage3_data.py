@@ -167,7 +167,7 @@ def write_recordings(path, texts, shape=SHAPE):
 
 
 def test_recordings_are_written_down_and_never_answered(tiny_models, decoded, tmp_path):
-    """Their rows come after the others, which stay as they are without them."""
+    """They take the place of the spoken turns that were written down without them."""
     tokenizer = load_tokenizer(str(tiny_models / "gemma"))
     path = write_recordings(tmp_path / "noisy.parquet", ["Maakye.", "", "Ɛyɛ."])
     recordings = read_recordings(path, code_format(SHAPE))
@@ -176,15 +176,19 @@ def test_recordings_are_written_down_and_never_answered(tiny_models, decoded, tm
     def rows(recordings):
         return SpokenDialogues(
             spoken_dialogues(10), tokenizer, decoded, target="chain",
-            mixture=TaskMixture(0.2, 0.2, 0.5, recorded=2), seed=0, recordings=recordings,
+            mixture=TaskMixture(2, 0.2, 0.5), seed=0, recordings=recordings,
         )  # fmt: skip
 
     without, mixed = rows([]), rows(recordings)
-    assert len(without) == 19 and len(mixed) == 39
-    assert [without.id_of(i) for i in range(19)] == [mixed.id_of(i) for i in range(19)]
+    assert len(without) == len(mixed) == 37
     texts = {"noisy.parquet/u0": "Maakye.", "noisy.parquet/u2": "Ɛyɛ."}
-    assert {mixed.id_of(i) for i in range(19, 39)} == set(texts)
-    for i in range(19, 39):
+    are_recorded = [
+        [mixed.id_of(i) in texts for i in range(37)],
+        [without.id_of(i) in texts for i in range(37)],
+    ]
+    assert are_recorded == [[10 <= i < 30 for i in range(37)], [False] * 37]
+    assert {mixed.id_of(i) for i in range(10, 30)} == set(texts)
+    for i in range(10, 30):
         row, text = mixed[i], texts[mixed.id_of(i)]
         written = tokenizer.decode([label for label in row.labels if label >= 0])
         assert written == text + "<turn|>" and language().write in tokenizer.decode(row.input_ids)
