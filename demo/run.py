@@ -38,6 +38,8 @@ class RunConfig:
     effort: Effort = "demo"
     """demo: a quarter of an hour; full: all questions, about four times the steps, and two systems
     to compare with; check: a few steps per stage, which only shows that everything runs"""
+    compare: bool = True
+    """with full: also train the two systems that the others are compared with"""
     seed: Seed = 0
     """seed for every stage"""
 
@@ -182,7 +184,7 @@ chat speech_head.speak
 def main(argv: list[str] | None = None) -> None:
     """Run the demo; prints the table and where the results are."""
     config = parse_config(RunConfig, argv)
-    steps = plan(config.out, config.effort, config.seed)
+    steps = plan(config.out, config.effort, config.seed, compare=config.compare)
     seconds = run_steps(steps, config.out, in_this_process)
     peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     first_test = next(iter(read_manifest(config.out / "corpus" / "test.jsonl")))
@@ -194,14 +196,21 @@ def main(argv: list[str] | None = None) -> None:
     print(config.out / "answer.wav")
 
 
-def plan(out: Path, effort: Effort, seed: int) -> list[Step]:
-    """The commands of the demo, in order; effort "demo" leaves out what is only compared with."""
+def plan(out: Path, effort: Effort, seed: int, *, compare: bool = True) -> list[Step]:
+    """The commands of the demo, in order.
+
+    Args:
+        out: folder for all of it.
+        effort: how much of it; "demo" leaves out what is only compared with.
+        seed: of every stage.
+        compare: False leaves that out of the others, too.
+    """
     # As on a command line: relative to the current folder.
     weights = os.path.relpath(Path(__file__).parent / "weights")
     column = get_args(Effort).index(effort)
     sizes = {name: by_effort[column] for name, by_effort in SIZES.items()}
     steps = read_steps(COMMANDS, {**sizes, "out": out, "seed": seed, "weights": weights})
-    return _without_comparisons(steps) if effort == "demo" else steps
+    return steps if compare and effort != "demo" else _without_comparisons(steps)
 
 
 def _without_comparisons(steps: Sequence[Step]) -> list[Step]:

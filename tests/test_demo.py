@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,6 +56,21 @@ def test_the_report_has_every_key(folder):
         report["stage1"]["used_fraction"], report["stage1"]["perplexity"], strict=True
     ):
         assert perplexity <= used * 16 + 1e-6
+
+
+def test_what_is_only_compared_with_may_be_left_out():
+    """Its commands, and the flags of other commands that name it; the rest is the same."""
+
+    def commands(effort, **settings):
+        steps = demo.plan(Path("runs/x"), effort, 0, **settings)
+        return [[step.command, *map(str, step.words)] for step in steps]
+
+    full, fewer = commands("full"), commands("full", compare=False)
+    made = [words[words.index("--out") + 1] for words in full if words not in fewer]
+    names = ("finetune-direct", "finetune-test", "head-parallel", "head-test")
+    assert made == [f"runs/x/{name}" for name in names]
+    assert len(full) == len(fewer) + 2 and len(fewer) == len(commands("demo"))
+    assert not [word for words in fewer for word in words if "direct" in word or "parallel" in word]
 
 
 def test_it_ends_with_speech_and_pages(folder):
