@@ -21,6 +21,7 @@ from commands.run_folder import OutputFolder
 from demo.shipped import WEIGHTS
 from pipeline.published_parts import copy_files
 
+_README = shutil.ignore_patterns("README.md")
 # Lines of a training log that are kept, in addition to every evaluation on dev.
 NUM_LOG_LINES = 200
 
@@ -59,13 +60,18 @@ def main(argv: list[str] | None = None) -> None:
 
 def ship_model(run: Path, target: Path, *, made_by: str, flag: str) -> None:
     """A training run's `model/` -> a checkpoint folder, with the record of the training in
-    `training/`; a README.md written by hand stays."""
+    `training/`, and in `training/before/` that of the model it went on from; a README.md written by
+    hand stays."""
     open_input(run, made_by=made_by, flag=flag)
     readme = target / "training" / "README.md"
     written = readme.read_text(encoding="utf-8") if readme.exists() else None
     with written_aside(target) as aside:
         copy_files(run / "model", aside)
         _copy_record(run, aside / "training")
+        if init_from := read_json(run / "config.json").get("init_from"):
+            record = Path(init_from) / "training"
+            if record.is_dir():
+                shutil.copytree(record, aside / "training" / "before", ignore=_README)
         if written:
             write_text(aside / "training" / "README.md", written)
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from transformers import Gemma4ForConditionalGeneration
 
 from data_manifests.language import language
+from demo import ship
 from demo.gemma import decoder, ear
 from demo.gemma import evaluate as evaluate_gemma
 from demo.gemma import train as train_gemma
@@ -206,6 +207,22 @@ def test_it_goes_on_from_a_trained_model(trained, tmp_path):
     names = ("tokenizer.json", "chat_template.jinja")
     texts = [[(f / "model" / n).read_text() for n in names] for f in (trained, tmp_path / "run")]
     assert texts[0] == texts[1]
+
+
+def test_what_is_shipped_tells_what_it_went_on_from(trained, tmp_path):
+    """The record of a model that is replaced goes with the model that was trained from it."""
+    shipped = ("--out", tmp_path / "weights")
+    run(ship.main, "--gemma", trained, *shipped)
+    first = (tmp_path / "weights" / "gemma" / "training" / "chat_metrics.jsonl").read_text()
+    settings = json.loads((trained / "config.json").read_text())
+    later = shutil.copytree(trained, tmp_path / "later")
+    settings["init_from"] = str(tmp_path / "weights" / "gemma")
+    (later / "config.json").write_text(json.dumps(settings))
+    for _ in range(2):
+        run(ship.main, "--gemma", later, *shipped)
+    before = tmp_path / "weights" / "gemma" / "training" / "before"
+    assert (before / "before" / "chat_metrics.jsonl").read_text() == first
+    assert not (before / "before" / "before").exists()
 
 
 def test_evaluation_asks_and_listens(trained, tmp_path):
