@@ -196,6 +196,10 @@ def _start(
 def _save(
     folder: Path, gemma: Gemma4ForConditionalGeneration, tokenizer: PreTrainedTokenizerBase
 ) -> None:
+    for part in ("text_config", "audio_config", "vision_config"):
+        getattr(gemma.config, part).dtype = None  # of a loaded model, that in which it was loaded
+    for name in ("is_local", "local_files_only"):
+        tokenizer.init_kwargs.pop(name, None)  # how it was loaded, likewise
     with model_written_aside(folder) as aside:
         gemma.to(torch.bfloat16).save_pretrained(aside)
         tokenizer.save_pretrained(aside)
