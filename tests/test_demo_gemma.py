@@ -204,7 +204,7 @@ def test_it_goes_on_from_a_trained_model(trained, tmp_path):
     same = {name for name in before if torch.equal(before[name], after[name])}
     tower = {name for name in before if ".audio_tower." in name and "output_proj" not in name}
     assert tower <= same != set(before)
-    names = ("tokenizer.json", "chat_template.jinja")
+    names = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
     texts = [[(f / "model" / n).read_text() for n in names] for f in (trained, tmp_path / "run")]
     assert texts[0] == texts[1]
 
