@@ -39,8 +39,8 @@ from data_manifests.manifest import Utterance, read_utterance_audio
 from data_manifests.normalization import normalize_for_scoring
 from speech_head.talker import Talker
 from stage3_finetune.answer_scores import exact_match
-from stage3_finetune.conversation import Reply
 from stage3_finetune.recorded_questions import match_recordings
+from stage3_finetune.reply import Reply
 from voice_chat.hands_free import HandsFree
 from voice_chat.sound_source import PIECE_SAMPLES
 from voice_chat.turn_taking import refuse_missing_detector

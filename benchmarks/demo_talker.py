@@ -10,8 +10,9 @@ import numpy as np
 
 from commands.setting_types import ModelName, PositiveInt
 from speech_head.settings import TalkerConfig
-from stage3_finetune.conversation import Conversation, Reply
+from stage3_finetune.conversation import Conversation
 from stage3_finetune.dialogue import Turn
+from stage3_finetune.reply import Reply
 from voice_chat.turn_taking import TurnSettings
 
 DEMO = Path(__file__).parent.parent / "demo" / "weights"

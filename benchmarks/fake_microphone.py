@@ -23,7 +23,7 @@ import numpy as np
 import soundfile
 
 from commands.errors import InputError
-from stage3_finetune.conversation import Reply
+from stage3_finetune.reply import Reply
 
 PACKAGES = ("fastapi", "uvicorn", "websockets", "playwright")
 BROWSERS = ("chromium", "google-chrome")

@@ -57,6 +57,7 @@ class Provenance:
     quantizer: RecordedFingerprint = ""
     sources: Sources | None = None
     normalization: str = ""  # of the texts it was trained on, where it says so
+    num_calls: int = 0  # calls of functions in the dialogues it was trained on
 
     def made_from(self, role: str = HELD) -> Sources:
         """The data and models that it was made from.

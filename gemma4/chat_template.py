@@ -38,19 +38,31 @@ EXAMPLE: list[dict[str, Any]] = [
 ]
 
 
-def render_chat(messages: Messages, tokenizer: PreTrainedTokenizerBase, *, asks: bool) -> str:
+def render_chat(
+    messages: Messages,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    asks: bool,
+    tools: Sequence[Mapping[str, Any]] = (),
+) -> str:
     """Render turns with the tokenizer's chat template.
 
     Args:
         messages: turns, in the format that chat templates take.
         tokenizer: tokenizer that holds the template.
         asks: end at the point where the assistant begins to write.
+        tools: JSON schemas of the functions that it may call.
 
     Raises:
         InputError: the template refuses these turns, or fails on them.
     """
     try:
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=asks)
+        text = tokenizer.apply_chat_template(
+            messages,
+            tools=list(tools) or None,
+            tokenize=False,
+            add_generation_prompt=asks,
+        )
     except Exception as error:  # whatever a template raises: jinja's errors, Python's
         raise InputError(f"the chat template fails at this dialogue: {first_line(error)}") from None
     if not isinstance(text, str):

@@ -22,6 +22,11 @@ SPECIAL_TOKENS = {
     "eoi": "<image|>", "video": "<|video|>", "turn": "<|turn>", "turn_end": "<turn|>",
     "channel": "<|channel>", "channel_end": "<channel|>", "think": "<|think|>",
 }  # fmt: skip
+# Those with which functions are declared and called; given ids only where they are wanted.
+CALL_MARKS = {
+    "tool": "<|tool>", "tool_end": "<tool|>", "call": "<|tool_call>", "call_end": "<tool_call|>",
+    "response": "<|tool_response>", "response_end": "<tool_response|>", "quote": '<|"|>',
+}  # fmt: skip
 # The revision of the published chat template that trl 1.16 calls current.
 CHAT_TEMPLATE = "gemma4_v5.jinja"
 VOWELS = "aeiouɛɔAEIOUƐƆ"
@@ -35,9 +40,11 @@ def plain_tokenizer(vocabulary_size: int, special_ids: dict[str, int]) -> PreTra
 
     Args:
         vocabulary_size: number of tokens, special ones included; at least 1,024.
-        special_ids: ids of the special tokens, by the names in `SPECIAL_TOKENS`.
+        special_ids: ids of the special tokens, by the names in `SPECIAL_TOKENS` and, for a model
+            that calls functions, `CALL_MARKS`.
     """
-    vocabulary = {SPECIAL_TOKENS[name]: number for name, number in special_ids.items()}
+    tokens = {name: (SPECIAL_TOKENS | CALL_MARKS)[name] for name in special_ids}
+    vocabulary = {tokens[name]: number for name, number in special_ids.items()}
     taken = set(vocabulary.values())
     free = (number for number in range(vocabulary_size) if number not in taken)
     vocabulary |= dict(zip(_tokens(), free, strict=False))  # the tokens never end
@@ -50,7 +57,7 @@ def plain_tokenizer(vocabulary_size: int, special_ids: dict[str, int]) -> PreTra
     tokenizer.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
     )
-    return as_gemma_tokenizer(tokenizer, SPECIAL_TOKENS, published_chat_template(CHAT_TEMPLATE))
+    return as_gemma_tokenizer(tokenizer, tokens, published_chat_template(CHAT_TEMPLATE))
 
 
 def as_gemma_tokenizer(

@@ -18,16 +18,12 @@ from data_manifests.manifest import Utterance, read_manifest
 from data_manifests.normalization import is_speakable, normalize_for_scoring, normalize_for_training
 from data_manifests.text_lines import read_lines
 from speech_head.answer import MAX_ANSWER_TOKENS, WrittenAnswer
-from speech_head.talker import Talker, tokenize_within_limit, transcript_length
+from speech_head.answer_parts import transcript_length
+from speech_head.talker import Talker, tokenize_within_limit
 from speech_head.voices import Voice
 from stage1_rvq.corpus_encoder import encode_utterances
-from stage3_finetune.dialogue import (
-    Dialogue,
-    EncodedDialogue,
-    Turn,
-    encode_prompt,
-    read_dialogues,
-)
+from stage3_finetune.dialogue import Dialogue, EncodedDialogue, Turn, encode_prompt
+from stage3_finetune.dialogue_rows import read_dialogues
 from stage3_finetune.generate import generate_tokens, stop_ids
 
 

@@ -30,7 +30,8 @@ from stage3_finetune.data import (
     read_dialogues_sources,
     read_spoken_dialogues,
 )
-from stage3_finetune.dialogue import Dialogue, Turn, read_dialogues
+from stage3_finetune.dialogue import Dialogue, Turn
+from stage3_finetune.dialogue_rows import read_dialogues
 
 
 class Questions:

@@ -106,7 +106,8 @@ class TalkerConfig:
     def sampling_of_turn(self, turns: Sequence[Turn]) -> Sampling:
         """How frames are sampled in the answer after these turns: every turn has its own seed,
         which is the same if the conversation is repeated."""
-        seed = derive_seed(self.seed, len(turns) // 2 + 1)
+        num_questions = sum(turn.role == "user" for turn in turns)
+        seed = derive_seed(self.seed, num_questions + 1)
         return self.sampling.with_seed(seed, pace=self.pace)
 
     def load(self) -> Talker:

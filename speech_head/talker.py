@@ -10,7 +10,7 @@
 # S answer tokens, F Mimi frames (12.5 per second), K codebooks, N samples (24,000 per second),
 # E width of a voice
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,25 +20,25 @@ from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
 
 from commands.errors import InputError
 from commands.origins import refuse_mixture
-from data_manifests.normalization import is_speakable
 from gemma4.weight_quantization import QuantizeName
 from speech_head.answer import (
     MAX_ANSWER_TOKENS,
     AnswerTokens,
     TeacherForcedAnswer,
-    WrittenAnswer,
-    answer_states,
     begin_answer,
-    stream_answer,
     teacher_forced_answer,
 )
+from speech_head.answer_parts import AnswerInParts
 from speech_head.mimi import Mimi, load_mimi, refuse_other_codec
 from speech_head.model import SpeechHead, load_head
 from speech_head.parallel import ParallelHead
 from speech_head.voices import Voice, choose_voice
 from stage3_finetune.conversation import Conversation, load_conversation
 from stage3_finetune.decoding import BegunPrompt, Decoding
-from stage3_finetune.dialogue import EncodedDialogue, Turn, encode_prompt, split_chain
+from stage3_finetune.dialogue import EncodedDialogue, Turn
+from stage3_finetune.tools import CallResult
+
+WAIT_S = 0.005  # for a function, before others' answers go on
 
 
 @dataclass(frozen=True)
@@ -70,78 +70,53 @@ class Talker:
         decoding: Decoding | None = None,
         *,
         on_transcript: Callable[[str], None] = lambda transcript: None,
+        on_call: Callable[[CallResult], None] = lambda result: None,
+        may_call: Callable[[], bool] = lambda: True,
     ) -> Generator[AnswerTokens]:
         """Let Gemma answer, and yield what is to be spoken, token by token.
 
         An adapter trained with the chain target first writes a transcript of the question. For
         each of its tokens, a piece without tokens is yielded; if it wrote none, all of the text is
-        the answer, which is known only at its end. Question and answer are added to the
-        conversation once the answer is complete. If the generator is closed or Ctrl-C interrupts it
-        earlier, the part written so far is added. An answer that cannot be pronounced is not added,
-        nor is its question.
+        the answer, which is known only at its end. So it is for the tokens of a call, and while a
+        function runs. Question and answer are added to the conversation once the answer is
+        complete. If the generator is closed or Ctrl-C interrupts it earlier, the part written so
+        far is added. An answer that cannot be pronounced is not added, nor is its question.
 
         Args:
             question: the user's turn; if spoken, with embeddings.
             decoding: from `begin`, where the caller has made room for the question.
             on_transcript: called with the transcript, if there is one, before its answer.
+            on_call: called with what came of each function that was called.
+            may_call: whether functions may be called yet; until then, pieces without tokens are
+                yielded. The question may not have ended.
 
         Raises:
-            InputError: as `Conversation.make_room` and `stream_answer`.
+            InputError: as `Conversation.ask` and `stream_answer`.
         """
         conversation = self.conversation
         if decoding is None:
             conversation.make_room(question)
-            decoding = self.begin(encode_prompt([*conversation.turns, question], self.tokenizer))
-        may_be_transcript = question.spoken and conversation.writes_transcripts
-        known = list(decoding.ids)
-        written = list(known)
-        held_back: list[AnswerTokens] = []
-
-        def remember() -> None:
-            text = self.tokenizer.decode(written, skip_special_tokens=True).strip()
-            has_transcript = question.spoken and conversation.writes_transcripts
-            answer = split_chain(text)[1] if has_transcript else text
-            if is_speakable(answer):
-                conversation.remember(question, text)
-
+            decoding = self.begin(conversation.prompt([question]))
+        answer = AnswerInParts(
+            conversation, question, decoding, layers=self.head.config.layers,
+            cut_long_answers=self.cut_long_answers, on_transcript=on_transcript,
+        )  # fmt: skip
         try:
-            for tokens in stream_answer(
-                conversation.model,
-                conversation.tokenizer,
-                [*conversation.turns, question],
-                layers=self.head.config.layers,
-                max_tokens=conversation.max_new_tokens,
-                cut_long_answers=self.cut_long_answers,
-                decoding=decoding,
-            ):
-                written += tokens.ids_S.tolist()
-                if not may_be_transcript:
-                    yield tokens
-                    continue
-                if transcript_length(tokens.ids_S.tolist(), self.tokenizer):
-                    may_be_transcript, held_back = False, []
-                    text = self.tokenizer.decode(written, skip_special_tokens=True)
-                    on_transcript(text.partition("\n")[0].strip())
-                else:
-                    held_back.append(tokens)
-                yield tokens.first(0)
-            if may_be_transcript and known:
-                yield self._known_tokens(question, known)
-            yield from held_back
+            while calls := (yield from answer.write_part()):
+                while not may_call():
+                    yield answer.nothing()
+                results: list[CallResult] = []
+                for call in calls:
+                    running = conversation.begin_call(call)
+                    while (result := running.wait(WAIT_S)) is None:
+                        yield answer.nothing()
+                    results.append(result)
+                    on_call(result)
+                answer.go_on_after(results)
         except (GeneratorExit, KeyboardInterrupt):
-            remember()
+            answer.remember()
             raise
-        remember()
-
-    def _known_tokens(self, question: Turn, ids: Sequence[int]) -> AnswerTokens:
-        """The first tokens of an answer, which were known before it was decoded."""
-        conversation = self.conversation
-        prompt = encode_prompt([*conversation.turns, question], self.tokenizer)
-        answer = WrittenAnswer(
-            text=self.tokenizer.decode(ids), prompt=prompt, ids_S=torch.tensor(ids)
-        )
-        [tokens] = answer_states(conversation.model, [answer], self.head.config.layers)
-        return tokens
+        answer.remember()
 
 
 def tokenize_within_limit(text: str, tokenizer: PreTrainedTokenizerBase) -> TeacherForcedAnswer:
@@ -153,15 +128,6 @@ def tokenize_within_limit(text: str, tokenizer: PreTrainedTokenizerBase) -> Teac
             "at once: split it"
         )
     return spoken
-
-
-def transcript_length(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> int:
-    """How many of the tokens written in reply to a spoken question are its transcript and the line
-    break after it (the chain target); 0 without a line break: then all of it is the answer."""
-    for i, id_ in enumerate(ids):
-        if "\n" in tokenizer.decode([id_]):
-            return i + 1
-    return 0
 
 
 def load_talker(

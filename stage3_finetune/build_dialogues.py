@@ -44,7 +44,7 @@ from data_manifests.held_out_rows import (
 )
 from data_manifests.left_out_rows import LeftOut, LeftOutRows
 from data_manifests.line_writer import lines_written_aside
-from stage3_finetune.dialogue import MAX_NAME_CHARACTERS
+from stage3_finetune.dialogue_rows import MAX_NAME_CHARACTERS
 from stage3_finetune.pair_checks import CorpusCheckSettings, check_pair
 
 

@@ -4,6 +4,7 @@
     python -m stage3_finetune.chat --pipeline runs/twi-hub
     python -m stage3_finetune.chat ... --audio question.mp3            one question, one answer
     python -m stage3_finetune.chat ... --prompt "Wo din de sɛn?" --json
+    python -m stage3_finetune.chat ... --tools my_tools.py             functions it may call
 
 In the conversation, `/audio FILE` asks with a recording, `/audio FILE TEXT` says beside it what to
 do with it, `/write FILE` writes down what it says, `/reset` starts a new conversation, `/save FILE`
@@ -13,6 +14,7 @@ turns are forgotten, and a line says so.
 """
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from stage3_finetune.conversation import Conversation, load_chosen_conversation
 from stage3_finetune.dialogue import Turn
 from stage3_finetune.generate import MAX_NEW_TOKENS
 from stage3_finetune.terminal import announce_forgotten, converse, path_of, recording_named
+from stage3_finetune.tools import CallResult, load_tools
 
 HELP = "/audio FILE [TEXT]  /write FILE  /reset  /save FILE  /quit"
 
@@ -44,6 +47,8 @@ class ChatConfig:
     """folder of stage3_finetune.train; without it, the base model answers"""
     prompt: str | None = None
     """ask this one typed question and exit; with --audio, say what to do with the recording"""
+    tools: ModelName | None = None
+    """Python file or module whose functions Gemma may call while it answers; its code is run"""
     audio: Path | None = None
     """ask with this one recording, in any format and at most five minutes long, and exit"""
     json: bool = False
@@ -68,6 +73,7 @@ def main(argv: list[str] | None = None) -> None:
     """Chat until the input ends, or answer one question."""
     config = parse_config(ChatConfig, argv)
     device = pick_device(config.device)
+    tools = load_tools(config.tools) if config.tools else None
     conversation = load_chosen_conversation(
         config.pipeline,
         config.gemma,
@@ -78,6 +84,8 @@ def main(argv: list[str] | None = None) -> None:
         quantize=config.quantize,
         max_new_tokens=config.max_new_tokens,
     )
+    if tools:
+        conversation.use_tools(tools)
     if config.prompt is None and config.audio is None:
         _converse(conversation)
         return
@@ -86,14 +94,18 @@ def main(argv: list[str] | None = None) -> None:
         if config.audio
         else conversation.typed_turn(config.prompt or "")
     )
-    reply = conversation.ask(question, on_text=lambda piece: None if config.json else _show(piece))
+    reply = conversation.ask(
+        question,
+        on_text=lambda piece: None if config.json else _show(piece),
+        on_call=_show_call,
+    )
     print(json.dumps(vars(reply), ensure_ascii=False) if config.json else "")
 
 
 def _converse(conversation: Conversation) -> None:
     def ask(question: Turn) -> None:
         announce_forgotten(conversation.make_room(question))
-        conversation.ask(question, on_text=_show)
+        conversation.ask(question, on_text=_show, on_call=_show_call)
         print()
 
     def take(line: str) -> None:
@@ -118,6 +130,10 @@ def _converse(conversation: Conversation) -> None:
 
 def _show(piece: str) -> None:
     print(piece, end="", flush=True)
+
+
+def _show_call(result: CallResult) -> None:
+    print(result.as_line(), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,39 +1,39 @@
 """A conversation with Gemma: the turns so far, and the next answer as it is generated."""
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
 
+from commands.errors import InputError
+from commands.finished_folder import read_provenance
 from commands.json_files import read_json
 from commands.origins import UNKNOWN, Origin, refuse_mixture
 from commands.trained_pipeline import TrainedPipeline, find_pipeline
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, read_audio
 from data_manifests.language import language
+from gemma4.function_calls import FunctionCall, refuse_unable_to_call
 from gemma4.gemma import AudioEncoder, load_feature_extractor
 from gemma4.weight_quantization import QuantizeName
-from stage3_finetune.dialogue import Turn, encode_prompt, split_chain
+from stage3_finetune.calling import WrittenPart, begins_call, read_part, refuse_further_round
+from stage3_finetune.dialogue import EncodedDialogue, Turn, as_messages, encode_prompt
 from stage3_finetune.generate import MAX_NEW_TOKENS, stream_tokens
-from stage3_finetune.model import TARGET_KEY, finetuned_origins, load_finetuned
+from stage3_finetune.model import CALLS_KEY, TARGET_KEY, finetuned_origins, load_finetuned
 from stage3_finetune.prompt_limits import (
     most_prompt_tokens,
     num_turns_to_forget,
     refuse_long_recording,
+    refuse_long_results,
     typed_question,
 )
+from stage3_finetune.reply import Reply, WrittenReply, text_pieces
+from stage3_finetune.tools import NO_TOOLS, CallResult, RunningCall, Tools
 
 BASE_GEMMA = "google/gemma-4-E4B-it"
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What the model wrote: its transcript of a spoken question ("" if none), and the answer."""
-
-    transcript: str
-    answer: str
 
 
 class Conversation:
@@ -48,6 +48,7 @@ class Conversation:
         writes_transcripts: bool,
         origins: Mapping[str, Origin],
         max_new_tokens: int = MAX_NEW_TOKENS,
+        has_learned_calls: bool = True,
     ) -> None:
         """
         Args:
@@ -55,6 +56,8 @@ class Conversation:
                 to speech begin with a transcript.
             origins: what the model and its adapter belong to, by flag and value; callers pass it to
                 `refuse_mixture`, with what else they use.
+            has_learned_calls: whether the model was trained to call functions, as Gemma was; an
+                adapter may not have been.
         """
         self.model = model
         self.tokenizer = tokenizer
@@ -62,6 +65,8 @@ class Conversation:
         self.writes_transcripts = writes_transcripts
         self.max_new_tokens = max_new_tokens
         self.origins = origins
+        self.has_learned_calls = has_learned_calls
+        self.tools = NO_TOOLS
         self.turns: list[Turn] = []
 
     def continuing(self, turns: list[Turn]) -> "Conversation":
@@ -69,6 +74,27 @@ class Conversation:
         other = copy.copy(self)
         other.turns = turns
         return other
+
+    def use_tools(self, tools: Tools) -> None:
+        """Let the model call functions from now on.
+
+        Raises:
+            InputError: it was not trained to.
+        """
+        if not self.has_learned_calls:
+            raise InputError(
+                "--tools: this adapter was trained on dialogues without calls of functions; train "
+                "it on some that have 'tools' and 'tool_calls'"
+            )
+        refuse_unable_to_call(
+            self.tokenizer, where="--tools", has_transcript=self.writes_transcripts
+        )
+        self.tools = tools
+
+    def prompt(self, turns: Sequence[Turn]) -> EncodedDialogue:
+        """The conversation, and further turns, as the model is shown them; raises InputError as
+        `encode_prompt` does."""
+        return encode_prompt([*self.turns, *turns], self.tokenizer, self.tools.schemas)
 
     def typed_turn(self, text: str) -> Turn:
         """A typed question; raises InputError as `typed_question` does."""
@@ -109,53 +135,94 @@ class Conversation:
             InputError: the question alone is too long.
         """
         max_tokens = most_prompt_tokens(self.model, self.max_new_tokens)
-        num_forgotten = num_turns_to_forget(self.turns, question, self.tokenizer, max_tokens)
+        num_forgotten = num_turns_to_forget(
+            self.turns, question, self.tokenizer, max_tokens, self.tools.schemas
+        )
         del self.turns[:num_forgotten]
         return num_forgotten
 
-    def ask(self, question: Turn, on_text: Callable[[str], None]) -> Reply:
-        """Answer a question; `on_text` gets the answer (never the transcript) piece by piece.
+    def ask(
+        self,
+        question: Turn,
+        on_text: Callable[[str], None],
+        on_call: Callable[[CallResult], None] = lambda result: None,
+    ) -> Reply:
+        """Answer a question; `on_text` gets the answer (never the transcript) piece by piece, and
+        `on_call` what came of each function that was called for it.
 
         Question and answer are added to the conversation. If Ctrl-C stops the answer, the part
         written so far is added.
 
         Raises:
-            InputError: as `make_room`.
+            InputError: as `make_room`; a call that cannot be read, or no end of calls.
         """
         self.make_room(question)
-        prompt = encode_prompt([*self.turns, question], self.tokenizer)
-        has_transcript = question.spoken and self.writes_transcripts
-        written = ""
-        tokens = stream_tokens(
-            self.model, self.tokenizer, prompt, max_new_tokens=self.max_new_tokens
-        )
+        reply = WrittenReply(question.spoken and self.writes_transcripts, on_text)
+        called: list[Turn] = []
+        prompt = self.prompt([question])
         try:
-            for piece in _text_pieces(tokens, self.tokenizer):
-                in_answer = not has_transcript or "\n" in written
-                written += piece
-                if in_answer:
-                    on_text(piece)
-                elif "\n" in piece:
-                    on_text(piece.partition("\n")[2])
+            while True:
+                part = self._write_part(prompt, reply)
+                if not part.calls:
+                    break
+                reply.num_rounds += 1
+                refuse_further_round(reply.num_rounds)
+                called += part.as_turns([self._call(call, on_call) for call in part.calls])
+                prompt = self.prompt([question, *called])
+                refuse_long_results(prompt, self.model, self.max_new_tokens)
         except KeyboardInterrupt:
-            if written.strip():
-                self.remember(question, written)
+            if reply.written.strip():
+                self.remember(question, reply.written, called)
             raise
-        # Without a line break there is no transcript: all of the text is the answer, shown late.
-        if has_transcript and "\n" not in written:
-            on_text(written)
-        self.remember(question, written)
-        return Reply(*split_chain(written)) if has_transcript else Reply("", written.strip())
+        self.remember(question, reply.written, called)
+        return reply.whole()
 
-    def remember(self, question: Turn, written: str) -> None:
-        """Add a question and what the model wrote to the conversation."""
+    def _write_part(self, prompt: EncodedDialogue, reply: WrittenReply) -> WrittenPart:
+        """Let the model write until it stops."""
+        ids: list[int] = []
+
+        def tokens_of_text() -> Iterator[int]:
+            for token in stream_tokens(
+                self.model, self.tokenizer, prompt, max_new_tokens=self.max_new_tokens
+            ):
+                ids.append(token)
+                if not begins_call(ids, self.tokenizer):
+                    yield token
+
+        reply.begin_part()
+        for piece in text_pieces(tokens_of_text(), self.tokenizer):
+            reply.add(piece)
+        part = read_part(ids, self.tokenizer)
+        reply.end_part(is_answer=not part.calls)
+        return part
+
+    def begin_call(self, call: FunctionCall) -> RunningCall:
+        """Call a function; raises InputError if there are none."""
+        if self.tools is NO_TOOLS:
+            raise InputError(f"Gemma called {call.name!r}, and no functions were given (--tools)")
+        return self.tools.begin(call)
+
+    def _call(self, call: FunctionCall, on_call: Callable[[CallResult], None]) -> CallResult:
+        result = self.begin_call(call).finish()
+        on_call(result)
+        return result
+
+    def remember(self, question: Turn, written: str, called: Sequence[Turn] = ()) -> None:
+        """Add a question and what the model wrote to the conversation.
+
+        Args:
+            called: turns in which functions were called for it, and their results.
+            written: the answer; if none were called, with the transcript, if the model wrote one.
+        """
         # If the model spells out a mark of the chat template, it must not corrupt later prompts.
         answer = written.replace("<|", "<").replace("|>", ">").strip()
-        self.turns += [question, Turn("assistant", answer)]
+        self.turns += [question, *called, Turn("assistant", answer)]
 
-    def as_messages(self) -> dict[str, list[dict[str, str]]]:
+    def as_messages(self) -> dict[str, Any]:
         """The conversation as a row of a `messages` file."""
-        return {"messages": [{"role": turn.role, "content": turn.content} for turn in self.turns]}
+        messages = as_messages([replace(turn, spoken=False) for turn in self.turns])
+        tools = {"tools": list(self.tools.schemas)} if self.tools.schemas else {}
+        return {"messages": messages, **tools}
 
 
 def load_conversation(
@@ -174,8 +241,12 @@ def load_conversation(
     tower = (model.get_base_model() if finetune else model).model.audio_tower
     if finetune:
         target = read_json(finetune / "config.json")["target"]
+        has_learned_calls = read_provenance(finetune).num_calls > 0
     else:
-        target = getattr(model.config, TARGET_KEY, "direct")  # set in a merged checkpoint
+        # Both are set in a merged checkpoint. Gemma itself has learned to call functions.
+        target = getattr(model.config, TARGET_KEY, "direct")
+        is_merged = hasattr(model.config, TARGET_KEY)
+        has_learned_calls = getattr(model.config, CALLS_KEY, 0 if is_merged else 1) > 0
     return Conversation(
         model,
         tokenizer,
@@ -183,6 +254,7 @@ def load_conversation(
         writes_transcripts=target == "chain",
         origins=finetuned_origins(gemma, model, finetune),
         max_new_tokens=max_new_tokens,
+        has_learned_calls=has_learned_calls,
     )
 
 
@@ -224,19 +296,3 @@ def load_chosen_conversation(
         {f"--pipeline {pipeline}": trained.origin, **conversation.origins}, allowed=allow_mixture
     )
     return conversation
-
-
-def _text_pieces(tokens: Iterator[int], tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
-    """Tokens -> text, once it is final: a character split over byte tokens waits for its last
-    one."""
-    ids: list[int] = []
-    shown = ""
-    for token in tokens:
-        ids.append(token)
-        text = tokenizer.decode(ids, skip_special_tokens=True)
-        if not text.endswith("\N{REPLACEMENT CHARACTER}"):
-            yield text[len(shown) :]
-            shown = text
-    text = tokenizer.decode(ids, skip_special_tokens=True)
-    if text != shown:
-        yield text[len(shown) :]

@@ -2,11 +2,14 @@
 
 Spoken dialogues are stored as Parquet, one per row: `id`, `messages` (role, content, spoken,
 codes). When a row is used, the quantiser that its codes were made for decodes them to embeddings.
+Where dialogues call functions, the rows have `tools` too, and the messages `tool_calls` and what
+belongs to them; in JSON, because arguments differ from call to call.
 """
 
 # B rows, S text positions, T frames (25 per second), D embedding width
 
 import heapq
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +17,7 @@ from typing import Any
 
 import pyarrow
 import pyarrow.compute
+import pyarrow.parquet
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
@@ -44,31 +48,41 @@ from stage3_finetune.dialogue import (
     EncodedDialogue,
     Target,
     Turn,
+    as_messages,
     encode_dialogue,
-    parse_dialogue,
 )
+from stage3_finetune.dialogue_rows import parse_dialogue
 from stage3_finetune.mixture import TaskMixture, as_task, draw_rows, join_dialogues
 
 DIALOGUES_NAME = "dialogues_{:05d}.parquet"  # of a shard, by its number
 
+TOOLS = "tools"  # the column of declared functions, where there are any
 CHARACTERS_A_TOKEN = 2  # of Twi, about
 RECORDED_CODES = "--recorded-codes"
 
 
 def dialogue_schema(
-    fmt: CodeFormat, origin: Origin = UNKNOWN, sources: Sources | None = None
+    fmt: CodeFormat,
+    origin: Origin = UNKNOWN,
+    sources: Sources | None = None,
+    *,
+    has_tools: bool = False,
 ) -> pyarrow.Schema:
-    """Columns of a file of spoken dialogues, and what it says of their codes."""
+    """Columns of a file of spoken dialogues, and what it says of their codes; with those of calls
+    of functions, as JSON, if any dialogue of its folder declares tools."""
+    called = ("tool_calls", "tool_call_id", "name") if has_tools else ()
     message = pyarrow.struct(
         {
             "role": pyarrow.string(),
             "content": pyarrow.string(),
             "spoken": pyarrow.bool_(),
             "codes": pyarrow.list_(pyarrow.list_(pyarrow.int32())),
+            **dict.fromkeys(called, pyarrow.string()),
         }
     )
     columns = {"id": pyarrow.string(), "messages": pyarrow.list_(message)}
     fields = [pyarrow.field(name, type_, nullable=False) for name, type_ in columns.items()]
+    fields += [pyarrow.field(TOOLS, pyarrow.string())] if has_tools else []
     return pyarrow.schema(fields, metadata=fmt.as_metadata(origin, known(sources)))
 
 
@@ -78,30 +92,37 @@ def write_spoken_dialogues(
     fmt: CodeFormat,
     origin: Origin = UNKNOWN,
     sources: Sources | None = None,
+    *,
+    has_tools: bool = False,
 ) -> None:
     """Write spoken dialogues as one Parquet file (to a temporary file, then renamed).
 
     Args:
         origin: the audio tower and the quantiser that the codes belong to.
         sources: what the dialogues and their codes were made from; None if that is not known.
+        has_tools: whether any dialogue of the folder declares tools.
     """
     rows = [
-        {
-            "id": dialogue.id,
-            "messages": [
-                {
-                    "role": turn.role,
-                    "content": turn.content,
-                    "spoken": turn.spoken,
-                    "codes": None if turn.codes_TK is None else turn.codes_TK.tolist(),
-                }
-                for turn in dialogue.turns
-            ],
-        }
-        for dialogue in dialogues
+        {"id": d.id, "messages": _as_rows(d), TOOLS: json.dumps(d.tools, ensure_ascii=False)}
+        for d in dialogues
     ]
-    schema = dialogue_schema(fmt, origin, sources)
+    schema = dialogue_schema(fmt, origin, sources, has_tools=has_tools)
     write_parquet(path, pyarrow.Table.from_pylist(rows, schema=schema))
+
+
+def _as_rows(dialogue: Dialogue) -> list[dict[str, Any]]:
+    """A dialogue's messages as `dialogue_schema` has them."""
+    rows: list[dict[str, Any]] = []
+    for turn in dialogue.turns:
+        codes = None if turn.codes_TK is None else turn.codes_TK.tolist()
+        said = {"role": turn.role, "content": turn.content, "spoken": turn.spoken, "codes": codes}
+        if not turn.calls:
+            rows.append(said)
+            continue
+        calling, *results = as_messages([turn])
+        calls = json.dumps(calling["tool_calls"], ensure_ascii=False)
+        rows += [said | {"tool_calls": calls}, *({"spoken": False, **row} for row in results)]
+    return rows
 
 
 def read_spoken_dialogues(folder: Path, expected: CodeFormat) -> Iterator[Dialogue]:
@@ -119,7 +140,9 @@ def read_spoken_dialogues(folder: Path, expected: CodeFormat) -> Iterator[Dialog
     for path in list_files(folder, "dialogues_*.parquet", flag="--dialogues"):
         found = read_parquet_format(path, flag="--dialogues")
         refuse_other_format(found, expected, flag=f"--dialogues {folder}", expected_by="--rvq")
-        for batch in read_batches(path, dialogue_schema(expected), flag="--dialogues"):
+        has_tools = TOOLS in pyarrow.parquet.read_schema(path).names
+        schema = dialogue_schema(expected, has_tools=has_tools)
+        for batch in read_batches(path, schema, flag="--dialogues"):
             codes = _read_codes_of_turns(batch.column("messages"), expected, where=str(path))
             for row in batch.to_pylist():
                 where = f"--dialogues {path}: {row['id']!r}"
@@ -234,12 +257,15 @@ class SpokenDialogues:
         return encode_dialogue(replace(dialogue, turns=turns), self.tokenizer)
 
     def _count(self, index: int, characters_a_token: float) -> float:
-        """Positions of a row's turns, without what the chat template adds."""
-        return sum(
+        """Positions of a row's turns and tools, without what the chat template adds."""
+        dialogue = self._dialogue(index)
+        called = [(turn.calls, turn.results) for turn in dialogue.turns if turn.calls]
+        of_calls = len(str(called)) + len(str(dialogue.tools)) if dialogue.tools else 0
+        return of_calls / characters_a_token + sum(
             len(turn.codes_TK)
             if turn.spoken and turn.codes_TK is not None
             else len(turn.content) / characters_a_token
-            for turn in self._dialogue(index).turns
+            for turn in dialogue.turns
         )
 
     def _dialogue(self, index: int) -> Dialogue:
@@ -284,10 +310,21 @@ def _read_codes_of_turns(
 def _with_codes(row: dict[str, Any], codes: Iterator[Tensor | None], *, where: str) -> Dialogue:
     messages = [{k: v for k, v in (m or {}).items() if k != "codes"} for m in row["messages"]]
     try:
-        dialogue = parse_dialogue({"id": row["id"], "messages": messages}, default_id="")
+        dialogue = parse_dialogue(
+            {"id": row["id"], "messages": messages, TOOLS: row.get(TOOLS)}, default_id=""
+        )
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
-    turns = tuple(replace(turn, codes_TK=next(codes)) for turn in dialogue.turns)
+    of_messages = [next(codes) for _ in messages]
+    of_turns = (
+        codes_TK
+        for codes_TK, message in zip(of_messages, messages, strict=True)
+        if message["role"] != "tool"  # a result of a function, which is part of another turn
+    )
+    turns = tuple(
+        replace(turn, codes_TK=codes_TK)
+        for turn, codes_TK in zip(dialogue.turns, of_turns, strict=True)
+    )
     if any(turn.spoken and (turn.codes_TK is None or not len(turn.codes_TK)) for turn in turns):
         raise InputError(f"{where} has a spoken turn without codes")
     return replace(dialogue, turns=turns)

@@ -80,13 +80,28 @@ class Decoding:
         self._layers = list(layers)
         self._ready: NextToken | None = None
         self._frames: Sequence[Tensor] = ()
+        self._held: list[int] = []  # tokens whose keys and values the cache holds
         if isinstance(prompt, BegunPrompt):
             self._cache = prompt.cache
+            self._held = prompt.prompt.input_ids[: prompt.cache.length]
             self.ids = list(prompt.written)
             self._left = [*prompt.prompt.input_ids[prompt.cache.length :], *prompt.written]
         else:
             self._cache = SequenceCache(model.config.get_text_config())
             self.ids, self._left, self._frames = [], list(prompt.input_ids), prompt.frames
+
+    def go_on_with(self, prompt: EncodedDialogue) -> None:
+        """Write the answer to another prompt. Where that begins with the one before and what was
+        written, as after the call of a function, only the rest of it is computed.
+
+        Args:
+            prompt: all of it; its speech is in what was computed before, or all is computed anew.
+        """
+        self.ids, self._ready, self._frames = [], None, ()
+        self._left = prompt.input_ids[len(self._held) :]
+        if not self._left or prompt.input_ids[: len(self._held)] != self._held:
+            self._cache = SequenceCache(self._model.config.get_text_config())
+            self._held, self._left, self._frames = [], list(prompt.input_ids), prompt.frames
 
     def next(self) -> NextToken:
         """The next token, computed now if it was not before."""
@@ -138,6 +153,7 @@ def _compute(group: Sequence[Decoding]) -> None:
         )
         rows = slice(row, row + 1)
         decoding._ready = NextToken(ids_B[rows], output.logits[rows, -1], states)
+        decoding._held += decoding._left
         decoding._left, decoding._frames = [id_], ()
 
 

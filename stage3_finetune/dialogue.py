@@ -5,7 +5,8 @@
         {"role": "assistant", "content": "Baako ne baako yɛ mmienu."}]}
 
 Optional keys are `category`, `corpus` and `license`, and in a message `english`: what it says in
-English, for readers of reports.
+English, for readers of reports; and `tools` and `tool_calls` (`called_functions.py`).
+`dialogue_rows.py` reads such rows.
 
 Gemma receives a spoken turn as audio, not text: it is replaced by `<|audio|>` slots, one per
 embedding. `content` is then its transcript, which the model is trained to write before its answer
@@ -16,24 +17,20 @@ embedding. `content` is then its transcript, which the model is trained to write
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from commands.errors import InputError
-from commands.json_files import read_lines
-from commands.schema import parse_json, shorten
 from gemma4.chat_template import render_chat, text_ids
+from gemma4.function_calls import RESPONSE, FunctionCall, as_message, call_token_id
+from stage3_finetune.called_functions import ToolSchema, without_marks_in
 from stage3_finetune.template_marks import refuse_template_marks, without_template_marks
 
 Target = Literal["chain", "direct"]
-ROLES = ("system", "user", "assistant")
 # Label of positions without loss (torch's cross entropy).
 NO_LABEL = -100
-MAX_NAME_CHARACTERS = 200  # of a corpus or a licence, as in manifests
 
 
 @dataclass(frozen=True)
@@ -48,6 +45,8 @@ class Turn:
         frames_TD: embeddings of a spoken turn, float32 `[T, D]`: from codes or a real recording.
         prompt: text shown beside the speech, e.g. to ask for a transcript.
         english: what it says in English, which no model is shown; "" if the file does not say.
+        calls: functions that the assistant calls in this turn, which then has no text.
+        results: what they returned, in order; none until they are called.
     """
 
     role: str
@@ -57,6 +56,8 @@ class Turn:
     frames_TD: Tensor | None = None
     prompt: str = ""
     english: str = ""
+    calls: tuple[FunctionCall, ...] = ()
+    results: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,11 @@ class Dialogue:
 
     Attributes:
         id: unique in its file.
-        turns: an optional system turn, then user and assistant turns alternately.
+        turns: an optional system turn, then user and assistant turns alternately. Before an answer,
+            the assistant may have turns that call functions, each with text before it or without.
         category: its topic, by which results are grouped; "" if none is given.
         corpus, license: where it is from, and its licence; "" if none is given.
+        tools: JSON schemas of the functions that the assistant may call.
     """
 
     id: str
@@ -75,6 +78,7 @@ class Dialogue:
     category: str = ""
     corpus: str = ""
     license: str = ""
+    tools: tuple[ToolSchema, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,81 +102,18 @@ class EncodedDialogue:
         )
 
 
-def read_dialogues(path: Path, *, flag: str = "--dialogues") -> Iterator[Dialogue]:
-    """Stream a `messages` JSONL file.
-
-    Raises:
-        InputError: the file is missing or empty, a row is not a dialogue, or an id is used twice
-            (codes are matched to dialogues by id). File and line are named.
-    """
-    seen: dict[str, str] = {}
-    for where, line in read_lines(path, flag=flag):
-        try:
-            dialogue = parse_dialogue(
-                parse_json(line, where=where), default_id=where.rpartition(":")[2]
-            )
-        except InputError as error:
-            said = str(error)
-            raise InputError(said if said.startswith(where) else f"{where}: {said}") from None
-        if dialogue.id in seen:
-            raise InputError(f"{where}: id {dialogue.id!r} is that of {seen[dialogue.id]} too")
-        seen[dialogue.id] = where
-        yield dialogue
-    if not seen:
-        raise InputError(f"{flag} {path}: no dialogues in it")
-
-
-def parse_dialogue(row: Any, default_id: str) -> Dialogue:
-    """A JSON row -> `Dialogue`; raises InputError that says what is wrong with the row."""
-    if not isinstance(row, dict):
-        raise InputError(f"expected a JSON object, got {type(row).__name__}")
-    messages = row.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise InputError("has no 'messages'")
-    turns = [_parse_turn(message) for message in messages]
-    conversation = [turn for turn in turns if turn.role != "system"]
-    if not conversation:
-        raise InputError("has no user turn")
-    if any(turn.role != ("user", "assistant")[i % 2] for i, turn in enumerate(conversation)):
-        raise InputError("turns must alternate, user first")
-    if any(turn.spoken and turn.role != "user" for turn in turns):
-        raise InputError("only user turns can be spoken")
-    named = {key: row.get(key, "") for key in ("category", "corpus", "license")}
-    for key, value in named.items():
-        if not isinstance(value, str):
-            raise InputError(f"{key!r} must be a string, got {shorten(value)}")
-        if key != "category" and len(value) > MAX_NAME_CHARACTERS:
-            raise InputError(f"{key!r} has {len(value)} characters, at most {MAX_NAME_CHARACTERS}")
-    id_ = row.get("id", default_id)
-    if isinstance(id_, bool) or not isinstance(id_, str | int) or not str(id_).strip():
-        raise InputError(f"'id' must be a string or an integer, got {shorten(id_)}")
-    return Dialogue(str(id_), tuple(turns), **named)
-
-
-def _parse_turn(message: Any) -> Turn:
-    if not isinstance(message, dict):
-        raise InputError(f"a message must be a JSON object, got {shorten(message)}")
-    role, content, spoken = message.get("role"), message.get("content"), message.get("spoken")
-    if not isinstance(role, str) or role not in ROLES:
-        raise InputError(f"'role' must be one of {', '.join(ROLES)}, got {shorten(role)}")
-    if not isinstance(content, str) or not content.strip():
-        raise InputError(f"a {role} turn without text")
-    if spoken is not None and not isinstance(spoken, bool):
-        raise InputError(f"'spoken' must be true or false, got {shorten(spoken)}")
-    english = message.get("english", "")
-    if not isinstance(english, str):
-        raise InputError(f"'english' must be a string, got {shorten(english)}")
-    refuse_template_marks(role, content)
-    return Turn(role, content.strip(), spoken=bool(spoken), english=english.strip())
-
-
 def with_chain_target(dialogue: Dialogue) -> Dialogue:
     """Put the transcript of each spoken question before its answer: "question line, line break,
-    answer"."""
-    turns = list(dialogue.turns)
-    for i, (question, answer) in enumerate(pairwise(turns)):
-        if question.spoken and answer.role == "assistant":
-            turns[i + 1] = replace(answer, content=f"{question.content}\n{answer.content}")
+    answer"; before a call, it is a turn of its own."""
+    turns: list[Turn] = []
+    for question, turn in zip((None, *dialogue.turns), dialogue.turns, strict=False):
+        is_reply = question is not None and question.spoken and turn.role == "assistant"
+        if question is None or not is_reply:
+            turns.append(turn)
+        elif turn.calls:
+            turns += [Turn("assistant", question.content), turn]
+        else:
+            turns.append(replace(turn, content=f"{question.content}\n{turn.content}"))
     return replace(dialogue, turns=tuple(turns))
 
 
@@ -183,8 +124,16 @@ def split_chain(text: str) -> tuple[str, str]:
     return (transcript.strip(), answer.strip()) if line_break else ("", transcript.strip())
 
 
-def encode_prompt(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> EncodedDialogue:
-    """Turns so far -> token ids that end where the assistant's answer begins.
+def encode_prompt(
+    turns: Sequence[Turn],
+    tokenizer: PreTrainedTokenizerBase,
+    tools: Sequence[ToolSchema] = (),
+) -> EncodedDialogue:
+    """Turns so far -> token ids that end where the assistant's answer begins, or goes on after the
+    results of functions.
+
+    Args:
+        tools: JSON schemas of the functions that the assistant may call.
 
     Raises:
         InputError: a spoken turn has no embeddings, or a user's text holds a mark of the chat
@@ -193,46 +142,39 @@ def encode_prompt(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> 
     for turn in turns:
         if turn.role != "assistant":
             refuse_template_marks(turn.role, turn.prompt if turn.spoken else turn.content)
-    turns = [
-        replace(turn, content=without_template_marks(turn.content))
-        if turn.role == "assistant"
-        else turn
-        for turn in turns
-    ]
-    text = render_chat(as_messages(turns), tokenizer, asks=True)
-    ids = _expand_audio(text_ids(tokenizer, text), turns, tokenizer)
+    turns = [_without_marks(turn) if turn.role == "assistant" else turn for turn in turns]
+    ids = _rendered_ids(turns, tokenizer, tools, asks=True)
     return EncodedDialogue(ids, [NO_LABEL] * len(ids), _frames(turns))
 
 
 def encode_dialogue(dialogue: Dialogue, tokenizer: PreTrainedTokenizerBase) -> EncodedDialogue:
-    """A whole dialogue -> ids and labels; each answer is labelled, with the mark that ends its
-    turn.
+    """A whole dialogue -> ids and labels; what the assistant writes is labelled: each answer, with
+    the mark that ends its turn, and each call, with the mark that hands over to the function. What
+    a function returned is not.
 
     Raises:
         InputError: there is no assistant turn, a spoken turn has no embeddings, or a turn holds a
             mark of the chat template.
     """
-    turns = dialogue.turns
+    turns, tools = dialogue.turns, dialogue.tools
     for turn in turns:
         try:
             refuse_template_marks(turn.role, turn.prompt if turn.spoken else turn.content)
         except InputError as error:
             raise InputError(f"dialogue {dialogue.id!r}: {error}") from None
-    turn_end = turn_end_id(tokenizer)
     ids: list[int] = []
     labels: list[int] = []
-    for i, turn in enumerate(turns):
-        if turn.role != "assistant":
-            continue
-        prompt = encode_prompt(turns[:i], tokenizer).input_ids
-        text = render_chat(as_messages(turns[: i + 1]), tokenizer, asks=False)
-        upto = _expand_audio(text_ids(tokenizer, text), turns[: i + 1], tokenizer)
+    for begin, last in _written_parts(turns):
+        prompt = encode_prompt(turns[:begin], tokenizer, tools).input_ids
+        written = replace(turns[last], results=())
+        upto = _rendered_ids([*turns[:last], written], tokenizer, tools, asks=False)
         if upto[: len(prompt)] != prompt or prompt[: len(ids)] != ids:
             raise InputError(
                 f"dialogue {dialogue.id!r}: the chat template renders earlier turns differently "
                 "when later turns follow, so that the answers cannot be located for training"
             )
-        end = len(prompt) + upto[len(prompt) :].index(turn_end) + 1
+        end_id = response_id(tokenizer) if written.calls else turn_end_id(tokenizer)
+        end = len(prompt) + upto[len(prompt) :].index(end_id) + 1
         labels += [NO_LABEL] * (len(prompt) - len(labels))
         labels += upto[len(prompt) : end] + [NO_LABEL] * (len(upto) - end)
         ids = upto
@@ -241,12 +183,33 @@ def encode_dialogue(dialogue: Dialogue, tokenizer: PreTrainedTokenizerBase) -> E
     return EncodedDialogue(ids, labels, _frames(turns))
 
 
+def _written_parts(turns: Sequence[Turn]) -> Iterator[tuple[int, int]]:
+    """What the assistant writes at a time: the first and the last of its turns, which is an answer,
+    or a call that may have text before it."""
+    begin = None
+    for i, turn in enumerate(turns):
+        if turn.role != "assistant":
+            continue
+        begin = i if begin is None else begin
+        if turn.calls or i + 1 == len(turns) or not turns[i + 1].calls:
+            yield begin, i
+            begin = None
+
+
 def turn_end_id(tokenizer: PreTrainedTokenizerBase) -> int:
     """Id of Gemma's `<turn|>`, which ends every turn."""
     token_id = tokenizer.convert_tokens_to_ids("<turn|>")
     if token_id is None or token_id == tokenizer.unk_token_id:
         raise InputError("the tokenizer has no <turn|>: not a Gemma 4 tokenizer")
     return int(token_id)
+
+
+def response_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Id of Gemma's `<|tool_response>`, with which it hands over to a function."""
+    token_id = call_token_id(tokenizer, RESPONSE)
+    if token_id is None:
+        raise InputError(f"the tokenizer has no {RESPONSE}: Gemma cannot call functions with it")
+    return token_id
 
 
 def render_example(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -262,12 +225,42 @@ def render_example(tokenizer: PreTrainedTokenizerBase) -> str:
 def as_messages(turns: Sequence[Turn]) -> list[dict[str, Any]]:
     """Turns in the form that chat templates take."""
     messages: list[dict[str, Any]] = []
-    for turn in turns:
+    for number, turn in enumerate(turns):
+        if turn.calls:
+            ids = [f"call_{number}_{i}" for i in range(len(turn.calls))]
+            messages.append(as_message(turn.calls, ids))
+            messages += [
+                {"role": "tool", "tool_call_id": id_, "name": call.name, "content": result}
+                for call, id_, result in zip(turn.calls, ids, turn.results, strict=False)
+            ]
+            continue
         content: str | list[dict[str, str]] = turn.content
         if turn.spoken:
             content = [{"type": "audio"}, {"type": "text", "text": turn.prompt}]
         messages.append({"role": turn.role, "content": content})
     return messages
+
+
+def _without_marks(turn: Turn) -> Turn:
+    return replace(
+        turn,
+        content=without_template_marks(turn.content),
+        calls=tuple(
+            FunctionCall(call.name, without_marks_in(call.arguments)) for call in turn.calls
+        ),
+        results=tuple(map(without_template_marks, turn.results)),
+    )
+
+
+def _rendered_ids(
+    turns: Sequence[Turn],
+    tokenizer: PreTrainedTokenizerBase,
+    tools: Sequence[ToolSchema],
+    *,
+    asks: bool,
+) -> list[int]:
+    text = render_chat(as_messages(turns), tokenizer, asks=asks, tools=tools)
+    return _expand_audio(text_ids(tokenizer, text), turns, tokenizer)
 
 
 def _expand_audio(

@@ -10,6 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
 
+from gemma4.function_calls import RESPONSE, call_token_id
 from stage1_rvq.data import iterate_batches
 from stage3_finetune.decoding import BegunPrompt, Decoding, speech_inputs, unwritable_ids
 from stage3_finetune.dialogue import EncodedDialogue, Turn, encode_prompt, turn_end_id
@@ -123,6 +124,9 @@ def prompt_inputs(
 
 
 def stop_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Tokens that end an answer: end of sequence and end of turn."""
+    """Tokens that end what Gemma writes at a time: end of sequence, end of turn, and the mark that
+    hands over to a function, if the tokenizer has it."""
     assert tokenizer.eos_token_id is not None
-    return [tokenizer.eos_token_id, turn_end_id(tokenizer)]
+    handed_over = call_token_id(tokenizer, RESPONSE)
+    ends = [tokenizer.eos_token_id, turn_end_id(tokenizer)]
+    return ends if handed_over is None else [*ends, handed_over]

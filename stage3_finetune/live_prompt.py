@@ -22,6 +22,7 @@ from torch import Tensor
 from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
 
 from gemma4.sequence_cache import SequenceCache
+from stage3_finetune.called_functions import ToolSchema
 from stage3_finetune.decoding import BegunPrompt, extend, most_probable
 from stage3_finetune.dialogue import EncodedDialogue, Turn, encode_prompt
 
@@ -40,6 +41,7 @@ class LivePrompt:
         turns: Sequence[Turn],
         *,
         prompt: str = "",
+        tools: Sequence[ToolSchema] = (),
     ) -> None:
         """Compute the conversation so far, up to where the question's speech begins.
 
@@ -47,6 +49,7 @@ class LivePrompt:
             model: one that takes embeddings (`gemma4.speech_embeddings`).
             turns: the conversation before the question; spoken turns with embeddings.
             prompt: text shown beside the speech, e.g. to ask for a transcript.
+            tools: JSON schemas of the functions that may be called.
 
         Raises:
             InputError: as `encode_prompt`.
@@ -54,6 +57,7 @@ class LivePrompt:
         self.turns = list(turns)
         self._model = model
         self._tokenizer = tokenizer
+        self._tools = tools
         width = model.config.audio_config.hidden_size
         self._frames = [torch.zeros(0, width)]
         self._question = Turn("user", "", spoken=True, prompt=prompt)
@@ -102,7 +106,7 @@ class LivePrompt:
 
     def _encode(self, frames_TD: Tensor) -> EncodedDialogue:
         question = replace(self._question, frames_TD=frames_TD)
-        return encode_prompt([*self.turns, question], self._tokenizer)
+        return encode_prompt([*self.turns, question], self._tokenizer, self._tools)
 
 
 def hear_together(prompts: Sequence[LivePrompt], frames: Sequence[Tensor]) -> None:

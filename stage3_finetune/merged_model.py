@@ -16,12 +16,14 @@ from transformers.utils import cached_file
 
 from commands.atomic_write import write_text
 from commands.errors import WriteError
+from commands.finished_folder import read_provenance
 from commands.json_files import read_json
 from commands.origins import refuse_mixture
 from commands.sources import as_facts
 from gemma4.base_model import SOURCES_KEY
 from gemma4.gemma import load_feature_extractor
 from stage3_finetune.model import (
+    CALLS_KEY,
     TARGET_KEY,
     finetuned_origins,
     finetuned_sources,
@@ -85,6 +87,7 @@ def merge_adapter(
     merged = adapted.merge_and_unload()
     sources = finetuned_sources(gemma, finetune)
     setattr(merged.config, TARGET_KEY, settings["target"])
+    setattr(merged.config, CALLS_KEY, read_provenance(finetune).num_calls)
     setattr(merged.config, SOURCES_KEY, as_facts(sources))
     provenance = read_json(finetune / "provenance.json")
     return MergedGemma(

@@ -59,7 +59,7 @@ def draw_rows(
 def _draw_joined(
     dialogues: Sequence[Dialogue], mixture: TaskMixture, drawn: random.Random
 ) -> list[Row]:
-    """Rows of several dialogues; those of a row have the same system turn."""
+    """Rows of several dialogues; those of a row have the same system turn and tools."""
     alike: dict[str, list[int]] = {}
     for i, dialogue in enumerate(dialogues):
         alike.setdefault(_system_of(dialogue), []).append(i)
@@ -73,7 +73,8 @@ def _draw_joined(
 
 
 def _system_of(dialogue: Dialogue) -> str:
-    return next((turn.content for turn in dialogue.turns if turn.role == "system"), "")
+    said = next((turn.content for turn in dialogue.turns if turn.role == "system"), "")
+    return f"{said}{dialogue.tools}" if dialogue.tools else said
 
 
 def as_task(dialogue: Dialogue, task: Task, target: Target) -> Dialogue:
@@ -85,7 +86,7 @@ def as_task(dialogue: Dialogue, task: Task, target: Target) -> Dialogue:
         if not heard:
             return dialogue
         question = replace(heard[0], prompt=language().write)
-        return replace(dialogue, turns=(question, Turn("assistant", question.content)))
+        return replace(dialogue, turns=(question, Turn("assistant", question.content)), tools=())
     return with_chain_target(dialogue) if target == "chain" else dialogue
 
 

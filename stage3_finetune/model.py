@@ -47,6 +47,8 @@ ADAPTER_TENSORS = "adapter_model.safetensors"
 NOT_COMPARED = ("base_model_name_or_path", "revision", "inference_mode", "auto_mapping")
 # In `config.json` of a merged checkpoint: the target it was trained with ("chain" or "direct").
 TARGET_KEY = "speech_answer_target"
+# And the number of calls of functions in the dialogues it was trained on.
+CALLS_KEY = "num_trained_calls"
 
 
 def lora_config(

@@ -15,7 +15,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from commands.errors import InputError
 from data_manifests.audio import audio_duration_s
 from data_manifests.normalization import normalize_for_training
-from stage3_finetune.dialogue import Turn, encode_prompt
+from stage3_finetune.called_functions import ToolSchema
+from stage3_finetune.dialogue import EncodedDialogue, Turn, encode_prompt
 from stage3_finetune.template_marks import refuse_template_marks
 
 # About four minutes read aloud: nearly as long as the longest recording.
@@ -66,19 +67,38 @@ def most_prompt_tokens(model: PreTrainedModel, max_new_tokens: int) -> int:
     return min(MAX_PROMPT_TOKENS, positions - max_new_tokens)
 
 
+def refuse_long_results(
+    prompt: EncodedDialogue, model: PreTrainedModel, max_new_tokens: int
+) -> None:
+    """Raise InputError if a prompt is too long with what functions returned."""
+    most = most_prompt_tokens(model, max_new_tokens)
+    if len(prompt.input_ids) > most:
+        raise InputError(
+            f"with what functions returned, the prompt has {len(prompt.input_ids):,} tokens, "
+            f"Gemma takes at most {most:,}"
+        )
+
+
 def num_turns_to_forget(
     turns: Sequence[Turn],
     question: Turn,
     tokenizer: PreTrainedTokenizerBase,
     max_tokens: int,
+    tools: Sequence[ToolSchema] = (),
 ) -> int:
-    """How many of the oldest turns must be left out for a question to fit into the prompt.
+    """How many of the oldest turns must be left out for a question to fit into the prompt, each
+    question with its whole answer.
+
+    Args:
+        max_tokens: longest prompt.
+        tools: JSON schemas of the functions that may be called.
 
     Raises:
         InputError: the question alone is too long.
     """
-    for num_forgotten in range(0, len(turns) + 1, 2):
-        prompt = encode_prompt([*turns[num_forgotten:], question], tokenizer)
+    questions = [i for i, turn in enumerate(turns) if turn.role == "user"]
+    for num_forgotten in (0, *questions[1:], len(turns)) if turns else (0,):
+        prompt = encode_prompt([*turns[num_forgotten:], question], tokenizer, tools)
         if len(prompt.input_ids) <= max_tokens:
             return num_forgotten
     raise InputError(

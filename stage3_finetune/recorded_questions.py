@@ -13,7 +13,8 @@ from data_manifests.manifest import Utterance, read_manifest
 from data_manifests.normalization import normalize_for_scoring
 from gemma4.gemma import AudioEncoder
 from stage1_rvq.corpus_encoder import encode_utterances
-from stage3_finetune.dialogue import Turn, read_dialogues, split_chain
+from stage3_finetune.dialogue import Turn, split_chain
+from stage3_finetune.dialogue_rows import read_dialogues
 
 
 @dataclass(frozen=True)

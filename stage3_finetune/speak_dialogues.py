@@ -42,7 +42,8 @@ from stage2_speechless.takes import (
     load_speech,
 )
 from stage3_finetune.data import DIALOGUES_NAME, write_spoken_dialogues
-from stage3_finetune.dialogue import Dialogue, read_dialogues
+from stage3_finetune.dialogue import Dialogue
+from stage3_finetune.dialogue_rows import read_dialogues
 
 # A killed run loses at most the shard it was working on.
 DIALOGUES_PER_SHARD = 1024
@@ -84,7 +85,7 @@ def main(argv: list[str] | None = None) -> None:
     """Speak the dialogues; prints the folder."""
     config = parse_config(SpeakDialoguesConfig, argv)
     dialogues = leave_out_others(
-        read_dialogues(config.dialogues), config.allow_licenses, unit="dialogues"
+        read_dialogues(config.dialogues, takes_tools=True), config.allow_licenses, unit="dialogues"
     )
     if not dialogues:
         raise InputError(f"--dialogues {config.dialogues}: none is under an allowed licence")
@@ -104,9 +105,11 @@ def main(argv: list[str] | None = None) -> None:
             for dialogue in dialogues
         ]
         shards = split_into_shards(copies, DIALOGUES_PER_SHARD)
+        has_tools = any(dialogue.tools for dialogue in dialogues)
         write_shards(
             output, shards, DIALOGUES_NAME,
-            partial(DialogueWriter, config), config.workers, description="speak", unit="dialogues",
+            partial(DialogueWriter, config, has_tools), config.workers, description="speak",
+            unit="dialogues",
         )  # fmt: skip
         if config.workers.part:
             return
@@ -133,9 +136,14 @@ def main(argv: list[str] | None = None) -> None:
 class DialogueWriter:
     """Gives the spoken turns of a shard of dialogues their codes."""
 
-    def __init__(self, config: SpeakDialoguesConfig, folder: Path) -> None:
-        """Load the model, and what judges its takes; InputError if they do not belong together."""
+    def __init__(self, config: SpeakDialoguesConfig, has_tools: bool, folder: Path) -> None:
+        """Load the model, and what judges its takes; InputError if they do not belong together.
+
+        Args:
+            has_tools: whether any of the dialogues, of all shards, declares functions.
+        """
         self.config = config
+        self.has_tools = has_tools
         self.speech = load_speech(
             config.speechless, config.choice,
             device=config.device, allow_mixture=config.allow_mixture,
@@ -170,7 +178,9 @@ class DialogueWriter:
         sources = merge(texts, self.speech.sources)
         shard.write_sources(sources)
         fmt = self.speech.model.config.code_format
-        write_spoken_dialogues(shard.path, spoken, fmt, self.speech.origin, sources)
+        write_spoken_dialogues(
+            shard.path, spoken, fmt, self.speech.origin, sources, has_tools=self.has_tools
+        )
 
 
 def _sentences(dialogues: Sequence[Dialogue], dialect: str) -> list[Sentence]:

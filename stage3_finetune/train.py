@@ -29,6 +29,7 @@ from commands.training_log import TrainingLog, training_steps
 from data_manifests.language import language
 from gemma4.attention_kernels import TRAINING_KERNELS
 from gemma4.base_model import gemma_sources
+from gemma4.function_calls import refuse_unable_to_call
 from gemma4.gemma import load_gemma, load_tokenizer
 from gemma4.memory_plan import GIB, MemoryPlan, load_gemma_config, peak_memory, plan_memory
 from gemma4.speech_embeddings import accept_embeddings
@@ -86,6 +87,10 @@ def main(argv: list[str] | None = None) -> None:
     rvq = load_rvq(config.rvq, device=torch.device("cpu"))
     data = _read_data(config, rvq)
     tokenizer = load_tokenizer(config.gemma)
+    if any(dialogue.tools for dialogue in data.dialogues):
+        refuse_unable_to_call(
+            tokenizer, where="'tools' in --dialogues", has_transcript=config.target == "chain"
+        )
     rows = _mix(config, data, rvq, tokenizer)
     processes.refuse_idle(len(rows), "--dialogues")
     plan = plan_memory(
@@ -106,15 +111,17 @@ def main(argv: list[str] | None = None) -> None:
     ) as output:  # fmt: skip
         if output.is_done:
             return
-        num_spoken = sum(turn.spoken for dialogue in data.dialogues for turn in dialogue.turns)
+        turns = [turn for dialogue in data.dialogues for turn in dialogue.turns]
+        calls = [call for turn in turns for call in turn.calls]
         output.record(
             **describe_machine(device, dtype), **combine(*origins.values()).as_facts(),
             num_processes=processes.count, is_sharded=is_on(FSDP),
             quantize=config.quantize,
             normalization=language().normalization,
             num_dialogues=len(data.dialogues), num_recordings=len(data.recordings),
+            num_calls=len(calls), called_functions=sorted({call.name for call in calls}),
             sources=as_facts(data.made_from),
-            spoken_turns={"generated_codes": num_spoken, "recordings": 0},
+            spoken_turns={"generated_codes": sum(turn.spoken for turn in turns), "recordings": 0},
             chat_template_example=render_example(tokenizer),
         )  # fmt: skip
         seed_step(config.seed, -1)  # LoRA's random start

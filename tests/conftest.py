@@ -154,6 +154,15 @@ def head_world(tiny_models: Path, corpus: Path, made_once: MakeOnce) -> Path:
 
 
 @pytest.fixture(scope="session")
+def calling_gemma(corpus: Path, made_once: MakeOnce) -> Path:
+    """A tiny Gemma that calls functions."""
+    from calling_world import build_calling_gemma
+
+    recording = corpus / "audio" / "train_question_0000.wav"
+    return made_once("calling_gemma", lambda out: build_calling_gemma(out, recording))
+
+
+@pytest.fixture(scope="session")
 def talker(head_world: Path) -> "Talker":
     """What speaks with the models of `head_world`."""
     import torch

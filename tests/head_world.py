@@ -9,7 +9,7 @@ from conftest import run
 
 from data_manifests.manifest import read_manifest, write_manifest
 from gemma4.layer_states import LAYERS
-from speech_head import states, train
+from speech_head import answer_parts, states, train
 from speech_head import talker as talker_module
 from speech_head.answer import AnswerTokens, WrittenAnswer, answer_states
 from stage1_rvq import embed, train_recognizer
@@ -56,8 +56,7 @@ def build_head_world(folder: Path, tiny_models: Path, corpus: Path) -> None:
 def teach_gemma(source, out, recording):
     """Teach the tiny Gemma one answer: to the question typed, and heard (with its transcript).
 
-    It learns until every token of the answers is ahead of all others by `MARGIN`: what it writes
-    must not hang on how a processor rounds.
+    What it writes must not hang on how a processor rounds: see `teach_rows`.
     """
     conversation = talker_module.load_conversation(
         str(source), None, device=torch.device("cpu"), dtype=torch.float32
@@ -68,7 +67,14 @@ def teach_gemma(source, out, recording):
         Dialogue("typed", (Turn("user", QUESTION), Turn("assistant", ANSWER))),
         Dialogue("heard", (heard, Turn("assistant", f"{QUESTION}\n{ANSWER}"))),
     ]
-    rows = [encode_dialogue(dialogue, tokenizer) for dialogue in dialogues]
+    teach_rows(model, tokenizer, [encode_dialogue(dialogue, tokenizer) for dialogue in dialogues])
+    shutil.copytree(source, out)
+    model.save_pretrained(out)
+
+
+def teach_rows(model, tokenizer, rows):
+    """Teach a tiny Gemma some dialogues, until every token it is to write is ahead of all others by
+    `MARGIN`."""
     decoder = model.model.language_model.requires_grad_(True)
     optimizer = torch.optim.AdamW(decoder.parameters(), lr=2e-3)
     margin = 0.0
@@ -86,8 +92,6 @@ def teach_gemma(source, out, recording):
         optimizer.step()
         optimizer.zero_grad()
     assert margin >= MARGIN, f"after 200 steps the margin is {margin:.2f}"
-    shutil.copytree(source, out)
-    model.save_pretrained(out)
 
 
 def smallest_margin(logits_SV, labels_S):
@@ -100,13 +104,17 @@ def smallest_margin(logits_SV, labels_S):
 
 
 def let_gemma_write(monkeypatch, text):
-    """Gemma answers this to whatever it is asked; its states are its own.
+    """Gemma answers this to whatever it is asked, or one after another of several texts; its states
+    are its own.
 
     For conversations that the tiny Gemma was not taught: what it would write there, and whether it
     would come to an end, hangs on rounding.
     """
 
+    texts = [text] if isinstance(text, str) else list(text)
+
     def stream(gemma, tokenizer, turns, *, layers=LAYERS, **settings):
+        text = texts.pop(0) if len(texts) > 1 else texts[0]
         ids = tokenizer(text, add_special_tokens=False)["input_ids"] + [turn_end_id(tokenizer)]
         answer = WrittenAnswer(
             text=text, prompt=encode_prompt(turns, tokenizer), ids_S=torch.tensor(ids)
@@ -115,7 +123,7 @@ def let_gemma_write(monkeypatch, text):
         for i in range(len(ids)):
             yield AnswerTokens(*(value[i : i + 1] for value in vars(tokens).values()))
 
-    monkeypatch.setattr(talker_module, "stream_answer", stream)
+    monkeypatch.setattr(answer_parts, "stream_answer", stream)
 
 
 def alone(talker):

@@ -13,7 +13,7 @@ from benchmarks import demo_server, fake_microphone
 from commands.command_line import parse_config
 from commands.setting_groups import values_of
 from data_manifests.manifest import Utterance
-from stage3_finetune.conversation import Reply
+from stage3_finetune.reply import Reply
 from voice_chat.serve import ServeConfig
 from voice_chat.turn_taking import TurnSettings
 

@@ -146,7 +146,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_chat(talk, talker, tmp_path, monkey
 
     monkeypatch.setattr(Playback, "add", add_until_interrupted)
     monkeypatch.setattr(
-        talker.conversation, "remember", lambda question, text: remembered.append(text)
+        talker.conversation, "remember", lambda question, text, called: remembered.append(text)
     )
     written = talk(QUESTION, QUESTION)
     assert "stopped; Ctrl-C at the prompt, or /quit, ends" in written.err

@@ -11,7 +11,7 @@ from conftest import run
 from head_world import ANSWER, QUESTION, let_gemma_write, models
 
 from commands.errors import InputError
-from speech_head import speak
+from speech_head import answer_parts, speak
 from speech_head import talker as talker_module
 from speech_head.answer import answer_states
 from speech_head.mimi import tiny_mimi
@@ -48,7 +48,7 @@ def test_a_draft_that_was_no_transcript_is_spoken_too(talker, corpus, monkeypatc
     """Only a line break tells a transcript from an answer: until then, a draft may be either."""
     conversation = talker.conversation
     monkeypatch.setattr(conversation, "writes_transcripts", True)
-    monkeypatch.setattr(talker_module, "transcript_length", lambda ids, tokenizer: 0)
+    monkeypatch.setattr(answer_parts, "transcript_length", lambda ids, tokenizer: 0)
     question = conversation.spoken_turn(corpus / "audio" / "train_question_0000.wav")
     straight = [piece for piece in talker.answer(question) if len(piece.ids_S)]
     conversation.turns.clear()
@@ -169,8 +169,8 @@ def test_an_endless_or_silent_answer_leaves_no_wav(head_world, tmp_path, monkeyp
         run(speak.main, *words, "--max-new-tokens", 9)
     with pytest.raises(InputError, match="--max-new-tokens must be between 1 and 512, got 2000"):
         run(speak.main, *words, "--max-new-tokens", 2000)
-    stream = talker_module.stream_answer
-    monkeypatch.setattr(talker_module, "stream_answer", lambda *a, **k: list(stream(*a, **k))[-1:])
+    stream = answer_parts.stream_answer
+    monkeypatch.setattr(answer_parts, "stream_answer", lambda *a, **k: list(stream(*a, **k))[-1:])
     with pytest.raises(InputError, match="no answer"):
         run(speak.main, *words)
     assert not list(tmp_path.iterdir())

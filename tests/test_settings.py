@@ -33,8 +33,8 @@ MAX_SETTINGS = {
     "stage3_finetune.train": 28,
     "speech_head.evaluate": 28,  # what is spoken, by whom, in which voice, and who judges it
     # Who talks, in which voice, how turns are told, and how many come.
-    "voice_chat.serve": 27,
-    "voice_chat.talk": 27,
+    "voice_chat.serve": 28,
+    "voice_chat.talk": 28,
     "benchmarks.browser_microphone": 26,
     "benchmarks.echo": 27,
     "benchmarks.hands_free": 27,

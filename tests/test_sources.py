@@ -50,7 +50,7 @@ from stage2_speechless.corpus import open_corpus
 from stage2_speechless.model import Speechless, load_speechless
 from stage2_speechless.vocabulary import Vocabulary
 from stage3_finetune import build_dialogues, export, speak_dialogues
-from stage3_finetune.dialogue import read_dialogues
+from stage3_finetune.dialogue_rows import read_dialogues
 from tests.attacks.world import SENTENCES, plan, write_speech
 
 CPU = torch.device("cpu")

@@ -118,7 +118,7 @@ def test_ctrl_c_stops_an_answer_and_at_the_prompt_the_chat(
 
     monkeypatch.setattr(chat, "_show", show_until_interrupted)
     pieces = iter(["Yoo", ", me", "."])
-    monkeypatch.setattr(conversation, "_text_pieces", lambda tokens, tokenizer: pieces)
+    monkeypatch.setattr(conversation, "text_pieces", lambda tokens, tokenizer: pieces)
     lines = ["Ɛte sɛn?", f"/save {tmp_path / 'talk.jsonl'}", KeyboardInterrupt()]
     with pytest.raises(KeyboardInterrupt):
         converse(lines, tiny_models, monkeypatch, capsys)

@@ -20,7 +20,7 @@ from commands.errors import InputError
 from commands.json_files import read_json, read_json_lines
 from data_manifests.held_out import HELD_OUT_QUESTIONS, NearDuplicates, is_held_out
 from stage3_finetune import build_dialogues
-from stage3_finetune.dialogue import read_dialogues
+from stage3_finetune.dialogue_rows import read_dialogues
 
 AFRIQA = ROOT.parent / "shared" / "data" / "afriqa_twi"
 

@@ -18,11 +18,10 @@ from stage3_finetune.dialogue import (
     Turn,
     encode_dialogue,
     encode_prompt,
-    parse_dialogue,
-    read_dialogues,
     split_chain,
     with_chain_target,
 )
+from stage3_finetune.dialogue_rows import parse_dialogue, read_dialogues
 from stage3_finetune.mixture import as_task
 
 

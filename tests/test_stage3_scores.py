@@ -17,7 +17,7 @@ from pipeline.report_sections import samples_section
 from pipeline.samples import read_spoken_samples
 from stage3_finetune import build_dialogues, evaluate
 from stage3_finetune.answer_scores import chrf, exact_match
-from stage3_finetune.dialogue import parse_dialogue
+from stage3_finetune.dialogue_rows import parse_dialogue
 from stage3_finetune.recorded_questions import RecordedQuestion, match_recordings
 
 

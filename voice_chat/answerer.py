@@ -11,7 +11,7 @@ from gemma4.tower_stream import StreamingTower
 from speech_head.stream import Sampling
 from speech_head.talker import Talker
 from speech_head.voices import Voice
-from stage3_finetune.dialogue import Turn, encode_prompt
+from stage3_finetune.dialogue import Turn
 from voice_chat.begun_answer import BegunAnswer
 from voice_chat.spoken_question import SpokenQuestion
 
@@ -87,7 +87,7 @@ class Answerer:
         """Begin the answer to a typed question."""
         conversation = self.talker.conversation
         conversation.make_room(question)
-        prompt = encode_prompt([*conversation.turns, question], conversation.tokenizer)
+        prompt = conversation.prompt([question])
         return BegunAnswer(
             self.talker, question, prompt, self._sampling(), is_wanted=True, is_spoken=self.speaks
         )

@@ -13,13 +13,15 @@ from contextlib import closing
 from dataclasses import replace
 
 from commands.errors import InputError
+from speech_head.answer_parts import transcript_length
 from speech_head.speech import Speech, speak_together
 from speech_head.stream import Sampling
-from speech_head.talker import Talker, transcript_length
+from speech_head.talker import Talker
 from stage3_finetune.decoding import BegunPrompt, compute_together
 from stage3_finetune.dialogue import EncodedDialogue, Turn
 from stage3_finetune.generate import stop_ids
-from voice_chat.updates import Ended, Heard, Said, Update, Wrote
+from stage3_finetune.tools import CallResult
+from voice_chat.updates import Called, Ended, Heard, Said, Update, Wrote
 
 
 class BegunAnswer:
@@ -61,6 +63,7 @@ class BegunAnswer:
         self._speech = Speech(talker, sampling)
         self._is_spoken = is_spoken
         self._is_written = False  # Gemma has written all of it
+        self._wants_to_call = False  # a function, as soon as the answer is wanted
         self._updates: list[Update] = []
         self._steps = self._compute()
 
@@ -82,6 +85,12 @@ class BegunAnswer:
         return not self._speech.can_speak and not has_stopped
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether nothing can be computed before the question has ended: functions are called for
+        whole questions only."""
+        return self._wants_to_call and not self.is_wanted
+
+    @property
     def has_transcript(self) -> bool:
         """Whether all of the transcript is written, or there will be none."""
         return self._is_written or len(self.draft) < len(self._decoding.ids)
@@ -99,9 +108,11 @@ class BegunAnswer:
         """A token or a frame at a time, at last `Ended`; `None` for a token not spoken yet."""
         speech = self._speech
         transcripts: list[str] = []
+        called: list[CallResult] = []
         answer = self._talker.answer(
-            self._question, self._decoding, on_transcript=transcripts.append
-        )
+            self._question, self._decoding, on_transcript=transcripts.append,
+            on_call=called.append, may_call=self._may_call,
+        )  # fmt: skip
         try:
             with closing(answer):
                 for tokens in answer:
@@ -110,6 +121,8 @@ class BegunAnswer:
                     else:
                         speech.ids += tokens.ids_S.tolist()
                     yield Heard(transcripts.pop()) if transcripts else None
+                    while called:
+                        yield Called(called.pop(0))
                     yield from self._tell()
             self._is_written = True
             if self._is_spoken:
@@ -120,6 +133,10 @@ class BegunAnswer:
             yield Ended(speech.text, str(error))
         else:
             yield Ended(speech.text)
+
+    def _may_call(self) -> bool:
+        self._wants_to_call = True
+        return self.is_wanted
 
     def _tell(self) -> Generator[Update]:
         """What can be said of the tokens so far, or has been written."""

@@ -24,7 +24,6 @@ import numpy as np
 from commands.command_line import parse_config, run_command
 from commands.errors import InputError
 from commands.new_paths import refuse_unwritable
-from speech_head.settings import TalkerConfig
 from speech_head.speech import Speech
 from speech_head.talker import Talker
 from speech_head.timed_speech import describe, record
@@ -33,12 +32,13 @@ from stage3_finetune.terminal import announce_forgotten, converse, path_of, reco
 from voice_chat.answer_files import keep_answer
 from voice_chat.examples import greet, read_examples
 from voice_chat.playback import Playback, find_player
+from voice_chat.settings import ConversationConfig
 
 HELP = "type a question, or the path of a recording [and text]; /write FILE  /reset  /quit"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChatConfig(TalkerConfig):
+class ChatConfig(ConversationConfig):
     """Talk with Gemma in Twi: it answers aloud."""
 
     out: Path = Path("runs/chat")
@@ -113,7 +113,11 @@ def reply(talker: Talker, question: Turn, config: ChatConfig, player: list[str] 
             playback.add(samples_N)
 
         try:
-            answering = talker.answer(question, on_transcript=lambda heard: print(f"> {heard}"))
+            answering = talker.answer(
+                question,
+                on_transcript=lambda heard: print(f"> {heard}"),
+                on_call=lambda result: print(result.as_line(), file=sys.stderr),
+            )
             with closing(answering) as answer:
                 recording = record(speech, answer, on_samples)
         except KeyboardInterrupt:

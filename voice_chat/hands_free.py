@@ -156,9 +156,9 @@ class HandsFree:
         """What is being computed: an answer, or a draft."""
         drafting = self._question.drafting if self._question else None
         if drafting and (self._own.answer is None or self._is_aside):
-            return drafting
+            return None if drafting.is_waiting else drafting
         answer = self._own.answer
-        return None if answer is None or answer.is_complete else answer
+        return None if answer is None or answer.is_complete or answer.is_waiting else answer
 
     @property
     def is_answering(self) -> bool:

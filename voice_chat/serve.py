@@ -26,10 +26,10 @@ from commands.command_line import parse_config, run_command
 from commands.errors import InputError
 from commands.setting_types import Port, PositiveInt
 from data_manifests.language import language
-from speech_head.settings import TalkerConfig
 from voice_chat.examples import read_examples
 from voice_chat.own_voice import refuse_missing_canceller
 from voice_chat.realtime_protocol import RealtimeSession, error_event
+from voice_chat.settings import ConversationConfig
 from voice_chat.studio import Studio
 from voice_chat.turn_taking import TurnSettings, refuse_missing_detector
 from voice_chat.updates import Left, Update
@@ -53,7 +53,7 @@ TRY_AGAIN_LATER, NOT_ALLOWED, INTERNAL_ERROR = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServeConfig(TalkerConfig):
+class ServeConfig(ConversationConfig):
     """Talk with Gemma in Twi, in the browser, hands free."""
 
     host: str = "127.0.0.1"

@@ -75,7 +75,7 @@ class SpokenQuestion:
         before = self._prompt
         self._prompt = LivePrompt(
             conversation.model, conversation.tokenizer, conversation.turns,
-            prompt=self._instruction,
+            prompt=self._instruction, tools=conversation.tools.schemas,
         )  # fmt: skip
         if before is not None:
             self._prompt.hear(before.frames_TD)

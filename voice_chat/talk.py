@@ -23,23 +23,23 @@ import numpy as np
 from commands.command_line import parse_config, run_command
 from commands.new_paths import refuse_unwritable
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, read_audio
-from speech_head.settings import TalkerConfig
 from speech_head.talker import Talker
 from stage3_finetune.prompt_limits import refuse_long_recording
 from voice_chat.answer_files import keep_answer
 from voice_chat.examples import greet, read_examples
 from voice_chat.hands_free import HandsFree
 from voice_chat.own_voice import refuse_missing_canceller
+from voice_chat.settings import ConversationConfig
 from voice_chat.sound_card import Loudspeaker, Microphone
 from voice_chat.sound_source import RecordingSource, Source, follow
 from voice_chat.turn_taking import TurnSettings, refuse_missing_detector
-from voice_chat.updates import Ended, Heard, Held, Interrupted, Resumed, Said, Update
+from voice_chat.updates import Called, Ended, Heard, Held, Interrupted, Resumed, Said, Update
 
 AFTER_S = 0.5  # of silence after a recording, beyond the pause that ends the turn
 
 
 @dataclass(frozen=True, kw_only=True)
-class TalkConfig(TalkerConfig):
+class TalkConfig(ConversationConfig):
     """Talk with Gemma in Twi, hands free."""
 
     out: Path = Path("runs/talk")
@@ -71,6 +71,8 @@ class Screen:
         """
         if isinstance(update, Heard):
             print(f"> {update.transcript}", flush=True)
+        elif isinstance(update, Called):
+            print(update.result.as_line(), file=sys.stderr, flush=True)
         elif isinstance(update, Said):
             print(update.text[len(self._shown) :], end="", flush=True)
             self._shown = update.text

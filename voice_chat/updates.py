@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stage3_finetune.tools import CallResult
 from voice_chat.turn_taking import TurnEvent
 
 
@@ -22,6 +23,13 @@ class Heard:
     """The transcript that Gemma wrote of the question, in the chain target."""
 
     transcript: str
+
+
+@dataclass(frozen=True)
+class Called:
+    """A function was called for the answer."""
+
+    result: CallResult
 
 
 @dataclass(frozen=True)
@@ -108,6 +116,7 @@ Update = (
     TurnEvent
     | Asked
     | Heard
+    | Called
     | Said
     | Wrote
     | Ended
