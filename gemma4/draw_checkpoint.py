@@ -32,6 +32,7 @@ from commands.run_folder import run_folder
 from commands.setting_types import Seed
 from gemma4.matched_gemma import PlannedTensor, draw_pieces, planned_tensors
 from gemma4.plain_tokenizer import plain_tokenizer
+from gemma4.published_config import write_as_published
 from gemma4.true_shapes import SPECIAL_IDS, TINY_SPECIAL_IDS, e2b_config, e4b_config, tiny_config
 
 MODEL = "model"  # the folder's subfolder that is laid out as a repository of the hub
@@ -98,6 +99,7 @@ def write_settings(folder: Path, config: Gemma4Config) -> None:
     ids = SPECIAL_IDS if config.audio_token_id == SPECIAL_IDS["audio"] else TINY_SPECIAL_IDS
     config.architectures = ["Gemma4ForConditionalGeneration"]
     config.save_pretrained(folder)
+    write_as_published(folder)
     # The sampling that google/gemma-4-E2B-it recommends.
     GenerationConfig(
         bos_token_id=ids["bos"], pad_token_id=ids["pad"],

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 from transformers import (
     Gemma4AudioFeatureExtractor,
     Gemma4ForConditionalGeneration,
@@ -22,6 +23,8 @@ from commands.origins import refuse_mixture
 from commands.sources import as_facts
 from gemma4.base_model import SOURCES_KEY
 from gemma4.gemma import load_feature_extractor
+from gemma4.published_config import write_as_published
+from gemma4.shared_layers import read_unused_tensors
 from stage3_finetune.model import (
     CALLS_KEY,
     TARGET_KEY,
@@ -43,6 +46,8 @@ class MergedGemma:
     """Everything that a checkpoint holds.
 
     Attributes:
+        unused: tensors of the base's checkpoint that the model does not have (`shared_layers.py`),
+            in the precision of the others.
         others: further files of it, by name.
         card: its model card.
     """
@@ -50,6 +55,7 @@ class MergedGemma:
     model: Gemma4ForConditionalGeneration
     tokenizer: PreTrainedTokenizerBase
     extractor: Gemma4AudioFeatureExtractor
+    unused: Mapping[str, Tensor]
     others: Mapping[str, Path]
     card: str
 
@@ -57,7 +63,8 @@ class MergedGemma:
         """Write it into a new folder; raises WriteError, OSError or SafetensorError if that
         fails."""
         folder.mkdir()
-        self.model.save_pretrained(folder)
+        self.model.save_pretrained(folder, state_dict={**self.model.state_dict(), **self.unused})
+        write_as_published(folder)
         _save_tokenizer(self.tokenizer, folder)
         self.extractor.save_pretrained(folder)
         for name, path in self.others.items():
@@ -94,6 +101,10 @@ def merge_adapter(
         merged,
         tokenizer,
         load_feature_extractor(gemma),
+        {
+            name: tensor.to(merged.dtype)
+            for name, tensor in read_unused_tensors(gemma, merged.config).items()
+        },
         {
             name: Path(path)
             for name in OTHER_FILES

@@ -18,6 +18,9 @@ from calling_world import (
 )
 from conftest import ROOT, run
 from finetune_run import SHAPE, NoSettings, write_dialogues
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_stage3_dialogue import ANY_JSON
 
 from commands.errors import InputError
 from commands.json_files import read_json
@@ -175,6 +178,45 @@ def test_bad_calls_name_file_and_line(tmp_path, row, message):
     with pytest.raises(InputError, match=message) as caught:
         list(read_dialogues(path, takes_tools=True))
     assert str(caught.value).startswith(f"{path}:2: ") and "\n" not in str(caught.value)
+
+
+NEAR_CALL = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": st.text(max_size=2) | ANY_JSON,
+        "function": st.fixed_dictionaries(
+            {"name": st.sampled_from(["add", "day_today", "x"]) | ANY_JSON},
+            optional={"arguments": st.sampled_from([{}, {"a": 2, "b": 3}, "{}"]) | ANY_JSON},
+        )
+        | ANY_JSON,
+    },
+)
+NEAR_MESSAGES = st.lists(
+    st.sampled_from([{"role": "user", "content": SUM}, CALLED, RESULT, ANSWERED])
+    | st.fixed_dictionaries(
+        {"role": st.sampled_from(["assistant", "tool"]) | ANY_JSON},
+        optional={
+            "content": st.text() | ANY_JSON,
+            "tool_calls": st.lists(NEAR_CALL, max_size=2) | ANY_JSON,
+            "tool_call_id": st.text(max_size=2) | ANY_JSON,
+            "name": st.sampled_from(["add", "x"]) | ANY_JSON,
+        },
+    ),
+    max_size=6,
+)
+
+
+@settings(deadline=None, derandomize=True, max_examples=300)
+@given(messages=NEAR_MESSAGES, tools=st.just(SCHEMAS) | ANY_JSON)
+def test_any_json_with_calls_is_a_dialogue_or_one_line(messages, tools):
+    try:
+        dialogue = parse_dialogue({"messages": messages, "tools": tools}, default_id="7")
+    except InputError as error:
+        assert len(str(error).splitlines()) == 1 and len(str(error)) < 300
+        return
+    for turn in dialogue.turns:
+        assert len(turn.calls) == len(turn.results) and bool(turn.calls) != bool(turn.content)
+        assert turn.role in ("user", "assistant", "system")
 
 
 def test_columns_of_hugging_face_tables_are_taken(tmp_path):

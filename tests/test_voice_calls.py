@@ -19,16 +19,18 @@ from test_voice_hands_free import (
 )
 
 from commands.errors import InputError
+from gemma4.function_calls import FunctionCall
 from speech_head.speech import Speech
 from speech_head.stream import Sampling
 from speech_head.talker import load_talker
 from stage3_finetune.decoding import Decoding
 from stage3_finetune.dialogue import Turn
 from stage3_finetune.live_prompt import LivePrompt
-from stage3_finetune.tools import NO_TOOLS, load_tools
+from stage3_finetune.tools import NO_TOOLS, CallResult, load_tools
 from voice_chat.begun_answer import BegunAnswer, compute_a_little
 from voice_chat.hands_free import HandsFree
 from voice_chat.own_voice import EchoCanceller
+from voice_chat.studio import Visit
 from voice_chat.updates import Called, Ended, Heard, Said, Wrote
 
 
@@ -178,3 +180,10 @@ def test_without_tools_a_call_ends_in_one_line(talker):
     assert "no functions were given" in ended.problem and answer.turns == []
     with pytest.raises(InputError, match="no functions were given"):
         list(talker.answer(question, talker.begin(prompt)))
+
+
+def test_a_server_says_that_a_function_failed_and_not_what_was_asked(capsys):
+    failed = CallResult(FunctionCall("add", {"a": "asɛm"}), "error: x", "failed: x")
+    told = []
+    Visit(None, None, told.append).tell([Called(failed), Called(replace(failed, problem=""))])
+    assert capsys.readouterr().err == "add: failed: x\n" and len(told) == 1

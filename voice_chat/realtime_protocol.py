@@ -18,7 +18,8 @@ it. With the modality "text" instead of "audio", answers are only written, as
 `response.output_text.delta` and `.done`. `voice` (or `audio.output.voice`) is the name of one of
 the voices that the head knows, and holds from the next answer on; a head of one voice ignores it,
 and the session then has none. No recording of a person can be sent as a voice. Turns are always
-found by the server; a typed question needs no `response.create`.
+found by the server; a typed question needs no `response.create`. Functions are called by the server
+(`--tools`); clients declare none, and are told of none.
 
 Who speaks while an answer is heard holds it up: `output_audio_buffer.held`. After a word of assent
 follows `output_audio_buffer.resumed`; else `output_audio_buffer.cleared`, and what has not been

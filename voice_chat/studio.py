@@ -30,7 +30,7 @@ from speech_head.voices import find_voice
 from stage3_finetune.dialogue import Turn
 from voice_chat.hands_free import HandsFree, work_together
 from voice_chat.turn_taking import TurnSettings
-from voice_chat.updates import Left, Refused, Update
+from voice_chat.updates import Called, Left, Refused, Update
 
 # Sound of one visitor that may wait: more means that the machine cannot keep up.
 MAX_WAITING_S = 30.0
@@ -259,7 +259,11 @@ class Visit:
         return True
 
     def tell(self, updates: list[Update]) -> None:
-        """Pass on what happened."""
+        """Pass on what happened; that a function failed is said on stderr, without its arguments,
+        which belong to the conversation."""
+        for update in updates:
+            if isinstance(update, Called) and update.result.problem:
+                print(f"{update.result.call.name}: {update.result.problem}", file=sys.stderr)
         if updates:
             self._listener(updates)
 
