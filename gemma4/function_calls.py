@@ -63,15 +63,15 @@ def call_token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int | None:
 
 
 def refuse_unable_to_call(
-    tokenizer: PreTrainedTokenizerBase, *, where: str, has_transcript: bool
+    tokenizer: PreTrainedTokenizerBase, *, where: str, has_text: bool
 ) -> None:
     """Raise InputError if a checkpoint cannot call functions: its tokenizer lacks their marks, or
     its chat template writes them otherwise.
 
     Args:
         where: what asks for calls, for the message: "--tools x.py".
-        has_transcript: whether the transcript of a spoken question stands before a call, in the
-            same turn.
+        has_text: whether text may stand before a call, in the same turn: the transcript of a
+            spoken question, for example.
     """
     for token in CALL_TOKENS:
         if call_token_id(tokenizer, token) is None:
@@ -85,7 +85,7 @@ def refuse_unable_to_call(
     }  # fmt: skip
     call = {"type": "function", "id": "c", "function": {"name": "f", "arguments": {"x": 1}}}
     messages: list[dict[str, Any]] = [{"role": "user", "content": "U"}]
-    before = "T" if has_transcript else ""
+    before = "T" if has_text else ""
     messages += [{"role": "assistant", "content": before}] if before else []
     messages += [
         {"role": "assistant", "tool_calls": [call]},

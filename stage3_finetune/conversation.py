@@ -86,9 +86,7 @@ class Conversation:
                 "--tools: this adapter was trained on dialogues without calls of functions; train "
                 "it on some that have 'tools' and 'tool_calls'"
             )
-        refuse_unable_to_call(
-            self.tokenizer, where="--tools", has_transcript=self.writes_transcripts
-        )
+        refuse_unable_to_call(self.tokenizer, where="--tools", has_text=self.writes_transcripts)
         self.tools = tools
 
     def prompt(self, turns: Sequence[Turn]) -> EncodedDialogue:

@@ -183,6 +183,11 @@ def encode_dialogue(dialogue: Dialogue, tokenizer: PreTrainedTokenizerBase) -> E
     return EncodedDialogue(ids, labels, _frames(turns))
 
 
+def has_text_before_calls(dialogue: Dialogue) -> bool:
+    """Whether the assistant says something before it calls a function."""
+    return any(begin != last for begin, last in _written_parts(dialogue.turns))
+
+
 def _written_parts(turns: Sequence[Turn]) -> Iterator[tuple[int, int]]:
     """What the assistant writes at a time: the first and the last of its turns, which is an answer,
     or a call that may have text before it."""

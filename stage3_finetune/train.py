@@ -45,7 +45,7 @@ from stage3_finetune.data import (
     read_recordings_sources,
     read_spoken_dialogues,
 )
-from stage3_finetune.dialogue import Dialogue, render_example
+from stage3_finetune.dialogue import Dialogue, has_text_before_calls, render_example
 from stage3_finetune.mixture import TaskMixture
 from stage3_finetune.model_card import adapter_card
 from stage3_finetune.training_settings import TrainConfig
@@ -88,9 +88,8 @@ def main(argv: list[str] | None = None) -> None:
     data = _read_data(config, rvq)
     tokenizer = load_tokenizer(config.gemma)
     if any(dialogue.tools for dialogue in data.dialogues):
-        refuse_unable_to_call(
-            tokenizer, where="'tools' in --dialogues", has_transcript=config.target == "chain"
-        )
+        has_text = config.target == "chain" or any(map(has_text_before_calls, data.dialogues))
+        refuse_unable_to_call(tokenizer, where="'tools' in --dialogues", has_text=has_text)
     rows = _mix(config, data, rvq, tokenizer)
     processes.refuse_idle(len(rows), "--dialogues")
     plan = plan_memory(

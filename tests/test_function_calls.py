@@ -108,16 +108,16 @@ def test_templates_that_cannot_carry_calls_are_refused(revision):
     tokenizer = calling_tokenizer()
     tokenizer.chat_template = published_chat_template(f"gemma4{revision}.jinja")
     usable = {False: revision != "_v2", True: revision == "_v5"}
-    for has_transcript, is_usable in usable.items():
+    for has_text, is_usable in usable.items():
         if is_usable:
-            refuse_unable_to_call(tokenizer, where="--tools", has_transcript=has_transcript)
+            refuse_unable_to_call(tokenizer, where="--tools", has_text=has_text)
             continue
         with pytest.raises(InputError, match="--tools: Gemma's chat template does not write calls"):
-            refuse_unable_to_call(tokenizer, where="--tools", has_transcript=has_transcript)
+            refuse_unable_to_call(tokenizer, where="--tools", has_text=has_text)
 
 
 def test_a_tokenizer_without_the_marks_of_calls_is_refused(tiny_models):
     tokenizer = AutoTokenizer.from_pretrained(tiny_models / "gemma")
     with pytest.raises(InputError, match=r"--tools: Gemma's tokenizer has no <\|tool>, so it was"):
-        refuse_unable_to_call(tokenizer, where="--tools", has_transcript=False)
+        refuse_unable_to_call(tokenizer, where="--tools", has_text=False)
     assert len(set(TOKENIZER.convert_tokens_to_ids(list(CALL_TOKENS)))) == len(CALL_TOKENS)

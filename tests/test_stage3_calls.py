@@ -39,6 +39,7 @@ from stage3_finetune.dialogue import (
     Turn,
     encode_dialogue,
     encode_prompt,
+    has_text_before_calls,
     with_chain_target,
 )
 from stage3_finetune.dialogue_rows import parse_dialogue, read_dialogues
@@ -100,6 +101,22 @@ def test_what_the_model_writes_is_learned_and_nothing_else():
         "<|tool_response><|tool_call>call:day_today{}<tool_call|><|tool_response>"
         f"{SUM_ANSWER}<turn|>Yoo.<turn|>"
     )
+
+
+def test_text_may_stand_before_a_call():
+    said = {"role": "assistant", "content": "Twɛn."}
+    [user, called, result, answered] = with_messages(CALLED, RESULT, ANSWERED)["messages"]
+    messages = [user, said, called, result, answered]
+    dialogue = parse_dialogue(calling_row(messages=messages), "1")
+    encoded = encode_dialogue(dialogue, TOKENIZER)
+    learned = [label for label in encoded.labels if label != NO_LABEL]
+    call_text = "<|tool_call>call:add{a:2,b:3}<tool_call|><|tool_response>"
+    assert TOKENIZER.decode(learned) == f"Twɛn.{call_text}{SUM_ANSWER}<turn|>"
+    assert encoded.input_ids == TOKENIZER.apply_chat_template(
+        messages, tools=SCHEMAS, return_dict=False
+    )
+    assert has_text_before_calls(dialogue)
+    assert not has_text_before_calls(parse_dialogue(calling_row(), "1"))
 
 
 def test_a_spoken_question_is_written_down_before_the_call():
