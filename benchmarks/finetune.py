@@ -38,7 +38,8 @@ from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, pick_device
 from commands.setting_types import PositiveFloat, PositiveInt
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
-from gemma4.gemma import ATTENTION, count_audio_tokens
+from gemma4.gemma import count_audio_tokens
+from gemma4.kinds import ATTENTION
 from gemma4.speech_embeddings import accept_embeddings
 from gemma4.tiny_gemma import small_config
 from gemma4.true_shapes import e4b_config

@@ -37,7 +37,7 @@ from commands.setting_types import NonNegativeFloat, PositiveInt
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from data_manifests.manifest import read_manifest, read_utterance_audio
 from gemma4 import tower_stream
-from gemma4.gemma import SAMPLES_PER_FRAME
+from gemma4.feature_extractors import SAMPLES_PER_FRAME
 from speech_head import speech
 from speech_head.speech import Speech
 from speech_head.talker import Talker

@@ -90,8 +90,8 @@ def refuse_missing_tensors(
 
 def refuse_other_kind(
     name: str, kinds: Sequence[str], reasons: Mapping[str, str] | None = None
-) -> None:
-    """Raise InputError if a model is not of one of these kinds, as transformers names them.
+) -> str:
+    """A model's kind, as transformers names it; InputError if it is none of these.
 
     transformers would read its config as if it were, and use defaults for what is missing.
 
@@ -105,6 +105,7 @@ def refuse_other_kind(
         found = f"of kind {kind!r}" if kind else "no model of transformers"
         reason = (reasons or {}).get(kind, f"expected {' or '.join(kinds)}")
         raise InputError(f"is {found}, {reason}")
+    return str(kind)
 
 
 def refuse_other_size(name: str, config: Config, build: Callable[[Config], nn.Module]) -> None:

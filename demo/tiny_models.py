@@ -1,8 +1,9 @@
-"""Make a tiny random Gemma 4 and Mimi for tests, which load exactly like real checkpoints.
+"""Make tiny random Gemma 4s and a Mimi for tests, which load exactly like real checkpoints.
 
     python -m demo.tiny_models --out runs/tiny
 
-Writes `gemma/` (model, tokenizer with the published chat template, feature extractor) and `mimi/`.
+Writes `gemma/` (model, tokenizer with the published chat template, feature extractor),
+`gemma-unified/` (the same of the kind without encoders, shaped like 12B) and `mimi/`.
 They are untrained; the trained ones are in `demo/weights`.
 """
 
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from transformers import Gemma4AudioFeatureExtractor
+from transformers import Gemma4AudioFeatureExtractor, Gemma4UnifiedAudioFeatureExtractor
 
 from commands.checkpoint import model_written_aside
 from commands.command_line import parse_config, run_command
@@ -18,13 +19,14 @@ from commands.run_folder import run_folder
 from commands.setting_types import Seed
 from demo.gemma.tokenizer import special_token_ids, train_tokenizer
 from demo.world.grammar import all_questions
-from gemma4.tiny_gemma import tiny_gemma
+from gemma4.plain_tokenizer import with_empty_thought
+from gemma4.tiny_gemma import tiny_gemma, tiny_unified_gemma
 from speech_head.mimi import tiny_mimi
 
 
 @dataclass(frozen=True, kw_only=True)
 class TinyModelsConfig:
-    """Make a tiny random Gemma 4 and a tiny random Mimi, saved as real checkpoints are."""
+    """Make tiny random Gemma 4s and a tiny random Mimi, saved as real checkpoints are."""
 
     out: Path
     """new folder"""
@@ -36,16 +38,23 @@ class TinyModelsConfig:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Write both models; prints the folder."""
+    """Write the models; prints the folder."""
     config = parse_config(TinyModelsConfig, argv)
     with run_folder(config.out, config, "demo.tiny_models"):
         texts = [text for q in all_questions()[:400] for text in (q.text, q.answer)]
         tokenizer = train_tokenizer(texts, config.vocabulary_size)
-        gemma = tiny_gemma(len(tokenizer), special_token_ids(tokenizer), seed=config.seed)
+        special_ids = special_token_ids(tokenizer)
+        gemma = tiny_gemma(len(tokenizer), special_ids, seed=config.seed)
         with model_written_aside(config.out / "gemma") as aside:
             gemma.save_pretrained(aside)
             tokenizer.save_pretrained(aside)
             Gemma4AudioFeatureExtractor().save_pretrained(aside)
+        tokenizer.chat_template = with_empty_thought(tokenizer.chat_template)
+        unified = tiny_unified_gemma(len(tokenizer), special_ids, seed=config.seed)
+        with model_written_aside(config.out / "gemma-unified") as aside:
+            unified.save_pretrained(aside)
+            tokenizer.save_pretrained(aside)
+            Gemma4UnifiedAudioFeatureExtractor().save_pretrained(aside)
         with model_written_aside(config.out / "mimi") as aside:
             tiny_mimi(seed=config.seed).save_pretrained(aside)
 

@@ -13,6 +13,7 @@ import select
 import signal
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,13 @@ TRIAL_S = 10.0
 TRIAL_BYTES = 2**30  # beyond what the process already uses
 MAX_TRIAL_CHARACTERS = 100_000  # for an example of a few words
 AUDIO_SLOT, TURN_END = "<|audio|>", "<turn|>"
+# What the template of Gemma 4 12B puts before an answer that is asked for, so that no thoughts are
+# written, and leaves out of turns that were answered (google/gemma-4-12B-it, chat_template.jinja).
+EMPTY_THOUGHT = "<|channel>thought\n<channel|>"
+RENDERS_OTHERWISE = (
+    "the chat template renders earlier turns differently when later turns follow, so that the "
+    "answers cannot be located"
+)
 
 Messages = Sequence[Mapping[str, Any]]
 SPOKEN = [{"type": "audio"}, {"type": "text", "text": "Wo din de sɛn?"}]
@@ -70,6 +78,58 @@ def render_chat(
     return text
 
 
+@dataclass(frozen=True)
+class RenderedAnswer:
+    """A dialogue that ends with an answer.
+
+    Attributes:
+        prompt: all before the answer, as it is rendered to ask for it.
+        rest: the answer, and what the template writes after it.
+        is_asked_otherwise: whether later turns are shown the answered turn in another way than that
+            in which it was asked for: without the empty thought.
+    """
+
+    prompt: str
+    rest: str
+    is_asked_otherwise: bool
+
+
+def render_answer(
+    asked: Messages,
+    answered: Messages,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    tools: Sequence[Mapping[str, Any]] = (),
+) -> RenderedAnswer:
+    """Render turns that end with an answer, so that the answer follows its own prompt.
+
+    Args:
+        asked: the turns before the answer.
+        answered: the same turns, and the answer: an answer's text, or calls of functions.
+        tokenizer: tokenizer that holds the template.
+        tools: JSON schemas of the functions that the assistant may call.
+
+    Raises:
+        InputError: as `render_chat`; or the answer cannot be found in what the template writes.
+    """
+    prompt = render_chat(asked, tokenizer, asks=True, tools=tools)
+    whole = render_chat(answered, tokenizer, asks=False, tools=tools)
+    before = _shown_later(prompt, whole)
+    if not whole.startswith(before):
+        raise InputError(RENDERS_OTHERWISE)
+    return RenderedAnswer(prompt, whole[len(before) :], before != prompt)
+
+
+def _shown_later(prompt: str, whole: str) -> str:
+    """A prompt as it stands in a dialogue that goes on after its answer."""
+    return prompt if whole.startswith(prompt) else prompt.removesuffix(EMPTY_THOUGHT)
+
+
+def asks_otherwise(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether answers are asked for in another way than later turns are shown them."""
+    return render_answer(EXAMPLE[:2], EXAMPLE[:3], tokenizer).is_asked_otherwise
+
+
 def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Token ids of a text by itself."""
     ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -93,9 +153,10 @@ def _find_problem(rendered: Sequence[str]) -> str:
     is."""
     before = ""
     for prompt, whole in zip(rendered[::2], rendered[1::2], strict=True):
-        if not (prompt.startswith(before) and whole.startswith(prompt)):
+        shown = _shown_later(prompt, whole)
+        if not (prompt.startswith(before) and whole.startswith(shown)):
             return "it renders a turn differently once others follow"
-        if TURN_END not in whole[len(prompt) :]:
+        if TURN_END not in whole[len(shown) :]:
             return f"it does not end a turn with {TURN_END}: not a Gemma 4 template"
         if whole.count(AUDIO_SLOT) != 1:
             return f"it writes {whole.count(AUDIO_SLOT)} {AUDIO_SLOT} for one recording"

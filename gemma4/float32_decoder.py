@@ -14,13 +14,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Gemma4ForConditionalGeneration, Gemma4TextModel
+from transformers import Gemma4TextModel, Gemma4UnifiedTextModel
 
 from commands.device import full_float32
+from gemma4.kinds import AnyGemma
 
 
 @contextlib.contextmanager
-def decoder_in_float32(model: Gemma4ForConditionalGeneration) -> Iterator[None]:
+def decoder_in_float32(model: AnyGemma) -> Iterator[None]:
     """Inside a `with` block, the decoder's layers compute in float32; weights stay as they are.
 
     Embeddings are looked up, and logits computed, in the model's own precision: neither differs
@@ -29,7 +30,8 @@ def decoder_in_float32(model: Gemma4ForConditionalGeneration) -> Iterator[None]:
     Args:
         model: in any precision, with or without an adapter, not quantised.
     """
-    [decoder] = [part for part in model.modules() if isinstance(part, Gemma4TextModel)]
+    kinds = (Gemma4TextModel, Gemma4UnifiedTextModel)
+    [decoder] = [part for part in model.modules() if isinstance(part, kinds)]
     narrow: dict[Tensor, Tensor] = {}  # a tensor that is widened now: its content before
 
     def widen(module: nn.Module, _: Any) -> None:

@@ -19,8 +19,6 @@ from transformers import (
     Gemma4AudioConfig,
     Gemma4AudioFeatureExtractor,
     Gemma4AudioModel,
-    Gemma4Config,
-    Gemma4ForConditionalGeneration,
     PreTrainedTokenizerBase,
 )
 
@@ -37,30 +35,20 @@ from commands.tensor_files import refuse_non_finite_weights
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from gemma4.audio_tower import fast_cpu_forward, stock_forward
 from gemma4.chat_template import refuse_unusable_template
+from gemma4.feature_extractors import MIN_SAMPLES, SAMPLES_PER_FRAME, load_feature_extractor
 from gemma4.float32_products import compute_in_float32, needs_float32
-from gemma4.prepared_audio import MelBatch, PreparedAudio
+from gemma4.kinds import KINDS, TOWER, WITHOUT_TOWER, AnyGemma, AnyGemmaConfig
+from gemma4.prepared_audio import FeatureBatch, PreparedAudio
 from gemma4.tower_identity import tower_origin
 from gemma4.weight_quantization import QuantizeName, weight_quantization
 
 FRAME_RATE_HZ = 25.0  # 10 ms mel hop, subsampled by 4
-SAMPLES_PER_FRAME = 640
-# Fewer samples do not fill one analysis window of the feature extractor.
-MIN_SAMPLES = 161
 # The tower sees at most 181 frames to the left (12 layers x 12-frame chunks, measured); each piece
 # of a long recording gets this much context, so that the result equals encoding it at once.
 LEFT_CONTEXT_FRAMES = 192
 PIECE_FRAMES = 750
 # Tokens of its tokenizer: those around speech and in its place, and the end of a turn.
 MARKS = ("<|audio>", "<|audio|>", "<audio|>", "<turn|>")
-EXTRACTOR = {
-    "sampling_rate": GEMMA_SAMPLE_RATE_HZ, "hop_length": 160, "feature_size": 128,
-    "padding_side": "right",
-}  # fmt: skip
-# transformers 5.23 refuses the plain string "sdpa" for any Gemma 4 with an audio tower.
-OTHER_KINDS = {
-    "gemma4_unified": "the Gemma 4 without encoders (12B): it has no audio tower, E2B and E4B have"
-}
-ATTENTION = {"text_config": "sdpa", "vision_config": "sdpa", "audio_config": "eager"}
 
 
 def count_audio_tokens(num_samples: int) -> int:
@@ -133,10 +121,10 @@ class AudioEncoder:
         for waveform in waveforms:
             self.refuse_too_short(waveform)
         if max(map(len, waveforms)) <= PIECE_FRAMES * SAMPLES_PER_FRAME:
-            return PreparedAudio((MelBatch(*self.log_mel(waveforms)),))
+            return PreparedAudio((FeatureBatch(*self.log_mel(waveforms)),))
         cut = [list(_cut_into_pieces(waveform)) for waveform in waveforms]
         return PreparedAudio(
-            tuple(MelBatch(*self.log_mel([piece])) for pieces in cut for piece, _, _ in pieces),
+            tuple(FeatureBatch(*self.log_mel([piece])) for pieces in cut for piece, _, _ in pieces),
             tuple(tuple(slice(skip, keep) for _, skip, keep in pieces) for pieces in cut),
         )
 
@@ -160,9 +148,9 @@ class AudioEncoder:
     def encode_at_once(self, waveforms: Sequence[np.ndarray]) -> list[Tensor]:
         """Like `encode`, but in one forward pass even for long recordings: memory grows with
         length."""
-        return self._run(MelBatch(*self.log_mel(waveforms)))
+        return self._run(FeatureBatch(*self.log_mel(waveforms)))
 
-    def _run(self, batch: MelBatch) -> list[Tensor]:
+    def _run(self, batch: FeatureBatch) -> list[Tensor]:
         weight = self.tower.output_proj.weight
         forward = fast_cpu_forward if self.fast_cpu else stock_forward
         with full_float32():
@@ -219,7 +207,7 @@ def load_audio_encoder(
         InputError: not found, not a Gemma 4 with an audio tower, or tensors are missing.
     """
     with one_line_errors(flag, name):
-        refuse_other_kind(name, ("gemma4", "gemma4_audio"), OTHER_KINDS)
+        refuse_other_kind(name, (TOWER, "gemma4_audio"), WITHOUT_TOWER)
         config = Gemma4AudioConfig.from_pretrained(name)
         refuse_other_size(name, config, Gemma4AudioModel)
         tower, report = Gemma4AudioModel.from_pretrained(
@@ -235,7 +223,7 @@ def load_audio_encoder(
 
 def load_gemma(
     name: str, *, device: torch.device, dtype: torch.dtype, quantize: QuantizeName = "none"
-) -> tuple[Gemma4ForConditionalGeneration, PreTrainedTokenizerBase]:
+) -> tuple[AnyGemma, PreTrainedTokenizerBase]:
     """Load a full checkpoint, frozen and in evaluation mode, with its tokenizer and chat template.
 
     Args:
@@ -249,7 +237,8 @@ def load_gemma(
         checkpoint that have no place in it.
 
     Raises:
-        InputError: not found, not a full Gemma 4, tensors are missing, or no chat template.
+        InputError: not found, not a full Gemma 4 that hears, tensors are missing, or no chat
+            template.
     """
     # Loaded first: it is small, and fails at once if the folder is not a Gemma checkpoint.
     tokenizer = load_tokenizer(name)
@@ -266,11 +255,11 @@ def load_gemma(
     if quantization or device.type != "cpu":
         settings["device_map"] = {"": device}
     with one_line_errors("--gemma", name):
-        refuse_other_kind(name, ("gemma4",), OTHER_KINDS)
-        config = Gemma4Config.from_pretrained(name)
-        refuse_other_size(name, config, Gemma4ForConditionalGeneration)
-        model, report = Gemma4ForConditionalGeneration.from_pretrained(
-            name, dtype=dtype, attn_implementation=ATTENTION, trust_remote_code=False,
+        kind = KINDS[refuse_other_kind(name, tuple(KINDS))]
+        config = kind.config.from_pretrained(name)
+        refuse_other_size(name, config, kind.model)
+        model, report = kind.model.from_pretrained(
+            name, dtype=dtype, attn_implementation=kind.attention, trust_remote_code=False,
             use_safetensors=True, output_loading_info=True, **settings,
         )  # fmt: skip
     refuse_missing_tensors("--gemma", name, report)
@@ -295,7 +284,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
 
 def _refuse_other_tokenizer(
-    tokenizer: PreTrainedTokenizerBase, config: Gemma4Config, name: str
+    tokenizer: PreTrainedTokenizerBase, config: AnyGemmaConfig, name: str
 ) -> None:
     """Raise InputError if a tokenizer and the model number their tokens differently."""
     highest = max(tokenizer.get_vocab().values())
@@ -306,20 +295,3 @@ def _refuse_other_tokenizer(
         )
     if tokenizer.convert_tokens_to_ids("<|audio|>") != config.audio_token_id:
         raise InputError(f"--gemma {name}: model and tokenizer differ in what <|audio|> is")
-
-
-def load_feature_extractor(name: str) -> Gemma4AudioFeatureExtractor:
-    """Load the mel front end of a checkpoint."""
-    with one_line_errors("--gemma", name):
-        extractor = Gemma4AudioFeatureExtractor.from_pretrained(name, trust_remote_code=False)
-        for setting, expected in EXTRACTOR.items():
-            if (found := getattr(extractor, setting)) != expected:
-                raise InputError(
-                    f"preprocessor_config.json has {setting} = {found!r}, Gemma 4 {expected!r}"
-                )
-        # Errors in other settings show when it is used.
-        silence_N = np.zeros(16 * MIN_SAMPLES, np.float32)
-        features = extractor([silence_N], sampling_rate=GEMMA_SAMPLE_RATE_HZ, return_tensors="pt")
-        if not features["input_features"].isfinite().all():
-            raise InputError("what preprocessor_config.json makes of silence is not finite")
-        return extractor

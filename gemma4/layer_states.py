@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from transformers import Gemma4ForConditionalGeneration
+
+from gemma4.kinds import AnyGemma
 
 # Indices into transformers' `hidden_states`, from the end: -1 is the last layer; the first entry
 # holds the embeddings.
@@ -19,7 +20,7 @@ LAYERS = [-6, -5, -4, -3, -2, -1]
 LayersName = Literal["last_six", "two_thirds"]
 
 
-def pick_layers(name: LayersName, gemma: Gemma4ForConditionalGeneration) -> list[int]:
+def pick_layers(name: LayersName, gemma: AnyGemma) -> list[int]:
     """The last six layers, or the one at two thirds of the decoder's depth; indices as `LAYERS`."""
     if name == "last_six":
         return LAYERS
@@ -27,7 +28,7 @@ def pick_layers(name: LayersName, gemma: Gemma4ForConditionalGeneration) -> list
     return [round(2 / 3 * num_layers) - num_layers - 1]
 
 
-def embed_tokens(gemma: Gemma4ForConditionalGeneration, ids_S: Tensor) -> Tensor:
+def embed_tokens(gemma: AnyGemma, ids_S: Tensor) -> Tensor:
     """Rows `[S, D]` of Gemma's embedding table, on its device."""
     return gemma.get_input_embeddings()(ids_S.to(gemma.device))
 

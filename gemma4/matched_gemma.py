@@ -41,7 +41,7 @@ from gemma4.clipped_distribution import (
     fit_curve,
     normal_quantiles,
 )
-from gemma4.gemma import ATTENTION
+from gemma4.kinds import ATTENTION
 from gemma4.published_statistics import TensorStatistics, read_published_statistics
 from gemma4.true_shapes import e2b_config
 

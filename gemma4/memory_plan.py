@@ -23,10 +23,10 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
-from transformers import AutoConfig, Gemma4Config, Gemma4ForConditionalGeneration
+from transformers import AutoConfig
 
 from commands.pretrained import one_line_errors
-from gemma4.gemma import ATTENTION
+from gemma4.kinds import KINDS, AnyGemmaConfig, kind_of
 from gemma4.weight_quantization import NOT_QUANTIZED, QuantizeName
 
 GIB = 2**30
@@ -89,7 +89,7 @@ class MemoryPlan:
         return "\n".join(["memory planned:", *lines])
 
 
-def load_gemma_config(name: str) -> Gemma4Config:
+def load_gemma_config(name: str) -> AnyGemmaConfig:
     """Read a checkpoint's configuration, without its weights.
 
     Raises:
@@ -97,13 +97,13 @@ def load_gemma_config(name: str) -> Gemma4Config:
     """
     with one_line_errors("--gemma", name):
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
-        if not isinstance(config, Gemma4Config):
-            raise ValueError(f"is a {config.model_type}, not a full Gemma 4 with an audio tower")
+        if config.model_type not in KINDS:
+            raise ValueError(f"is a {config.model_type}, not a full Gemma 4 that hears")
         return config
 
 
 def plan_memory(
-    config: Gemma4Config,
+    config: AnyGemmaConfig,
     *,
     adapter: LoraConfig,
     device: torch.device,
@@ -193,7 +193,7 @@ _counts: dict[tuple[object, ...], _Counts] = {}
 
 
 def _count(
-    config: Gemma4Config,
+    config: AnyGemmaConfig,
     adapter: LoraConfig,
     dtype: torch.dtype,
     batch_size: int,
@@ -207,9 +207,8 @@ def _count(
     if key in _counts:
         return _counts[key]
     with torch.device("meta"):
-        base = Gemma4ForConditionalGeneration._from_config(
-            config, dtype=dtype, attn_implementation=ATTENTION
-        )
+        kind = kind_of(config)
+        base = kind.model._from_config(config, dtype=dtype, attn_implementation=kind.attention)
     sizes = sorted((p.numel() * dtype.itemsize for p in base.parameters()), reverse=True)
     adapter = copy.copy(adapter)
     adapter.init_lora_weights = False  # no content to initialise: half the time of a plan

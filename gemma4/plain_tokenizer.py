@@ -29,6 +29,7 @@ CALL_MARKS = {
 }  # fmt: skip
 # The revision of the published chat template that trl 1.16 calls current.
 CHAT_TEMPLATE = "gemma4_v5.jinja"
+ASK = "{{- '<|turn>model\\n' -}}"  # in a template's source, what asks for an answer
 VOWELS = "aeiouɛɔAEIOUƐƆ"
 CONSONANTS = "bcdfghjklmnpqrstvwxyzBCDFGHJKLMNPQRSTVWXYZ"
 OTHER_CHARACTERS = "0123456789.,?!:;'-▁\n"
@@ -87,6 +88,13 @@ def as_gemma_tokenizer(
 def published_chat_template(name: str) -> str:
     """A revision of Gemma 4's chat template, as trl ships it."""
     return (files("trl") / "chat_templates" / name).read_text(encoding="utf-8")
+
+
+def with_empty_thought(chat_template: str) -> str:
+    """A template of E2B and E4B -> one that asks for answers as that of 12B does: with an empty
+    thought (`chat_template.EMPTY_THOUGHT`)."""
+    assert chat_template.count(ASK) == 1
+    return chat_template.replace(ASK, ASK + "{{- '<|channel>thought\\n<channel|>' -}}")
 
 
 def _tokens() -> Iterator[str]:

@@ -1,6 +1,6 @@
-"""Recordings as the audio tower is given them: log-mel features, which a CPU computes ahead."""
+"""Recordings as Gemma's ear is given them: features, which a CPU computes ahead."""
 
-# B recordings, M mel frames (100 per second), F mel bands
+# B recordings, M frames of features (100 per second of log-mel, 25 of waveform), F their width
 
 from dataclasses import dataclass
 
@@ -8,11 +8,11 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class MelBatch:
-    """What goes through the tower at once.
+class FeatureBatch:
+    """What goes through the ear at once.
 
     Attributes:
-        features_BMF: log-mel features, float32 on the CPU.
+        features_BMF: log-mel features, or patches of the waveform; float32 on the CPU.
         mask_BM: bool, True at real frames.
     """
 
@@ -30,5 +30,5 @@ class PreparedAudio:
             batch, of which all frames are kept.
     """
 
-    batches: tuple[MelBatch, ...]
+    batches: tuple[FeatureBatch, ...]
     kept: tuple[tuple[slice, ...], ...] = ()

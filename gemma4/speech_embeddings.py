@@ -5,8 +5,9 @@
 from typing import Any
 
 from torch import Tensor
-from transformers import Gemma4ForConditionalGeneration
 from transformers.models.gemma4.modeling_gemma4 import Gemma4AudioModelOutput, Gemma4Model
+
+from gemma4.kinds import AnyGemma, has_tower
 
 
 class SpeechGemma4Model(Gemma4Model):
@@ -32,12 +33,14 @@ class SpeechGemma4Model(Gemma4Model):
         )
 
 
-def accept_embeddings(model: Gemma4ForConditionalGeneration) -> Gemma4ForConditionalGeneration:
+def accept_embeddings(model: AnyGemma) -> AnyGemma:
     """Let a loaded Gemma 4 take speech embeddings as `input_features`, in place.
 
     Parameters, their names, `generate`, saving and peft are not affected; call this before peft
-    wraps the model.
+    wraps the model. A Gemma without a tower takes patches of the waveform as it is.
     """
+    if not has_tower(model.config):
+        return model
     assert model.config.audio_config.hidden_size != 128, "mel and embeddings would look alike"
     # transformers builds the body itself; only its class differs from the stock one.
     model.model.__class__ = SpeechGemma4Model

@@ -1,4 +1,4 @@
-"""Small Gemma 4s of the real class, with random weights: for tests, the demo and benchmarks."""
+"""Small Gemma 4s of the real classes, with random weights: for tests, the demo and benchmarks."""
 
 import math
 from typing import Any
@@ -9,10 +9,15 @@ from transformers import (
     Gemma4Config,
     Gemma4ForConditionalGeneration,
     Gemma4TextConfig,
+    Gemma4UnifiedAudioConfig,
+    Gemma4UnifiedConfig,
+    Gemma4UnifiedForConditionalGeneration,
+    Gemma4UnifiedTextConfig,
+    Gemma4UnifiedVisionConfig,
     Gemma4VisionConfig,
 )
 
-from gemma4.gemma import ATTENTION
+from gemma4.kinds import ATTENTION, KINDS, PATCHES, AnyGemma
 
 
 def tiny_gemma(
@@ -40,6 +45,49 @@ def tiny_gemma(
         audio={"hidden_size": 64, "num_hidden_layers": 2, "output_proj_dims": 48},
         attention=ATTENTION,
     )  # fmt: skip
+    return _randomise(model, seed)
+
+
+def tiny_unified_gemma(
+    vocabulary_size: int, special_ids: dict[str, int], seed: int = 0
+) -> Gemma4UnifiedForConditionalGeneration:
+    """A real Gemma 4 without encoders, of about 0.4 M random parameters, shaped like 12B.
+
+    Patches of 640 samples, sliding and full layers, the latter with one head whose values are its
+    keys; no per-layer embeddings, no shared layers. Like the published checkpoint, it suppresses
+    the marks that end audio and pictures, and names a third token that ends an answer.
+
+    Args:
+        vocabulary_size, special_ids, seed: as for `tiny_gemma`.
+    """
+    text = Gemma4UnifiedTextConfig(
+        vocab_size=vocabulary_size, hidden_size=64, intermediate_size=128, num_hidden_layers=8,
+        num_attention_heads=4, num_key_value_heads=2, num_global_key_value_heads=1, head_dim=16,
+        global_head_dim=32, attention_k_eq_v=True, sliding_window=64, max_position_embeddings=4096,
+        final_logit_softcapping=30.0,
+        layer_types=(["sliding_attention"] * 3 + ["full_attention"]) * 2,
+        pad_token_id=special_ids["pad"], bos_token_id=special_ids["bos"],
+        eos_token_id=special_ids["eos"],
+    )  # fmt: skip
+    # Never used, but with the default configuration it would take 120 MB.
+    vision = Gemma4UnifiedVisionConfig(
+        patch_size=2, mm_embed_dim=32, mm_posemb_size=16, output_proj_dims=32
+    )
+    config = Gemma4UnifiedConfig(
+        text_config=text, audio_config=Gemma4UnifiedAudioConfig(), vision_config=vision,
+        **_placeholders(special_ids),
+    )  # fmt: skip
+    model = Gemma4UnifiedForConditionalGeneration._from_config(
+        config, attn_implementation=KINDS[PATCHES].attention
+    )
+    _set_generation(model, special_ids)
+    # In the place of the published <|tool_response>, which the tiny tokenizer does not have.
+    model.generation_config.eos_token_id.append(special_ids["channel"])
+    model.generation_config.suppress_tokens = [special_ids["eoa"], special_ids["eoi"]]
+    return _randomise(model, seed)
+
+
+def _randomise(model: AnyGemma, seed: int) -> AnyGemma:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -87,10 +135,14 @@ def small_gemma(
     )
     config = small_config(decoder, tower, special_ids)
     model = Gemma4ForConditionalGeneration._from_config(config, attn_implementation=attention)
+    _set_generation(model, special_ids)
+    return model
+
+
+def _set_generation(model: AnyGemma, special_ids: dict[str, int]) -> None:
     model.generation_config.eos_token_id = [special_ids["eos"], special_ids["turn_end"]]
     model.generation_config.pad_token_id = special_ids["pad"]
     model.generation_config.bos_token_id = special_ids["bos"]
-    return model
 
 
 def small_config(
@@ -107,9 +159,18 @@ def small_config(
         num_key_value_heads=2, head_dim=16, position_embedding_size=64, use_clipped_linears=True,
     )  # fmt: skip
     return Gemma4Config(
-        text_config=text, audio_config=audio, vision_config=vision,
-        boi_token_id=special_ids["boi"], eoi_token_id=special_ids["eoi"],
-        image_token_id=special_ids["image"], video_token_id=special_ids["video"],
-        boa_token_id=special_ids["boa"], eoa_token_index=special_ids["eoa"],
-        audio_token_id=special_ids["audio"],
-    )  # fmt: skip
+        text_config=text,
+        audio_config=audio,
+        vision_config=vision,
+        **_placeholders(special_ids),
+    )
+
+
+def _placeholders(special_ids: dict[str, int]) -> dict[str, int]:
+    """Settings that name the tokens around and in place of sound and pictures."""
+    return {
+        "boi_token_id": special_ids["boi"], "eoi_token_id": special_ids["eoi"],
+        "image_token_id": special_ids["image"], "video_token_id": special_ids["video"],
+        "boa_token_id": special_ids["boa"], "eoa_token_index": special_ids["eoa"],
+        "audio_token_id": special_ids["audio"],
+    }  # fmt: skip

@@ -29,7 +29,8 @@ from torch.nn import functional as F
 from transformers.models.gemma4.modeling_gemma4 import Gemma4AudioLayer
 
 from commands.device import full_float32
-from gemma4.gemma import MIN_SAMPLES, PIECE_FRAMES, SAMPLES_PER_FRAME, AudioEncoder
+from gemma4.feature_extractors import MIN_SAMPLES, SAMPLES_PER_FRAME
+from gemma4.gemma import PIECE_FRAMES, AudioEncoder
 from gemma4.tower_layer import LayerCache, join_caches, part_caches, run_layer
 
 MELS_PER_FRAME = 4
@@ -147,6 +148,10 @@ class TowerStream:
         assert not self._is_finished, "the stream is finished"
         self._samples_N = np.concatenate([self._samples_N, samples_N.astype(np.float32)])
         self._compute_mels()
+
+    def encode_with(self, others: Sequence["TowerStream"], num_frames: int) -> list[Tensor]:
+        """`encode_together` of this stream and others."""
+        return encode_together([self, *others], num_frames)
 
     @property
     def num_waiting(self) -> int:

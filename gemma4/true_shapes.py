@@ -1,9 +1,10 @@
-"""Configurations of Gemma 4 E2B and E4B at their true size, and of a tiny one shaped like E2B.
+"""Configurations of Gemma 4 E2B, E4B and 12B at their true size, and of a tiny one shaped like E2B.
 
     model = Gemma4ForConditionalGeneration(e2b_config())  # 5.1 billion weights: on the meta device
 
-Sources: google/gemma-4-E2B-it and google/gemma-4-E4B-it, config.json. The first reproduces names
-and shapes of all 2,011 published tensors (a test checks it).
+Sources: google/gemma-4-E2B-it, google/gemma-4-E4B-it and google/gemma-4-12B-it, config.json. The
+first reproduces names and shapes of all 2,011 published tensors, the last the number of tensors and
+weights (tests check it).
 """
 
 from typing import Any
@@ -12,6 +13,10 @@ from transformers import (
     Gemma4AudioConfig,
     Gemma4Config,
     Gemma4TextConfig,
+    Gemma4UnifiedAudioConfig,
+    Gemma4UnifiedConfig,
+    Gemma4UnifiedTextConfig,
+    Gemma4UnifiedVisionConfig,
     Gemma4VisionConfig,
 )
 
@@ -45,6 +50,22 @@ def e4b_config() -> Gemma4Config:
         num_kv_shared_layers=18, layer_types=_layer_types(42, 6),
     )  # fmt: skip
     return _config(text, Gemma4AudioConfig(), Gemma4VisionConfig(use_clipped_linears=True))
+
+
+def unified_12b_config() -> Gemma4UnifiedConfig:
+    """Gemma 4 12B, without encoders: 48 layers; in every sixth, values are keys."""
+    text = Gemma4UnifiedTextConfig(
+        vocab_size=VOCABULARY_SIZE, hidden_size=3840, intermediate_size=15_360,
+        num_hidden_layers=48, num_attention_heads=16, num_key_value_heads=8,
+        num_global_key_value_heads=1, head_dim=256, global_head_dim=512, attention_k_eq_v=True,
+        sliding_window=1024, max_position_embeddings=131_072, final_logit_softcapping=30.0,
+    )  # fmt: skip
+    return Gemma4UnifiedConfig(
+        text_config=text,
+        audio_config=Gemma4UnifiedAudioConfig(),
+        vision_config=Gemma4UnifiedVisionConfig(),
+        eos_token_id=[SPECIAL_IDS["eos"], SPECIAL_IDS["turn_end"]],
+    )
 
 
 def tiny_config() -> Gemma4Config:

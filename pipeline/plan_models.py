@@ -23,7 +23,7 @@ from transformers import (
 
 from commands.errors import InputError
 from commands.json_files import read_json
-from gemma4.gemma import ATTENTION
+from gemma4.kinds import ATTENTION, has_tower
 from gemma4.memory_plan import load_gemma_config
 from gemma4.true_shapes import e2b_config, e4b_config
 from pipeline import flops
@@ -56,7 +56,10 @@ def find_gemma_config(name: str) -> Gemma4Config:
     """
     path = Path(name)
     if path.exists():
-        return load_gemma_config(str(path.parent if path.name == "config.json" else path))
+        config = load_gemma_config(str(path.parent if path.name == "config.json" else path))
+        if not has_tower(config):
+            raise InputError(f"--gemma {name}: without an audio tower (12B); plan E2B or E4B")
+        return config
     for size, config in PUBLISHED.items():
         if size in name.lower():
             return config()

@@ -201,7 +201,7 @@ def _measure(
     scores = _score(questions, answers, replies.answers, replies.transcripts)
     if talker:
         held_out = speakable_answers(
-            [question.id for question in questions], spoken.prompts, spoken.tokens, tokenizer,
+            [question.id for question in questions], spoken.prompts, spoken.tokens, conversation,
             has_transcripts=conversation.writes_transcripts, recordings={},
         )  # fmt: skip
         scores = replace(scores, speech=_speak(job, talker, held_out))

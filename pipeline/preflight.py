@@ -22,6 +22,7 @@ from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, DtypeName, pick_device, pick_dtype
 from commands.errors import InputError
 from commands.setting_types import ModelName, NumCodebooks
+from gemma4.speech_encoder import require_tower
 from pipeline.preflight_base import base_checks
 from pipeline.preflight_checks import (
     Check,
@@ -94,7 +95,8 @@ def load_checks(
     """
     conversation = load_conversation(config.gemma, config.finetune, device=device, dtype=dtype)
     mimi = load_mimi(config.mimi, num_codebooks=config.num_codebooks, device=device)
-    encoder = float32_encoder(conversation.encoder)
+    tower = require_tower(conversation.encoder, instead="preflight knows E2B and E4B only")
+    encoder = float32_encoder(tower)
     of_base = []
     if config.base_gemma:
         of_base = base_checks(

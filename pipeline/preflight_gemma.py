@@ -16,8 +16,9 @@ from commands.device import full_float32
 from commands.errors import InputError
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from gemma4.attention_kernels import TRAINING_KERNELS
+from gemma4.feature_extractors import SAMPLES_PER_FRAME
 from gemma4.float32_decoder import decoder_in_float32
-from gemma4.gemma import PIECE_FRAMES, SAMPLES_PER_FRAME, AudioEncoder, count_audio_tokens
+from gemma4.gemma import PIECE_FRAMES, AudioEncoder, count_audio_tokens
 from pipeline.preflight_checks import (
     UNTESTED,
     Check,
@@ -149,7 +150,7 @@ class GemmaChecks:
     def template(self) -> str:
         text = teacher_forced_answer("Maakye, wo ho te sɛn?", self.tokenizer)
         closing = self.tokenizer.convert_ids_to_tokens(int(text.ids_S[-1]))
-        if int(text.ids_S[-1]) not in stop_ids(self.tokenizer):
+        if int(text.ids_S[-1]) not in stop_ids(self.tokenizer, self.model):
             raise InputError(f"a turn is closed by {closing!r}, which does not stop Gemma")
         return f"turns are closed by {closing}"
 
@@ -237,6 +238,7 @@ def gemma_checks(
     Args:
         float32_encoder: the conversation's own, or the same in float32.
     """
+    assert isinstance(conversation.encoder, AudioEncoder)
     gemma = GemmaChecks(
         conversation.model, conversation.tokenizer, conversation.encoder, float32_encoder,
         sounds.gemma_N,

@@ -19,12 +19,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from commands.errors import InputError
 from data_manifests.language import language
 from data_manifests.normalization import is_speakable
-from gemma4.chat_template import render_chat
+from gemma4.chat_template import render_answer
+from gemma4.kinds import AnyGemma
 from gemma4.layer_states import LAYERS, embed_tokens, layers_to_request, stack_layers
 from stage1_rvq.data import pad_frames
 from stage3_finetune.decoding import BegunPrompt, Decoding
@@ -107,9 +108,9 @@ def teacher_forced_answer(
         raise InputError(f"nothing to say: no letter to pronounce in {text!r}")
     prompt = encode_prompt([question], tokenizer)
     before = f"{question.content}\n" if has_transcript else ""
-    template = render_chat(as_messages([question]), tokenizer, asks=True)
     answered = [question, Turn("assistant", before + text)]
-    whole = render_chat(as_messages(answered), tokenizer, asks=False)
+    rendered = render_answer(as_messages([question]), as_messages(answered), tokenizer)
+    template, whole = rendered.prompt, rendered.prompt + rendered.rest
     encoding = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
     ids: list[int] = encoding["input_ids"]
     begin = len(template) + len(before)
@@ -131,7 +132,7 @@ def teacher_forced_answer(
 
 @torch.no_grad()
 def answer_states(
-    gemma: Gemma4ForConditionalGeneration,
+    gemma: AnyGemma,
     texts: Sequence[WrittenAnswer],
     layers: Sequence[int] = LAYERS,
 ) -> list[AnswerTokens]:
@@ -166,7 +167,7 @@ def answer_states(
 
 
 def begin_answer(
-    gemma: Gemma4ForConditionalGeneration,
+    gemma: AnyGemma,
     prompt: EncodedDialogue | BegunPrompt,
     layers: Sequence[int] = LAYERS,
 ) -> Decoding:
@@ -176,7 +177,7 @@ def begin_answer(
 
 @torch.no_grad()
 def stream_answer(
-    gemma: Gemma4ForConditionalGeneration,
+    gemma: AnyGemma,
     tokenizer: PreTrainedTokenizerBase,
     turns: Sequence[Turn],
     *,
@@ -203,7 +204,7 @@ def stream_answer(
     """
     if decoding is None:
         decoding = begin_answer(gemma, encode_prompt(turns, tokenizer), layers)
-    stops = stop_ids(tokenizer)
+    stops = stop_ids(tokenizer, gemma)
     for num_written, token in enumerate(decoding, start=len(decoding.ids) + 1):
         id_1 = token.id_1
         if num_written >= max_tokens and int(id_1) not in stops:

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from data_manifests.normalization import is_speakable
 from gemma4.function_calls import FunctionCall
 from speech_head.answer import AnswerTokens, WrittenAnswer, answer_states, stream_answer
-from stage3_finetune.calling import begins_call, read_part, refuse_further_round
+from stage3_finetune.calling import WrittenPart, begins_call, read_part, refuse_further_round
 from stage3_finetune.conversation import Conversation
 from stage3_finetune.decoding import Decoding
 from stage3_finetune.dialogue import Turn, split_chain
@@ -88,13 +88,16 @@ class AnswerInParts:
         if self._may_be_transcript and self._known:
             yield self._known_tokens()
         yield from held_back
-        return read_part(self._written, self._tokenizer).calls
+        return self._written_part().calls
+
+    def _written_part(self) -> WrittenPart:
+        return read_part(self._written, self._tokenizer, self._conversation.model)
 
     def go_on_after(self, results: Sequence[CallResult]) -> None:
         """Let Gemma read what its calls returned; raises InputError as `Talker.answer`."""
         self._num_rounds += 1
         refuse_further_round(self._num_rounds)
-        self._called += read_part(self._written, self._tokenizer).as_turns(results)
+        self._called += self._written_part().as_turns(results)
         prompt = self._conversation.prompt([self._question, *self._called])
         refuse_long_results(prompt, self._conversation.model, self._conversation.max_new_tokens)
         self._decoding.go_on_with(prompt)

@@ -32,6 +32,7 @@ from commands.errors import InputError
 from commands.origins import refuse_mixture
 from commands.run_folder import run_folder
 from commands.setting_types import ModelName, NonNegativeInt, PositiveInt, Seed, StorePath
+from gemma4.speech_encoder import require_tower
 from gemma4.weight_quantization import QuantizeName
 from speech_head.asked_voices import ask_for_voices
 from speech_head.held_out import HeldOut, gemma_answers, given_texts
@@ -56,7 +57,7 @@ from speech_head.spoken_answers import (
 )
 from speech_head.talker import Talker, load_talker, refuse_misfit
 from stage1_rvq.data import iterate_batches
-from stage1_rvq.judge import JudgeSettings, load_asr
+from stage1_rvq.judge import OTHER_JUDGE, JudgeSettings, load_asr
 from stage1_rvq.listener import Listener, Transcriber
 from stage1_rvq.recognizer import load_recognizer
 
@@ -166,6 +167,7 @@ def main(argv: list[str] | None = None) -> None:
     )  # fmt: skip
     origins = dict(talker.conversation.origins)
     if recognizer:
+        encoder = require_tower(talker.conversation.encoder, instead=OTHER_JUDGE)
         origins[f"--recognizer {judge.recognizer}"] = recognizer.origin()
     parallel = None
     if config.parallel_head:
@@ -175,7 +177,9 @@ def main(argv: list[str] | None = None) -> None:
             raise InputError("--parallel-head and --head read different layers of Gemma")
         origins[f"--parallel-head {config.parallel_head}"] = parallel.config.origin
     refuse_mixture(origins, allowed=config.allow_mixture)
-    listener = Listener(talker.conversation.encoder, recognizer) if recognizer else asr
+    listener: Transcriber | None = asr
+    if recognizer:
+        listener = Listener(encoder, recognizer)
     limit = given.num_utterances or None
     held_out = None
     if not given.dialogues:  # refuse unspeakable texts before anything is written

@@ -11,7 +11,6 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from commands.errors import InputError
 from data_manifests.manifest import Utterance, read_manifest
@@ -22,6 +21,7 @@ from speech_head.answer_parts import transcript_length
 from speech_head.talker import Talker, tokenize_within_limit
 from speech_head.voices import Voice
 from stage1_rvq.corpus_encoder import encode_utterances
+from stage3_finetune.conversation import Conversation
 from stage3_finetune.dialogue import Dialogue, EncodedDialogue, Turn, encode_prompt
 from stage3_finetune.dialogue_rows import read_dialogues
 from stage3_finetune.generate import generate_tokens, stop_ids
@@ -115,7 +115,7 @@ def gemma_answers(
         max_new_tokens=MAX_ANSWER_TOKENS, batch_size=batch_size,
     )  # fmt: skip
     held_out = speakable_answers(
-        list(asked), prompts, written, tokenizer,
+        list(asked), prompts, written, talker.conversation,
         has_transcripts=questions is not None and talker.conversation.writes_transcripts,
         recordings=_by_words(manifest) if manifest else {},
     )  # fmt: skip
@@ -128,7 +128,7 @@ def speakable_answers(
     ids: Sequence[str],
     prompts: Sequence[EncodedDialogue],
     written: Sequence[list[int]],
-    tokenizer: PreTrainedTokenizerBase,
+    conversation: Conversation,
     *,
     has_transcripts: bool,
     recordings: Mapping[str, Utterance],
@@ -139,14 +139,17 @@ def speakable_answers(
         ids: one per answer.
         prompts: what Gemma was asked.
         written: tokens of `generate_tokens`.
+        conversation: whose model wrote them.
         has_transcripts: whether Gemma writes the question's transcript before the answer.
         recordings: of answers, by their normalised words.
     """
+    tokenizer = conversation.tokenizer
+    stops = stop_ids(tokenizer, conversation.model)
     rows, left_out = [], []
     for id_, prompt, tokens in zip(ids, prompts, written, strict=True):
         begin = transcript_length(tokens, tokenizer) if has_transcripts else 0
         text = tokenizer.decode(tokens[begin:], skip_special_tokens=True).strip()
-        if tokens[-1] not in stop_ids(tokenizer) or not is_speakable(text):
+        if tokens[-1] not in stops or not is_speakable(text):
             left_out.append(id_)
             continue
         answer = WrittenAnswer(

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from commands.errors import InputError
 from commands.origins import refuse_mixture
+from gemma4.kinds import AnyGemma
 from gemma4.weight_quantization import QuantizeName
 from speech_head.answer import (
     MAX_ANSWER_TOKENS,
@@ -177,7 +178,7 @@ def load_talker(
 
 def refuse_misfit(
     head: SpeechHead | ParallelHead,
-    gemma: Gemma4ForConditionalGeneration,
+    gemma: AnyGemma,
     mimi: Mimi,
     *,
     flag: str = "--head",

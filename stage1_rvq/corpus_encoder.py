@@ -20,8 +20,8 @@ from commands.shards import join_rows, split_into_shards
 from commands.sources import Sources, count_sources
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from data_manifests.manifest import Utterance, read_utterance_audio
-from gemma4.gemma import AudioEncoder
 from gemma4.prepared_audio import PreparedAudio
+from gemma4.speech_encoder import SpeechEncoder
 
 UTTERANCES_PER_SHARD = 256
 WINDOW_BATCHES = 8  # batches that are decoded together and sorted by length
@@ -34,7 +34,7 @@ def utterance_shards(utterances: Sequence[Utterance]) -> dict[int, Sequence[Utte
 
 def encode_shard(
     shard: Shard[Utterance],
-    encoder: AudioEncoder,
+    encoder: SpeechEncoder,
     *,
     convert: Callable[[Tensor], Tensor],
     batch_size: int,
@@ -94,7 +94,7 @@ def count_skipped(folder: Path, num_utterances: int) -> int:
 
 def encode_utterances(
     utterances: Sequence[Utterance],
-    encoder: AudioEncoder,
+    encoder: SpeechEncoder,
     *,
     batch_size: int,
     num_workers: int,
@@ -134,7 +134,7 @@ class _Window:
 
 
 def _prepare_ahead(
-    utterances: Sequence[Utterance], encoder: AudioEncoder, batch_size: int, num_workers: int
+    utterances: Sequence[Utterance], encoder: SpeechEncoder, batch_size: int, num_workers: int
 ) -> Iterator[_Window]:
     """Windows of a corpus, in order. While the tower computes one, threads compute the features of
     the next and decode the one after it."""
@@ -143,7 +143,7 @@ def _prepare_ahead(
 
         def decode_next() -> list[tuple[Utterance, Future[np.ndarray | InputError]]]:
             window = islice(rows, batch_size * WINDOW_BATCHES)
-            return [(utterance, pool.submit(_decode, utterance)) for utterance in window]
+            return [(utterance, pool.submit(_decode, utterance, encoder)) for utterance in window]
 
         def prepare(
             decoding: list[tuple[Utterance, Future[np.ndarray | InputError]]],
@@ -169,10 +169,10 @@ def _prepare_ahead(
             window = upcoming
 
 
-def _decode(utterance: Utterance) -> np.ndarray | InputError:
+def _decode(utterance: Utterance, encoder: SpeechEncoder) -> np.ndarray | InputError:
     try:
         samples = read_utterance_audio(utterance, GEMMA_SAMPLE_RATE_HZ)
-        AudioEncoder.refuse_too_short(samples)
+        encoder.refuse_too_short(samples)
         return samples
     except InputError as error:
         return (

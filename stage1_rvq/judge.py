@@ -65,6 +65,10 @@ class AnyJudgeSettings(JudgeSettings):
         return {**super()._judges(), "hypotheses": self.hypotheses}
 
 
+# Where Gemma has no audio tower, on whose embeddings our recogniser was trained.
+OTHER_JUDGE = "in place of --recognizer give --asr or --hypotheses"
+
+
 def load_asr(judge: JudgeSettings, *, device: torch.device) -> AsrListener | None:
     """The recogniser of transformers, if one is given; InputError if it cannot be loaded."""
     if judge.asr is None:

@@ -7,6 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 from commands.errors import InputError
 from gemma4.function_calls import CALL, FunctionCall, call_token_id, read_calls
+from gemma4.kinds import AnyGemma
 from stage3_finetune.dialogue import Turn
 from stage3_finetune.generate import stop_ids
 from stage3_finetune.tools import CallResult
@@ -40,16 +41,20 @@ def begins_call(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> bool:
     return call is not None and call in ids
 
 
-def read_part(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> WrittenPart:
+def read_part(
+    ids: Sequence[int], tokenizer: PreTrainedTokenizerBase, model: AnyGemma
+) -> WrittenPart:
     """What a model wrote, as text and calls.
 
     Args:
         ids: its tokens; the one that ended them may be among them.
+        tokenizer: its tokenizer.
+        model: it, which names tokens that end what it writes.
 
     Raises:
         InputError: a call that cannot be read whole.
     """
-    stops = stop_ids(tokenizer)
+    stops = stop_ids(tokenizer, model)
     ids = [id_ for id_ in ids if id_ not in stops]
     call = call_token_id(tokenizer, CALL)
     begin = ids.index(call) if call in ids else len(ids)

@@ -41,8 +41,8 @@ class ChatConfig:
     """folder of pipeline.publish, or hub name: has both of the two below; what is named beside it
     takes the place of its own"""
     gemma: ModelName | None = None
-    """hub name or folder of an instruction-tuned Gemma 4 (E2B, E4B); google/gemma-4-E4B-it if there
-    is no pipeline"""
+    """hub name or folder of an instruction-tuned Gemma 4 (E2B, E4B, 12B); google/gemma-4-E4B-it if
+    there is no pipeline"""
     finetune: Path | None = None
     """folder of stage3_finetune.train; without it, the base model answers"""
     prompt: str | None = None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from commands.errors import InputError
 from commands.finished_folder import read_provenance
@@ -17,7 +17,8 @@ from commands.trained_pipeline import TrainedPipeline, find_pipeline
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, read_audio
 from data_manifests.language import language
 from gemma4.function_calls import FunctionCall, refuse_unable_to_call
-from gemma4.gemma import AudioEncoder, load_feature_extractor
+from gemma4.kinds import AnyGemma
+from gemma4.speech_encoder import SpeechEncoder, encoder_of
 from gemma4.weight_quantization import QuantizeName
 from stage3_finetune.calling import WrittenPart, begins_call, read_part, refuse_further_round
 from stage3_finetune.dialogue import EncodedDialogue, Turn, as_messages, encode_prompt
@@ -41,9 +42,9 @@ class Conversation:
 
     def __init__(
         self,
-        model: Gemma4ForConditionalGeneration,
+        model: AnyGemma,
         tokenizer: PreTrainedTokenizerBase,
-        encoder: AudioEncoder,
+        encoder: SpeechEncoder,
         *,
         writes_transcripts: bool,
         origins: Mapping[str, Origin],
@@ -190,7 +191,7 @@ class Conversation:
         reply.begin_part()
         for piece in text_pieces(tokens_of_text(), self.tokenizer):
             reply.add(piece)
-        part = read_part(ids, self.tokenizer)
+        part = read_part(ids, self.tokenizer, self.model)
         reply.end_part(is_answer=not part.calls)
         return part
 
@@ -236,7 +237,6 @@ def load_conversation(
     model, tokenizer = load_finetuned(
         gemma, finetune, device=device, dtype=dtype, quantize=quantize
     )
-    tower = (model.get_base_model() if finetune else model).model.audio_tower
     if finetune:
         target = read_json(finetune / "config.json")["target"]
         has_learned_calls = read_provenance(finetune).num_calls > 0
@@ -248,7 +248,7 @@ def load_conversation(
     return Conversation(
         model,
         tokenizer,
-        AudioEncoder(tower, load_feature_extractor(gemma)),
+        encoder_of(model.get_base_model() if finetune else model, gemma),
         writes_transcripts=target == "chain",
         origins=finetuned_origins(gemma, model, finetune),
         max_new_tokens=max_new_tokens,

@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Gemma4ForConditionalGeneration
 
+from gemma4.kinds import AnyGemma
 from gemma4.sequence_cache import SequenceCache, join
 from stage1_rvq.data import pad_frames
 from stage3_finetune.dialogue import EncodedDialogue
@@ -65,7 +65,7 @@ class Decoding:
 
     def __init__(
         self,
-        model: Gemma4ForConditionalGeneration,
+        model: AnyGemma,
         prompt: EncodedDialogue | BegunPrompt,
         *,
         layers: Sequence[int] = (),
@@ -157,7 +157,7 @@ def _compute(group: Sequence[Decoding]) -> None:
         decoding._left, decoding._frames = [id_], ()
 
 
-def unwritable_ids(model: Gemma4ForConditionalGeneration) -> list[int]:
+def unwritable_ids(model: AnyGemma) -> list[int]:
     """Tokens that no answer holds: those in whose places sound and pictures stand, which the model
     would take for such when it reads its answer again, and those that its checkpoint suppresses."""
     config = model.config
@@ -166,7 +166,7 @@ def unwritable_ids(model: Gemma4ForConditionalGeneration) -> list[int]:
     return sorted({id_ for id_ in (*places, *suppressed) if id_ is not None})
 
 
-def most_probable(logits_NV: Tensor, model: Gemma4ForConditionalGeneration) -> Tensor:
+def most_probable(logits_NV: Tensor, model: AnyGemma) -> Tensor:
     """Ids of the most probable tokens, int64 `[N]`; logits of `unwritable_ids` are set to minus
     infinity, in place."""
     logits_NV[..., unwritable_ids(model)] = float("-inf")
@@ -175,7 +175,7 @@ def most_probable(logits_NV: Tensor, model: Gemma4ForConditionalGeneration) -> T
 
 @torch.no_grad()
 def extend(
-    model: Gemma4ForConditionalGeneration,
+    model: AnyGemma,
     caches: Sequence[SequenceCache],
     ids: Sequence[list[int]],
     frames: Sequence[Tensor],

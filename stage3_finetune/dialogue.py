@@ -23,7 +23,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from commands.errors import InputError
-from gemma4.chat_template import render_chat, text_ids
+from gemma4.chat_template import RENDERS_OTHERWISE, render_answer, render_chat, text_ids
 from gemma4.function_calls import RESPONSE, FunctionCall, as_message, call_token_id
 from stage3_finetune.called_functions import ToolSchema, without_marks_in
 from stage3_finetune.template_marks import refuse_template_marks, without_template_marks
@@ -102,21 +102,6 @@ class EncodedDialogue:
         )
 
 
-def with_chain_target(dialogue: Dialogue) -> Dialogue:
-    """Put the transcript of each spoken question before its answer: "question line, line break,
-    answer"; before a call, it is a turn of its own."""
-    turns: list[Turn] = []
-    for question, turn in zip((None, *dialogue.turns), dialogue.turns, strict=False):
-        is_reply = question is not None and question.spoken and turn.role == "assistant"
-        if question is None or not is_reply:
-            turns.append(turn)
-        elif turn.calls:
-            turns += [Turn("assistant", question.content), turn]
-        else:
-            turns.append(replace(turn, content=f"{question.content}\n{turn.content}"))
-    return replace(dialogue, turns=tuple(turns))
-
-
 def split_chain(text: str) -> tuple[str, str]:
     """Output of a model with the chain target -> (transcript, answer); without a line break, all of
     it is the answer."""
@@ -152,34 +137,45 @@ def encode_dialogue(dialogue: Dialogue, tokenizer: PreTrainedTokenizerBase) -> E
     the mark that ends its turn, and each call, with the mark that hands over to the function. What
     a function returned is not.
 
+    Where the template asks for an answer in another way than it shows it to later turns
+    (`asks_otherwise`), only the last answer is labelled: it alone follows its own prompt.
+
     Raises:
         InputError: there is no assistant turn, a spoken turn has no embeddings, or a turn holds a
             mark of the chat template.
     """
-    turns, tools = dialogue.turns, dialogue.tools
+    try:
+        return _encode_written(dialogue.turns, dialogue.tools, tokenizer)
+    except InputError as error:
+        raise InputError(f"dialogue {dialogue.id!r}: {error}") from None
+
+
+def _encode_written(
+    turns: Sequence[Turn], tools: Sequence[ToolSchema], tokenizer: PreTrainedTokenizerBase
+) -> EncodedDialogue:
     for turn in turns:
-        try:
-            refuse_template_marks(turn.role, turn.prompt if turn.spoken else turn.content)
-        except InputError as error:
-            raise InputError(f"dialogue {dialogue.id!r}: {error}") from None
+        refuse_template_marks(turn.role, turn.prompt if turn.spoken else turn.content)
     ids: list[int] = []
     labels: list[int] = []
     for begin, last in _written_parts(turns):
         prompt = encode_prompt(turns[:begin], tokenizer, tools).input_ids
-        written = replace(turns[last], results=())
-        upto = _rendered_ids([*turns[:last], written], tokenizer, tools, asks=False)
+        written = [*turns[:last], replace(turns[last], results=())]
+        rendered = render_answer(
+            as_messages(turns[:begin]), as_messages(written), tokenizer, tools=tools
+        )
+        text = rendered.prompt + rendered.rest
+        upto = _expand_audio(text_ids(tokenizer, text), written, tokenizer)
+        if rendered.is_asked_otherwise:
+            ids, labels = [], []
         if upto[: len(prompt)] != prompt or prompt[: len(ids)] != ids:
-            raise InputError(
-                f"dialogue {dialogue.id!r}: the chat template renders earlier turns differently "
-                "when later turns follow, so that the answers cannot be located for training"
-            )
-        end_id = response_id(tokenizer) if written.calls else turn_end_id(tokenizer)
+            raise InputError(RENDERS_OTHERWISE)
+        end_id = response_id(tokenizer) if turns[last].calls else turn_end_id(tokenizer)
         end = len(prompt) + upto[len(prompt) :].index(end_id) + 1
         labels += [NO_LABEL] * (len(prompt) - len(labels))
         labels += upto[len(prompt) : end] + [NO_LABEL] * (len(upto) - end)
         ids = upto
     if not ids:
-        raise InputError(f"dialogue {dialogue.id!r} has no assistant turn")
+        raise InputError("it has no assistant turn")
     return EncodedDialogue(ids, labels, _frames(turns))
 
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from commands.atomic_write import write_json, write_json_lines
 from commands.command_line import parse_config, run_command
@@ -28,9 +28,10 @@ from commands.setting_types import ModelName, PositiveInt, StorePath
 from data_manifests.hypotheses import read_hypotheses
 from data_manifests.manifest import read_manifest
 from data_manifests.quoted_rates import format_rates
-from gemma4.gemma import AudioEncoder, load_feature_extractor
+from gemma4.kinds import AnyGemma
+from gemma4.speech_encoder import encoder_of, require_tower
 from gemma4.weight_quantization import QuantizeName
-from stage1_rvq.judge import AnyJudgeSettings, load_asr, transcribe_recordings
+from stage1_rvq.judge import OTHER_JUDGE, AnyJudgeSettings, load_asr, transcribe_recordings
 from stage1_rvq.recognizer import load_recognizer
 from stage3_finetune.answer_scores import SYSTEMS, AnswerScores, score_answers
 from stage3_finetune.dialogue import Turn
@@ -101,7 +102,9 @@ def main(argv: list[str] | None = None) -> None:
     base, tokenizer = load_finetuned(
         config.gemma, None, device=device, dtype=dtype, quantize=config.quantize
     )
-    encoder = AudioEncoder(base.model.audio_tower, load_feature_extractor(config.gemma))
+    encoder = encoder_of(base, config.gemma)
+    if recognizer:
+        require_tower(encoder, instead=OTHER_JUDGE)
     origins = finetuned_origins(config.gemma, base, config.finetune)
     if recognizer:
         origins[f"--recognizer {config.judge.recognizer}"] = recognizer.origin()
@@ -147,7 +150,7 @@ def _transcribe(config: EvaluateConfig, matches: Matches, device: torch.device) 
 
 def _ask_all(
     config: EvaluateConfig,
-    base: Gemma4ForConditionalGeneration,
+    base: AnyGemma,
     tokenizer: PreTrainedTokenizerBase,
     heard: Sequence[str] | None,
     questions: Sequence[RecordedQuestion],

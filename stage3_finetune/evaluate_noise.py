@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
-from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from commands.atomic_write import write_json, write_json_lines
 from commands.command_line import parse_config, run_command
@@ -29,7 +29,8 @@ from commands.run_folder import run_folder
 from commands.setting_types import ModelName, PositiveInt
 from data_manifests.bootstrap import share_interval
 from data_manifests.quoted_rates import QuotedRates, quote_rates
-from gemma4.gemma import AudioEncoder, load_feature_extractor
+from gemma4.kinds import AnyGemma
+from gemma4.speech_encoder import SpeechEncoder, encoder_of, require_tower
 from gemma4.weight_quantization import QuantizeName
 from stage1_rvq.asr import AsrListener
 from stage1_rvq.judge import transcribe_recordings
@@ -92,9 +93,9 @@ class EvaluateNoiseConfig:
 class _Listeners:
     """All that hear the clips."""
 
-    model: Gemma4ForConditionalGeneration
+    model: AnyGemma
     tokenizer: PreTrainedTokenizerBase
-    encoder: AudioEncoder
+    encoder: SpeechEncoder
     recognizer: CTCRecognizer | None
     asr: AsrListener | None
     writes_transcripts: bool
@@ -119,13 +120,14 @@ def main(argv: list[str] | None = None) -> None:
         config.gemma, None, device=device, dtype=dtype, quantize=config.quantize
     )
     origins = finetuned_origins(config.gemma, base, config.finetune)
+    encoder = encoder_of(base, config.gemma)
     if recognizer:
+        require_tower(encoder, instead="in place of --recognizer give --asr")
         origins[f"--recognizer {config.recognizer}"] = recognizer.origin()
     refuse_mixture(origins, allowed=config.allow_mixture)
     inputs = ("degraded", "dialogues", "gemma", "finetune", "recognizer", "asr")
     with run_folder(config.out, config, "stage3_finetune.evaluate_noise", inputs=inputs) as output:
         output.record(**describe_machine(device, dtype), quantize=config.quantize)
-        encoder = AudioEncoder(base.model.audio_tower, load_feature_extractor(config.gemma))
         typed = _ask_typed(config, base, tokenizer, matches[conditions[0]])
         is_chain = read_json(config.finetune / "config.json")["target"] == "chain"
         model = add_adapter(base, config.finetune, gemma=config.gemma, name="finetune")
@@ -156,7 +158,7 @@ def _conditions_of(degraded: Path) -> list[str]:
 
 def _ask_typed(
     config: EvaluateNoiseConfig,
-    base: Gemma4ForConditionalGeneration,
+    base: AnyGemma,
     tokenizer: PreTrainedTokenizerBase,
     matches: Matches,
 ) -> float:

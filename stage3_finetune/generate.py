@@ -8,9 +8,10 @@ from itertools import islice
 import torch
 from torch import Tensor
 from tqdm import tqdm
-from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from gemma4.function_calls import RESPONSE, call_token_id
+from gemma4.kinds import AnyGemma
 from stage1_rvq.data import iterate_batches
 from stage3_finetune.decoding import BegunPrompt, Decoding, speech_inputs, unwritable_ids
 from stage3_finetune.dialogue import EncodedDialogue, Turn, encode_prompt, turn_end_id
@@ -19,7 +20,7 @@ MAX_NEW_TOKENS = 256
 
 
 def generate_answers(
-    model: Gemma4ForConditionalGeneration,
+    model: AnyGemma,
     tokenizer: PreTrainedTokenizerBase,
     conversations: Sequence[Sequence[Turn]],
     *,
@@ -56,7 +57,7 @@ def decode_answers(
 
 @torch.no_grad()
 def generate_tokens(
-    model: Gemma4ForConditionalGeneration,
+    model: AnyGemma,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[EncodedDialogue],
     *,
@@ -67,7 +68,7 @@ def generate_tokens(
     """Like `generate_answers`, but from encoded prompts to token ids; an answer that ended within
     `max_new_tokens` includes its end token. No progress is shown if `description` is None."""
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].input_ids))
-    stops = stop_ids(tokenizer)
+    stops = stop_ids(tokenizer, model)
     answers: list[list[int]] = [[] for _ in prompts]
     with tqdm(
         total=len(prompts), desc=description, unit=" answers", disable=description is None
@@ -91,14 +92,14 @@ def generate_tokens(
 
 
 def stream_tokens(
-    model: Gemma4ForConditionalGeneration,
+    model: AnyGemma,
     tokenizer: PreTrainedTokenizerBase,
     prompt: EncodedDialogue | BegunPrompt,
     *,
     max_new_tokens: int = MAX_NEW_TOKENS,
 ) -> Iterator[int]:
     """Greedy answer to one prompt: yields each token id as it is generated, until the turn ends."""
-    stops = stop_ids(tokenizer)
+    stops = stop_ids(tokenizer, model)
     for token in islice(Decoding(model, prompt), max_new_tokens):
         if int(token.id_1) in stops:
             return
@@ -108,7 +109,7 @@ def stream_tokens(
 def prompt_inputs(
     prompts: Sequence[EncodedDialogue],
     tokenizer: PreTrainedTokenizerBase,
-    model: Gemma4ForConditionalGeneration,
+    model: AnyGemma,
 ) -> dict[str, Tensor]:
     """Prompts -> one left-padded batch on the model's device."""
     length = max(len(prompt.input_ids) for prompt in prompts)
@@ -123,10 +124,12 @@ def prompt_inputs(
     return {name: value.to(model.device) for name, value in inputs.items()}
 
 
-def stop_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Tokens that end what Gemma writes at a time: end of sequence, end of turn, and the mark that
-    hands over to a function, if the tokenizer has it."""
-    assert tokenizer.eos_token_id is not None
+def stop_ids(tokenizer: PreTrainedTokenizerBase, model: AnyGemma) -> list[int]:
+    """Tokens that end what Gemma writes at a time: end of sequence, end of turn, the mark that
+    hands over to a function, if the tokenizer has it, and those that the checkpoint's generation
+    config names beside them."""
+    named = model.generation_config.eos_token_id
+    named = named if isinstance(named, list) else [named]
     handed_over = call_token_id(tokenizer, RESPONSE)
-    ends = [tokenizer.eos_token_id, turn_end_id(tokenizer)]
-    return ends if handed_over is None else [*ends, handed_over]
+    own = [tokenizer.eos_token_id, turn_end_id(tokenizer), handed_over]
+    return list(dict.fromkeys(id_ for id_ in [*own, *named] if id_ is not None))

@@ -19,8 +19,9 @@ from itertools import takewhile
 
 import torch
 from torch import Tensor
-from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
+from gemma4.kinds import AnyGemma
 from gemma4.sequence_cache import SequenceCache
 from stage3_finetune.called_functions import ToolSchema
 from stage3_finetune.decoding import BegunPrompt, extend, most_probable
@@ -36,7 +37,7 @@ class LivePrompt:
 
     def __init__(
         self,
-        model: Gemma4ForConditionalGeneration,
+        model: AnyGemma,
         tokenizer: PreTrainedTokenizerBase,
         turns: Sequence[Turn],
         *,

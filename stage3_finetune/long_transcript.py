@@ -56,7 +56,7 @@ def write_down(
         AudioDefect: as the recording's blocks, after the pieces before.
     """
     tokenizer = conversation.tokenizer
-    stops = stop_ids(tokenizer)
+    stops = stop_ids(tokenizer, conversation.model)
     pieces = cut_at_pauses(
         recording.blocks,
         recording.rate_hz,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import (
     Gemma4AudioFeatureExtractor,
-    Gemma4ForConditionalGeneration,
+    Gemma4UnifiedAudioFeatureExtractor,
     PreTrainedTokenizerBase,
 )
 from transformers.utils import cached_file
@@ -22,7 +22,8 @@ from commands.json_files import read_json
 from commands.origins import refuse_mixture
 from commands.sources import as_facts
 from gemma4.base_model import SOURCES_KEY
-from gemma4.gemma import load_feature_extractor
+from gemma4.feature_extractors import load_feature_extractor
+from gemma4.kinds import AnyGemma
 from gemma4.published_config import write_as_published
 from gemma4.shared_layers import read_unused_tensors
 from stage3_finetune.model import (
@@ -52,9 +53,9 @@ class MergedGemma:
         card: its model card.
     """
 
-    model: Gemma4ForConditionalGeneration
+    model: AnyGemma
     tokenizer: PreTrainedTokenizerBase
-    extractor: Gemma4AudioFeatureExtractor
+    extractor: Gemma4AudioFeatureExtractor | Gemma4UnifiedAudioFeatureExtractor
     unused: Mapping[str, Tensor]
     others: Mapping[str, Path]
     card: str

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from data_manifests.language import language
-from stage3_finetune.dialogue import Dialogue, Target, Turn, with_chain_target
+from stage3_finetune.dialogue import Dialogue, Target, Turn
 
 Task = Literal["answer", "transcribe", "typed"]
 Row = list[tuple[int, Task]]  # positions of dialogues, and how each is seen
@@ -88,6 +88,21 @@ def as_task(dialogue: Dialogue, task: Task, target: Target) -> Dialogue:
         question = replace(heard[0], prompt=language().write)
         return replace(dialogue, turns=(question, Turn("assistant", question.content)), tools=())
     return with_chain_target(dialogue) if target == "chain" else dialogue
+
+
+def with_chain_target(dialogue: Dialogue) -> Dialogue:
+    """Put the transcript of each spoken question before its answer: "question line, line break,
+    answer"; before a call, it is a turn of its own."""
+    turns: list[Turn] = []
+    for question, turn in zip((None, *dialogue.turns), dialogue.turns, strict=False):
+        is_reply = question is not None and question.spoken and turn.role == "assistant"
+        if question is None or not is_reply:
+            turns.append(turn)
+        elif turn.calls:
+            turns += [Turn("assistant", question.content), turn]
+        else:
+            turns.append(replace(turn, content=f"{question.content}\n{turn.content}"))
+    return replace(dialogue, turns=tuple(turns))
 
 
 def join_dialogues(dialogues: Sequence[Dialogue]) -> Dialogue:

@@ -17,7 +17,7 @@ from peft import (
     set_peft_model_state_dict,
 )
 from torch import Tensor
-from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from commands.errors import InputError
 from commands.finished_folder import open_input, read_provenance
@@ -30,8 +30,9 @@ from commands.tensor_files import TensorKind, read_tensors, refuse_non_finite_we
 from data_manifests.language import FIRST_NORMALIZATION, refuse_other_language
 from gemma4.base_model import gemma_sources
 from gemma4.gemma import load_gemma
+from gemma4.kinds import AnyGemma
 from gemma4.speech_embeddings import accept_embeddings
-from gemma4.tower_identity import tower_origin
+from gemma4.speech_encoder import model_origin
 from gemma4.weight_quantization import QuantizeName
 
 # Every linear layer of the decoder's attention and MLP. The vision and audio towers are left out:
@@ -69,7 +70,7 @@ def load_finetuned(
     device: torch.device,
     dtype: torch.dtype,
     quantize: QuantizeName = "none",
-) -> tuple[Gemma4ForConditionalGeneration, PreTrainedTokenizerBase]:
+) -> tuple[AnyGemma, PreTrainedTokenizerBase]:
     """Load Gemma for answering: the base model, or base and adapter.
 
     Args:
@@ -81,8 +82,8 @@ def load_finetuned(
         quantize: precision of the base model's decoder.
 
     Returns:
-        The model, frozen, in evaluation mode, taking embeddings as well as mel spectrograms; and
-        its tokenizer.
+        The model, frozen, in evaluation mode, taking the frames of its `encoder_of`; and its
+        tokenizer.
 
     Raises:
         InputError: either cannot be loaded, the adapter belongs to another model or is incomplete,
@@ -99,7 +100,7 @@ def load_finetuned(
 
 def finetuned_origins(
     gemma: str,
-    model: Gemma4ForConditionalGeneration | PeftModel,
+    model: AnyGemma | PeftModel,
     finetune: Path | None,
     *,
     flag: str = "--finetune",
@@ -113,7 +114,7 @@ def finetuned_origins(
         flag: the flag that named it.
     """
     base = model.get_base_model() if isinstance(model, PeftModel) else model
-    origins = {f"--gemma {gemma}": tower_origin(base.model.audio_tower)}
+    origins = {f"--gemma {gemma}": model_origin(base)}
     if finetune is not None:
         origins[f"{flag} {finetune}"] = read_provenance(finetune).origin
     return origins
@@ -126,7 +127,7 @@ def finetuned_sources(gemma: str, finetune: Path | None) -> Sources:
 
 
 def add_adapter(
-    model: Gemma4ForConditionalGeneration | PeftModel,
+    model: AnyGemma | PeftModel,
     finetune: Path,
     *,
     gemma: str,

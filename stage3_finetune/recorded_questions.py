@@ -11,7 +11,7 @@ from torch import Tensor
 from commands.errors import InputError
 from data_manifests.manifest import Utterance, read_manifest
 from data_manifests.normalization import normalize_for_scoring
-from gemma4.gemma import AudioEncoder
+from gemma4.speech_encoder import SpeechEncoder
 from stage1_rvq.corpus_encoder import encode_utterances
 from stage3_finetune.dialogue import Turn, split_chain
 from stage3_finetune.dialogue_rows import read_dialogues
@@ -69,7 +69,7 @@ def match_recordings(dialogues: Path, recordings: Path) -> Matches:
 
 
 def embed_questions(
-    matches: Matches, encoder: AudioEncoder, batch_size: int
+    matches: Matches, encoder: SpeechEncoder, batch_size: int
 ) -> list[RecordedQuestion]:
     """Encode the recordings; raises InputError if one cannot be encoded."""
     utterances = [utterance for *_, utterance in matches.rows]

@@ -11,7 +11,8 @@ from gemma4.plain_tokenizer import CALL_MARKS, plain_tokenizer
 from gemma4.tiny_gemma import tiny_gemma
 from gemma4.true_shapes import TINY_SPECIAL_IDS, TINY_VOCABULARY_SIZE
 from stage3_finetune.conversation import load_conversation
-from stage3_finetune.dialogue import Dialogue, Turn, encode_dialogue, with_chain_target
+from stage3_finetune.dialogue import Dialogue, Turn, encode_dialogue
+from stage3_finetune.mixture import with_chain_target
 from stage3_finetune.model import CALLS_KEY, TARGET_KEY
 from stage3_finetune.tools import load_tools
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from transformers import Gemma4ForConditionalGeneration
 
 from commands import device as devices
 from commands.device import accelerate_uses, pick_device
@@ -107,7 +108,7 @@ def test_trl_takes_that_device_and_no_other(current, tmp_path):
 def test_gemma_is_loaded_onto_a_gpu_tensor_by_tensor(tiny_models, monkeypatch):
     """What transformers makes of a map with one device: the same weights, nothing beside them."""
     asked = []
-    load = gemma.Gemma4ForConditionalGeneration.from_pretrained
+    load = Gemma4ForConditionalGeneration.from_pretrained
 
     def load_onto_the_cpu(name, **settings):
         asked.append(settings.pop("device_map", None))
@@ -115,7 +116,7 @@ def test_gemma_is_loaded_onto_a_gpu_tensor_by_tensor(tiny_models, monkeypatch):
 
     name = str(tiny_models / "gemma")
     plain, _ = gemma.load_gemma(name, device=CPU, dtype=torch.float32)
-    monkeypatch.setattr(gemma.Gemma4ForConditionalGeneration, "from_pretrained", load_onto_the_cpu)
+    monkeypatch.setattr(Gemma4ForConditionalGeneration, "from_pretrained", load_onto_the_cpu)
     mapped, _ = gemma.load_gemma(name, device=SECOND, dtype=torch.float32)
     gemma.load_gemma(name, device=CPU, dtype=torch.float32)
     assert asked == [{"": SECOND}, None]

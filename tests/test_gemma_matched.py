@@ -66,7 +66,7 @@ def test_the_true_e2b_has_the_published_names_and_shapes(published):
     """From the model itself; `checkpoint_shapes` adds what its layers do not load."""
     from transformers import Gemma4ForConditionalGeneration
 
-    from gemma4.gemma import ATTENTION
+    from gemma4.kinds import ATTENTION
 
     with torch.device("meta"):
         model = Gemma4ForConditionalGeneration._from_config(

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gemma4.gemma import PIECE_FRAMES, SAMPLES_PER_FRAME, load_audio_encoder
+from gemma4.feature_extractors import SAMPLES_PER_FRAME
+from gemma4.gemma import PIECE_FRAMES, load_audio_encoder
 from gemma4.tower_stream import StreamingTower, encode_together
 
 CPU = torch.device("cpu")

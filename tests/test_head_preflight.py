@@ -125,7 +125,7 @@ BREAKS = {
         lambda sounds: talker.conversation.encoder.encode_at_once([s[::-1].copy() for s in sounds]),
     ),
     "chat template closes its turns": lambda patch, talker: patch.setattr(
-        preflight_gemma, "stop_ids", lambda tokenizer: [tokenizer.eos_token_id]
+        preflight_gemma, "stop_ids", lambda tokenizer, model: [tokenizer.eos_token_id]
     ),
     "states while writing = afterwards": lambda patch, talker: patch.setattr(
         preflight_gemma, "answer_states", changed_states(lambda states: states + 1)

@@ -15,7 +15,8 @@ from gemma4.layer_states import LAYERS, pick_layers
 from gemma4.speech_embeddings import accept_embeddings
 from gemma4.tiny_gemma import tiny_gemma
 from speech_head.answer import answer_states, ask_to_speak, stream_answer, teacher_forced_answer
-from stage3_finetune.dialogue import Dialogue, Turn, encode_dialogue, with_chain_target
+from stage3_finetune.dialogue import Dialogue, Turn, encode_dialogue
+from stage3_finetune.mixture import with_chain_target
 from stage3_finetune.model import lora_config
 
 TEXTS = ["Baako ne mmienu yɛ mmiɛnsa.", "Ɛyɛ.", "Me din de Ama, na wo nso ɛ?"]

@@ -10,7 +10,8 @@ import torch
 from commands.errors import InputError
 from data_manifests.audio import write_wav
 from data_manifests.manifest import Utterance
-from gemma4.gemma import PIECE_FRAMES, SAMPLES_PER_FRAME, load_audio_encoder
+from gemma4.feature_extractors import SAMPLES_PER_FRAME
+from gemma4.gemma import PIECE_FRAMES, load_audio_encoder
 from stage1_rvq import corpus_encoder
 from stage1_rvq.corpus_encoder import encode_utterances
 

@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save_file
 from commands.device import pick_device, pick_dtype
 from commands.errors import InputError
 from gemma4.audio_tower import fast_cpu_forward, stock_forward
+from gemma4.feature_extractors import SAMPLES_PER_FRAME
 from gemma4.gemma import (
     LEFT_CONTEXT_FRAMES,
     PIECE_FRAMES,
-    SAMPLES_PER_FRAME,
     count_audio_tokens,
     load_audio_encoder,
     load_gemma,

@@ -72,7 +72,7 @@ def test_a_template_that_fails_later_is_one_line(tiny_models):
     ("changes", "message"),
     [
         ({"model_type": "llama"}, "is of kind 'llama', expected gemma4"),
-        ({"model_type": "gemma4_unified"}, r"\(12B\): it has no audio tower, E2B and E4B have"),
+        ({"model_type": "gemma4_text"}, "is of kind 'gemma4_text', expected gemma4 or gemma4_unif"),
         ({"text_config": {"num_hidden_layers": 10**6}}, "claims num_hidden_layers = 1000000"),
         ({"text_config": {}}, "config.json describes .* million weights"),
         ({"audio_config": "x"}, "cannot be loaded"),

@@ -19,10 +19,9 @@ from stage3_finetune.dialogue import (
     encode_dialogue,
     encode_prompt,
     split_chain,
-    with_chain_target,
 )
 from stage3_finetune.dialogue_rows import parse_dialogue, read_dialogues
-from stage3_finetune.mixture import as_task
+from stage3_finetune.mixture import as_task, with_chain_target
 
 
 @pytest.fixture(scope="module")

@@ -108,9 +108,9 @@ def test_streamed_tokens_are_the_generated_ones(loaded):
         streamed = list(stream_tokens(model, tokenizer, prompt, max_new_tokens=8))
         inputs = prompt_inputs([prompt], tokenizer, model)
         written = model.generate(
-            **inputs, max_new_tokens=8, do_sample=False, eos_token_id=stop_ids(tokenizer)
+            **inputs, max_new_tokens=8, do_sample=False, eos_token_id=stop_ids(tokenizer, model)
         )[0, inputs["input_ids"].shape[1] :].tolist()
-        assert streamed == [token for token in written if token not in stop_ids(tokenizer)]
+        assert streamed == [token for token in written if token not in stop_ids(tokenizer, model)]
 
 
 def test_saved_base_is_a_stock_checkpoint(loaded, tiny_models, tmp_path):

@@ -7,7 +7,7 @@ import torch
 
 from commands.errors import InputError
 from gemma4.gemma import FRAME_RATE_HZ
-from gemma4.tower_stream import StreamingTower
+from gemma4.speech_encoder import live_ear
 from speech_head.stream import Sampling
 from speech_head.talker import Talker
 from speech_head.voices import Voice
@@ -44,8 +44,9 @@ class Answerer:
         self.instruction = ""
         self.speaks = True
         self._sampling_of_turn = sampling_of_turn
-        self._tower = StreamingTower(talker.conversation.encoder)
-        frames_TD = torch.zeros(round(max_turn_s * FRAME_RATE_HZ), self._tower.encoder.dim)
+        encoder = talker.conversation.encoder
+        self._ear = live_ear(encoder)
+        frames_TD = torch.zeros(round(max_turn_s * FRAME_RATE_HZ), encoder.dim)
         self._longest_question = Turn("user", "", spoken=True, frames_TD=frames_TD)
         try:
             talker.conversation.continuing([]).make_room(self._longest_question)
@@ -63,7 +64,7 @@ class Answerer:
 
     def begin_question(self) -> SpokenQuestion:
         """A spoken question before its first sound."""
-        return SpokenQuestion(self._tower.start(), instruction=self.instruction)
+        return SpokenQuestion(self._ear.start(), instruction=self.instruction)
 
     def begin_prompt(self, question: SpokenQuestion) -> None:
         """Let Gemma read the conversation so far, and what was heard of the question."""

@@ -59,7 +59,7 @@ class BegunAnswer:
         self._talker = replace(talker, conversation=conversation)
         self._question = question
         self._decoding = talker.begin(prompt)
-        self._stops = stop_ids(talker.tokenizer)
+        self._stops = stop_ids(talker.tokenizer, talker.conversation.model)
         self._speech = Speech(talker, sampling)
         self._is_spoken = is_spoken
         self._is_written = False  # Gemma has written all of it

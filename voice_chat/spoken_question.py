@@ -1,6 +1,6 @@
-"""A question while it is being asked: its sound goes through the tower, and into Gemma's cache.
+"""A question while it is being asked: its sound goes through the ear, and into Gemma's cache.
 
-    question = SpokenQuestion(tower.start())
+    question = SpokenQuestion(ear.start())
     question.begin_prompt(talker.conversation)
     question.listen(samples_N)               # again and again, as it comes
     catch_up_together([question, ...])       # now and then, for all who speak
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gemma4.gemma import FRAME_RATE_HZ
-from gemma4.tower_stream import TowerStream, encode_together
+from gemma4.speech_encoder import EarStream
 from speech_head.stream import Sampling
 from speech_head.talker import Talker
 from stage3_finetune.conversation import Conversation
@@ -39,10 +39,10 @@ class SpokenQuestion:
         drafting: the transcript that is being written meanwhile; None if there is none.
     """
 
-    def __init__(self, ear: TowerStream, *, instruction: str = "") -> None:
+    def __init__(self, ear: EarStream, *, instruction: str = "") -> None:
         """
         Args:
-            ear: the tower on its sound.
+            ear: what Gemma hears with, on its sound.
             instruction: text shown to Gemma beside the speech.
         """
         self.drafting: BegunAnswer | None = None
@@ -142,5 +142,6 @@ def catch_up_together(questions: Sequence[SpokenQuestion]) -> None:
         return
     able = [q for q in questions if q.has_prompt and q._ear.num_waiting >= MIN_STEP_FRAMES]
     num_frames = min(question._ear.num_waiting for question in able)
-    frames = encode_together([question._ear for question in able], num_frames)
+    first, *others = [question._ear for question in able]
+    frames = first.encode_with(others, num_frames)
     hear_together([q._prompt for q in able if q._prompt is not None], frames)

@@ -27,7 +27,8 @@ from data_manifests.manifest import Split
 from demo.gemma.clips import INT16_PEAK, record_clips
 from demo.mimi.speech import speak_texts
 from demo.world.grammar import Question, choose_questions
-from gemma4.gemma import AudioEncoder, load_feature_extractor
+from gemma4.feature_extractors import load_feature_extractor
+from gemma4.gemma import AudioEncoder
 from speech_head.mimi import Mimi, load_mimi
 from stage1_rvq.data import iterate_batches
 from stage3_finetune.answer_scores import exact_match
