@@ -10,6 +10,7 @@ belongs to them; in JSON, because arguments differ from call to call.
 
 import heapq
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,13 +35,9 @@ from commands.parquet_files import (
     write_parquet,
 )
 from commands.sources import Sources, known
-from stage1_rvq.codes import (
-    find_code_files,
-    read_code_format,
-    read_codes,
-    read_codes_sources,
-    refuse_other_format,
-)
+from gemma4.chat_template import asks_otherwise
+from gemma4.gemma import FRAME_RATE_HZ
+from stage1_rvq.codes import refuse_other_format
 from stage1_rvq.data import pad_frames
 from stage3_finetune.dialogue import (
     NO_LABEL,
@@ -52,13 +49,18 @@ from stage3_finetune.dialogue import (
     encode_dialogue,
 )
 from stage3_finetune.dialogue_rows import parse_dialogue
-from stage3_finetune.mixture import TaskMixture, as_task, draw_rows, join_dialogues
+from stage3_finetune.mixture import (
+    TaskMixture,
+    as_task,
+    draw_rows,
+    join_dialogues,
+    up_to_each_answer,
+)
 
 DIALOGUES_NAME = "dialogues_{:05d}.parquet"  # of a shard, by its number
 
 TOOLS = "tools"  # the column of declared functions, where there are any
 CHARACTERS_A_TOKEN = 2  # of Twi, about
-RECORDED_CODES = "--recorded-codes"
 
 
 def dialogue_schema(
@@ -163,36 +165,6 @@ def read_dialogues_sources(folder: Path) -> Sources:
     return read_provenance(folder).made_from()
 
 
-def read_recordings(path: Path, expected: CodeFormat) -> list[Dialogue]:
-    """Transcribed recordings, as codes, to write down: a spoken turn each, without an answer.
-
-    Args:
-        path: a folder of `stage1_rvq.tokenize_corpus`, or one file of it.
-        expected: format of the quantiser that will decode them.
-
-    Raises:
-        InputError: the folder is unfinished, changed or empty, its codes have another format, or
-            none of its utterances has a transcript.
-    """
-    flag = RECORDED_CODES
-    found = read_code_format(path, flag=flag)
-    refuse_other_format(found, expected, flag=f"{flag} {path}", expected_by="--rvq")
-    recordings = [
-        Dialogue(f"{path.name}/{u.id}", (Turn("user", u.text, spoken=True, codes_TK=u.codes_TK),))
-        for u in read_codes(path, flag=flag)
-        if u.text and len(u.codes_TK)
-    ]
-    if not recordings:
-        raise InputError(f"{flag} {path}: no utterance in it has a transcript")
-    return recordings
-
-
-def read_recordings_sources(path: Path) -> Sources:
-    """What such codes were made from."""
-    files = find_code_files(path, flag=RECORDED_CODES)
-    return read_codes_sources(path, files, flag=RECORDED_CODES)
-
-
 class SpokenDialogues:
     """Rows of the task mixture, encoded on access."""
 
@@ -200,7 +172,7 @@ class SpokenDialogues:
         self,
         dialogues: Sequence[Dialogue],
         tokenizer: PreTrainedTokenizerBase,
-        decode: Callable[[Tensor], Tensor],
+        hear: Callable[[Turn], Tensor],
         *,
         target: Target,
         mixture: TaskMixture,
@@ -209,19 +181,23 @@ class SpokenDialogues:
     ) -> None:
         """
         Args:
-            dialogues: with codes on every spoken turn.
-            decode: codes `[T, K]` -> embeddings `[T, D]`.
+            dialogues: with codes or a recording on every spoken turn. Where the template asks for
+                answers in another way than it shows them to later turns, each answer is learnt in
+                a row of its own.
+            hear: a spoken turn -> its frames `[T, D]`.
             target: "chain" writes the transcript before the answer.
-            recordings: of `read_recordings`, to write down.
+            recordings: a spoken turn each, without an answer, to write down.
         """
         if not dialogues:
             raise InputError("no dialogues to train on")
         for dialogue in dialogues:
             if not any(turn.role == "assistant" for turn in dialogue.turns):
                 raise InputError(f"dialogue {dialogue.id!r} has no assistant turn")
+        if asks_otherwise(tokenizer):
+            dialogues = [part for dialogue in dialogues for part in up_to_each_answer(dialogue)]
         self.dialogues = [*dialogues, *recordings]
         self.tokenizer = tokenizer
-        self.decode = decode
+        self.hear = hear
         self.target = target
         self.rows = draw_rows(dialogues, mixture, seed, num_recordings=len(recordings))
 
@@ -236,22 +212,27 @@ class SpokenDialogues:
         """Number of positions S of the longest row.
 
         For speed, only the 16 rows with the highest upper bound are encoded. The bound counts one
-        position per frame of speech and one per character, which takes at most one.
+        position per frame of speech and one per character, which takes at most one. Nothing is
+        heard: of a recording, the length in its manifest counts.
         """
 
         likeliest = heapq.nlargest(16, range(len(self)), key=lambda i: self._count(i, 1))
-        return max(len(self[index].input_ids) for index in likeliest)
+        return max(
+            len(self._encode(index, lambda turn: torch.zeros(num_frames(turn), 1)).input_ids)
+            for index in likeliest
+        )
 
     def lengths(self) -> list[int]:
         """About how many positions each row takes: none is encoded for it."""
         return [round(self._count(i, CHARACTERS_A_TOKEN)) for i in range(len(self))]
 
     def __getitem__(self, index: int) -> EncodedDialogue:
+        return self._encode(index, self.hear)
+
+    def _encode(self, index: int, hear: Callable[[Turn], Tensor]) -> EncodedDialogue:
         dialogue = self._dialogue(index)
         turns = tuple(
-            replace(turn, frames_TD=self.decode(turn.codes_TK))
-            if turn.spoken and turn.codes_TK is not None
-            else turn
+            replace(turn, frames_TD=hear(turn)) if num_frames(turn) else turn
             for turn in dialogue.turns
         )
         return encode_dialogue(replace(dialogue, turns=turns), self.tokenizer)
@@ -262,16 +243,23 @@ class SpokenDialogues:
         called = [(turn.calls, turn.results) for turn in dialogue.turns if turn.calls]
         of_calls = len(str(called)) + len(str(dialogue.tools)) if dialogue.tools else 0
         return of_calls / characters_a_token + sum(
-            len(turn.codes_TK)
-            if turn.spoken and turn.codes_TK is not None
-            else len(turn.content) / characters_a_token
-            for turn in dialogue.turns
+            num_frames(turn) or len(turn.content) / characters_a_token for turn in dialogue.turns
         )
 
     def _dialogue(self, index: int) -> Dialogue:
         return join_dialogues(
             [as_task(self.dialogues[i], task, self.target) for i, task in self.rows[index]]
         )
+
+
+def num_frames(turn: Turn) -> int:
+    """How many frames a spoken turn has, of a recording by its manifest at most; 0 if it is not
+    spoken."""
+    if turn.spoken and turn.codes_TK is not None:
+        return len(turn.codes_TK)
+    if turn.spoken and turn.recording is not None:
+        return math.ceil(turn.recording.duration_s * FRAME_RATE_HZ) + 1
+    return 0
 
 
 def collate(rows: Sequence[EncodedDialogue], pad_id: int) -> dict[str, Tensor]:

@@ -23,6 +23,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from commands.errors import InputError
+from data_manifests.manifest import Utterance
 from gemma4.chat_template import RENDERS_OTHERWISE, render_answer, render_chat, text_ids
 from gemma4.function_calls import RESPONSE, FunctionCall, as_message, call_token_id
 from stage3_finetune.called_functions import ToolSchema, without_marks_in
@@ -42,7 +43,8 @@ class Turn:
         content: its text; for a spoken turn, its transcript.
         spoken: whether this is a user turn that Gemma receives as audio, not text.
         codes_TK: semantic codes of a spoken turn, int64 `[T, K]`.
-        frames_TD: embeddings of a spoken turn, float32 `[T, D]`: from codes or a real recording.
+        recording: of a spoken turn, where its frames are made of that.
+        frames_TD: frames of a spoken turn, float32 `[T, D]`: from codes or a recording.
         prompt: text shown beside the speech, e.g. to ask for a transcript.
         english: what it says in English, which no model is shown; "" if the file does not say.
         calls: functions that the assistant calls in this turn, which then has no text.
@@ -53,6 +55,7 @@ class Turn:
     content: str
     spoken: bool = False
     codes_TK: Tensor | None = None
+    recording: Utterance | None = None
     frames_TD: Tensor | None = None
     prompt: str = ""
     english: str = ""
@@ -157,7 +160,7 @@ def _encode_written(
         refuse_template_marks(turn.role, turn.prompt if turn.spoken else turn.content)
     ids: list[int] = []
     labels: list[int] = []
-    for begin, last in _written_parts(turns):
+    for begin, last in written_parts(turns):
         prompt = encode_prompt(turns[:begin], tokenizer, tools).input_ids
         written = [*turns[:last], replace(turns[last], results=())]
         rendered = render_answer(
@@ -181,10 +184,10 @@ def _encode_written(
 
 def has_text_before_calls(dialogue: Dialogue) -> bool:
     """Whether the assistant says something before it calls a function."""
-    return any(begin != last for begin, last in _written_parts(dialogue.turns))
+    return any(begin != last for begin, last in written_parts(dialogue.turns))
 
 
-def _written_parts(turns: Sequence[Turn]) -> Iterator[tuple[int, int]]:
+def written_parts(turns: Sequence[Turn]) -> Iterator[tuple[int, int]]:
     """What the assistant writes at a time: the first and the last of its turns, which is an answer,
     or a call that may have text before it."""
     begin = None

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from data_manifests.language import language
-from stage3_finetune.dialogue import Dialogue, Target, Turn
+from stage3_finetune.dialogue import Dialogue, Target, Turn, written_parts
 
 Task = Literal["answer", "transcribe", "typed"]
 Row = list[tuple[int, Task]]  # positions of dialogues, and how each is seen
@@ -103,6 +103,17 @@ def with_chain_target(dialogue: Dialogue) -> Dialogue:
         else:
             turns.append(replace(turn, content=f"{question.content}\n{turn.content}"))
     return replace(dialogue, turns=tuple(turns))
+
+
+def up_to_each_answer(dialogue: Dialogue) -> list[Dialogue]:
+    """A dialogue -> itself, and each of its beginnings that ends with an answer or a call."""
+    ends = [last for _, last in written_parts(dialogue.turns)]
+    if len(ends) < 2:
+        return [dialogue]
+    return [
+        replace(dialogue, id=f"{dialogue.id}#{number}", turns=dialogue.turns[: end + 1])
+        for number, end in enumerate(ends)
+    ]
 
 
 def join_dialogues(dialogues: Sequence[Dialogue]) -> Dialogue:

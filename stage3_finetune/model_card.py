@@ -35,7 +35,7 @@ def merged_card(
         f"# Gemma 4 that answers spoken {language().name}",
         "",
         f"`{_shown(gemma)}` with a LoRA adapter of rank {settings['lora_rank']} merged into its "
-        f"decoder ({dtype}); the audio tower is the base model's.",
+        f"decoder ({dtype}); what it hears with is the base model's.",
         "",
         f"Trained for {settings['steps']:,} steps on {provenance['num_dialogues']:,} dialogues "
         f"with {spoken['generated_codes']:,} questions spoken by a text-to-semantic-tokens model, "
@@ -49,7 +49,7 @@ def merged_card(
 
 
 def _recordings(count: int) -> list[str]:
-    return [f"It also learnt to write down {count:,} recordings, as codes."] if count else []
+    return [f"It also learnt to write down {count:,} recordings."] if count else []
 
 
 def adapter_card(gemma: str, *, rank: int, steps: int, target: str, sources: Sources) -> str:

@@ -1,7 +1,9 @@
-"""Fine-tune Gemma 4 with LoRA on spoken dialogues made of codes.
+"""Fine-tune Gemma 4 with LoRA on spoken dialogues: made of codes, or recorded.
 
     python -m stage3_finetune.train --dialogues data/spoken-dialogues --rvq runs/rvq \
         --gemma google/gemma-4-E4B-it --out runs/finetune
+    python -m stage3_finetune.train --dialogues data/dialogues/dialogues.jsonl \
+        --recordings data/questions/train.jsonl --gemma google/gemma-4-12B-it --out runs/finetune
 
 The adapter is `runs/finetune/adapter` (peft's format). trl's `SFTTrainer` runs the training loop.
 Several processes (`accelerate launch`) train as one, but for rounding and for `--lora-dropout`,
@@ -10,21 +12,19 @@ Gemma's weights.
 """
 
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.attention import sdpa_kernel
-from transformers import PreTrainedTokenizerBase
 
 from commands.checkpoint import list_checkpoints
 from commands.command_line import parse_config, run_command
 from commands.device import describe_machine, pick_device, pick_dtype, seed_step
 from commands.launchers import FSDP, is_on, join_group
-from commands.origins import Origin, combine, refuse_mixture
+from commands.origins import combine, refuse_mixture
 from commands.processes import processes_of, shared_run_folder
 from commands.run_folder import OutputFolder
-from commands.sources import ADAPTER, Sources, as_facts, merge, refuse_licenses, used_for
+from commands.sources import as_facts, merge, refuse_licenses
 from commands.training_log import TrainingLog, training_steps
 from data_manifests.language import language
 from gemma4.attention_kernels import TRAINING_KERNELS
@@ -33,42 +33,16 @@ from gemma4.function_calls import refuse_unable_to_call
 from gemma4.gemma import load_gemma, load_tokenizer
 from gemma4.memory_plan import GIB, MemoryPlan, load_gemma_config, peak_memory, plan_memory
 from gemma4.speech_embeddings import accept_embeddings
-from gemma4.tower_identity import tower_origin
-from stage1_rvq.codes import code_format, read_codes_origins
-from stage1_rvq.model import SpeechRVQ, load_rvq
-from stage3_finetune.data import (
-    RECORDED_CODES,
-    SpokenDialogues,
-    read_dialogues_origins,
-    read_dialogues_sources,
-    read_recordings,
-    read_recordings_sources,
-    read_spoken_dialogues,
-)
-from stage3_finetune.dialogue import Dialogue, has_text_before_calls, render_example
+from gemma4.speech_encoder import model_origin
+from stage3_finetune.data import SpokenDialogues
+from stage3_finetune.dialogue import has_text_before_calls, render_example
 from stage3_finetune.mixture import TaskMixture
 from stage3_finetune.model_card import adapter_card
+from stage3_finetune.training_data import load_training_data
 from stage3_finetune.training_settings import TrainConfig
 
 if TYPE_CHECKING:
     from stage3_finetune.trainer import SpeechTrainer
-
-
-@dataclass(frozen=True)
-class _Data:
-    """What is trained on.
-
-    Attributes:
-        dialogues: with codes on every spoken turn.
-        recordings: to write down, as codes.
-        origins: for each input the audio tower and the quantiser that it belongs to.
-        made_from: the sources of all, Gemma included.
-    """
-
-    dialogues: list[Dialogue]
-    recordings: list[Dialogue]
-    origins: dict[str, Origin]
-    made_from: Sources
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -84,13 +58,24 @@ def main(argv: list[str] | None = None) -> None:
     refuse_unusable_sharding(config.quantize, train_embed_audio=config.lora.train_embed_audio)
     join_group(device)
     processes = processes_of(device)
-    rvq = load_rvq(config.rvq, device=torch.device("cpu"))
-    data = _read_data(config, rvq)
+    data = load_training_data(config, device=device, dtype=dtype, is_first=processes.is_first)
     tokenizer = load_tokenizer(config.gemma)
     if any(dialogue.tools for dialogue in data.dialogues):
         has_text = config.target == "chain" or any(map(has_text_before_calls, data.dialogues))
         refuse_unable_to_call(tokenizer, where="'tools' in --dialogues", has_text=has_text)
-    rows = _mix(config, data, rvq, tokenizer)
+    sources = {**data.sources, f"--gemma {config.gemma}": gemma_sources(config.gemma)}
+    refuse_licenses(sources, config.inputs.allow_licenses)
+    shares = config.mixture
+    made_from = merge(*sources.values())
+    rows = SpokenDialogues(
+        data.dialogues,
+        tokenizer,
+        data.hear,
+        target=config.target,
+        mixture=TaskMixture(shares.transcribe_share, shares.typed_share, shares.joined_share),
+        seed=config.seed,
+        recordings=data.recordings,
+    )
     processes.refuse_idle(len(rows), "--dialogues")
     plan = plan_memory(
         load_gemma_config(config.gemma), adapter=config.lora.adapter(), device=device, dtype=dtype,
@@ -101,17 +86,19 @@ def main(argv: list[str] | None = None) -> None:
         print(plan.as_table(), file=sys.stderr)
     base, _ = load_gemma(config.gemma, device=device, dtype=dtype, quantize=config.quantize)
     model = accept_embeddings(base)
-    origins = data.origins | {f"--gemma {config.gemma}": tower_origin(base.model.audio_tower)}
+    origins = {**data.origins, f"--gemma {config.gemma}": model_origin(base)}
     refuse_mixture(origins, allowed=config.inputs.allow_mixture)
-    inputs = ("dialogues", "more_dialogues", "recorded_codes", "rvq", "gemma")
+    inputs = (
+        "dialogues", "more_dialogues", "recorded_codes", "recordings", "transcribed_recordings",
+        "rvq", "gemma",
+    )  # fmt: skip
     with shared_run_folder(
         processes, config.out, config, "stage3_finetune.train", inputs=inputs,
         per_process=(("batch_size", "accumulate"),),
     ) as output:  # fmt: skip
         if output.is_done:
             return
-        turns = [turn for dialogue in data.dialogues for turn in dialogue.turns]
-        calls = [call for turn in turns for call in turn.calls]
+        calls = data.calls()
         output.record(
             **describe_machine(device, dtype), **combine(*origins.values()).as_facts(),
             num_processes=processes.count, is_sharded=is_on(FSDP),
@@ -119,8 +106,8 @@ def main(argv: list[str] | None = None) -> None:
             normalization=language().normalization,
             num_dialogues=len(data.dialogues), num_recordings=len(data.recordings),
             num_calls=len(calls), called_functions=sorted({call.name for call in calls}),
-            sources=as_facts(data.made_from),
-            spoken_turns={"generated_codes": sum(turn.spoken for turn in turns), "recordings": 0},
+            sources=as_facts(made_from),
+            spoken_turns=data.count_spoken(),
             chat_template_example=render_example(tokenizer),
         )  # fmt: skip
         seed_step(config.seed, -1)  # LoRA's random start
@@ -129,47 +116,10 @@ def main(argv: list[str] | None = None) -> None:
         if output.is_writer:
             card = adapter_card(
                 config.gemma, rank=config.lora.lora_rank, steps=config.steps, target=config.target,
-                sources=data.made_from,
+                sources=made_from,
             )  # fmt: skip
             copy_adapter(list_checkpoints(config.out)[-1], config.out / "adapter", card)
             _report(output, plan, len(rows), device)
-
-
-def _read_data(config: TrainConfig, rvq: SpeechRVQ) -> _Data:
-    """Read dialogues and recordings; refuse other licences than the user allows."""
-    folders = (config.dialogues, *config.more_dialogues)
-    recorded = config.mixture.recorded_codes
-    fmt = code_format(rvq.config)
-    dialogues = [row for folder in folders for row in read_spoken_dialogues(folder, fmt)]
-    recordings = [row for folder in recorded for row in read_recordings(folder, fmt)]
-    origins = {f"--rvq {config.rvq}": rvq.origin()}
-    sources = {}
-    for folder in folders:
-        origins |= read_dialogues_origins(folder)
-        sources[f"--dialogues {folder}"] = used_for(read_dialogues_sources(folder), ADAPTER)
-    for folder in recorded:
-        origins |= read_codes_origins(folder, flag=RECORDED_CODES)
-        found = read_recordings_sources(folder)
-        sources[f"{RECORDED_CODES} {folder}"] = used_for(found, ADAPTER)
-    sources[f"--rvq {config.rvq}"] = rvq.made_from()
-    sources[f"--gemma {config.gemma}"] = gemma_sources(config.gemma)
-    refuse_licenses(sources, config.inputs.allow_licenses)
-    return _Data(dialogues, recordings, origins, merge(*sources.values()))
-
-
-def _mix(
-    config: TrainConfig, data: _Data, rvq: SpeechRVQ, tokenizer: PreTrainedTokenizerBase
-) -> SpokenDialogues:
-    shares = config.mixture
-    return SpokenDialogues(
-        data.dialogues,
-        tokenizer,
-        rvq.decode,
-        target=config.target,
-        mixture=TaskMixture(shares.transcribe_share, shares.typed_share, shares.joined_share),
-        seed=config.seed,
-        recordings=data.recordings,
-    )
 
 
 def _report(output: OutputFolder, plan: MemoryPlan, num_rows: int, device: torch.device) -> None:

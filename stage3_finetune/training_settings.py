@@ -12,6 +12,7 @@ from commands.setting_types import (
     PositiveInt,
     Probability,
     Seed,
+    StorePath,
 )
 from commands.training_settings import InputSettings, ScheduleSettings
 from gemma4.weight_quantization import QuantizeName
@@ -33,6 +34,22 @@ class MixtureSettings:
     joined_share: NonNegativeFloat = 0.3
     """rows of two or three dialogues joined to a conversation per answering row, so that later
     questions are answered as well as first ones"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedSettings:
+    """Recorded questions, in place of codes or beside them."""
+
+    recordings: StorePath | None = None
+    """manifest of recordings of the spoken turns, where --dialogues names a `messages` file; Gemma
+    4 12B, which takes no codes, learns from these"""
+    transcribed_recordings: StorePath | None = None
+    """manifest of recordings for the transcription rows"""
+
+    @property
+    def are_given(self) -> bool:
+        """Whether Gemma hears recordings."""
+        return bool(self.recordings or self.transcribed_recordings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,18 +77,20 @@ class LoraSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Fine-tune Gemma 4 with LoRA to answer speech, on spoken dialogues made of codes."""
+    """Fine-tune Gemma 4 with LoRA to answer speech, on spoken dialogues: codes, or recordings."""
 
     dialogues: Path
-    """folder written by stage3_finetune.speak_dialogues"""
+    """folder written by stage3_finetune.speak_dialogues; or with --recordings, a `messages` file
+    whose spoken turns were recorded"""
     more_dialogues: tuple[Path, ...] = ()
-    """further such folders, mixed with it row by row"""
-    rvq: ModelName
+    """further such folders and files, mixed with it row by row"""
+    rvq: ModelName | None = None
     """quantiser that the dialogues' codes were made for: folder of stage1_rvq.train, or hub name"""
+    recorded: RecordedSettings = RecordedSettings()
     out: Path
     """new folder for this run"""
     gemma: ModelName = "google/gemma-4-E4B-it"
-    """hub name or folder of an instruction-tuned Gemma 4 (E2B, E4B)"""
+    """hub name or folder of an instruction-tuned Gemma 4 (E2B, E4B, 12B)"""
     target: Target = "chain"
     """chain: write the transcript, a line break, then the answer; direct: the answer alone"""
     mixture: MixtureSettings = MixtureSettings()

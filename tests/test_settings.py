@@ -30,7 +30,7 @@ MAX_AT_TOP_LEVEL = 16
 MAX_SETTINGS = {
     "speech_head.train": 33,  # two architectures, each with its shape
     "stage2_speechless.train": 28,
-    "stage3_finetune.train": 28,
+    "stage3_finetune.train": 30,  # what is learnt from: codes, recordings, or both
     "speech_head.evaluate": 28,  # what is spoken, by whom, in which voice, and who judges it
     # Who talks, in which voice, how turns are told, and how many come.
     "voice_chat.serve": 28,

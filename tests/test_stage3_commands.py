@@ -199,7 +199,7 @@ def test_recordings_are_mixed_in(world, base, tmp_path):
     assert str(world / "codes") in json.dumps(provenance["inputs"])
     settings = read_json(tmp_path / "run" / "config.json")
     card = merged_card("gemma", settings, provenance, [], dtype="float32")
-    assert "It also learnt to write down 8 recordings, as codes." in card
+    assert "It also learnt to write down 8 recordings." in card
 
 
 def test_evaluate_compares_the_systems(world, corpus, finetune, tiny_models, tmp_path):

@@ -17,12 +17,12 @@ from stage1_rvq.model import SpeechRVQ
 from stage3_finetune.data import (
     SpokenDialogues,
     dialogue_schema,
-    read_recordings,
     read_spoken_dialogues,
     write_spoken_dialogues,
 )
 from stage3_finetune.dialogue import Dialogue, Turn
 from stage3_finetune.mixture import TaskMixture, join_dialogues
+from stage3_finetune.recorded_dialogues import read_recordings
 
 SHAPE = RVQConfig(dim=64, num_codebooks=2, codebook_size=16)
 
@@ -80,17 +80,17 @@ def test_two_dialogues_of_one_id_are_refused(tmp_path):
 
 
 def test_a_dialogue_without_an_answer_is_refused_before_training():
-    decode = SpeechRVQ(SHAPE).decode
     dialogue = Dialogue("a", (Turn("user", "x"),))
     with pytest.raises(InputError, match="dialogue 'a' has no assistant turn"):
         SpokenDialogues(
-            [dialogue], None, decode, target="chain", mixture=TaskMixture(0, 0, 0), seed=0
+            [dialogue], None, None, target="chain", mixture=TaskMixture(0, 0, 0), seed=0
         )
 
 
 @pytest.fixture(scope="module")
 def decoded():
-    return SpeechRVQ(SHAPE).decode
+    decode = SpeechRVQ(SHAPE).decode
+    return lambda turn: decode(turn.codes_TK)
 
 
 def spoken_dialogues(number, system=()):
