@@ -22,9 +22,9 @@ AnyGemmaConfig: TypeAlias = Gemma4Config | Gemma4UnifiedConfig
 TOWER, PATCHES = "gemma4", "gemma4_unified"  # as transformers names them
 WITHOUT_TOWER = {
     PATCHES: (
-        "the Gemma 4 without encoders (12B): it has no audio tower, whose embeddings this needs; "
-        "name E2B or E4B, or fine-tune the 12B on recorded dialogues (stage3_finetune.train "
-        "--recordings)"
+        "the Gemma 4 without encoders (12B): it has no audio tower, whose embeddings this works "
+        "with; name E2B or E4B, or fine-tune the 12B on recorded or synthesised questions "
+        "(stage3_finetune.train --recordings)"
     )
 }
 

@@ -29,7 +29,7 @@ from commands.finished_folder import open_input, read_provenance
 from commands.origins import refuse_mixture
 from commands.run_folder import run_folder
 from commands.setting_types import ModelName, NonNegativeInt, PositiveInt, Seed, StorePath
-from gemma4.gemma import load_audio_encoder
+from gemma4.speech_encoder import load_encoder, require_tower
 from gemma4.weight_quantization import refuse_missing_bitsandbytes
 from pipeline.own_process import ProcessEnded, in_own_process
 from pipeline.precision_scores import (
@@ -41,7 +41,7 @@ from pipeline.precision_scores import (
     quantization_of,
 )
 from speech_head.model import load_head
-from stage1_rvq.judge import JudgeSettings, load_asr
+from stage1_rvq.judge import OTHER_JUDGE, JudgeSettings, load_asr
 from stage1_rvq.recognizer import load_recognizer
 from stage3_finetune.recorded_questions import match_recordings
 
@@ -59,7 +59,7 @@ class CompareConfig:
     out: Path
     """new folder for precision.json and answers.jsonl"""
     gemma: ModelName = "google/gemma-4-E4B-it"
-    """hub name or folder of Gemma 4 (E2B, E4B)"""
+    """hub name or folder of Gemma 4 (E2B, E4B, 12B)"""
     finetune: Path | None = None
     """adapter, written by stage3_finetune.train; its precision in training may have been another"""
     head: ModelName | None = None
@@ -202,7 +202,7 @@ def _refuse_mixture(config: CompareConfig) -> None:
     """Raise InputError if the models do not belong together, before any answers are written."""
     cpu = torch.device("cpu")
     # Fingerprints are taken of weights rounded to bfloat16.
-    encoder = load_audio_encoder(config.gemma, device=cpu, dtype=torch.bfloat16)
+    encoder = load_encoder(config.gemma, device=cpu, dtype=torch.bfloat16)
     origins = {f"--gemma {config.gemma}": encoder.origin}
     if config.finetune:
         open_input(config.finetune, made_by="stage3_finetune.train", flag="--finetune")
@@ -211,7 +211,8 @@ def _refuse_mixture(config: CompareConfig) -> None:
         origins[f"--head {config.head}"] = load_head(config.head, device=cpu).config.origin
     if config.judge.recognizer:
         recognizer = load_recognizer(config.judge.recognizer, device=cpu)
-        recognizer.refuse_other_width(encoder.dim, flag="--gemma")
+        tower = require_tower(encoder, instead=OTHER_JUDGE)
+        recognizer.refuse_other_width(tower.dim, flag="--gemma")
         origins[f"--recognizer {config.judge.recognizer}"] = recognizer.origin()
     load_asr(config.judge, device=cpu)
     refuse_mixture(origins, allowed=config.allow_mixture)

@@ -66,7 +66,7 @@ class AnyJudgeSettings(JudgeSettings):
 
 
 # Where Gemma has no audio tower, on whose embeddings our recogniser was trained.
-OTHER_JUDGE = "in place of --recognizer give --asr or --hypotheses"
+OTHER_JUDGE = "in place of --recognizer give --asr"
 
 
 def load_asr(judge: JudgeSettings, *, device: torch.device) -> AsrListener | None:

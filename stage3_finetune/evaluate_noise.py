@@ -33,7 +33,7 @@ from gemma4.kinds import AnyGemma
 from gemma4.speech_encoder import SpeechEncoder, encoder_of, require_tower
 from gemma4.weight_quantization import QuantizeName
 from stage1_rvq.asr import AsrListener
-from stage1_rvq.judge import transcribe_recordings
+from stage1_rvq.judge import OTHER_JUDGE, transcribe_recordings
 from stage1_rvq.recognizer import CTCRecognizer, load_recognizer
 from stage3_finetune.answer_scores import chrf, exact_match, right_answers
 from stage3_finetune.dialogue import Turn
@@ -122,7 +122,7 @@ def main(argv: list[str] | None = None) -> None:
     origins = finetuned_origins(config.gemma, base, config.finetune)
     encoder = encoder_of(base, config.gemma)
     if recognizer:
-        require_tower(encoder, instead="in place of --recognizer give --asr")
+        require_tower(encoder, instead=OTHER_JUDGE)
         origins[f"--recognizer {config.recognizer}"] = recognizer.origin()
     refuse_mixture(origins, allowed=config.allow_mixture)
     inputs = ("degraded", "dialogues", "gemma", "finetune", "recognizer", "asr")

@@ -1,8 +1,10 @@
 """The Gemma 4 without encoders (12B): loaded, it hears patches of the waveform, types and speaks as
 the others do."""
 
+import importlib
 import io
 import json
+import re
 import shutil
 
 import numpy as np
@@ -15,14 +17,18 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import Gemma4UnifiedForConditionalGeneration
 
+from commands.atomic_write import write_json_lines
+from commands.command_line import run_command
 from commands.errors import InputError
 from commands.json_files import read_json
 from gemma4.chat_template import EMPTY_THOUGHT, EXAMPLE, render_answer, render_chat
-from gemma4.gemma import load_audio_encoder, load_gemma
+from gemma4.gemma import load_gemma
 from gemma4.kinds import KINDS, PATCHES
 from gemma4.plain_tokenizer import CHAT_TEMPLATE, published_chat_template, with_empty_thought
 from gemma4.speech_encoder import live_ear, load_encoder, model_origin
 from gemma4.true_shapes import unified_12b_config
+from stage1_rvq.frame_metric import FrameMetric
+from stage1_rvq.model import RVQConfig, SpeechRVQ
 from stage3_finetune import chat, transcribe
 from stage3_finetune.conversation import load_conversation
 from stage3_finetune.decoding import Decoding, most_probable
@@ -110,10 +116,41 @@ def test_what_is_not_whole_is_refused_in_one_line(name, tmp_path):
         load_encoder(other, device=CPU, dtype=torch.float32)
 
 
-def test_what_needs_a_tower_says_what_to_do_instead(name):
-    with pytest.raises(InputError, match=r"12B\): it has no audio tower.* --recordings") as caught:
-        load_audio_encoder(name, device=CPU, dtype=torch.float32)
-    assert "\n" not in str(caught.value)
+@pytest.fixture(scope="module")
+def small_world(name, tmp_path_factory):
+    """A recording of it, and a quantiser and a recogniser that know nothing."""
+    folder = tmp_path_factory.mktemp("small")
+    torch.manual_seed(0)
+    rvq = SpeechRVQ(RVQConfig(dim=64, num_codebooks=2, codebook_size=16))
+    rvq.init_codebooks(torch.randn(400, 64), FrameMetric(torch.ones(64)))
+    rvq.save_pretrained(folder / "rvq")
+    soundfile.write(folder / "a.wav", noise(16_000), 16_000)
+    row = {"id": "a", "audio": "a.wav", "text": "Maakye", "duration_s": 1.0, "speaker": "s",
+           "dialect": "unknown", "corpus": "c", "split": "train", "license": "x"}  # fmt: skip
+    write_json_lines(folder / "train.jsonl", [row])
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("stage1_rvq.embed", "--manifest {}/train.jsonl"),
+        ("stage1_rvq.tokenize_corpus", "--manifest {}/train.jsonl --rvq {}/rvq"),
+        ("stage1_rvq.transcribe", "--manifest {}/train.jsonl --recognizer {}/recognizer"),
+    ],
+)
+def test_what_needs_a_tower_says_what_to_do_instead(
+    name, small_world, command, words, tmp_path, capsys
+):
+    """Stage 1, on whose codes stage 2 is trained; in a line."""
+    given = [word.format(small_world) for word in words.split()]
+    given += ["--gemma", name, "--out", str(tmp_path / "out"), "--device", "cpu"]
+    with pytest.raises(SystemExit) as caught:
+        run_command(lambda: importlib.import_module(command).main(given))
+    assert caught.value.code == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert re.search(r"12B\): it has no audio tower, whose.* name E2B or E4B.* --recordings", last)
+    assert not (tmp_path / "out" / "done").exists()
 
 
 def test_patches_are_the_waveform_alone_and_in_a_batch(conversation):
@@ -305,3 +342,20 @@ def test_typed_lines_need_no_ear(name, monkeypatch):
         "--device", "cpu",
     )  # fmt: skip
     assert "answer" in json.loads(reply)
+
+
+@pytest.mark.usefixtures("bitsandbytes")
+@pytest.mark.parametrize("precision", ["8bit", "4bit"])
+def test_its_decoder_alone_is_quantised(name, precision):
+    settings = {"device": CPU, "dtype": torch.float32, "max_new_tokens": 4}
+    conversation = load_conversation(name, None, quantize=precision, **settings)
+    model = conversation.model
+    layer = model.model.language_model.layers[3]  # of those whose values are their keys
+    assert layer.self_attn.v_proj is None
+    kind = {"8bit": torch.int8, "4bit": torch.uint8}[precision]
+    assert {layer.self_attn.k_proj.weight.dtype, layer.mlp.up_proj.weight.dtype} == {kind}
+    assert model.model.embed_audio.embedding_projection.weight.dtype == torch.float32
+    [turns] = asked(conversation, noise(16_000))
+    prompt = encode_prompt(turns, conversation.tokenizer)
+    logits_1V = Decoding(model, prompt).next().logits_1V
+    assert logits_1V.isfinite().any() and not logits_1V.isnan().any()
