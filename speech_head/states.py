@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from commands.atomic_write import write_json
@@ -38,7 +39,9 @@ from commands.shards import join_sources, write_shards
 from commands.sources import as_facts, base_model, merge
 from commands.workers import WorkerSettings
 from data_manifests.manifest import Utterance, read_manifest, read_utterance_audio
+from gemma4.gemma import load_audio_encoder
 from gemma4.layer_states import LayersName, embed_tokens, pick_layers
+from gemma4.speech_encoder import require_tower
 from speech_head.alignment import cursor_path
 from speech_head.answer import AnswerTokens, TeacherForcedAnswer, answer_states
 from speech_head.data import StatesFormat
@@ -55,7 +58,7 @@ from stage1_rvq.corpus_encoder import (
 from stage1_rvq.data import iterate_batches
 from stage1_rvq.listener import Listener
 from stage1_rvq.recognizer import load_recognizer
-from stage3_finetune.conversation import load_conversation
+from stage3_finetune.conversation import Conversation, load_conversation
 from stage3_finetune.model import finetuned_sources
 
 
@@ -71,6 +74,9 @@ class CacheSettings:
     """layers of Gemma to mix: the last six, or only the one at two thirds of its depth"""
     num_codebooks: NumCodebooks = 8
     """Mimi codebooks to use, coarsest first"""
+    recognizer_gemma: ModelName | None = None
+    """hub name or folder of the Gemma 4 whose audio tower the recogniser was trained on, if that is
+    not --gemma: 12B has no tower"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +90,7 @@ class StatesConfig:
     out: StorePath
     """new folder"""
     gemma: ModelName = "google/gemma-4-E4B-it"
-    """hub name or folder of Gemma 4 (E2B, E4B)"""
+    """hub name or folder of Gemma 4 (E2B, E4B, 12B)"""
     finetune: Path | None = None
     """adapter, written by stage3_finetune.train, if the head is to speak for that model"""
     mimi: ModelName = "kyutai/mimi"
@@ -115,7 +121,10 @@ def main(argv: list[str] | None = None) -> None:
     """Write the states; prints the folder."""
     config = parse_config(StatesConfig, argv)
     utterances = list(read_manifest(config.manifest))
-    inputs = ("manifest", "gemma", "finetune", "mimi", "recognizer", "dialogues", "rvq")
+    inputs = (
+        "manifest", "gemma", "finetune", "mimi", "recognizer", "recognizer_gemma", "dialogues",
+        "rvq",
+    )  # fmt: skip
     with run_folder(config.out, config, "speech_head.states", inputs=inputs) as output:
         if output.is_done:
             return
@@ -152,16 +161,17 @@ class StatesWriter:
         self.has_transcripts = conversation.writes_transcripts
         self.questions: Questions | None = None
         if config.dialogues:
+            if config.dialogues.is_dir():
+                typed = "it takes no codes: give --dialogues a `messages` file, of typed questions"
+                require_tower(conversation.encoder, instead=typed)
             self.questions = load_questions(config.dialogues, config.rvq, seed=config.seed)
         self.mimi = load_mimi(config.mimi, num_codebooks=config.cache.num_codebooks, device=device)
-        self.listener = Listener(
-            conversation.encoder, load_recognizer(config.recognizer, device=device)
-        )
+        self.listener = _load_listener(config, conversation, device)
         origins = {
-            **conversation.origins,
-            f"--recognizer {config.recognizer}": self.listener.recognizer.origin(),
-            **(self.questions.origins if self.questions else {}),
-        }
+            **conversation.origins, **(self.questions.origins if self.questions else {})
+        }  # fmt: skip
+        if not config.cache.recognizer_gemma:
+            origins[f"--recognizer {config.recognizer}"] = self.listener.recognizer.origin()
         refuse_mixture(origins, allowed=config.allow_mixture)
         self.sources = merge(
             finetuned_sources(config.gemma, config.finetune),
@@ -240,6 +250,25 @@ class StatesWriter:
             StatesRow(utterance, tokens, codes_FK, cursor_F)
             for (utterance, _, codes_FK, cursor_F), tokens in zip(aligned, answers, strict=True)
         ]
+
+
+def _load_listener(
+    config: StatesConfig, conversation: Conversation, device: torch.device
+) -> Listener:
+    """What aligns the recordings; InputError if it has no tower, or another one."""
+    name = config.cache.recognizer_gemma
+    recognizer = load_recognizer(config.recognizer, device=device)
+    if name is None:
+        instead = "name the one that --recognizer was trained on with --recognizer-gemma"
+        return Listener(require_tower(conversation.encoder, instead=instead), recognizer)
+    flag = "--recognizer-gemma"
+    tower = load_audio_encoder(name, device=device, dtype=torch.float32, flag=flag)
+    origins = {
+        f"{flag} {name}": tower.origin,
+        f"--recognizer {config.recognizer}": recognizer.origin(),
+    }
+    refuse_mixture(origins, allowed=config.allow_mixture)
+    return Listener(tower, recognizer)
 
 
 if __name__ == "__main__":
