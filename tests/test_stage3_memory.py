@@ -15,7 +15,7 @@ from commands.errors import InputError
 from gemma4.gemma import load_gemma
 from gemma4.memory_plan import GIB, load_gemma_config, plan_logits, plan_memory
 from gemma4.speech_embeddings import accept_embeddings
-from gemma4.true_shapes import e4b_config
+from gemma4.true_shapes import e4b_config, unified_12b_config
 from stage3_finetune.model import lora_config
 
 SETTINGS = {
@@ -85,6 +85,21 @@ def test_e4b_needs_what_its_published_shape_says():
 )
 def test_the_table_of_hardware_is_what_is_counted(checkpointing, quantize, gib):
     plan = plan_e4b(checkpointing, quantize)
+    assert plan.total / GIB == pytest.approx(gib, abs=0.06)
+    document = (ROOT / "docs" / "hardware.md").read_text("utf-8")
+    assert f"**{gib}**" in document or f"({gib} with" in document
+
+
+@pytest.mark.parametrize(
+    ("checkpointing", "quantize", "gib"),
+    [(True, "none", 25.8), (False, "none", 63.0), (True, "4bit", 10.8)],
+)
+def test_the_table_says_what_is_counted_of_12b(checkpointing, quantize, gib):
+    plan = plan_memory(
+        unified_12b_config(), adapter=lora_config(32, 32, 0.0), device=torch.device("cuda"),
+        dtype=torch.bfloat16, batch_size=4, num_tokens=500, gradient_checkpointing=checkpointing,
+        quantize=quantize,
+    )  # fmt: skip
     assert plan.total / GIB == pytest.approx(gib, abs=0.06)
     document = (ROOT / "docs" / "hardware.md").read_text("utf-8")
     assert f"**{gib}**" in document or f"({gib} with" in document
