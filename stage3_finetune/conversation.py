@@ -192,7 +192,7 @@ class Conversation:
         for piece in text_pieces(tokens_of_text(), self.tokenizer):
             reply.add(piece)
         part = read_part(ids, self.tokenizer, self.model)
-        reply.end_part(is_answer=not part.calls)
+        reply.end_part(part.text, is_answer=not part.calls)
         return part
 
     def begin_call(self, call: FunctionCall) -> RunningCall:

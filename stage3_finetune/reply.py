@@ -52,13 +52,15 @@ class WrittenReply:
             self._transcript = transcript.strip()
             self._show(rest)
 
-    def end_part(self, *, is_answer: bool) -> None:
+    def end_part(self, text: str, *, is_answer: bool) -> None:
         """It has stopped. Without a line break, what it wrote before a call was a transcript; as an
         answer there was none, and all of the text is shown now.
 
         Args:
+            text: all that it wrote, which may differ from its pieces where they are no valid text.
             is_answer: whether no call follows.
         """
+        self.written = text
         if self._may_be_transcript:
             self._may_be_transcript = False
             if is_answer:
