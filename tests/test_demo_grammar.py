@@ -8,8 +8,7 @@ from data_manifests.language import language
 from data_manifests.normalization import normalize_for_scoring, normalize_for_training
 from demo.world import describe, grammar
 from demo.world.facts import WORLD_PATH, relation_facts
-from demo.world.grammar import all_questions, listening_sentences
-from demo.world.make_corpus import with_interruptions
+from demo.world.grammar import all_questions, listening_sentences, with_interruptions
 
 TWI_LETTERS = set("abdeɛfghiklmnoɔprstuwy")
 LOAN_LETTERS = set("cjqvxz")

@@ -45,8 +45,13 @@ from demo.gemma.decoder import SpeechAlignment, align_speech, encode_clips, trai
 from demo.gemma.ear import train_ear
 from demo.gemma.model import ATTENTION, build_gemma
 from demo.gemma.tokenizer import train_tokenizer
-from demo.world.grammar import Question, all_questions, interruptions, listening_sentences
-from demo.world.make_corpus import with_interruptions
+from demo.world.grammar import (
+    Question,
+    all_questions,
+    interruptions,
+    listening_sentences,
+    with_interruptions,
+)
 from gemma4.gemma import load_gemma, load_tokenizer
 from gemma4.speech_embeddings import accept_embeddings
 

@@ -28,6 +28,7 @@ POLITE_FRACTION = 0.10
 MIN_TRAINED_APART = 2
 """Fewest other phrasings in which a held-out combination's fact is trained, and fewest other facts
 with which its phrasing is trained."""
+QUESTIONS_PER_INTERRUPTION = 30
 MAX_WORDS = 15
 """Length limit of questions and of listening sentences: about five seconds of speech."""
 
@@ -92,6 +93,11 @@ def interruptions(count: int, path: Path = WORLD_PATH) -> list[Question]:
         )
         for i, (word, _, answer) in enumerate(itertools.islice(words, count))
     ]
+
+
+def with_interruptions(questions: list[Question], path: Path = WORLD_PATH) -> list[Question]:
+    """The questions, and then, one for thirty of them, words that interrupt."""
+    return questions + interruptions(len(questions) // QUESTIONS_PER_INTERRUPTION, path)
 
 
 def listening_sentences(count: int, seed: int, path: Path = WORLD_PATH) -> list[str]:

@@ -36,11 +36,10 @@ from demo.world.grammar import (
     Question,
     all_questions,
     choose_questions,
-    interruptions,
     listening_sentences,
+    with_interruptions,
 )
 
-QUESTIONS_PER_INTERRUPTION = 30
 ANSWERING_VOICES = MONOTONE_VOICES
 CORPUS, LICENSE = "demo", "Apache-2.0"
 
@@ -111,11 +110,6 @@ def main(argv: list[str] | None = None) -> None:
         for split in SPLITS:
             _write_dialogues(config.out / f"dialogues_{split}.jsonl", questions[split])
         write_text(config.out / "sentences.txt", "".join(q.text + "\n" for q in questions["train"]))
-
-
-def with_interruptions(questions: list[Question], world: Path = WORLD_PATH) -> list[Question]:
-    """The questions, and then, one for thirty of them, words that interrupt."""
-    return questions + interruptions(len(questions) // QUESTIONS_PER_INTERRUPTION, world)
 
 
 def _what_is_spoken(
