@@ -160,6 +160,7 @@ def _encode_written(
         refuse_template_marks(turn.role, turn.prompt if turn.spoken else turn.content)
     ids: list[int] = []
     labels: list[int] = []
+    is_asked_otherwise = False
     for begin, last in written_parts(turns):
         prompt = encode_prompt(turns[:begin], tokenizer, tools).input_ids
         written = [*turns[:last], replace(turns[last], results=())]
@@ -168,8 +169,9 @@ def _encode_written(
         )
         text = rendered.prompt + rendered.rest
         upto = _expand_audio(text_ids(tokenizer, text), written, tokenizer)
-        if rendered.is_asked_otherwise:
-            ids, labels = [], []
+        if is_asked_otherwise or rendered.is_asked_otherwise:
+            ids, labels = [], []  # what was before is no longer shown as it was asked for
+        is_asked_otherwise = rendered.is_asked_otherwise
         if upto[: len(prompt)] != prompt or prompt[: len(ids)] != ids:
             raise InputError(RENDERS_OTHERWISE)
         end_id = response_id(tokenizer) if turns[last].calls else turn_end_id(tokenizer)

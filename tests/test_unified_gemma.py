@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from calling_world import ADD, SUM, SUM_ANSWER, TOOLS, calling_tokenizer
 from conftest import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,9 +33,18 @@ from stage1_rvq.model import RVQConfig, SpeechRVQ
 from stage3_finetune import chat, transcribe
 from stage3_finetune.conversation import load_conversation
 from stage3_finetune.decoding import Decoding, most_probable
-from stage3_finetune.dialogue import NO_LABEL, Dialogue, Turn, encode_dialogue, encode_prompt
+from stage3_finetune.dialogue import (
+    NO_LABEL,
+    Dialogue,
+    Turn,
+    encode_dialogue,
+    encode_prompt,
+    written_parts,
+)
 from stage3_finetune.generate import generate_answers, prompt_inputs, stop_ids, stream_tokens
 from stage3_finetune.live_prompt import LivePrompt, hear_together
+from stage3_finetune.mixture import up_to_each_answer, with_chain_target
+from stage3_finetune.tools import load_tools
 
 CPU = torch.device("cpu")
 
@@ -302,6 +312,28 @@ def test_an_answer_is_learnt_as_it_is_asked_for(conversation, source):
     assert tokenizer.decode(labels) == "D<turn|>"
     assert encoded.labels[: len(prompt.input_ids)] == [NO_LABEL] * len(prompt.input_ids)
     assert len(encoded.frames) == 1
+
+
+def test_calls_and_what_follows_them_are_learnt_as_they_are_asked_for():
+    """The template shows later turns no empty thought, and asks without one after a result."""
+    tokenizer = calling_tokenizer()
+    tokenizer.chat_template = with_empty_thought(tokenizer.chat_template)
+    tools = load_tools(TOOLS).schemas
+    answer, more = Turn("assistant", SUM_ANSWER), (Turn("user", "Yoo."), Turn("assistant", "Yoo."))
+    heard = Turn("user", SUM, spoken=True, frames_TD=torch.zeros(3, 640))
+    dialogue = with_chain_target(Dialogue("d", (heard, ADD, answer, *more), tools=tools))
+    learnt = []
+    for part in up_to_each_answer(dialogue):
+        encoded = encode_dialogue(part, tokenizer)
+        begin, _ = list(written_parts(part.turns))[-1]
+        prompt = encode_prompt(part.turns[:begin], tokenizer, tools).input_ids
+        assert encoded.input_ids[: len(prompt)] == prompt
+        assert set(encoded.labels[: len(prompt)]) == {NO_LABEL} and len(encoded.frames) == 1
+        learnt.append(tokenizer.decode([id_ for id_ in encoded.labels if id_ != NO_LABEL]))
+    assert learnt == [
+        f"{SUM}<|tool_call>call:add{{a:2,b:3}}<tool_call|><|tool_response>",
+        f"{SUM_ANSWER}<turn|>", "Yoo.<turn|>",
+    ]  # fmt: skip
 
 
 def test_chat_and_transcribe(name, tmp_path, monkeypatch, capsys):
