@@ -142,10 +142,19 @@ def refuse_unusable_template(tokenizer: PreTrainedTokenizerBase, *, flag: str, n
         raise InputError(
             f"{flag} {name}: no chat template; name an instruction-tuned checkpoint (-it)"
         )
+    # Templates see the special tokens too.
+    tried = (str(tokenizer.chat_template), str(tokenizer.special_tokens_map))
+    if tried in _usable:
+        return
     rendered = _render_in_child(tokenizer)
     problem = rendered if isinstance(rendered, str) else _find_problem(rendered)
     if problem:
         raise InputError(f"{flag} {name}: its chat template cannot be used: {problem}")
+    _usable.add(tried)
+
+
+# What this process has tested already: a command may load several models with one template.
+_usable: set[tuple[str, str]] = set()
 
 
 def _find_problem(rendered: Sequence[str]) -> str:

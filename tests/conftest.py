@@ -12,7 +12,6 @@ os.environ.setdefault("MPLBACKEND", "agg")  # no window, where there is a displa
 
 import contextlib
 import fcntl
-import gc
 import io
 import shutil
 from collections.abc import Callable, Generator, Iterator
@@ -46,11 +45,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What is imported stays: Python need not look through it for garbage, half a second a time.
-    And as seldom through the rest, which otherwise takes a fifteenth of all time."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
+    from fork_server import look_seldom_for_garbage
+
+    look_seldom_for_garbage()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -160,6 +157,14 @@ def calling_gemma(corpus: Path, made_once: MakeOnce) -> Path:
 
     recording = corpus / "audio" / "train_question_0000.wav"
     return made_once("calling_gemma", lambda out: build_calling_gemma(out, recording))
+
+
+@pytest.fixture(scope="session")
+def whole_world(tiny_models: Path, made_once: MakeOnce) -> Path:
+    """Folder with what every stage leaves, of data with several licences; only to be read."""
+    from whole_world import build_whole_world
+
+    return made_once("whole_world", lambda out: build_whole_world(out, tiny_models))
 
 
 @pytest.fixture(scope="session")

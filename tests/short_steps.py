@@ -16,18 +16,18 @@ ADDED = {
     "stage1_rvq.train": ("--task-utterances", "4", "--num-codebooks", "3"),
     "stage2_speechless.train": (*TRAINED, "--depth-width", "32", "--depth-heads", "2"),
     "stage3_finetune.speak_dialogues": ("--max-cer", "100"),  # nobody understands a tiny model
-    "stage3_finetune.evaluate": ("--max-new-tokens", "16"),
     "speech_head.train": (*TRAINED, "--depth-width", "32", "--depth-heads", "2"),
     "speech_head.speak": ("--max-new-tokens", "16"),
     # An untrained head speaks each text until it is cut off.
     "speech_head.evaluate": ("--num-utterances", "2"),
 }  # fmt: skip
 
-# What trainings do more often than shows anything new: texts that an untrained model speaks until
-# it is cut off, and rows of a step.
+# What is done more often, or longer, than shows anything new: texts that an untrained model speaks
+# until it is cut off, rows of a step, answers that do not end.
 FEWER = {
     "stage2_speechless.train": ("--num-dev-sentences", "2"),
     "stage3_finetune.train": ("--accumulate", "1"),
+    "stage3_finetune.evaluate": ("--max-new-tokens", "16"),
     "speech_head.train": ("--num-dev-sentences", "2"),
 }  # fmt: skip
 

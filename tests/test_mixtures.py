@@ -36,7 +36,6 @@ from stage2_speechless.model import load_speechless
 from stage3_finetune import train as train_finetune
 from stage3_finetune.conversation import load_conversation
 from tests.attacks.settings import settings_of
-from tests.attacks.world import plan, write_speech
 
 CPU = torch.device("cpu")
 ON_CPU = ("--device", "cpu")
@@ -45,18 +44,11 @@ QUANTIZER = ("--codebook-size", 16, "--batch-frames", 128, "--num-codebooks", 4)
 
 
 @pytest.fixture(scope="module")
-def world(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def world(whole_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every input there is, made with one Gemma; and `other-...`, made with another one."""
-    world = tmp_path_factory.mktemp("world")
-    write_speech(world)
+    world = shutil.copytree(whole_world, tmp_path_factory.mktemp("mixtures") / "world")
     run(make_models.main, "--out", world / "others", "--seed", 1)
-    for source, name in (
-        (tiny_models / "gemma", "gemma"), (tiny_models / "mimi", "mimi"),
-        (world / "others" / "gemma", "other-gemma"),
-    ):  # fmt: skip
-        shutil.copytree(source, world / name)
-    for step in plan(world):
-        run(importlib.import_module(step.command).main, *step.words)
+    shutil.copytree(world / "others" / "gemma", world / "other-gemma")
     run(
         degrade.main, "--manifest", world / "train.jsonl", "--out", world / "degraded",
         "--conditions", "clean",
@@ -420,10 +412,11 @@ def test_what_does_not_say_it_is_accepted(world: Path, tmp_path: Path) -> None:
     assert model.config.origin == Origin()
 
 
-def test_an_older_run_is_resumed(world: Path, tmp_path: Path) -> None:
+def test_an_older_run_is_resumed(whole_world: Path, tmp_path: Path) -> None:
     """Its settings do not say whether mixtures are allowed."""
-    run_before = older_copy(world / "finetune", tmp_path / "run", "config.json", "allow_mixture")
-    words = ["--dialogues", world / "spoken", "--rvq", world / "rvq", "--gemma", world / "gemma"]
+    made = whole_world  # the run names its inputs there, not in the copy
+    run_before = older_copy(made / "finetune", tmp_path / "run", "config.json", "allow_mixture")
+    words = ["--dialogues", made / "spoken", "--rvq", made / "rvq", "--gemma", made / "gemma"]
     flags = ("--lora-rank", 2, "--batch-size", 2, "--accumulate", 1, *SHORT[:1], 4, "--save-every",
              2, "--warmup-steps", 1, *ON_CPU)  # fmt: skip
     run(train_finetune.main, *words, *flags, "--out", run_before, "--resume")

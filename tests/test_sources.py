@@ -12,6 +12,7 @@ import pytest
 import torch
 from conftest import run
 from huggingface_hub import ModelCard
+from whole_world import FREE, NOT_FREE, OF_DIALOGUES, write_rows
 
 from commands import shards
 from commands.atomic_write import write_json
@@ -49,38 +50,19 @@ from stage2_speechless import train as train_speechless
 from stage2_speechless.corpus import open_corpus
 from stage2_speechless.model import Speechless, load_speechless
 from stage2_speechless.vocabulary import Vocabulary
-from stage3_finetune import build_dialogues, export, speak_dialogues
+from stage3_finetune import build_dialogues, speak_dialogues
 from stage3_finetune.dialogue_rows import read_dialogues
-from tests.attacks.world import SENTENCES, plan, write_speech
+from tests.attacks.world import SENTENCES, plan
 
 CPU = torch.device("cpu")
 ON_CPU = ("--device", "cpu")
-FREE, NOT_FREE, OF_DIALOGUES = "CC0-1.0", "CC-BY-NC-4.0", "MIT"
 
 
 @pytest.fixture(scope="module")
-def world(tiny_models, tmp_path_factory):
+def world(whole_world):
     """Every stage, of a manifest with two licences and of dialogues with a third one; and then of
     the Gemma into which that adapter was merged."""
-    world = tmp_path_factory.mktemp("world")
-    write_speech(world)
-    rows = list(read_manifest(world / "train.jsonl"))
-    closed = [replace(row, corpus="closed", license=NOT_FREE) for row in rows[:3]]
-    write_manifest(world / "train.jsonl", [*closed, *rows[3:]])
-    dialogues = read_json_lines(world / "dialogues.jsonl")
-    lines = [{**d, "corpus": "chats", "license": OF_DIALOGUES} for d in dialogues[:-1]]
-    write_rows(world / "dialogues.jsonl", [*lines, dialogues[-1]])
-    for name in ("gemma", "mimi"):
-        shutil.copytree(tiny_models / name, world / name)
-    for step in plan(world):
-        run(importlib.import_module(step.command).main, *step.words)
-    merged = ("--gemma", world / "gemma", "--finetune", world / "finetune")
-    run(export.main, *merged, "--out", world / "merged")
-    return world
-
-
-def write_rows(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return whole_world
 
 
 def shown(sources):
