@@ -153,7 +153,8 @@ def test_one_layer_at_two_thirds_of_the_depth(head_world, tmp_path):
     make_head(head_world, tmp_path / "head", *states_of)
     assert [name for name in dev_entries(tmp_path / "head")[0] if "layer" in name] == ["layer_-4"]
     words = ("--head", tmp_path / "head", *models(head_world)[2:])
-    run(speak.main, *words, "--prompt", QUESTION, "--out", tmp_path / "answer.wav")
+    short = ("--max-new-tokens", 3, "--cut-long-answers")
+    run(speak.main, *words, "--prompt", QUESTION, *short, "--out", tmp_path / "answer.wav")
     assert (tmp_path / "answer.wav").exists()
     with pytest.raises(InputError, match="--dev-states has layers"):
         make_head(head_world, tmp_path / "x", *states_of[:3], head_world / "states")
@@ -166,13 +167,8 @@ def test_one_layer_at_two_thirds_of_the_depth(head_world, tmp_path):
 
 
 def test_dev_texts_are_spoken_and_read_back_while_training(head_world, tmp_path):
-    judge = (
-        "--recognizer",
-        head_world / "recognizer",
-        *models(head_world)[2:],
-        "--num-dev-sentences",
-        3,
-    )
+    judge = ("--recognizer", head_world / "recognizer", "--num-dev-sentences", 1)
+    judge = (*judge, *models(head_world)[2:])
     make_head(head_world, tmp_path / "judged", "--steps", 4, *judge)
     dev = dev_entries(tmp_path / "judged")
     assert [entry["step"] for entry in dev] == [2, 4]

@@ -63,7 +63,8 @@ def voiced(head_world, corpus, tmp_path_factory):
     run(
         train.main, "--states", folder / "states", "--dev-states", folder / "states", *SMALL,
         "--steps", 12, "--learning-rate", 0.01, "--warmup-steps", 2, "--save-every", 12,
-        "--recognizer", folder / "recognizer", *models(folder)[2:6], "--out", folder / "trained",
+        "--recognizer", folder / "recognizer", *models(folder)[2:6], "--num-dev-sentences", 1,
+        "--out", folder / "trained",
     )  # fmt: skip
     head = load_head(str(folder / "trained"), device=torch.device("cpu"))
     torch.manual_seed(0)
@@ -224,7 +225,7 @@ def test_a_voice_is_chosen_by_name_or_by_a_recording(voiced, tmp_path, capsys):
     write_wav(recording, noise_N, 24_000)
     for words in ((), ("--voice", HIGH), ("--voice-recording", recording)):
         out = tmp_path / f"{len(said)}.wav"
-        run(speak.main, *models(voiced), "--text", "Maakye.", *words, "--out", out)
+        run(speak.main, *models(voiced), "--text", "Yoo.", *words, "--out", out)
         said[words] = out.read_bytes()
     assert len(set(said.values())) == 3
     assert "only its first 10 s are heard" in capsys.readouterr().err
@@ -238,7 +239,7 @@ def test_a_voice_is_chosen_by_name_or_by_a_recording(voiced, tmp_path, capsys):
         (("--voice-recording", recording, "--voice", LOW), r"not both"),
     ):
         with pytest.raises(InputError, match=message):
-            run(speak.main, *models(voiced), "--text", "Maakye.", *words, "--out", tmp_path / "x")
+            run(speak.main, *models(voiced), "--text", "Yoo.", *words, "--out", tmp_path / "x")
 
 
 def test_speech_in_a_voice_is_that_of_the_batch(voiced):

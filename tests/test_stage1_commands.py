@@ -13,7 +13,7 @@ from tiny_recognizers import save_wav2vec2
 from commands.checkpoint import list_checkpoints
 from commands.errors import InputError
 from commands.parquet_files import CodeFormat
-from data_manifests.manifest import read_manifest
+from data_manifests.manifest import read_manifest, write_manifest
 from gemma4.gemma import count_audio_tokens
 from stage1_rvq import (
     compare_codes,
@@ -59,6 +59,14 @@ def rvq(embeddings, tmp_path_factory):
     out = tmp_path_factory.mktemp("rvq") / "rvq"
     words = ("--embeddings", embeddings, "--dev-embeddings", embeddings, *TRAIN)
     run(train.main, *words, "--steps", 4, "--save-every", 2, "--out", out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def recognizer(embeddings, tmp_path_factory):
+    out = tmp_path_factory.mktemp("recognizer") / "run"
+    steps = (*RECOGNIZER, "--steps", 40, "--out", out)
+    run(train_recognizer.main, "--embeddings", embeddings, *steps)
     return out
 
 
@@ -229,18 +237,7 @@ def test_tokenizations_compared(embeddings, rvq, codes, tmp_path):
         run(compare_codes.main, *words, "--other-codes", tmp_path / "fewer.parquet")
 
 
-def test_codes_and_embeddings_are_read_back(embeddings, rvq, codes, tmp_path):
-    recognizer = tmp_path / "recognizer"
-    run(
-        train_recognizer.main,
-        "--embeddings",
-        embeddings,
-        *RECOGNIZER,
-        "--steps",
-        40,
-        "--out",
-        recognizer,
-    )
+def test_codes_and_embeddings_are_read_back(embeddings, recognizer, rvq, codes, tmp_path):
     words = ("--recognizer", recognizer, "--device", "cpu")
     for name, source in (
         ("c", ("--codes", codes, "--rvq", rvq)),
@@ -268,12 +265,10 @@ def test_codes_and_embeddings_are_read_back(embeddings, rvq, codes, tmp_path):
         run(transcribe.main, "--embeddings", embeddings, "--out", tmp_path / "x")
 
 
-def test_recordings_are_heard_by_any_recogniser(embeddings, corpus, gemma, tmp_path):
+def test_recordings_are_heard_by_any_recogniser(embeddings, recognizer, corpus, gemma, tmp_path):
     """By ours as it reads their embeddings; what one has written is a file of hypotheses."""
-    recognizer = tmp_path / "recognizer"
-    steps = (*RECOGNIZER, "--steps", 40, "--out", recognizer)
-    run(train_recognizer.main, "--embeddings", embeddings, *steps)
-    cpu, manifest = ("--device", "cpu"), ("--manifest", corpus / "train.jsonl")
+    write_manifest(tmp_path / "few.jsonl", list(read_manifest(corpus / "train.jsonl"))[:10])
+    cpu, manifest = ("--device", "cpu"), ("--manifest", tmp_path / "few.jsonl")
     ours = ("--recognizer", recognizer, *cpu)
 
     def heard(name, *words):
@@ -285,7 +280,7 @@ def test_recordings_are_heard_by_any_recogniser(embeddings, corpus, gemma, tmp_p
     embedded, _ = heard("e", "--embeddings", embeddings, *ours)
     recorded, table = heard("m", *manifest, "--gemma", gemma, *ours)
     same = sum(text == embedded[id_] for id_, text in recorded.items())
-    assert recorded.keys() == embedded.keys() and same >= 0.9 * len(recorded) > 4
+    assert recorded.keys() <= embedded.keys() and same >= 0.9 * len(recorded) > 4
     asr = save_wav2vec2(tmp_path / "asr")
     others, _ = heard("asr", *manifest, "--asr", asr, *cpu)
     assert others.keys() == recorded.keys() and others != recorded

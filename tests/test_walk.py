@@ -24,7 +24,7 @@ from short_steps import shorter
 from pipeline.recipe_steps import read_runnable
 from pipeline.report import About, write_report
 
-NUM_ROWS = 24
+NUM_ROWS = 16
 
 # All that a command that succeeds may write to stderr, beside progress bars.
 KNOWN_LINES = {
@@ -95,7 +95,7 @@ def test_the_walk_on_real_recordings(walked):
         len(pyarrow.parquet.read_table(path))
         for path in sorted((walked / "runs" / "cv" / "codes").glob("*/codes_*.parquet"))
     ]
-    assert sum(counts) > 30  # train, dev and test of 40
+    assert sum(counts) > 20  # train, dev and test of those rows of two tables
     samples, rate = soundfile.read(walked / "runs" / "cv" / "answer.wav")
     assert rate == 24_000 and len(samples) > 0 and np.isfinite(samples).all()
 
