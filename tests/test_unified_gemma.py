@@ -16,7 +16,7 @@ from conftest import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from transformers import Gemma4UnifiedForConditionalGeneration
+from transformers import Gemma4UnifiedConfig, Gemma4UnifiedForConditionalGeneration
 
 from commands.atomic_write import write_json_lines
 from commands.command_line import run_command
@@ -26,6 +26,7 @@ from gemma4.chat_template import EMPTY_THOUGHT, EXAMPLE, render_answer, render_c
 from gemma4.gemma import load_gemma
 from gemma4.kinds import KINDS, PATCHES
 from gemma4.plain_tokenizer import CHAT_TEMPLATE, published_chat_template, with_empty_thought
+from gemma4.published_config import write_as_published
 from gemma4.speech_encoder import live_ear, load_encoder, model_origin
 from gemma4.true_shapes import unified_12b_config
 from stage1_rvq.frame_metric import FrameMetric
@@ -94,6 +95,18 @@ def test_it_loads_as_the_stock_class(name):
     assert encoder.origin == model_origin(model)
     stops = stop_ids(tokenizer, model)
     assert stops == [*tokenizer.convert_tokens_to_ids(["<eos>", "<turn|>", "<|channel>"])]
+
+
+def test_its_settings_are_written_as_they_are_published(name, tmp_path):
+    """And mean the same."""
+    shutil.copytree(name, tmp_path / "copy")
+    before = Gemma4UnifiedConfig.from_pretrained(name)
+    write_as_published(tmp_path / "copy")
+    text = read_json(tmp_path / "copy" / "config.json")["text_config"]
+    assert (text["global_head_dim"], text["num_global_key_value_heads"]) == (32, 1)
+    assert "per_layer_config" not in text and text["attention_k_eq_v"]
+    after = Gemma4UnifiedConfig.from_pretrained(str(tmp_path / "copy"))
+    assert after.text_config.to_dict() == before.text_config.to_dict()
 
 
 def test_what_is_not_whole_is_refused_in_one_line(name, tmp_path):
