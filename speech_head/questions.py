@@ -25,12 +25,12 @@ from data_manifests.normalization import normalize_for_scoring, normalize_for_tr
 from speech_head.answer import TeacherForcedAnswer, ask_to_speak, teacher_forced_answer
 from stage1_rvq.codes import code_format
 from stage1_rvq.model import load_rvq
-from stage3_finetune.data import (
+from stage3_finetune.dialogue import Dialogue, Turn
+from stage3_finetune.dialogue_files import (
     read_dialogues_origins,
     read_dialogues_sources,
     read_spoken_dialogues,
 )
-from stage3_finetune.dialogue import Dialogue, Turn
 from stage3_finetune.dialogue_rows import read_dialogues
 
 

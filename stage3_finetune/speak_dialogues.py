@@ -5,7 +5,7 @@
         --out data/spoken-dialogues
 
 Every user turn marked `"spoken": true` gets semantic codes. Writes `dialogues_*.parquet` (see
-`stage3_finetune/data.py`) shard by shard, so that `--resume` continues where a run was killed.
+`stage3_finetune/dialogue_files.py`) shard by shard, so that `--resume` continues where a run was killed.
 `kept.jsonl` lists every spoken turn with its take and CER. `dropped.jsonl` lists the dialogues with
 a turn that could not be spoken, or that the recogniser did not understand, with the reason; such a
 dialogue is left out whole. With `--dialect asante` or `akuapem`, numbers are spoken in words. With
@@ -41,8 +41,8 @@ from stage2_speechless.takes import (
     generate_takes,
     load_speech,
 )
-from stage3_finetune.data import DIALOGUES_NAME, write_spoken_dialogues
 from stage3_finetune.dialogue import Dialogue
+from stage3_finetune.dialogue_files import DIALOGUES_NAME, write_spoken_dialogues
 from stage3_finetune.dialogue_rows import read_dialogues
 
 # A killed run loses at most the shard it was working on.

@@ -27,12 +27,12 @@ from gemma4.memory_plan import load_gemma_config
 from gemma4.speech_encoder import SpeechEncoder, load_encoder
 from stage1_rvq.codes import code_format, read_codes_origins
 from stage1_rvq.model import SpeechRVQ, load_rvq
-from stage3_finetune.data import (
+from stage3_finetune.dialogue import Dialogue, Turn
+from stage3_finetune.dialogue_files import (
     read_dialogues_origins,
     read_dialogues_sources,
     read_spoken_dialogues,
 )
-from stage3_finetune.dialogue import Dialogue, Turn
 from stage3_finetune.recorded_dialogues import (
     RECORDED_CODES,
     read_recordings,

@@ -15,8 +15,8 @@ from stage1_rvq.codes import code_format
 from stage1_rvq.frame_metric import FrameMetric
 from stage1_rvq.model import RVQConfig, SpeechRVQ
 from stage3_finetune import train
-from stage3_finetune.data import write_spoken_dialogues
 from stage3_finetune.dialogue import Dialogue, Turn
+from stage3_finetune.dialogue_files import write_spoken_dialogues
 
 SHAPE = RVQConfig(dim=64, num_codebooks=2, codebook_size=16)
 NUM_STEPS = 4

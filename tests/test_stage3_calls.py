@@ -32,7 +32,6 @@ from stage1_rvq.codes import code_format
 from stage3_finetune import chat, export, speak_dialogues, train
 from stage3_finetune.calling import MAX_ROUNDS
 from stage3_finetune.conversation import load_conversation
-from stage3_finetune.data import read_spoken_dialogues, write_spoken_dialogues
 from stage3_finetune.dialogue import (
     NO_LABEL,
     Dialogue,
@@ -41,6 +40,7 @@ from stage3_finetune.dialogue import (
     encode_prompt,
     has_text_before_calls,
 )
+from stage3_finetune.dialogue_files import read_spoken_dialogues, write_spoken_dialogues
 from stage3_finetune.dialogue_rows import parse_dialogue, read_dialogues
 from stage3_finetune.mixture import as_task, with_chain_target
 from stage3_finetune.tools import load_tools

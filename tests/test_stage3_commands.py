@@ -25,8 +25,8 @@ from stage1_rvq.model import SpeechRVQ
 from stage2_speechless import train as train_speechless
 from stage3_finetune import chat, evaluate, evaluate_noise, export, speak_dialogues, train
 from stage3_finetune.conversation import load_conversation
-from stage3_finetune.data import read_spoken_dialogues
 from stage3_finetune.dialogue import Turn, encode_prompt
+from stage3_finetune.dialogue_files import read_spoken_dialogues
 from stage3_finetune.generate import prompt_inputs
 from stage3_finetune.model_card import merged_card
 

@@ -14,13 +14,13 @@ from gemma4.gemma import load_tokenizer
 from stage1_rvq.codes import CodedUtterance, code_format, write_codes
 from stage1_rvq.config import RVQConfig
 from stage1_rvq.model import SpeechRVQ
-from stage3_finetune.data import (
-    SpokenDialogues,
+from stage3_finetune.data import SpokenDialogues
+from stage3_finetune.dialogue import Dialogue, Turn
+from stage3_finetune.dialogue_files import (
     dialogue_schema,
     read_spoken_dialogues,
     write_spoken_dialogues,
 )
-from stage3_finetune.dialogue import Dialogue, Turn
 from stage3_finetune.mixture import TaskMixture, join_dialogues
 from stage3_finetune.recorded_dialogues import read_recordings
 
