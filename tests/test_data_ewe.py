@@ -152,9 +152,9 @@ def test_folders_of_another_language_are_refused(tmp_path):
     cpu = torch.device("cpu")
     shape = {"num_codebooks": 2, "codebook_size": 8, "width": 16, "num_layers": 1, "num_heads": 2}
     with in_language("ewe"):
-        with pytest.raises(InputError, match=r"--head .*weights/head was made for texts in twi-1"):
+        with pytest.raises(InputError, match=r"--head .*weights/head was made for texts in twi-2"):
             load_head(str(ROOT / "demo" / "weights" / "head"), device=cpu)
-        with pytest.raises(InputError, match=r"--finetune .* in twi-1, this is ewe-1: set SPOKEN"):
+        with pytest.raises(InputError, match=r"--finetune .* in twi-2, this is ewe-1: set SPOKEN"):
             add_adapter(None, ROOT / "demo" / "weights" / "finetune", gemma="")
         model = Speechless(SpeechlessConfig(**shape, depth_width=8, depth_layers=1, depth_heads=2))
         model.save_pretrained(tmp_path / "ewe")
