@@ -254,12 +254,15 @@ def test_streamed_tokens_are_the_generated_ones_and_a_live_prompt_gives_them_too
         )[0, inputs["input_ids"].shape[1] :].tolist()
         expected = [id_ for id_ in expected if id_ not in stop_ids(tokenizer, model)]
         assert list(stream_tokens(model, tokenizer, prompt, max_new_tokens=8)) == expected
+    model.double()  # random layers make much of how a sum was rounded, and threads round otherwise
+    for turns in asked(conversation, noise(30_000, 3), noise(90_000, 4)):
+        prompt = encode_prompt(turns, tokenizer)
         live = LivePrompt(model, tokenizer, [])
         for part_TD in turns[0].frames_TD.split(7):
             live.hear(part_TD)
         whole = Decoding(model, prompt).next().logits_1V
         pieces = Decoding(model, live.begun()).next().logits_1V
-        torch.testing.assert_close(pieces, whole, atol=1e-4, rtol=0)
+        torch.testing.assert_close(pieces, whole, atol=1e-8, rtol=0)
 
 
 def test_two_who_speak_at_once_are_heard_as_each_alone(conversation):

@@ -153,7 +153,7 @@ def test_what_is_louder_than_the_echo_can_be_is_heard_as_it_is(speech, corpus):
     word = read_audio(sorted((corpus / "audio").glob("*.wav"))[5], RATE_HZ)[: RATE_HZ // 2]
     begin, end = 3 * RATE_HZ, 3 * RATE_HZ + len(word)
     other = 1e-4 * np.random.default_rng(0).standard_normal(6 * RATE_HZ)
-    other[begin:end] += 0.5 * word / np.abs(word).max()
+    other[begin:end] += 0.9 * word / np.abs(word).max()
     left = converse(speech, 0.1, 0.05, other)
     late = round(0.1 * RATE_HZ)
     played = np.concatenate([np.zeros(late), soxr.resample(speech, 24_000, RATE_HZ)])[: len(other)]
