@@ -5,7 +5,7 @@
         --out data/spoken-dialogues
 
 Every user turn marked `"spoken": true` gets semantic codes. Writes `dialogues_*.parquet` (see
-`stage3_finetune/dialogue_files.py`) shard by shard, so that `--resume` continues where a run was killed.
+`dialogue_files.py`) shard by shard, so that `--resume` continues where a run was killed.
 `kept.jsonl` lists every spoken turn with its take and CER. `dropped.jsonl` lists the dialogues with
 a turn that could not be spoken, or that the recogniser did not understand, with the reason; such a
 dialogue is left out whole. With `--dialect asante` or `akuapem`, numbers are spoken in words. With
