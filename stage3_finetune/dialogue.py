@@ -235,10 +235,11 @@ def as_messages(turns: Sequence[Turn]) -> list[dict[str, Any]]:
         if turn.calls:
             ids = [f"call_{number}_{i}" for i in range(len(turn.calls))]
             messages.append(as_message(turn.calls, ids))
-            messages += [
-                {"role": "tool", "tool_call_id": id_, "name": call.name, "content": result}
-                for call, id_, result in zip(turn.calls, ids, turn.results, strict=False)
-            ]
+            if turn.results:  # none until the functions were called
+                messages += [
+                    {"role": "tool", "tool_call_id": id_, "name": call.name, "content": result}
+                    for call, id_, result in zip(turn.calls, ids, turn.results, strict=True)
+                ]
             continue
         content: str | list[dict[str, str]] = turn.content
         if turn.spoken:

@@ -94,9 +94,9 @@ def with_chain_target(dialogue: Dialogue) -> Dialogue:
     """Put the transcript of each spoken question before its answer: "question line, line break,
     answer"; before a call, it is a turn of its own."""
     turns: list[Turn] = []
-    for question, turn in zip((None, *dialogue.turns), dialogue.turns, strict=False):
-        is_reply = question is not None and question.spoken and turn.role == "assistant"
-        if question is None or not is_reply:
+    for i, turn in enumerate(dialogue.turns):
+        question = dialogue.turns[i - 1] if i else turn
+        if not (question.spoken and turn.role == "assistant"):
             turns.append(turn)
         elif turn.calls:
             turns += [Turn("assistant", question.content), turn]

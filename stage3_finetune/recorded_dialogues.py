@@ -1,7 +1,7 @@
 """Recorded speech as training data: on the spoken turns of dialogues, and to write down.
 
     recorded = record_dialogues(Path("dialogues.jsonl"), Path("train.jsonl"))
-    written_down = read_transcribed(Path("train.jsonl"))
+    written_down, sources = read_transcribed_recordings(Path("train.jsonl"))
 
 A recording belongs to a turn if it says the same words (both normalised for scoring). Where several
 recordings say them, the dialogue is there once for each.
@@ -26,7 +26,7 @@ from stage1_rvq.codes import (
 from stage3_finetune.dialogue import Dialogue, Turn
 from stage3_finetune.dialogue_rows import read_dialogues
 
-RECORDED_CODES = "--recorded-codes"
+TRANSCRIBED = "--transcribed"
 LONGEST_RECORDING_S = 30.0  # Gemma 4 was trained on no longer ones (its model card)
 
 
@@ -115,7 +115,12 @@ def _heard(turn: Turn, recordings: Sequence[Utterance], version: int) -> Turn:
     return replace(turn, recording=recordings[version % len(recordings)]) if recordings else turn
 
 
-def read_transcribed(recordings: Path) -> tuple[list[Dialogue], Sources]:
+def is_manifest(path: Path) -> bool:
+    """Whether a path of `--transcribed` is a manifest of recordings, and not codes."""
+    return path.suffix == ".jsonl"
+
+
+def read_transcribed_recordings(recordings: Path) -> tuple[list[Dialogue], Sources]:
     """Transcribed recordings to write down: a spoken turn each, without an answer.
 
     Args:
@@ -130,8 +135,7 @@ def read_transcribed(recordings: Path) -> tuple[list[Dialogue], Sources]:
     utterances = [u for u in read_manifest(recordings) if u.duration_s <= LONGEST_RECORDING_S]
     if not utterances:
         raise InputError(
-            f"--transcribed-recordings {recordings}: all of them last longer than "
-            f"{LONGEST_RECORDING_S:.0f} s"
+            f"{TRANSCRIBED} {recordings}: all of them last longer than {LONGEST_RECORDING_S:.0f} s"
         )
     turns = [Turn("user", u.text, spoken=True, recording=u) for u in utterances]
     return (
@@ -140,18 +144,21 @@ def read_transcribed(recordings: Path) -> tuple[list[Dialogue], Sources]:
     )
 
 
-def read_recordings(path: Path, expected: CodeFormat) -> list[Dialogue]:
-    """Transcribed recordings, as codes, to write down: a spoken turn each, without an answer.
+def read_transcribed_codes(path: Path, expected: CodeFormat) -> tuple[list[Dialogue], Sources]:
+    """The same as codes.
 
     Args:
         path: a folder of `stage1_rvq.tokenize_corpus`, or one file of it.
         expected: format of the quantiser that will decode them.
 
+    Returns:
+        The turns, and what their codes were made from.
+
     Raises:
         InputError: the folder is unfinished, changed or empty, its codes have another format, or
             none of its utterances has a transcript.
     """
-    flag = RECORDED_CODES
+    flag = TRANSCRIBED
     found = read_code_format(path, flag=flag)
     refuse_other_format(found, expected, flag=f"{flag} {path}", expected_by="--rvq")
     recordings = [
@@ -161,10 +168,4 @@ def read_recordings(path: Path, expected: CodeFormat) -> list[Dialogue]:
     ]
     if not recordings:
         raise InputError(f"{flag} {path}: no utterance in it has a transcript")
-    return recordings
-
-
-def read_recordings_sources(path: Path) -> Sources:
-    """What such codes were made from."""
-    files = find_code_files(path, flag=RECORDED_CODES)
-    return read_codes_sources(path, files, flag=RECORDED_CODES)
+    return recordings, read_codes_sources(path, find_code_files(path, flag=flag), flag=flag)

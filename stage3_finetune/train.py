@@ -88,10 +88,7 @@ def main(argv: list[str] | None = None) -> None:
     model = accept_embeddings(base)
     origins = {**data.origins, f"--gemma {config.gemma}": model_origin(base)}
     refuse_mixture(origins, allowed=config.inputs.allow_mixture)
-    inputs = (
-        "dialogues", "more_dialogues", "recorded_codes", "recordings", "transcribed_recordings",
-        "rvq", "gemma",
-    )  # fmt: skip
+    inputs = ("dialogues", "more_dialogues", "recordings", "transcribed", "rvq", "gemma")
     with shared_run_folder(
         processes, config.out, config, "stage3_finetune.train", inputs=inputs,
         per_process=(("batch_size", "accumulate"),),

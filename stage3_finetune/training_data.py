@@ -34,10 +34,10 @@ from stage3_finetune.dialogue_files import (
     read_spoken_dialogues,
 )
 from stage3_finetune.recorded_dialogues import (
-    RECORDED_CODES,
-    read_recordings,
-    read_recordings_sources,
-    read_transcribed,
+    TRANSCRIBED,
+    is_manifest,
+    read_transcribed_codes,
+    read_transcribed_recordings,
     record_dialogues,
 )
 
@@ -87,11 +87,13 @@ def load_training_data(
     Raises:
         InputError: a flag is missing, or names something that cannot be read.
     """
-    recorded, to_write = config.recorded, config.mixture.recorded_codes
-    paths = (config.dialogues, *config.more_dialogues)
+    transcribed = config.mixture.transcribed
+    manifests = [path for path in transcribed if is_manifest(path)]
+    to_write = [path for path in transcribed if not is_manifest(path)]
+    paths = (config.dialogues, *config.spoken.more_dialogues)
     files = [path for path in paths if path.is_file()]
     folders = [path for path in paths if not path.is_file()]
-    _refuse_incomplete(config, files, folders)
+    _refuse_incomplete(config, files, [*folders, *to_write])
     dialogues: list[Dialogue] = []
     recordings: list[Dialogue] = []
     origins: dict[str, Origin] = {}
@@ -108,24 +110,23 @@ def load_training_data(
             of_codes = read_dialogues_sources(folder)
             sources[f"--dialogues {folder}"] = used_for(of_codes, ADAPTER)
         for folder in to_write:
-            recordings += read_recordings(folder, fmt)
-            origins |= read_codes_origins(folder, flag=RECORDED_CODES)
-            of_codes = read_recordings_sources(folder)
-            sources[f"{RECORDED_CODES} {folder}"] = used_for(of_codes, ADAPTER)
+            rows, of_codes = read_transcribed_codes(folder, fmt)
+            recordings += rows
+            origins |= read_codes_origins(folder, flag=TRANSCRIBED)
+            sources[f"{TRANSCRIBED} {folder}"] = used_for(of_codes, ADAPTER)
         sources[f"--rvq {config.rvq}"] = rvq.made_from()
-    if recorded.recordings is not None:
+    if config.spoken.recordings is not None:
         for file in files:
-            found = record_dialogues(file, recorded.recordings)
+            found = record_dialogues(file, config.spoken.recordings)
             dialogues += found.dialogues
             sources[f"--dialogues {file}"] = used_for(found.sources, ADAPTER)
             if is_first:
                 print(f"{file}: {found.describe()}", file=sys.stderr)
-    if recorded.transcribed_recordings is not None:
-        transcribed, of_manifest = read_transcribed(recorded.transcribed_recordings)
-        recordings += transcribed
-        flag = f"--transcribed-recordings {recorded.transcribed_recordings}"
-        sources[flag] = used_for(of_manifest, ADAPTER)
-    if recorded.are_given:
+    for manifest in manifests:
+        rows, of_manifest = read_transcribed_recordings(manifest)
+        recordings += rows
+        sources[f"{TRANSCRIBED} {manifest}"] = used_for(of_manifest, ADAPTER)
+    if config.spoken.recordings is not None or manifests:
         encoder = load_encoder(config.gemma, device=device, dtype=dtype)
     return TrainingData(
         dialogues, recordings, lambda turn: _frames(turn, rvq, encoder), origins, sources
@@ -133,10 +134,10 @@ def load_training_data(
 
 
 def _refuse_incomplete(
-    config: "TrainConfig", files: Sequence[Path], folders: Sequence[Path]
+    config: "TrainConfig", files: Sequence[Path], holds_codes: Sequence[Path]
 ) -> None:
-    """Raise InputError if something is missing that the dialogues need."""
-    recordings = config.recorded.recordings
+    """Raise InputError if something is missing that dialogues and recordings need."""
+    recordings = config.spoken.recordings
     if files and recordings is None:
         raise InputError(
             f"--dialogues {files[0]} is a file: name the recordings of its spoken turns with "
@@ -144,15 +145,15 @@ def _refuse_incomplete(
         )
     if recordings is not None and not files:
         raise InputError("--recordings needs a `messages` file among --dialogues, not folders only")
-    holds_codes = [*folders, *config.mixture.recorded_codes]
     if holds_codes and not has_tower(load_gemma_config(config.gemma)):
         raise InputError(
             f"--gemma {config.gemma} is the kind without an audio tower (12B), for which there are "
             "no codes: name a `messages` file, and with --recordings the recordings of its turns"
         )
     if holds_codes and config.rvq is None:
-        if folders:
-            open_input(folders[0], made_by="stage3_finetune.speak_dialogues", flag="--dialogues")
+        if holds_codes[0] not in config.mixture.transcribed:
+            made_by = "stage3_finetune.speak_dialogues"
+            open_input(holds_codes[0], made_by=made_by, flag="--dialogues")
         raise InputError(f"{holds_codes[0]} holds codes: name their quantiser with --rvq")
 
 

@@ -26,9 +26,10 @@ class MixtureSettings:
 
     transcribe_share: NonNegativeFloat = 0.2
     """transcription rows per answering row"""
-    recorded_codes: tuple[Path, ...] = ()
-    """folders of stage1_rvq.tokenize_corpus with transcripts, for the transcription rows: codes of
-    noisy copies (data_manifests.degrade) teach to hear in noise"""
+    transcribed: tuple[StorePath, ...] = ()
+    """what the transcription rows are of, in place of the dialogues' spoken turns: manifests
+    (.jsonl) of recordings, or folders of stage1_rvq.tokenize_corpus, with transcripts; noisy copies
+    (data_manifests.degrade) teach to hear in noise"""
     typed_share: NonNegativeFloat = 0.2
     """typed rows per answering row, so that typed chat is not unlearned"""
     joined_share: NonNegativeFloat = 0.3
@@ -37,19 +38,14 @@ class MixtureSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecordedSettings:
-    """Recorded questions, in place of codes or beside them."""
+class SpokenTurnSettings:
+    """More dialogues, and who speaks their turns where no codes do."""
 
+    more_dialogues: tuple[Path, ...] = ()
+    """further folders and files like --dialogues, mixed with it row by row"""
     recordings: StorePath | None = None
     """manifest of recordings of the spoken turns, where --dialogues names a `messages` file; Gemma
     4 12B, which takes no codes, learns from these"""
-    transcribed_recordings: StorePath | None = None
-    """manifest of recordings for the transcription rows"""
-
-    @property
-    def are_given(self) -> bool:
-        """Whether Gemma hears recordings."""
-        return bool(self.recordings or self.transcribed_recordings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,11 +78,9 @@ class TrainConfig:
     dialogues: Path
     """folder written by stage3_finetune.speak_dialogues; or with --recordings, a `messages` file
     whose spoken turns were recorded"""
-    more_dialogues: tuple[Path, ...] = ()
-    """further such folders and files, mixed with it row by row"""
     rvq: ModelName | None = None
     """quantiser that the dialogues' codes were made for: folder of stage1_rvq.train, or hub name"""
-    recorded: RecordedSettings = RecordedSettings()
+    spoken: SpokenTurnSettings = SpokenTurnSettings()
     out: Path
     """new folder for this run"""
     gemma: ModelName = "google/gemma-4-E4B-it"

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from conftest import run
 
 from data_manifests.manifest import read_manifest
@@ -14,7 +15,12 @@ from data_manifests.normalization import normalize_for_scoring
 from demo import run as demo
 from demo import ship
 from demo.shipped import WEIGHTS
+from demo.voice.synthesizer import Synthesizer
+from demo.voice.voices import draw_style, record
+from demo.world.grammar import interruptions
 from demo.world.make_corpus import ANSWERING_VOICES
+from stage3_finetune.conversation import load_conversation
+from stage3_finetune.dialogue import Turn
 from voice_chat import chat
 
 KEYS = {
@@ -133,6 +139,28 @@ def test_what_is_shipped_of_a_run_talks(folder, tmp_path):
     words += ("--head", tmp_path / "weights" / "head", "--max-new-tokens", 8, "--cut-long-answers")
     run(chat.main, *words, "--prompt", "Benada akyi yɛ da bɛn?", "--out", tmp_path / "said")
     assert (tmp_path / "said" / "answer_001.wav").is_file()
+
+
+def test_the_shipped_adapter_understands_the_words_that_interrupt(espeak):
+    """Each said twice by held-out voices; one may be misheard."""
+    conversation = load_conversation(
+        str(WEIGHTS / "gemma"), WEIGHTS / "finetune", device=torch.device("cpu"),
+        dtype=torch.float32, max_new_tokens=16,
+    )  # fmt: skip
+    synthesizer = Synthesizer()
+    right = []
+    for number, word in enumerate(interruptions(10)):
+        generator = np.random.default_rng(number)
+        style = draw_style(generator, held_out=True)
+        waveform_N = record(
+            synthesizer, word.text, style, sample_rate_hz=16_000, generator=generator
+        )
+        [frames_TD] = conversation.encoder.encode([waveform_N.astype(np.float32)])
+        conversation.turns.clear()
+        question = Turn("user", "", spoken=True, frames_TD=frames_TD)
+        reply = conversation.ask(question, on_text=str)
+        right.append((reply.transcript, reply.answer) == (word.text, word.answer))
+    assert sum(right) >= 9
 
 
 def test_shipped_weights_are_small_and_name_no_machine():

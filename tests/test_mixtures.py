@@ -167,7 +167,7 @@ MIXTURES = [
     ),
     Mixture(
         "stage3_finetune.train",
-        "--dialogues @spoken --rvq @rvq --gemma @gemma --recorded-codes @other-codes",
+        "--dialogues @spoken --rvq @rvq --gemma @gemma --transcribed @other-codes",
         is_quick=False,
     ),
     Mixture(

@@ -192,7 +192,7 @@ def test_resumed_equals_straight(base, finetune, tmp_path):
 
 def test_recordings_are_mixed_in(world, base, tmp_path):
     """Of which provenance and the merged model's card tell."""
-    codes = ("--recorded-codes", world / "codes", "--transcribe-share", 1)
+    codes = ("--transcribed", world / "codes", "--transcribe-share", 1)
     run(train.main, *base, *TRAIN, *codes, "--steps", 1, "--out", tmp_path / "run")
     provenance = read_json(tmp_path / "run" / "provenance.json")
     assert provenance["num_recordings"] == 8

@@ -22,7 +22,7 @@ from stage3_finetune.dialogue_files import (
     write_spoken_dialogues,
 )
 from stage3_finetune.mixture import TaskMixture, join_dialogues
-from stage3_finetune.recorded_dialogues import read_recordings
+from stage3_finetune.recorded_dialogues import read_transcribed_codes
 
 SHAPE = RVQConfig(dim=64, num_codebooks=2, codebook_size=16)
 
@@ -170,7 +170,7 @@ def test_recordings_are_written_down_and_never_answered(tiny_models, decoded, tm
     """They take the place of the spoken turns that were written down without them."""
     tokenizer = load_tokenizer(str(tiny_models / "gemma"))
     path = write_recordings(tmp_path / "noisy.parquet", ["Maakye.", "", "Ɛyɛ."])
-    recordings = read_recordings(path, code_format(SHAPE))
+    recordings, _ = read_transcribed_codes(path, code_format(SHAPE))
     assert [recording.id for recording in recordings] == ["noisy.parquet/u0", "noisy.parquet/u2"]
 
     def rows(recordings):
@@ -198,8 +198,8 @@ def test_recordings_are_written_down_and_never_answered(tiny_models, decoded, tm
 
 def test_recordings_without_transcripts_or_of_other_codes_are_refused(tmp_path):
     silent = write_recordings(tmp_path / "silent.parquet", ["", ""])
-    with pytest.raises(InputError, match=r"--recorded-codes .*: no utterance in it has a transcr"):
-        read_recordings(silent, code_format(SHAPE))
+    with pytest.raises(InputError, match=r"--transcribed .*: no utterance in it has a transcr"):
+        read_transcribed_codes(silent, code_format(SHAPE))
     other = write_recordings(tmp_path / "x.parquet", ["a"], replace(SHAPE, codebook_size=32))
-    with pytest.raises(InputError, match=r"--recorded-codes .* has 2 codebooks of 32 at 25 Hz"):
-        read_recordings(other, code_format(SHAPE))
+    with pytest.raises(InputError, match=r"--transcribed .* has 2 codebooks of 32 at 25 Hz"):
+        read_transcribed_codes(other, code_format(SHAPE))

@@ -31,7 +31,7 @@ from stage3_finetune.generate import prompt_inputs
 from stage3_finetune.mixture import TaskMixture
 from stage3_finetune.recorded_dialogues import record_dialogues
 from stage3_finetune.training_data import load_training_data
-from stage3_finetune.training_settings import RecordedSettings, TrainConfig
+from stage3_finetune.training_settings import MixtureSettings, SpokenTurnSettings, TrainConfig
 
 CPU = torch.device("cpu")
 KINDS = ("gemma-unified", "gemma")
@@ -118,7 +118,7 @@ def test_every_recording_of_a_turn_is_learnt_from(recorded):
 
 
 def load(folder, gemma, **changes):
-    settings = {"recorded": RecordedSettings(recordings=folder / "train.jsonl")} | changes
+    settings = {"spoken": SpokenTurnSettings(recordings=folder / "train.jsonl")} | changes
     config = TrainConfig(
         dialogues=folder / "dialogues.jsonl", out=Path("unused"), gemma=gemma, **settings
     )
@@ -167,10 +167,8 @@ def test_each_answer_of_the_12b_is_learnt_after_its_own_prompt(recorded, tiny_mo
 
 def test_any_transcribed_recordings_make_the_transcription_rows(recorded, tiny_models):
     """Also those that ask nothing; without answers, and none that is too long."""
-    settings = RecordedSettings(
-        recordings=recorded / "train.jsonl", transcribed_recordings=recorded / "train.jsonl"
-    )
-    data = load(recorded, str(tiny_models / "gemma-unified"), recorded=settings)
+    mixture = MixtureSettings(transcribed=(recorded / "train.jsonl",))
+    data = load(recorded, str(tiny_models / "gemma-unified"), mixture=mixture)
     assert [d.id for d in data.recordings] == ["ama", "kwame", "good", "how", "of-nobody"]
     tokenizer = load_tokenizer(str(tiny_models / "gemma-unified"))
     rows = SpokenDialogues(
@@ -287,20 +285,22 @@ def test_what_is_missing_is_told_in_one_line(recorded, tiny_models, tmp_path):
     unified = str(tiny_models / "gemma-unified")
     write_json_lines(tmp_path / "typed.jsonl", [{"messages": [asked("A", spoken=False)]}])
     write_json_lines(tmp_path / "other.jsonl", [{"messages": [asked("Da yie."), said("Yoo.")]}])
-    none = RecordedSettings()
+    none = SpokenTurnSettings()
     cases = [
-        ({"recorded": none}, "is a file: name the recordings of its spoken turns"),
+        ({"spoken": none}, "is a file: name the recordings of its spoken turns"),
         ({"dialogues": codes, "rvq": str(rvq)}, "--recordings needs a `messages` file"),
-        ({"dialogues": codes, "recorded": none}, "holds codes: name their quantiser with --rvq"),
-        ({"dialogues": tmp_path / "no", "recorded": none}, "no"),
-        ({"dialogues": codes, "rvq": str(rvq), "recorded": none, "gemma": unified},
+        ({"dialogues": codes, "spoken": none}, "holds codes: name their quantiser with --rvq"),
+        ({"dialogues": tmp_path / "no", "spoken": none}, "no"),
+        ({"dialogues": codes, "rvq": str(rvq), "spoken": none, "gemma": unified},
          r"without an audio tower \(12B\), for which there are no codes"),
+        ({"mixture": MixtureSettings(transcribed=(tmp_path / "codes",))},
+         "codes holds codes: name their quantiser with --rvq"),
         ({"dialogues": tmp_path / "typed.jsonl"}, 'no user turn is marked "spoken"'),
         ({"dialogues": tmp_path / "other.jsonl"}, "no recording of a spoken turn"),
     ]  # fmt: skip
     whole = TrainConfig(
         dialogues=recorded / "dialogues.jsonl", out=tmp_path, gemma=str(tiny_models / "gemma"),
-        recorded=RecordedSettings(recordings=recorded / "train.jsonl"),
+        spoken=SpokenTurnSettings(recordings=recorded / "train.jsonl"),
     )  # fmt: skip
     for changes, message in cases:
         with pytest.raises(InputError, match=message) as caught:

@@ -95,10 +95,8 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError(f"--processes must be 1 or 2, got {config.processes}")
     if config.steps < 25 and not config.init_from:
         raise InputError(f"--steps must be at least 25, so that each phase has one: {config.steps}")
-    if config.init_from:
-        load_tokenizer(
-            str(config.init_from)
-        )  # what is wrong with it is said before a folder is made
+    if config.init_from:  # what is wrong with it is said before a folder is made
+        load_tokenizer(str(config.init_from))
     with run_folder(config.out, config, "demo.gemma.train", inputs=("init_from",)) as output:
         if output.is_done:
             return
@@ -127,9 +125,8 @@ def _train(rank: int, config: TrainGemmaConfig, meeting_place: str) -> None:
     train, dev = ([q for q in all_questions() if q.split == split] for split in ("train", "dev"))
     dev = dev[: config.num_dev]
     # No more clips than the phase that hears most of them.
-    sentences = sentences_to_hear(
-        train, min(config.num_clips, 25 * max(steps["ear"], steps["joint"])), seed
-    )
+    most_clips = 25 * max(steps["ear"], steps["joint"])
+    sentences = sentences_to_hear(train, min(config.num_clips, most_clips), seed)
     gemma, tokenizer = _start(config, sentences)
     rows = RowMaker(tokenizer)
     typed = TypedDialogues(with_interruptions(train), rows) if is_last else None
