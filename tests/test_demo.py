@@ -145,7 +145,7 @@ def test_the_shipped_adapter_understands_the_words_that_interrupt(espeak):
     """Each said twice by held-out voices; one may be misheard."""
     conversation = load_conversation(
         str(WEIGHTS / "gemma"), WEIGHTS / "finetune", device=torch.device("cpu"),
-        dtype=torch.float32, max_new_tokens=16,
+        dtype=torch.float32, max_new_tokens=24,
     )  # fmt: skip
     synthesizer = Synthesizer()
     right = []
