@@ -9,8 +9,8 @@ never sees a spoken question with its answer: that is what stage 3 teaches.
 
     python -m demo.gemma.train --init-from demo/weights/gemma --steps 1500 --out runs/train-gemma
 
-After an edit of `demo/world/world.toml`, this goes on from a trained model, in a fifth of the
-time: its tower and tokenizer, which know every Twi syllable, stay, and only the joint phase is run.
+After an edit of `demo/world/world.toml`, this goes on from a trained model, in far less time: its
+tower and tokenizer, which know every Twi syllable, stay, and only the joint phase is run.
 """
 
 import random
