@@ -7,10 +7,11 @@
     python -m stage3_finetune.chat ... --tools my_tools.py             functions it may call
 
 In the conversation, `/audio FILE` asks with a recording, `/audio FILE TEXT` says beside it what to
-do with it, `/write FILE` writes down what it says, `/reset` starts a new conversation, `/save FILE`
-writes it as a `messages` row, and `/quit` ends it. Ctrl-C stops an answer; at the prompt it ends
-the program. When a conversation exceeds the longest prompt (`prompt_limits.py`), its oldest
-turns are forgotten, and a line says so.
+do with it, which a recording over five minutes needs: it is written down piece by piece, and Gemma
+is asked about its text. `/write FILE` writes down what a recording says, `/reset` starts a new
+conversation, `/save FILE` writes it as a `messages` row, and `/quit` ends it. Ctrl-C stops an
+answer; at the prompt it ends the program. When a conversation exceeds the longest prompt
+(`prompt_limits.py`), its oldest turns are forgotten, and a line says so.
 """
 
 import json
@@ -27,6 +28,8 @@ from gemma4.weight_quantization import QuantizeName
 from stage3_finetune.conversation import Conversation, load_chosen_conversation
 from stage3_finetune.dialogue import Turn
 from stage3_finetune.generate import MAX_NEW_TOKENS
+from stage3_finetune.long_question import question_about, show_progress, written_lines
+from stage3_finetune.long_transcript import show_line
 from stage3_finetune.terminal import announce_forgotten, converse, path_of, recording_named
 from stage3_finetune.tools import CallResult, load_tools
 
@@ -50,7 +53,8 @@ class ChatConfig:
     tools: ModelName | None = None
     """Python file or module whose functions Gemma may call while it answers; its code is run"""
     audio: Path | None = None
-    """ask with this one recording, in any format and at most five minutes long, and exit"""
+    """ask with this one recording, in any format, and exit; one over five minutes needs --prompt,
+    is written down, and Gemma reads its text"""
     json: bool = False
     """with --prompt or --audio: print one JSON object with transcript and answer"""
     max_new_tokens: PositiveInt = MAX_NEW_TOKENS
@@ -90,7 +94,7 @@ def main(argv: list[str] | None = None) -> None:
         _converse(conversation)
         return
     question = (
-        conversation.spoken_turn(config.audio, config.prompt or "")
+        question_about(conversation, config.audio, config.prompt or "", show_progress)
         if config.audio
         else conversation.typed_turn(config.prompt or "")
     )
@@ -117,9 +121,10 @@ def _converse(conversation: Conversation) -> None:
             write_text(path_of(argument, commands=HELP), row + "\n")
         elif command == "/audio":
             recording, text = recording_named(argument) or (path_of(argument, commands=HELP), "")
-            ask(conversation.spoken_turn(recording, text))
+            ask(question_about(conversation, recording, text, show_progress))
         elif command == "/write":
-            print(conversation.write_down(path_of(argument, commands=HELP)))
+            for written in written_lines(conversation, path_of(argument, commands=HELP)):
+                show_line(written)
         elif command.startswith("/"):
             raise InputError(f"unknown command {command[:40]}: {HELP}")
         elif line:

@@ -6,8 +6,12 @@
 Each piece is heard by itself, with the prompt whose transcripts stage 3 trains.
 """
 
+import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from tqdm import tqdm
 
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, resample
 from data_manifests.audio_defects import AudioDefect
@@ -18,6 +22,8 @@ from stage3_finetune.conversation import Conversation
 from stage3_finetune.dialogue import Turn, encode_prompt
 from stage3_finetune.generate import generate_tokens, stop_ids
 from stage3_finetune.subtitles import Cue
+
+PIECES_AT_A_TIME = 8
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,35 @@ def write_down(
             text = tokenizer.decode(ids, skip_special_tokens=True)
             cue = Cue(piece.start_s, piece.end_s, text.partition("\n")[0].strip())
             yield WrittenPiece(cue, bool(ids) and ids[-1] in stops)
+
+
+def write_down_showing(
+    conversation: Conversation,
+    recording: LongRecording,
+    *,
+    longest_piece_s: float = LONGEST_PIECE_S,
+    shortest_pause_s: float = SHORTEST_PAUSE_S,
+    batch_size: int = PIECES_AT_A_TIME,
+) -> Iterator[WrittenPiece]:
+    """As `write_down`, with a progress bar on stderr; what is printed meanwhile goes through
+    `show_line`."""
+    total_s = math.ceil(recording.duration_s) or None
+    with tqdm(total=total_s, desc="transcribe", unit=" s of audio") as progress:
+        for piece in write_down(
+            conversation,
+            recording,
+            longest_piece_s=longest_piece_s,
+            shortest_pause_s=shortest_pause_s,
+            batch_size=batch_size,
+        ):
+            yield piece
+            progress.update(round(piece.cue.end_s) - progress.n)
+        progress.update((total_s or progress.n) - progress.n)
+
+
+def show_line(line: str) -> None:
+    """Print a line on stdout, above a progress bar."""
+    tqdm.write(line, file=sys.stdout)
 
 
 def _in_batches(pieces: Iterator[SpeechPiece], batch_size: int) -> Iterator[list[SpeechPiece]]:

@@ -57,7 +57,7 @@ def refuse_long_recording(path: Path) -> None:
     if duration_s > MAX_RECORDING_S:
         raise InputError(
             f"{path}: lasts {duration_s:,.0f} s, at most {MAX_RECORDING_S:.0f} s can be asked at "
-            "once: cut it, or write it down with stage3_finetune.transcribe"
+            "once: cut it, or ask about it in stage3_finetune.chat or voice_chat.chat"
         )
 
 

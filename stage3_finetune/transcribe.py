@@ -9,14 +9,12 @@ printed as they come. `--out` is written at the end; if the recording turns out 
 Ctrl-C ends the work, it holds the pieces up to there.
 """
 
-import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
-from tqdm import tqdm
 
 from commands.atomic_write import write_text
 from commands.command_line import parse_config, run_command
@@ -30,7 +28,12 @@ from data_manifests.pauses import LONGEST_PIECE_S, SHORTEST_PAUSE_S
 from gemma4.weight_quantization import QuantizeName
 from stage3_finetune.conversation import Conversation, load_chosen_conversation
 from stage3_finetune.generate import MAX_NEW_TOKENS
-from stage3_finetune.long_transcript import WrittenPiece, write_down
+from stage3_finetune.long_transcript import (
+    PIECES_AT_A_TIME,
+    WrittenPiece,
+    show_line,
+    write_down_showing,
+)
 from stage3_finetune.subtitles import SUFFIXES, format_cues
 
 
@@ -54,7 +57,7 @@ class TranscribeConfig:
     """longest piece that is heard at once, in seconds; Gemma hears 30"""
     shortest_pause_s: Annotated[float, Field(ge=0.1, le=10)] = SHORTEST_PAUSE_S
     """a pause of so many seconds ends a piece"""
-    batch_size: PositiveInt = 8
+    batch_size: PositiveInt = PIECES_AT_A_TIME
     """pieces at a time"""
     max_new_tokens: PositiveInt = MAX_NEW_TOKENS
     """longest transcript of a piece, in tokens"""
@@ -108,19 +111,15 @@ def _transcribe(
     written: list[WrittenPiece],
 ) -> None:
     """Append the pieces to `written` as they come."""
-    total_s = math.ceil(recording.duration_s) or None
-    with tqdm(total=total_s, desc="transcribe", unit=" s of audio") as progress:
-        for piece in write_down(
-            conversation,
-            recording,
-            longest_piece_s=config.longest_piece_s,
-            shortest_pause_s=config.shortest_pause_s,
-            batch_size=config.batch_size,
-        ):
-            written.append(piece)
-            tqdm.write(str(piece.cue), file=sys.stdout)
-            progress.update(round(piece.cue.end_s) - progress.n)
-        progress.update((total_s or progress.n) - progress.n)
+    for piece in write_down_showing(
+        conversation,
+        recording,
+        longest_piece_s=config.longest_piece_s,
+        shortest_pause_s=config.shortest_pause_s,
+        batch_size=config.batch_size,
+    ):
+        written.append(piece)
+        show_line(str(piece.cue))
 
 
 def _write(out: Path, written: list[WrittenPiece]) -> None:

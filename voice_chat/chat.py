@@ -4,12 +4,13 @@
     python -m voice_chat.chat --head runs/head --prompt "Wo din de sɛn?"
 
 In the conversation, a line is a question; a line that is the path of a file asks with that
-recording, and text after the path says what to do with it; `/write FILE` writes down what a
-recording says; `/reset` starts a new conversation, and `/quit` ends it. What Gemma heard in a
-recording is shown before its answer. Ctrl-C stops an answer; at the prompt it ends the program.
-Every answer is also written as a WAV, as far as it was spoken. When a
-conversation exceeds the longest prompt (stage3_finetune/prompt_limits.py), its oldest turns are
-forgotten, and a line says so.
+recording, and text after the path says what to do with it, which a recording over five minutes
+needs: it is written down piece by piece, and Gemma is asked about its text. `/write FILE` writes
+down what a recording says; `/reset` starts a new conversation, and `/quit` ends it. What Gemma
+heard in a recording is shown before its answer. Ctrl-C stops an answer; at the prompt it ends the
+program. Every answer is also written as a WAV, as far as it was spoken. When a conversation exceeds
+the longest prompt (stage3_finetune/prompt_limits.py), its oldest turns are forgotten, and a line
+says so.
 """
 
 # N samples (24,000 per second)
@@ -28,6 +29,8 @@ from speech_head.speech import Speech
 from speech_head.talker import Talker
 from speech_head.timed_speech import describe, record
 from stage3_finetune.dialogue import Turn
+from stage3_finetune.long_question import question_about, show_progress, written_lines
+from stage3_finetune.long_transcript import show_line
 from stage3_finetune.terminal import announce_forgotten, converse, path_of, recording_named
 from voice_chat.answer_files import keep_answer
 from voice_chat.examples import greet, read_examples
@@ -68,9 +71,11 @@ def main(argv: list[str] | None = None) -> None:
         if line == "/reset":
             talker.conversation.turns.clear()
         elif command == "/write":
-            print(talker.conversation.write_down(path_of(argument, commands=HELP)))
+            for written in written_lines(talker.conversation, path_of(argument, commands=HELP)):
+                show_line(written)
         elif asked:
-            reply(talker, talker.conversation.spoken_turn(*asked), config, player)
+            question = question_about(talker.conversation, *asked, show_progress)
+            reply(talker, question, config, player)
         elif line.startswith("/"):
             raise InputError(f"unknown command {line[:40]}, and no such file: {HELP}")
         elif line:
