@@ -69,7 +69,7 @@ class PlanConfig:
     set: tuple[str, ...] = ()
     """NAME=VALUE for the names in the recipe's [values], as of pipeline.run"""
     gemma: ModelName | None = None
-    """in place of every command's Gemma: E2B, E4B, or a folder with a config.json"""
+    """in place of every command's Gemma: E2B, E4B, 12B, or a folder with a config.json"""
     devices: PositiveInt = 1
     """devices that share what can be divided (--part)"""
     max_hours: PositiveFloat | None = None

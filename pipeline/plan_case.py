@@ -9,7 +9,9 @@ import torch
 from transformers import Gemma4AudioConfig
 
 from commands.device import pick_dtype
+from commands.errors import InputError
 from gemma4.gemma import FRAME_RATE_HZ
+from gemma4.kinds import WITHOUT_TOWER, has_tower
 from gemma4.memory_plan import FLOAT32_BYTES, LIBRARIES, plan_memory
 from pipeline import flops, plan_models, probes
 from pipeline.plan_models import META, count_parameters
@@ -44,10 +46,17 @@ class Case:
         return pick_dtype(name, self.device)
 
     def tower_config(self, settings: Settings) -> Gemma4AudioConfig:
-        """The audio tower of a command's Gemma."""
-        config = plan_models.find_gemma_config(self.gemma_of(settings)).audio_config
-        assert isinstance(config, Gemma4AudioConfig)
-        return config
+        """The audio tower of a command's Gemma; raises InputError if it has none."""
+        name = self.gemma_of(settings)
+        config = plan_models.find_gemma_config(name)
+        if not has_tower(config):
+            raise InputError(f"--gemma {name}: {WITHOUT_TOWER[config.model_type]}")
+        assert isinstance(config.audio_config, Gemma4AudioConfig)
+        return config.audio_config
+
+    def hears_patches(self, settings: Settings) -> bool:
+        """Whether a command's Gemma hears without a tower, which costs next to nothing."""
+        return not has_tower(plan_models.find_gemma_config(self.gemma_of(settings)))
 
     def gemma_of(self, settings: Settings) -> str:
         """A command's Gemma; those that name none work on what embed wrote."""
@@ -91,6 +100,12 @@ class Case:
             LAUNCHES_OF_TOWER_LAYER * batches * config.num_hidden_layers, dtype,
         )  # fmt: skip
 
+    def hearing_parts(self, settings: Settings, speech: Speech, seconds: float) -> tuple[Part, ...]:
+        """What Gemma hears with, on so many seconds of speech."""
+        if self.hears_patches(settings):
+            return ()
+        return self.tower_part(settings, speech, seconds), self.mel_part(seconds)
+
     def mel_part(self, seconds: float) -> Part:
         """Log-mel spectrograms, which the CPU computes for the tower."""
 
@@ -100,19 +115,18 @@ class Case:
         return Part("log-mel, CPU", MEL_FLOPS * seconds, probe, assumed=MEL_FLOPS * MEL_X)
 
     def tower_memory(self, settings: Settings, speech: Speech) -> tuple[int, int, int]:
-        """Bytes of the tower's weights, of what it holds of a batch, and of the host: libraries,
-        rows, and the recordings that are decoded ahead."""
+        """Bytes of the tower's weights and of what it holds of a batch, both 0 if there is none; and
+        of the host: libraries, rows, and the recordings that are decoded ahead."""
         size = self.dtype(settings["dtype"]).itemsize
-        with META:
-            tower = plan_models.build_tower(self.tower_config(settings))
         rows, seconds = settings["batch_size"], speech.seconds_an_utterance
         ahead = 2 * WINDOW_BATCHES * rows * seconds * 16_000 * FLOAT32_BYTES
+        host = round(self.host(speech, row_bytes=ROW_BYTES) + ahead)
+        if self.hears_patches(settings):
+            return 0, 0, host
+        with META:
+            tower = plan_models.build_tower(self.tower_config(settings))
         held = tower_activations(rows, LONGEST_OF_CORPUS * seconds, size)
-        return (
-            count_parameters(tower) * size,
-            held,
-            round(self.host(speech, row_bytes=ROW_BYTES) + ahead),
-        )
+        return count_parameters(tower) * size, held, host
 
     def host(self, speech: Speech, *, row_bytes: int = NUMBERS_BYTES) -> int:
         """Libraries, and what is kept of each utterance."""

@@ -3,7 +3,7 @@ them, on a device to time them. No checkpoint is read, only a `config.json` that
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,6 @@ from torch import nn
 from transformers import (
     Gemma4AudioConfig,
     Gemma4AudioModel,
-    Gemma4Config,
-    Gemma4ForConditionalGeneration,
     Gemma4TextConfig,
     Gemma4TextModel,
     MimiConfig,
@@ -23,9 +21,9 @@ from transformers import (
 
 from commands.errors import InputError
 from commands.json_files import read_json
-from gemma4.kinds import ATTENTION, has_tower
+from gemma4.kinds import AnyGemmaConfig, kind_of
 from gemma4.memory_plan import load_gemma_config
-from gemma4.true_shapes import e2b_config, e4b_config
+from gemma4.true_shapes import e2b_config, e4b_config, unified_12b_config
 from pipeline import flops
 from speech_head.build import AnyHead
 from speech_head.config import SpeechHeadConfig
@@ -39,32 +37,31 @@ from stage2_speechless.model import Speechless
 
 META = torch.device("meta")
 MIMI = "kyutai/mimi"
-PUBLISHED = {"e2b": e2b_config, "e4b": e4b_config}
+PUBLISHED: dict[str, Callable[[], AnyGemmaConfig]] = {
+    "e2b": e2b_config, "e4b": e4b_config, "12b": unified_12b_config,
+}  # fmt: skip
 
 Settings = Mapping[str, Any]
 
 
 @functools.cache
-def find_gemma_config(name: str) -> Gemma4Config:
+def find_gemma_config(name: str) -> AnyGemmaConfig:
     """The configuration of a Gemma 4, which is not downloaded.
 
     Args:
-        name: a folder or a `config.json`, or a name with E2B or E4B in it.
+        name: a folder or a `config.json`, or a name with E2B, E4B or 12B in it.
 
     Raises:
         InputError: neither.
     """
     path = Path(name)
     if path.exists():
-        config = load_gemma_config(str(path.parent if path.name == "config.json" else path))
-        if not has_tower(config):
-            raise InputError(f"--gemma {name}: without an audio tower (12B); plan E2B or E4B")
-        return config
+        return load_gemma_config(str(path.parent if path.name == "config.json" else path))
     for size, config in PUBLISHED.items():
         if size in name.lower():
             return config()
     raise InputError(
-        f"--gemma {name}: neither a folder that is here, nor E2B or E4B; nothing is downloaded"
+        f"--gemma {name}: neither a folder that is here, nor E2B, E4B or 12B; nothing is downloaded"
     )
 
 
@@ -96,8 +93,9 @@ class GemmaCounts:
 def count_gemma(name: str) -> GemmaCounts:
     """Count the weights of a Gemma 4, which is not loaded; InputError as `find_gemma_config`."""
     config = find_gemma_config(name)
+    kind = kind_of(config)
     with META:
-        model = Gemma4ForConditionalGeneration._from_config(config, attn_implementation=ATTENTION)
+        model = kind.model._from_config(config, attn_implementation=kind.attention)
     return GemmaCounts(flops.matrices_of(model.model.language_model), count_parameters(model))
 
 

@@ -125,11 +125,11 @@ def plan_finetune_evaluation(case: Case) -> Work:
     prompt = lengths[0] - written[0] + lengths[0] / systems
     part = writing_part(case, settings, rows, batches, prompt, tokens)
     speech = Speech(hours=seconds / 3600 or 1e-3, dev_hours=0, test_hours=0)
-    of_tower = case.tower_part(settings, speech, seconds)
+    hearing = case.hearing_parts(settings, speech, seconds)
     memory = Memory(case.gemma_bytes(settings), activations=case.tower_memory(settings, speech)[1])
     return Work(
         "stage3_finetune.evaluate", f"{dialogues.test_number:,} questions, {systems} systems",
-        (*part, of_tower), memory, PLOTS_BYTES, audio_s=seconds,
+        (*part, *hearing), memory, PLOTS_BYTES, audio_s=seconds,
     )  # fmt: skip
 
 

@@ -46,9 +46,9 @@ def plan_states(case: Case) -> Work:
     hours = voice.hours + voice.dev_hours
     seconds = hours * 3600
     codec = plan_models.find_mimi_config(settings["mimi"])
+    hears_for_recognizer = {**settings, "gemma": settings["recognizer_gemma"] or settings["gemma"]}
     parts = [
-        case.tower_part(settings, voice, seconds),
-        case.mel_part(seconds),
+        *case.hearing_parts(hears_for_recognizer, voice, seconds),
         mimi_part(settings, seconds),
         case.recognizer_part(seconds * FRAME_RATE_HZ, passes=flops.FORWARD),
         alignment_part(seconds * FRAME_RATE_HZ),
@@ -61,7 +61,7 @@ def plan_states(case: Case) -> Work:
         before = question_positions(case) if settings["dialogues"] else TEMPLATE_TOKENS
         rows = settings["batch_size"]
         parts.append(states_part(case, settings, number, rows, before + tokens))
-    of_tower = case.tower_memory(settings, voice)
+    of_tower = case.tower_memory(hears_for_recognizer, voice)
     held = of_tower[1] + round(
         FLOAT32_BYTES * MIMI_VALUES_A_SECOND * LONGEST_OF_CORPUS * voice.seconds_an_utterance
     )
@@ -142,7 +142,7 @@ def plan_head_evaluation(case: Case) -> Work:
         states_part(case, settings, num, rows, TEMPLATE_TOKENS + tokens),
         *head_speaking_parts(case, head_of(case), math.ceil(num / rows), rows, frames),
         mimi_part(settings, seconds),
-        case.tower_part({**settings, "dtype": "float32"}, voice, 2 * seconds),
+        *case.hearing_parts({**settings, "dtype": "float32"}, voice, 2 * seconds),
     ]
     memory = Memory(
         case.gemma_bytes(settings) + FLOAT32_BYTES * count_parameters(head_of(case)),

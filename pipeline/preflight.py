@@ -4,11 +4,12 @@
         --rvq runs/rvq --finetune runs/finetune --head runs/head --recording question.wav
     python -m pipeline.preflight --gemma Sunbird/Sunflower-Gemma4-E2B \
         --base-gemma google/gemma-4-E2B-it --rvq runs/rvq --recording question.wav
+    python -m pipeline.preflight --gemma google/gemma-4-12B-it --finetune runs/finetune
 
 The second asks whether a Gemma that others have fine-tuned still hears as its base does, so that
-what was made with the base belongs to it.
+what was made with the base belongs to it. The third has no audio tower, and no codes to check.
 Prints one line per check, with the measured figure; if a check fails, the line says what to do, and
-the exit code is 1. The checks themselves are in `preflight_gemma.py`,
+the exit code is 1. The checks themselves are in `preflight_gemma.py`, `preflight_tower.py`,
 `preflight_base.py` and `preflight_checks.py`.
 """
 
@@ -22,6 +23,8 @@ from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, DtypeName, pick_device, pick_dtype
 from commands.errors import InputError
 from commands.setting_types import ModelName, NumCodebooks
+from gemma4.gemma import AudioEncoder
+from gemma4.patches import PatchEncoder
 from gemma4.speech_encoder import require_tower
 from pipeline.preflight_base import base_checks
 from pipeline.preflight_checks import (
@@ -95,12 +98,13 @@ def load_checks(
     """
     conversation = load_conversation(config.gemma, config.finetune, device=device, dtype=dtype)
     mimi = load_mimi(config.mimi, num_codebooks=config.num_codebooks, device=device)
-    tower = require_tower(conversation.encoder, instead="preflight knows E2B and E4B only")
-    encoder = float32_encoder(tower)
+    assert isinstance(conversation.encoder, AudioEncoder | PatchEncoder)
+    encoder = float32_encoder(conversation.encoder)
     of_base = []
     if config.base_gemma:
+        tower = require_tower(encoder, instead="no tower to compare; leave --base-gemma out")
         of_base = base_checks(
-            config.base_gemma, encoder, sounds, config.rvq, device=device, dtype=dtype
+            config.base_gemma, tower, sounds, config.rvq, device=device, dtype=dtype
         )
     return [
         *of_base,

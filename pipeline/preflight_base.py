@@ -16,7 +16,7 @@ from commands.errors import InputError
 from gemma4.gemma import AudioEncoder, load_audio_encoder
 from gemma4.tower_identity import rounded_weights
 from pipeline.preflight_checks import Check, Sounds, float32_encoder, relative_difference
-from pipeline.preflight_gemma import TOWER_LIMIT
+from pipeline.preflight_tower import TOWER_LIMIT
 from stage1_rvq.model import load_rvq
 
 FLAG = "--base-gemma"

@@ -10,6 +10,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ from commands.json_files import read_json
 from commands.origins import NUM_DIGITS, UNKNOWN, find_mixture
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, MIMI_SAMPLE_RATE_HZ, read_audio
 from gemma4.gemma import AudioEncoder
+from gemma4.patches import PatchEncoder
+from gemma4.speech_encoder import require_tower
 from speech_head.mimi import Mimi
 from speech_head.mimi_stream import MimiStreamDecoder
 from speech_head.model import load_head
@@ -89,9 +92,15 @@ def three_lengths(waveform_N: np.ndarray) -> list[np.ndarray]:
     return [waveform_N, waveform_N[:12_345], waveform_N[:30_000]]
 
 
-def float32_encoder(encoder: AudioEncoder) -> AudioEncoder:
+@overload
+def float32_encoder(encoder: AudioEncoder) -> AudioEncoder: ...
+@overload
+def float32_encoder(encoder: AudioEncoder | PatchEncoder) -> AudioEncoder | PatchEncoder: ...
+def float32_encoder(encoder: AudioEncoder | PatchEncoder) -> AudioEncoder | PatchEncoder:
     """The same tower in float32, as stage 1 runs it by default; a copy, if it is in another
-    precision (1.2 GB for E2B's and E4B's)."""
+    precision (1.2 GB for E2B's and E4B's). Patches have no precision."""
+    if isinstance(encoder, PatchEncoder):
+        return encoder
     if encoder.tower.dtype == torch.float32:
         return encoder
     return AudioEncoder(copy.deepcopy(encoder.tower).float(), encoder.extractor)
@@ -164,7 +173,7 @@ def quantizer_checks(
 
 def stage_checks(
     conversation: Conversation,
-    encoder: AudioEncoder,
+    encoder: AudioEncoder | PatchEncoder,
     mimi: Mimi,
     sounds: Sounds,
     rvq: str | None,
@@ -211,7 +220,10 @@ def stage_checks(
             f", by its last layer for {', '.join(older)}" if older else ""
         )
 
-    checks = quantizer_checks(encoder, sounds, rvq, device) if rvq else []
+    checks = []
+    if rvq:
+        tower = require_tower(encoder, instead="it has no codes; leave --rvq out")
+        checks = quantizer_checks(tower, sounds, rvq, device)
     if finetune:
         checks.append(
             Check("chat template of the adapter", template_is_the_one_trained_with, NOT_MADE_FOR_IT)

@@ -187,26 +187,28 @@ def test_every_check_fails_where_it_should(name, talker, head_world, finetune, r
         check.measure()
 
 
-def test_the_command_prints_a_line_for_each_and_what_to_do(head_world, tmp_path):
-    def check(*words):
-        table = io.StringIO()
-        with pytest.raises(SystemExit) as stopped, contextlib.redirect_stdout(table):
-            preflight.main([str(word) for word in words])
-        return stopped.value.code, table.getvalue()
+def printed(*words):
+    """Exit code and output of the command."""
+    table = io.StringIO()
+    with pytest.raises(SystemExit) as stopped, contextlib.redirect_stdout(table):
+        preflight.main([str(word) for word in words])
+    return stopped.value.code, table.getvalue()
 
+
+def test_the_command_prints_a_line_for_each_and_what_to_do(head_world, tmp_path):
     recording = next(
         Path(json.loads(line)["audio"]) for line in (head_world / "train.jsonl").open()
     )
     words = models(head_world)
-    code, table = check(*words, "--recording", recording)
+    code, table = printed(*words, "--recording", recording)
     assert code == 0 and "16 of 16 checks passed" in table and "FAIL" not in table
     head = talker_module.load_head(str(head_world / "head"), device=torch.device("cpu"))
     wider = type(head.config)(**{**vars(head.config), "state_width": 48})
     type(head)(wider).save_pretrained(tmp_path / "wider")
-    code, table = check(*words, "--head", tmp_path / "wider")
+    code, table = printed(*words, "--head", tmp_path / "wider")
     assert code == 1 and "FAIL  speech head fits" in table and "15 of 16" in table
     assert "\n      -> name the checkpoint it was trained on" in table
-    code, table = check("--gemma", tmp_path / "nothing", *CPU)
+    code, table = printed("--gemma", tmp_path / "nothing", *CPU)
     assert code == 1 and "cannot be loaded" in table
 
 
@@ -215,3 +217,14 @@ def test_a_recording_is_heard_for_ten_seconds(tmp_path):
     soundfile.write(tmp_path / "long.wav", np.full(12 * 24_000, 0.1, np.float32), 24_000)
     sounds = load_sounds(tmp_path / "long.wav")
     assert (len(sounds.gemma_N), len(sounds.mimi_N)) == (160_000, 240_000)
+
+
+def test_a_gemma_without_a_tower_is_checked_as_far_as_it_goes(head_world, tiny_models, rvq):
+    words = ("--gemma", tiny_models / "gemma-unified", "--mimi", head_world / "mimi")
+    words += ("--num-codebooks", 4, *CPU)
+    code, table = printed(*words)
+    assert code == 0 and "12 of 12 checks passed" in table
+    assert "patches of 640 samples, decoder" in table and "in pieces" not in table
+    for flag, value in (("--rvq", rvq), ("--base-gemma", head_world / "gemma")):
+        code, table = printed(*words, flag, value)
+        assert code == 1 and "without an audio tower (12B): " in table and flag in table

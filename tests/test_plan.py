@@ -139,6 +139,35 @@ def test_operations_and_bytes_grow_with_the_hours(tmp_path):
     assert len(tokenize.parts) == 1  # embeddings are there
 
 
+TWELVE = "gemma = 'google/gemma-4-12B-it'"
+
+
+def test_a_gemma_without_a_tower_is_planned_where_it_works(tmp_path):
+    """Its head's texts are aligned by a recogniser that hears with another one's tower."""
+    text = f"""
+        [dialogues]
+        number = 1000
+        [stage3_finetune.train]
+        {TWELVE}
+        [stage3_finetune.evaluate]
+        {TWELVE}
+        [speech_head.states]
+        {TWELVE}
+        recognizer_gemma = "E2B"
+        [speech_head.train]
+        {TWELVE}
+        [speech_head.evaluate]
+        {TWELVE}
+    """
+    case = Case(read_recipe(write_recipe(tmp_path, text)), CUDA)
+    parts = {work.command: [part.name for part in work.parts] for work in works_of(case)}
+    hears = [name for name, names in parts.items() if any("tower" in one for one in names)]
+    assert hears == ["speech_head.states"]
+    path = write_recipe(tmp_path, f"[stage1_rvq.embed]\n{TWELVE}")
+    with pytest.raises(InputError, match="12B-it: the Gemma 4 without encoders"):
+        works_of(Case(read_recipe(path), CUDA))
+
+
 def test_a_batch_may_be_limited_by_its_positions(tmp_path):
     def work(setting):
         path = write_recipe(tmp_path, f"[stage2_speechless.train]\n{setting}")
