@@ -115,7 +115,7 @@ class Case:
         return Part("log-mel, CPU", MEL_FLOPS * seconds, probe, assumed=MEL_FLOPS * MEL_X)
 
     def tower_memory(self, settings: Settings, speech: Speech) -> tuple[int, int, int]:
-        """Bytes of the tower's weights and of what it holds of a batch, both 0 if there is none; and
+        """Bytes of the tower's weights and of what it holds of a batch, 0 if there is none; and
         of the host: libraries, rows, and the recordings that are decoded ahead."""
         size = self.dtype(settings["dtype"]).itemsize
         rows, seconds = settings["batch_size"], speech.seconds_an_utterance
