@@ -14,8 +14,10 @@ from test_voice_hands_free import LoudIsSpeech, drive, finish, silence, speech
 from commands.command_line import run_command
 from commands.errors import InputError
 from commands.finished_folder import read_provenance
+from commands.json_files import read_json
 from data_manifests.audio import read_audio
 from gemma4.patches import NO_TOWER
+from pipeline import publish
 from speech_head import evaluate, speak, states, train
 from speech_head.answer import WrittenAnswer, answer_states, stream_answer
 from speech_head.data import StatesFolder
@@ -167,3 +169,12 @@ def test_what_does_not_fit_is_told_in_one_line(head_world, world, tmp_path, caps
             run_command(lambda main=main, given=given: main([*given, "--out", str(tmp_path / "x")]))
         assert ended.value.code == 2
         assert len(capsys.readouterr().err.strip().splitlines()[-1]) < 400
+
+
+def test_it_is_published_and_talks_from_there(head_world, world, tmp_path):
+    run(publish.main, *models(head_world, world), "--out", tmp_path / "hub")
+    facts = read_json(tmp_path / "hub" / "pipeline.json")
+    assert facts["tower"] == NO_TOWER.tower and facts["folders"]["gemma"] == "gemma"
+    words = ("--pipeline", tmp_path / "hub", "--prompt", "Ɛte sɛn?", "--out", tmp_path / "said")
+    words += ("--max-new-tokens", 8, "--cut-long-answers", *CPU)
+    assert run(chat.main, *words).splitlines()[-1].endswith("answer_001.wav")
