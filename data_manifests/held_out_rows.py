@@ -20,6 +20,7 @@ from typing import Any
 from tqdm import tqdm
 
 from commands.atomic_write import ASIDE_SUFFIX
+from commands.errors import InputError
 from data_manifests.hash_set import HashSet, hash_text
 from data_manifests.held_out import NearDuplicates, is_held_out
 from data_manifests.left_out_rows import LeftOut, LeftOutRows
@@ -28,6 +29,15 @@ from data_manifests.normalization import normalize_for_scoring
 
 HELD_OUT_FILE = "held_out.jsonl"
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
+
+
+def refuse_held_out(path: Path, *, flag: str) -> None:
+    """Raise InputError if a file to train on is the one that these commands hold out."""
+    if path.name == HELD_OUT_FILE:
+        raise InputError(
+            f"{flag} {path}: these rows are held out, to test with and never to train on; the rows "
+            "to train on are in the file beside it"
+        )
 
 
 class RowsKeptApart:

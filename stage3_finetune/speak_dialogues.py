@@ -31,6 +31,7 @@ from commands.shards import join_rows, join_sources, split_into_shards, write_sh
 from commands.sources import as_facts, count_sources, merge
 from commands.workers import WorkerSettings
 from data_manifests.code_switching import EnglishShare
+from data_manifests.held_out_rows import refuse_held_out
 from data_manifests.language import DialectName
 from stage2_speechless.sampling import SamplingSettings
 from stage2_speechless.speak import Sentence, with_numbers_in_words
@@ -84,6 +85,7 @@ class SpeakDialoguesConfig:
 def main(argv: list[str] | None = None) -> None:
     """Speak the dialogues; prints the folder."""
     config = parse_config(SpeakDialoguesConfig, argv)
+    refuse_held_out(config.dialogues, flag="--dialogues")
     dialogues = leave_out_others(
         read_dialogues(config.dialogues, takes_tools=True), config.allow_licenses, unit="dialogues"
     )

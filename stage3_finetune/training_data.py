@@ -20,6 +20,7 @@ from commands.finished_folder import open_input
 from commands.origins import Origin
 from commands.sources import ADAPTER, Sources, used_for
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
+from data_manifests.held_out_rows import refuse_held_out
 from data_manifests.manifest import read_utterance_audio
 from gemma4.function_calls import FunctionCall
 from gemma4.kinds import has_tower
@@ -91,6 +92,8 @@ def load_training_data(
     manifests = [path for path in transcribed if is_manifest(path)]
     to_write = [path for path in transcribed if not is_manifest(path)]
     paths = (config.dialogues, *config.spoken.more_dialogues)
+    for path in paths:
+        refuse_held_out(path, flag="--dialogues")
     files = [path for path in paths if path.is_file()]
     folders = [path for path in paths if not path.is_file()]
     _refuse_incomplete(config, files, [*folders, *to_write])

@@ -23,7 +23,7 @@ from commands.run_folder import OutputFolder
 from data_manifests.manifest import Utterance, write_manifest
 from gemma4.chat_template import EMPTY_THOUGHT
 from gemma4.gemma import load_tokenizer
-from stage3_finetune import evaluate, export, train
+from stage3_finetune import evaluate, export, speak_dialogues, train
 from stage3_finetune.conversation import load_conversation
 from stage3_finetune.data import SpokenDialogues
 from stage3_finetune.dialogue import NO_LABEL, Turn, encode_prompt
@@ -321,3 +321,18 @@ def test_a_broken_recording_ends_the_run_in_one_line(recorded, tiny_models, tmp_
     with pytest.raises(InputError, match=r"train.jsonl:\d: .*not readable as audio") as caught:
         run(train.main, *words, "--out", tmp_path / "run")
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_held_out_is_not_trained_on(recorded, tiny_models, tmp_path):
+    held_out = tmp_path / "held_out.jsonl"
+    held_out.write_bytes((recorded / "dialogues.jsonl").read_bytes())
+    words = flags(recorded, tiny_models, "gemma")
+    for flag in ("--dialogues", "--more-dialogues"):
+        with pytest.raises(InputError, match=r"held_out\.jsonl: these rows are held out"):
+            run(train.main, *words, flag, held_out, "--out", tmp_path / "run")
+    with pytest.raises(InputError, match=r"--dialogues .*held_out\.jsonl: these rows"):
+        run(
+            speak_dialogues.main, "--dialogues", held_out, "--speechless", tmp_path, "--out",
+            tmp_path / "spoken",
+        )  # fmt: skip
+    assert not (tmp_path / "run").exists() and not (tmp_path / "spoken").exists()
