@@ -66,7 +66,7 @@ class BenchmarkConfig:
     memory: bool = True
     """also measure peak memory, each in its own process (on Linux, or on CUDA)"""
     device: DeviceName = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
+    """auto, cpu, cuda, cuda:1, mps, xpu"""
 
 
 class FinetuneStep:

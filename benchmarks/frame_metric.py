@@ -45,7 +45,7 @@ class BenchmarkConfig:
     num_seeds: PositiveInt = 1
     """number of times that codebooks are fitted"""
     device: DeviceName = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
+    """auto, cpu, cuda, cuda:1, mps, xpu"""
 
 
 def main(argv: list[str] | None = None) -> None:

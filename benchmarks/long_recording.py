@@ -50,7 +50,7 @@ class BenchmarkConfig:
     repeat: PositiveInt = 1
     """times that the row of recordings comes in the joined one"""
     device: DeviceName = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
+    """auto, cpu, cuda, cuda:1, mps, xpu"""
     dtype: DtypeName = "auto"
     """bfloat16 on CUDA, float32 elsewhere"""
 

@@ -74,7 +74,7 @@ class BenchmarkConfig:
     full_size: bool = True
     """also time full-size models with random weights (151 M head, 79 M Mimi)"""
     device: DeviceName = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
+    """auto, cpu, cuda, cuda:1, mps, xpu"""
     dtype: DtypeName = "auto"
     """precision of Gemma; head and Mimi run in float32"""
 

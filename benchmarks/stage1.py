@@ -50,7 +50,7 @@ class BenchmarkConfig:
     batch_size: PositiveInt = 8
     """utterances per forward pass of the tower"""
     device: str = "cpu"
-    """auto, cpu, cuda, cuda:1, mps"""
+    """auto, cpu, cuda, cuda:1, mps, xpu"""
 
 
 def main(argv: list[str] | None = None) -> None:

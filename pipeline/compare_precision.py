@@ -81,7 +81,7 @@ class CompareConfig:
     seed: Seed = 0
     """sampling seed of the head"""
     device: DeviceName = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
+    """auto, cpu, cuda, cuda:1, mps, xpu"""
     allow_mixture: bool = False
     """go on although the inputs belong to different audio towers or quantisers"""
     overwrite: bool = False

@@ -75,7 +75,7 @@ class PlanConfig:
     max_hours: PositiveFloat | None = None
     """hours that all commands may take together"""
     device: DeviceName = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
+    """auto, cpu, cuda, cuda:1, mps, xpu"""
     there: ThereSettings = ThereSettings()
     json: bool = False
     """print the plan as JSON"""

@@ -62,7 +62,7 @@ class PreflightConfig:
     recording: Path | None = None
     """recording of speech whose first 10 s are used for the checks; default: a synthetic sound"""
     device: DeviceName = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
+    """auto, cpu, cuda, cuda:1, mps, xpu"""
     dtype: DtypeName = "auto"
     """precision of Gemma"""
 

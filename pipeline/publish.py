@@ -82,7 +82,7 @@ class PublishConfig:
     merge: bool = False
     """merge the adapter into Gemma, in bfloat16, in place of both: larger, and simpler to load"""
     device: DeviceName = "auto"
-    """where it is tried: auto, cpu, cuda, cuda:1, mps"""
+    """where it is tried: auto, cpu, cuda, cuda:1, mps, xpu"""
     dtype: DtypeName = "auto"
     """precision in which Gemma is tried: bfloat16 on CUDA, float32 elsewhere"""
     allow_mixture: bool = False

@@ -76,7 +76,7 @@ class RehearseConfig:
     minutes: PositiveFloat = 1.0
     """minutes of speech for training; 28 allow codebooks of full size"""
     device: DeviceName = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
+    """auto, cpu, cuda, cuda:1, mps, xpu"""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """precision of the whole Gemma; stage 1 hears in float32 whatever this says"""
 

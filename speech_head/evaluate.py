@@ -121,7 +121,7 @@ class EvaluateConfig:
     seed: Seed = 0
     """sampling seed; another seed speaks the same texts differently"""
     device: DeviceName = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
+    """auto, cpu, cuda, cuda:1, mps, xpu"""
     dtype: DtypeName = "auto"
     """precision of Gemma; head and Mimi run in float32"""
     quantize: QuantizeName = "none"

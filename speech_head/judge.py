@@ -44,7 +44,7 @@ class JudgeConfig:
     gemma: ModelName = "google/gemma-4-E4B-it"
     """with --recognizer: hub name or folder of the Gemma 4 whose audio tower it was trained on"""
     device: DeviceName = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
+    """auto, cpu, cuda, cuda:1, mps, xpu"""
     allow_mixture: bool = False
     """go on although --recognizer and --gemma belong to different audio towers"""
     overwrite: bool = False

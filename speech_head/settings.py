@@ -62,7 +62,7 @@ class PrecisionSettings:
     """Where the models run, and in what precision."""
 
     device: DeviceName = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
+    """auto, cpu, cuda, cuda:1, mps, xpu"""
     dtype: DtypeName = "auto"
     """precision of Gemma; head and Mimi run in float32"""
     quantize: QuantizeName = "none"

@@ -101,7 +101,7 @@ class TrainConfig:
     seed: Seed = 0
     """seed for weight initialisation, batches and dropout"""
     device: DeviceName = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
+    """auto, cpu, cuda, cuda:1, mps, xpu"""
     dtype: DtypeName = "auto"
     """bfloat16 trains in mixed precision; the weights are float32 either way"""
     inputs: InputSettings = InputSettings()

@@ -50,7 +50,7 @@ class CompareConfig:
     allow_mixture: bool = False
     """go on although the inputs belong to different audio towers or quantisers"""
     device: DeviceName = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
+    """auto, cpu, cuda, cuda:1, mps, xpu"""
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class EvaluateConfig:
     beam_size: PositiveInt = 1
     """candidates kept per codebook while encoding"""
     device: DeviceName = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
+    """auto, cpu, cuda, cuda:1, mps, xpu"""
     allow_mixture: bool = False
     """go on although the inputs belong to different audio towers or quantisers"""
     overwrite: bool = False

@@ -65,7 +65,7 @@ class TokenizeConfig:
     num_workers: NumWorkers = 2
     """threads that decode audio, and compute its log-mel features, ahead"""
     device: DeviceName = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
+    """auto, cpu, cuda, cuda:1, mps, xpu"""
     dtype: DtypeName = "float32"
     """precision of the tower; bfloat16 is faster and changes some codes"""
     fast_cpu: bool = False

@@ -99,7 +99,7 @@ class TrainConfig:
     seed: Seed = 0
     """seed for k-means, batches and dropout"""
     device: DeviceName = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
+    """auto, cpu, cuda, cuda:1, mps, xpu"""
     inputs: InputSettings = InputSettings()
     resume: bool = False
     """continue from the newest checkpoint"""

@@ -82,7 +82,7 @@ class TrainRecognizerConfig:
     seed: Seed = 0
     """seed for weights, batches and dropout"""
     device: DeviceName = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
+    """auto, cpu, cuda, cuda:1, mps, xpu"""
     inputs: InputSettings = InputSettings()
     resume: bool = False
     """continue from the newest checkpoint"""

@@ -63,7 +63,7 @@ class TranscribeConfig:
     allow_mixture: bool = False
     """go on although the inputs belong to different audio towers or quantisers"""
     device: DeviceName = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
+    """auto, cpu, cuda, cuda:1, mps, xpu"""
 
     def __post_init__(self) -> None:
         sources = (self.codes, self.embeddings, self.manifest)

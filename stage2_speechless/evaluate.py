@@ -58,7 +58,7 @@ class EvaluateConfig:
     seed: Seed = 0
     """seed for sampling; another seed speaks the same sentences differently"""
     device: DeviceName = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
+    """auto, cpu, cuda, cuda:1, mps, xpu"""
     allow_mixture: bool = False
     """go on although the inputs belong to different audio towers or quantisers"""
     overwrite: bool = False

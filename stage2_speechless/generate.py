@@ -73,7 +73,7 @@ class GenerateConfig:
     seed: Seed = 0
     """seed for sampling; another seed speaks the same sentences differently"""
     device: DeviceName = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
+    """auto, cpu, cuda, cuda:1, mps, xpu"""
     allow_licenses: tuple[LicenseName, ...] = ()
     """leave out sentences under another licence than these, by SPDX name (CC-BY-4.0 CC0-1.0);
     unknown is a name too; if none is given, nothing is left out"""

@@ -90,7 +90,7 @@ class TrainConfig:
     seed: Seed = 0
     """seed for weights, batches, dropout and the sampling of dev sentences"""
     device: DeviceName = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
+    """auto, cpu, cuda, cuda:1, mps, xpu"""
     dtype: DtypeName = "auto"
     """precision: bfloat16 trains in mixed precision; the weights are float32 either way"""
     inputs: InputSettings = InputSettings()

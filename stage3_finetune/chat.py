@@ -62,7 +62,7 @@ class ChatConfig:
     allow_mixture: bool = False
     """go on although the inputs belong to different audio towers or quantisers"""
     device: DeviceName = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
+    """auto, cpu, cuda, cuda:1, mps, xpu"""
     dtype: DtypeName = "auto"
     """bfloat16 on CUDA, float32 elsewhere"""
     quantize: QuantizeName = "none"

@@ -72,7 +72,7 @@ class EvaluateConfig:
     batch_size: PositiveInt = 16
     """questions answered together"""
     device: DeviceName = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
+    """auto, cpu, cuda, cuda:1, mps, xpu"""
     dtype: DtypeName = "auto"
     """bfloat16 on CUDA, float32 elsewhere"""
     quantize: QuantizeName = "none"

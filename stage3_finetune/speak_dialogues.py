@@ -71,7 +71,7 @@ class SpeakDialoguesConfig:
     seed: Seed = 0
     """sampling seed; another seed speaks the same dialogues differently"""
     device: DeviceName = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
+    """auto, cpu, cuda, cuda:1, mps, xpu"""
     allow_licenses: tuple[LicenseName, ...] = ()
     """leave out dialogues under another licence than these, by SPDX name (CC-BY-4.0 CC0-1.0);
     unknown is a name too; if none is given, nothing is left out"""

@@ -103,7 +103,7 @@ class TrainConfig:
     seed: Seed = 0
     """seed for LoRA's initialisation, the task mixture, batches and dropout"""
     device: DeviceName = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
+    """auto, cpu, cuda, cuda:1, mps, xpu"""
     dtype: DtypeName = "auto"
     """precision of the frozen weights: bfloat16 on CUDA, float32 elsewhere"""
     quantize: QuantizeName = "none"
