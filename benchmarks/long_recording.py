@@ -21,15 +21,16 @@ from tqdm import tqdm
 
 from benchmarks.peak_memory import resident_bytes, show_peak
 from commands.command_line import parse_config, run_command
-from commands.device import DeviceName, DtypeName, pick_device, pick_dtype
+from commands.device import DeviceName, DtypeName
 from commands.setting_types import ModelName, NonNegativeFloat, PositiveInt
 from data_manifests.alignments import align_utterances
 from data_manifests.audio import MIMI_SAMPLE_RATE_HZ, read_audio
 from data_manifests.error_rates import pool_error_rates
 from data_manifests.long_audio import open_long_audio
 from data_manifests.manifest import Utterance, read_manifest
-from stage3_finetune.conversation import Conversation, load_chosen_conversation
+from stage3_finetune.conversation import Conversation
 from stage3_finetune.long_transcript import write_down
+from stage3_finetune.settings import TextConversationConfig
 from stage3_finetune.subtitles import Cue
 
 RATE_HZ = MIMI_SAMPLE_RATE_HZ
@@ -74,11 +75,9 @@ class Found:
 def main(argv: list[str] | None = None) -> None:
     """Print a table."""
     config = parse_config(BenchmarkConfig, argv)
-    device = pick_device(config.device)
-    dtype = pick_dtype(config.dtype, device)
-    conversation = load_chosen_conversation(
-        config.pipeline, None, None, allow_mixture=False, device=device, dtype=dtype
-    )
+    conversation = TextConversationConfig(
+        pipeline=config.pipeline, device=config.device, dtype=config.dtype
+    ).load()
     clips = list(read_manifest(config.manifest))[: config.num_clips]
     alone = [
         conversation.write_down(Path(clip.audio))

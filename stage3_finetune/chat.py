@@ -21,15 +21,13 @@ from pathlib import Path
 
 from commands.atomic_write import write_text
 from commands.command_line import parse_config, run_command
-from commands.device import DeviceName, DtypeName, pick_device, pick_dtype
 from commands.errors import InputError
-from commands.setting_types import ModelName, PositiveInt
-from gemma4.weight_quantization import QuantizeName
-from stage3_finetune.conversation import Conversation, load_chosen_conversation
+from commands.setting_types import ModelName
+from stage3_finetune.conversation import Conversation
 from stage3_finetune.dialogue import Turn
-from stage3_finetune.generate import MAX_NEW_TOKENS
 from stage3_finetune.long_question import question_about, show_progress, written_lines
 from stage3_finetune.long_transcript import show_line
+from stage3_finetune.settings import TextConversationConfig
 from stage3_finetune.terminal import announce_forgotten, converse, path_of, recording_named
 from stage3_finetune.tools import CallResult, load_tools
 
@@ -37,17 +35,9 @@ HELP = "/audio FILE [TEXT]  /write FILE  /reset  /save FILE  /quit"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChatConfig:
+class ChatConfig(TextConversationConfig):
     """Chat with Gemma in Twi, typed or with recordings."""
 
-    pipeline: ModelName | None = None
-    """folder of pipeline.publish, or hub name: has both of the two below; what is named beside it
-    takes the place of its own"""
-    gemma: ModelName | None = None
-    """hub name or folder of an instruction-tuned Gemma 4 (E2B, E4B, 12B); google/gemma-4-E4B-it if
-    there is no pipeline"""
-    finetune: Path | None = None
-    """folder of stage3_finetune.train; without it, the base model answers"""
     prompt: str | None = None
     """ask this one typed question and exit; with --audio, say what to do with the recording"""
     tools: ModelName | None = None
@@ -57,16 +47,6 @@ class ChatConfig:
     is written down, and Gemma reads its text"""
     json: bool = False
     """with --prompt or --audio: print one JSON object with transcript and answer"""
-    max_new_tokens: PositiveInt = MAX_NEW_TOKENS
-    """longest answer, in tokens"""
-    allow_mixture: bool = False
-    """go on although the inputs belong to different audio towers or quantisers"""
-    device: DeviceName = "auto"
-    """auto, cpu, cuda, cuda:1, mps, xpu"""
-    dtype: DtypeName = "auto"
-    """bfloat16 on CUDA, float32 elsewhere"""
-    quantize: QuantizeName = "none"
-    """8bit or 4bit: quantise the decoder as it is loaded (needs bitsandbytes)"""
 
     def __post_init__(self) -> None:
         if self.json and self.prompt is None and self.audio is None:
@@ -76,18 +56,8 @@ class ChatConfig:
 def main(argv: list[str] | None = None) -> None:
     """Chat until the input ends, or answer one question."""
     config = parse_config(ChatConfig, argv)
-    device = pick_device(config.device)
     tools = load_tools(config.tools) if config.tools else None
-    conversation = load_chosen_conversation(
-        config.pipeline,
-        config.gemma,
-        config.finetune,
-        allow_mixture=config.allow_mixture,
-        device=device,
-        dtype=pick_dtype(config.dtype, device),
-        quantize=config.quantize,
-        max_new_tokens=config.max_new_tokens,
-    )
+    conversation = config.load()
     if tools:
         conversation.use_tools(tools)
     if config.prompt is None and config.audio is None:

@@ -12,8 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from commands.errors import InputError
 from commands.finished_folder import read_provenance
 from commands.json_files import read_json
-from commands.origins import UNKNOWN, Origin, refuse_mixture
-from commands.trained_pipeline import TrainedPipeline, find_pipeline
+from commands.origins import Origin
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, read_audio
 from data_manifests.language import language
 from gemma4.function_calls import FunctionCall, refuse_unable_to_call
@@ -33,8 +32,6 @@ from stage3_finetune.prompt_limits import (
 )
 from stage3_finetune.reply import Reply, WrittenReply, text_pieces
 from stage3_finetune.tools import NO_TOOLS, CallResult, RunningCall, Tools
-
-BASE_GEMMA = "google/gemma-4-E4B-it"
 
 
 class Conversation:
@@ -254,43 +251,3 @@ def load_conversation(
         max_new_tokens=max_new_tokens,
         has_learned_calls=has_learned_calls,
     )
-
-
-def load_chosen_conversation(
-    pipeline: str | None,
-    gemma: str | None,
-    finetune: Path | None,
-    *,
-    allow_mixture: bool,
-    device: torch.device,
-    dtype: torch.dtype,
-    quantize: QuantizeName = "none",
-    max_new_tokens: int = MAX_NEW_TOKENS,
-) -> Conversation:
-    """Load what `--pipeline`, `--gemma` and `--finetune` name.
-
-    Args:
-        pipeline: hub name or folder of a trained pipeline; what else is named takes the place of
-            its own.
-        gemma: as `load_finetuned`; without it and a pipeline, `BASE_GEMMA`.
-        finetune: as `load_finetuned`.
-        allow_mixture: whether the parts may belong to different audio towers.
-
-    Raises:
-        InputError: one of them cannot be loaded, or they do not belong together.
-    """
-    base = TrainedPipeline({"gemma": BASE_GEMMA}, UNKNOWN)
-    trained = find_pipeline(pipeline) if pipeline else base
-    adapter = finetune or trained.parts.get("finetune")
-    conversation = load_conversation(
-        gemma or trained.parts["gemma"],
-        Path(adapter) if adapter else None,
-        device=device,
-        dtype=dtype,
-        quantize=quantize,
-        max_new_tokens=max_new_tokens,
-    )
-    refuse_mixture(
-        {f"--pipeline {pipeline}": trained.origin, **conversation.origins}, allowed=allow_mixture
-    )
-    return conversation

@@ -18,57 +18,37 @@ from pydantic import Field
 
 from commands.atomic_write import write_text
 from commands.command_line import parse_config, run_command
-from commands.device import DeviceName, DtypeName, pick_device, pick_dtype
 from commands.errors import InputError
 from commands.new_paths import refuse_unwritable
-from commands.setting_types import ModelName, PositiveInt
+from commands.setting_types import PositiveInt
 from data_manifests.audio_defects import AudioDefect
 from data_manifests.long_audio import LongRecording, open_long_audio
 from data_manifests.pauses import LONGEST_PIECE_S, SHORTEST_PAUSE_S
-from gemma4.weight_quantization import QuantizeName
-from stage3_finetune.conversation import Conversation, load_chosen_conversation
-from stage3_finetune.generate import MAX_NEW_TOKENS
+from stage3_finetune.conversation import Conversation
 from stage3_finetune.long_transcript import (
     PIECES_AT_A_TIME,
     WrittenPiece,
     show_line,
     write_down_showing,
 )
+from stage3_finetune.settings import TextConversationConfig
 from stage3_finetune.subtitles import SUFFIXES, format_cues
 
 
 @dataclass(frozen=True, kw_only=True)
-class TranscribeConfig:
+class TranscribeConfig(TextConversationConfig):
     """Transcribe a recording of any length, with times."""
 
     audio: Path
     """recording in any format; what phones record (.m4a) needs the extra .[phone]"""
     out: Path
     """file to write: .txt, .vtt (WebVTT), .srt or .json"""
-    pipeline: ModelName | None = None
-    """folder of pipeline.publish, or hub name: has both of the two below; what is named beside it
-    takes the place of its own"""
-    gemma: ModelName | None = None
-    """hub name or folder of an instruction-tuned Gemma 4 (E2B, E4B, 12B); google/gemma-4-E4B-it if
-    there is no pipeline"""
-    finetune: Path | None = None
-    """folder of stage3_finetune.train; without it, the base model writes"""
     longest_piece_s: Annotated[float, Field(ge=1, le=30)] = LONGEST_PIECE_S
     """longest piece that is heard at once, in seconds; Gemma hears 30"""
     shortest_pause_s: Annotated[float, Field(ge=0.1, le=10)] = SHORTEST_PAUSE_S
     """a pause of so many seconds ends a piece"""
     batch_size: PositiveInt = PIECES_AT_A_TIME
     """pieces at a time"""
-    max_new_tokens: PositiveInt = MAX_NEW_TOKENS
-    """longest transcript of a piece, in tokens"""
-    allow_mixture: bool = False
-    """go on although the inputs belong to different audio towers or quantisers"""
-    device: DeviceName = "auto"
-    """auto, cpu, cuda, cuda:1, mps, xpu"""
-    dtype: DtypeName = "auto"
-    """bfloat16 on CUDA, float32 elsewhere"""
-    quantize: QuantizeName = "none"
-    """8bit or 4bit: quantise the decoder as it is loaded (needs bitsandbytes)"""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -77,18 +57,8 @@ def main(argv: list[str] | None = None) -> None:
     if config.out.suffix.lower() not in SUFFIXES:
         raise InputError(f"--out {config.out}: its name must end in {', '.join(SUFFIXES)}")
     refuse_unwritable(config.out, flag="--out")
-    device = pick_device(config.device)
     with open_long_audio(config.audio) as recording:
-        conversation = load_chosen_conversation(
-            config.pipeline,
-            config.gemma,
-            config.finetune,
-            allow_mixture=config.allow_mixture,
-            device=device,
-            dtype=pick_dtype(config.dtype, device),
-            quantize=config.quantize,
-            max_new_tokens=config.max_new_tokens,
-        )
+        conversation = config.load()
         written: list[WrittenPiece] = []
         try:
             _transcribe(config, conversation, recording, written)
