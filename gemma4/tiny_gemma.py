@@ -60,30 +60,15 @@ def tiny_unified_gemma(
     Args:
         vocabulary_size, special_ids, seed: as for `tiny_gemma`.
     """
-    text = Gemma4UnifiedTextConfig(
-        vocab_size=vocabulary_size, hidden_size=64, intermediate_size=128, num_hidden_layers=8,
-        num_attention_heads=4, num_key_value_heads=2, num_global_key_value_heads=1, head_dim=16,
-        global_head_dim=32, attention_k_eq_v=True, sliding_window=64, max_position_embeddings=4096,
-        final_logit_softcapping=30.0,
-        layer_types=(["sliding_attention"] * 3 + ["full_attention"]) * 2,
-        pad_token_id=special_ids["pad"], bos_token_id=special_ids["bos"],
-        eos_token_id=special_ids["eos"],
+    model = small_unified_gemma(
+        vocabulary_size, special_ids,
+        text={
+            "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 8, "head_dim": 16,
+            "global_head_dim": 32,
+            "layer_types": (["sliding_attention"] * 3 + ["full_attention"]) * 2,
+        },
+        attention=KINDS[PATCHES].attention,
     )  # fmt: skip
-    # Never used, but with the default configuration it would take 120 MB.
-    vision = Gemma4UnifiedVisionConfig(
-        patch_size=2, mm_embed_dim=32, mm_posemb_size=16, output_proj_dims=32
-    )
-    config = Gemma4UnifiedConfig(
-        text_config=text, audio_config=Gemma4UnifiedAudioConfig(), vision_config=vision,
-        **_placeholders(special_ids),
-    )  # fmt: skip
-    model = Gemma4UnifiedForConditionalGeneration._from_config(
-        config, attn_implementation=KINDS[PATCHES].attention
-    )
-    _set_generation(model, special_ids)
-    # In the place of the published <|tool_response>, which the tiny tokenizer does not have.
-    model.generation_config.eos_token_id.append(special_ids["channel"])
-    model.generation_config.suppress_tokens = [special_ids["eoa"], special_ids["eoi"]]
     return _randomise(model, seed)
 
 
@@ -136,6 +121,41 @@ def small_gemma(
     config = small_config(decoder, tower, special_ids)
     model = Gemma4ForConditionalGeneration._from_config(config, attn_implementation=attention)
     _set_generation(model, special_ids)
+    return model
+
+
+def small_unified_gemma(
+    vocabulary_size: int, special_ids: dict[str, int], *, text: dict[str, Any], attention: Any
+) -> Gemma4UnifiedForConditionalGeneration:
+    """A Gemma 4 without encoders, as transformers initialises it; see `tiny_unified_gemma`.
+
+    Args:
+        vocabulary_size, special_ids: as for `tiny_gemma`.
+        text: further settings of the decoder.
+        attention: implementation of attention, as `Kind` has it.
+    """
+    decoder = Gemma4UnifiedTextConfig(
+        vocab_size=vocabulary_size, num_attention_heads=4, num_key_value_heads=2,
+        num_global_key_value_heads=1, attention_k_eq_v=True, sliding_window=64,
+        max_position_embeddings=4096, final_logit_softcapping=30.0,
+        pad_token_id=special_ids["pad"], bos_token_id=special_ids["bos"],
+        eos_token_id=special_ids["eos"], **text,
+    )  # fmt: skip
+    # Never used, but with the default configuration it would take 120 MB.
+    vision = Gemma4UnifiedVisionConfig(
+        patch_size=2, mm_embed_dim=32, mm_posemb_size=16, output_proj_dims=32
+    )
+    config = Gemma4UnifiedConfig(
+        text_config=decoder, audio_config=Gemma4UnifiedAudioConfig(), vision_config=vision,
+        **_placeholders(special_ids),
+    )  # fmt: skip
+    model = Gemma4UnifiedForConditionalGeneration._from_config(
+        config, attn_implementation=attention
+    )
+    _set_generation(model, special_ids)
+    # In the place of the published <|tool_response>, which small tokenizers do not have.
+    model.generation_config.eos_token_id.append(special_ids["channel"])
+    model.generation_config.suppress_tokens = [special_ids["eoa"], special_ids["eoi"]]
     return model
 
 

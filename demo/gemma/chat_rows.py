@@ -15,7 +15,7 @@ from data_manifests.language import language
 from data_manifests.normalization import normalize_for_scoring
 from demo.gemma.tokenizer import special_token_ids
 from demo.world.grammar import Question
-from gemma4.chat_template import text_ids
+from gemma4.chat_template import EMPTY_THOUGHT, asks_otherwise, text_ids
 from stage3_finetune.dialogue import NO_LABEL, EncodedDialogue
 
 # Probabilities that the dialogues of a step have one, two or three questions.
@@ -37,6 +37,8 @@ class RowMaker:
         self.user = [turn, *self.ids("user\n")]
         self.turn_end = [turn_end, *self.ids("\n")]
         self.model = [turn, *self.ids("model\n")]
+        # With which the last answer is asked for, and which earlier ones are shown without.
+        self.thought = self.ids(EMPTY_THOUGHT) if asks_otherwise(tokenizer) else []
 
     def ids(self, text: str) -> list[int]:
         """Token ids of a text by itself."""
@@ -45,7 +47,8 @@ class RowMaker:
         return self.cache[text]
 
     def typed(self, turns: Sequence[tuple[str, str]]) -> EncodedDialogue:
-        """Typed questions with their answers; only the answers are labelled."""
+        """Typed questions with their answers; only the answers are labelled, or only the last one
+        where the template asks for it in another way than it shows the others."""
         return self._row([(self.ids(question), answer) for question, answer in turns], ())
 
     def transcription(self, text: str, frames_TD: Tensor) -> EncodedDialogue:
@@ -59,12 +62,15 @@ class RowMaker:
     ) -> EncodedDialogue:
         ids = [self.special["bos"]]
         labels = [NO_LABEL]
-        for question, answer in turns:
+        for number, (question, answer) in enumerate(turns, 1):
+            is_last = number == len(turns)
             prompt = [*self.user, *question, *self.turn_end, *self.model]
+            prompt += self.thought if is_last else []
             written = [*self.ids(answer), self.turn_end[0]]
             after = self.turn_end[1:]
             ids += prompt + written + after
-            labels += [NO_LABEL] * len(prompt) + written + [NO_LABEL] * len(after)
+            learnt = written if is_last or not self.thought else [NO_LABEL] * len(written)
+            labels += [NO_LABEL] * len(prompt) + learnt + [NO_LABEL] * len(after)
         return EncodedDialogue(ids, labels, frames)
 
 

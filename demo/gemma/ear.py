@@ -23,6 +23,7 @@ from data_manifests.error_rates import ErrorRates, compute_error_rates
 from demo.gemma.clips import Clips, LengthBatches, with_random_level
 from demo.gemma.model import tower_frames
 from demo.gemma.tokenizer import heard_ids
+from demo.precision import half_precision
 from stage1_rvq.data import iterate_batches
 
 # Seconds of audio, including padding: about 22 sentences.
@@ -46,7 +47,7 @@ class Ear(nn.Module):
 
     def forward(self, features_BMF: Tensor, mask_BM: Tensor) -> tuple[Tensor, Tensor]:
         """Log-mel features -> log-probabilities `[B, T, V]` and the number of frames `[B]`."""
-        with torch.autocast("cpu", torch.bfloat16):
+        with half_precision():
             frames_BTD, mask_BT = tower_frames(self.tower, features_BMF, mask_BM)
         return token_log_probs(self.scores(frames_BTD.float())), mask_BT.sum(dim=1)
 

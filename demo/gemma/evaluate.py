@@ -27,8 +27,7 @@ from data_manifests.manifest import Split
 from demo.gemma.clips import INT16_PEAK, record_clips
 from demo.mimi.speech import speak_texts
 from demo.world.grammar import Question, choose_questions
-from gemma4.feature_extractors import load_feature_extractor
-from gemma4.gemma import AudioEncoder
+from gemma4.speech_encoder import encoder_of
 from speech_head.mimi import Mimi, load_mimi
 from stage1_rvq.data import iterate_batches
 from stage3_finetune.answer_scores import exact_match
@@ -78,7 +77,7 @@ def main(argv: list[str] | None = None) -> None:
     device = pick_device(config.device)
     dtype = pick_dtype(config.dtype, device)
     model, tokenizer = load_finetuned(config.gemma, None, device=device, dtype=dtype)
-    encoder = AudioEncoder(model.model.audio_tower, load_feature_extractor(config.gemma))
+    encoder = encoder_of(model, config.gemma)
     with run_folder(config.out, config, "demo.gemma.evaluate", inputs=("gemma", "mimi")) as output:
         output.record(**describe_machine(device, dtype))
         questions = choose_questions(config.split, config.num_questions)

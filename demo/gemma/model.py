@@ -1,18 +1,24 @@
-"""The demo's Gemma 4 before training: transformers' own class, small, with E4B's structure.
+"""The demo's Gemma 4s before training: transformers' own classes, small.
 
-It has sliding-window and full attention layers, shared keys and values, per-layer embeddings,
-softcapped logits and a causal conformer tower. About 5 M parameters, 10 MB in bfloat16.
+One has E4B's structure: sliding-window and full attention layers, shared keys and values, per-layer
+embeddings, softcapped logits and a causal conformer tower. About 5 M parameters, 10 MB in bfloat16.
+The other has 12B's: no tower, patches of the waveform, and a decoder that must do the hearing.
 """
 
 # B clips, M mel frames (100 per second), F mel bands, T frames (25 per second), D tower width,
 # C channels
 
 import math
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import Gemma4ForConditionalGeneration, PreTrainedTokenizerBase
+from transformers import (
+    Gemma4ForConditionalGeneration,
+    Gemma4UnifiedForConditionalGeneration,
+    PreTrainedTokenizerBase,
+)
 from transformers.models.gemma4.modeling_gemma4 import (
     Gemma4AudioModel,
     Gemma4AudioSubSampleConvProjection,
@@ -22,9 +28,11 @@ from transformers.models.gemma4.modeling_gemma4 import (
 from demo.gemma.tokenizer import special_token_ids
 from gemma4.audio_tower import stock_forward
 from gemma4.speech_embeddings import accept_embeddings
-from gemma4.tiny_gemma import small_gemma
+from gemma4.tiny_gemma import small_gemma, small_unified_gemma
 
 LAYER_TYPES = ["sliding_attention", "sliding_attention", "full_attention"] * 2
+UNIFIED_LAYER_TYPES = [*["sliding_attention"] * 3, "full_attention"] * 2
+AnyModel = TypeVar("AnyModel", bound=nn.Module)
 # torch 2.13's flash attention for CPUs takes a third of a training step at these sizes.
 ATTENTION = {"text_config": "eager", "vision_config": "eager", "audio_config": "eager"}
 
@@ -41,6 +49,26 @@ def build_gemma(tokenizer: PreTrainedTokenizerBase, seed: int) -> Gemma4ForCondi
         audio={"hidden_size": 160, "num_hidden_layers": 4, "output_proj_dims": 192},
         attention=ATTENTION,
     )  # fmt: skip
+    return accept_embeddings(_initialise(model, seed))
+
+
+def build_unified_gemma(
+    tokenizer: PreTrainedTokenizerBase, seed: int
+) -> Gemma4UnifiedForConditionalGeneration:
+    """A Gemma 4 without encoders, likewise. Its decoder is deeper: its first half hears."""
+    model = small_unified_gemma(
+        len(tokenizer), special_token_ids(tokenizer),
+        text={
+            "hidden_size": 192, "intermediate_size": 512,
+            "num_hidden_layers": len(UNIFIED_LAYER_TYPES), "head_dim": 48, "global_head_dim": 64,
+            "layer_types": UNIFIED_LAYER_TYPES,
+        },
+        attention="eager",
+    )  # fmt: skip
+    return _initialise(model, seed)
+
+
+def _initialise(model: AnyModel, seed: int) -> AnyModel:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -48,7 +76,7 @@ def build_gemma(tokenizer: PreTrainedTokenizerBase, seed: int) -> Gemma4ForCondi
                 is_table = "embed_tokens" in name
                 std = 0.05 if is_table else 0.8 / math.sqrt(parameter[0].numel())
                 parameter.copy_(std * torch.randn(parameter.shape, generator=generator))
-    return accept_embeddings(model)
+    return model
 
 
 def tower_frames(
@@ -60,7 +88,7 @@ def tower_frames(
     them, is skipped. Equal to the stock forward up to rounding (a test checks it).
 
     Args:
-        tower: float32; run it under bfloat16 autocast.
+        tower: float32; run it in `half_precision`.
         features_BMF: log-mel features.
         mask_BM: bool, True at real frames.
 
@@ -106,5 +134,5 @@ def _subsample(
     return module.input_proj_linear(x_BTFC.flatten(2)), mask_BT[:, ::2]
 
 
-def _norm_relu(x: Tensor, norm: torch.nn.LayerNorm) -> Tensor:
+def _norm_relu(x: Tensor, norm: nn.LayerNorm) -> Tensor:
     return F.layer_norm(x, x.shape[-1:], norm.weight.to(x.dtype), None, norm.eps).relu()

@@ -11,6 +11,10 @@ never sees a spoken question with its answer: that is what stage 3 teaches.
 
 After an edit of `demo/world/world.toml`, this goes on from a trained model, in far less time: its
 tower and tokenizer, which know every Twi syllable, stay, and only the joint phase is run.
+
+    python -m demo.gemma.train --kind patches --out runs/train-gemma-12b
+
+A Gemma without a tower, shaped like 12B, has two of the phases: `chat`, and a longer `joint`.
 """
 
 import random
@@ -19,7 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -28,6 +32,8 @@ from torch.multiprocessing.spawn import start_processes
 from transformers import (
     Gemma4AudioFeatureExtractor,
     Gemma4ForConditionalGeneration,
+    Gemma4UnifiedAudioFeatureExtractor,
+    Gemma4UnifiedForConditionalGeneration,
     PreTrainedTokenizerBase,
 )
 
@@ -40,11 +46,14 @@ from commands.seeds import derive_seed
 from commands.setting_types import PositiveInt, Seed
 from data_manifests.language import language
 from demo.gemma.chat_rows import RowMaker, TypedDialogues
-from demo.gemma.clips import record_clips
-from demo.gemma.decoder import SpeechAlignment, align_speech, encode_clips, train_decoder
+from demo.gemma.clips import Clips, record_clips
+from demo.gemma.decoder import train_decoder
 from demo.gemma.ear import train_ear
-from demo.gemma.model import ATTENTION, build_gemma
+from demo.gemma.model import ATTENTION, build_gemma, build_unified_gemma
+from demo.gemma.patch_speech import PatchSpeech, patches
 from demo.gemma.tokenizer import train_tokenizer
+from demo.gemma.tower_speech import SpeechAlignment, TowerSpeech, align_speech, encode_clips
+from demo.precision import describe_precision
 from demo.world.grammar import (
     Question,
     all_questions,
@@ -53,12 +62,19 @@ from demo.world.grammar import (
     with_interruptions,
 )
 from gemma4.gemma import load_gemma, load_tokenizer
+from gemma4.kinds import AnyGemma, has_tower
+from gemma4.plain_tokenizer import with_empty_thought
 from gemma4.speech_embeddings import accept_embeddings
+from stage3_finetune.dialogue import EncodedDialogue
 
 # Shares of all steps; the joint phase takes the rest.
-PHASE_SHARES = {"ear": 0.26, "chat": 0.31, "align": 0.03}
+PHASE_SHARES = {
+    "tower": {"ear": 0.26, "chat": 0.31, "align": 0.03},
+    "patches": {"ear": 0.0, "chat": 0.2, "align": 0.0},
+}
+FEWEST_STEPS = {"tower": 25, "patches": 5}
 CHAT_LEARNING_RATE = 4e-3
-JOINT_LEARNING_RATE = 1e-3
+JOINT_LEARNING_RATES = {"tower": 1e-3, "patches": 3e-3}
 VOCABULARY_SIZE = 1024
 SENTENCES_PER_INTERRUPTION = 60
 SCALE_STEPS = 60  # to find the alignment's scale again, which no checkpoint holds
@@ -70,8 +86,10 @@ class TrainGemmaConfig:
 
     out: Path
     """new folder for this run"""
+    kind: Literal["tower", "patches"] = "tower"
+    """tower: hears as E2B and E4B do; patches: without an encoder, as 12B does"""
     init_from: Path | None = None
-    """model of an earlier run, to go on from; only the joint phase is run"""
+    """model of an earlier run, to go on from; only the joint phase is run; for --kind tower"""
     steps: PositiveInt = 8_400
     """optimizer steps of all phases together"""
     num_clips: PositiveInt = 32_000
@@ -93,14 +111,19 @@ def main(argv: list[str] | None = None) -> None:
     config = parse_config(TrainGemmaConfig, argv)
     if config.processes not in (1, 2):
         raise InputError(f"--processes must be 1 or 2, got {config.processes}")
-    if config.steps < 25 and not config.init_from:
-        raise InputError(f"--steps must be at least 25, so that each phase has one: {config.steps}")
+    fewest = FEWEST_STEPS[config.kind]
+    if config.steps < fewest and not config.init_from:
+        raise InputError(
+            f"--steps must be at least {fewest}, so that each phase has one: {config.steps}"
+        )
+    if config.init_from and config.kind != "tower":
+        raise InputError("--init-from: only a model with a tower goes on; leave --kind out")
     if config.init_from:  # what is wrong with it is said before a folder is made
         load_tokenizer(str(config.init_from))
     with run_folder(config.out, config, "demo.gemma.train", inputs=("init_from",)) as output:
         if output.is_done:
             return
-        output.record(**describe_machine(torch.device("cpu"), "float32, bfloat16 autocast"))
+        output.record(**describe_machine(torch.device("cpu"), describe_precision()))
         with tempfile.TemporaryDirectory() as meeting_place:
             arguments = (config, f"file://{meeting_place}/meet")
             if config.processes == 1:
@@ -136,6 +159,7 @@ def _train(rank: int, config: TrainGemmaConfig, meeting_place: str) -> None:
             out / "chat", gemma, rows, typed=typed, dev=dev_rows,
             learning_rate=CHAT_LEARNING_RATE, steps=steps["chat"], **save,
         )  # fmt: skip
+    clips = dev_clips = None
     if is_first:
         clips = record_clips(out / "clips" / "train", sentences, held_out=False, seed=seed)
         dev_texts = [q.text for q in dev]
@@ -148,45 +172,87 @@ def _train(rank: int, config: TrainGemmaConfig, meeting_place: str) -> None:
                 steps=steps["ear"], **save,
             )  # fmt: skip
     _broadcast(gemma.model.language_model, source=config.processes - 1)
-    alignment = SpeechAlignment(gemma)
-    heard = None
-    if is_first:
-        # From here on, the tower has exactly the weights that will be saved.
-        _round_to_bfloat16(gemma.model.audio_tower)
-        with use_threads(config.processes):  # the other process waits meanwhile
-            heard = encode_clips(gemma.model.audio_tower, clips)
-            dev_heard = encode_clips(gemma.model.audio_tower, dev_clips)
-            dev_rows["transcription"] = [
-                rows.transcription(text, dev_heard.frames(i)) for i, text in enumerate(dev_texts)
-            ]
-            align_speech(
-                out / "align", gemma, alignment, rows, heard, steps=steps["align"], seed=seed,
-                scale_only=config.init_from is not None,
-            )  # fmt: skip
-    _broadcast(alignment, source=0)
+    make_speech = _hear_patches if config.kind == "patches" else _hear_with_tower
+    speech = make_speech(config, gemma, rows, steps["align"], clips, dev_clips, dev_rows)
     train_decoder(
-        out / "joint", gemma, rows, typed=typed, dev=dev_rows, heard=heard, alignment=alignment,
+        out / "joint", gemma, rows, typed=typed, dev=dev_rows, speech=speech,
         num_processes=config.processes, is_first=is_first,
-        learning_rate=JOINT_LEARNING_RATE, steps=steps["joint"], **save,
+        learning_rate=JOINT_LEARNING_RATES[config.kind], steps=steps["joint"], **save,
     )  # fmt: skip
     if is_first:
         _save(out / "model", gemma, tokenizer)
     dist.destroy_process_group()
 
 
+def _hear_with_tower(
+    config: TrainGemmaConfig,
+    gemma: Gemma4ForConditionalGeneration,
+    rows: RowMaker,
+    steps: int,
+    clips: Clips | None,
+    dev_clips: Clips | None,
+    dev_rows: dict[str, list[EncodedDialogue]],
+) -> TowerSpeech:
+    """Encode the clips with the trained tower, and align them; adds dev rows.
+
+    Args:
+        clips, dev_clips: None if another process hears.
+    """
+    alignment = SpeechAlignment(gemma)
+    heard = None
+    if clips and dev_clips:
+        # From here on, the tower has exactly the weights that will be saved.
+        _round_to_bfloat16(gemma.model.audio_tower)
+        with use_threads(config.processes):  # the other process waits meanwhile
+            heard = encode_clips(gemma.model.audio_tower, clips)
+            dev_heard = encode_clips(gemma.model.audio_tower, dev_clips)
+            dev_rows["transcription"] = [
+                rows.transcription(text, dev_heard.frames(i))
+                for i, text in enumerate(dev_clips.texts)
+            ]
+            align_speech(
+                config.out / "align", gemma, alignment, rows, heard, steps=steps,
+                seed=config.seed, scale_only=config.init_from is not None,
+            )  # fmt: skip
+    _broadcast(alignment, source=0)
+    return TowerSpeech(gemma, alignment, rows, heard)
+
+
+def _hear_patches(
+    config: TrainGemmaConfig,
+    gemma: Gemma4UnifiedForConditionalGeneration,
+    rows: RowMaker,
+    steps: int,
+    clips: Clips | None,
+    dev_clips: Clips | None,
+    dev_rows: dict[str, list[EncodedDialogue]],
+) -> PatchSpeech:
+    """As `_hear_with_tower`; there is nothing to encode or to align."""
+    if dev_clips:
+        dev_rows["transcription"] = [
+            rows.transcription(text, patches(dev_clips.waveform(i)))
+            for i, text in enumerate(dev_clips.texts)
+        ]
+    return PatchSpeech(gemma, rows, clips, seed=config.seed)
+
+
 def _steps_of_phases(config: TrainGemmaConfig) -> dict[str, int]:
     if config.init_from:
         return {"ear": 0, "chat": 0, "align": min(SCALE_STEPS, config.steps), "joint": config.steps}
-    steps = {name: round(share * config.steps) for name, share in PHASE_SHARES.items()}
+    shares = PHASE_SHARES[config.kind]
+    steps = {name: round(share * config.steps) for name, share in shares.items()}
     return {**steps, "joint": config.steps - sum(steps.values())}
 
 
 def _start(
     config: TrainGemmaConfig, sentences: Sequence[str]
-) -> tuple[Gemma4ForConditionalGeneration, PreTrainedTokenizerBase]:
+) -> tuple[Any, PreTrainedTokenizerBase]:
     """The model and the tokenizer to begin with, in float32."""
     if config.init_from is None:
         tokenizer = train_tokenizer([*sentences, language().write], VOCABULARY_SIZE)
+        if config.kind == "patches":
+            tokenizer.chat_template = with_empty_thought(str(tokenizer.chat_template))
+            return build_unified_gemma(tokenizer, config.seed), tokenizer
         return build_gemma(tokenizer, config.seed), tokenizer
     gemma, trained_tokenizer = load_gemma(
         str(config.init_from), device=torch.device("cpu"), dtype=torch.float32
@@ -195,9 +261,8 @@ def _start(
     return accept_embeddings(gemma).requires_grad_(True), trained_tokenizer
 
 
-def _save(
-    folder: Path, gemma: Gemma4ForConditionalGeneration, tokenizer: PreTrainedTokenizerBase
-) -> None:
+def _save(folder: Path, gemma: AnyGemma, tokenizer: PreTrainedTokenizerBase) -> None:
+    has_own = has_tower(gemma.config)
     for part in ("text_config", "audio_config", "vision_config"):
         getattr(gemma.config, part).dtype = None  # of a loaded model, that in which it was loaded
     for name in ("is_local", "local_files_only"):
@@ -205,7 +270,8 @@ def _save(
     with model_written_aside(folder) as aside:
         gemma.to(torch.bfloat16).save_pretrained(aside)
         tokenizer.save_pretrained(aside)
-        Gemma4AudioFeatureExtractor().save_pretrained(aside)
+        extractor = Gemma4AudioFeatureExtractor if has_own else Gemma4UnifiedAudioFeatureExtractor
+        extractor().save_pretrained(aside)
 
 
 def sentences_to_hear(questions: Sequence[Question], count: int, seed: int) -> list[str]:

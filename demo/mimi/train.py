@@ -38,6 +38,7 @@ from demo.mimi.metrics import import_stoi, measure_codec
 from demo.mimi.model import build_mimi, copy_mimi, save_mimi
 from demo.mimi.quantizer import CodebookTrainer
 from demo.mimi.speech import Clip, SpeechSegments, held_out_texts, speak_texts, training_texts
+from demo.precision import describe_precision, half_precision
 from speech_head.mimi import Mimi, reset_codebook_caches
 
 # B utterances, N samples (24,000 per second), F Mimi frames (12.5 per second), T labels (50 per
@@ -140,7 +141,7 @@ def main(argv: list[str] | None = None) -> None:
         dev = speak_texts(held_out_texts("dev", config.num_dev), config.seed)
         refuse_other_speech(config, segments)
         output.record(
-            dtype="bfloat16 autocast", speech_h=round(segments.duration_s / 3600, 2),
+            dtype=describe_precision(), speech_h=round(segments.duration_s / 3600, 2),
             speech_sha256=segments.sha256, num_phonemes=len(segments.phonemes),
         )  # fmt: skip
         training = _train(config, segments, dev)
@@ -222,7 +223,7 @@ def compute_loss(
             quantized = codebooks.quantize(
                 latents_BDF, learn=not is_decoder_alone, dropout=config.codebook_dropout
             )
-    with torch.autocast("cpu", torch.bfloat16):
+    with half_precision():
         decoded_BN = mimi.decoder(quantized.latents_BDF).audio_values[:, 0]
     loss, mel = spectral_loss(decoded_BN.float(), x_BN)
     numbers = {"phase": 3.0, "mel": mel.item()}
@@ -246,7 +247,7 @@ def compute_loss(
 
 def encode(mimi: Any, x_BN: Tensor) -> Tensor:
     """Latents of speech, float32, before quantising."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with half_precision():
         latents_BDF = mimi.encoder(x_BN[:, None]).latents
     return latents_BDF.float()
 
