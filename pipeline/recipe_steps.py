@@ -63,6 +63,7 @@ CONFIGS = {
     "speech_head.train": "TrainConfig",
     "speech_head.evaluate": "EvaluateConfig",
     "speech_head.speak": "SpeakConfig",
+    "speech_head.synthesize": "SynthesizeConfig",
     "pipeline.preflight": "PreflightConfig",
     "pipeline.publish": "PublishConfig",
     "demo.world.make_corpus": "MakeCorpusConfig",

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from commands.device import DeviceName, DtypeName, pick_device, pick_dtype
 from commands.origins import UNKNOWN, refuse_mixture
@@ -15,7 +16,7 @@ from commands.setting_types import (
     PositiveInt,
     Seed,
 )
-from commands.trained_pipeline import TrainedPipeline, find_pipeline
+from commands.trained_pipeline import PartName, TrainedPipeline, find_pipeline
 from gemma4.weight_quantization import QuantizeName
 from speech_head.answer import MAX_ANSWER_TOKENS
 from speech_head.stream import Sampling
@@ -70,7 +71,7 @@ class PrecisionSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TalkerConfig:
+class SpeakerConfig:
     """Which models speak, and how."""
 
     pipeline: ModelName | None = None
@@ -85,10 +86,6 @@ class TalkerConfig:
     """adapter, written by stage3_finetune.train"""
     mimi: ModelName | None = None
     """hub name or folder of Mimi; kyutai/mimi if there is no pipeline"""
-    max_new_tokens: PositiveInt = MAX_ANSWER_TOKENS
-    """longest answer, in tokens"""
-    cut_long_answers: bool = False
-    """if an answer is longer than --max-new-tokens, speak that much of it instead of refusing"""
     pace: FiniteFloat = Sampling.pace
     """above 0 speaks faster, below 0 slower; -1 to 1 is a lot"""
     sampling: SamplingSettings = SamplingSettings()
@@ -103,6 +100,52 @@ class TalkerConfig:
         if self.head is None and self.pipeline is None:
             raise ValueError("give --head, or --pipeline")
 
+    def models(self) -> TrainedPipeline:
+        """Names of the models, and what the pipeline that they are from belongs to; raises the same
+        errors as `find_pipeline`."""
+        found = find_pipeline(self.pipeline) if self.pipeline else NO_PIPELINE
+        named: dict[PartName, str | None] = {
+            "head": self.head, "gemma": self.gemma, "mimi": self.mimi,
+            "finetune": str(self.finetune) if self.finetune else None,
+        }  # fmt: skip
+        given = {part: name for part, name in named.items() if name is not None}
+        return TrainedPipeline({**found.parts, **given}, found.origin)
+
+    def load(self, **limits: Any) -> Talker:
+        """Load the models that speak.
+
+        Args:
+            limits: of answers, as `load_talker` takes them.
+
+        Raises:
+            InputError: as `models` and `load_talker`.
+        """
+        device = pick_device(self.precision.device)
+        models = self.models()
+        finetune = models.parts.get("finetune")
+        talker = load_talker(
+            models.parts["gemma"], Path(finetune) if finetune else None,
+            models.parts["mimi"], models.parts["head"],
+            device=device, dtype=pick_dtype(self.precision.dtype, device),
+            quantize=self.precision.quantize, allow_mixture=self.allow_mixture,
+            voice=self.spoken_in.voice, voice_recording=self.spoken_in.voice_recording, **limits,
+        )  # fmt: skip
+        refuse_mixture(
+            {f"--pipeline {self.pipeline}": models.origin, **talker.conversation.origins},
+            allowed=self.allow_mixture,
+        )
+        return talker
+
+
+@dataclass(frozen=True, kw_only=True)
+class TalkerConfig(SpeakerConfig):
+    """Which models answer aloud, and how."""
+
+    max_new_tokens: PositiveInt = MAX_ANSWER_TOKENS
+    """longest answer, in tokens"""
+    cut_long_answers: bool = False
+    """if an answer is longer than --max-new-tokens, speak that much of it instead of refusing"""
+
     def sampling_of_turn(self, turns: Sequence[Turn]) -> Sampling:
         """How frames are sampled in the answer after these turns: every turn has its own seed,
         which is the same if the conversation is repeated."""
@@ -110,24 +153,9 @@ class TalkerConfig:
         seed = derive_seed(self.seed, num_questions + 1)
         return self.sampling.with_seed(seed, pace=self.pace)
 
-    def load(self) -> Talker:
-        """Load the models that speak; raises the same errors as `find_pipeline` and
-        `load_talker`."""
-        device = pick_device(self.precision.device)
-        pipeline = find_pipeline(self.pipeline) if self.pipeline else NO_PIPELINE
-        parts = pipeline.parts
-        finetune = self.finetune or parts.get("finetune")
-        talker = load_talker(
-            self.gemma or parts["gemma"], Path(finetune) if finetune else None,
-            self.mimi or parts["mimi"], self.head or parts["head"],
-            device=device, dtype=pick_dtype(self.precision.dtype, device),
-            quantize=self.precision.quantize,
-            max_new_tokens=self.max_new_tokens, cut_long_answers=self.cut_long_answers,
-            allow_mixture=self.allow_mixture,
-            voice=self.spoken_in.voice, voice_recording=self.spoken_in.voice_recording,
-        )  # fmt: skip
-        refuse_mixture(
-            {f"--pipeline {self.pipeline}": pipeline.origin, **talker.conversation.origins},
-            allowed=self.allow_mixture,
-        )
-        return talker
+    def load(self, **limits: Any) -> Talker:
+        """Load the models that answer; raises the same errors as `SpeakerConfig.load`."""
+        of_answers = {
+            "max_new_tokens": self.max_new_tokens, "cut_long_answers": self.cut_long_answers,
+        }  # fmt: skip
+        return super().load(**of_answers, **limits)

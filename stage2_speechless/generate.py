@@ -14,7 +14,7 @@ work (`commands/shards.py`).
 """
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -25,7 +25,6 @@ from commands.errors import InputError
 from commands.json_files import read_json_lines
 from commands.licenses import LicenseName, leave_out_others
 from commands.run_folder import run_folder
-from commands.schema import as_mapping, parse_json, shorten
 from commands.setting_types import (
     ModelName,
     PositiveFloat,
@@ -38,16 +37,15 @@ from commands.shards import join_rows, join_sources, split_into_shards, write_sh
 from commands.sources import as_facts, count_sources, merge
 from commands.workers import WorkerSettings
 from data_manifests.code_switching import EnglishShare
-from data_manifests.language import DialectName, language
-from data_manifests.text_lines import read_lines
+from data_manifests.language import DialectName
 from stage1_rvq.codes import CODES_NAME, CodedUtterance, write_codes
 from stage2_speechless.sampling import SamplingSettings
+from stage2_speechless.sentences import read_sentences
 from stage2_speechless.speak import MAX_CHARACTERS, Sentence, with_numbers_in_words
 from stage2_speechless.takes import TakeSettings, count_takes, generate_takes, load_speech
 
 SENTENCES_PER_SHARD = 256
 SPEAKER = "speechless"
-MAX_NAME_CHARACTERS = 200  # of a corpus or a licence, as in manifests
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,59 +175,6 @@ class SpeechWriter:
         shard.write_sources(sources)
         fmt = self.speech.model.config.code_format
         write_codes(shard.path, coded, fmt, self.speech.origin, sources)
-
-
-def read_sentences(path: Path, *, dialect: str, rate_cps: float | None) -> list[Sentence]:
-    """Read sentences to speak: one per line, with line numbers as ids; or JSON Lines, such as a
-    manifest.
-
-    Raises:
-        InputError: no such file, not UTF-8, or empty; in JSON Lines (the message names file and
-            line), a row that is not JSON, lacks `id` or `text`, repeats an id, or has an unknown
-            dialect.
-    """
-    lines = read_lines(path)
-    if not any(line.strip() for line in lines):
-        raise InputError(f"{path}: no sentence in it")
-    if path.suffix != ".jsonl":
-        return [
-            Sentence(f"{path.stem}-{number:06d}", line.strip(), dialect, rate_cps)
-            for number, line in enumerate(lines, start=1)
-        ]
-    sentences: dict[str, Sentence] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        sentence = _parse_row(line, f"{path}:{number}", dialect, rate_cps)
-        if sentence.id in sentences:
-            raise InputError(f"{path}:{number}: id {sentence.id!r} is used twice")
-        sentences[sentence.id] = sentence
-    return list(sentences.values())
-
-
-def _parse_row(line: str, origin: str, dialect: str, rate_cps: float | None) -> Sentence:
-    row = as_mapping(parse_json(line, where=origin), where=origin)
-    for key in ("id", "text"):
-        if not isinstance(row.get(key), str):
-            raise InputError(f"{origin}: needs a string {key!r}")
-    if not row["id"].strip():
-        raise InputError(f"{origin}: 'id' is empty")
-    named = {}
-    for key in ("corpus", "license"):
-        value = row.get(key, "")
-        if not isinstance(value, str) or len(value) > MAX_NAME_CHARACTERS:
-            raise InputError(
-                f"{origin}: {key!r} must be a string of at most {MAX_NAME_CHARACTERS} characters, "
-                f"got {shorten(value)}"
-            )
-        named[key] = value
-    sentence = Sentence(row["id"], row["text"], dialect, rate_cps, **named)
-    if "dialect" not in row:
-        return sentence
-    if row["dialect"] not in language().all_dialects:
-        shown = shorten(row["dialect"])
-        raise InputError(f"{origin}: dialect {shown}, known: {', '.join(language().all_dialects)}")
-    return replace(sentence, dialect=row["dialect"])
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ def test_the_commands_users_need_are_there():
         "stage3_finetune.evaluate_noise",
         "stage3_finetune.chat", "stage3_finetune.transcribe", "stage3_finetune.export",
         "speech_head.states", "speech_head.train", "speech_head.speak", "speech_head.evaluate",
+        "speech_head.synthesize",
         "speech_head.judge",
         "voice_chat.chat", "voice_chat.talk", "voice_chat.serve", "pipeline.preflight",
         "pipeline.compare_precision", "pipeline.publish", "pipeline.hours_curve", "demo.run",

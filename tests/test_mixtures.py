@@ -208,6 +208,7 @@ MIXTURES = [
     ),
     Mixture("speech_head.judge", "--speech @speech --recognizer @recognizer --gemma @other-gemma"),
     Mixture("speech_head.speak", f"{TALK} --text Maakye", is_quick=False),
+    Mixture("speech_head.synthesize", f"{TALK} --text @sentences.txt", is_quick=False),
     Mixture("speech_head.speak", f"{TALK} --finetune @finetune --text Maakye", is_quick=False),
     Mixture(
         "pipeline.compare_precision",

@@ -27,6 +27,7 @@ NOT_REHEARSED = {
     "data_manifests.spell_numbers": "reads a text",
     "data_manifests.subset": "copies rows of a manifest",
     "stage2_speechless.build_text": "reads texts that the user has, and loads no model",
+    "speech_head.synthesize": "speaks as speech_head.evaluate does, which is rehearsed",
     "stage3_finetune.evaluate_noise": "asks as stage3_finetune.evaluate does, which is rehearsed",
     "stage3_finetune.transcribe": "hears as stage3_finetune.chat does, which is rehearsed",
     "pipeline.rehearse": "is the rehearsal",

@@ -7,7 +7,7 @@ from miniature_texts import PAIRS, fineweb_row, parallel_row, write_parquet
 from commands.errors import InputError
 from commands.json_files import read_json, read_json_lines
 from stage2_speechless import build_text
-from stage2_speechless.generate import read_sentences
+from stage2_speechless.sentences import read_sentences
 
 WAXAL = ROOT.parent / "shared" / "data" / "waxal_aka_text" / "dev.jsonl"
 SENTENCES = [f"{question[15].upper()}{question[16:]}" for question, _ in PAIRS]

@@ -18,7 +18,8 @@ from stage1_rvq.config import RVQConfig
 from stage2_speechless import train
 from stage2_speechless.corpus import open_corpus
 from stage2_speechless.data import BucketedBatches
-from stage2_speechless.generate import GenerateConfig, read_sentences
+from stage2_speechless.generate import GenerateConfig
+from stage2_speechless.sentences import read_sentences
 from stage2_speechless.speak import Sentence, with_numbers_in_words
 from stage2_speechless.takes import generate_takes
 from stage2_speechless.vocabulary import Vocabulary

@@ -27,6 +27,7 @@ WORKS_ALONE = ("demo.", "benchmarks.", "pipeline.preflight")
 # What a command wants beside the settings that have no default.
 MORE_WORDS = {
     "speech_head.speak": ("--head", "absent", "--text", "Maakye."),
+    "speech_head.synthesize": ("--head", "absent", "--text", "absent"),
     "speech_head.evaluate": ("--texts", "absent", "--recognizer", "absent"),
     "speech_head.judge": ("--recognizer", "absent"),
     "stage1_rvq.tokenize_corpus": ("--embeddings", "absent"),

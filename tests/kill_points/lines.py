@@ -23,6 +23,7 @@ SHARD_SIZES = (
     ("stage1_rvq.corpus_encoder", "UTTERANCES_PER_SHARD"),
     ("stage2_speechless.generate", "SENTENCES_PER_SHARD"),
     ("stage3_finetune.speak_dialogues", "DIALOGUES_PER_SHARD"),
+    ("speech_head.synthesize", "TEXTS_PER_SHARD"),
 )
 
 
@@ -155,6 +156,9 @@ LINES = (
           "{recognizer}", *GEMMA, *CPU, again=OVERWRITE),
     _line("said", "speech_head.speak", "--head", "{head}", "--text", "Maakye.", *HEAD,
           out="said.wav", again=""),
+    _line("read_aloud", "speech_head.synthesize", "--head", "{head}", "--text",
+          "{corpus}/answers_dev.jsonl", "--recognizer", "{recognizer}", "--max-cer", "100",
+          "--temperature", "9", "--top-k", "0", "--takes", "3", *HEAD),
     Line(
         "precisions", "pipeline.compare_precision",
         (*HEAD, "--finetune", "{finetune}", "--head", "{head}", "--recognizer", "{recognizer}",
