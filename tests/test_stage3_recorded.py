@@ -252,7 +252,8 @@ def test_without_its_adapter_it_is_the_base_and_merged_it_is_the_adapter(
     assert merged.writes_transcripts
     assert merged.origins[f"--gemma {out}"] == adapted.origins[f"--gemma {gemma}"]
     for logits, expected in zip(heard_logits(merged, recording), answers, strict=True):
-        torch.testing.assert_close(logits, expected, atol=1e-3, rtol=0)
+        # As preflight judges logits: an adapter so far from zero makes rounding errors grow.
+        assert (logits - expected).norm() < 1e-3 * expected.norm()
     assert "and 4 recorded ones" in (out / "README.md").read_text("utf-8")
 
 
