@@ -13,8 +13,9 @@ CPU = torch.device("cpu")
 
 
 def half_precision() -> AbstractContextManager[object]:
-    """bfloat16 autocast, but float32 on a CPU without instructions for bfloat16: a step of the
-    demo's Gemma takes several times as long there in bfloat16."""
+    """bfloat16 autocast, but float32 on a CPU without instructions for bfloat16: the backward pass
+    of six tiny steps of the demo's Gemma took 8.4 s there in bfloat16, and 0.6 s in float32 (one
+    core of an AMD EPYC 7003, torch 2.13)."""
     return (
         nullcontext()
         if needs_float32(CPU, torch.bfloat16)

@@ -32,7 +32,6 @@ from commands.errors import InputError
 from commands.origins import refuse_mixture
 from commands.run_folder import run_folder
 from commands.setting_types import ModelName, NonNegativeInt, PositiveInt, Seed, StorePath
-from gemma4.speech_encoder import require_tower
 from gemma4.weight_quantization import QuantizeName
 from speech_head.asked_voices import ask_for_voices
 from speech_head.held_out import HeldOut, gemma_answers, given_texts
@@ -57,9 +56,8 @@ from speech_head.spoken_answers import (
 )
 from speech_head.talker import Talker, load_talker, refuse_misfit
 from stage1_rvq.data import iterate_batches
-from stage1_rvq.judge import OTHER_JUDGE, JudgeSettings, load_asr
-from stage1_rvq.listener import Listener, Transcriber
-from stage1_rvq.recognizer import load_recognizer
+from stage1_rvq.judge import JudgeSettings, load_judge_beside
+from stage1_rvq.listener import Transcriber
 
 INPUTS = (
     "head", "parallel_head", "recognizer", "asr", "speaker_model", "manifest", "texts", "dialogues",
@@ -152,11 +150,9 @@ class EvaluateConfig:
 def main(argv: list[str] | None = None) -> None:
     """Measure, write `metrics.json`, and print the table."""
     config = parse_config(EvaluateConfig, argv)
-    given, judge = config.held_out, config.judge
+    given = config.held_out
     device = pick_device(config.device)
     dtype = pick_dtype(config.dtype, device)
-    asr = load_asr(judge, device=device)
-    recognizer = load_recognizer(judge.recognizer, device=device) if judge.recognizer else None
     raters: list[Rater] = [Dnsmos()] if config.sound.dnsmos else []
     if config.sound.speaker_model:
         raters.append(SpeakerSimilarity(config.sound.speaker_model, device=device))
@@ -165,10 +161,11 @@ def main(argv: list[str] | None = None) -> None:
         quantize=config.quantize, allow_mixture=config.allow_mixture,
         voice=config.spoken_in.voice, voice_recording=config.spoken_in.voice_recording,
     )  # fmt: skip
+    listener = load_judge_beside(
+        config.judge, config.gemma, talker.conversation.encoder,
+        device=device, allow_mixture=config.allow_mixture,
+    )  # fmt: skip
     origins = dict(talker.conversation.origins)
-    if recognizer:
-        encoder = require_tower(talker.conversation.encoder, instead=OTHER_JUDGE)
-        origins[f"--recognizer {judge.recognizer}"] = recognizer.origin()
     parallel = None
     if config.parallel_head:
         parallel = load_parallel_head(config.parallel_head, device=device)
@@ -177,9 +174,6 @@ def main(argv: list[str] | None = None) -> None:
             raise InputError("--parallel-head and --head read different layers of Gemma")
         origins[f"--parallel-head {config.parallel_head}"] = parallel.config.origin
     refuse_mixture(origins, allowed=config.allow_mixture)
-    listener: Transcriber | None = asr
-    if recognizer:
-        listener = Listener(encoder, recognizer)
     limit = given.num_utterances or None
     held_out = None
     if not given.dialogues:  # refuse unspeakable texts before anything is written

@@ -8,6 +8,7 @@ fewest errors.
 
 # N samples (24,000 per second), F Mimi frames (12.5 per second), K codebooks
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,6 @@ import numpy as np
 from tqdm import tqdm
 
 from commands.errors import InputError
-from commands.setting_types import NonNegativeFloat, PositiveInt
 from data_manifests.alignments import align_utterances
 from data_manifests.normalization import normalize_for_training
 from speech_head.answer import TeacherForcedAnswer, answer_states
@@ -25,17 +25,7 @@ from speech_head.talker import Talker, tokenize_within_limit
 from stage1_rvq.data import iterate_batches
 from stage1_rvq.listener import Transcriber
 from stage2_speechless.speak import Sentence, unread_digits, with_numbers_in_words
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChoiceSettings:
-    """How often a text is spoken, and which take is kept."""
-
-    takes: PositiveInt = 1
-    """how often each text is spoken, at most; the take with the lowest CER is kept (one without
-    errors ends the search), or without a recogniser the first that ended"""
-    max_cer: NonNegativeFloat = 0.3
-    """with --recognizer or --asr: highest CER of a text that is kept (0.3 = 30 %)"""
+from stage2_speechless.takes import ChoiceSettings, describe_takes, why_unusable
 
 
 @dataclass(frozen=True)
@@ -94,9 +84,10 @@ def read_aloud(
     for positions in iterate_batches(len(by_length), batch_size):
         ids = [by_length[i] for i in positions]
         batch = {id_: texts[id_] for id_ in ids}
-        best = _read_batch(talker, batch, judge, choice.takes, sampling_of_take)
+        best, num_unended = _read_batch(talker, batch, judge, choice.takes, sampling_of_take)
         for id_ in ids:
-            if reason := _why_unusable(best.get(id_), choice):
+            count = describe_takes(choice.takes, num_unended[id_])
+            if reason := why_unusable(best.get(id_), choice.max_cer, count):
                 reasons[id_] = reason
             else:
                 read[id_] = best[id_]
@@ -110,12 +101,13 @@ def _read_batch(
     judge: Transcriber | None,
     takes: int,
     sampling_of_take: Callable[[int], Sampling],
-) -> dict[str, ReadText]:
-    """The best take of each text, by id; none of those that never ended."""
+) -> tuple[dict[str, ReadText], Counter[str]]:
+    """The best take of each text, and how many of its takes never ended, by id."""
     layers = talker.head.config.layers
     answers = answer_states(talker.conversation.model, list(texts.values()), layers)
     tokens = dict(zip(texts, answers, strict=True))
     best: dict[str, ReadText] = {}
+    num_unended: Counter[str] = Counter()
     waiting = list(texts)
     for take in range(takes):
         spoken = speak_answers(
@@ -125,6 +117,7 @@ def _read_batch(
         ended = {
             id_: s.codes_FK for id_, s in zip(waiting, spoken, strict=True) if s.end == "ended"
         }
+        num_unended.update(id_ for id_ in waiting if id_ not in ended)
         if ended:
             sounds = [s_N.cpu().numpy() for s_N in talker.mimi.decode(list(ended.values()))]
             rates: Sequence[float | None] = [None] * len(ended)
@@ -138,13 +131,4 @@ def _read_batch(
         waiting = [id_ for id_ in waiting if id_ not in best or best[id_].cer]
         if not waiting:
             break
-    return best
-
-
-def _why_unusable(read: ReadText | None, choice: ChoiceSettings) -> str | None:
-    count = "1 take" if choice.takes == 1 else f"{choice.takes} takes"
-    if read is None:
-        return f"never ended ({count})"
-    if read.cer is not None and not read.cer <= choice.max_cer:
-        return f"heard with a CER of {read.cer:.3g} at best ({count}), over {choice.max_cer:g}"
-    return None
+    return best, num_unended

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from commands.device import DeviceName, DtypeName, pick_device, pick_dtype
 from commands.origins import UNKNOWN, refuse_mixture
@@ -111,15 +110,11 @@ class SpeakerConfig:
         given = {part: name for part, name in named.items() if name is not None}
         return TrainedPipeline({**found.parts, **given}, found.origin)
 
-    def load(self, **limits: Any) -> Talker:
-        """Load the models that speak.
+    def load(self) -> Talker:
+        """Load the models that speak; raises InputError as `models` and `load_talker`."""
+        return self._load(MAX_ANSWER_TOKENS, cut_long_answers=False)
 
-        Args:
-            limits: of answers, as `load_talker` takes them.
-
-        Raises:
-            InputError: as `models` and `load_talker`.
-        """
+    def _load(self, max_new_tokens: int, *, cut_long_answers: bool) -> Talker:
         device = pick_device(self.precision.device)
         models = self.models()
         finetune = models.parts.get("finetune")
@@ -128,7 +123,8 @@ class SpeakerConfig:
             models.parts["mimi"], models.parts["head"],
             device=device, dtype=pick_dtype(self.precision.dtype, device),
             quantize=self.precision.quantize, allow_mixture=self.allow_mixture,
-            voice=self.spoken_in.voice, voice_recording=self.spoken_in.voice_recording, **limits,
+            voice=self.spoken_in.voice, voice_recording=self.spoken_in.voice_recording,
+            max_new_tokens=max_new_tokens, cut_long_answers=cut_long_answers,
         )  # fmt: skip
         refuse_mixture(
             {f"--pipeline {self.pipeline}": models.origin, **talker.conversation.origins},
@@ -153,9 +149,6 @@ class TalkerConfig(SpeakerConfig):
         seed = derive_seed(self.seed, num_questions + 1)
         return self.sampling.with_seed(seed, pace=self.pace)
 
-    def load(self, **limits: Any) -> Talker:
+    def load(self) -> Talker:
         """Load the models that answer; raises the same errors as `SpeakerConfig.load`."""
-        of_answers = {
-            "max_new_tokens": self.max_new_tokens, "cut_long_answers": self.cut_long_answers,
-        }  # fmt: skip
-        return super().load(**of_answers, **limits)
+        return self._load(self.max_new_tokens, cut_long_answers=self.cut_long_answers)

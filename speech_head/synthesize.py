@@ -38,13 +38,14 @@ from data_manifests.audio import write_wav
 from data_manifests.language import DialectName
 from data_manifests.manifest import Utterance, write_manifest
 from data_manifests.normalization import normalize_for_scoring
-from speech_head.reading_aloud import ChoiceSettings, read_aloud
+from speech_head.reading_aloud import read_aloud
 from speech_head.settings import SpeakerConfig
 from speech_head.spoken_answers import name_wav_files
 from speech_head.stream import Sampling
-from stage1_rvq.judge import JudgeSettings, load_judge
+from stage1_rvq.judge import JudgeSettings, load_judge_beside
 from stage2_speechless.sentences import read_sentences
 from stage2_speechless.speak import Sentence
+from stage2_speechless.takes import ChoiceSettings
 from stage3_finetune.dialogue_rows import read_dialogues
 from stage3_finetune.model import finetuned_sources
 
@@ -122,11 +123,10 @@ class AudioWriter:
         device = pick_device(precision.device)
         models = config.models().parts
         self.talker = config.load()
-        self.judge = None
-        if config.judge.name() is not None:
-            self.judge = load_judge(
-                config.judge, models["gemma"], device=device, allow_mixture=config.allow_mixture
-            )
+        self.judge = load_judge_beside(
+            config.judge, models["gemma"], self.talker.conversation.encoder,
+            device=device, allow_mixture=config.allow_mixture,
+        )  # fmt: skip
         adapter = models.get("finetune")
         self.sources = merge(
             finetuned_sources(models["gemma"], Path(adapter) if adapter else None),

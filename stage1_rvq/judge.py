@@ -19,8 +19,10 @@ from commands.origins import refuse_mixture
 from commands.setting_types import ModelName
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from data_manifests.manifest import Utterance, read_utterance_audio
+from gemma4.speech_encoder import SpeechEncoder, require_tower
 from stage1_rvq.asr import AsrListener
-from stage1_rvq.listener import Transcriber, load_listener
+from stage1_rvq.listener import Listener, Transcriber, load_listener
+from stage1_rvq.recognizer import load_recognizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +102,41 @@ def load_judge(
     }
     refuse_mixture(origins, allowed=allow_mixture)
     return listener
+
+
+def load_judge_beside(
+    judge: JudgeSettings,
+    gemma: str,
+    encoder: SpeechEncoder,
+    *,
+    device: torch.device,
+    allow_mixture: bool,
+) -> Transcriber | None:
+    """The judge that is given, beside a Gemma that is loaded already and hears for our recogniser.
+
+    Args:
+        judge: which; not a file.
+        gemma: name of that Gemma, for messages.
+        encoder: what it hears with.
+        device: where the judge runs.
+        allow_mixture: go on although recogniser and audio tower do not belong together.
+
+    Returns:
+        None if no judge is given.
+
+    Raises:
+        InputError: it cannot be loaded, or our recogniser belongs to another tower, or to none.
+    """
+    if judge.recognizer is None:
+        return load_asr(judge, device=device)
+    recognizer = load_recognizer(judge.recognizer, device=device)
+    tower = require_tower(encoder, instead=OTHER_JUDGE)
+    origins = {
+        f"--gemma {gemma}": tower.origin,
+        f"--recognizer {judge.recognizer}": recognizer.origin(),
+    }
+    refuse_mixture(origins, allowed=allow_mixture)
+    return Listener(tower, recognizer)
 
 
 def transcribe_recordings(judge: Transcriber, utterances: Sequence[Utterance]) -> list[str]:

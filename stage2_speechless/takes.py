@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -29,19 +29,25 @@ from stage2_speechless.speak import Sentence, speak, unread_digits, why_unspeaka
 
 
 @dataclass(frozen=True, kw_only=True)
-class TakeSettings:
+class ChoiceSettings:
     """How often a text is spoken, and which take is kept."""
+
+    takes: PositiveInt = 1
+    """how often each text is spoken, at most; the take with the lowest CER is kept (one without
+    errors ends the search), or without a recogniser the first that ended"""
+    max_cer: NonNegativeFloat = 0.3
+    """with a recogniser: highest CER of a text that is kept (0.3 = 30 %)"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TakeSettings(ChoiceSettings):
+    """How often a text is spoken as codes, and which take is kept."""
 
     rvq: ModelName | None = None
     """quantiser, to decode the codes for the recogniser; needs --recognizer"""
     recognizer: Path | None = None
     """folder of stage1_rvq.train_recognizer: chooses the best take and drops texts it cannot read
     (--max-cer); needs --rvq"""
-    max_cer: NonNegativeFloat = 0.3
-    """with --recognizer: highest CER of a text that is kept (0.3 = 30 %)"""
-    takes: PositiveInt = 1
-    """how often each text is spoken, at most; the take with the lowest CER is kept (one without
-    errors ends the search), or without --recognizer the first that ended"""
     respell_english: bool = False
     """give English words to the model in Twi letters, as Ghanaians say them (laptɔp): for a model
     that has heard little English; what is written keeps their spelling"""
@@ -182,8 +188,9 @@ def generate_takes(
                 kept[id_] = take
         waiting = [s for s in waiting if s.id not in kept or kept[s.id].errors > 0]
     for id_ in (sentence.id for sentence in speakable):
-        count = _describe_takes(takes, num_unended[id_])
-        if reason := _why_unusable(kept.get(id_), max_cer, count):
+        count = describe_takes(takes, num_unended[id_])
+        never = "never ended within 30 s"
+        if reason := why_unusable(kept.get(id_), max_cer, count, never=never):
             reasons[id_] = reason
             kept.pop(id_, None)
     return kept, reasons
@@ -216,15 +223,32 @@ def _read_takes(
     return {s.id: Take(number, c, cer) for (s, c), cer in zip(ended, rates, strict=True)}
 
 
-def _why_unusable(best: Take | None, max_cer: float, count: str) -> str | None:
-    """The reason to leave out a sentence whose best take is given; None if it can be used."""
+class HeardTake(Protocol):
+    """A take; the CER of what a recogniser heard in it, None without one."""
+
+    @property
+    def cer(self) -> float | None: ...
+
+
+def why_unusable(
+    best: HeardTake | None, max_cer: float, count: str, *, never: str = "never ended"
+) -> str | None:
+    """The reason to leave out a text whose best take is given; None if it can be used.
+
+    Args:
+        best: None if no take ended.
+        max_cer: highest CER of a text that is kept, as a fraction.
+        count: from `describe_takes`.
+        never: the reason if no take ended.
+    """
     if best is None:
-        return f"never ended within 30 s ({count})"
+        return f"{never} ({count})"
     if best.cer is not None and not best.cer <= max_cer:
         return f"read back with a CER of {best.cer:.3g} at best ({count}), over {max_cer:g}"
     return None
 
 
-def _describe_takes(takes: int, num_unended: int) -> str:
+def describe_takes(takes: int, num_unended: int) -> str:
+    """How many takes there were, and how many of some of them never ended."""
     shown = "1 take" if takes == 1 else f"{takes} takes"
     return shown + (f", {num_unended} never ended" if 0 < num_unended < takes else "")

@@ -13,14 +13,17 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tqdm import tqdm
-
 from commands.errors import InputError
 from data_manifests.audio import audio_duration_s
 from data_manifests.long_audio import open_long_audio
 from stage3_finetune.conversation import Conversation
 from stage3_finetune.dialogue import Turn
-from stage3_finetune.long_transcript import PIECES_AT_A_TIME, write_down_showing
+from stage3_finetune.long_transcript import (
+    PIECES_AT_A_TIME,
+    show_line,
+    with_progress,
+    write_down,
+)
 from stage3_finetune.prompt_limits import MAX_RECORDING_S, most_prompt_tokens, typed_question
 from stage3_finetune.subtitles import Cue
 from stage3_finetune.template_marks import without_template_marks
@@ -89,7 +92,7 @@ def written_lines(conversation: Conversation, audio: Path) -> Iterator[str]:
 
 def show_progress(cue: Cue) -> None:
     """Print a piece on stderr, where progress is told."""
-    tqdm.write(str(cue), file=sys.stderr)
+    show_line(str(cue), file=sys.stderr)
 
 
 def _is_long(audio: Path) -> bool:
@@ -98,7 +101,8 @@ def _is_long(audio: Path) -> bool:
 
 def _written_down(conversation: Conversation, audio: Path) -> Iterator[Cue]:
     with open_long_audio(audio) as recording:
-        for piece in write_down_showing(conversation, recording, batch_size=PIECES_AT_A_TIME):
+        pieces = write_down(conversation, recording, batch_size=PIECES_AT_A_TIME)
+        for piece in with_progress(pieces, recording):
             yield piece.cue
 
 

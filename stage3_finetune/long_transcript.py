@@ -10,6 +10,7 @@ import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TextIO
 
 from tqdm import tqdm
 
@@ -88,33 +89,22 @@ def write_down(
             yield WrittenPiece(cue, bool(ids) and ids[-1] in stops)
 
 
-def write_down_showing(
-    conversation: Conversation,
-    recording: LongRecording,
-    *,
-    longest_piece_s: float = LONGEST_PIECE_S,
-    shortest_pause_s: float = SHORTEST_PAUSE_S,
-    batch_size: int = PIECES_AT_A_TIME,
+def with_progress(
+    pieces: Iterator[WrittenPiece], recording: LongRecording
 ) -> Iterator[WrittenPiece]:
-    """As `write_down`, with a progress bar on stderr; what is printed meanwhile goes through
-    `show_line`."""
+    """The pieces of a recording, with a progress bar on stderr; what is printed meanwhile goes
+    through `show_line`."""
     total_s = math.ceil(recording.duration_s) or None
     with tqdm(total=total_s, desc="transcribe", unit=" s of audio") as progress:
-        for piece in write_down(
-            conversation,
-            recording,
-            longest_piece_s=longest_piece_s,
-            shortest_pause_s=shortest_pause_s,
-            batch_size=batch_size,
-        ):
+        for piece in pieces:
             yield piece
             progress.update(round(piece.cue.end_s) - progress.n)
         progress.update((total_s or progress.n) - progress.n)
 
 
-def show_line(line: str) -> None:
-    """Print a line on stdout, above a progress bar."""
-    tqdm.write(line, file=sys.stdout)
+def show_line(line: str, *, file: TextIO | None = None) -> None:
+    """Print a line above a progress bar, on stdout where no file is given."""
+    tqdm.write(line, file=file or sys.stdout)
 
 
 def _in_batches(pieces: Iterator[SpeechPiece], batch_size: int) -> Iterator[list[SpeechPiece]]:

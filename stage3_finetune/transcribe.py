@@ -29,7 +29,8 @@ from stage3_finetune.long_transcript import (
     PIECES_AT_A_TIME,
     WrittenPiece,
     show_line,
-    write_down_showing,
+    with_progress,
+    write_down,
 )
 from stage3_finetune.settings import TextConversationConfig
 from stage3_finetune.subtitles import SUFFIXES, format_cues
@@ -81,13 +82,14 @@ def _transcribe(
     written: list[WrittenPiece],
 ) -> None:
     """Append the pieces to `written` as they come."""
-    for piece in write_down_showing(
+    pieces = write_down(
         conversation,
         recording,
         longest_piece_s=config.longest_piece_s,
         shortest_pause_s=config.shortest_pause_s,
         batch_size=config.batch_size,
-    ):
+    )
+    for piece in with_progress(pieces, recording):
         written.append(piece)
         show_line(str(piece.cue))
 

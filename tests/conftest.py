@@ -200,6 +200,19 @@ def straight(
     return train_before_a_camera(finetune_flags, tmp_path_factory.mktemp("straight"))
 
 
+@pytest.fixture(scope="module")
+def small_gemma_steps() -> Iterator[None]:
+    """A step of a training of the demo's Gemma has one or two sentences."""
+    from demo.gemma import decoder, ear, tower_speech
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ear, "SECONDS_PER_STEP", 4.5)
+        for module in (decoder, tower_speech):
+            patch.setattr(module, "SPEECH_SECONDS_PER_STEP", 4.5)
+        patch.setattr(decoder, "TYPED_QUESTIONS_PER_STEP", 2)
+        yield
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real Twi data beside the project; skips where there is none."""

@@ -14,25 +14,20 @@ from conftest import run
 from safetensors.torch import load_file
 from transformers import (
     Gemma4ForConditionalGeneration,
-    Gemma4UnifiedAudioFeatureExtractor,
-    Gemma4UnifiedForConditionalGeneration,
 )
 
 from data_manifests.language import language
 from demo import ship
-from demo.gemma import decoder, ear
 from demo.gemma import evaluate as evaluate_gemma
 from demo.gemma import train as train_gemma
 from demo.gemma.chat_rows import RowMaker, TypedDialogues
 from demo.gemma.clips import LengthBatches
 from demo.gemma.model import build_gemma, tower_frames
-from demo.gemma.patch_speech import patches
 from demo.gemma.tokenizer import heard_ids, train_tokenizer
 from demo.gemma.train import sentences_to_hear
 from demo.world.grammar import all_questions
 from gemma4.audio_tower import stock_forward
 from gemma4.chat_template import text_ids
-from gemma4.patches import PatchEncoder
 from gemma4.plain_tokenizer import with_empty_thought
 from stage3_finetune.dialogue import NO_LABEL, Dialogue, Turn, encode_dialogue
 
@@ -180,23 +175,11 @@ def test_held_out_questions_are_in_no_training_sentence():
     assert not held_out & set(sentences_to_hear(train, 4000, seed=0))
 
 
-FEW = ("--kind", "patches", "--steps", 6, "--num-clips", 10, "--num-dev", 2, "--processes", 1,
-       "--save-every", 2)  # fmt: skip
 TINY = ("--steps", 26, "--num-clips", 10, "--num-dev", 2, "--processes", 1, "--save-every", 4)
 
 
 @pytest.fixture(scope="module")
-def small_steps():
-    """One or two sentences in every step: bfloat16 is slow on a CPU without instructions for it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ear, "SECONDS_PER_STEP", 4.5)
-        patch.setattr(decoder, "SPEECH_SECONDS_PER_STEP", 4.5)
-        patch.setattr(decoder, "TYPED_QUESTIONS_PER_STEP", 2)
-        yield
-
-
-@pytest.fixture(scope="module")
-def trained(espeak, small_steps, tmp_path_factory):
+def trained(espeak, small_gemma_steps, tmp_path_factory):
     out = tmp_path_factory.mktemp("gemma") / "run"
     run(train_gemma.main, "--out", out, *TINY)
     return out
@@ -254,42 +237,6 @@ def test_what_is_shipped_tells_what_it_went_on_from(trained, tmp_path):
     before = tmp_path / "weights" / "gemma" / "training" / "before"
     assert (before / "before" / "chat_metrics.jsonl").read_text() == first
     assert not (before / "before" / "before").exists()
-
-
-@pytest.fixture(scope="module")
-def without_tower(espeak, small_steps, tmp_path_factory):
-    out = tmp_path_factory.mktemp("patches") / "run"
-    run(train_gemma.main, "--out", out, *FEW)
-    return out
-
-
-def test_without_a_tower_it_is_a_stock_checkpoint_too(without_tower, tmp_path):
-    model, report = Gemma4UnifiedForConditionalGeneration.from_pretrained(
-        without_tower / "model", output_loading_info=True
-    )
-    assert not report["missing_keys"] and not report["unexpected_keys"]
-    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
-    assert not (without_tower / "ear").exists() and not (without_tower / "align").exists()
-    words = ("--gemma", without_tower / "model", "--num-questions", 2)
-    table = run(evaluate_gemma.main, *words, "--out", tmp_path / "test")
-    assert "wer_held_out_voices" in table
-
-
-def test_without_a_tower_cut_off_and_resumed_it_ends_the_same(without_tower, tmp_path):
-    cut = tmp_path / "cut"
-    shutil.copytree(without_tower, cut)
-    (cut / "done").unlink()
-    shutil.rmtree(cut / "model")
-    shutil.rmtree(sorted((cut / "joint" / "checkpoints").iterdir())[-1])
-    run(train_gemma.main, "--out", cut, *FEW, "--resume")
-    weights = [(f / "model" / "model.safetensors").read_bytes() for f in (cut, without_tower)]
-    assert weights[0] == weights[1]
-
-
-def test_patches_are_those_that_it_hears_with(thinking_tokenizer):
-    waveform_N = np.random.default_rng(0).standard_normal(1000).astype(np.float32)
-    [expected] = PatchEncoder(Gemma4UnifiedAudioFeatureExtractor()).encode([waveform_N])
-    assert torch.equal(patches(waveform_N), expected)
 
 
 def test_evaluation_asks_and_listens(trained, tmp_path):

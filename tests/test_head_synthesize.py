@@ -126,7 +126,7 @@ def test_the_take_that_is_heard_best_is_kept(head_world, texts, tmp_path, monkey
             assert len(texts) == len(waveforms) and rate_hz == 24_000
             return texts
 
-    monkeypatch.setattr(synthesize, "load_judge", lambda *_, **__: Judge())
+    monkeypatch.setattr(synthesize, "load_judge_beside", lambda *_, **__: Judge())
     write_json_lines(tmp_path / "texts.jsonl", TEXTS[:2] + TEXTS[3:4])
     words = (*models(head_world), "--text", tmp_path / "texts.jsonl", "--takes", 3, "--max-cer", 1)
     words += ("--recognizer", head_world / "recognizer")

@@ -1,7 +1,6 @@
 """Settings shared by the commands that talk with Gemma."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from commands.setting_types import ModelName
 from speech_head.settings import TalkerConfig
@@ -16,11 +15,11 @@ class ConversationConfig(TalkerConfig):
     tools: ModelName | None = None
     """Python file or module whose functions Gemma may call while it answers; its code is run"""
 
-    def load(self, **limits: Any) -> Talker:
+    def load(self) -> Talker:
         """Load the models that talk; raises the same errors as `TalkerConfig.load`,
         `load_tools` and `Conversation.use_tools`."""
         tools = load_tools(self.tools) if self.tools else None
-        talker = super().load(**limits)
+        talker = super().load()
         if tools:
             talker.conversation.use_tools(tools)
         return talker

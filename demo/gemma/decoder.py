@@ -136,6 +136,7 @@ def exact_share(gemma: AnyGemma, rows: Sequence[EncodedDialogue]) -> float:
 
 
 def row_loss(gemma: AnyGemma, rows: Sequence[EncodedDialogue]) -> Tensor:
+    """Mean cross-entropy of the labelled tokens of some rows, a scalar, in nats a token."""
     with half_precision():
         loss: Tensor = gemma(**collate(rows, pad_id=BLANK)).loss
     return loss

@@ -1,27 +1,27 @@
 """Speech for a Gemma without a tower: its decoder hears, and is told in its middle what is said.
 
-Patches of the waveform are written down, as frames of a tower are. Alone, this teaches a small
-decoder nothing for thousands of steps. So the states of a middle layer, over the patches, are also
-read by CTC, through a linear map that is thrown away afterwards: the layers below become an ear.
+Patches of the waveform are written down, as frames of a tower are. So that a small decoder need not
+find out by that alone what they mean, the states of a middle layer, over the patches, are also read
+by CTC, through a linear map that is thrown away afterwards: the layers below are to become an ear.
+How much that helps: not yet measured.
 """
 
-# B rows, S text positions, T patches (25 per second), W decoder width
+# B rows, S text positions, T patches (25 per second), W decoder width, V vocabulary
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import Gemma4UnifiedForConditionalGeneration
+from transformers import Gemma4UnifiedAudioFeatureExtractor, Gemma4UnifiedForConditionalGeneration
 
 from demo.gemma.chat_rows import RowMaker
 from demo.gemma.clips import Clips
-from demo.gemma.ear import BLANK, token_ctc_loss, token_log_probs
+from demo.gemma.decoder import row_loss
+from demo.gemma.ear import token_ctc_loss, token_log_probs
 from demo.gemma.tokenizer import heard_ids
-from demo.precision import half_precision
-from gemma4.feature_extractors import SAMPLES_PER_FRAME
+from gemma4.patches import PatchEncoder
 from stage1_rvq.data import pad_frames
-from stage3_finetune.data import collate
+from stage3_finetune.dialogue import EncodedDialogue
 
 
 class PatchSpeech:
@@ -52,12 +52,7 @@ class PatchSpeech:
     def losses(self, picks: Sequence[int]) -> dict[str, Tensor]:
         """As `SpeechTask.losses`."""
         assert self._clips is not None
-        texts = [self._clips.texts[i] for i in picks]
-        frames = [patches(self._clips.waveform(i)) for i in picks]
-        batch = collate(
-            [self._rows.transcription(t, f) for t, f in zip(texts, frames, strict=True)],
-            pad_id=BLANK,
-        )
+        spoken = patch_rows(self._rows, self._clips, picks)
         heard: list[Tensor] = []
 
         def keep(module: nn.Module, inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
@@ -65,20 +60,26 @@ class PatchSpeech:
 
         hook = self._ear_layer.register_forward_hook(keep)
         try:
-            with half_precision():
-                loss: Tensor = self._gemma(**batch).loss
+            loss = row_loss(self._gemma, spoken)
         finally:
             hook.remove()
-        is_sound_BS = batch["input_ids"] == self._rows.special["audio"]
-        states = [x_SW[is_S] for x_SW, is_S in zip(heard[0], is_sound_BS, strict=True)]
+        slot = self._rows.special["audio"]
+        states = [
+            x_SW[: len(row.input_ids)][torch.tensor(row.input_ids) == slot]
+            for x_SW, row in zip(heard[0], spoken, strict=True)
+        ]
         states_BTW, mask_BT = pad_frames(states)
         log_probs_BTV = token_log_probs(self.module["scores"](states_BTW.float()))
-        targets = [heard_ids(self._rows.tokenizer, text) for text in texts]
+        targets = [heard_ids(self._rows.tokenizer, self._clips.texts[i]) for i in picks]
         ctc = token_ctc_loss(log_probs_BTV, mask_BT.sum(dim=1), targets)
         return {"transcription": loss, "ear": ctc}
 
 
-def patches(waveform_N: np.ndarray) -> Tensor:
-    """A waveform at 16 kHz -> float32 `[T, 640]`, as `PatchEncoder` cuts it."""
-    padded_N = np.pad(waveform_N, (0, -len(waveform_N) % SAMPLES_PER_FRAME))
-    return torch.from_numpy(padded_N.reshape(-1, SAMPLES_PER_FRAME))
+def patch_rows(rows: RowMaker, clips: Clips, picks: Sequence[int]) -> list[EncodedDialogue]:
+    """Transcription rows of some clips, with their patches, float32 `[T, 640]` each."""
+    encoder = PatchEncoder(Gemma4UnifiedAudioFeatureExtractor())
+    frames = encoder.encode([clips.waveform(i) for i in picks])
+    return [
+        rows.transcription(clips.texts[i], frames_TD)
+        for i, frames_TD in zip(picks, frames, strict=True)
+    ]

@@ -26,6 +26,7 @@ from demo.gemma.tokenizer import heard_ids
 from demo.precision import half_precision
 from gemma4.gemma import FRAME_RATE_HZ
 from stage1_rvq.data import iterate_batches, pad_frames
+from stage3_finetune.dialogue import EncodedDialogue
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,10 @@ class EncodedClips:
         """Frames of one clip, float32 `[T, D]`."""
         start = self.ends[index - 1] if index else 0
         return self.frames_ND[start : self.ends[index]].float()
+
+    def rows(self, rows: RowMaker) -> list[EncodedDialogue]:
+        """A transcription row of each clip."""
+        return [rows.transcription(text, self.frames(i)) for i, text in enumerate(self.texts)]
 
 
 @torch.no_grad()

@@ -31,9 +31,7 @@ from torch import nn
 from torch.multiprocessing.spawn import start_processes
 from transformers import (
     Gemma4AudioFeatureExtractor,
-    Gemma4ForConditionalGeneration,
     Gemma4UnifiedAudioFeatureExtractor,
-    Gemma4UnifiedForConditionalGeneration,
     PreTrainedTokenizerBase,
 )
 
@@ -46,11 +44,11 @@ from commands.seeds import derive_seed
 from commands.setting_types import PositiveInt, Seed
 from data_manifests.language import language
 from demo.gemma.chat_rows import RowMaker, TypedDialogues
-from demo.gemma.clips import Clips, record_clips
-from demo.gemma.decoder import train_decoder
+from demo.gemma.clips import record_clips
+from demo.gemma.decoder import SpeechTask, train_decoder
 from demo.gemma.ear import train_ear
 from demo.gemma.model import ATTENTION, build_gemma, build_unified_gemma
-from demo.gemma.patch_speech import PatchSpeech, patches
+from demo.gemma.patch_speech import PatchSpeech, patch_rows
 from demo.gemma.tokenizer import train_tokenizer
 from demo.gemma.tower_speech import SpeechAlignment, TowerSpeech, align_speech, encode_clips
 from demo.precision import describe_precision
@@ -65,7 +63,6 @@ from gemma4.gemma import load_gemma, load_tokenizer
 from gemma4.kinds import AnyGemma, has_tower
 from gemma4.plain_tokenizer import with_empty_thought
 from gemma4.speech_embeddings import accept_embeddings
-from stage3_finetune.dialogue import EncodedDialogue
 
 # Shares of all steps; the joint phase takes the rest.
 PHASE_SHARES = {
@@ -172,8 +169,27 @@ def _train(rank: int, config: TrainGemmaConfig, meeting_place: str) -> None:
                 steps=steps["ear"], **save,
             )  # fmt: skip
     _broadcast(gemma.model.language_model, source=config.processes - 1)
-    make_speech = _hear_patches if config.kind == "patches" else _hear_with_tower
-    speech = make_speech(config, gemma, rows, steps["align"], clips, dev_clips, dev_rows)
+    speech: SpeechTask
+    if config.kind == "patches":
+        speech = PatchSpeech(gemma, rows, clips, seed=seed)
+        if dev_clips:
+            dev_rows["transcription"] = patch_rows(rows, dev_clips, range(len(dev_clips)))
+    else:
+        alignment = SpeechAlignment(gemma)
+        heard = None
+        if clips and dev_clips:
+            # From here on, the tower has exactly the weights that will be saved.
+            _round_to_bfloat16(gemma.model.audio_tower)
+            with use_threads(config.processes):  # the other process waits meanwhile
+                heard = encode_clips(gemma.model.audio_tower, clips)
+                dev_heard = encode_clips(gemma.model.audio_tower, dev_clips)
+                align_speech(
+                    out / "align", gemma, alignment, rows, heard, steps=steps["align"], seed=seed,
+                    scale_only=config.init_from is not None,
+                )  # fmt: skip
+            dev_rows["transcription"] = dev_heard.rows(rows)
+        _broadcast(alignment, source=0)
+        speech = TowerSpeech(gemma, alignment, rows, heard)
     train_decoder(
         out / "joint", gemma, rows, typed=typed, dev=dev_rows, speech=speech,
         num_processes=config.processes, is_first=is_first,
@@ -182,58 +198,6 @@ def _train(rank: int, config: TrainGemmaConfig, meeting_place: str) -> None:
     if is_first:
         _save(out / "model", gemma, tokenizer)
     dist.destroy_process_group()
-
-
-def _hear_with_tower(
-    config: TrainGemmaConfig,
-    gemma: Gemma4ForConditionalGeneration,
-    rows: RowMaker,
-    steps: int,
-    clips: Clips | None,
-    dev_clips: Clips | None,
-    dev_rows: dict[str, list[EncodedDialogue]],
-) -> TowerSpeech:
-    """Encode the clips with the trained tower, and align them; adds dev rows.
-
-    Args:
-        clips, dev_clips: None if another process hears.
-    """
-    alignment = SpeechAlignment(gemma)
-    heard = None
-    if clips and dev_clips:
-        # From here on, the tower has exactly the weights that will be saved.
-        _round_to_bfloat16(gemma.model.audio_tower)
-        with use_threads(config.processes):  # the other process waits meanwhile
-            heard = encode_clips(gemma.model.audio_tower, clips)
-            dev_heard = encode_clips(gemma.model.audio_tower, dev_clips)
-            dev_rows["transcription"] = [
-                rows.transcription(text, dev_heard.frames(i))
-                for i, text in enumerate(dev_clips.texts)
-            ]
-            align_speech(
-                config.out / "align", gemma, alignment, rows, heard, steps=steps,
-                seed=config.seed, scale_only=config.init_from is not None,
-            )  # fmt: skip
-    _broadcast(alignment, source=0)
-    return TowerSpeech(gemma, alignment, rows, heard)
-
-
-def _hear_patches(
-    config: TrainGemmaConfig,
-    gemma: Gemma4UnifiedForConditionalGeneration,
-    rows: RowMaker,
-    steps: int,
-    clips: Clips | None,
-    dev_clips: Clips | None,
-    dev_rows: dict[str, list[EncodedDialogue]],
-) -> PatchSpeech:
-    """As `_hear_with_tower`; there is nothing to encode or to align."""
-    if dev_clips:
-        dev_rows["transcription"] = [
-            rows.transcription(text, patches(dev_clips.waveform(i)))
-            for i, text in enumerate(dev_clips.texts)
-        ]
-    return PatchSpeech(gemma, rows, clips, seed=config.seed)
 
 
 def _steps_of_phases(config: TrainGemmaConfig) -> dict[str, int]:
@@ -262,7 +226,7 @@ def _start(
 
 
 def _save(folder: Path, gemma: AnyGemma, tokenizer: PreTrainedTokenizerBase) -> None:
-    has_own = has_tower(gemma.config)
+    has_mel = has_tower(gemma.config)
     for part in ("text_config", "audio_config", "vision_config"):
         getattr(gemma.config, part).dtype = None  # of a loaded model, that in which it was loaded
     for name in ("is_local", "local_files_only"):
@@ -270,7 +234,7 @@ def _save(folder: Path, gemma: AnyGemma, tokenizer: PreTrainedTokenizerBase) -> 
     with model_written_aside(folder) as aside:
         gemma.to(torch.bfloat16).save_pretrained(aside)
         tokenizer.save_pretrained(aside)
-        extractor = Gemma4AudioFeatureExtractor if has_own else Gemma4UnifiedAudioFeatureExtractor
+        extractor = Gemma4AudioFeatureExtractor if has_mel else Gemma4UnifiedAudioFeatureExtractor
         extractor().save_pretrained(aside)
 
 
