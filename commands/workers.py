@@ -16,7 +16,7 @@ from commands.setting_types import NonNegativeInt
 # Commands whose parts make one folder; those of data_manifests.check are read as they are.
 SHARDED = (
     "stage1_rvq.embed", "stage1_rvq.tokenize_corpus", "stage2_speechless.generate",
-    "stage3_finetune.speak_dialogues", "speech_head.states",
+    "stage3_finetune.speak_dialogues", "speech_head.states", "speech_head.synthesize",
 )  # fmt: skip
 # Facts of `provenance.json` that must be the same for all who write shards of one folder.
 MODEL_FACTS = ("tower", "quantizer", "quantize", "dtype")

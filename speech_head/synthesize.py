@@ -12,7 +12,8 @@ are spoken as words; the manifest has the text as it is written.
 
 Writes `audio/`, `train.jsonl`, `kept.jsonl` (take and CER of each recording) and `dropped.jsonl`
 (every other text, with the reason). The manifest's speakers are called synthetic: say so to whoever
-hears them. If killed, `--resume` continues it.
+hears them. If killed, `--resume` continues it. With `--part` or `--ray`, many processes share the
+work (`commands/shards.py`).
 """
 
 import sys
@@ -75,6 +76,7 @@ class SynthesizeConfig(SpeakerConfig):
     is a name too; if none is given, nothing is left out"""
     resume: bool = False
     """continue an unfinished folder"""
+    workers: WorkerSettings = WorkerSettings()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -94,9 +96,11 @@ def main(argv: list[str] | None = None) -> None:
             return
         shards = split_into_shards(sentences, TEXTS_PER_SHARD)
         write_shards(
-            output, shards, "rows_{:05d}.jsonl", partial(AudioWriter, config), WorkerSettings(),
+            output, shards, "rows_{:05d}.jsonl", partial(AudioWriter, config), config.workers,
             description="speak", unit="texts",
         )  # fmt: skip
+        if config.workers.part:
+            return
         num_kept, num_dropped = (join_rows(output.path, name) for name in ("kept", "dropped"))
         if not num_kept:
             raise InputError(f"all {num_dropped} texts were dropped: {config.out}/dropped.jsonl")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from conftest import run
 from head_world import models
+from parts import join, refuse_difference, write_parts
 
 from commands.atomic_write import write_json_lines
 from commands.errors import InputError
@@ -64,6 +65,14 @@ def test_texts_become_recordings_with_a_manifest(head_world, texts, tmp_path):
     assert {row["take"] for row in read_json_lines(out / "kept.jsonl")} == {0}
     provenance = read_provenance(out)
     assert {s.corpus for s in provenance.made_from()} >= {"mine", "synthesized"}
+
+
+def test_joined_parts_are_the_whole(head_world, texts, tmp_path):
+    words = (*models(head_world), "--text", texts)
+    run(synthesize.main, *words, "--out", tmp_path / "whole")
+    write_parts(synthesize, words, tmp_path / "parts", 2)
+    join(tmp_path / "parts")
+    refuse_difference(tmp_path / "whole", tmp_path / "parts")
 
 
 def test_numbers_are_spoken_as_words_and_written_as_they_were(head_world, texts, tmp_path):
