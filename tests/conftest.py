@@ -203,13 +203,13 @@ def straight(
 @pytest.fixture(scope="module")
 def small_gemma_steps() -> Iterator[None]:
     """A step of a training of the demo's Gemma has one or two sentences."""
-    from demo.gemma import decoder, ear, tower_speech
+    from demo.gemma import decoder, ear, tower_speech, train
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ear, "SECONDS_PER_STEP", 4.5)
         for module in (decoder, tower_speech):
             patch.setattr(module, "SPEECH_SECONDS_PER_STEP", 4.5)
-        patch.setattr(decoder, "TYPED_QUESTIONS_PER_STEP", 2)
+        patch.setattr(train, "TYPED_PER_STEP", {"tower": 2, "patches": 2})
         yield
 
 

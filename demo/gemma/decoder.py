@@ -4,7 +4,7 @@ and then, with a `SpeechTask` beside, to write down what it hears."""
 # B rows, S text positions
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -18,7 +18,7 @@ from transformers import get_cosine_schedule_with_warmup
 from commands.checkpoint import resume_from_latest, save_checkpoint
 from commands.seeds import derive_seed
 from commands.training_log import TrainingLog, training_steps
-from demo.gemma.chat_rows import RowMaker, TypedDialogues
+from demo.gemma.chat_rows import TypedDialogues
 from demo.gemma.clips import LengthBatches
 from demo.gemma.ear import BLANK
 from demo.precision import half_precision
@@ -27,12 +27,12 @@ from stage1_rvq.data import iterate_batches
 from stage3_finetune.data import collate
 from stage3_finetune.dialogue import NO_LABEL, EncodedDialogue
 
-SPEECH_SECONDS_PER_STEP = 45.0  # about 20 sentences, a third of the typed questions
-TYPED_QUESTIONS_PER_STEP = 64
+SPEECH_SECONDS_PER_STEP = 45.0  # about 20 sentences
 ALIGNMENT_WEIGHT = 0.3
 # Strong, in the decoder: to answer unseen questions, it must store facts separately from their
 # phrasings, which weight decay favours over memorising pairs.
 WEIGHT_DECAY = 0.5
+Measures = dict[str, Callable[[], float]]
 
 
 class SpeechTask(Protocol):
@@ -56,14 +56,14 @@ class SpeechTask(Protocol):
 def train_decoder(
     run: Path,
     gemma: AnyGemma,
-    rows: RowMaker,
     *,
     typed: TypedDialogues | None,
-    dev: Mapping[str, Sequence[EncodedDialogue]],
+    dev: Measures,
     learning_rate: float,
     steps: int,
     save_every: int,
     seed: int,
+    typed_per_step: int,
     speech: SpeechTask | None = None,
     num_processes: int = 1,
     is_first: bool = True,
@@ -76,7 +76,8 @@ def train_decoder(
     Args:
         gemma: float32; its tower is not trained.
         typed: typed dialogues, if this process trains on them.
-        dev: name -> rows; at checkpoints, the share of exactly right answers is measured on them.
+        typed_per_step: about how many typed questions.
+        dev: name -> a measure on other data, taken at checkpoints.
         speech: what is heard; all processes train its module.
         is_first: whether this process evaluates and saves.
     """
@@ -103,7 +104,7 @@ def train_decoder(
                 losses |= speech.losses(batches.at_step(step))
             if typed:
                 draws = random.Random(derive_seed(seed, step))
-                losses["typed"] = row_loss(gemma, typed.draw(TYPED_QUESTIONS_PER_STEP, draws))
+                losses["typed"] = row_loss(gemma, typed.draw(typed_per_step, draws))
             torch.stack(list(losses.values())).sum().backward()
             if num_processes > 1:
                 _add_gradients(trained)
@@ -115,7 +116,7 @@ def train_decoder(
             progress.set_postfix({name: f"{number:.3f}" for name, number in numbers.items()})
             log.log(step + 1, "train", **numbers)
             if is_first and (step + 1 == steps or (step + 1) % save_every == 0):
-                log.log(step + 1, "dev", **{name: exact_share(gemma, r) for name, r in dev.items()})
+                log.log(step + 1, "dev", **{name: measure() for name, measure in dev.items()})
                 save_checkpoint(run, step + 1, trainee, optimizer, schedule)
                 gemma.train()
     gemma.eval()

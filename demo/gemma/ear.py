@@ -135,6 +135,12 @@ def measure_ear(ear: Ear, tokenizer: PreTrainedTokenizerBase, clips: Clips) -> E
         picks = [int(order[p]) for p in positions]
         log_probs_BTV, lengths_B = ear(*clips.features(picks))
         for i, best_T, length in zip(picks, log_probs_BTV.argmax(-1), lengths_B, strict=True):
-            tokens = torch.unique_consecutive(best_T[:length])
-            heard[i] = tokenizer.decode(tokens[tokens != BLANK])
+            heard[i] = greedy_text(tokenizer, best_T[:length])
     return compute_error_rates(clips.texts, heard)
+
+
+def greedy_text(tokenizer: PreTrainedTokenizerBase, best_T: Tensor) -> str:
+    """The most probable token of each frame -> text, by CTC's rules."""
+    tokens = torch.unique_consecutive(best_T)
+    text: str = tokenizer.decode(tokens[tokens != BLANK])
+    return text

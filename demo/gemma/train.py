@@ -14,7 +14,9 @@ tower and tokenizer, which know every Twi syllable, stay, and only the joint pha
 
     python -m demo.gemma.train --kind patches --out runs/train-gemma-12b
 
-A Gemma without a tower, shaped like 12B, has two of the phases: `chat`, and a longer `joint`.
+A Gemma without a tower, shaped like 12B, has two phases of its own: in `ear`, beside chat, the
+first half of its decoder learns to hear, from the tower of another (`--teacher`); `joint` is as
+above.
 """
 
 import random
@@ -22,6 +24,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,13 +48,14 @@ from commands.setting_types import PositiveInt, Seed
 from data_manifests.language import language
 from demo.gemma.chat_rows import RowMaker, TypedDialogues
 from demo.gemma.clips import record_clips
-from demo.gemma.decoder import SpeechTask, train_decoder
+from demo.gemma.decoder import Measures, SpeechTask, exact_share, train_decoder
 from demo.gemma.ear import train_ear
 from demo.gemma.model import ATTENTION, build_gemma, build_unified_gemma
-from demo.gemma.patch_speech import PatchSpeech, patch_rows
+from demo.gemma.patch_speech import PatchEar, PatchSpeech, patch_rows
 from demo.gemma.tokenizer import train_tokenizer
 from demo.gemma.tower_speech import SpeechAlignment, TowerSpeech, align_speech, encode_clips
-from demo.precision import describe_precision
+from demo.precision import CPU, describe_precision
+from demo.shipped import WEIGHTS
 from demo.world.grammar import (
     Question,
     all_questions,
@@ -59,7 +63,7 @@ from demo.world.grammar import (
     listening_sentences,
     with_interruptions,
 )
-from gemma4.gemma import load_gemma, load_tokenizer
+from gemma4.gemma import AudioEncoder, load_audio_encoder, load_gemma, load_tokenizer
 from gemma4.kinds import AnyGemma, has_tower
 from gemma4.plain_tokenizer import with_empty_thought
 from gemma4.speech_embeddings import accept_embeddings
@@ -67,11 +71,14 @@ from gemma4.speech_embeddings import accept_embeddings
 # Shares of all steps; the joint phase takes the rest.
 PHASE_SHARES = {
     "tower": {"ear": 0.26, "chat": 0.31, "align": 0.03},
-    "patches": {"ear": 0.0, "chat": 0.2, "align": 0.0},
+    "patches": {"ear": 0.4, "chat": 0.0, "align": 0.0},
 }
-FEWEST_STEPS = {"tower": 25, "patches": 5}
+FEWEST_STEPS = {"tower": 25, "patches": 2}
 CHAT_LEARNING_RATE = 4e-3
-JOINT_LEARNING_RATES = {"tower": 1e-3, "patches": 3e-3}
+PATCH_EAR_LEARNING_RATE = 3e-3
+# About as much time as the speech of a step, which the other process spends.
+TYPED_PER_STEP = {"tower": 64, "patches": 40}
+JOINT_LEARNING_RATES = {"tower": 1e-3, "patches": 2e-3}
 VOCABULARY_SIZE = 1024
 SENTENCES_PER_INTERRUPTION = 60
 SCALE_STEPS = 60  # to find the alignment's scale again, which no checkpoint holds
@@ -87,6 +94,8 @@ class TrainGemmaConfig:
     """tower: hears as E2B and E4B do; patches: without an encoder, as 12B does"""
     init_from: Path | None = None
     """model of an earlier run, to go on from; only the joint phase is run; for --kind tower"""
+    teacher: Path = WEIGHTS / "gemma"
+    """for --kind patches: the demo's Gemma whose tower shows it how to hear"""
     steps: PositiveInt = 8_400
     """optimizer steps of all phases together"""
     num_clips: PositiveInt = 32_000
@@ -117,10 +126,14 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError("--init-from: only a model with a tower goes on; leave --kind out")
     if config.init_from:  # what is wrong with it is said before a folder is made
         load_tokenizer(str(config.init_from))
-    with run_folder(config.out, config, "demo.gemma.train", inputs=("init_from",)) as output:
+    if config.kind == "patches":
+        _load_teacher(config)
+    with run_folder(
+        config.out, config, "demo.gemma.train", inputs=("init_from", "teacher")
+    ) as output:
         if output.is_done:
             return
-        output.record(**describe_machine(torch.device("cpu"), describe_precision()))
+        output.record(**describe_machine(CPU, describe_precision()))
         with tempfile.TemporaryDirectory() as meeting_place:
             arguments = (config, f"file://{meeting_place}/meet")
             if config.processes == 1:
@@ -142,6 +155,7 @@ def _train(rank: int, config: TrainGemmaConfig, meeting_place: str) -> None:
     out, seed = config.out, config.seed
     steps = _steps_of_phases(config)
     save: dict[str, Any] = {"save_every": config.save_every, "seed": seed}
+    decoder = {**save, "typed_per_step": TYPED_PER_STEP[config.kind]}
     train, dev = ([q for q in all_questions() if q.split == split] for split in ("train", "dev"))
     dev = dev[: config.num_dev]
     # No more clips than the phase that hears most of them.
@@ -150,11 +164,12 @@ def _train(rank: int, config: TrainGemmaConfig, meeting_place: str) -> None:
     gemma, tokenizer = _start(config, sentences)
     rows = RowMaker(tokenizer)
     typed = TypedDialogues(with_interruptions(train), rows) if is_last else None
-    dev_rows = {"typed": [rows.typed([(q.text, q.answer)]) for q in dev]}
+    dev_rows = [rows.typed([(q.text, q.answer)]) for q in dev]
+    measures: Measures = {"typed": partial(exact_share, gemma, dev_rows)}
     if is_last and steps["chat"]:
         train_decoder(
-            out / "chat", gemma, rows, typed=typed, dev=dev_rows,
-            learning_rate=CHAT_LEARNING_RATE, steps=steps["chat"], **save,
+            out / "chat", gemma, typed=typed, dev=measures, learning_rate=CHAT_LEARNING_RATE,
+            steps=steps["chat"], **decoder,
         )  # fmt: skip
     clips = dev_clips = None
     if is_first:
@@ -163,37 +178,47 @@ def _train(rank: int, config: TrainGemmaConfig, meeting_place: str) -> None:
         dev_clips = record_clips(
             out / "clips" / "dev", dev_texts, held_out=False, seed=derive_seed(seed, "dev")
         )
-        if steps["ear"]:
-            train_ear(
-                out / "ear", gemma.model.audio_tower, tokenizer, clips, dev_clips,
-                steps=steps["ear"], **save,
-            )  # fmt: skip
-    _broadcast(gemma.model.language_model, source=config.processes - 1)
+    together = {"typed": typed, "num_processes": config.processes, "is_first": is_first, **decoder}
     speech: SpeechTask
     if config.kind == "patches":
-        speech = PatchSpeech(gemma, rows, clips, seed=seed)
+        tower = _load_teacher(config).tower
+        taught = None
+        if clips:
+            with use_threads(config.processes):  # the other process waits meanwhile
+                taught = encode_clips(tower, clips)
+        ear = PatchEar(gemma, tower.config.hidden_size, seed=seed)
+        hearing = PatchSpeech(gemma, rows, ear, clips, taught, writes=False)
         if dev_clips:
-            dev_rows["transcription"] = patch_rows(rows, dev_clips, range(len(dev_clips)))
+            measures["ear_cer"] = partial(hearing.character_error_rate, dev_clips)
+        train_decoder(
+            out / "ear", gemma, speech=hearing, dev=measures,
+            learning_rate=PATCH_EAR_LEARNING_RATE, steps=steps["ear"], **together,
+        )  # fmt: skip
+        speech = PatchSpeech(gemma, rows, ear, clips, taught, writes=True)
+        dev_heard = patch_rows(rows, dev_clips, range(len(dev_clips))) if dev_clips else []
     else:
+        tower = gemma.model.audio_tower
+        if clips and dev_clips and steps["ear"]:
+            train_ear(out / "ear", tower, tokenizer, clips, dev_clips, steps=steps["ear"], **save)
+        _broadcast(gemma.model.language_model, source=config.processes - 1)
         alignment = SpeechAlignment(gemma)
-        heard = None
+        heard, dev_heard = None, []
         if clips and dev_clips:
             # From here on, the tower has exactly the weights that will be saved.
-            _round_to_bfloat16(gemma.model.audio_tower)
+            _round_to_bfloat16(tower)
             with use_threads(config.processes):  # the other process waits meanwhile
-                heard = encode_clips(gemma.model.audio_tower, clips)
-                dev_heard = encode_clips(gemma.model.audio_tower, dev_clips)
+                heard = encode_clips(tower, clips)
+                dev_heard = encode_clips(tower, dev_clips).rows(rows)
                 align_speech(
                     out / "align", gemma, alignment, rows, heard, steps=steps["align"], seed=seed,
                     scale_only=config.init_from is not None,
                 )  # fmt: skip
-            dev_rows["transcription"] = dev_heard.rows(rows)
         _broadcast(alignment, source=0)
         speech = TowerSpeech(gemma, alignment, rows, heard)
+    measures["transcription"] = partial(exact_share, gemma, dev_heard)
     train_decoder(
-        out / "joint", gemma, rows, typed=typed, dev=dev_rows, speech=speech,
-        num_processes=config.processes, is_first=is_first,
-        learning_rate=JOINT_LEARNING_RATES[config.kind], steps=steps["joint"], **save,
+        out / "joint", gemma, speech=speech, dev=measures,
+        learning_rate=JOINT_LEARNING_RATES[config.kind], steps=steps["joint"], **together,
     )  # fmt: skip
     if is_first:
         _save(out / "model", gemma, tokenizer)
@@ -208,6 +233,12 @@ def _steps_of_phases(config: TrainGemmaConfig) -> dict[str, int]:
     return {**steps, "joint": config.steps - sum(steps.values())}
 
 
+def _load_teacher(config: TrainGemmaConfig) -> AudioEncoder:
+    return load_audio_encoder(
+        str(config.teacher), device=CPU, dtype=torch.float32, flag="--teacher"
+    )
+
+
 def _start(
     config: TrainGemmaConfig, sentences: Sequence[str]
 ) -> tuple[Any, PreTrainedTokenizerBase]:
@@ -218,9 +249,7 @@ def _start(
             tokenizer.chat_template = with_empty_thought(str(tokenizer.chat_template))
             return build_unified_gemma(tokenizer, config.seed), tokenizer
         return build_gemma(tokenizer, config.seed), tokenizer
-    gemma, trained_tokenizer = load_gemma(
-        str(config.init_from), device=torch.device("cpu"), dtype=torch.float32
-    )
+    gemma, trained_tokenizer = load_gemma(str(config.init_from), device=CPU, dtype=torch.float32)
     gemma.set_attn_implementation(ATTENTION)
     return accept_embeddings(gemma).requires_grad_(True), trained_tokenizer
 
