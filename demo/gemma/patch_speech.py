@@ -11,21 +11,27 @@ tokens of what was said, by CTC.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
 
+import librosa
 import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import Gemma4UnifiedAudioFeatureExtractor, Gemma4UnifiedForConditionalGeneration
+from transformers.models.gemma4.modeling_gemma4 import Gemma4AudioModel
 from transformers.models.gemma4_unified.modeling_gemma4_unified import Gemma4UnifiedTextConfig
 
+from commands.device import use_threads
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from data_manifests.error_rates import compute_error_rates
 from demo.gemma.chat_rows import RowMaker
 from demo.gemma.clips import Clips
-from demo.gemma.decoder import row_loss
+from demo.gemma.decoder import Measures, row_loss, train_decoder
 from demo.gemma.ear import BLANK, greedy_text, token_ctc_loss, token_log_probs
 from demo.gemma.tokenizer import heard_ids
-from demo.gemma.tower_speech import EncodedClips
+from demo.gemma.tower_speech import EncodedClips, encode_clips
 from demo.precision import half_precision
 from gemma4.patches import PatchEncoder
 from stage1_rvq.data import iterate_batches, pad_frames
@@ -172,6 +178,47 @@ class PatchSpeech:
         return torch.cat(errors).mean()
 
 
+def train_patch_ear(
+    run: Path,
+    gemma: Gemma4UnifiedForConditionalGeneration,
+    rows: RowMaker,
+    tower: Gemma4AudioModel,
+    clips: Clips | None,
+    dev_clips: Clips | None,
+    *,
+    dev: Measures,
+    seed: int,
+    num_processes: int,
+    **training: Any,
+) -> PatchSpeech:
+    """Train the first half of the decoder to hear, beside what else `train_decoder` trains it on.
+
+    Args:
+        run: folder of the phase: checkpoints and metrics.
+        tower: shows how to hear.
+        clips, dev_clips: None if another process hears.
+        dev: what is measured beside the ear's character error rate.
+        training: as for `train_decoder`.
+
+    Returns:
+        What comes next: to transcribe, beside hearing.
+    """
+    taught = None
+    if clips:
+        with use_threads(num_processes):  # the other process waits meanwhile
+            taught = encode_clips(tower, clips)
+    ear = PatchEar(gemma, tower.config.hidden_size, seed=seed)
+    hearing = PatchSpeech(gemma, rows, ear, clips, taught, writes=False)
+    measures = dict(dev)
+    if dev_clips:
+        measures["ear_cer"] = partial(hearing.character_error_rate, dev_clips)
+    train_decoder(
+        run, gemma, speech=hearing, dev=measures, seed=seed, num_processes=num_processes,
+        **training,
+    )  # fmt: skip
+    return PatchSpeech(gemma, rows, ear, clips, taught, writes=True)
+
+
 @contextmanager
 def first_layers(config: Gemma4UnifiedTextConfig, count: int) -> Iterator[None]:
     """Inside, a decoder ends after so many of its layers."""
@@ -192,11 +239,11 @@ def spectral_patterns(count: int, length: int, *, seed: int) -> Tensor:
     """
     generator = np.random.default_rng(seed)
     rate_hz = GEMMA_SAMPLE_RATE_HZ
-    mels = np.linspace(*(2595 * np.log10(1 + hz / 700) for hz in (LOWEST_HZ, HIGHEST_HZ)),
-                       (count + 1) // 2)  # fmt: skip
+    num_pairs = (count + 1) // 2
+    frequencies = librosa.mel_frequencies(num_pairs, fmin=LOWEST_HZ, fmax=HIGHEST_HZ, htk=True)
     times = np.arange(length)
     patterns = np.zeros((count, length))
-    for i, hz in enumerate(700 * (10 ** (mels / 2595) - 1)):
+    for i, hz in enumerate(frequencies):
         # Glasberg and Moore's equivalent rectangular bandwidth, in Hz
         bandwidth_hz = 24.7 * (4.37 * hz / 1000 + 1)
         deviation = min(0.12 * rate_hz / bandwidth_hz, length / 4)

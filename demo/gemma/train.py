@@ -51,7 +51,7 @@ from demo.gemma.clips import record_clips
 from demo.gemma.decoder import Measures, SpeechTask, exact_share, train_decoder
 from demo.gemma.ear import train_ear
 from demo.gemma.model import ATTENTION, build_gemma, build_unified_gemma
-from demo.gemma.patch_speech import PatchEar, PatchSpeech, patch_rows
+from demo.gemma.patch_speech import patch_rows, train_patch_ear
 from demo.gemma.tokenizer import train_tokenizer
 from demo.gemma.tower_speech import SpeechAlignment, TowerSpeech, align_speech, encode_clips
 from demo.precision import CPU, describe_precision
@@ -181,20 +181,10 @@ def _train(rank: int, config: TrainGemmaConfig, meeting_place: str) -> None:
     together = {"typed": typed, "num_processes": config.processes, "is_first": is_first, **decoder}
     speech: SpeechTask
     if config.kind == "patches":
-        tower = _load_teacher(config).tower
-        taught = None
-        if clips:
-            with use_threads(config.processes):  # the other process waits meanwhile
-                taught = encode_clips(tower, clips)
-        ear = PatchEar(gemma, tower.config.hidden_size, seed=seed)
-        hearing = PatchSpeech(gemma, rows, ear, clips, taught, writes=False)
-        if dev_clips:
-            measures["ear_cer"] = partial(hearing.character_error_rate, dev_clips)
-        train_decoder(
-            out / "ear", gemma, speech=hearing, dev=measures,
+        speech = train_patch_ear(
+            out / "ear", gemma, rows, _load_teacher(config).tower, clips, dev_clips, dev=measures,
             learning_rate=PATCH_EAR_LEARNING_RATE, steps=steps["ear"], **together,
         )  # fmt: skip
-        speech = PatchSpeech(gemma, rows, ear, clips, taught, writes=True)
         dev_heard = patch_rows(rows, dev_clips, range(len(dev_clips))) if dev_clips else []
     else:
         tower = gemma.model.audio_tower
