@@ -43,7 +43,7 @@ def test_all_losses_fall(trained):
         [r for r in read_json_lines(trained / phase / "metrics.jsonl") if r["split"] == "train"]
         for phase in ("ear", "joint")
     )
-    assert [len(ear), len(joint)] == [2, 4]
+    assert [len(ear), len(joint)] == [3, 3]
     for name in ("ear", "frames", "typed"):
         assert joint[-1][name] < ear[0][name], name
     assert "transcription" not in ear[0]

@@ -71,7 +71,7 @@ from gemma4.speech_embeddings import accept_embeddings
 # Shares of all steps; the joint phase takes the rest.
 PHASE_SHARES = {
     "tower": {"ear": 0.26, "chat": 0.31, "align": 0.03},
-    "patches": {"ear": 0.4, "chat": 0.0, "align": 0.0},
+    "patches": {"ear": 0.5, "chat": 0.0, "align": 0.0},
 }
 FEWEST_STEPS = {"tower": 25, "patches": 2}
 CHAT_LEARNING_RATE = 4e-3
