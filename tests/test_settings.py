@@ -32,7 +32,7 @@ MAX_SETTINGS = {
     "stage2_speechless.train": 28,
     "stage3_finetune.train": 30,  # what is learnt from: codes, recordings, or both
     "speech_head.evaluate": 28,  # what is spoken, by whom, in which voice, and who judges it
-    "speech_head.synthesize": 28,  # the same
+    "speech_head.synthesize": 31,  # the same, and which processes share the work
     # Who talks, in which voice, how turns are told, and how many come.
     "voice_chat.serve": 28,
     "voice_chat.talk": 28,
