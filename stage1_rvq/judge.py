@@ -96,11 +96,7 @@ def load_judge(
         return asr
     assert judge.recognizer is not None
     listener = load_listener(gemma, judge.recognizer, device=device)
-    origins = {
-        f"--gemma {gemma}": listener.encoder.origin,
-        f"--recognizer {judge.recognizer}": listener.recognizer.origin(),
-    }
-    refuse_mixture(origins, allowed=allow_mixture)
+    _refuse_other_tower(listener, judge, gemma, allowed=allow_mixture)
     return listener
 
 
@@ -130,13 +126,19 @@ def load_judge_beside(
     if judge.recognizer is None:
         return load_asr(judge, device=device)
     recognizer = load_recognizer(judge.recognizer, device=device)
-    tower = require_tower(encoder, instead=OTHER_JUDGE)
+    listener = Listener(require_tower(encoder, instead=OTHER_JUDGE), recognizer)
+    _refuse_other_tower(listener, judge, gemma, allowed=allow_mixture)
+    return listener
+
+
+def _refuse_other_tower(
+    listener: Listener, judge: JudgeSettings, gemma: str, *, allowed: bool
+) -> None:
     origins = {
-        f"--gemma {gemma}": tower.origin,
-        f"--recognizer {judge.recognizer}": recognizer.origin(),
+        f"--gemma {gemma}": listener.encoder.origin,
+        f"--recognizer {judge.recognizer}": listener.recognizer.origin(),
     }
-    refuse_mixture(origins, allowed=allow_mixture)
-    return Listener(tower, recognizer)
+    refuse_mixture(origins, allowed=allowed)
 
 
 def transcribe_recordings(judge: Transcriber, utterances: Sequence[Utterance]) -> list[str]:

@@ -12,9 +12,7 @@ import pytest
 import torch
 from conftest import run
 from safetensors.torch import load_file
-from transformers import (
-    Gemma4ForConditionalGeneration,
-)
+from transformers import Gemma4ForConditionalGeneration
 
 from data_manifests.language import language
 from demo import ship

@@ -82,7 +82,7 @@ def test_an_embedding_begins_as_pairs_of_waves():
     assert torch.allclose(patterns.norm(dim=1), torch.ones(7))
     spectra = torch.fft.rfft(patterns, 16_000).abs()
     peaks = spectra.argmax(dim=1).tolist()
-    for cosine, sine in zip(peaks[::2], peaks[1::2], strict=False):
+    for cosine, sine in zip(peaks[:6:2], peaks[1:6:2], strict=True):
         assert abs(cosine - sine) < 40
     assert peaks[::2] == sorted(peaks[::2]) and peaks[0] == 80 and 6500 < peaks[-1] < 7000
 

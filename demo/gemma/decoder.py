@@ -32,6 +32,7 @@ ALIGNMENT_WEIGHT = 0.3
 # Strong, in the decoder: to answer unseen questions, it must store facts separately from their
 # phrasings, which weight decay favours over memorising pairs.
 WEIGHT_DECAY = 0.5
+# What is measured on dev, by the name under which it is logged.
 Measures = dict[str, Callable[[], float]]
 
 

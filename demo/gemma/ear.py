@@ -5,7 +5,7 @@ Its units are the tokens of Gemma's own tokenizer, so that its frames are alread
 
 # B clips, T frames (25 per second), D tower width, V vocabulary
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -99,7 +99,7 @@ def train_ear(
             progress.set_postfix(loss=f"{loss.item():.3f}")
             log.log(step + 1, "train", loss=loss.item())
             if step + 1 == steps or (step + 1) % save_every == 0:
-                rates = measure_ear(ear, tokenizer, dev)
+                rates = measure_ear(lambda picks: ear(*dev.features(picks)), tokenizer, dev)
                 log.log(step + 1, "dev", wer=rates.wer, cer=rates.cer)
                 save_checkpoint(run, step + 1, ear, optimizer, schedule)
 
@@ -127,20 +127,22 @@ def token_ctc_loss(
 
 
 @torch.no_grad()
-def measure_ear(ear: Ear, tokenizer: PreTrainedTokenizerBase, clips: Clips) -> ErrorRates:
-    """Error rates of greedy CTC decoding."""
+def measure_ear(
+    hear: Callable[[Sequence[int]], tuple[Tensor, Tensor]],
+    tokenizer: PreTrainedTokenizerBase,
+    clips: Clips,
+) -> ErrorRates:
+    """Error rates of greedy CTC decoding.
+
+    Args:
+        hear: positions of clips -> log-probabilities `[B, T, V]` and numbers of frames `[B]`.
+    """
     order = np.argsort(clips.durations_s)
     heard = [""] * len(clips)
     for positions in iterate_batches(len(clips), 32):
         picks = [int(order[p]) for p in positions]
-        log_probs_BTV, lengths_B = ear(*clips.features(picks))
+        log_probs_BTV, lengths_B = hear(picks)
         for i, best_T, length in zip(picks, log_probs_BTV.argmax(-1), lengths_B, strict=True):
-            heard[i] = greedy_text(tokenizer, best_T[:length])
+            tokens = torch.unique_consecutive(best_T[:length])
+            heard[i] = tokenizer.decode(tokens[tokens != BLANK])
     return compute_error_rates(clips.texts, heard)
-
-
-def greedy_text(tokenizer: PreTrainedTokenizerBase, best_T: Tensor) -> str:
-    """The most probable token of each frame -> text, by CTC's rules."""
-    tokens = torch.unique_consecutive(best_T)
-    text: str = tokenizer.decode(tokens[tokens != BLANK])
-    return text

@@ -25,22 +25,24 @@ from transformers.models.gemma4_unified.modeling_gemma4_unified import Gemma4Uni
 
 from commands.device import use_threads
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
-from data_manifests.error_rates import compute_error_rates
 from demo.gemma.chat_rows import RowMaker
 from demo.gemma.clips import Clips
 from demo.gemma.decoder import Measures, row_loss, train_decoder
-from demo.gemma.ear import BLANK, greedy_text, token_ctc_loss, token_log_probs
+from demo.gemma.ear import BLANK, measure_ear, token_ctc_loss, token_log_probs
 from demo.gemma.tokenizer import heard_ids
 from demo.gemma.tower_speech import EncodedClips, encode_clips
 from demo.precision import half_precision
 from gemma4.patches import PatchEncoder
-from stage1_rvq.data import iterate_batches, pad_frames
+from stage1_rvq.data import pad_frames
 from stage3_finetune.data import collate
 from stage3_finetune.dialogue import EncodedDialogue
 
 # In the sum of all losses; the others count once.
 FRAME_WEIGHT = 3.0
 LOWEST_HZ, HIGHEST_HZ = 80.0, 7000.0
+# Standard deviation of a wave's envelope times the critical bandwidth: its spectrum then has a
+# standard deviation of 1.3 critical bandwidths.
+WAVE_LENGTH = 0.12
 
 
 class PatchEar(nn.Module):
@@ -122,19 +124,15 @@ class PatchSpeech:
 
     @torch.no_grad()
     def character_error_rate(self, clips: Clips) -> float:
-        """Of what CTC reads in the middle of the decoder, on other clips."""
+        """Of what CTC reads in the middle of the decoder, on other clips, as a fraction."""
         self._gemma.eval()
-        order = np.argsort(clips.durations_s)
-        heard = [""] * len(clips)
-        for positions in iterate_batches(len(clips), 32):
-            picks = [int(order[p]) for p in positions]
-            _, states_BTW, lengths_B = self._hear(
-                patch_rows(self._rows, clips, picks), writes=False
-            )
-            best_BT = self.module(states_BTW).argmax(dim=-1)
-            for i, best_T, length in zip(picks, best_BT, lengths_B, strict=True):
-                heard[i] = greedy_text(self._rows.tokenizer, best_T[:length])
-        return compute_error_rates(clips.texts, heard).cer
+
+        def hear(picks: Sequence[int]) -> tuple[Tensor, Tensor]:
+            rows = patch_rows(self._rows, clips, picks)
+            _, states_BTW, lengths_B = self._hear(rows, writes=False)
+            return self.module(states_BTW), lengths_B
+
+        return measure_ear(hear, self._rows.tokenizer, clips).cer
 
     def _hear(
         self, spoken: Sequence[EncodedDialogue], *, writes: bool
@@ -238,7 +236,6 @@ def spectral_patterns(count: int, length: int, *, seed: int) -> Tensor:
     band there allows, somewhere in the patch.
     """
     generator = np.random.default_rng(seed)
-    rate_hz = GEMMA_SAMPLE_RATE_HZ
     num_pairs = (count + 1) // 2
     frequencies = librosa.mel_frequencies(num_pairs, fmin=LOWEST_HZ, fmax=HIGHEST_HZ, htk=True)
     times = np.arange(length)
@@ -246,12 +243,12 @@ def spectral_patterns(count: int, length: int, *, seed: int) -> Tensor:
     for i, hz in enumerate(frequencies):
         # Glasberg and Moore's equivalent rectangular bandwidth, in Hz
         bandwidth_hz = 24.7 * (4.37 * hz / 1000 + 1)
-        deviation = min(0.12 * rate_hz / bandwidth_hz, length / 4)
+        deviation = min(WAVE_LENGTH * GEMMA_SAMPLE_RATE_HZ / bandwidth_hz, length / 4)
         middle = generator.uniform(deviation, length - deviation)
         envelope = np.exp(-0.5 * ((times - middle) / deviation) ** 2)
         for k, wave in enumerate((np.cos, np.sin)):
             if 2 * i + k < count:
-                pattern = envelope * wave(2 * np.pi * hz * times / rate_hz)
+                pattern = envelope * wave(2 * np.pi * hz * times / GEMMA_SAMPLE_RATE_HZ)
                 patterns[2 * i + k] = pattern / np.linalg.norm(pattern)
     return torch.from_numpy(patterns).float()
 
