@@ -173,6 +173,7 @@ def load_talker(
     refuse_mixture(
         {f"--head {head}": speech_head.config.origin, **conversation.origins}, allowed=allow_mixture
     )
+    conversation.merge_adapter()
     return Talker(conversation, speech_head, codec, cut_long_answers, spoken_in)
 
 

@@ -22,7 +22,14 @@ from gemma4.weight_quantization import QuantizeName
 from stage3_finetune.calling import WrittenPart, begins_call, read_part, refuse_further_round
 from stage3_finetune.dialogue import EncodedDialogue, Turn, as_messages, encode_prompt
 from stage3_finetune.generate import MAX_NEW_TOKENS, stream_tokens
-from stage3_finetune.model import CALLS_KEY, TARGET_KEY, finetuned_origins, load_finetuned
+from stage3_finetune.model import (
+    CALLS_KEY,
+    TARGET_KEY,
+    base_of,
+    finetuned_origins,
+    load_finetuned,
+    merge_adapter,
+)
 from stage3_finetune.prompt_limits import (
     most_prompt_tokens,
     num_turns_to_forget,
@@ -72,6 +79,10 @@ class Conversation:
         other = copy.copy(self)
         other.turns = turns
         return other
+
+    def merge_adapter(self) -> None:
+        """Answer faster from now on, if the model has an adapter: see `merge_adapter`."""
+        self.model = merge_adapter(self.model)
 
     def use_tools(self, tools: Tools) -> None:
         """Let the model call functions from now on.
@@ -245,7 +256,7 @@ def load_conversation(
     return Conversation(
         model,
         tokenizer,
-        encoder_of(model.get_base_model() if finetune else model, gemma),
+        encoder_of(base_of(model), gemma),
         writes_transcripts=target == "chain",
         origins=finetuned_origins(gemma, model, finetune),
         max_new_tokens=max_new_tokens,

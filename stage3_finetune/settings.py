@@ -59,4 +59,5 @@ class TextConversationConfig:
             {f"--pipeline {self.pipeline}": trained.origin, **conversation.origins},
             allowed=self.allow_mixture,
         )
+        conversation.merge_adapter()
         return conversation

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from commands.errors import InputError
 from commands.run_folder import OutputFolder
-from stage3_finetune.model import load_finetuned
+from stage3_finetune.model import base_of, load_finetuned, merge_adapter
 
 CPU = torch.device("cpu")
 
@@ -109,3 +109,18 @@ def test_an_adapter_answers_in_the_precision_it_is_asked_in(straight, tiny_model
     name = first_name(saved)
     loaded = model.state_dict()[name.replace(".weight", ".default.weight")]
     assert torch.equal(loaded, saved[name]) and model.dtype == torch.bfloat16
+
+
+def test_merged_it_writes_what_the_adapter_does(straight, tiny_models):
+    """In float32; a model of bfloat16 keeps its adapter beside it."""
+    gemma = str(tiny_models / "gemma")
+    model, _ = load_finetuned(gemma, straight[0], device=CPU, dtype=torch.float32)
+    ids_1S = torch.arange(5, 25).unsqueeze(0)
+    expected_1SV = model(input_ids=ids_1S).logits
+    merged = merge_adapter(model)
+    assert type(merged) is type(base_of(model)) and merge_adapter(merged) is merged
+    assert torch.allclose(merged(input_ids=ids_1S).logits, expected_1SV, atol=1e-4)
+    base, _ = load_finetuned(gemma, None, device=CPU, dtype=torch.float32)
+    assert not torch.allclose(base(input_ids=ids_1S).logits, expected_1SV, atol=1e-4)
+    model, _ = load_finetuned(gemma, straight[0], device=CPU, dtype=torch.bfloat16)
+    assert merge_adapter(model) is model
