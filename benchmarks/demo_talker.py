@@ -8,12 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
+from commands.errors import InputError
 from commands.setting_types import ModelName, PositiveInt
+from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from speech_head.settings import TalkerConfig
 from stage3_finetune.conversation import Conversation
 from stage3_finetune.dialogue import Turn
 from stage3_finetune.reply import Reply
-from voice_chat.turn_taking import TurnSettings
+from voice_chat.listener import LEAD_S, Listener
+from voice_chat.sound_source import PIECE_SAMPLES
+from voice_chat.turn_taking import TurnSettings, VoiceDetector
 
 DEMO = Path(__file__).parent.parent / "demo" / "weights"
 
@@ -29,6 +33,29 @@ class DemoTalkerConfig(TalkerConfig):
     """longest answer with its transcript, in tokens"""
     cut_long_answers: bool = True
     """if an answer is longer than --max-new-tokens, speak that much of it instead of refusing"""
+
+
+def hear_turn(sound_N: np.ndarray, settings: TurnSettings) -> np.ndarray:
+    """What hands free answers of a recording with one turn in it: the sound from a little before
+    its first speech to the pause after its last.
+
+    Args:
+        sound_N: float32 in [-1, 1], mono, 16 kHz.
+
+    Raises:
+        InputError: no turn ends in it.
+    """
+    listener = Listener(settings, VoiceDetector())
+    start_s = 0.0
+    for first in range(0, len(sound_N), PIECE_SAMPLES):
+        for event in listener.hear(sound_N[first : first + PIECE_SAMPLES]):
+            if event and event.kind == "began":
+                start_s = event.time_s - LEAD_S
+            elif event and event.kind == "ended":
+                end_s = event.time_s + settings.early_pause_s
+                rate_hz = GEMMA_SAMPLE_RATE_HZ
+                return sound_N[max(0, round(start_s * rate_hz)) : round(end_s * rate_hz)]
+    raise InputError("a recording has no turn that ends: its voice is not heard as speech")
 
 
 def ask_sound(conversation: Conversation, sound_N: np.ndarray) -> Reply:

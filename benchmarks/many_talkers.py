@@ -6,45 +6,41 @@
 Starts `voice_chat.serve` as users do, and talks with it over WebSockets: each talker asks recorded
 questions at the speed of speech, hears the answer to its end, asks the next, and begins a new
 conversation after a few. What is said is written down beforehand, with the answers that the same
-recordings get as files in the same conversation; so every answer can be judged.
+sound gets as files in the same conversation; so every answer can be judged.
 
 wait     ms from the last word, as the server's voice detector has it, to the first sound: median
          and 95 %
 speed    seconds of an answer's sound that arrive in a second, from its first to its last: median
 stalled  answers whose sound arrived too late to be played without a gap, 60 ms after it came
-same     answers that are those of the files, word by word
+same     answers that are, word by word, those to a file of the same sound: of the question from a
+         little before its first word to a little after its last, as hands free hears it
+as files answers that are those to the recording itself, which may begin otherwise
 """
 
 # N samples at 16 kHz
 
 import asyncio
-import base64
 import itertools
-import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass
+from itertools import islice, starmap
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from benchmarks.demo_server import Server, serving
-from benchmarks.demo_talker import DemoTalkerConfig, ask_sound
+from benchmarks.demo_talker import DemoTalkerConfig, ask_sound, hear_turn
+from benchmarks.realtime_client import Told, converse, in_a_room
 from commands.command_line import parse_config, run_command
-from commands.errors import InputError
 from commands.setting_types import NonNegativeFloat, PositiveInt, PositiveInts
-from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, MIMI_SAMPLE_RATE_HZ, to_pcm16
+from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from data_manifests.manifest import read_manifest, read_utterance_audio
 from pipeline.own_process import in_own_process
-from voice_chat.sound_source import PIECE_SAMPLES
+from stage3_finetune.conversation import Conversation
 from voice_chat.turn_taking import refuse_missing_detector
 
-NOISE = 1e-4  # of a quiet room; digital silence does not occur
-SILENCE_S = 0.5  # before a question, and after an answer
-PATIENCE_S = 30.0  # after a question, in which its answer must have ended
 MEMORY_EVERY_S = 5.0
 AHEAD_S = 0.06  # by which the page plays sound later than it comes (talk.js)
 
@@ -66,43 +62,19 @@ class BenchmarkConfig(DemoTalkerConfig):
 
 
 @dataclass(frozen=True)
+class Expected:
+    """The answers to files: of the sound that hands free hears of a question, and its recording."""
+
+    heard: str
+    recorded: str
+
+
+@dataclass(frozen=True)
 class Script:
-    """A conversation to be had: recorded questions, and the answers to them as files."""
+    """A conversation to be had: recorded questions, and what should be answered."""
 
     questions: list[np.ndarray]
-    answers: list[str]
-
-
-@dataclass
-class Told:
-    """What a client is told of one answer.
-
-    Attributes:
-        last_word_s: when the last word was said, in the clock of the machine; None until known.
-        first_sound_s: when the first sound arrived.
-        last_sound_s: when the last one did.
-        sound_s: how much there was of it.
-        stalled_s: how long a player would have had nothing to play.
-        text: the answer, once it is complete.
-        ended: set when it is.
-    """
-
-    last_word_s: float | None = None
-    first_sound_s: float | None = None
-    last_sound_s: float = 0.0
-    sound_s: float = 0.0
-    stalled_s: float = 0.0
-    text: str = ""
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def take_sound(self, num_samples: int) -> None:
-        """Note that sound has arrived."""
-        now_s = time.monotonic()
-        if self.first_sound_s is None:
-            self.first_sound_s = now_s
-        self.stalled_s += max(0.0, now_s - self.first_sound_s - self.stalled_s - self.sound_s)
-        self.sound_s += num_samples / MIMI_SAMPLE_RATE_HZ
-        self.last_sound_s = now_s
+    answers: list[Expected]
 
 
 @dataclass(frozen=True)
@@ -113,6 +85,7 @@ class Answer:
     speed: float
     is_stalled: bool
     is_same: bool
+    is_as_recorded: bool
 
 
 @dataclass(frozen=True)
@@ -140,7 +113,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"ms; the pause that ends a turn is {1000 * config.turns.pause_s:.0f} of the wait")
     print(
         f"{'talkers':>8}{'answers':>9}{'wait':>7}{'95 %':>7}{'speed':>7}{'stalled':>9}{'same':>8}"
-        f"{'memory, MB, first and most':>28}{'cores':>7}"
+        f"{'as files':>10}{'memory, MB, first and most':>28}{'cores':>7}"
     )
     for num_talkers in config.talkers:
         with serving(config, max_visits=num_talkers) as server:
@@ -161,10 +134,18 @@ def write_scripts(config: BenchmarkConfig) -> list[Script]:
         questions = [
             recordings[i % len(recordings)] for i in range(first, first + config.num_turns)
         ]
-        conversation.turns.clear()
-        answers = [ask_sound(conversation, sound_N).answer for sound_N in questions]
-        scripts.append(Script(questions, answers))
+        heard = [hear_turn(in_a_room(sound_N), config.turns) for sound_N in questions]
+        both = (_ask_all(conversation, sounds) for sounds in (heard, questions))
+        scripts.append(Script(questions, list(starmap(Expected, zip(*both, strict=True)))))
     return scripts
+
+
+def judge(told: Told, expected: Expected) -> Answer:
+    """How a question was answered."""
+    return Answer(
+        told.wait_s, told.speed, told.stalled_s > AHEAD_S,
+        is_same=told.text == expected.heard, is_as_recorded=told.text == expected.recorded,
+    )  # fmt: skip
 
 
 def format_outcome(outcome: Outcome) -> str:
@@ -173,20 +154,27 @@ def format_outcome(outcome: Outcome) -> str:
     num = len(outcome.answers)
     stalled = sum(answer.is_stalled for answer in outcome.answers)
     same = sum(answer.is_same for answer in outcome.answers)
+    as_recorded = sum(answer.is_as_recorded for answer in outcome.answers)
     memory = f"{outcome.memory_mb[0]:.0f} {max(outcome.memory_mb):.0f}"
     speed = np.median([answer.speed for answer in outcome.answers])
     return (
         f"{outcome.num_talkers:8}{num:9}{np.median(waits_ms):7.0f}"
         f"{np.percentile(waits_ms, 95):7.0f}{speed:7.1f}{stalled / num:9.1%}"
-        f"{same / num:8.1%}{memory:>28}{outcome.num_cores:7.2f}"
+        f"{same / num:8.1%}{as_recorded / num:10.1%}{memory:>28}{outcome.num_cores:7.2f}"
     )
+
+
+def _ask_all(conversation: Conversation, sounds: Sequence[np.ndarray]) -> list[str]:
+    """The answers to files, in one conversation."""
+    conversation.turns.clear()
+    return [ask_sound(conversation, sound_N).answer for sound_N in sounds]
 
 
 async def _talk(
     config: BenchmarkConfig, scripts: Sequence[Script], num_talkers: int, server: Server
 ) -> Outcome:
     pid = server.pid
-    address = server.address.replace("http://", "ws://") + "/v1/realtime"
+    address = server.address.replace("http://", "ws://")
     answers: list[Answer] = []
     memory_mb: list[float] = []
     until_s = time.monotonic() + 60 * config.minutes
@@ -202,7 +190,8 @@ async def _talk(
     async def talk(number: int) -> None:
         await asyncio.sleep(number * 0.4)  # people do not begin at the same moment
         for index in itertools.count(number, num_talkers):  # no two have the same one
-            answers.extend(await _converse(address, scripts[index % len(scripts)]))
+            script = scripts[index % len(scripts)]
+            answers.extend(map(judge, await converse(address, script.questions), script.answers))
             if time.monotonic() >= until_s:
                 return
 
@@ -213,84 +202,6 @@ async def _talk(
     memory_mb.append(_memory_mb(pid))
     num_cores = (_cpu_s(pid) - before[0]) / (time.monotonic() - before[1])
     return Outcome(num_talkers, answers, memory_mb, num_cores)
-
-
-async def _converse(address: str, script: Script) -> list[Answer]:
-    """Have one conversation."""
-    import websockets
-
-    answers = []
-    async with websockets.connect(address, max_size=2**22) as socket:
-        audio_format = {"type": "audio/pcm", "rate": GEMMA_SAMPLE_RATE_HZ}
-        settings = {"audio": {"input": {"format": audio_format}}}
-        await socket.send(json.dumps({"type": "session.update", "session": settings}))
-        began_s = time.monotonic()
-        heard: list[Told] = [Told()]  # of every question so far
-
-        async def read() -> None:
-            async for message in socket:
-                _take(json.loads(message), heard[-1], began_s)
-
-        reading = asyncio.create_task(read())
-        microphone = _Microphone(socket, began_s)
-        for sound_N, expected in zip(script.questions, script.answers, strict=True):
-            told = Told()
-            heard.append(told)
-            await microphone.say(np.zeros(round(SILENCE_S * GEMMA_SAMPLE_RATE_HZ), np.float32))
-            await microphone.say(sound_N)
-            await microphone.be_silent(told.ended, PATIENCE_S)
-            if told.first_sound_s is None or told.last_word_s is None:
-                raise InputError(f"a question was not answered aloud within {PATIENCE_S:g} s")
-            answers.append(Answer(
-                told.first_sound_s - told.last_word_s,
-                told.sound_s / max(0.08, told.last_sound_s - told.first_sound_s),
-                told.stalled_s > AHEAD_S, told.text == expected,
-            ))  # fmt: skip
-            left_s = told.first_sound_s + told.stalled_s + told.sound_s - time.monotonic()
-            await microphone.be_silent(asyncio.Event(), max(0.0, left_s) + SILENCE_S)
-        reading.cancel()
-    return answers
-
-
-def _take(event: dict[str, Any], told: Told, began_s: float) -> None:
-    if event["type"] == "input_audio_buffer.speech_stopped":
-        told.last_word_s = began_s + event["audio_end_ms"] / 1000
-    elif event["type"] == "response.output_audio.delta":
-        told.take_sound(len(base64.b64decode(event["delta"])) // 2)
-    elif event["type"] == "response.output_audio_transcript.done":
-        told.text = event["transcript"]
-    elif event["type"] == "response.done":
-        told.ended.set()
-
-
-class _Microphone:
-    """Sends sound at the speed of speech."""
-
-    def __init__(self, socket: Any, began_s: float) -> None:
-        self._socket = socket
-        self._began_s = began_s
-        self._num_sent = 0
-        self._noise = np.random.default_rng(0)
-
-    async def say(self, sound_N: np.ndarray) -> None:
-        """Send this, with the noise of the room."""
-        noise_N = NOISE * self._noise.standard_normal(len(sound_N)).astype(np.float32)
-        noisy_N = sound_N + noise_N
-        for start in range(0, len(noisy_N), PIECE_SAMPLES):
-            piece_N = noisy_N[start : start + PIECE_SAMPLES]
-            self._num_sent += len(piece_N)
-            due_s = self._began_s + self._num_sent / GEMMA_SAMPLE_RATE_HZ
-            await asyncio.sleep(max(0.0, due_s - time.monotonic()))
-            audio = base64.b64encode(to_pcm16(piece_N)).decode("ascii")
-            await self._socket.send(
-                json.dumps({"type": "input_audio_buffer.append", "audio": audio})
-            )
-
-    async def be_silent(self, event: asyncio.Event, seconds: float) -> None:
-        """Send the noise of the room until something happens, or so long."""
-        until = self._num_sent + seconds * GEMMA_SAMPLE_RATE_HZ
-        while not event.is_set() and self._num_sent < until:
-            await self.say(np.zeros(PIECE_SAMPLES, np.float32))
 
 
 def _memory_mb(pid: int) -> float:
