@@ -1,30 +1,20 @@
 """The page of the server in a real browser, whose microphone hears a recorded question."""
 
-import shutil
-import threading
-from importlib.util import find_spec
-
 import numpy as np
 import pytest
 import soundfile
 import soxr
-import uvicorn
 from head_world import alone, let_gemma_write
+from page_world import CHROMIUM, Server, needs_browser
 
 from benchmarks.fake_microphone import browsing
 from data_manifests.audio import read_audio
 from speech_head.stream import Sampling
-from voice_chat import serve
 from voice_chat.studio import Studio
 from voice_chat.turn_taking import TurnSettings
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 WRITTEN = "Yoo, me te wo ase."
-PARTS = ("silero_vad", "livekit", "websockets", "playwright")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None or None in map(find_spec, PARTS),
-    reason=f"needs Chromium and {', '.join(PARTS)}",
-)
+pytestmark = needs_browser
 
 
 @pytest.fixture
@@ -44,27 +34,6 @@ def browser(tmp_path, corpus):
     soundfile.write(tmp_path / "microphone.wav", soxr.resample(heard, 16_000, 48_000), 48_000)
     with browsing(CHROMIUM, tmp_path / "microphone.wav", is_repeated=True) as started:
         yield started
-
-
-class Server:
-    """A real server, which can be ended and begun again at its address."""
-
-    def __init__(self, studio):
-        self.studio, self.port = studio, 0
-
-    def begin(self):
-        self.listening = serve._listen("127.0.0.1", self.port)
-        self.port = self.listening.getsockname()[1]
-        app = serve.build_app(self.studio, ["Ɛte sɛn?"])
-        self.server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
-        sockets = {"sockets": [self.listening]}
-        self.thread = threading.Thread(target=self.server.run, kwargs=sockets)
-        self.thread.start()
-
-    def end(self):
-        self.server.should_exit = True
-        self.thread.join()
-        self.listening.close()
 
 
 @pytest.fixture
