@@ -9,7 +9,8 @@ Prints four tables in one run, each with what a user would compare with:
 - an answer, end to end: from the question to the first sound and to the last, with Gemma writing
   while the head speaks (by default the demo's trained models);
 - frames: a step of the head, its code-frame decoder and Mimi, against the 80 ms that a frame lasts;
-  with those models, and at full size with random weights, which do not affect timings;
+  with those models, and at full size with random weights, which do not affect timings: as the
+  chats load them, and with weights that were not repacked (`gemma4/packed_linear.py`);
 - Mimi as a stream, against decoding all frames again whenever one is added;
 - the code-frame decoder, against transformers' `CsmDepthDecoderForCausalLM.generate` with the same
   shape.
@@ -35,6 +36,7 @@ from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, DtypeName, pick_device, pick_dtype
 from commands.setting_types import ModelName, PositiveInt, PositiveInts
 from demo.shipped import WEIGHTS
+from gemma4.packed_linear import pack_linear_layers
 from speech_head.config import SpeechHeadConfig
 from speech_head.head_batch import HeadExample
 from speech_head.mimi import Mimi
@@ -103,12 +105,16 @@ def main(argv: list[str] | None = None) -> None:
         config.gemma, adapter, config.mimi, config.head,
         device=device, dtype=pick_dtype(config.dtype, device), cut_long_answers=True,
     )  # fmt: skip
+    talker.speed_up()
     print(f"{device}, {torch.get_num_threads()} threads, medians of {config.rounds}")
     time_answers(config, talker)
     voices = {"given": (talker.head, talker.mimi)}
     if config.full_size:
-        voices["full size, random"] = build_full_size(device)
-    time_frames(config, voices)
+        head, mimi = voices["full size, random"] = build_full_size(device)
+        for model in (head, mimi.model):
+            pack_linear_layers(model)
+    not_packed = {"not repacked": build_full_size(device)} if config.full_size else {}
+    time_frames(config, voices | not_packed)
     compare_mimi(config, {name: mimi for name, (_, mimi) in voices.items()}, device)
     compare_frame_decoders(
         config, {name: head.frame_decoder for name, (head, _) in voices.items()}, device

@@ -19,7 +19,7 @@ def linear(x: Tensor, weight: Tensor, clip: tuple[float, float] | None = None) -
     Returns:
         `[..., out]` in the same dtype.
     """
-    if x.device.type != "cpu" or not _runs_in_onednn(x.dtype):
+    if x.device.type != "cpu" or not runs_in_onednn(x.dtype):
         y = F.linear(x, weight)
         return y if clip is None else y.clamp_(*clip)
     # No public function of torch 2.13 runs float32 in oneDNN; oneDNN calls a clip "hardtanh".
@@ -27,7 +27,7 @@ def linear(x: Tensor, weight: Tensor, clip: tuple[float, float] | None = None) -
     return torch.ops.mkldnn._linear_pointwise(x, weight, None, activation, bounds, "")
 
 
-def _runs_in_onednn(dtype: torch.dtype) -> bool:
+def runs_in_onednn(dtype: torch.dtype) -> bool:
     if not torch.backends.mkldnn.is_available():
         return False
     return dtype is torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()

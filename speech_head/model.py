@@ -100,7 +100,7 @@ class SpeechHead(
 
     @property
     def device(self) -> torch.device:
-        return self.code0_head.weight.device
+        return self.temporal.embed_tokens.weight.device
 
     @property
     def end_of_speech(self) -> int:

@@ -130,6 +130,7 @@ class SpeakerConfig:
             {f"--pipeline {self.pipeline}": models.origin, **talker.conversation.origins},
             allowed=self.allow_mixture,
         )
+        talker.speed_up()
         return talker
 
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, LlamaConfig, LlamaModel
 
 from commands.errors import InputError
+from gemma4.linear import linear
 from stage2_speechless.sampling import sample_codes
 
 # As large as the projected state they are added to: with Llama's 0.02, codes would start at 3 % of
@@ -86,7 +87,7 @@ class FrameDecoder(nn.Module):
         token_N = code_N + codebook * self.codebook_size
         input_N1W = (projected_NW + self.transformer.embed_tokens(token_N))[:, None]
         output = self.transformer(inputs_embeds=input_N1W, past_key_values=cache, use_cache=True)
-        return output.last_hidden_state[:, 0] @ self.heads_JVW[codebook].T
+        return linear(output.last_hidden_state[:, 0], self.heads_JVW[codebook])
 
     @torch.no_grad()
     def generate(

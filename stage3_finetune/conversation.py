@@ -17,6 +17,7 @@ from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, read_audio
 from data_manifests.language import language
 from gemma4.function_calls import FunctionCall, refuse_unable_to_call
 from gemma4.kinds import AnyGemma
+from gemma4.packed_linear import pack_linear_layers
 from gemma4.speech_encoder import SpeechEncoder, encoder_of
 from gemma4.weight_quantization import QuantizeName
 from stage3_finetune.calling import WrittenPart, begins_call, read_part, refuse_further_round
@@ -80,9 +81,11 @@ class Conversation:
         other.turns = turns
         return other
 
-    def merge_adapter(self) -> None:
-        """Answer faster from now on, if the model has an adapter: see `merge_adapter`."""
+    def speed_up(self) -> None:
+        """Answer faster from now on, with a model that can only be used: an adapter is merged, and
+        on a CPU weights are repacked."""
         self.model = merge_adapter(self.model)
+        pack_linear_layers(base_of(self.model).model.language_model)
 
     def use_tools(self, tools: Tools) -> None:
         """Let the model call functions from now on.

@@ -59,5 +59,5 @@ class TextConversationConfig:
             {f"--pipeline {self.pipeline}": trained.origin, **conversation.origins},
             allowed=self.allow_mixture,
         )
-        conversation.merge_adapter()
+        conversation.speed_up()
         return conversation

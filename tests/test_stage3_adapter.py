@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from commands.errors import InputError
 from commands.run_folder import OutputFolder
+from gemma4.packed_linear import pack_linear_layers
 from stage3_finetune.model import base_of, load_finetuned, merge_adapter
 
 CPU = torch.device("cpu")
@@ -124,3 +125,7 @@ def test_merged_it_writes_what_the_adapter_does(straight, tiny_models):
     assert not torch.allclose(base(input_ids=ids_1S).logits, expected_1SV, atol=1e-4)
     model, _ = load_finetuned(gemma, straight[0], device=CPU, dtype=torch.bfloat16)
     assert merge_adapter(model) is model
+    expected_1SV = model(input_ids=ids_1S).logits
+    pack_linear_layers(base_of(model).model.language_model)
+    found_1SV = model(input_ids=ids_1S).logits
+    assert (found_1SV - expected_1SV).norm() < 0.03 * expected_1SV.norm()
