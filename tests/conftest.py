@@ -237,3 +237,22 @@ def run(main: Callable[[list[str]], None], *words: object) -> str:
     with contextlib.redirect_stdout(stdout):
         main([str(word) for word in words])
     return stdout.getvalue()
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """Address of S3, imitated on this machine; skips where that cannot be had."""
+    from store_world import imitating_s3
+
+    with imitating_s3() as address:
+        yield address
+
+
+@pytest.fixture(params=["memory", "file", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty folder on a store, as a user writes it."""
+    from store_world import bucket_of, in_memory
+
+    if request.param == "s3":
+        return f"{bucket_of(request.getfixturevalue('s3'), monkeypatch)}/data"
+    return f"file://{tmp_path}/store" if request.param == "file" else in_memory()

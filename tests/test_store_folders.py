@@ -5,7 +5,6 @@ import json
 import pickle
 import shutil
 import sys
-import uuid
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 import torch
 from conftest import run
 from parts import content, join, write_part, write_parts
+from store_world import in_memory
 
 from commands import store_folders, store_inputs, stores
 from commands.cache_folder import FOLDER_VARIABLE
@@ -47,16 +47,6 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.setattr(store_inputs, "_fetched", {})
     return tmp_path / "cache"
-
-
-@pytest.fixture(params=["memory", "file"])
-def store(request, tmp_path):
-    """An empty folder on a store, as a user writes it."""
-    return f"file://{tmp_path}/store" if request.param == "file" else in_memory()
-
-
-def in_memory():
-    return f"memory://bucket-{uuid.uuid4().hex}/data"
 
 
 def put_folder(folder, url):

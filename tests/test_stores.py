@@ -1,5 +1,4 @@
-"""Manifests, recordings and folders on object stores: fsspec's `memory://`, and a disk behind
-`file://`."""
+"""Manifests and recordings on object stores."""
 
 import io
 import json
@@ -35,15 +34,6 @@ from data_manifests.audio_defects import AudioDefect, MissingAudio
 from data_manifests.manifest import Utterance, read_manifest, read_utterance_audio, write_manifest
 
 RATE_HZ = 16_000
-KINDS = ("memory", "file")
-
-
-@pytest.fixture(params=KINDS)
-def store(request, tmp_path):
-    """An empty folder on a store, as a user writes it."""
-    if request.param == "file":
-        return f"file://{tmp_path}/store"
-    return f"memory://bucket-{uuid.uuid4().hex}/data"
 
 
 def put_folder(folder, url):
