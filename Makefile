@@ -62,7 +62,7 @@ rehearse: .venv/installed
 PIPELINE := demo/weights
 TALKER := --pipeline "$(PIPELINE)"
 ifeq ($(PIPELINE),demo/weights)
-TALKER += --max-new-tokens 64 --cut-long-answers --examples demo/world/examples.txt
+TALKER += --max-new-tokens 64 --cut-long-answers --remember 1 --examples demo/world/examples.txt
 endif
 
 chat: .venv/installed

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from benchmarks.asked_questions import AskedQuestion, choose_questions, is_same
 from benchmarks.demo_server import serving
 from benchmarks.demo_talker import DemoTalkerConfig, ask_sound
 from benchmarks.fake_microphone import (
@@ -35,11 +36,9 @@ from commands.command_line import parse_config, run_command
 from commands.setting_types import PositiveInt
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from data_manifests.error_rates import compute_error_rates
-from data_manifests.manifest import Utterance, read_utterance_audio
-from data_manifests.normalization import normalize_for_scoring
+from data_manifests.manifest import read_utterance_audio
 from speech_head.talker import Talker
 from stage3_finetune.answer_scores import exact_match
-from stage3_finetune.recorded_questions import match_recordings
 from stage3_finetune.reply import Reply
 from voice_chat.hands_free import HandsFree
 from voice_chat.sound_source import PIECE_SAMPLES
@@ -59,21 +58,12 @@ class BenchmarkConfig(DemoTalkerConfig):
     """questions asked"""
 
 
-@dataclass(frozen=True)
-class AskedQuestion:
-    """A recorded question and the answer that is expected."""
-
-    text: str
-    answer: str
-    recording: Utterance
-
-
 def main(argv: list[str] | None = None) -> None:
     """Print the table, and every answer that is not that of the file."""
     config = parse_config(BenchmarkConfig, argv)
     refuse_missing_detector()
     program = find_browser()
-    questions = choose_questions(config)
+    questions = choose_questions(config.dialogues, config.questions, config.num_questions)
     talker = config.load()
     replies: dict[str, list[Reply]] = {
         "file": [ask_file(talker, q) for q in tqdm(questions, "file", unit=" questions")],
@@ -95,15 +85,6 @@ def main(argv: list[str] | None = None) -> None:
             ]  # fmt: skip
     print(format_scores(questions, replies))
     print(format_differences(questions, replies))
-
-
-def choose_questions(config: BenchmarkConfig) -> list[AskedQuestion]:
-    """The first recorded questions; raises InputError as `match_recordings`."""
-    matches = match_recordings(config.dialogues, config.questions)
-    return [
-        AskedQuestion(question, answer, recording)
-        for _, question, answer, _, recording in matches.rows[: config.num_questions]
-    ]
 
 
 def ask_file(talker: Talker, question: AskedQuestion) -> Reply:
@@ -173,11 +154,6 @@ def format_differences(questions: Sequence[AskedQuestion], replies: dict[str, li
             shown = {"file": first[i], **differ}
             rows += [f"  {name:18}{r.transcript} -> {r.answer}" for name, r in shown.items()]
     return "\n".join(rows)
-
-
-def is_same(text: str, other: str) -> bool:
-    """Whether two texts are equal as exact match compares them."""
-    return normalize_for_scoring(text) == normalize_for_scoring(other)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from commands.errors import InputError
-from commands.setting_types import ModelName, PositiveInt
+from commands.setting_types import ModelName, NonNegativeInt, PositiveInt
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from speech_head.settings import TalkerConfig
+from speech_head.talker import Talker
 from stage3_finetune.conversation import Conversation
 from stage3_finetune.dialogue import Turn
 from stage3_finetune.reply import Reply
@@ -33,6 +34,14 @@ class DemoTalkerConfig(TalkerConfig):
     """longest answer with its transcript, in tokens"""
     cut_long_answers: bool = True
     """if an answer is longer than --max-new-tokens, speak that much of it instead of refusing"""
+    remember: NonNegativeInt | None = 1
+    """earlier questions, with their answers, that Gemma is shown; the demo's learned from one"""
+
+    def load(self) -> Talker:
+        """Load the models that answer; raises the same errors as `TalkerConfig.load`."""
+        talker = super().load()
+        talker.conversation.num_remembered = self.remember
+        return talker
 
 
 def hear_turn(sound_N: np.ndarray, settings: TurnSettings) -> np.ndarray:

@@ -32,6 +32,7 @@ from stage3_finetune.model import (
     merge_adapter,
 )
 from stage3_finetune.prompt_limits import (
+    forget_all_but,
     most_prompt_tokens,
     num_turns_to_forget,
     refuse_long_recording,
@@ -43,7 +44,13 @@ from stage3_finetune.tools import NO_TOOLS, CallResult, RunningCall, Tools
 
 
 class Conversation:
-    """Turns so far, and the model that continues them."""
+    """Turns so far, and the model that continues them.
+
+    Attributes:
+        turns: what Gemma is shown before a question; `make_room` forgets the oldest.
+        num_remembered: earlier questions that it is shown with their answers, at most; None for as
+            many as fit. An adapter may answer worse behind more than it was trained on.
+    """
 
     def __init__(
         self,
@@ -72,6 +79,7 @@ class Conversation:
         self.max_new_tokens = max_new_tokens
         self.origins = origins
         self.has_learned_calls = has_learned_calls
+        self.num_remembered: int | None = None
         self.tools = NO_TOOLS
         self.turns: list[Turn] = []
 
@@ -136,14 +144,17 @@ class Conversation:
         return text.partition("\n")[0].strip()
 
     def make_room(self, question: Turn) -> int:
-        """Forget as many of the oldest turns as needed for a question to fit into the prompt.
+        """Forget what is not to be remembered, and then as many of the oldest turns as needed for a
+        question to fit into the prompt.
 
         Returns:
-            How many turns were forgotten.
+            How many turns were forgotten because the prompt was full.
 
         Raises:
             InputError: the question alone is too long.
         """
+        if self.num_remembered is not None:
+            forget_all_but(self.turns, self.num_remembered)
         max_tokens = most_prompt_tokens(self.model, self.max_new_tokens)
         num_forgotten = num_turns_to_forget(
             self.turns, question, self.tokenizer, max_tokens, self.tools.schemas

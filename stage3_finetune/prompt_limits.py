@@ -79,6 +79,13 @@ def refuse_long_results(
         )
 
 
+def forget_all_but(turns: list[Turn], num_questions: int) -> None:
+    """Leave the newest questions of a conversation, with their answers, in place."""
+    starts = [i for i, turn in enumerate(turns) if turn.role == "user"]
+    starts.append(len(turns))
+    del turns[: starts[max(0, len(starts) - 1 - num_questions)]]
+
+
 def num_turns_to_forget(
     turns: Sequence[Turn],
     question: Turn,

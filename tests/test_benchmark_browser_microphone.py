@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks import browser_microphone as benchmark
 from benchmarks import demo_server, fake_microphone
+from benchmarks.asked_questions import AskedQuestion, choose_questions, is_same
 from commands.command_line import parse_config
 from commands.setting_groups import values_of
 from data_manifests.manifest import Utterance
@@ -23,8 +24,8 @@ RECORDING = Utterance(
     split="test", license="Apache-2.0",
 )  # fmt: skip
 QUESTIONS = [
-    benchmark.AskedQuestion("Wo din de sɛn?", "Me din de Gemma.", RECORDING),
-    benchmark.AskedQuestion("Ɛnnɛ yɛ da bɛn?", "Benada.", RECORDING),
+    AskedQuestion("Wo din de sɛn?", "Me din de Gemma.", RECORDING),
+    AskedQuestion("Ɛnnɛ yɛ da bɛn?", "Benada.", RECORDING),
 ]
 FILE = [Reply("wo din de sɛn", "me din de Gemma"), Reply("Ɛnnɛ yɛ da bɛn?", "Benada.")]
 
@@ -40,10 +41,7 @@ def test_the_microphone_hears_a_quiet_room_around_the_question():
 
 
 def test_answers_are_found_by_the_text_of_the_recording(corpus):
-    config = benchmark.BenchmarkConfig(
-        questions=corpus / "test.jsonl", dialogues=corpus / "dialogues_test.jsonl", num_questions=3
-    )
-    questions = benchmark.choose_questions(config)
+    questions = choose_questions(corpus / "dialogues_test.jsonl", corpus / "test.jsonl", 3)
     assert len(questions) == 3
     assert all(q.recording.text == q.text and q.answer for q in questions)
 
@@ -114,10 +112,10 @@ def test_a_file_is_answered_read_and_played(corpus):
     config = benchmark.BenchmarkConfig(
         questions=corpus / "test.jsonl", dialogues=corpus / "dialogues_test.jsonl", num_questions=1
     )
-    [question] = benchmark.choose_questions(config)
+    [question] = choose_questions(config.dialogues, config.questions, 1)
     talker = config.load()
     read = benchmark.ask_file(talker, question)
     played = benchmark.ask_hands_free(talker, config, question)
     for reply in (read, played):
-        assert benchmark.is_same(reply.transcript, question.text)
-        assert benchmark.is_same(reply.answer, question.answer)
+        assert is_same(reply.transcript, question.text)
+        assert is_same(reply.answer, question.answer)

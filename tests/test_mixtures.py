@@ -236,7 +236,8 @@ def test_every_command_that_could_mix_is_tried() -> None:
     # These load their models as the chat in the terminal does, and would serve them or listen.
     same = {
         "voice_chat.serve", "voice_chat.talk", "benchmarks.hands_free",
-        "benchmarks.browser_microphone", "benchmarks.echo", "benchmarks.many_talkers",
+        "benchmarks.browser_microphone", "benchmarks.echo", "benchmarks.later_questions",
+        "benchmarks.many_talkers",
     }  # fmt: skip
     assert could == {mixture.command for mixture in MIXTURES} | same
 

@@ -237,6 +237,8 @@ def test_make_talks_with_the_pipeline_that_is_named(target):
             words, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
         ).stdout
 
-    assert '--pipeline "demo/weights" --max-new-tokens 64 --cut-long-answers' in printed()
+    assert (
+        '--pipeline "demo/weights" --max-new-tokens 64 --cut-long-answers --remember 1' in printed()
+    )
     named = printed("PIPELINE=ama/spoken-twi").splitlines()[-1]
     assert '--pipeline "ama/spoken-twi"' in named and "--max-new-tokens" not in named

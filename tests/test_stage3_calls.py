@@ -394,6 +394,18 @@ def test_of_a_long_conversation_questions_are_forgotten_with_their_calls(convers
     assert conversation.turns[0].content == DAY
 
 
+@pytest.mark.parametrize(("num_remembered", "kept"), [(None, 6), (3, 6), (2, 6), (1, 3), (0, 0)])
+def test_only_what_is_to_be_remembered_is_shown(conversation, monkeypatch, num_remembered, kept):
+    """Questions with their calls and answers; that is not said to be forgotten."""
+    for question in (SUM, DAY):
+        conversation.ask(conversation.typed_turn(question), str)
+    turns = list(conversation.turns)
+    monkeypatch.setattr(conversation, "num_remembered", num_remembered)
+    assert conversation.make_room(Turn("user", SUM)) == 0
+    assert conversation.turns == turns[6 - kept :]
+    assert conversation.continuing([]).make_room(Turn("user", SUM)) == 0
+
+
 def test_a_model_is_told_what_went_wrong_and_so_is_the_user(conversation):
     def fail(a: int, b: int) -> int:
         raise ZeroDivisionError("division by zero")
