@@ -58,11 +58,16 @@ rehearse: .venv/installed
 	$(BIN)/python -m pipeline.rehearse --size E2B --out runs/rehearsal
 
 # make chat PIPELINE=runs/twi-repository talks with another one: a folder, or a name on the hub
-# (for a download: HF_HUB_OFFLINE=0 make chat PIPELINE=...).
+# (for a download: HF_HUB_OFFLINE=0 make chat PIPELINE=...). REMEMBER=1 shows Gemma the question
+# before, and none that is older: the demo's models have learned from conversations of two.
 PIPELINE := demo/weights
 TALKER := --pipeline "$(PIPELINE)"
 ifeq ($(PIPELINE),demo/weights)
-TALKER += --max-new-tokens 64 --cut-long-answers --remember 1 --examples demo/world/examples.txt
+TALKER += --max-new-tokens 64 --cut-long-answers --examples demo/world/examples.txt
+REMEMBER ?= 1
+endif
+ifneq ($(REMEMBER),)
+TALKER += --remember $(REMEMBER)
 endif
 
 chat: .venv/installed

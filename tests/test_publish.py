@@ -237,8 +237,10 @@ def test_make_talks_with_the_pipeline_that_is_named(target):
             words, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
         ).stdout
 
-    assert (
-        '--pipeline "demo/weights" --max-new-tokens 64 --cut-long-answers --remember 1' in printed()
-    )
+    shipped = printed().splitlines()[-1]
+    assert '--pipeline "demo/weights" --max-new-tokens 64 --cut-long-answers' in shipped
+    assert "--remember 1 " in shipped
     named = printed("PIPELINE=ama/spoken-twi").splitlines()[-1]
-    assert '--pipeline "ama/spoken-twi"' in named and "--max-new-tokens" not in named
+    assert '--pipeline "ama/spoken-twi"' in named
+    assert "--max-new-tokens" not in named and "--remember" not in named
+    assert "--remember 2 " in printed("PIPELINE=ama/spoken-twi", "REMEMBER=2").splitlines()[-1]
