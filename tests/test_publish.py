@@ -239,8 +239,8 @@ def test_make_talks_with_the_pipeline_that_is_named(target):
 
     shipped = printed().splitlines()[-1]
     assert '--pipeline "demo/weights" --max-new-tokens 64 --cut-long-answers' in shipped
-    assert "--remember 1 " in shipped
+    assert "--remember 1" in shipped
     named = printed("PIPELINE=ama/spoken-twi").splitlines()[-1]
     assert '--pipeline "ama/spoken-twi"' in named
     assert "--max-new-tokens" not in named and "--remember" not in named
-    assert "--remember 2 " in printed("PIPELINE=ama/spoken-twi", "REMEMBER=2").splitlines()[-1]
+    assert "--remember 2" in printed("PIPELINE=ama/spoken-twi", "REMEMBER=2").splitlines()[-1]
