@@ -42,6 +42,7 @@ from stage3_finetune.conversation import Conversation
 from voice_chat.turn_taking import refuse_missing_detector
 
 MEMORY_EVERY_S = 5.0
+NUM_SHOWN = 12  # parts of the time for which memory is shown
 AHEAD_S = 0.06  # by which the page plays sound later than it comes (talk.js)
 
 
@@ -119,6 +120,8 @@ def main(argv: list[str] | None = None) -> None:
         with serving(config, max_visits=num_talkers) as server:
             outcome = asyncio.run(_talk(config, scripts, num_talkers, server))
         print(format_outcome(outcome), flush=True)
+        if len(outcome.memory_mb) > NUM_SHOWN:
+            print(format_memory(outcome.memory_mb), flush=True)
 
 
 def write_scripts(config: BenchmarkConfig) -> list[Script]:
@@ -162,6 +165,12 @@ def format_outcome(outcome: Outcome) -> str:
         f"{np.percentile(waits_ms, 95):7.0f}{speed:7.1f}{stalled / num:9.1%}"
         f"{same / num:8.1%}{as_recorded / num:10.1%}{memory:>28}{outcome.num_cores:7.2f}"
     )
+
+
+def format_memory(memory_mb: Sequence[float]) -> str:
+    """The most memory in each twelfth of the time: whether it goes on growing."""
+    most = [part.max() for part in np.array_split(np.array(memory_mb), NUM_SHOWN)]
+    return "memory, MB, by twelfths of the time:" + "".join(f" {mb:.0f}" for mb in most)
 
 
 def _ask_all(conversation: Conversation, sounds: Sequence[np.ndarray]) -> list[str]:

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks import realtime_client
-from benchmarks.many_talkers import Answer, Expected, Outcome, format_outcome, judge
+from benchmarks.many_talkers import Answer, Expected, Outcome, format_memory, format_outcome, judge
 from benchmarks.realtime_client import Told
 
 
@@ -43,3 +43,5 @@ def test_a_row_of_the_table():
     assert row.split() == [
         "4", "2", "750", "795", "2.0", "50.0%", "100.0%", "50.0%", "600", "640", "0.50"
     ]  # fmt: skip
+    line = format_memory([float(mb) for mb in range(24)])
+    assert line.split(": ")[1].split() == [str(mb) for mb in range(1, 24, 2)]
