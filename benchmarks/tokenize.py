@@ -8,7 +8,8 @@ what `tokenize_corpus` runs (on a CPU with `--fast-cpu`), from the same files to
 turns, so that other load on the machine affects all alike, and the best turn of each is reported.
 Nothing is compiled: the first clip is as fast as the last. The machine's matrix-multiply ceiling is
 also measured, and the memory that `tokenize_corpus` takes without `--fast-cpu`, in its own process.
-At last each part is measured by itself: decoding, log-mel features, tower, quantiser and writing.
+At last each part is measured by itself: decoding, log-mel features, tower, quantiser and writing;
+and the tower on all of the clips as one recording that arrives piece by piece.
 """
 
 # N frames, D embedding width, K codebooks (coarsest first), C codes of a codebook
@@ -30,7 +31,7 @@ from transformers import Gemma4AudioFeatureExtractor, Gemma4AudioModel
 from benchmarks.peak_memory import measure_peak, show_peak
 from benchmarks.random_tower import random_tower
 from benchmarks.timing import MATMUL_SIZE, fastest, measure_seconds
-from benchmarks.tokenizing_parts import format_parts, measure_parts
+from benchmarks.tokenizing_parts import format_parts, measure_parts, time_stream
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, pick_device
 from commands.setting_types import NumWorkers, PositiveFloat, PositiveInt, StorePath
@@ -49,6 +50,7 @@ DTYPES = (torch.float32, torch.bfloat16)
 CODEBOOK_CLIPS = 16
 CLIP_S = 10.0  # of noise
 NUM_TURNS = 2  # of each way
+STREAM_STEPS_S = (0.48, 4.0, 12.0)  # the first as hands free takes them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +110,12 @@ def main(argv: list[str] | None = None) -> None:
             dtype: measure_parts(clips, encoders[dtype], rvq, config.batch_size, Path(folder))
             for dtype in DTYPES
         }
+        joined_N = np.concatenate([read_utterance_audio(c, GEMMA_SAMPLE_RATE_HZ) for c in clips])
+        streams = {
+            (dtype, step_s): time_stream(encoders[dtype], joined_N, step_s)
+            for dtype in DTYPES
+            for step_s in STREAM_STEPS_S
+        }
         agreement_K = _code_agreement(outs[torch.float32], outs[torch.bfloat16])
 
     source = str(config.manifest) if config.manifest else "noise"
@@ -132,6 +140,11 @@ def main(argv: list[str] | None = None) -> None:
         )
     for dtype, taken_by_part in parts.items():
         print(f"{_show(dtype)}: {format_parts(taken_by_part, speech_s)}")
+    for (dtype, step_s), taken in streams.items():
+        print(
+            f"{_show(dtype)}: the tower on one recording as it arrives, {step_s:g} s at a time: "
+            f"{speech_s / taken:.1f} x real time"
+        )
     shown = " ".join(f"{100 * share:.1f}" for share in agreement_K.tolist())
     print(f"codes that agree between float32 and bfloat16, % by codebook: {shown}")
     print("(random weights: whether other codes read as well, stage1_rvq.compare_codes tells)")

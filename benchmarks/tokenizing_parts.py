@@ -1,6 +1,6 @@
 """What tokenizing speech is made of, measured part by part, so that a user sees which to feed."""
 
-# N frames, D embedding width
+# N frames or samples, D embedding width
 
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +15,7 @@ from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from data_manifests.manifest import Utterance, read_utterance_audio
 from gemma4.audio_tower import fast_cpu_forward, stock_forward
 from gemma4.gemma import AudioEncoder
+from gemma4.tower_stream import StreamingTower
 from stage1_rvq.codes import CodedUtterance, code_format, write_codes
 from stage1_rvq.model import SpeechRVQ
 
@@ -82,6 +83,17 @@ def measure_parts(
     ):  # fmt: skip
         timed(part, compute)
     return seconds
+
+
+def time_stream(encoder: AudioEncoder, sound_N: np.ndarray, step_s: float) -> float:
+    """Seconds that the tower takes for one recording as it arrives, so much at a time."""
+    stream = StreamingTower(encoder).start()
+    step = round(step_s * GEMMA_SAMPLE_RATE_HZ)
+    began = time.perf_counter()
+    for start in range(0, len(sound_N), step):
+        stream.push(sound_N[start : start + step])
+    stream.finish().cpu()
+    return time.perf_counter() - began
 
 
 def format_parts(seconds: dict[str, float], speech_s: float) -> str:
