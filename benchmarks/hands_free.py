@@ -30,14 +30,13 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks.demo_talker import DemoTalkerConfig
+from benchmarks.demo_talker import DemoTalkerConfig, hear_turn
 from commands.command_line import parse_config, run_command
 from commands.errors import InputError
 from commands.setting_types import NonNegativeFloat, PositiveInt
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ
 from data_manifests.manifest import read_manifest, read_utterance_audio
 from gemma4 import tower_stream
-from gemma4.feature_extractors import SAMPLES_PER_FRAME
 from speech_head import speech
 from speech_head.speech import Speech
 from speech_head.talker import Talker
@@ -194,8 +193,7 @@ def _ask(
     heard_TD = talker.conversation.turns[0].frames_TD if talker.conversation.turns else None
     if heard_TD is None:
         raise InputError(f"a question was not answered aloud: {text!r}")
-    end = round((last_word_s + config.turns.early_pause_s) * GEMMA_SAMPLE_RATE_HZ)
-    heard_N = sound_N[max(0, end - len(heard_TD) * SAMPLES_PER_FRAME - 1) : end]
+    heard_N = hear_turn(sound_N, config.turns)
     serial_s, serial_text = _ask_in_series(talker, config, heard_N, heard_TD)
     return Wait(
         first_sound_s - last_word_s,

@@ -13,7 +13,8 @@ wait     ms from the last word, as the server's voice detector has it, to the fi
 speed    seconds of an answer's sound that arrive in a second, from its first to its last: median
 stalled  answers whose sound arrived too late to be played without a gap, 60 ms after it came
 same     answers that are, word by word, those to a file of the same sound: of the question from a
-         little before its first word to a little after its last, as hands free hears it
+         little before its first word to a little after its last, as hands free hears it (of later
+         questions of a conversation, whose beginning hangs on the answer before, nearly the same)
 as files answers that are those to the recording itself, which may begin otherwise
 """
 

@@ -34,8 +34,7 @@ from transformers.models.gemma4.modeling_gemma4 import (
 from gemma4.linear import linear
 
 # 40 s of recordings, or one that is longer: of more, what lies between two layers no longer fits
-# into a processor's caches (two cores of a Zen 4 and bfloat16: 68 in place of 75 % of what matrix
-# products alone would allow with 80 s).
+# into a processor's caches (`benchmarks.tokenize`).
 MEL_FRAMES_AT_ONCE = 4000
 
 

@@ -3,11 +3,11 @@
     pack_linear_layers(model)
 
 A decoding step multiplies one to some ten rows by every weight, so that reading the weights is what
-takes time. oneDNN reads them up to three times as fast if they lie as its kernels want them; torch
-packs them so in compiled models only. `benchmarks.speech_head` measures it.
+takes time. oneDNN reads them faster if they lie as its kernels want them; torch packs them so in
+compiled models only. `benchmarks.decoding` and `benchmarks.speech_head` measure it.
 """
 
-# M rows, I inputs and O outputs of a layer
+# I inputs and O outputs of a layer
 
 import torch
 from torch import Tensor, nn

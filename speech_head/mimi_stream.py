@@ -6,7 +6,8 @@ for codes_FK in frames_as_they_are_generated:
 """
 
 # B utterances, F new Mimi frames (12.5 per second), K codebooks, N samples (24,000 per second);
-# inside Mimi: C channels, T steps and P past steps at the layer's own rate
+# inside Mimi: C channels, T steps and P past steps at the layer's own rate; of a transposed
+# convolution, G groups with I inputs and O outputs each, and S outputs in time of one step
 
 from collections.abc import Sequence
 from typing import Any
@@ -112,16 +113,16 @@ def _join_past_inputs(decoders: Sequence[MimiStreamDecoder]) -> layers.MimiConv1
 def _upsample(
     layer: layers.MimiConvTranspose1d, x_BCT: Tensor, past_inputs: layers.MimiConv1dPaddingCache
 ) -> Tensor:
-    """A transposed convolution as a matrix product: on a CPU, torch 2.13's own takes eight times
-    as long for so few steps."""
+    """A transposed convolution of the next steps, as products of matrices: for so few, torch 2.13's
+    own is slow on a CPU (`benchmarks.speech_head`)."""
     past_BC1 = past_inputs.update(x_BCT, layer.layer_idx)
     x_BTC = torch.cat([past_BC1, x_BCT], dim=-1).transpose(1, 2)
     convolution, [stride] = layer.conv, layer.conv.stride
-    if convolution.groups == 1:
-        spread = (x_BTC @ convolution.weight.flatten(1)).unflatten(-1, (-1, 2, stride))
-    else:  # every channel by itself
-        spread = x_BTC[..., None, None] * convolution.weight.view(-1, 2, stride)
+    groups = convolution.groups
+    weight_GIOS = convolution.weight.unflatten(0, (groups, -1))
+    rows_BTGI = x_BTC.unflatten(-1, (groups, -1))
+    spread_BTCS = torch.einsum("btgi,gios->btgos", rows_BTGI, weight_GIOS).flatten(2, 3)
     # Every step reaches two strides far: over its own, and over that of the next.
-    y_BTCS = spread[:, 1:, :, 0] + spread[:, :-1, :, 1]
-    y_BCT = y_BTCS.permute(0, 2, 1, 3).flatten(2)
+    own_BTCS, next_BTCS = spread_BTCS.split(stride, dim=-1)
+    y_BCT = (own_BTCS[:, 1:] + next_BTCS[:, :-1]).permute(0, 2, 1, 3).flatten(2)
     return y_BCT if convolution.bias is None else y_BCT + convolution.bias[:, None]

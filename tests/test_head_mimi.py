@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import MimiModel
 
 from commands.errors import InputError
-from speech_head.mimi import Mimi, load_mimi, reset_codebook_caches, tiny_mimi
+from speech_head.mimi import Mimi, load_mimi, random_mimi, reset_codebook_caches, tiny_mimi
 from speech_head.mimi_stream import MimiStreamDecoder, decode_together
 
 FRAME_SIZE = 1920
@@ -74,6 +74,18 @@ def test_utterances_decoded_together_are_as_alone(mimi):
     for codes_FK, parts in zip(codes, pieces, strict=True):
         expected_N = mimi.decode(codes_FK)
         torch.testing.assert_close(torch.cat(parts), expected_N, atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("groups", [1, 8])
+def test_streaming_equals_offline_however_channels_are_grouped(groups):
+    """The released Mimi, like the tiny one, upsamples every channel by itself."""
+    config = tiny_mimi().config
+    config.upsample_groups = groups
+    grouped = Mimi(random_mimi(config))
+    codes_FK = torch.randint(64, (6, 8), generator=torch.Generator().manual_seed(0))
+    stream = MimiStreamDecoder(grouped)
+    streamed_N = torch.cat([stream.decode(codes_K[None]) for codes_K in codes_FK])
+    torch.testing.assert_close(streamed_N, grouped.decode(codes_FK), atol=1e-4, rtol=1e-4)
 
 
 def test_streams_that_share_a_mimi_do_not_disturb_each_other(mimi):
