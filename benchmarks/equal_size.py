@@ -28,7 +28,7 @@ from transformers import (
 from stage2_speechless.config import SpeechlessConfig
 from stage2_speechless.generation import generate_batch
 from stage2_speechless.model import Speechless
-from stage2_speechless.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K
+from stage2_speechless.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K, SamplingSettings
 from stage2_speechless.vocabulary import NOTHING, Vocabulary
 
 Model: TypeAlias = Any  # Speechless, LlamaForCausalLM or CsmForConditionalGeneration
@@ -152,7 +152,7 @@ def generate_codes(
         rates: list[float | None] = [RATE_CPS] * batch_size
         spoken = generate_batch(
             model, [TEXT] * batch_size, ids, dialects=[DIALECT] * batch_size, rates_cps=rates,
-            temperature=DEFAULT_TEMPERATURE, top_k=top_k, max_frames=num_frames,
+            sampling=SamplingSettings(top_k=top_k, guidance=1.0), max_frames=num_frames,
         )  # fmt: skip
         return torch.stack([utterance.codes_TK for utterance in spoken])
     tokens_BS = torch.tensor([prefix_tokens()] * batch_size, device=model.device)

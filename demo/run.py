@@ -53,13 +53,15 @@ SIZES: dict[str, tuple[float, float, float]] = {
     "recognizer_steps": (2, 600, 4000),
     "recognizer_batch": (16, 32, 16),
     "recognizer_rate": (0.003, 0.004, 0.003),
-    "speechless_steps": (2, 1300, 6500),
+    "speechless_steps": (2, 1300, 5000),
+    "speechless_rate": (0.003, 0.012, 0.006),
     "speechless_width": (64, 128, 192),
     "speechless_depth_width": (32, 64, 128),
     "max_cer": (100, 0.3, 0.3),
     "takes": (3, 2, 3),
     "finetune_steps": (2, 300, 1000),
     "head_steps": (2, 700, 3000),
+    "head_rate": (0.003, 0.012, 0.006),
     "head_width": (64, 128, 192),
     "head_depth_width": (48, 96, 144),
     "head_dev_sentences": (2, 32, 96),
@@ -114,7 +116,8 @@ stage2 stage2_speechless.train
     --recognizer {out}/recognizer
     --width {speechless_width} --num-layers 4 --num-heads 4
     --depth-width {speechless_depth_width} --depth-heads 4 --dropout 0 --num-dev-sentences 32
-    --batch-size 16 --learning-rate 0.003 --warmup-steps 30 --steps {speechless_steps}
+    --batch-size 16 --learning-rate {speechless_rate} --warmup-steps 30
+    --steps {speechless_steps}
     --save-every {save_every} --seed {seed} --device cpu --out {out}/speechless
 
 stage2 stage2_speechless.evaluate
@@ -159,7 +162,7 @@ speech_head speech_head.train
     --gemma {weights}/gemma --mimi {weights}/mimi --num-dev-sentences {head_dev_sentences}
     --width {head_width} --num-heads 4 --batch-size 16 --warmup-steps 30 --steps {head_steps}
     --save-every {save_every} --seed {seed} --device cpu --num-layers 3
-    --depth-width {head_depth_width} --depth-heads 4 --learning-rate 0.003 --out {out}/head
+    --depth-width {head_depth_width} --depth-heads 4 --learning-rate {head_rate} --out {out}/head
 
 speech_head speech_head.train
     --states {out}/states/train --dev-states {out}/states/dev --recognizer {out}/recognizer

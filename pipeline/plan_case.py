@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import Gemma4AudioConfig
 
 from commands.device import pick_dtype
@@ -15,7 +16,7 @@ from gemma4.kinds import WITHOUT_TOWER, has_tower
 from gemma4.memory_plan import FLOAT32_BYTES, LIBRARIES, plan_memory
 from pipeline import flops, plan_models, probes
 from pipeline.plan_models import META, count_parameters
-from pipeline.plan_sizes import NUMBERS_BYTES, ROW_BYTES, tower_activations
+from pipeline.plan_sizes import NUMBERS_BYTES, ROW_BYTES, muon_matrices, tower_activations
 from pipeline.recipe import Recipe, Speech
 from pipeline.work import Part, Timed
 from stage1_rvq.config import RVQConfig
@@ -31,6 +32,7 @@ LONGEST_OF_BATCH, LONGEST_OF_CORPUS = 1.3, 2.0
 LAUNCHES_OF_TOWER_LAYER = 4  # it has four times the parts of a transformer's layer
 MEL_FLOPS = 9e6  # a second: 100 times an FFT of 512 and a filter bank of 257 x 128
 MEL_X = 200.0  # seconds of speech a second, on a core, where it is not measured
+GUIDED_ROWS = 2  # of an utterance that Speechless or the head speaks: with the text, and without
 RECOGNIZER, RVQ = "stage1_rvq.train_recognizer", "stage1_rvq.train"
 
 
@@ -174,7 +176,9 @@ class Case:
 
     def speaking_part(self, batches: float, rows: int, prefix: float, frames: float) -> Part:
         """Speechless speaks so many batches of utterances of so many frames on average; what has
-        ended leaves its batch, which goes on until its longest has."""
+        ended leaves its batch, which goes on until its longest has. Guided, as it is unless
+        somebody asks for another, every utterance is two rows."""
+        rows *= GUIDED_ROWS
         rvq, settings = self.rvq(), self.recipe.settings("stage2_speechless.train")
         model = self.speechless()
         one = flops.speechless(model, rows, 0, 1)
@@ -199,6 +203,18 @@ class Case:
             return probes.time_adamw(device=device, budget=budget)
 
         return Part("AdamW", probes.ADAMW_FLOPS * num_weights * steps, probe)
+
+    def muon_parts(self, model: nn.Module, steps: float, dtype: torch.dtype) -> tuple[Part, Part]:
+        """Muon's steps on the matrices of layers, and AdamW's on all else."""
+        matrices = muon_matrices(model)
+        largest = max(matrices)
+
+        def probe(device: torch.device, budget: float) -> Timed:
+            return probes.time_muon(*largest, device=device, budget=budget)
+
+        num_others = count_parameters(model) - sum(a * b for a, b in matrices)
+        orthogonal = Part("Muon", steps * flops.muon(matrices), probe, dtype=dtype)
+        return orthogonal, self.adamw_part(num_others, steps)
 
     def decoder_part(
         self, settings: Settings, counted: float, rows: int, positions: float, *,

@@ -6,19 +6,20 @@ embeddings_bytes(Speech(hours=1000), 1000, dim=1024)      # 184 GB
 # B rows, S positions, T frames (25 per second), D width, K codebooks, C codes, V classes
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import LlamaModel
 
 from commands.checkpoint import NUM_KEPT
 from commands.table_copies import IN_MEMORY_BYTES
 from gemma4.gemma import FRAME_RATE_HZ
 from gemma4.memory_plan import FLOAT32_BYTES, LIBRARIES, bytes_kept
+from pipeline.plan_models import count_parameters
 from pipeline.recipe import Speech
-from stage2_speechless.model import Speechless
 from stage2_speechless.muon import Muon
 
 BFLOAT16_BYTES = 2
@@ -111,7 +112,7 @@ def adamw_bytes(num_parameters: int) -> int:
     return 2 * FLOAT32_BYTES * num_parameters
 
 
-def muon_matrices(model: Speechless) -> list[tuple[int, int]]:
+def muon_matrices(model: nn.Module) -> list[tuple[int, int]]:
     """Shapes of the matrices that Muon updates; it keeps one moment of each, AdamW two of the
     rest."""
     optimizer = Muon(model, learning_rate=1.0)
@@ -119,9 +120,10 @@ def muon_matrices(model: Speechless) -> list[tuple[int, int]]:
     return [(matrix.shape[0], matrix.shape[1]) for matrix in matrices[0]]
 
 
-def muon_bytes(num_parameters: int, matrices: Iterable[tuple[int, int]]) -> int:
+def muon_bytes(model: nn.Module) -> int:
     """State of Muon, float32."""
-    return adamw_bytes(num_parameters) - FLOAT32_BYTES * sum(a * b for a, b in matrices)
+    num_orthogonal = sum(a * b for a, b in muon_matrices(model))
+    return adamw_bytes(count_parameters(model)) - FLOAT32_BYTES * num_orthogonal
 
 
 def training_memory(

@@ -7,7 +7,7 @@ import torch
 from gemma4.gemma import FRAME_RATE_HZ
 from gemma4.memory_plan import FLOAT32_BYTES
 from pipeline import flops, plan_models, probes
-from pipeline.plan_case import LONGEST_OF_CORPUS, Case
+from pipeline.plan_case import GUIDED_ROWS, LONGEST_OF_CORPUS, Case
 from pipeline.plan_models import META, count_parameters
 from pipeline.plan_sizes import (
     Memory,
@@ -15,7 +15,6 @@ from pipeline.plan_sizes import (
     codes_copy_bytes,
     logits_bytes,
     muon_bytes,
-    muon_matrices,
     run_bytes,
     training_memory,
     transformer_activations,
@@ -45,22 +44,13 @@ def plan_speechless(case: Case) -> Work:
     def probe(device: torch.device, budget: float) -> Timed:
         return _time_speechless(case, rows, round(prefix), round(frames), dtype, device, budget)
 
-    matrices = muon_matrices(model)
-    largest = max(matrices)
-
-    def muon_probe(device: torch.device, budget: float) -> Timed:
-        return probes.time_muon(*largest, device=device, budget=budget)
-
     layers = model.config.num_layers + model.config.depth_layers
     launches = flops.TRAINING * steps * layers
     name = f"Speechless, training, {str(dtype).removeprefix('torch.')}"
-    num = count_parameters(model)
-    num_others = num - sum(a * b for a, b in matrices)
+    num, of_muon = count_parameters(model), muon_bytes(model)
     parts = [
-        Part(name, steps * step, probe, launches, dtype),
-        Part("Muon", steps * flops.muon(matrices), muon_probe, dtype=dtype),
-        case.adamw_part(num_others, steps),
-    ]
+        Part(name, steps * step, probe, launches, dtype), *case.muon_parts(model, steps, dtype),
+    ]  # fmt: skip
     if settings["recognizer"]:
         num_dev = min(settings["num_dev_sentences"], speech.count_utterances(speech.dev_hours))
         together = settings["batch_size"]
@@ -72,8 +62,8 @@ def plan_speechless(case: Case) -> Work:
     copy = codes_copy_bytes(speech, speech.hours, model.config.num_codebooks)
     return Work(
         "stage2_speechless.train", say_steps(steps, rows, speech), tuple(parts),
-        training_memory(num, muon_bytes(num, matrices), held, case.host(speech)),
-        run_bytes(num, muon_bytes(num, matrices), settings) + copy,
+        training_memory(num, of_muon, held, case.host(speech)),
+        run_bytes(num, of_muon, settings) + copy,
     )  # fmt: skip
 
 
@@ -110,6 +100,7 @@ def speaking_memory(case: Case, rows: int, length: float) -> Memory:
     model, rvq = case.speechless(), case.rvq()
     num = count_parameters(model) + count_parameters(case.recognizer())
     num += 2 * rvq.num_codebooks * rvq.codebook_size * rvq.dim
+    rows *= GUIDED_ROWS
     held = cache_bytes(model.config.width, model.config.num_layers, rows, length)
     return Memory(FLOAT32_BYTES * num, activations=held)
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from statistics import mean
 from typing import Any
 
 from commands.errors import InputError
@@ -15,14 +14,14 @@ from pipeline.plan_stage1 import PLOTS_BYTES
 from pipeline.plan_stage2 import speaking_memory, speechless_prefix
 from pipeline.recipe import Dialogues, Speech
 from pipeline.work import Part, Work
-from stage3_finetune.mixture import NUM_JOINED
+from stage3_finetune.answer_scores import LATER
 from stage3_finetune.model import lora_config
 
 DIALOGUES_PER_SHARD = 1024  # of stage3_finetune.speak_dialogues
 TEMPLATE_TOKENS = 20  # of Gemma's chat template around a question and an answer
 PROMPT_TOKENS = 12  # of a request for a transcript
-# An evaluation asks: typed, spoken before, cascade, spoken after, spoken second, typed after.
-SYSTEMS = 6
+# An evaluation asks: typed, spoken before, cascade, spoken after, typed after, and later questions.
+SYSTEMS = 5 + len(LATER)
 Settings = Mapping[str, Any]
 
 
@@ -61,14 +60,16 @@ def plan_finetuning(case: Case) -> Work:
     joined_share = settings["joined_share"]
     shares = (1.0, settings["transcribe_share"], settings["typed_share"], joined_share)
     lengths, written = (
-        (*numbers, _joined(numbers, settings["typed_share"]))
+        (*numbers, _joined(numbers, settings["typed_share"], settings["max_joined"]))
         for numbers in row_lengths(case, dialogues, settings["target"])
     )
     positions, labelled = (
         sum(share * number for share, number in zip(shares, numbers, strict=True)) / sum(shares)
         for numbers in (lengths, written)
     )
-    longest = max(lengths if joined_share else lengths[:-1])
+    longest = max(lengths[:-1])
+    if joined_share:
+        longest *= settings["max_joined"]
     rows = settings["batch_size"]
     forward = flops.gemma(
         config.text_config, case.gemma_matrices(settings), rows, positions, written=labelled
@@ -111,7 +112,7 @@ def plan_finetuning(case: Case) -> Work:
 
 
 def plan_finetune_evaluation(case: Case) -> Work:
-    """`stage3_finetune.evaluate`: six systems answer every held-out question."""
+    """`stage3_finetune.evaluate`: every system answers every held-out question."""
     dialogues = _dialogues(case, "stage3_finetune.evaluate")
     settings = case.recipe.settings("stage3_finetune.evaluate")
     text = case.recipe.text
@@ -121,8 +122,8 @@ def plan_finetune_evaluation(case: Case) -> Work:
     lengths, written = row_lengths(case, dialogues, "chain")
     tokens = min(settings["max_new_tokens"], LONGEST_OF_BATCH * written[0])
     seconds = dialogues.test_number * dialogues.question_characters / text.characters_a_second
-    # One of the systems is asked a question after another one and its answer.
-    prompt = lengths[0] - written[0] + lengths[0] / systems
+    # Later questions are asked after others and their answers.
+    prompt = lengths[0] - written[0] + lengths[0] * sum(LATER.values()) / systems
     part = writing_part(case, settings, rows, batches, prompt, tokens)
     speech = Speech(hours=seconds / 3600 or 1e-3, dev_hours=0, test_hours=0)
     hearing = case.hearing_parts(settings, speech, seconds)
@@ -166,10 +167,11 @@ def row_lengths(
     return (lengths[0], lengths[1], lengths[2]), written
 
 
-def _joined(numbers: tuple[float, float, float], typed_share: float) -> float:
+def _joined(numbers: tuple[float, float, float], typed_share: float, max_joined: int) -> float:
     """Positions, or written ones, of a row of several dialogues, from those of rows of one."""
     answering, _, typed = numbers
-    return mean(NUM_JOINED) * (answering + typed_share * typed) / (1 + typed_share)
+    mean_joined = (2 + max_joined) / 2
+    return mean_joined * (answering + typed_share * typed) / (1 + typed_share)
 
 
 def question_positions(case: Case) -> float:

@@ -9,13 +9,14 @@ import torch
 from gemma4.gemma import FRAME_RATE_HZ
 from gemma4.memory_plan import FLOAT32_BYTES
 from pipeline import flops, plan_models, probes
-from pipeline.plan_case import LONGEST_OF_BATCH, LONGEST_OF_CORPUS, Case
+from pipeline.plan_case import GUIDED_ROWS, LONGEST_OF_BATCH, LONGEST_OF_CORPUS, Case
 from pipeline.plan_models import META, count_parameters, num_state_layers
 from pipeline.plan_sizes import (
     MIMI_VALUES_A_SECOND,
     Memory,
     adamw_bytes,
     logits_bytes,
+    muon_bytes,
     run_bytes,
     states_bytes,
     training_memory,
@@ -95,10 +96,13 @@ def plan_head(case: Case) -> Work:
     step = flops.TRAINING * flops.speech_head(model, rows, tokens, frames)
     name = f"speech head, training, {str(dtype).removeprefix('torch.')}"
     layers = model.config.num_layers + settings["depth_layers"]
-    parts = [
-        Part(name, steps * step, probe, flops.TRAINING * steps * layers, dtype),
-        case.adamw_part(num, steps),
-    ]
+    parts = [Part(name, steps * step, probe, flops.TRAINING * steps * layers, dtype)]
+    if isinstance(model, SpeechHead):
+        parts += case.muon_parts(model, steps, dtype)
+        of_optimizer = muon_bytes(model)
+    else:
+        parts.append(case.adamw_part(num, steps))
+        of_optimizer = adamw_bytes(num)
     states = {**case.recipe.settings("speech_head.states"), "gemma": settings["gemma"]}
     weights = 0
     if settings["on_the_fly"]:
@@ -120,13 +124,13 @@ def plan_head(case: Case) -> Work:
         held += transformer_activations(model.temporal, rows, longest)
         held += transformer_activations(decoder.transformer, rows * longest, steps_inside)
     held += logits_bytes(rows * longest * model.config.num_codebooks, model.config.codebook_size)
-    memory = training_memory(num, adamw_bytes(num), held, case.host(voice))
+    memory = training_memory(num, of_optimizer, held, case.host(voice))
     return Work(
         "speech_head.train",
         say_steps(steps, rows, voice),
         tuple(parts),
         Memory(memory.weights + weights, memory.training, memory.activations, memory.host),
-        run_bytes(num, adamw_bytes(num), settings),
+        run_bytes(num, of_optimizer, settings),
     )  # fmt: skip
 
 
@@ -205,6 +209,7 @@ def head_speaking_parts(
     """The head speaks frame by frame; the parallel head in one pass, which is of no account."""
     if not isinstance(model, SpeechHead):
         return []
+    rows *= GUIDED_ROWS
     one = flops.speech_head(model, rows, 0, 1)
 
     def probe(device: torch.device, budget: float) -> Timed:

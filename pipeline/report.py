@@ -73,6 +73,7 @@ LINES = (
     ),
     Line("stage3", "exact_match.spoken_after", "spoken, after", "fine-tuned on generated speech"),
     Line("stage3", "exact_match.spoken_second", "spoken, second", "after another question"),
+    Line("stage3", "exact_match.spoken_fifth", "spoken, fifth", "after four other questions"),
     Line("stage3", "exact_match.spoken_direct", "spoken, direct", "without the transcript first"),
     Line("stage3", "typed_after", "typed, after", "typed chat after fine-tuning"),
     Line(
@@ -144,7 +145,8 @@ def measured_stages(folder: Path, *, leave_out: Collection[str] = ()) -> dict[st
         all_codebooks = str(len(stage1["used_fraction"]))
         projected = stage1["reconstruction"][all_codebooks]["projected"]
     systems = (
-        "typed", "spoken_before", "spoken_after", "spoken_second", "spoken_direct", "cascade",
+        "typed", "spoken_before", "spoken_after", "spoken_second", "spoken_fifth", "spoken_direct",
+        "cascade",
     )  # fmt: skip
     exact_match = stage3.get("exact_match", {})
     return {

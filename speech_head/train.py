@@ -45,9 +45,11 @@ from speech_head.data import StatesFolder, refuse_other_states
 from speech_head.dev_set import Dev, load_judge, measure_loss, measure_speech
 from speech_head.head_batch import collate
 from speech_head.live_states import load_live_states
+from speech_head.model import SpeechHead
 from speech_head.references import References
 from speech_head.training_settings import TrainConfig
 from stage2_speechless.data import plan_batches
+from stage2_speechless.muon import make_optimizer
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -114,8 +116,11 @@ def _train(
     accelerator: Accelerator,
     processes: Processes,
 ) -> None:
-    optimizer = torch.optim.AdamW(
-        head.parameters(), lr=config.schedule.learning_rate, betas=(0.9, 0.95), weight_decay=0.1
+    # The published head keeps the optimizer that it was published with.
+    optimizer = make_optimizer(
+        head,
+        "muon" if isinstance(head, SpeechHead) else "adamw",
+        learning_rate=config.schedule.learning_rate,
     )
     schedule = get_cosine_schedule_with_warmup(
         optimizer, config.schedule.warmup_steps, config.steps

@@ -32,6 +32,7 @@ class SpeechlessConfig:
             all settings of the model that it starts from (see `warm_start.py`).
         depth_width, depth_layers, depth_heads: shape of the code-frame decoder.
         dropout: dropout on inputs and on the states before the heads, in training.
+        text_dropout: how often it was trained without a text; above 0, it can be guided.
         rates_cps: rates to draw from if none is given: evenly spaced quantiles of the speaking
             rates in the training data.
         quantizer: fingerprint of the quantiser that the codes belong to; "" if unknown.
@@ -53,6 +54,7 @@ class SpeechlessConfig:
     depth_layers: NumLayers = 2
     depth_heads: NumLayers = 8
     dropout: Probability = 0.1
+    text_dropout: Probability = 0.0
     rates_cps: tuple[PositiveFloat, ...] = (14.0,)
     quantizer: RecordedFingerprint = ""
     tower: RecordedFingerprint = ""

@@ -23,7 +23,7 @@ from commands.seeds import derive_seed
 from data_manifests.language import UNKNOWN_DIALECT
 from stage2_speechless.draws import Hidden
 from stage2_speechless.model import NO_TARGET, Speechless
-from stage2_speechless.vocabulary import NOTHING
+from stage2_speechless.vocabulary import NOTHING, without_text
 
 # Number of batches whose utterances are sorted by length together: enough to need little padding,
 # few enough that an utterance is batched with different ones in every epoch.
@@ -211,6 +211,8 @@ def collate(
     for utterance, kept_back in zip(utterances, hidden or nothing, strict=True):
         dialect = UNKNOWN_DIALECT if kept_back and kept_back.dialect else utterance.dialect
         prefix = model.vocabulary.encode(utterance.text, dialect, utterance.rate_cps)
+        if kept_back and kept_back.text:
+            prefix = without_text(prefix)
         codes_TK = utterance.codes_TK.long()
         num_frames, num_codebooks = codes_TK.shape
         first = len(prefix)

@@ -21,30 +21,41 @@ class Hidden:
 
     Attributes:
         dialect: whether its dialect becomes "unknown".
+        text: whether it is all text.
         frames_T: bool, True at frames that are hidden from the frames after them.
     """
 
     dialect: bool
+    text: bool
     frames_T: Tensor
 
 
 def draw_hidden(
-    lengths: Sequence[int], *, dialect_dropout: float, history_dropout: float
+    lengths: Sequence[int],
+    *,
+    dialect_dropout: float,
+    text_dropout: float,
+    history_dropout: float,
 ) -> list[Hidden]:
     """Draw what a batch hides, from torch's global generator (see `seed_step`).
 
     Args:
         lengths: frames of each utterance of the batch.
         dialect_dropout: probability that an utterance's dialect becomes "unknown".
+        text_dropout: probability that an utterance's text is hidden, so that the model can be
+            guided towards a text (see `guide`).
         history_dropout: probability that a frame is hidden from the frames after it; the frame
             itself must still be predicted. The last frames tell most of what comes next, and a
             model that always sees them is slow to learn to use the text (word dropout, Bowman et
             al., 2016, arXiv:1511.06349).
     """
-    is_told_B = (torch.rand(len(lengths)) >= dialect_dropout).tolist()
+    hides_dialect_B = (torch.rand(len(lengths)) < dialect_dropout).tolist()
+    hides_text_B = (torch.rand(len(lengths)) < text_dropout).tolist()
     return [
-        Hidden(not is_told, torch.rand(num_frames) < history_dropout)
-        for is_told, num_frames in zip(is_told_B, lengths, strict=True)
+        Hidden(hides_dialect, hides_text, torch.rand(num_frames) < history_dropout)
+        for hides_dialect, hides_text, num_frames in zip(
+            hides_dialect_B, hides_text_B, lengths, strict=True
+        )
     ]
 
 

@@ -100,8 +100,7 @@ def main(argv: list[str] | None = None) -> None:
             corpus.utterances[: config.num_utterances or None],
             round_trip,
             seed=config.seed,
-            temperature=config.sampling.temperature,
-            top_k=config.sampling.top_k,
+            sampling=config.sampling,
             batch_size=config.batch_size,
         )
         metrics = break_down(sentences, round_trip)

@@ -152,7 +152,7 @@ class SpeechWriter:
             max_cer=self.config.choice.max_cer,
             respell=self.config.choice.respell_english,
             seed=self.config.seed,
-            **vars(self.config.sampling),
+            sampling=self.config.sampling,
             batch_size=self.config.batch_size,
         )
         spoken = [(sentence, takes[sentence.id]) for sentence in chosen if sentence.id in takes]

@@ -3,8 +3,9 @@
 Utterances that end leave the batch, so that one that never ends does not make the others wait.
 """
 
-# B utterances (still speaking), S prefix positions, T frames (25 per second), L = S + T,
-# K codebooks, D width, V codes per codebook and the end of speech
+# B utterances (still speaking), R rows of them (two each with guidance: first those with the text,
+# then those without), S prefix positions, T frames (25 per second), L = S + T, K codebooks,
+# D width, V codes per codebook and the end of speech
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,15 +15,16 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import DynamicCache
 
+from stage2_speechless.frame_decoder import guide
 from stage2_speechless.model import Speechless
 from stage2_speechless.sampling import (
-    DEFAULT_TEMPERATURE,
-    DEFAULT_TOP_K,
+    DEFAULT_SAMPLING,
+    SamplingSettings,
     draw_one,
     sample_codes,
     utterance_uniforms,
 )
-from stage2_speechless.vocabulary import NOTHING
+from stage2_speechless.vocabulary import NOTHING, without_text
 
 MAX_FRAMES = 750  # 30 s: what Gemma 4 hears of one recording
 
@@ -45,8 +47,7 @@ def generate_batch(
     dialects: Sequence[str],
     rates_cps: Sequence[float | None],
     seed: int = 0,
-    temperature: float = DEFAULT_TEMPERATURE,
-    top_k: int = DEFAULT_TOP_K,
+    sampling: SamplingSettings = DEFAULT_SAMPLING,
     max_frames: int = MAX_FRAMES,
 ) -> list[GeneratedCodes]:
     """Speak a batch of texts.
@@ -61,54 +62,70 @@ def generate_batch(
         dialects: dialect of each text.
         rates_cps: speaking rates in characters per second; for None one is drawn.
         seed: another seed speaks the same texts differently.
-        temperature, top_k: as `sample_codes`.
+        sampling: how codes are drawn.
         max_frames: length at which an utterance that has not ended is cut off.
 
     Raises:
-        InputError: a text or condition that `Vocabulary.encode` refuses.
+        InputError: a text or condition that `Vocabulary.encode` refuses, or guidance for a model
+            that cannot be guided.
     """
     assert not model.training, "call .eval() before generating"
     rates = [
         draw_one(model.config.rates_cps, seed, id_) if rate is None else rate
         for rate, id_ in zip(rates_cps, ids, strict=True)
     ]
-    tokens_BSK, mask_BL, positions_BL = _prefixes(model, texts, dialects, rates, max_frames)
-    num_positions = tokens_BSK.shape[1]
+    guidance = sampling.guidance_of(model.config.text_dropout)
+    copies = 1 if guidance == 1 else 2
+    tokens_RSK, mask_RL, positions_RL = _prefixes(
+        model, texts, dialects, rates, max_frames, is_guided=copies == 2
+    )
+    num_positions = tokens_RSK.shape[1]
     # One row more than frames: the last one may decide that speech ends.
     uniforms_BTK = torch.stack(
         [utterance_uniforms(seed, id_, max_frames + 1, model.config.num_codebooks) for id_ in ids]
-    ).to(tokens_BSK.device)
+    ).to(tokens_RSK.device)
     codes_BTK = torch.zeros_like(uniforms_BTK, dtype=torch.long)
     num_frames = [max_frames] * len(texts)
     ended = [False] * len(texts)
     cache = DynamicCache(config=model.temporal.config)
-    position_BS = positions_BL[:, :num_positions]
-    states_BD = model.temporal_states(tokens_BSK, position_BS, mask_BL, cache)[:, -1]
-    rows_B = torch.arange(len(texts), device=tokens_BSK.device)
+    position_RS = positions_RL[:, :num_positions]
+    states_RD = model.temporal_states(tokens_RSK, position_RS, mask_RL, cache)[:, -1]
+    rows_B = torch.arange(len(texts), device=tokens_RSK.device)
     for t in range(max_frames + 1):
-        logits_BV = model.code0_head(states_BD)
+        logits_BV, *unconditional = model.code0_head(states_RD).chunk(copies)
+        if unconditional:
+            logits_BV = guide(logits_BV, unconditional[0], guidance)
         if t == 0:
             logits_BV[:, model.end_of_speech] = -torch.inf  # no utterance is empty
         uniforms_BK = uniforms_BTK[rows_B, t]
-        code0_B = sample_codes(logits_BV, uniforms_BK[:, 0], temperature=temperature, top_k=top_k)
+        code0_B = sample_codes(
+            logits_BV, uniforms_BK[:, 0], temperature=sampling.temperature, top_k=sampling.top_k
+        )
         goes_on_B = code0_B != model.end_of_speech
         if not goes_on_B.all():
             for row in rows_B[~goes_on_B].tolist():
                 num_frames[row], ended[row] = t, True
-            cache.batch_select_indices(goes_on_B.nonzero()[:, 0])
-            rows_B, mask_BL, states_BD, code0_B, uniforms_BK = (
-                x_B[goes_on_B] for x_B in (rows_B, mask_BL, states_BD, code0_B, uniforms_BK)
+            goes_on_R = goes_on_B.repeat(copies)
+            cache.batch_select_indices(goes_on_R.nonzero()[:, 0])
+            mask_RL, positions_RL, states_RD = (
+                x_R[goes_on_R] for x_R in (mask_RL, positions_RL, states_RD)
+            )
+            rows_B, code0_B, uniforms_BK = (
+                x_B[goes_on_B] for x_B in (rows_B, code0_B, uniforms_BK)
             )
         if t == max_frames or len(rows_B) == 0:
             break
+        states_BD, *unconditional = states_RD.chunk(copies)
         codes_BK = model.frame_decoder.generate(
-            states_BD, code0_B, uniforms_BK[:, 1:], temperature=temperature, top_k=top_k
-        )
+            states_BD, code0_B, uniforms_BK[:, 1:],
+            temperature=sampling.temperature, top_k=sampling.top_k, guidance=guidance,
+            unconditional_ND=unconditional[0] if unconditional else None,
+        )  # fmt: skip
         codes_BTK[rows_B, t] = codes_BK
-        mask_BL = F.pad(mask_BL, (0, 1), value=True)
-        frame_B1K = model.frame_tokens(codes_BK)[:, None]
-        position_B1 = positions_BL[rows_B, num_positions + t, None]
-        states_BD = model.temporal_states(frame_B1K, position_B1, mask_BL, cache)[:, 0]
+        mask_RL = F.pad(mask_RL, (0, 1), value=True)
+        frame_R1K = model.frame_tokens(codes_BK)[:, None].repeat(copies, 1, 1)
+        position_R1 = positions_RL[:, num_positions + t, None]
+        states_RD = model.temporal_states(frame_R1K, position_R1, mask_RL, cache)[:, 0]
     codes = [codes_TK[:num] for codes_TK, num in zip(codes_BTK.cpu(), num_frames, strict=True)]
     return [GeneratedCodes(*result) for result in zip(codes, ended, strict=True)]
 
@@ -119,19 +136,29 @@ def _prefixes(
     dialects: Sequence[str],
     rates: Sequence[float],
     max_frames: int,
+    *,
+    is_guided: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What the model reads first, padded in front: tokens `[B, S, K]`, mask `[B, S]`, and the
-    positions `[B, S + max_frames]` of it and of the frames that follow."""
+    """What the model reads first, padded in front: tokens `[R, S, K]`, mask `[R, S]`, and the
+    positions `[R, S + max_frames]` of it and of the frames that follow."""
     conditions = zip(texts, dialects, rates, strict=True)
     prefixes = [model.vocabulary.encode(*condition) for condition in conditions]
-    tokens_BSK, mask_BS = pad_in_front(prefixes, model.config.num_codebooks)
-    longest = tokens_BSK.shape[1]
-    positions = [
-        F.pad(model.positions(len(prefix), max_frames, rate), (longest - len(prefix), 0))
-        for prefix, rate in zip(prefixes, rates, strict=True)
-    ]
+    tokens_RSK, mask_RS = pad_in_front(prefixes, model.config.num_codebooks)
+    longest = tokens_RSK.shape[1]
+    positions_RL = torch.stack(
+        [
+            F.pad(model.positions(len(prefix), max_frames, rate), (longest - len(prefix), 0))
+            for prefix, rate in zip(prefixes, rates, strict=True)
+        ]
+    )
+    if is_guided:
+        hidden = [without_text(prefix) for prefix in prefixes]
+        hidden_RSK, _ = pad_in_front(hidden, model.config.num_codebooks)
+        tokens_RSK = torch.cat([tokens_RSK, hidden_RSK])
+        # What is hidden is still a position.
+        mask_RS, positions_RL = mask_RS.repeat(2, 1), positions_RL.repeat(2, 1)
     device = model.code0_head.weight.device
-    return tokens_BSK.to(device), mask_BS.to(device), torch.stack(positions).to(device)
+    return tokens_RSK.to(device), mask_RS.to(device), positions_RL.to(device)
 
 
 def pad_in_front(prefixes: Sequence[list[int]], num_codebooks: int) -> tuple[Tensor, Tensor]:

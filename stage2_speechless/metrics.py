@@ -12,7 +12,7 @@ from stage2_speechless.data import TrainingUtterance, collate, move_batch
 from stage2_speechless.generation import MAX_FRAMES, GeneratedCodes
 from stage2_speechless.model import Speechless
 from stage2_speechless.round_trip import RoundTrip
-from stage2_speechless.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K, draw_one
+from stage2_speechless.sampling import DEFAULT_SAMPLING, SamplingSettings, draw_one
 from stage2_speechless.speak import Sentence, speak
 
 
@@ -60,8 +60,7 @@ def generate_and_transcribe(
     round_trip: RoundTrip,
     *,
     seed: int = 0,
-    temperature: float = DEFAULT_TEMPERATURE,
-    top_k: int = DEFAULT_TOP_K,
+    sampling: SamplingSettings = DEFAULT_SAMPLING,
     batch_size: int = 32,
     max_frames: int = MAX_FRAMES,
 ) -> list[ReadSentence]:
@@ -82,8 +81,7 @@ def generate_and_transcribe(
             for u, rate in zip(utterances, rates, strict=True)
         ],
         seed=seed,
-        temperature=temperature,
-        top_k=top_k,
+        sampling=sampling,
         batch_size=batch_size,
         max_frames=max_frames,
     )

@@ -23,6 +23,7 @@ from commands.setting_types import NonNegativeFloat, NonNegativeInt
 # 0.4, 0.20 at 0. One of 7,000 steps: 0.119 at 0.5, 0.118 at 0.3, 0.105 at 0.1.
 DEFAULT_TEMPERATURE = 0.5
 DEFAULT_TOP_K = 100
+DEFAULT_GUIDANCE = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,26 @@ class SamplingSettings:
     """sampling temperature; 0 takes the most probable code"""
     top_k: NonNegativeInt = DEFAULT_TOP_K
     """draw from the k most probable codes; 0 draws from all"""
+    guidance: NonNegativeFloat | None = None
+    """above 1 keeps closer to the text, for twice the computation; if not given, 2 for a model that
+    was also trained without texts, as all are now, and 1 for others"""
+
+    def guidance_of(self, text_dropout: float) -> float:
+        """The guidance for a model that was trained with so much text dropout.
+
+        Raises:
+            InputError: it is set, but the model was trained without.
+        """
+        if self.guidance is None:
+            return DEFAULT_GUIDANCE if text_dropout else 1.0
+        if self.guidance != 1 and not text_dropout:
+            raise InputError(
+                "--guidance needs a model that was also trained without texts; this one is older"
+            )
+        return self.guidance
+
+
+DEFAULT_SAMPLING = SamplingSettings()
 
 
 def utterance_uniforms(seed: int, id_: str, num_frames: int, num_codebooks: int) -> Tensor:

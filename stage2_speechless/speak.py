@@ -15,7 +15,7 @@ from data_manifests.normalization import normalize_for_scoring, normalize_for_tr
 from data_manifests.twi_numbers import number_dialects, spell_numbers
 from stage2_speechless.generation import MAX_FRAMES, GeneratedCodes, generate_batch
 from stage2_speechless.model import Speechless
-from stage2_speechless.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K
+from stage2_speechless.sampling import DEFAULT_SAMPLING, SamplingSettings
 from stage2_speechless.vocabulary import Vocabulary
 
 MAX_CHARACTERS = 500  # 30 s at 17 characters a second, the fastest Twi
@@ -46,8 +46,7 @@ def speak(
     sentences: Sequence[Sentence],
     *,
     seed: int = 0,
-    temperature: float = DEFAULT_TEMPERATURE,
-    top_k: int = DEFAULT_TOP_K,
+    sampling: SamplingSettings = DEFAULT_SAMPLING,
     batch_size: int = 32,
     max_frames: int = MAX_FRAMES,
 ) -> list[GeneratedCodes]:
@@ -77,8 +76,7 @@ def speak(
                 dialects=[sentence.dialect for sentence in batch],
                 rates_cps=[sentence.rate_cps for sentence in batch],
                 seed=seed,
-                temperature=temperature,
-                top_k=top_k,
+                sampling=sampling,
                 max_frames=max_frames,
             )
             results.update(zip(picks, generated, strict=True))

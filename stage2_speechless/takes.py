@@ -24,7 +24,7 @@ from stage2_speechless.config import SpeechlessConfig
 from stage2_speechless.generation import GeneratedCodes
 from stage2_speechless.model import Speechless, load_speechless
 from stage2_speechless.round_trip import RoundTrip, load_round_trip
-from stage2_speechless.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K
+from stage2_speechless.sampling import DEFAULT_SAMPLING, SamplingSettings
 from stage2_speechless.speak import Sentence, speak, unread_digits, why_unspeakable
 
 
@@ -140,8 +140,7 @@ def generate_takes(
     takes: int,
     max_cer: float,
     seed: int = 0,
-    temperature: float = DEFAULT_TEMPERATURE,
-    top_k: int = DEFAULT_TOP_K,
+    sampling: SamplingSettings = DEFAULT_SAMPLING,
     batch_size: int = 32,
     respell: bool = False,
 ) -> tuple[dict[str, Take], dict[str, str]]:
@@ -180,7 +179,7 @@ def generate_takes(
     for number in range(takes):
         spoken = speak(
             model, waiting, seed=derive_seed(seed, number) if number else seed,
-            temperature=temperature, top_k=top_k, batch_size=batch_size,
+            sampling=sampling, batch_size=batch_size,
         )  # fmt: skip
         num_unended.update(s.id for s, g in zip(waiting, spoken, strict=True) if not g.ended)
         for id_, take in _read_takes(number, waiting, spoken, round_trip, written).items():

@@ -82,6 +82,7 @@ def main(argv: list[str] | None = None) -> None:
         depth_layers=config.shape.depth_layers,
         depth_heads=config.shape.depth_heads or default_num_heads(config.shape.depth_width),
         dropout=config.shape.dropout,
+        text_dropout=config.loss.text_dropout,
         rates_cps=corpus.rate_quantiles(),
         quantizer=origin.quantizer,
         tower=origin.tower,
@@ -150,6 +151,7 @@ def _train(
             hidden = draw_hidden(
                 frames,
                 dialect_dropout=config.loss.dialect_dropout,
+                text_dropout=config.loss.text_dropout,
                 history_dropout=config.loss.history_dropout,
             )
             drawn, shares = None, Shares()

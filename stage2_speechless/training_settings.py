@@ -55,6 +55,8 @@ class LossSettings:
     depth_fraction: ClassVar[float] = 0.5
     # How often the dialect is replaced by "unknown", so that none need be given in use.
     dialect_dropout: ClassVar[float] = 0.2
+    # How often an utterance is trained without its text, so that speech can be guided towards one.
+    text_dropout: ClassVar[float] = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)

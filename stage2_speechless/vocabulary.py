@@ -10,6 +10,7 @@ evaluated.
 # S prefix positions
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from commands.errors import InputError, nearest_name
@@ -37,6 +38,12 @@ def all_characters() -> str:
 def all_dialects() -> tuple[str, ...]:
     """The dialects of the language, and "unknown"."""
     return language().all_dialects
+
+
+def without_text(prefix: Sequence[int]) -> list[int]:
+    """A prefix in which nothing stands in place of every character."""
+    hidden = [NOTHING] * (len(prefix) - PREFIX_EXTRA)
+    return [*prefix[:NUM_CONDITIONS], *hidden, prefix[-1]]
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,13 @@ SYSTEMS = {
     "cascade": "recogniser's transcript typed into the base model",
     "spoken_after": "fine-tuned, question spoken",
     "spoken_second": "the same, after another spoken question and its answer",
+    "spoken_fifth": "the same, after four of them",
     "spoken_direct": "fine-tuned without the chain target, question spoken",
     "typed_after": "fine-tuned, question typed: what typed chat kept",
 }
+
+# Those that are asked later in a conversation, and the number of questions before.
+LATER = {"spoken_second": 1, "spoken_fifth": 4}
 
 
 @dataclass(frozen=True)

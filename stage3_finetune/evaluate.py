@@ -33,14 +33,14 @@ from gemma4.speech_encoder import encoder_of, require_tower
 from gemma4.weight_quantization import QuantizeName
 from stage1_rvq.judge import OTHER_JUDGE, AnyJudgeSettings, load_asr, transcribe_recordings
 from stage1_rvq.recognizer import load_recognizer
-from stage3_finetune.answer_scores import SYSTEMS, AnswerScores, score_answers
+from stage3_finetune.answer_scores import LATER, SYSTEMS, AnswerScores, score_answers
 from stage3_finetune.dialogue import Turn
 from stage3_finetune.generate import generate_answers
 from stage3_finetune.model import add_adapter, finetuned_origins, load_finetuned
 from stage3_finetune.recorded_questions import (
     Matches,
     RecordedQuestion,
-    as_second,
+    as_later,
     as_spoken,
     as_typed,
     embed_questions,
@@ -187,10 +187,10 @@ def _ask_all(
         answers[system] = replies.answers
         if system == "spoken_after":
             transcripts = replies.transcripts
-            again = ask(model, as_second(questions, written), "spoken_second")
-            answers["spoken_second"] = read_spoken_replies(
-                again, writes_transcripts=is_chain
-            ).answers
+            for later, num_before in LATER.items():
+                asked = as_later(questions, written, num_before=num_before)
+                again = ask(model, asked, later)
+                answers[later] = read_spoken_replies(again, writes_transcripts=is_chain).answers
             answers["typed_after"] = ask(model, typed, "typed_after")
     return answers, transcripts
 

@@ -14,7 +14,6 @@ from stage3_finetune.dialogue import Dialogue, Target, Turn, written_parts
 
 Task = Literal["answer", "transcribe", "typed"]
 Row = list[tuple[int, Task]]  # positions of dialogues, and how each is seen
-NUM_JOINED = (2, 2, 3)  # dialogues in a joined row, drawn evenly
 
 
 @dataclass(frozen=True)
@@ -24,13 +23,15 @@ class TaskMixture:
     Attributes:
         transcribe: speech -> its transcript: recordings, if there are any, or else spoken turns.
         typed: the same dialogue with its turns typed, so that typed chat is not unlearned.
-        joined: two or three dialogues, one after another, so that later questions are answered as
-            well as first ones. Some are typed, in the same proportion as rows.
+        joined: several dialogues, one after another, so that later questions are answered as well
+            as first ones. Some are typed, in the same proportion as rows.
+        max_joined: dialogues of a joined row: 2 to this many, each number as often.
     """
 
     transcribe: float
     typed: float
     joined: float
+    max_joined: int
 
 
 def draw_rows(
@@ -67,7 +68,8 @@ def _draw_joined(
     rows: list[Row] = []
     for _ in range(round(mixture.joined * len(dialogues))):
         group = alike[_system_of(drawn.choice(dialogues))]
-        positions = drawn.sample(group, min(drawn.choice(NUM_JOINED), len(group)))
+        number = drawn.randint(2, mixture.max_joined)
+        positions = drawn.sample(group, min(number, len(group)))
         rows.append([(i, "typed" if drawn.random() < typed_share else "answer") for i in positions])
     return rows
 

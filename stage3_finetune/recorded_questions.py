@@ -94,20 +94,27 @@ def as_spoken(questions: Sequence[RecordedQuestion]) -> list[list[Turn]]:
     return [[Turn("user", q.question, spoken=True, frames_TD=q.frames_TD)] for q in questions]
 
 
-def as_second(questions: Sequence[RecordedQuestion], written: Sequence[str]) -> list[list[Turn]]:
-    """Conversations in which each recording is heard second: after another question, half of the
-    list away, and what the model wrote when it heard that one.
+def as_later(
+    questions: Sequence[RecordedQuestion], written: Sequence[str], *, num_before: int
+) -> list[list[Turn]]:
+    """Conversations in which each recording is heard after others: questions that lie evenly far
+    from each other in the list, with what the model wrote when it heard them.
 
     Args:
         written: what the model wrote to each of the questions, asked alone.
+        num_before: earlier questions of a conversation; fewer where there are no others.
     """
     asked = as_spoken(questions)
-    half = len(questions) // 2
-    others = [(i + half) % len(questions) for i in range(len(questions))]
-    return [
-        [*asked[other], Turn("assistant", written[other].strip()), *asked[i]]
-        for i, other in enumerate(others)
-    ]
+    number = len(questions)
+    num_before = min(num_before, number - 1)
+    conversations = []
+    for i in range(number):
+        earlier = [(i + k * number // (num_before + 1)) % number for k in range(1, num_before + 1)]
+        before = (
+            turn for k in earlier for turn in (*asked[k], Turn("assistant", written[k].strip()))
+        )
+        conversations.append([*before, *asked[i]])
+    return conversations
 
 
 @dataclass(frozen=True)

@@ -162,7 +162,7 @@ class DialogueWriter:
             max_cer=self.config.choice.max_cer,
             respell=self.config.choice.respell_english,
             seed=self.config.seed,
-            **vars(self.config.sampling),
+            sampling=self.config.sampling,
             batch_size=self.config.batch_size,
         )
         spoken = [one for dialogue in shard.items if (one := _with_codes(dialogue, takes))]

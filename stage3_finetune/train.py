@@ -72,7 +72,9 @@ def main(argv: list[str] | None = None) -> None:
         tokenizer,
         data.hear,
         target=config.target,
-        mixture=TaskMixture(shares.transcribe_share, shares.typed_share, shares.joined_share),
+        mixture=TaskMixture(
+            shares.transcribe_share, shares.typed_share, shares.joined_share, shares.max_joined
+        ),
         seed=config.seed,
         recordings=data.recordings,
     )

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from peft import LoraConfig
+from pydantic import Field
 
 from commands.device import DeviceName, DtypeName
 from commands.setting_types import (
@@ -19,6 +21,9 @@ from gemma4.weight_quantization import QuantizeName
 from stage3_finetune.dialogue import Target
 from stage3_finetune.model import lora_config
 
+# A conversation has two questions at least.
+JoinedDialogues = Annotated[int, Field(ge=2, le=1000)]
+
 
 @dataclass(frozen=True, kw_only=True)
 class MixtureSettings:
@@ -32,9 +37,12 @@ class MixtureSettings:
     (data_manifests.degrade) teach to hear in noise"""
     typed_share: NonNegativeFloat = 0.2
     """typed rows per answering row, so that typed chat is not unlearned"""
-    joined_share: NonNegativeFloat = 0.3
-    """rows of two or three dialogues joined to a conversation per answering row, so that later
-    questions are answered as well as first ones"""
+    joined_share: NonNegativeFloat = 1.0
+    """rows of several dialogues joined to a conversation per answering row, so that later questions
+    are answered as well as first ones"""
+    max_joined: JoinedDialogues = 5
+    """dialogues in such a conversation: 2 to this many; conversations that are longer than those
+    learnt from go wrong"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -232,7 +232,7 @@ def test_disk_of_a_training(tmp_path):
     written = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
     number = count_parameters(model)
     saved = {"steps": 3, "save_every": 1}
-    state = plan_sizes.muon_bytes(number, plan_sizes.muon_matrices(model))
+    state = plan_sizes.muon_bytes(model)
     assert plan_sizes.run_bytes(number, state, saved) == pytest.approx(written, rel=0.05)
 
 

@@ -48,6 +48,7 @@ AT_LEAST_ONE = (
     "steps", "batch_size", "batch_frames", "batch_tokens", "save_every", "rounds", "takes",
     "variants", "accumulate", "width", "num_layers", "depth_width", "num_units", "num_codebooks",
     "beam_size", "max_characters", "lora_rank", "task_utterances", "num_dev_sentences",
+    "max_joined",
 )  # fmt: skip
 NOT_NEGATIVE = (
     "learning_rate", "warmup_steps", "num_workers", "seed", "temperature", "top_k", "dropout",

@@ -1,5 +1,6 @@
 """Speechless in memory: cached steps == teacher forcing, batch == single, padding, learning."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,11 @@ from transformers import DynamicCache
 from commands.errors import InputError
 from stage2_speechless.config import SpeechlessConfig
 from stage2_speechless.data import Batch, TrainingUtterance, collate
-from stage2_speechless.draws import draw_hidden
-from stage2_speechless.frame_decoder import FrameDecoder
+from stage2_speechless.draws import Hidden, draw_hidden
+from stage2_speechless.frame_decoder import FrameDecoder, guide
 from stage2_speechless.generation import pad_in_front
 from stage2_speechless.model import Speechless, load_speechless
-from stage2_speechless.sampling import sample_codes, utterance_uniforms
+from stage2_speechless.sampling import SamplingSettings, sample_codes, utterance_uniforms
 from stage2_speechless.speak import Sentence, speak
 from stage2_speechless.vocabulary import NOTHING, Vocabulary, all_characters
 
@@ -104,11 +105,71 @@ def test_generated_codes_follow_from_teacher_forced_logits(model: Speechless) ->
     assert (drawn_T[num_frames] == model.end_of_speech) == spoken.ended
 
 
+def test_guided_codes_follow_from_logits_with_and_without_the_text(model: Speechless) -> None:
+    """The whole loop again, for a model that was also trained without texts."""
+    guided = as_guided(model)
+    sampling = SamplingSettings(guidance=1.7)
+    sentence = Sentence("a", TEXTS[0], "asante", 10.0)
+    spoken = speak(guided, [sentence], seed=3, sampling=sampling, max_frames=25)[0]
+    num_frames = len(spoken.codes_TK)
+    utterance = TrainingUtterance("a", TEXTS[0], "asante", 10.0, spoken.codes_TK)
+    hidden = Hidden(dialect=False, text=True, frames_T=torch.zeros(num_frames, dtype=torch.bool))
+    states = []
+    for kept_back in (None, hidden):
+        batch = collate([utterance], guided, [kept_back] if kept_back else ())
+        states_LD = guided.temporal_states(batch.tokens_BLK, batch.positions_BL)[0]
+        states.append(states_LD[-num_frames - 1 : -1])
+    with_text_TV, without_text_TV = (guided.code0_head(states_TD) for states_TD in states)
+    logits_TV = guide(with_text_TV, without_text_TV, 1.7)
+    logits_TV[0, guided.end_of_speech] = -torch.inf
+    uniforms_TK = utterance_uniforms(3, "a", 26, 3)[:num_frames]
+    drawn_T = sample_codes(logits_TV, uniforms_TK[:, 0], temperature=0.5, top_k=100)
+    assert torch.equal(drawn_T, spoken.codes_TK[:, 0])
+    codes_TK = guided.frame_decoder.generate(
+        states[0], drawn_T, uniforms_TK[:, 1:], temperature=0.5, top_k=100, guidance=1.7,
+        unconditional_ND=states[1],
+    )  # fmt: skip
+    assert torch.equal(codes_TK, spoken.codes_TK)
+
+
+@pytest.mark.parametrize("guidance", [None, 0.5])
+def test_guided_batch_equals_single(model: Speechless, guidance: float | None) -> None:
+    guided, sampling = as_guided(model), SamplingSettings(guidance=guidance)
+    sentences = [Sentence(f"s{i}", text) for i, text in enumerate(TEXTS)]
+    together = speak(guided, sentences, sampling=sampling, max_frames=40)
+    assert len({len(s.codes_TK) for s in together}) > 1
+    for one, sentence in zip(together, sentences, strict=True):
+        [alone] = speak(guided, [sentence], sampling=sampling, max_frames=40)
+        assert torch.equal(one.codes_TK, alone.codes_TK) and one.ended == alone.ended
+
+
+def test_without_guidance_towards_it_the_text_does_not_matter(model: Speechless) -> None:
+    guided, sampling = as_guided(model), SamplingSettings(guidance=0.0)
+    one, other = (
+        speak(guided, [Sentence("a", text, "asante", 10.0)], sampling=sampling, max_frames=9)[0]
+        for text in ("me din de ama", "me din de efi")
+    )
+    assert torch.equal(one.codes_TK, other.codes_TK)
+
+
+def test_only_what_was_trained_without_texts_is_guided(model: Speechless) -> None:
+    with pytest.raises(InputError, match="--guidance needs a model that was also trained"):
+        speak(model, [Sentence("a", "kofi")], sampling=SamplingSettings(guidance=2.0))
+    speak(model, [Sentence("a", "kofi")], sampling=SamplingSettings(guidance=1.0), max_frames=3)
+
+
+def as_guided(model: Speechless) -> Speechless:
+    """The same weights, as if trained with text dropout."""
+    guided = Speechless(replace(TINY, text_dropout=0.1)).eval()
+    guided.load_state_dict(model.state_dict())
+    return guided
+
+
 def test_hidden_history_hides_frames_but_not_what_is_to_be_predicted(model: Speechless) -> None:
     whole = collate(utterances(), model)
     torch.manual_seed(0)
     lengths = [len(u.codes_TK) for u in utterances()]
-    drawn = draw_hidden(lengths, dialect_dropout=0.0, history_dropout=0.5)
+    drawn = draw_hidden(lengths, dialect_dropout=0.0, text_dropout=0.0, history_dropout=0.5)
     hidden = collate(utterances(), model, drawn)
     is_frame_BL = whole.tokens_BLK[..., 0] >= model.vocabulary.size
     is_hidden_BL = (hidden.tokens_BLK != whole.tokens_BLK).all(dim=-1)
@@ -145,7 +206,9 @@ def test_cut_off_is_reported(model: Speechless) -> None:
         model.code0_head.weight[model.end_of_speech] = 0
         model.code0_head.weight[: model.end_of_speech] = 0
         model.code0_head.weight[0] = 100 * model.temporal.norm.weight
-    spoken = speak(model, [Sentence("a", "kofi")], temperature=0, max_frames=7)[0]
+    spoken = speak(
+        model, [Sentence("a", "kofi")], sampling=SamplingSettings(temperature=0), max_frames=7
+    )[0]
     assert spoken.codes_TK.shape == (7, 3)
     assert not spoken.ended
 
@@ -195,7 +258,9 @@ def test_learns_a_tiny_set_by_heart() -> None:
     model.eval()
     for u in utterances():
         sentence = Sentence(u.id, u.text, u.dialect, u.rate_cps)
-        spoken = speak(model, [sentence], temperature=0, max_frames=40)[0]
+        spoken = speak(model, [sentence], sampling=SamplingSettings(temperature=0), max_frames=40)[
+            0
+        ]
         assert spoken.ended
         assert torch.equal(spoken.codes_TK, u.codes_TK)
 

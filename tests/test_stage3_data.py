@@ -83,7 +83,7 @@ def test_a_dialogue_without_an_answer_is_refused_before_training():
     dialogue = Dialogue("a", (Turn("user", "x"),))
     with pytest.raises(InputError, match="dialogue 'a' has no assistant turn"):
         SpokenDialogues(
-            [dialogue], None, None, target="chain", mixture=TaskMixture(0, 0, 0), seed=0
+            [dialogue], None, None, target="chain", mixture=TaskMixture(0, 0, 0, 5), seed=0
         )
 
 
@@ -115,7 +115,7 @@ def test_joined_rows_are_conversations_of_the_dialogues(tiny_models, decoded):
     dialogues = spoken_dialogues(10)
 
     def rows(joined):
-        mixture = TaskMixture(0.2, 0.3, joined)
+        mixture = TaskMixture(0.2, 0.3, joined, max_joined=4)
         return SpokenDialogues(
             dialogues, tokenizer, decoded, target="chain", mixture=mixture, seed=0
         )
@@ -124,7 +124,7 @@ def test_joined_rows_are_conversations_of_the_dialogues(tiny_models, decoded):
     assert len(alone) == 15 and len(both) == 35
     assert [alone.id_of(i) for i in range(15)] == [both.id_of(i) for i in range(15)]
     lengths = {both.id_of(i).count("+") + 1 for i in range(15, 35)}
-    assert lengths == {2, 3}
+    assert lengths == {2, 3, 4}
     turn_end = tokenizer.convert_tokens_to_ids("<turn|>")
     num_heard = num_turns = 0
     for i in range(15, 35):
@@ -147,7 +147,7 @@ def test_only_dialogues_with_the_same_system_turn_are_joined(tiny_models, decode
     short = [replace(dialogue, id=f"s{i}") for i, dialogue in enumerate(spoken_dialogues(3))]
     rows = SpokenDialogues(
         [*polite, *short], tokenizer, decoded,
-        target="direct", mixture=TaskMixture(0, 0, 5), seed=1,
+        target="direct", mixture=TaskMixture(0, 0, 5, 3), seed=1,
     )  # fmt: skip
     kinds = [{id_[0] for id_ in rows.id_of(i).split("+")} for i in range(len(rows))]
     assert all(len(kind) == 1 for kind in kinds) and {"d"} in kinds and {"s"} in kinds
@@ -176,7 +176,7 @@ def test_recordings_are_written_down_and_never_answered(tiny_models, decoded, tm
     def rows(recordings):
         return SpokenDialogues(
             spoken_dialogues(10), tokenizer, decoded, target="chain",
-            mixture=TaskMixture(2, 0.2, 0.5), seed=0, recordings=recordings,
+            mixture=TaskMixture(2, 0.2, 0.5, 3), seed=0, recordings=recordings,
         )  # fmt: skip
 
     without, mixed = rows([]), rows(recordings)

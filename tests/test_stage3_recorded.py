@@ -131,7 +131,7 @@ def test_rows_hear_what_the_model_hears_in_a_conversation(recorded, tiny_models,
     data = load(recorded, str(tiny_models / kind))
     rows = SpokenDialogues(
         data.dialogues, conversation.tokenizer, data.hear,
-        target="chain", mixture=TaskMixture(1, 1, 1), seed=0,
+        target="chain", mixture=TaskMixture(1, 1, 1, 3), seed=0,
     )  # fmt: skip
     expected = {
         d.turns[0].content: conversation.spoken_turn(Path(d.turns[0].recording.audio)).frames_TD
@@ -152,7 +152,7 @@ def test_each_answer_of_the_12b_is_learnt_after_its_own_prompt(recorded, tiny_mo
     data = load(recorded, str(tiny_models / "gemma-unified"))
     rows = SpokenDialogues(
         data.dialogues, tokenizer, data.hear,
-        target="chain", mixture=TaskMixture(0, 0, 2), seed=0,
+        target="chain", mixture=TaskMixture(0, 0, 2, 3), seed=0,
     )  # fmt: skip
     alone = {rows.id_of(i): rows[i] for i in range(len(rows)) if "+" not in rows.id_of(i)}
     assert set(alone) == {"twice@0", "twice@1", "both#0", "both#1", "typed"}
@@ -173,7 +173,7 @@ def test_any_transcribed_recordings_make_the_transcription_rows(recorded, tiny_m
     tokenizer = load_tokenizer(str(tiny_models / "gemma-unified"))
     rows = SpokenDialogues(
         data.dialogues, tokenizer, data.hear, recordings=data.recordings,
-        target="chain", mixture=TaskMixture(4, 0, 0), seed=0,
+        target="chain", mixture=TaskMixture(4, 0, 0, 3), seed=0,
     )  # fmt: skip
     texts = {d.id: d.turns[0].content for d in data.recordings}
     written = {rows.id_of(i): rows[i] for i in range(5, 25)}

@@ -18,7 +18,7 @@ from pipeline.samples import read_spoken_samples
 from stage3_finetune import build_dialogues, evaluate
 from stage3_finetune.answer_scores import chrf, exact_match
 from stage3_finetune.dialogue_rows import parse_dialogue
-from stage3_finetune.recorded_questions import RecordedQuestion, match_recordings
+from stage3_finetune.recorded_questions import RecordedQuestion, as_later, match_recordings
 
 
 def test_any_table_becomes_dialogues(tmp_path):
@@ -125,6 +125,21 @@ def test_a_share_has_an_interval():
     assert share_interval([True] * 20) == (1, 1)
     low, high = share_interval([True, False] * 50)
     assert 0.35 < low < 0.45 and 0.55 < high < 0.65
+
+
+def test_later_questions_come_after_others_and_their_answers():
+    frames_TD = torch.zeros(3, 4)
+    questions = [RecordedQuestion(str(i), f"Q{i}", f"A{i}", "", frames_TD) for i in range(10)]
+    written = [f" W{i} " for i in range(10)]
+    for num_before in (1, 4):
+        conversations = as_later(questions, written, num_before=num_before)
+        for i, turns in enumerate(conversations):
+            said = [turn.content for turn in turns]
+            assert [turn.role for turn in turns] == ["user", "assistant"] * num_before + ["user"]
+            assert said[-1] == f"Q{i}" and len({*said[::2]}) == num_before + 1
+            assert said[1::2] == [text.replace("Q", "W") for text in said[:-1:2]]
+    assert [len(turns) for turns in as_later(questions[:2], written[:2], num_before=4)] == [3, 3]
+    assert [len(turns) for turns in as_later(questions[:1], written[:1], num_before=1)] == [1]
 
 
 def test_english_is_passed_on_to_those_who_read_a_report(tmp_path):
