@@ -186,10 +186,10 @@ class ShuffledBatches:
         return self._order.part(batch * self.batch_size, (batch + 1) * self.batch_size)
 
 
-def pad_frames(frames: list[Tensor]) -> tuple[Tensor, Tensor]:
+def pad_frames(frames: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Utterances `[T_i, D]` -> padded `[B, T, D]` and mask `[B, T]`, True at real frames."""
     lengths_B = torch.tensor([len(f) for f in frames])
-    padded_BTD = torch.nn.utils.rnn.pad_sequence(frames, batch_first=True)
+    padded_BTD = torch.nn.utils.rnn.pad_sequence(list(frames), batch_first=True)
     mask_BT = torch.arange(padded_BTD.shape[1]) < lengths_B[:, None]
     return padded_BTD, mask_BT
 

@@ -3,10 +3,13 @@
     python -m stage1_rvq.train_recognizer --embeddings data/cv-embeddings/train \
         --dev-embeddings data/cv-embeddings/dev --out runs/recognizer
 
-`runs/recognizer/model` is the checkpoint with the lowest CER on dev (the last one if there is no
-dev). Several processes (`accelerate launch`) train as one, but for rounding and for dropout: what
-it drops is drawn in each process.
+It learns on noisy embeddings, since it is to read those that codes stand for, and those of speech
+that models made. `runs/recognizer/model` is the checkpoint with the lowest CER on dev (the last one
+if there is no dev). Several processes (`accelerate launch`) train as one, but for rounding and for
+dropout: what it drops is drawn in each process.
 """
+
+# B utterances, T frames (25 per second), D width of a frame
 
 import sys
 from collections.abc import Sequence
@@ -33,8 +36,10 @@ from commands.processes import (
     resume_together,
     shared_run_folder,
 )
+from commands.seeds import derive_seed
 from commands.setting_types import (
     LayerWidth,
+    NonNegativeFloat,
     NumLayers,
     PositiveInt,
     Seed,
@@ -44,7 +49,7 @@ from commands.training_log import TrainingLog, refuse_non_finite, training_steps
 from commands.training_settings import InputSettings, ScheduleSettings
 from data_manifests.error_rates import ErrorRates, compute_error_rates
 from data_manifests.language import language
-from stage1_rvq.data import EmbeddedUtterance, EmbeddingFolder, ShuffledBatches, pad_frames
+from stage1_rvq.data import EmbeddingFolder, ShuffledBatches, pad_frames
 from stage1_rvq.recognizer import CTCRecognizer, RecognizerConfig, ctc_loss, find_usable
 from stage1_rvq.text_units import train_units
 
@@ -76,6 +81,9 @@ class TrainRecognizerConfig:
     """optimizer steps"""
     batch_size: PositiveInt = 32
     """utterances per step and process"""
+    noise: NonNegativeFloat = 0.6
+    """RMS of the noise that is added to the embeddings in training, relative to theirs: an amount
+    between 0 and this, drawn for each utterance"""
     schedule: ScheduleSettings = ScheduleSettings(learning_rate=1e-3, warmup_steps=500)
     save_every: PositiveInt = 1000
     """steps between checkpoints, and between measurements on dev"""
@@ -171,7 +179,15 @@ def _train(
             model.train()
             picks = usable_N[batches.at_step(step)].tolist()
             batch = [embeddings.utterances[i] for i in processes.own(picks)]
-            loss = processes.share([1] * len(picks)) * _loss(model, batch, embeddings, units)
+            frames = [
+                with_noise(
+                    embeddings.read(utterance), recognizer.frame_scale_D, config.noise,
+                    seed=derive_seed(config.seed, "noise", step, utterance.id),
+                )
+                for utterance in batch
+            ]  # fmt: skip
+            loss = _loss(model, frames, [utterance.text for utterance in batch], units)
+            loss = processes.share([1] * len(picks)) * loss
             numbers = processes.mean({"loss": loss.item()})
             accelerator.backward(loss)
             norm = clip_grad_norm_(model.parameters(), 1.0)
@@ -195,17 +211,32 @@ def read_embeddings(recognizer: CTCRecognizer, embeddings: EmbeddingFolder) -> E
     )
 
 
+def with_noise(frames_TD: Tensor, scale_D: Tensor, noise: float, *, seed: int) -> Tensor:
+    """An utterance's embeddings with white noise.
+
+    Args:
+        frames_TD: float, on the CPU.
+        scale_D: size of each dimension, that of the tower's last norm: noise is in proportion.
+        noise: its RMS at most, relative to that of the embeddings; how much is drawn, too.
+        seed: decides all that is drawn.
+    """
+    if not noise:
+        return frames_TD
+    generator = torch.Generator().manual_seed(seed)
+    scale_D = scale_D.to(frames_TD.device)
+    rms = (frames_TD / scale_D).square().mean().sqrt()
+    amount = noise * torch.rand((), generator=generator) * rms
+    return frames_TD + amount * scale_D * torch.randn(frames_TD.shape, generator=generator)
+
+
 def _loss(
-    model: torch.nn.Module,
-    utterances: Sequence[EmbeddedUtterance],
-    embeddings: EmbeddingFolder,
-    units: Tokenizer,
+    model: torch.nn.Module, frames: Sequence[Tensor], texts: Sequence[str], units: Tokenizer
 ) -> Tensor:
-    frames_BTD, mask_BT = pad_frames([embeddings.read(u) for u in utterances])
+    frames_BTD, mask_BT = pad_frames(frames)
     lengths_B = mask_BT.sum(dim=1)
     device = next(model.parameters()).device
     log_probs_BTV = model(frames_BTD.to(device), lengths_B)
-    return ctc_loss(log_probs_BTV, lengths_B, [u.text for u in utterances], units)
+    return ctc_loss(log_probs_BTV, lengths_B, texts, units)
 
 
 def _measure_and_save(

@@ -53,6 +53,7 @@ AT_LEAST_ONE = (
 NOT_NEGATIVE = (
     "learning_rate", "warmup_steps", "num_workers", "seed", "temperature", "top_k", "dropout",
     "history_dropout", "text_dropout", "lora_dropout", "task_weight", "max_cer", "guidance",
+    "noise",
 )  # fmt: skip
 
 

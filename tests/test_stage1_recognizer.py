@@ -10,6 +10,7 @@ from commands.errors import InputError
 from data_manifests.normalization import normalize_for_scoring
 from stage1_rvq.recognizer import CTCRecognizer, RecognizerConfig, viterbi_starts
 from stage1_rvq.text_units import train_units
+from stage1_rvq.train_recognizer import with_noise
 
 TEXTS = ["Baako ne mmienu yɛ mmiɛnsa.", "Ɛte sɛn?", "Me din de Kwabena."]
 
@@ -128,3 +129,19 @@ def test_alignment_covers_the_utterance(trained):
 def test_width_mismatch(trained):
     with pytest.raises(InputError, match="8 wide, this recogniser takes 16"):
         trained[0].transcribe([torch.zeros(4, 8)])
+
+
+def test_noise_is_in_proportion_and_drawn_by_its_seed():
+    torch.manual_seed(0)
+    scale_D = torch.tensor([1.0, 10.0, 0.1]).repeat(50)
+    frames_TD = scale_D * torch.randn(400, 150)
+    amounts = []
+    for seed in range(40):
+        noisy_TD = with_noise(frames_TD, scale_D, 0.6, seed=seed)
+        assert torch.equal(noisy_TD, with_noise(frames_TD, scale_D, 0.6, seed=seed))
+        rms_D = ((noisy_TD - frames_TD) / scale_D).square().mean(dim=0).sqrt()
+        amounts.append(rms_D.mean().item())
+        # Of 400 frames, a dimension's RMS is known to a thirtieth.
+        torch.testing.assert_close(rms_D, torch.full_like(rms_D, amounts[-1]), rtol=0.2, atol=0)
+    assert max(amounts) <= 0.63 and 0.2 < sum(amounts) / 40 < 0.4
+    assert torch.equal(with_noise(frames_TD, scale_D, 0.0, seed=0), frames_TD)
