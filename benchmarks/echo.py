@@ -28,6 +28,7 @@ import soxr
 from tqdm import tqdm
 
 from benchmarks.demo_talker import DemoTalkerConfig
+from benchmarks.quiet_room import ROOM_NOISE
 from commands.command_line import parse_config, run_command
 from commands.setting_types import FiniteFloats, PositiveInt
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, MIMI_SAMPLE_RATE_HZ, read_audio
@@ -38,7 +39,6 @@ from voice_chat.own_voice import EchoCanceller
 from voice_chat.turn_taking import WINDOW_SAMPLES, VoiceDetector
 from voice_chat.updates import Ended, Held, Interrupted, Resumed, Said, Update
 
-NOISE = 1e-4  # of a quiet room; digital silence does not occur
 DELAY_S = 0.15  # from the server through loudspeaker and air to the microphone
 REVERBERATION_S = 0.06  # in which it falls to a third
 WORD_AFTER_S = (0.8, 1.2)  # of the answer; in its first 0.6 s nobody is heard
@@ -236,7 +236,7 @@ class _Room:
         if len(piece_N):
             self.end_s = self.now_s + len(piece_N) / MIMI_SAMPLE_RATE_HZ
             self.began_s = self.now_s if self.began_s is None else self.began_s
-        heard_N = NOISE * self.generator.standard_normal(WINDOW_SAMPLES)
+        heard_N = ROOM_NOISE * self.generator.standard_normal(WINDOW_SAMPLES)
         start, others_N = self._others
         begin = max(0, start - self._num_heard)
         others_N = others_N[max(0, self._num_heard - start) :][: max(0, WINDOW_SAMPLES - begin)]
@@ -258,7 +258,9 @@ class _Room:
 def _first_speech_s(word_N: np.ndarray) -> float:
     """Where the voice detector hears the first speech in a recording alone."""
     silence_N = np.zeros(GEMMA_SAMPLE_RATE_HZ, np.float32)
-    noise_N = NOISE * np.random.default_rng(0).standard_normal(len(word_N) + 2 * len(silence_N))
+    noise_N = ROOM_NOISE * np.random.default_rng(0).standard_normal(
+        len(word_N) + 2 * len(silence_N)
+    )
     sound_N = np.concatenate([silence_N, word_N, silence_N]) + noise_N.astype(np.float32)
     is_speech = np.array(VoiceDetector().push(sound_N)) >= 0.5
     first_s = float(is_speech.argmax()) * WINDOW_SAMPLES / GEMMA_SAMPLE_RATE_HZ - 1.0

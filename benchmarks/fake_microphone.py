@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from benchmarks.quiet_room import ROOM_NOISE
 from commands.errors import InputError
 from stage3_finetune.reply import Reply
 
 PACKAGES = ("fastapi", "uvicorn", "websockets", "playwright")
 BROWSERS = ("chromium", "google-chrome")
 MICROPHONE_RATE_HZ = 48_000
-NOISE = 1e-4  # of a quiet room; digital silence does not occur
 LEAD_S = 1.5  # of silence before a question: the page begins to listen in it
 MARGIN_S = 0.5  # by which sound may arrive late
 PATIENCE_S = 20.0  # after a question, in which the answer must have ended
@@ -82,7 +82,7 @@ def surround_with_silence(question_N: np.ndarray, rate_hz: int, after_s: float) 
     before, after = round(LEAD_S * rate_hz), round(after_s * rate_hz)
     sound_N = np.pad(question_N, (before, after))
     noise_N = np.random.default_rng(0).standard_normal(len(sound_N))
-    return (sound_N + NOISE * noise_N).astype(np.float32)
+    return (sound_N + ROOM_NOISE * noise_N).astype(np.float32)
 
 
 @contextmanager

@@ -31,6 +31,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks.demo_talker import DemoTalkerConfig, hear_turn
+from benchmarks.quiet_room import ROOM_NOISE
 from commands.command_line import parse_config, run_command
 from commands.errors import InputError
 from commands.setting_types import NonNegativeFloat, PositiveInt
@@ -49,7 +50,6 @@ from voice_chat.sound_source import RecordingSource, follow
 from voice_chat.turn_taking import TurnEvent, VoiceDetector
 from voice_chat.updates import Ended, Said
 
-NOISE = 1e-4  # of a quiet room; digital silence does not occur
 PATIENCE_S = 20.0  # of silence after a question, in which the answer must have begun
 MAX_RECORDINGS = 200  # read; asked again in turns where more questions are wanted
 PARTS: dict[str, tuple[type | ModuleType, str]] = {
@@ -175,7 +175,7 @@ def _ask(
     silence_s = PATIENCE_S + config.turns.pause_s
     silent = np.zeros(round(silence_s * GEMMA_SAMPLE_RATE_HZ), np.float32)
     sound_N = np.concatenate([silent[: GEMMA_SAMPLE_RATE_HZ // 2], question_N, silent])
-    sound_N += NOISE * generator.standard_normal(len(sound_N)).astype(np.float32)
+    sound_N += ROOM_NOISE * generator.standard_normal(len(sound_N)).astype(np.float32)
     live = HandsFree(talker, config.turns, config.sampling_of_turn)
     began = time.perf_counter()
     last_word_s = first_sound_s = None

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.quiet_room import ROOM_NOISE
 from commands.errors import InputError
 from data_manifests.audio import GEMMA_SAMPLE_RATE_HZ, MIMI_SAMPLE_RATE_HZ, to_pcm16
 from voice_chat.sound_source import PIECE_SAMPLES
 
-NOISE = 1e-4  # of a quiet room; digital silence does not occur
 SILENCE_S = 0.5  # before a question, and after an answer
 PATIENCE_S = 30.0  # after a question, in which its answer must have ended
 
@@ -164,4 +164,4 @@ class _Microphone:
 
 
 def _with_noise(sound_N: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    return sound_N + NOISE * generator.standard_normal(len(sound_N)).astype(np.float32)
+    return sound_N + ROOM_NOISE * generator.standard_normal(len(sound_N)).astype(np.float32)

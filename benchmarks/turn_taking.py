@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.quiet_room import ROOM_NOISE
 from commands.command_line import parse_config, run_command
 from commands.errors import InputError
 from commands.setting_types import PositiveFloats, PositiveInt, Seed
@@ -39,7 +40,6 @@ from voice_chat.turn_taking import (
 
 MIN_RECORDINGS, MOST_RECORDINGS = 2, 4  # in a turn
 MAX_READ = 400  # recordings read, as many of one speaker as of another
-NOISE = 1e-4  # of a quiet room, as in benchmarks/hands_free.py, which loads every model
 LEAD_S = 0.5  # of silence before a turn
 TRAIL_S = 3.0  # of silence after it, in which it must end
 # Speech heard within a longer sound ends a little earlier or later than in its recording alone.
@@ -287,7 +287,7 @@ def _in_a_quiet_room(pieces: list[np.ndarray], generator: np.random.Generator) -
     """Pieces of sound one after another, with silence before and after, and faint noise."""
     lead_N, trail_N = (np.zeros(_num_samples(s), np.float32) for s in (LEAD_S, TRAIL_S))
     sound_N = np.concatenate([lead_N, *pieces, trail_N])
-    noise_N = NOISE * generator.standard_normal(len(sound_N)).astype(np.float32)
+    noise_N = ROOM_NOISE * generator.standard_normal(len(sound_N)).astype(np.float32)
     return np.asarray(sound_N + noise_N, np.float32)
 
 

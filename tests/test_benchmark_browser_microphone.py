@@ -11,6 +11,7 @@ import pytest
 from benchmarks import browser_microphone as benchmark
 from benchmarks import demo_server, fake_microphone
 from benchmarks.asked_questions import AskedQuestion, choose_questions, is_same
+from benchmarks.quiet_room import ROOM_NOISE
 from commands.command_line import parse_config
 from commands.setting_groups import values_of
 from data_manifests.manifest import Utterance
@@ -35,9 +36,9 @@ def test_the_microphone_hears_a_quiet_room_around_the_question():
     sound_N = fake_microphone.surround_with_silence(question_N, 1000, 2.0)
     begin = round(1000 * fake_microphone.LEAD_S)
     assert sound_N.dtype == np.float32 and len(sound_N) == begin + 800 + 2000
-    np.testing.assert_allclose(sound_N[begin : begin + 800], 0.5, atol=6 * fake_microphone.NOISE)
+    np.testing.assert_allclose(sound_N[begin : begin + 800], 0.5, atol=6 * ROOM_NOISE)
     for silence_N in (sound_N[:begin], sound_N[begin + 800 :]):
-        assert 0.9 < np.std(silence_N) / fake_microphone.NOISE < 1.1
+        assert 0.9 < np.std(silence_N) / ROOM_NOISE < 1.1
 
 
 def test_answers_are_found_by_the_text_of_the_recording(corpus):
