@@ -50,6 +50,7 @@ from commands.training_settings import InputSettings, ScheduleSettings
 from data_manifests.error_rates import ErrorRates, compute_error_rates
 from data_manifests.language import language
 from stage1_rvq.data import EmbeddingFolder, ShuffledBatches, pad_frames
+from stage1_rvq.frame_noise import with_noise
 from stage1_rvq.recognizer import CTCRecognizer, RecognizerConfig, ctc_loss, find_usable
 from stage1_rvq.text_units import train_units
 
@@ -209,24 +210,6 @@ def read_embeddings(recognizer: CTCRecognizer, embeddings: EmbeddingFolder) -> E
         [u.text for u in embeddings.utterances],
         recognizer.transcribe([embeddings.read(u) for u in embeddings.utterances]),
     )
-
-
-def with_noise(frames_TD: Tensor, scale_D: Tensor, noise: float, *, seed: int) -> Tensor:
-    """An utterance's embeddings with white noise.
-
-    Args:
-        frames_TD: float, on the CPU.
-        scale_D: size of each dimension, that of the tower's last norm: noise is in proportion.
-        noise: its RMS at most, relative to that of the embeddings; how much is drawn, too.
-        seed: decides all that is drawn.
-    """
-    if not noise:
-        return frames_TD
-    generator = torch.Generator().manual_seed(seed)
-    scale_D = scale_D.to(frames_TD.device)
-    rms = (frames_TD / scale_D).square().mean().sqrt()
-    amount = noise * torch.rand((), generator=generator) * rms
-    return frames_TD + amount * scale_D * torch.randn(frames_TD.shape, generator=generator)
 
 
 def _loss(

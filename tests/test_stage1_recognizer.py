@@ -8,9 +8,9 @@ import torch
 
 from commands.errors import InputError
 from data_manifests.normalization import normalize_for_scoring
+from stage1_rvq.frame_noise import with_noise
 from stage1_rvq.recognizer import CTCRecognizer, RecognizerConfig, viterbi_starts
 from stage1_rvq.text_units import train_units
-from stage1_rvq.train_recognizer import with_noise
 
 TEXTS = ["Baako ne mmienu yɛ mmiɛnsa.", "Ɛte sɛn?", "Me din de Kwabena."]
 
