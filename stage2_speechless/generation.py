@@ -74,60 +74,109 @@ def generate_batch(
         draw_one(model.config.rates_cps, seed, id_) if rate is None else rate
         for rate, id_ in zip(rates_cps, ids, strict=True)
     ]
-    guidance = sampling.guidance_of(model.config.text_dropout)
-    copies = 1 if guidance == 1 else 2
-    tokens_RSK, mask_RL, positions_RL = _prefixes(
-        model, texts, dialects, rates, max_frames, is_guided=copies == 2
-    )
-    num_positions = tokens_RSK.shape[1]
+    speaking = _Speaking(
+        model, texts, dialects, rates, max_frames,
+        guidance=sampling.guidance_of(model.config.text_dropout),
+    )  # fmt: skip
     # One row more than frames: the last one may decide that speech ends.
     uniforms_BTK = torch.stack(
         [utterance_uniforms(seed, id_, max_frames + 1, model.config.num_codebooks) for id_ in ids]
-    ).to(tokens_RSK.device)
+    ).to(model.code0_head.weight.device)
     codes_BTK = torch.zeros_like(uniforms_BTK, dtype=torch.long)
     num_frames = [max_frames] * len(texts)
     ended = [False] * len(texts)
-    cache = DynamicCache(config=model.temporal.config)
-    position_RS = positions_RL[:, :num_positions]
-    states_RD = model.temporal_states(tokens_RSK, position_RS, mask_RL, cache)[:, -1]
-    rows_B = torch.arange(len(texts), device=tokens_RSK.device)
     for t in range(max_frames + 1):
-        logits_BV, *unconditional = model.code0_head(states_RD).chunk(copies)
-        if unconditional:
-            logits_BV = guide(logits_BV, unconditional[0], guidance)
+        logits_BV = speaking.code0_logits()
         if t == 0:
             logits_BV[:, model.end_of_speech] = -torch.inf  # no utterance is empty
-        uniforms_BK = uniforms_BTK[rows_B, t]
+        uniforms_BK = uniforms_BTK[speaking.places_B, t]
         code0_B = sample_codes(
             logits_BV, uniforms_BK[:, 0], temperature=sampling.temperature, top_k=sampling.top_k
         )
         goes_on_B = code0_B != model.end_of_speech
         if not goes_on_B.all():
-            for row in rows_B[~goes_on_B].tolist():
-                num_frames[row], ended[row] = t, True
-            goes_on_R = goes_on_B.repeat(copies)
-            cache.batch_select_indices(goes_on_R.nonzero()[:, 0])
-            mask_RL, positions_RL, states_RD = (
-                x_R[goes_on_R] for x_R in (mask_RL, positions_RL, states_RD)
-            )
-            rows_B, code0_B, uniforms_BK = (
-                x_B[goes_on_B] for x_B in (rows_B, code0_B, uniforms_BK)
-            )
-        if t == max_frames or len(rows_B) == 0:
+            for place in speaking.places_B[~goes_on_B].tolist():
+                num_frames[place], ended[place] = t, True
+            speaking.keep(goes_on_B)
+            code0_B, uniforms_BK = code0_B[goes_on_B], uniforms_BK[goes_on_B]
+        if t == max_frames or len(code0_B) == 0:
             break
-        states_BD, *unconditional = states_RD.chunk(copies)
-        codes_BK = model.frame_decoder.generate(
-            states_BD, code0_B, uniforms_BK[:, 1:],
-            temperature=sampling.temperature, top_k=sampling.top_k, guidance=guidance,
-            unconditional_ND=unconditional[0] if unconditional else None,
-        )  # fmt: skip
-        codes_BTK[rows_B, t] = codes_BK
-        mask_RL = F.pad(mask_RL, (0, 1), value=True)
-        frame_R1K = model.frame_tokens(codes_BK)[:, None].repeat(copies, 1, 1)
-        position_R1 = positions_RL[:, num_positions + t, None]
-        states_RD = model.temporal_states(frame_R1K, position_R1, mask_RL, cache)[:, 0]
+        codes_BK = speaking.complete(code0_B, uniforms_BK[:, 1:], sampling)
+        codes_BTK[speaking.places_B, t] = codes_BK
+        speaking.push(codes_BK)
     codes = [codes_TK[:num] for codes_TK, num in zip(codes_BTK.cpu(), num_frames, strict=True)]
     return [GeneratedCodes(*result) for result in zip(codes, ended, strict=True)]
+
+
+class _Speaking:
+    """The utterances of a batch that still speak, and what the model has read and said of them.
+
+    Attributes:
+        places_B: which of the batch they are.
+    """
+
+    def __init__(
+        self,
+        model: Speechless,
+        texts: Sequence[str],
+        dialects: Sequence[str],
+        rates: Sequence[float],
+        max_frames: int,
+        *,
+        guidance: float,
+    ) -> None:
+        """Read the prefixes; see `generate_batch`."""
+        self.model, self.guidance = model, guidance
+        self._copies = 1 if guidance == 1 else 2
+        tokens_RSK, self._mask_RL, self._positions_RL = _prefixes(
+            model, texts, dialects, rates, max_frames, is_guided=self._copies == 2
+        )
+        self.places_B = torch.arange(len(texts), device=tokens_RSK.device)
+        self._cache = DynamicCache(config=model.temporal.config)
+        position_RS = self._positions_RL[:, : tokens_RSK.shape[1]]
+        self._states_RD = model.temporal_states(
+            tokens_RSK, position_RS, self._mask_RL, self._cache
+        )[:, -1]
+
+    def code0_logits(self) -> Tensor:
+        """What may come next, guided: logits `[B, V]`."""
+        with_text_BD, without_BD = self._states()
+        logits_BV: Tensor = self.model.code0_head(with_text_BD)
+        if without_BD is None:
+            return logits_BV
+        return guide(logits_BV, self.model.code0_head(without_BD), self.guidance)
+
+    def complete(self, code0_B: Tensor, uniforms_BJ: Tensor, sampling: SamplingSettings) -> Tensor:
+        """Draw the rest of the frames whose first codes are known: `[B, K]`."""
+        with_text_BD, without_BD = self._states()
+        return self.model.frame_decoder.generate(
+            with_text_BD, code0_B, uniforms_BJ,
+            temperature=sampling.temperature, top_k=sampling.top_k,
+            guidance=self.guidance, unconditional_ND=without_BD,
+        )  # fmt: skip
+
+    def push(self, codes_BK: Tensor) -> None:
+        """Go on after these frames."""
+        frame_R1K = self.model.frame_tokens(codes_BK)[:, None].repeat(self._copies, 1, 1)
+        position_R1 = self._positions_RL[:, self._mask_RL.shape[1], None]
+        self._mask_RL = F.pad(self._mask_RL, (0, 1), value=True)
+        self._states_RD = self.model.temporal_states(
+            frame_R1K, position_R1, self._mask_RL, self._cache
+        )[:, 0]
+
+    def keep(self, goes_on_B: Tensor) -> None:
+        """Leave the others out."""
+        goes_on_R = goes_on_B.repeat(self._copies)
+        self._cache.batch_select_indices(goes_on_R.nonzero()[:, 0])
+        self.places_B = self.places_B[goes_on_B]
+        self._mask_RL, self._positions_RL, self._states_RD = (
+            x_R[goes_on_R] for x_R in (self._mask_RL, self._positions_RL, self._states_RD)
+        )
+
+    def _states(self) -> tuple[Tensor, Tensor | None]:
+        """States with the text `[B, D]`, and without if there is guidance."""
+        with_text_BD, *without = self._states_RD.chunk(self._copies)
+        return with_text_BD, without[0] if without else None
 
 
 def _prefixes(
