@@ -53,7 +53,7 @@ SIZES: dict[str, tuple[float, float, float]] = {
     "recognizer_steps": (2, 600, 4000),
     "recognizer_batch": (16, 32, 16),
     "recognizer_rate": (0.003, 0.004, 0.003),
-    "speechless_steps": (2, 1300, 5000),
+    "speechless_steps": (2, 1300, 4000),
     "speechless_rate": (0.003, 0.012, 0.006),
     "speechless_width": (64, 128, 192),
     "speechless_depth_width": (32, 64, 128),
