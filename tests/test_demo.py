@@ -53,7 +53,8 @@ def test_the_report_has_every_key(folder):
     assert len(report["stage1"]["used_fraction"]) == 8
     assert set(report["stage1"]["wer_quantized"]) == {"1", "2", "4", "8"}
     systems = {
-        "typed", "spoken_before", "spoken_after", "spoken_second", "spoken_direct", "cascade",
+        "typed", "spoken_before", "spoken_after", "spoken_second", "spoken_fifth", "spoken_direct",
+        "cascade",
     }  # fmt: skip
     assert set(report["stage3"]["exact_match"]) == systems
     stages = {"corpus", "stage1", "stage2", "stage3", "speech_head", "chat"}

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from stage3_finetune import train
 from stage3_finetune.row_order import RowsByLength
 
+WHOLE_EPOCH = ("--batch-size", 8, "--joined-share", 0.3)  # a step's rows are all there are
 LENGTHS = np.random.default_rng(0).permutation(np.arange(203)).tolist()
 
 
@@ -38,7 +39,7 @@ def test_epochs_and_seeds_differ_and_come_again():
 
 def test_a_run_that_goes_on_in_a_later_epoch_takes_the_same_rows(finetune_flags, tmp_path):
     """An epoch is one step here, so that every step is one of another epoch."""
-    words = (*finetune_flags, "--batch-size", 8, "--steps", 3, "--save-every", 1)
+    words = (*finetune_flags, *WHOLE_EPOCH, "--steps", 3, "--save-every", 1)
     run(train.main, *words, "--out", tmp_path / "straight")
     run(train.main, *words, "--out", tmp_path / "cut")
     for name in ("adapter", "checkpoints/step_000003"):
@@ -66,5 +67,5 @@ def test_the_trainer_asks_for_the_order_of_each_epoch(finetune_flags, tmp_path, 
         set_epoch(self, epoch)
 
     monkeypatch.setattr(RowsByLength, "set_epoch", note)
-    run(train.main, *finetune_flags, "--batch-size", 8, "--steps", 3, "--out", tmp_path / "run")
+    run(train.main, *finetune_flags, *WHOLE_EPOCH, "--steps", 3, "--out", tmp_path / "run")
     assert sorted({*asked}) == [0, 1, 2]
