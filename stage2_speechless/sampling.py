@@ -23,6 +23,8 @@ from commands.setting_types import NonNegativeFloat, NonNegativeInt
 # 0.4, 0.20 at 0. One of 7,000 steps: 0.119 at 0.5, 0.118 at 0.3, 0.105 at 0.1.
 DEFAULT_TEMPERATURE = 0.5
 DEFAULT_TOP_K = 100
+# A demo model of 1,300 steps, WER on dev: 0.546 at 1, 0.469 at 1.5, 0.396 at 2, 0.481 at 3; without
+# text dropout 0.464.
 DEFAULT_GUIDANCE = 2.0
 
 
