@@ -59,7 +59,7 @@ rehearse: .venv/installed
 
 # make chat PIPELINE=runs/twi-repository talks with another one: a folder, or a name on the hub
 # (for a download: HF_HUB_OFFLINE=0 make chat PIPELINE=...). REMEMBER=1 shows Gemma the question
-# before, and none that is older: the demo's models have learned from conversations of two.
+# before, and none that is older: in long conversations, the demo's models make more mistakes.
 PIPELINE := demo/weights
 TALKER := --pipeline "$(PIPELINE)"
 ifeq ($(PIPELINE),demo/weights)
