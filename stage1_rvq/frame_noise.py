@@ -18,6 +18,9 @@ def with_noise(frames_TD: Tensor, scale_D: Tensor, noise: float, *, seed: int) -
         scale_D: size of each dimension, that of the tower's last norm: noise is in proportion.
         noise: its RMS at most, relative to that of the embeddings; how much is drawn, too.
         seed: decides all that is drawn.
+
+    Returns:
+        float `[T, D]`; the frames themselves if `noise` is 0.
     """
     if not noise:
         return frames_TD

@@ -159,10 +159,13 @@ def _ask_all(
     writes any. One base serves all: it is asked first, then adapters are put on it in turn."""
     typed, spoken = as_typed(questions), as_spoken(questions)
 
-    def ask(model: torch.nn.Module, asked: Sequence[Sequence[Turn]], name: str) -> list[str]:
+    def ask(
+        model: torch.nn.Module, asked: Sequence[Sequence[Turn]], name: str, num_before: int = 0
+    ) -> list[str]:
+        # Longer prompts, fewer of them together: as much memory as for first questions.
         return generate_answers(
-            model, tokenizer, asked, max_new_tokens=config.max_new_tokens,
-            batch_size=config.batch_size, description=name,
+            model, tokenizer, asked, max_new_tokens=config.max_new_tokens, description=name,
+            batch_size=max(1, config.batch_size // (num_before + 1)),
         )  # fmt: skip
 
     answers = {
@@ -189,7 +192,7 @@ def _ask_all(
             transcripts = replies.transcripts
             for later, num_before in LATER.items():
                 asked = as_later(questions, written, num_before=num_before)
-                again = ask(model, asked, later)
+                again = ask(model, asked, later, num_before)
                 answers[later] = read_spoken_replies(again, writes_transcripts=is_chain).answers
             answers["typed_after"] = ask(model, typed, "typed_after")
     return answers, transcripts

@@ -84,6 +84,20 @@ def test_hidden_history_hides_frames_but_not_what_is_to_be_predicted(model: Spee
     assert torch.equal(hidden.positions_BL, whole.positions_BL)
 
 
+def test_a_hidden_text_leaves_the_conditions_and_every_position(model: Speechless) -> None:
+    whole = collate(utterances(), model)
+    lengths = [len(u.codes_TK) for u in utterances()]
+    drawn = draw_hidden(lengths, dialect_dropout=0.0, text_dropout=1.0, history_dropout=0.0)
+    hidden = collate(utterances(), model, drawn)
+    for i, text in enumerate(TEXTS):
+        start = 2 + len(text)  # after dialect, rate and characters
+        assert (hidden.tokens_BLK[i, 2:start] == NOTHING).all()
+        assert torch.equal(hidden.tokens_BLK[i, :2], whole.tokens_BLK[i, :2])
+        assert torch.equal(hidden.tokens_BLK[i, start:], whole.tokens_BLK[i, start:])
+    assert torch.equal(hidden.targets_BLK, whole.targets_BLK)
+    assert torch.equal(hidden.positions_BL, whole.positions_BL)
+
+
 def test_the_last_codebook_weight_also_counts_for_those_after_it(model: Speechless) -> None:
     batch = vars(collate(utterances(), model))
     plain, weighted = model(**batch), model(**batch, codebook_weights=(4.0, 0.5))

@@ -31,7 +31,7 @@ def test_generated_codes_follow_from_teacher_forced_logits(model: Speechless) ->
     states_TD = model.temporal_states(batch.tokens_BLK, batch.positions_BL)[0, -num_frames - 1 :]
     logits_TV = model.code0_head(states_TD)
     logits_TV[0, model.end_of_speech] = -torch.inf
-    drawn_T = sample_codes(logits_TV, uniforms_TK[: num_frames + 1, 0], temperature=0.8, top_k=100)
+    drawn_T = sample_codes(logits_TV, uniforms_TK[: num_frames + 1, 0], temperature=0.5, top_k=100)
     assert torch.equal(drawn_T[:num_frames], spoken.codes_TK[:, 0])
     assert (drawn_T[num_frames] == model.end_of_speech) == spoken.ended
 
@@ -61,6 +61,9 @@ def test_guided_codes_follow_from_logits_with_and_without_the_text(model: Speech
         unconditional_ND=states[1],
     )  # fmt: skip
     assert torch.equal(codes_TK, spoken.codes_TK)
+    unguided = replace(sampling, guidance=1.0)
+    other = speak(guided, [sentence], seed=3, sampling=unguided, max_frames=25)[0]
+    assert not torch.equal(other.codes_TK, spoken.codes_TK)
 
 
 @pytest.mark.parametrize("guidance", [None, 0.5])
@@ -75,12 +78,14 @@ def test_guided_batch_equals_single(model: Speechless, guidance: float | None) -
 
 
 def test_without_guidance_towards_it_the_text_does_not_matter(model: Speechless) -> None:
-    guided, sampling = as_guided(model), SamplingSettings(guidance=0.0)
-    one, other = (
-        speak(guided, [Sentence("a", text, "asante", 10.0)], sampling=sampling, max_frames=9)[0]
-        for text in ("me din de ama", "me din de efi")
-    )
-    assert torch.equal(one.codes_TK, other.codes_TK)
+    guided = as_guided(model)
+    for guidance, is_same in ((0.0, True), (1.0, False)):
+        sampling = SamplingSettings(guidance=guidance)
+        one, other = (
+            speak(guided, [Sentence("a", text, "asante", 10.0)], sampling=sampling, max_frames=9)[0]
+            for text in ("me din de ama", "me din de efi")
+        )
+        assert torch.equal(one.codes_TK, other.codes_TK) == is_same
 
 
 def test_only_what_was_trained_without_texts_is_guided(model: Speechless) -> None:
