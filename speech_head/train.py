@@ -116,7 +116,7 @@ def _train(
     accelerator: Accelerator,
     processes: Processes,
 ) -> None:
-    # WER on the demo's dev answers, 700 steps: by AdamW 0.422 at a rate of 0.003, no other tried; by
+    # WER on the demo's dev answers, 700 steps: AdamW 0.422 at a rate of 0.003, no other tried;
     # Muon 0.458 at 0.003, 0.355 at 0.006, 0.318 at 0.012. In 3,000 steps neither is better. The
     # published head keeps the optimizer that it was published with.
     optimizer = make_optimizer(
