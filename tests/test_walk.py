@@ -109,7 +109,7 @@ def test_it_ends_in_a_report(walked):
     assert report["stage3"]["exact_match"]["spoken_second"] is not None
     assert report["speech_head"]["wer_teacher"] is not None
     ends = [pair for of_stage in report["intervals"].values() for pair in of_stage.values()]
-    assert len(report["intervals"]["stage3"]) == 6 and all(low <= high for low, high in ends)
+    assert len(report["intervals"]["stage3"]) == 7 and all(low <= high for low, high in ends)
     assert {"wer_continuous", "wer_quantized.8"} <= report["intervals"]["stage1"].keys()
     shown = re.search(
         r"WER, 8 codebooks +[\d.]+ +([\d.]+) to ([\d.]+) ", (folder / "report.txt").read_text()
