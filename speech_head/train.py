@@ -15,24 +15,15 @@ from dataclasses import asdict
 
 import torch
 from accelerate import Accelerator
-from torch.nn.utils import clip_grad_norm_
-from transformers import get_cosine_schedule_with_warmup
 
-from commands.checkpoint import model_written_aside, save_checkpoint
 from commands.command_line import parse_config, run_command
 from commands.device import describe_machine, pick_device, pick_dtype, seed_step
 from commands.errors import InputError
 from commands.launchers import join_processes
 from commands.origins import refuse_mixture
-from commands.processes import (
-    Processes,
-    Shares,
-    processes_of,
-    resume_together,
-    shared_run_folder,
-)
+from commands.processes import Shares, processes_of, shared_run_folder
 from commands.sources import HEAD, Sources, as_facts, merge, refuse_licenses, used_for
-from commands.training_log import TrainingLog, refuse_non_finite, training_steps
+from commands.training import Training
 from speech_head.build import (
     AnyHead,
     build_head,
@@ -46,7 +37,6 @@ from speech_head.dev_set import Dev, load_judge, measure_loss, measure_speech
 from speech_head.head_batch import collate
 from speech_head.live_states import load_live_states
 from speech_head.model import SpeechHead
-from speech_head.references import References
 from speech_head.training_settings import TrainConfig
 from stage2_speechless.data import plan_batches
 from stage2_speechless.muon import make_optimizer
@@ -105,7 +95,7 @@ def main(argv: list[str] | None = None) -> None:
             sources=as_facts(sources),
             num_parameters=sum(p.numel() for p in head.parameters()),
         )
-        _train(config, head, states, dev, accelerator, processes)
+        _train(config, head, states, dev, accelerator)
 
 
 def _train(
@@ -114,7 +104,6 @@ def _train(
     states: StatesFolder,
     dev: Dev | None,
     accelerator: Accelerator,
-    processes: Processes,
 ) -> None:
     # WER on the demo's dev answers, 700 steps: AdamW 0.422 at a rate of 0.003, no other tried;
     # Muon 0.458 at 0.003, 0.355 at 0.006, 0.318 at 0.012. In 3,000 steps neither is better. The
@@ -124,24 +113,20 @@ def _train(
         "muon" if isinstance(head, SpeechHead) else "adamw",
         learning_rate=config.schedule.learning_rate,
     )
-    schedule = get_cosine_schedule_with_warmup(
-        optimizer, config.schedule.warmup_steps, config.steps
-    )
-    first_step = resume_together(processes, config.out, head, optimizer, schedule)
-    # The schedule is not prepared: it would then step once per process.
-    model, optimizer = accelerator.prepare(head, optimizer)
+    training = Training(
+        accelerator, config.out, head, optimizer, config.schedule,
+        steps=config.steps, save_every=config.checkpoints.save_every,
+    )  # fmt: skip
+    processes = training.processes
     weights_K = torch.tensor(config.loss.codebook_weights, device=accelerator.device)
     batches = plan_batches(
         states.num_frames_N, config.batch_size, config.batch_frames, config.seed,
         num_processes=processes.count, flag="--batch-frames",
     )  # fmt: skip
     references = references_for(head, states)
-    is_writer = processes.is_first
-    with TrainingLog(config.out, first_step=first_step, is_writer=is_writer) as log:
-        progress = training_steps(first_step, config.steps, "head", is_writer=is_writer)
-        for step in progress:
+    with training:
+        for step in training.progress("head"):
             seed_step(config.seed, step)
-            model.train()
             rows = batches.at_step(step).tolist()
             whole = [states.utterances[i] for i in rows]
             longest = max(utterance.num_frames for utterance in whole)
@@ -154,7 +139,7 @@ def _train(
             if references and shown:
                 own = processes.own(shown)
                 batch = batch.with_voices(references.read(own), references.voices(own))
-            loss = model(
+            loss = training.model(
                 batch.to(accelerator.device),
                 weights_K,
                 told.of_process(processes, batch.frame_mask_BF.shape[1]),
@@ -164,22 +149,15 @@ def _train(
                     tokens=processes.share([utterance.num_tokens for utterance in whole]),
                 ),
             )
-            accelerator.backward(loss.total)
-            norm = clip_grad_norm_(model.parameters(), 1.0)
-            numbers = processes.mean(loss.as_numbers())
-            refuse_non_finite(
-                step + 1, [u.id for u in chosen], **numbers, gradient_norm=norm.item()
-            )
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad()
-            progress.set_postfix(loss=f"{numbers['loss']:.3f}")
-            log.log(step + 1, "train", **numbers)
-            if is_writer and (
-                step + 1 == config.steps or (step + 1) % config.checkpoints.save_every == 0
-            ):
-                _measure_and_save(config, step + 1, head, dev, references, log)
-                save_checkpoint(config.out, step + 1, head, optimizer, schedule)
+            training.update(loss.total, loss.as_numbers(), [u.id for u in chosen])
+            if training.is_due:
+                head.eval()
+                # Its voices are those of the training data, as it hears them at this step.
+                keep_voices(head, references)
+                metrics = _measure(config, head, dev) if dev else None
+                judged_by = "cer" if dev and dev.judge else "loss"
+                training.keep_best(head, metrics, judged_by=judged_by)
+                training.save()
 
 
 def _read_sources(config: TrainConfig, states: StatesFolder) -> Sources:
@@ -215,35 +193,17 @@ def _open_states(
     return states, dev_states
 
 
-def _measure_and_save(
-    config: TrainConfig,
-    step: int,
-    head: AnyHead,
-    dev: Dev | None,
-    references: References | None,
-    log: TrainingLog,
-) -> None:
-    """Keep in `model/` the head with the lowest dev CER (else dev loss) so far; without dev states,
-    the newest. Its voices are those of the training data, as it hears them at this step."""
-    head.eval()
-    keep_voices(head, references)
-    if dev:
-        weights_K = torch.tensor(config.loss.codebook_weights, device=head.device)
-        metrics = measure_loss(head, dev.states, weights_K, config.batch_size)
-        judged_by = "loss"
-        if dev.judge:
-            speech = measure_speech(
-                head, dev.states, dev.judge, num_sentences=config.checkpoints.num_dev_sentences,
-                batch_size=config.batch_size, seed=config.seed,
-            )  # fmt: skip
-            metrics |= asdict(speech)
-            judged_by = "cer"
-        best_before = log.lowest("dev", judged_by)
-        log.log(step, "dev", **metrics, **head.layer_shares())
-        if metrics[judged_by] >= best_before:
-            return
-    with model_written_aside(config.out / "model") as aside:
-        head.save_pretrained(aside)
+def _measure(config: TrainConfig, head: AnyHead, dev: Dev) -> dict[str, float]:
+    """The losses on dev, and how the recogniser reads what the head makes of its texts."""
+    weights_K = torch.tensor(config.loss.codebook_weights, device=head.device)
+    metrics = measure_loss(head, dev.states, weights_K, config.batch_size)
+    if dev.judge:
+        speech = measure_speech(
+            head, dev.states, dev.judge, num_sentences=config.checkpoints.num_dev_sentences,
+            batch_size=config.batch_size, seed=config.seed,
+        )  # fmt: skip
+        metrics |= asdict(speech)
+    return {**metrics, **head.layer_shares()}
 
 
 if __name__ == "__main__":

@@ -14,21 +14,13 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from torch.nn.utils import clip_grad_norm_
-from transformers import get_cosine_schedule_with_warmup
 
-from commands.checkpoint import model_written_aside, save_checkpoint
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, describe_machine, pick_device, seed_step
 from commands.errors import InputError
 from commands.launchers import join_processes
 from commands.origins import refuse_mixture
-from commands.processes import (
-    Processes,
-    processes_of,
-    resume_together,
-    shared_run_folder,
-)
+from commands.processes import processes_of, shared_run_folder
 from commands.seeds import derive_seed
 from commands.setting_types import (
     CodebookSize,
@@ -38,7 +30,7 @@ from commands.setting_types import (
     Seed,
 )
 from commands.sources import QUANTIZER, Sources, as_facts, merge, refuse_licenses, used_for
-from commands.training_log import TrainingLog, refuse_non_finite, training_steps
+from commands.training import Training
 from commands.training_settings import InputSettings, ScheduleSettings
 from stage1_rvq.config import RVQConfig
 from stage1_rvq.data import EmbeddingFolder, ShuffledBatches
@@ -149,7 +141,7 @@ def main(argv: list[str] | None = None) -> None:
             training_data=asdict(describe_training_data(embeddings)),
             sources=as_facts(made_from),
         )
-        _train(config, embeddings, made_from, dev, task, accelerator, processes)
+        _train(config, embeddings, made_from, dev, task, accelerator)
 
 
 def _train(
@@ -159,46 +151,31 @@ def _train(
     dev: EmbeddingFolder | None,
     task: TaskLoss | None,
     accelerator: Accelerator,
-    processes: Processes,
 ) -> None:
-    rvq = SpeechRVQ(
-        RVQConfig(
-            dim=embeddings.dim,
-            num_codebooks=config.codebooks.num_codebooks,
-            codebook_size=config.codebooks.codebook_size,
-            min_code_usage=config.codebooks.min_code_usage,
-            tower=embeddings.origin.tower,
-            sources=made_from,
-        )
-    ).to(accelerator.device)
-    rvq.set_metric(embeddings.metric)
+    rvq = _build(config, embeddings, made_from).to(accelerator.device)
     # Only the task loss trains the linear maps; codebooks follow by moving average in the forward
     # pass. From reconstruction alone the maps shrink, and held-out error rises (by 3 % in 60 steps,
     # 8 x 256 on 5,120 frames; the same with the codebooks frozen).
     optimizer = torch.optim.AdamW(
         rvq.parameters(), lr=config.schedule.learning_rate, weight_decay=0.0
     )
-    schedule = get_cosine_schedule_with_warmup(
-        optimizer, config.schedule.warmup_steps, config.steps
-    )
-    first_step = resume_together(processes, config.out, rvq, optimizer, schedule)
-    if first_step == 0:
+    training = Training(
+        accelerator, config.out, rvq, optimizer, config.schedule,
+        steps=config.steps, save_every=config.save_every,
+    )  # fmt: skip
+    processes = training.processes
+    if training.first_step == 0:
         _init_codebooks(config, rvq, embeddings)
-    # The schedule is not prepared: accelerate would step it once per process.
-    model, optimizer = accelerator.prepare(rvq, optimizer)
     batches = ShuffledBatches(
         embeddings.num_frames, config.batch_frames * processes.count, config.seed
     )
-    is_writer = processes.is_first
-    # Step 0 is measured too: k-means alone may be the best quantiser of a small corpus.
-    with TrainingLog(config.out, first_step=first_step or -1, is_writer=is_writer) as log:
-        if is_writer and first_step == 0:
-            _measure_and_save(config.out, 0, rvq, dev, task, log)
-        progress = training_steps(first_step, config.steps, "rvq", is_writer=is_writer)
-        for step in progress:
+    with training:
+        # Step 0 is measured too: k-means alone may be the best quantiser of a small corpus.
+        if processes.is_first and training.first_step == 0:
+            _keep_best(training, rvq, dev, task)
+        for step in training.progress("rvq"):
             # The same draws in all processes: those of the whole batch.
             seed_step(config.seed, step)
-            model.train()
             positions_N = batches.at_step(step)
             utterances = task.utterances(step) if task else []
             rows = rows_of(processes, len(positions_N), [u.num_frames for u in utterances])
@@ -208,7 +185,7 @@ def _train(
             if task:  # one forward pass for both losses keeps the processes in step
                 frames_ND = torch.cat([frames_ND, task.frames(mine)])
             with torch.set_grad_enabled(task is not None):
-                loss = model(
+                loss = training.model(
                     frames_ND.to(accelerator.device), rows if processes.count > 1 else None
                 )
             numbers = {name: share * number for name, number in loss.as_numbers().items()}
@@ -216,24 +193,28 @@ def _train(
                 read = task(mine, loss.decoded_ND[len(positions_N) :])
                 read = processes.share([1] * len(utterances)) * read
                 total = share * loss.total + config.task.task_weight * read
-                numbers = processes.mean({**numbers, "loss": total.item(), "task": read.item()})
-                accelerator.backward(total)
-                norm = clip_grad_norm_(model.parameters(), 1.0)
-                refuse_non_finite(
-                    step + 1, [u.id for u in mine],
-                    loss=numbers["loss"], gradient_norm=norm.item(),
-                )  # fmt: skip
-                optimizer.step()
-                schedule.step()
-                optimizer.zero_grad()
+                numbers |= {"loss": total.item(), "task": read.item()}
+                training.update(total, numbers, [u.id for u in mine])
             else:
-                numbers = processes.mean(numbers)
-            log.log(step + 1, "train", **numbers)
-            progress.set_postfix(loss=f"{numbers['loss']:.4f}")
-            is_due = (step + 1) % config.save_every == 0
-            if is_writer and (is_due or step + 1 == config.steps):
-                _measure_and_save(config.out, step + 1, rvq, dev, task, log)
-                save_checkpoint(config.out, step + 1, rvq, optimizer, schedule)
+                training.count(numbers)
+            if training.is_due:
+                _keep_best(training, rvq, dev, task)
+                training.save()
+
+
+def _build(config: TrainConfig, embeddings: EmbeddingFolder, made_from: Sources) -> SpeechRVQ:
+    rvq = SpeechRVQ(
+        RVQConfig(
+            dim=embeddings.dim,
+            num_codebooks=config.codebooks.num_codebooks,
+            codebook_size=config.codebooks.codebook_size,
+            min_code_usage=config.codebooks.min_code_usage,
+            tower=embeddings.origin.tower,
+            sources=made_from,
+        )
+    )
+    rvq.set_metric(embeddings.metric)
+    return rvq
 
 
 def _init_codebooks(config: TrainConfig, rvq: SpeechRVQ, embeddings: EmbeddingFolder) -> None:
@@ -245,24 +226,14 @@ def _init_codebooks(config: TrainConfig, rvq: SpeechRVQ, embeddings: EmbeddingFo
     rvq.init_codebooks(sample_ND.to(device), embeddings.metric, seed=seed)
 
 
-def _measure_and_save(
-    run: Path,
-    step: int,
-    rvq: SpeechRVQ,
-    dev: EmbeddingFolder | None,
-    task: TaskLoss | None,
-    log: TrainingLog,
+def _keep_best(
+    training: Training, rvq: SpeechRVQ, dev: EmbeddingFolder | None, task: TaskLoss | None
 ) -> None:
-    """Save the model to `model/` if it is the best on dev so far; without dev, always."""
-    if dev:
-        judge = "cer" if task else "relative_error"
-        best_before = log.lowest("dev", judge)
-        metrics = measure_on_dev(rvq, dev, task).as_numbers()
-        log.log(step, "dev", **metrics)
-        if metrics[judge] >= best_before:
-            return
-    with model_written_aside(run / "model") as aside:
-        rvq.save_pretrained(aside, model_card_kwargs={"run": run})
+    metrics = measure_on_dev(rvq, dev, task).as_numbers() if dev else None
+    training.keep_best(
+        rvq, metrics, judged_by="cer" if task else "relative_error",
+        model_card_kwargs={"run": training.run},
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -20,22 +20,14 @@ import torch
 from accelerate import Accelerator
 from tokenizers import Tokenizer
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
-from transformers import get_cosine_schedule_with_warmup
 
 from commands.atomic_write import write_text
-from commands.checkpoint import model_written_aside, save_checkpoint
 from commands.command_line import parse_config, run_command
 from commands.device import DeviceName, describe_machine, pick_device, seed_step
 from commands.errors import InputError
 from commands.launchers import join_processes
 from commands.origins import refuse_mixture
-from commands.processes import (
-    Processes,
-    processes_of,
-    resume_together,
-    shared_run_folder,
-)
+from commands.processes import processes_of, shared_run_folder
 from commands.seeds import derive_seed
 from commands.setting_types import (
     LayerWidth,
@@ -45,7 +37,7 @@ from commands.setting_types import (
     Seed,
 )
 from commands.sources import RECOGNIZER, as_facts, refuse_licenses, used_for
-from commands.training_log import TrainingLog, refuse_non_finite, training_steps
+from commands.training import Training
 from commands.training_settings import InputSettings, ScheduleSettings
 from data_manifests.error_rates import ErrorRates, compute_error_rates
 from data_manifests.language import language
@@ -132,7 +124,7 @@ def main(argv: list[str] | None = None) -> None:
             num_utterances=len(usable_N), num_left_out=dropped,
             sources=as_facts(used_for(embeddings.sources, RECOGNIZER)),
         )  # fmt: skip
-        _train(config, embeddings, usable_N, units, dev, accelerator, processes)
+        _train(config, embeddings, usable_N, units, dev, accelerator)
         if output.is_writer:
             write_text(config.out / "units.json", units.to_str(pretty=True))
 
@@ -144,40 +136,20 @@ def _train(
     units: Tokenizer,
     dev: EmbeddingFolder | None,
     accelerator: Accelerator,
-    processes: Processes,
 ) -> None:
-    seed_step(config.seed, -1)
-    shape = config.shape
-    recognizer = CTCRecognizer(
-        RecognizerConfig(
-            embeddings.dim,
-            units.get_vocab_size(),
-            shape.width,
-            shape.num_layers,
-            tower=embeddings.origin.tower,
-            sources=used_for(embeddings.sources, RECOGNIZER),
-            normalization=language().normalization,
-        )
-    )
-    recognizer.frame_scale_D.copy_(embeddings.metric.frame_scale_D)
-    recognizer.units = units
-    recognizer.to(accelerator.device)
+    recognizer = _build(config, embeddings, units).to(accelerator.device)
     optimizer = torch.optim.AdamW(
         recognizer.parameters(), lr=config.schedule.learning_rate, weight_decay=0.01
     )
-    schedule = get_cosine_schedule_with_warmup(
-        optimizer, config.schedule.warmup_steps, config.steps
-    )
-    first_step = resume_together(processes, config.out, recognizer, optimizer, schedule)
-    # The schedule is not prepared: accelerate would step it once per process.
-    model, optimizer = accelerator.prepare(recognizer, optimizer)
+    training = Training(
+        accelerator, config.out, recognizer, optimizer, config.schedule,
+        steps=config.steps, save_every=config.save_every,
+    )  # fmt: skip
+    processes = training.processes
     batches = ShuffledBatches(len(usable_N), config.batch_size * processes.count, config.seed)
-    is_writer = processes.is_first
-    with TrainingLog(config.out, first_step=first_step, is_writer=is_writer) as log:
-        progress = training_steps(first_step, config.steps, "recognizer", is_writer=is_writer)
-        for step in progress:
+    with training:
+        for step in training.progress("recognizer"):
             seed_step(config.seed, step, processes.rank)  # dropout
-            model.train()
             picks = usable_N[batches.at_step(step)].tolist()
             batch = [embeddings.utterances[i] for i in processes.own(picks)]
             frames = [
@@ -187,21 +159,36 @@ def _train(
                 )
                 for utterance in batch
             ]  # fmt: skip
-            loss = _loss(model, frames, [utterance.text for utterance in batch], units)
+            loss = _loss(training.model, frames, [u.text for u in batch], units)
             loss = processes.share([1] * len(picks)) * loss
-            numbers = processes.mean({"loss": loss.item()})
-            accelerator.backward(loss)
-            norm = clip_grad_norm_(model.parameters(), 1.0)
-            refuse_non_finite(step + 1, [u.id for u in batch], **numbers, gradient_norm=norm.item())
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad()
-            progress.set_postfix(loss=f"{numbers['loss']:.3f}")
-            log.log(step + 1, "train", **numbers)
-            is_due = (step + 1) % config.save_every == 0
-            if is_writer and (is_due or step + 1 == config.steps):
-                _measure_and_save(config.out, step + 1, recognizer, dev, log)
-                save_checkpoint(config.out, step + 1, recognizer, optimizer, schedule)
+            training.update(loss, {"loss": loss.item()}, [u.id for u in batch])
+            if training.is_due:
+                metrics = None
+                if dev:
+                    rates = read_embeddings(recognizer.eval(), dev)
+                    metrics = {"wer": rates.wer, "cer": rates.cer}
+                training.keep_best(recognizer, metrics, judged_by="cer")
+                training.save()
+
+
+def _build(
+    config: TrainRecognizerConfig, embeddings: EmbeddingFolder, units: Tokenizer
+) -> CTCRecognizer:
+    seed_step(config.seed, -1)
+    recognizer = CTCRecognizer(
+        RecognizerConfig(
+            embeddings.dim,
+            units.get_vocab_size(),
+            config.shape.width,
+            config.shape.num_layers,
+            tower=embeddings.origin.tower,
+            sources=used_for(embeddings.sources, RECOGNIZER),
+            normalization=language().normalization,
+        )
+    )
+    recognizer.frame_scale_D.copy_(embeddings.metric.frame_scale_D)
+    recognizer.units = units
+    return recognizer
 
 
 def read_embeddings(recognizer: CTCRecognizer, embeddings: EmbeddingFolder) -> ErrorRates:
@@ -220,20 +207,6 @@ def _loss(
     device = next(model.parameters()).device
     log_probs_BTV = model(frames_BTD.to(device), lengths_B)
     return ctc_loss(log_probs_BTV, lengths_B, texts, units)
-
-
-def _measure_and_save(
-    run: Path, step: int, recognizer: CTCRecognizer, dev: EmbeddingFolder | None, log: TrainingLog
-) -> None:
-    """Save the model to `model/` if its dev CER is the lowest so far; without dev, always."""
-    if dev:
-        best_before = log.lowest("dev", "cer")
-        rates = read_embeddings(recognizer.eval(), dev)
-        log.log(step, "dev", wer=rates.wer, cer=rates.cer)
-        if rates.cer >= best_before:
-            return
-    with model_written_aside(run / "model") as aside:
-        recognizer.save_pretrained(aside)
 
 
 if __name__ == "__main__":

@@ -13,73 +13,38 @@ the reason). If killed, `--resume` continues it. With `--part` or `--ray`, many 
 work (`commands/shards.py`).
 """
 
-import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 from commands.command_line import parse_config, run_command
-from commands.device import DeviceName
 from commands.errors import InputError
-from commands.json_files import read_json_lines
-from commands.licenses import LicenseName, leave_out_others
+from commands.licenses import leave_out_others
 from commands.run_folder import run_folder
-from commands.setting_types import (
-    ModelName,
-    PositiveFloat,
-    PositiveInt,
-    Seed,
-    StorePath,
-)
+from commands.setting_types import PositiveFloat
 from commands.shard import Shard
-from commands.shards import join_rows, join_sources, split_into_shards, write_shards
-from commands.sources import as_facts, count_sources, merge
-from commands.workers import WorkerSettings
-from data_manifests.code_switching import EnglishShare
-from data_manifests.language import DialectName
+from commands.shards import split_into_shards, write_shards
+from commands.sources import count_sources, merge
 from stage1_rvq.codes import CODES_NAME, CodedUtterance, write_codes
-from stage2_speechless.sampling import SamplingSettings
 from stage2_speechless.sentences import read_sentences
 from stage2_speechless.speak import MAX_CHARACTERS, Sentence, with_numbers_in_words
-from stage2_speechless.takes import TakeSettings, count_takes, generate_takes, load_speech
+from stage2_speechless.speaking import SpeakingConfig, load_speech, record_spoken
 
 SENTENCES_PER_SHARD = 256
 SPEAKER = "speechless"
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerateConfig:
+class GenerateConfig(SpeakingConfig):
     """Speak every sentence of a text file as semantic codes."""
 
-    speechless: ModelName
-    """model: folder of stage2_speechless.train, or hub name"""
     text: Path
     """text file with one sentence per line; or .jsonl with id and text, and dialect, corpus and
     license if known"""
-    out: StorePath
-    """new folder for the codes"""
-    choice: TakeSettings = TakeSettings()
-    dialect: DialectName = "unknown"
-    """dialect of sentences whose row names none, in Twi: asante, akuapem, fante or unknown"""
     rate: PositiveFloat | None = None
     """speaking rate in characters per second; if not given, drawn from the rates in the training
     data"""
-    sampling: SamplingSettings = SamplingSettings()
-    batch_size: PositiveInt = 32
-    """sentences generated together"""
-    seed: Seed = 0
-    """seed for sampling; another seed speaks the same sentences differently"""
-    device: DeviceName = "auto"
-    """auto, cpu, cuda, cuda:1, mps, xpu"""
-    allow_licenses: tuple[LicenseName, ...] = ()
-    """leave out sentences under another licence than these, by SPDX name (CC-BY-4.0 CC0-1.0);
-    unknown is a name too; if none is given, nothing is left out"""
-    allow_mixture: bool = False
-    """go on although the inputs belong to different audio towers or quantisers"""
-    resume: bool = False
-    """continue an unfinished folder"""
-    workers: WorkerSettings = WorkerSettings()
     max_characters: ClassVar[int] = MAX_CHARACTERS
 
 
@@ -108,25 +73,10 @@ def main(argv: list[str] | None = None) -> None:
         )  # fmt: skip
         if config.workers.part:
             return
-        num_kept, num_dropped = (join_rows(output.path, name) for name in ("kept", "dropped"))
-        if not num_kept:
-            raise InputError(
-                f"all {num_dropped} sentences were dropped, see {output.path / 'dropped.jsonl'}"
-            )
-        kept = read_json_lines(output.path / "kept.jsonl")
-        english = EnglishShare()
-        for sentence in sentences:
-            english.add(sentence.text)
-        output.record(
-            english=english.as_dict(),
-            num_utterances=num_kept,
-            num_dropped=num_dropped,
-            kept_takes=count_takes(row["take"] for row in kept),
-            sources=as_facts(join_sources(output.path, len(shards))),
-        )
-        print(f"{num_kept} sentences spoken, {num_dropped} dropped", file=sys.stderr)
-        if english.num_words:
-            print(english.format_line(), file=sys.stderr)
+        record_spoken(
+            output, len(shards), (sentence.text for sentence in sentences),
+            unit="sentences", counted_as="num_utterances", takes_of=lambda row: [row["take"]],
+        )  # fmt: skip
 
 
 class SpeechWriter:
@@ -134,27 +84,13 @@ class SpeechWriter:
 
     def __init__(self, config: GenerateConfig, folder: Path) -> None:
         """Load the model, and what judges its takes; InputError if they do not belong together."""
-        self.config = config
-        self.speech = load_speech(
-            config.speechless, config.choice,
-            device=config.device, allow_mixture=config.allow_mixture,
-        )  # fmt: skip
+        self.speech = load_speech(config)
         self.facts = self.speech.facts
 
     def write(self, shard: Shard[Sentence]) -> None:
         """Write which sentences were spoken and which were not, and then the codes."""
         chosen = [with_numbers_in_words(sentence) for sentence in shard.items]
-        takes, reasons = generate_takes(
-            self.speech.model,
-            chosen,
-            self.speech.round_trip,
-            takes=self.config.choice.takes,
-            max_cer=self.config.choice.max_cer,
-            respell=self.config.choice.respell_english,
-            seed=self.config.seed,
-            sampling=self.config.sampling,
-            batch_size=self.config.batch_size,
-        )
+        takes, reasons = self.speech.take(chosen)
         spoken = [(sentence, takes[sentence.id]) for sentence in chosen if sentence.id in takes]
         shard.write_rows(
             "kept", [{"id": s.id, "take": take.number, "cer": take.cer} for s, take in spoken]

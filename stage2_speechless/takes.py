@@ -9,20 +9,17 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from commands.device import DeviceName, describe_machine, pick_device
-from commands.origins import UNKNOWN, Origin, combine
 from commands.seeds import derive_seed
 from commands.setting_types import ModelName, NonNegativeFloat, PositiveInt
-from commands.sources import Sources, merge
 from data_manifests.english_respelling import respell_english
 from stage2_speechless.config import SpeechlessConfig
 from stage2_speechless.generation import GeneratedCodes
-from stage2_speechless.model import Speechless, load_speechless
+from stage2_speechless.model import Speechless
 from stage2_speechless.round_trip import RoundTrip, load_round_trip
 from stage2_speechless.sampling import DEFAULT_SAMPLING, SamplingSettings
 from stage2_speechless.speak import Sentence, speak, unread_digits, why_unspeakable
@@ -75,41 +72,6 @@ class TakeSettings(ChoiceSettings):
             self.rvq, self.recognizer, speech.code_format, {expected_by: speech.origin},
             expected_by=expected_by, device=device, allow_mixture=allow_mixture,
         )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class LoadedSpeech:
-    """A model that speaks, and what judges its takes.
-
-    Attributes:
-        model: speaks.
-        round_trip: judges; None without a recogniser.
-        origin: what the codes belong to.
-        sources: what these models were made from.
-        facts: of the models and the machine, for `provenance.json`.
-    """
-
-    model: Speechless
-    round_trip: RoundTrip | None
-    origin: Origin
-    sources: Sources
-    facts: dict[str, Any]
-
-
-def load_speech(
-    speechless: str, choice: TakeSettings, *, device: DeviceName, allow_mixture: bool
-) -> LoadedSpeech:
-    """Load what `generate_takes` needs; InputError if it does not belong together."""
-    used = pick_device(device)
-    model = load_speechless(speechless, device=used)
-    round_trip = choice.load_round_trip(
-        model.config, expected_by=f"--speechless {speechless}", device=used,
-        allow_mixture=allow_mixture,
-    )  # fmt: skip
-    origin = combine(model.config.origin, round_trip.rvq.origin() if round_trip else UNKNOWN)
-    facts = {**describe_machine(used, "float32"), **origin.as_facts()}
-    sources = merge(model.made_from(), round_trip.made_from() if round_trip else ())
-    return LoadedSpeech(model, round_trip, origin, sources, facts)
 
 
 @dataclass(frozen=True)

@@ -15,24 +15,15 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch.nn.utils import clip_grad_norm_
-from transformers import get_cosine_schedule_with_warmup
 
-from commands.checkpoint import model_written_aside, save_checkpoint
 from commands.command_line import parse_config, run_command
 from commands.device import describe_machine, pick_device, pick_dtype, seed_step
 from commands.errors import InputError
 from commands.launchers import join_processes
 from commands.origins import Origin, combine, refuse_mixture
-from commands.processes import (
-    Processes,
-    Shares,
-    processes_of,
-    resume_together,
-    shared_run_folder,
-)
+from commands.processes import Shares, processes_of, shared_run_folder
 from commands.sources import SPEECHLESS, as_facts, base_model, merge, refuse_licenses, used_for
-from commands.training_log import TrainingLog, refuse_non_finite, training_steps
+from commands.training import Training
 from stage1_rvq.codes import read_codes_origins
 from stage1_rvq.model import load_rvq
 from stage2_speechless.config import SpeechlessConfig, default_num_heads
@@ -114,7 +105,7 @@ def main(argv: list[str] | None = None) -> None:
         if base:
             output.record(init_from_revision=base.revision)
             del base
-        _train(config, speechless, corpus, dev, accelerator, processes)
+        _train(config, speechless, corpus, dev, accelerator)
 
 
 def _train(
@@ -123,29 +114,24 @@ def _train(
     corpus: Corpus,
     dev: Dev | None,
     accelerator: Accelerator,
-    processes: Processes,
 ) -> None:
     optimizer = make_optimizer(
         speechless, config.optimizer, learning_rate=config.schedule.learning_rate
     )
-    schedule = get_cosine_schedule_with_warmup(
-        optimizer, config.schedule.warmup_steps, config.steps
-    )
-    first_step = resume_together(processes, config.out, speechless, optimizer, schedule)
-    # The schedule is not prepared: accelerate would step it once per process.
-    model, optimizer = accelerator.prepare(speechless, optimizer)
+    training = Training(
+        accelerator, config.out, speechless, optimizer, config.schedule,
+        steps=config.steps, save_every=config.checkpoints.save_every,
+    )  # fmt: skip
+    processes = training.processes
     by_tokens = config.batch_tokens is not None
     batches = plan_batches(
         corpus.num_positions_N if by_tokens else corpus.num_frames_N,
         config.batch_size, config.batch_tokens, config.seed,
         num_processes=processes.count, flag="--batch-tokens",
     )  # fmt: skip
-    is_writer = processes.is_first
-    with TrainingLog(config.out, first_step=first_step, is_writer=is_writer) as log:
-        progress = training_steps(first_step, config.steps, "train", is_writer=is_writer)
-        for step in progress:
+    with training:
+        for step in training.progress("train"):
             seed_step(config.seed, step)
-            model.train()
             picks = batches.at_step(step)
             frames = corpus.num_frames_N[picks].tolist()  # of the whole batch
             hidden = draw_hidden(
@@ -165,29 +151,19 @@ def _train(
                 seed_step(config.seed, step, processes.rank)  # dropout
             chosen = [corpus.utterances[i] for i in processes.own(picks.tolist())]
             batch = collate(chosen, speechless, processes.own(hidden))
-            loss = model(
+            loss = training.model(
                 **vars(move_batch(batch, accelerator.device)),
                 depth_fraction=config.loss.depth_fraction,
                 codebook_weights=config.loss.codebook_weights,
                 drawn_N=drawn.places_N if drawn else None,
                 shares=shares,
             )
-            accelerator.backward(loss.total)
-            norm = clip_grad_norm_(model.parameters(), 1.0)
-            numbers = processes.mean(loss.as_numbers())
-            refuse_non_finite(
-                step + 1, [u.id for u in chosen], **numbers, gradient_norm=norm.item()
-            )
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad()
-            progress.set_postfix(loss=f"{numbers['loss']:.3f}")
-            log.log(step + 1, "train", **numbers)
-            if is_writer and (
-                step + 1 == config.steps or (step + 1) % config.checkpoints.save_every == 0
-            ):
-                _measure_and_save(config, step + 1, speechless, dev, log)
-                save_checkpoint(config.out, step + 1, speechless, optimizer, schedule)
+            training.update(loss.total, loss.as_numbers(), [u.id for u in chosen])
+            if training.is_due:
+                metrics = _measure(config, speechless.eval(), dev) if dev else None
+                judged_by = "cer" if dev and dev.round_trip else "loss"
+                training.keep_best(speechless, metrics, judged_by=judged_by)
+                training.save()
 
 
 def _load_dev(
@@ -223,39 +199,24 @@ def _own_shape(shape: ShapeSettings) -> dict[str, Any]:
     return {"width": width, "num_layers": layers, "num_heads": heads, "llama": llama}
 
 
-def _measure_and_save(
-    config: TrainConfig, step: int, model: Speechless, dev: Dev | None, log: TrainingLog
-) -> None:
-    """Save the model to `model/` if its dev CER (else dev loss) is the lowest so far; without dev,
-    always."""
-    model.eval()
-    if dev:
-        metrics = measure_loss(
-            model, dev.utterances, config.batch_size, config.loss.codebook_weights
-        )
-        judged_by = "loss"
-        if dev.round_trip:
-            chosen = dev.utterances[: config.checkpoints.num_dev_sentences]
-            # Models early in training do not end; twice the longest recording is enough to see
-            # that.
-            longest = max(len(u.codes_TK) for u in chosen)
-            sentences = generate_and_transcribe(
-                model, chosen, dev.round_trip, seed=config.seed, batch_size=config.batch_size,
-                max_frames=min(MAX_FRAMES, 2 * longest),
-            )  # fmt: skip
-            speech = pool_sentences(sentences)
-            rates = speech.errors.generated
-            metrics |= {
-                "cer": rates.cer, "wer": rates.wer,
-                "length_ratio": speech.length_ratio, "never_ended": speech.never_ended,
-            }  # fmt: skip
-            judged_by = "cer"
-        best_before = log.lowest("dev", judged_by)
-        log.log(step, "dev", **metrics)
-        if metrics[judged_by] >= best_before:
-            return
-    with model_written_aside(config.out / "model") as aside:
-        model.save_pretrained(aside)
+def _measure(config: TrainConfig, model: Speechless, dev: Dev) -> dict[str, float]:
+    """The losses on dev, and how the recogniser reads what the model makes of its sentences."""
+    metrics = measure_loss(model, dev.utterances, config.batch_size, config.loss.codebook_weights)
+    if not dev.round_trip:
+        return metrics
+    chosen = dev.utterances[: config.checkpoints.num_dev_sentences]
+    # Models early in training do not end; twice the longest recording is enough to see that.
+    longest = max(len(u.codes_TK) for u in chosen)
+    sentences = generate_and_transcribe(
+        model, chosen, dev.round_trip, seed=config.seed, batch_size=config.batch_size,
+        max_frames=min(MAX_FRAMES, 2 * longest),
+    )  # fmt: skip
+    speech = pool_sentences(sentences)
+    rates = speech.errors.generated
+    return metrics | {
+        "cer": rates.cer, "wer": rates.wer,
+        "length_ratio": speech.length_ratio, "never_ended": speech.never_ended,
+    }  # fmt: skip
 
 
 if __name__ == "__main__":

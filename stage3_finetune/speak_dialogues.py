@@ -12,7 +12,6 @@ dialogue is left out whole. With `--dialect asante` or `akuapem`, numbers are sp
 `--part` or `--ray`, many processes share the work (`commands/shards.py`).
 """
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,28 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from commands.command_line import parse_config, run_command
-from commands.device import DeviceName
 from commands.errors import InputError
-from commands.json_files import read_json_lines
-from commands.licenses import LicenseName, leave_out_others
+from commands.licenses import leave_out_others
 from commands.run_folder import run_folder
-from commands.setting_types import ModelName, PositiveInt, Seed, StorePath
+from commands.setting_types import PositiveInt
 from commands.shard import Shard
-from commands.shards import join_rows, join_sources, split_into_shards, write_shards
-from commands.sources import as_facts, count_sources, merge
-from commands.workers import WorkerSettings
-from data_manifests.code_switching import EnglishShare
+from commands.shards import split_into_shards, write_shards
+from commands.sources import count_sources, merge
 from data_manifests.held_out_rows import refuse_held_out
-from data_manifests.language import DialectName
-from stage2_speechless.sampling import SamplingSettings
 from stage2_speechless.speak import Sentence, with_numbers_in_words
-from stage2_speechless.takes import (
-    Take,
-    TakeSettings,
-    count_takes,
-    generate_takes,
-    load_speech,
-)
+from stage2_speechless.speaking import SpeakingConfig, load_speech, record_spoken
+from stage2_speechless.takes import Take
 from stage3_finetune.dialogue import Dialogue
 from stage3_finetune.dialogue_files import DIALOGUES_NAME, write_spoken_dialogues
 from stage3_finetune.dialogue_rows import read_dialogues
@@ -51,35 +39,13 @@ DIALOGUES_PER_SHARD = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpeakDialoguesConfig:
+class SpeakDialoguesConfig(SpeakingConfig):
     """Give the spoken turns of dialogues their semantic codes."""
 
     dialogues: Path
     """`messages` JSONL with user turns marked "spoken": true"""
-    speechless: ModelName
-    """model that generates the codes: folder of stage2_speechless.train, or hub name"""
-    out: StorePath
-    """new folder for dialogues_*.parquet"""
-    choice: TakeSettings = TakeSettings()
     variants: PositiveInt = 1
     """number of different spoken versions of each dialogue"""
-    dialect: DialectName = "unknown"
-    """how the turns are spoken, in Twi: asante, akuapem, fante, unknown"""
-    sampling: SamplingSettings = SamplingSettings()
-    batch_size: PositiveInt = 32
-    """turns generated together"""
-    seed: Seed = 0
-    """sampling seed; another seed speaks the same dialogues differently"""
-    device: DeviceName = "auto"
-    """auto, cpu, cuda, cuda:1, mps, xpu"""
-    allow_licenses: tuple[LicenseName, ...] = ()
-    """leave out dialogues under another licence than these, by SPDX name (CC-BY-4.0 CC0-1.0);
-    unknown is a name too; if none is given, nothing is left out"""
-    allow_mixture: bool = False
-    """go on although the inputs belong to different audio towers or quantisers"""
-    resume: bool = False
-    """continue an unfinished folder"""
-    workers: WorkerSettings = WorkerSettings()
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -115,24 +81,12 @@ def main(argv: list[str] | None = None) -> None:
         )  # fmt: skip
         if config.workers.part:
             return
-        num_kept, num_dropped = (join_rows(output.path, name) for name in ("kept", "dropped"))
-        if not num_kept:
-            raise InputError(
-                f"all {num_dropped} dialogues were dropped, see {output.path / 'dropped.jsonl'}"
-            )
-        kept = read_json_lines(output.path / "kept.jsonl")
-        takes_kept = (turn["take"] for row in kept for turn in row["turns"].values())
-        english = EnglishShare()
-        for turn in (turn for dialogue in dialogues for turn in dialogue.turns if turn.spoken):
-            english.add(turn.content)
-        output.record(
-            english=english.as_dict(),
-            num_dialogues=num_kept, num_dropped=num_dropped, kept_takes=count_takes(takes_kept),
-            sources=as_facts(join_sources(output.path, len(shards))),
+        spoken = (turn for dialogue in dialogues for turn in dialogue.turns if turn.spoken)
+        record_spoken(
+            output, len(shards), (turn.content for turn in spoken),
+            unit="dialogues", counted_as="num_dialogues",
+            takes_of=lambda row: [turn["take"] for turn in row["turns"].values()],
         )  # fmt: skip
-        print(f"{num_kept} dialogues spoken, {num_dropped} dropped", file=sys.stderr)
-        if english.num_words:
-            print(english.format_line(), file=sys.stderr)
 
 
 class DialogueWriter:
@@ -144,27 +98,14 @@ class DialogueWriter:
         Args:
             has_tools: whether any of the dialogues, of all shards, declares functions.
         """
-        self.config = config
         self.has_tools = has_tools
-        self.speech = load_speech(
-            config.speechless, config.choice,
-            device=config.device, allow_mixture=config.allow_mixture,
-        )  # fmt: skip
+        self.speech = load_speech(config)
         self.facts = self.speech.facts
 
     def write(self, shard: Shard[Dialogue]) -> None:
         """Write which dialogues were spoken and which were not, and then the dialogues."""
-        takes, reasons = generate_takes(
-            self.speech.model,
-            _sentences(shard.items, self.config.dialect),
-            self.speech.round_trip,
-            takes=self.config.choice.takes,
-            max_cer=self.config.choice.max_cer,
-            respell=self.config.choice.respell_english,
-            seed=self.config.seed,
-            sampling=self.config.sampling,
-            batch_size=self.config.batch_size,
-        )
+        sentences = _sentences(shard.items, self.speech.config.dialect)
+        takes, reasons = self.speech.take(sentences)
         spoken = [one for dialogue in shard.items if (one := _with_codes(dialogue, takes))]
         shard.write_rows("kept", [{"id": d.id, "turns": _described(d, takes)} for d in spoken])
         spoken_ids = {dialogue.id for dialogue in spoken}

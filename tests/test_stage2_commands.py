@@ -15,6 +15,7 @@ from matplotlib.image import imread
 from parts import join, refuse_difference, write_parts
 from safetensors.torch import load_file
 
+from commands import training
 from commands.checkpoint import list_checkpoints
 from commands.errors import InputError
 from commands.json_files import read_json
@@ -170,7 +171,7 @@ def test_a_diverged_dev_loss_does_not_replace_the_best_model(
 def test_a_gradient_that_is_no_number_ends_training(
     world: Path, speechless: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    clip, out = train.clip_grad_norm_, tmp_path / "run"
+    clip, out = training.clip_grad_norm_, tmp_path / "run"
 
     def clip_spoilt(parameters, limit):
         parameters = list(parameters)
@@ -178,7 +179,7 @@ def test_a_gradient_that_is_no_number_ends_training(
             parameters[0].grad[...] = torch.nan
         return clip(parameters, limit)
 
-    monkeypatch.setattr(train, "clip_grad_norm_", clip_spoilt)
+    monkeypatch.setattr(training, "clip_grad_norm_", clip_spoilt)
     with pytest.raises(InputError, match=r"step 4: gradient norm is nan \(batch: ") as caught:
         run(train.main, *train_words(world), "--out", out)
     assert "\n" not in str(caught.value) and not (out / "done").exists()

@@ -10,6 +10,7 @@ import torch
 from conftest import run
 from head_world import SMALL
 
+from commands import training
 from commands.checkpoint import list_checkpoints
 from commands.errors import InputError
 from speech_head import train as head_train
@@ -91,7 +92,7 @@ def test_a_gradient_that_is_no_number_spoils_no_weight(
     command, words, head_world, tmp_path, monkeypatch
 ):
     """The loss is sound, the gradient is not: as with some attention kernels in bfloat16."""
-    clip, steps = command.clip_grad_norm_, []
+    clip, steps = training.clip_grad_norm_, []
 
     def clip_spoilt(parameters, limit):
         parameters = list(parameters)
@@ -100,7 +101,7 @@ def test_a_gradient_that_is_no_number_spoils_no_weight(
             parameters[0].grad[...] = torch.nan
         return clip(parameters, limit)
 
-    monkeypatch.setattr(command, "clip_grad_norm_", clip_spoilt)
+    monkeypatch.setattr(training, "clip_grad_norm_", clip_spoilt)
     with pytest.raises(InputError) as caught:
         run(command.main, *words(head_world), "--out", tmp_path / "run")
     message = str(caught.value)
