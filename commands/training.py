@@ -16,7 +16,6 @@ number that is not finite ends it before it spoils anything.
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -92,13 +91,8 @@ class Training:
         )
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.log.__exit__(kind, error, traceback)
+    def __exit__(self, *error: object) -> None:
+        self.log.__exit__(*error)
 
     def progress(self, description: str) -> Iterator[int]:
         """The numbers of the steps still to be done, from 0, with a bar over all of them.
