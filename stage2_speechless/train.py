@@ -22,7 +22,15 @@ from commands.errors import InputError
 from commands.launchers import join_processes
 from commands.origins import Origin, combine, refuse_mixture
 from commands.processes import Shares, processes_of, shared_run_folder
-from commands.sources import SPEECHLESS, as_facts, base_model, merge, refuse_licenses, used_for
+from commands.sources import (
+    SPEECHLESS,
+    Sources,
+    as_facts,
+    base_model,
+    merge,
+    refuse_licenses,
+    used_for,
+)
 from commands.training import Training
 from stage1_rvq.codes import read_codes_origins
 from stage1_rvq.model import load_rvq
@@ -37,7 +45,12 @@ from stage2_speechless.model import Speechless
 from stage2_speechless.muon import make_optimizer
 from stage2_speechless.training_settings import ShapeSettings, TrainConfig
 from stage2_speechless.vocabulary import Vocabulary
-from stage2_speechless.warm_start import copy_layers, load_base_model, temporal_shape
+from stage2_speechless.warm_start import (
+    BaseModel,
+    copy_layers,
+    load_base_model,
+    temporal_shape,
+)
 
 # Positions count characters, at most 500 per text. Llama's 10,000 is meant for thousands of tokens;
 # over so few positions most dimensions would hardly rotate.
@@ -56,7 +69,6 @@ def main(argv: list[str] | None = None) -> None:
     sources = used_for(corpus.sources, SPEECHLESS)
     if config.init_from:
         sources = merge(sources, [base_model(config.init_from)])
-    fmt = corpus.format
     device = pick_device(config.device)
     dtype = pick_dtype(config.dtype, device)
     accelerator = join_processes(device, dtype)
@@ -64,26 +76,7 @@ def main(argv: list[str] | None = None) -> None:
     processes.refuse_idle(len(corpus.utterances), "--codes")
     dev, origin = _load_dev(config, corpus, accelerator.device)
     base = load_base_model(config.init_from) if config.init_from else None
-    shape = SpeechlessConfig(
-        num_codebooks=fmt.num_codebooks,
-        codebook_size=fmt.codebook_size,
-        frame_rate_hz=fmt.frame_rate_hz,
-        **(temporal_shape(base) if base else _own_shape(config.shape)),
-        depth_width=config.shape.depth_width,
-        depth_layers=config.shape.depth_layers,
-        depth_heads=config.shape.depth_heads or default_num_heads(config.shape.depth_width),
-        dropout=config.shape.dropout,
-        text_dropout=config.loss.text_dropout,
-        rates_cps=corpus.rate_quantiles(),
-        quantizer=origin.quantizer,
-        tower=origin.tower,
-        sources=sources,
-    )
-    seed_step(config.seed, -1)
-    speechless = Speechless(shape)
-    if base:
-        copy_layers(base, speechless)
-    speechless.to(accelerator.device)
+    speechless = _build(config, corpus, base, origin, sources).to(accelerator.device)
     inputs = ("codes", "dev_codes", "rvq", "recognizer", "init_from")
     with shared_run_folder(
         processes, config.out, config, "stage2_speechless.train", inputs=inputs,
@@ -187,6 +180,37 @@ def _load_dev(
     if not (dev and dev.round_trip):  # else refused already
         refuse_mixture(origins, allowed=config.inputs.allow_mixture)
     return dev, combine(*origins.values())
+
+
+def _build(
+    config: TrainConfig,
+    corpus: Corpus,
+    base: BaseModel | None,
+    origin: Origin,
+    sources: Sources,
+) -> Speechless:
+    """The model, with random weights or the base model's layers."""
+    fmt = corpus.format
+    shape = SpeechlessConfig(
+        num_codebooks=fmt.num_codebooks,
+        codebook_size=fmt.codebook_size,
+        frame_rate_hz=fmt.frame_rate_hz,
+        **(temporal_shape(base) if base else _own_shape(config.shape)),
+        depth_width=config.shape.depth_width,
+        depth_layers=config.shape.depth_layers,
+        depth_heads=config.shape.depth_heads or default_num_heads(config.shape.depth_width),
+        dropout=config.shape.dropout,
+        text_dropout=config.loss.text_dropout,
+        rates_cps=corpus.rate_quantiles(),
+        quantizer=origin.quantizer,
+        tower=origin.tower,
+        sources=sources,
+    )
+    seed_step(config.seed, -1)
+    speechless = Speechless(shape)
+    if base:
+        copy_layers(base, speechless)
+    return speechless
 
 
 def _own_shape(shape: ShapeSettings) -> dict[str, Any]:

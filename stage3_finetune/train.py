@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.attention import sdpa_kernel
+from transformers import PreTrainedTokenizerBase
 
 from commands.checkpoint import list_checkpoints
 from commands.command_line import parse_config, run_command
@@ -38,7 +39,7 @@ from stage3_finetune.data import SpokenDialogues
 from stage3_finetune.dialogue import has_text_before_calls, render_example
 from stage3_finetune.mixture import TaskMixture
 from stage3_finetune.model_card import adapter_card
-from stage3_finetune.training_data import load_training_data
+from stage3_finetune.training_data import TrainingData, load_training_data
 from stage3_finetune.training_settings import TrainConfig
 
 if TYPE_CHECKING:
@@ -65,19 +66,8 @@ def main(argv: list[str] | None = None) -> None:
         refuse_unable_to_call(tokenizer, where="'tools' in --dialogues", has_text=has_text)
     sources = {**data.sources, f"--gemma {config.gemma}": gemma_sources(config.gemma)}
     refuse_licenses(sources, config.inputs.allow_licenses)
-    shares = config.mixture
     made_from = merge(*sources.values())
-    rows = SpokenDialogues(
-        data.dialogues,
-        tokenizer,
-        data.hear,
-        target=config.target,
-        mixture=TaskMixture(
-            shares.transcribe_share, shares.typed_share, shares.joined_share, shares.max_joined
-        ),
-        seed=config.seed,
-        recordings=data.recordings,
-    )
+    rows = _mix_rows(config, data, tokenizer)
     processes.refuse_idle(len(rows), "--dialogues")
     plan = plan_memory(
         load_gemma_config(config.gemma), adapter=config.lora.adapter(), device=device, dtype=dtype,
@@ -119,6 +109,19 @@ def main(argv: list[str] | None = None) -> None:
             )  # fmt: skip
             copy_adapter(list_checkpoints(config.out)[-1], config.out / "adapter", card)
             _report(output, plan, len(rows), device)
+
+
+def _mix_rows(
+    config: TrainConfig, data: TrainingData, tokenizer: PreTrainedTokenizerBase
+) -> SpokenDialogues:
+    shares = config.mixture
+    mixture = TaskMixture(
+        shares.transcribe_share, shares.typed_share, shares.joined_share, shares.max_joined
+    )
+    return SpokenDialogues(
+        data.dialogues, tokenizer, data.hear,
+        target=config.target, mixture=mixture, seed=config.seed, recordings=data.recordings,
+    )  # fmt: skip
 
 
 def _report(output: OutputFolder, plan: MemoryPlan, num_rows: int, device: torch.device) -> None:
