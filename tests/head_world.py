@@ -77,30 +77,29 @@ def teach_rows(model, tokenizer, rows):
     `MARGIN`."""
     decoder = model.model.language_model.requires_grad_(True)
     optimizer = torch.optim.AdamW(decoder.parameters(), lr=2e-3)
+    inputs = prompt_inputs(rows, tokenizer, model)
+    length = inputs["input_ids"].shape[1]
+    labels_BS = torch.tensor([[NO_LABEL] * (length - len(r.labels)) + r.labels for r in rows])
     margin = 0.0
     for _ in range(200):
-        margins = []
-        for row in rows:
-            labels_1S = torch.tensor([row.labels])
-            output = model(**prompt_inputs([row], tokenizer, model), labels=labels_1S)
-            output.loss.backward()
-            margins.append(smallest_margin(output.logits[0, :-1], labels_1S[0, 1:]))
-        margin = min(margins)
+        output = model(**inputs, labels=labels_BS)
+        margin = smallest_margin(output.logits[:, :-1], labels_BS[:, 1:])
         if margin >= MARGIN:
             break
+        output.loss.backward()
         torch.nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
     assert margin >= MARGIN, f"after 200 steps the margin is {margin:.2f}"
 
 
-def smallest_margin(logits_SV, labels_S):
+def smallest_margin(logits_BSV, labels_BS):
     """By how much the right token is ahead of the next one, where it is least."""
-    is_learned_S = labels_S != NO_LABEL
-    logits_SV, labels_S1 = logits_SV[is_learned_S].detach().clone(), labels_S[is_learned_S][:, None]
-    right_S1 = logits_SV.gather(1, labels_S1)
-    others_S = logits_SV.scatter(1, labels_S1, -torch.inf).amax(dim=1)
-    return float((right_S1[:, 0] - others_S).min())
+    is_learned_BS = labels_BS != NO_LABEL
+    logits_NV, labels_N1 = logits_BSV[is_learned_BS].detach(), labels_BS[is_learned_BS][:, None]
+    right_N1 = logits_NV.gather(1, labels_N1)
+    others_N = logits_NV.scatter(1, labels_N1, -torch.inf).amax(dim=1)
+    return float((right_N1[:, 0] - others_N).min())
 
 
 def let_gemma_write(monkeypatch, text):
