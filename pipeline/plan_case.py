@@ -32,7 +32,6 @@ LONGEST_OF_BATCH, LONGEST_OF_CORPUS = 1.3, 2.0
 LAUNCHES_OF_TOWER_LAYER = 4  # it has four times the parts of a transformer's layer
 MEL_FLOPS = 9e6  # a second: 100 times an FFT of 512 and a filter bank of 257 x 128
 MEL_X = 200.0  # seconds of speech a second, on a core, where it is not measured
-GUIDED_ROWS = 2  # of an utterance that Speechless or the head speaks: with the text, and without
 RECOGNIZER, RVQ = "stage1_rvq.train_recognizer", "stage1_rvq.train"
 
 
@@ -176,9 +175,11 @@ class Case:
 
     def speaking_part(self, batches: float, rows: int, prefix: float, frames: float) -> Part:
         """Speechless speaks so many batches of utterances of so many frames on average; what has
-        ended leaves its batch, which goes on until its longest has. Guided, as it is unless
-        somebody asks for another, every utterance is two rows."""
-        rows *= GUIDED_ROWS
+        ended leaves its batch, which goes on until its longest has.
+
+        Args:
+            rows: of a batch, from `spoken_rows`.
+        """
         rvq, settings = self.rvq(), self.recipe.settings("stage2_speechless.train")
         model = self.speechless()
         one = flops.speechless(model, rows, 0, 1)
@@ -243,6 +244,12 @@ class Case:
             device=self.device, dtype=dtype, batch_size=1, num_tokens=16,
             gradient_checkpointing=True, quantize=quantize,
         ).weights  # fmt: skip
+
+
+def spoken_rows(utterances: int, settings: Settings) -> int:
+    """Rows of utterances that Speechless or the head speaks together: with guidance, which is their
+    default, each is read with its text and without."""
+    return utterances if settings.get("guidance") == 1 else 2 * utterances
 
 
 def _short(dtype: torch.dtype) -> str:

@@ -7,7 +7,7 @@ import torch
 from gemma4.gemma import FRAME_RATE_HZ
 from gemma4.memory_plan import FLOAT32_BYTES
 from pipeline import flops, plan_models, probes
-from pipeline.plan_case import GUIDED_ROWS, LONGEST_OF_CORPUS, Case
+from pipeline.plan_case import LONGEST_OF_CORPUS, Case, spoken_rows
 from pipeline.plan_models import META, count_parameters
 from pipeline.plan_sizes import (
     Memory,
@@ -55,7 +55,8 @@ def plan_speechless(case: Case) -> Work:
         num_dev = min(settings["num_dev_sentences"], speech.count_utterances(speech.dev_hours))
         together = settings["batch_size"]
         batches = steps / settings["save_every"] * math.ceil(num_dev / together)
-        parts.append(case.speaking_part(batches, together, prefix, frames))
+        spoken = spoken_rows(together, settings)
+        parts.append(case.speaking_part(batches, spoken, prefix, frames))
     stretch = 1.0 if settings["batch_tokens"] else LONGEST_OF_CORPUS
     length = round(stretch * (prefix + frames))
     held = speechless_activations(model, rows, length, round(stretch * frames))
@@ -73,10 +74,11 @@ def plan_speechless_evaluation(case: Case) -> Work:
     there = speech.count_utterances(speech.test_hours)
     num = min(settings["num_utterances"] or there, there)
     frames = speech.seconds_an_utterance * FRAME_RATE_HZ
-    rows = settings["batch_size"]
+    together = settings["batch_size"]
+    rows = spoken_rows(together, settings)
     prefix = speechless_prefix(case, speech.seconds_an_utterance)
     parts = (
-        case.speaking_part(math.ceil(num / rows), rows, prefix, frames),
+        case.speaking_part(math.ceil(num / together), rows, prefix, frames),
         case.recognizer_part(2 * num * frames, passes=flops.FORWARD),
     )
     return Work(
@@ -96,11 +98,10 @@ def speechless_prefix(case: Case, seconds: float) -> float:
 
 
 def speaking_memory(case: Case, rows: int, length: float) -> Memory:
-    """Speechless, its cache, and what reads its codes."""
+    """Speechless, its cache of so many rows, and what reads its codes."""
     model, rvq = case.speechless(), case.rvq()
     num = count_parameters(model) + count_parameters(case.recognizer())
     num += 2 * rvq.num_codebooks * rvq.codebook_size * rvq.dim
-    rows *= GUIDED_ROWS
     held = cache_bytes(model.config.width, model.config.num_layers, rows, length)
     return Memory(FLOAT32_BYTES * num, activations=held)
 

@@ -8,7 +8,7 @@ from commands.errors import InputError
 from gemma4.gemma import FRAME_RATE_HZ
 from gemma4.memory_plan import plan_memory
 from pipeline import flops, plan_models
-from pipeline.plan_case import LONGEST_OF_BATCH, LONGEST_OF_CORPUS, Case
+from pipeline.plan_case import LONGEST_OF_BATCH, LONGEST_OF_CORPUS, Case, spoken_rows
 from pipeline.plan_sizes import Memory, adamw_bytes, codes_bytes, run_bytes
 from pipeline.plan_stage1 import PLOTS_BYTES
 from pipeline.plan_stage2 import speaking_memory, speechless_prefix
@@ -34,10 +34,11 @@ def plan_speaking(case: Case) -> Work:
     number = dialogues.number * settings["variants"]
     turns = number * dialogues.spoken_turns
     seconds = dialogues.question_characters / case.recipe.text.characters_a_second
-    frames, rows = seconds * FRAME_RATE_HZ, settings["batch_size"]
+    frames, together = seconds * FRAME_RATE_HZ, settings["batch_size"]
+    rows = spoken_rows(together, settings)
     takes = settings["takes"] if settings["recognizer"] else 1
     prefix = speechless_prefix(case, seconds)
-    batches = takes * turns / rows
+    batches = takes * turns / together
     parts = [case.speaking_part(batches, rows, prefix, frames)]
     if settings["recognizer"]:
         parts.append(case.recognizer_part(takes * turns * frames, passes=flops.FORWARD))

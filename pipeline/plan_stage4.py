@@ -9,7 +9,7 @@ import torch
 from gemma4.gemma import FRAME_RATE_HZ
 from gemma4.memory_plan import FLOAT32_BYTES
 from pipeline import flops, plan_models, probes
-from pipeline.plan_case import GUIDED_ROWS, LONGEST_OF_BATCH, LONGEST_OF_CORPUS, Case
+from pipeline.plan_case import LONGEST_OF_BATCH, LONGEST_OF_CORPUS, Case, spoken_rows
 from pipeline.plan_models import META, count_parameters, num_state_layers
 from pipeline.plan_sizes import (
     MIMI_VALUES_A_SECOND,
@@ -114,7 +114,8 @@ def plan_head(case: Case) -> Work:
         batches = (
             math.ceil(settings["num_dev_sentences"] / together) * steps / settings["save_every"]
         )
-        parts += head_speaking_parts(case, model, batches, together, frames)
+        spoken = spoken_rows(together, settings)
+        parts += head_speaking_parts(case, model, batches, spoken, frames)
     longest = round((1.0 if settings["batch_frames"] else LONGEST_OF_CORPUS) * frames)
     held = STATE_COPIES * FLOAT32_BYTES * round(LONGEST_OF_CORPUS * rows * tokens)
     held *= len(model.config.layers) * model.config.state_width
@@ -144,7 +145,9 @@ def plan_head_evaluation(case: Case) -> Work:
     tokens = answer_tokens(case, voice)
     parts = [
         states_part(case, settings, num, rows, TEMPLATE_TOKENS + tokens),
-        *head_speaking_parts(case, head_of(case), math.ceil(num / rows), rows, frames),
+        *head_speaking_parts(
+            case, head_of(case), math.ceil(num / rows), spoken_rows(rows, settings), frames
+        ),
         mimi_part(settings, seconds),
         *case.hearing_parts({**settings, "dtype": "float32"}, voice, 2 * seconds),
     ]
@@ -209,7 +212,6 @@ def head_speaking_parts(
     """The head speaks frame by frame; the parallel head in one pass, which is of no account."""
     if not isinstance(model, SpeechHead):
         return []
-    rows *= GUIDED_ROWS
     one = flops.speech_head(model, rows, 0, 1)
 
     def probe(device: torch.device, budget: float) -> Timed:

@@ -179,6 +179,20 @@ def test_a_batch_may_be_limited_by_its_positions(tmp_path):
     assert by_rows.memory.activations > 1.9 * by_tokens.memory.activations
 
 
+def test_guidance_is_twice_the_work(tmp_path):
+    """Of a command that speaks with it, as all do unless they are told not to."""
+
+    def speaking(setting):
+        path = write_recipe(
+            tmp_path, f"[stage2_speechless.evaluate]\n{setting}", "hours = 2\ntest_hours = 0.5"
+        )
+        [part, _] = works_of(Case(read_recipe(path), CUDA))[0].parts
+        assert part.name == "Speechless, speaking"
+        return part.flops
+
+    assert speaking("") == speaking("guidance = 2.0") == pytest.approx(2 * speaking("guidance = 1"))
+
+
 def test_a_codebook_needs_speech(tmp_path, capsys):
     path = write_recipe(tmp_path, "[stage1_rvq.train]", corpus="hours = 0.3")
     code, out = run_plan(capsys, path, *ELSEWHERE, "--out", tmp_path)
