@@ -7,7 +7,7 @@
             loss = training.model(batch)
             training.update(loss.total, loss.as_numbers(), ids)
             if training.is_due:
-                training.keep_best(model, measure(model), judged_by="cer")
+                training.keep_best(measure(model), judged_by="cer")
                 training.save()
 
 It goes on from the run's newest checkpoint, in one process or several (`processes.py`), and a
@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
@@ -40,10 +41,7 @@ class Training:
         processes: those of the run.
         first_step: steps done before this process began.
         model: what the loop calls; within the `with` block, accelerate's.
-        log: the run's log, within the `with` block.
     """
-
-    log: TrainingLog
 
     def __init__(
         self,
@@ -61,7 +59,7 @@ class Training:
         Args:
             accelerator: from `join_processes`.
             run: the run's output folder.
-            model: on the accelerator's device.
+            model: on the accelerator's device; it can be saved with `save_pretrained`.
             optimizer: of its parameters.
             schedule: learning rate: linear warm-up, then a cosine down to 0 at the last step.
             steps: optimizer steps of the whole training.
@@ -70,29 +68,30 @@ class Training:
         Raises:
             InputError: the checkpoint is damaged or another run's, or a process sees another one.
         """
-        self.accelerator = accelerator
-        self.run = run
+        self._accelerator = accelerator
+        self._run = run
         self.model = self._unwrapped = model
-        self.optimizer = optimizer
+        self._optimizer = optimizer
         self.processes = processes_of(accelerator.device)
-        self.num_steps = steps
-        self.save_every = save_every
+        self._num_steps = steps
+        self._save_every = save_every
         self._schedule = get_cosine_schedule_with_warmup(optimizer, schedule.warmup_steps, steps)
-        self.first_step = self.num_done = resume_together(
+        self.first_step = self._num_done = resume_together(
             self.processes, run, model, optimizer, self._schedule
         )
 
     def __enter__(self) -> "Training":
         # The schedule is not prepared: accelerate would step it once per process.
-        self.model, self.optimizer = self.accelerator.prepare(self.model, self.optimizer)
+        prepared = self._accelerator.prepare(self.model, self._optimizer)
+        self.model, self._optimizer = prepared
         # What is measured before the first step is logged as step 0.
-        self.log = TrainingLog(
-            self.run, first_step=self.first_step or -1, is_writer=self.processes.is_first
+        self._log = TrainingLog(
+            self._run, first_step=self.first_step or -1, is_writer=self.processes.is_first
         )
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.log.__exit__(*error)
+        self._log.__exit__(*error)
 
     def progress(self, description: str) -> Iterator[int]:
         """The numbers of the steps still to be done, from 0, with a bar over all of them.
@@ -101,7 +100,7 @@ class Training:
             description: what is trained, in a word.
         """
         self._bar: tqdm[int] = training_steps(
-            self.first_step, self.num_steps, description, is_writer=self.processes.is_first
+            self.first_step, self._num_steps, description, is_writer=self.processes.is_first
         )
         for step in self._bar:
             self.model.train()
@@ -118,42 +117,43 @@ class Training:
         Raises:
             InputError: loss, gradient or a number is not finite; nothing has been updated.
         """
-        self.accelerator.backward(loss)
+        self._accelerator.backward(loss)
         norm = clip_grad_norm_(self.model.parameters(), MAX_GRADIENT_NORM)
         means = self.processes.mean(numbers)
-        refuse_non_finite(self.num_done + 1, ids, **means, gradient_norm=norm.item())
-        self.optimizer.step()
+        refuse_non_finite(self._num_done + 1, ids, **means, gradient_norm=norm.item())
+        self._optimizer.step()
         self._schedule.step()
-        self.optimizer.zero_grad()
+        self._optimizer.zero_grad()
         self._report(means)
 
-    def count(self, numbers: dict[str, float]) -> None:
-        """A step that needs no gradient, with this process's numbers, as for `update`."""
+    def end_step(self, numbers: dict[str, float]) -> None:
+        """In place of `update` where a step needs no gradient: log its numbers.
+
+        Args:
+            numbers: as for `update`.
+
+        Raises:
+            InputError: one is not finite.
+        """
         self._report(self.processes.mean(numbers))
 
     def _report(self, means: dict[str, float]) -> None:
-        self.num_done += 1
+        self._num_done += 1
         self._bar.set_postfix(loss=f"{means['loss']:.4g}")
-        self.log.log(self.num_done, "train", **means)
+        self._log.log(self._num_done, "train", **means)
 
     @property
     def is_due(self) -> bool:
         """Whether this process is to measure and save now."""
-        is_last = self.num_done == self.num_steps
-        return self.processes.is_first and (is_last or self.num_done % self.save_every == 0)
+        is_last = self._num_done == self._num_steps
+        return self.processes.is_first and (is_last or self._num_done % self._save_every == 0)
 
     def keep_best(
-        self,
-        model: Any,
-        metrics: dict[str, float] | None,
-        *,
-        judged_by: str = "",
-        **saved_with: Any,
+        self, metrics: dict[str, float] | None, *, judged_by: str, **saved_with: Any
     ) -> None:
         """Log what was measured on dev, and save the model to `model/` if it is the best so far.
 
         Args:
-            model: with `save_pretrained`; not accelerate's.
             metrics: by name; None if there is no dev: the newest model is then kept.
             judged_by: the metric of which the lowest is best.
             saved_with: further arguments of `save_pretrained`.
@@ -161,14 +161,15 @@ class Training:
         Raises:
             InputError: a metric is not finite; the best model so far is kept.
         """
-        if metrics:
-            best_before = self.log.lowest("dev", judged_by)
-            self.log.log(self.num_done, "dev", **metrics)
+        if metrics is not None:
+            best_before = self._log.lowest("dev", judged_by)
+            self._log.log(self._num_done, "dev", **metrics)
             if metrics[judged_by] >= best_before:
                 return
-        with model_written_aside(self.run / "model") as aside:
-            model.save_pretrained(aside, **saved_with)
+        assert isinstance(self._unwrapped, PyTorchModelHubMixin)
+        with model_written_aside(self._run / "model") as aside:
+            self._unwrapped.save_pretrained(aside, **saved_with)
 
     def save(self) -> None:
         """Save a checkpoint from which this run goes on exactly."""
-        save_checkpoint(self.run, self.num_done, self._unwrapped, self.optimizer, self._schedule)
+        save_checkpoint(self._run, self._num_done, self._unwrapped, self._optimizer, self._schedule)

@@ -8,7 +8,7 @@ from commands.setting_types import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleSettings:
-    """Learning rate of AdamW: linear warm-up, then a cosine down to 0 at the last step."""
+    """Learning rate: linear warm-up, then a cosine down to 0 at the last step."""
 
     learning_rate: NonNegativeFloat
     """peak learning rate"""

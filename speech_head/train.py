@@ -156,7 +156,7 @@ def _train(
                 keep_voices(head, references)
                 metrics = _measure(config, head, dev) if dev else None
                 judged_by = "cer" if dev and dev.judge else "loss"
-                training.keep_best(head, metrics, judged_by=judged_by)
+                training.keep_best(metrics, judged_by=judged_by)
                 training.save()
 
 

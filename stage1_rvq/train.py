@@ -172,7 +172,7 @@ def _train(
     with training:
         # Step 0 is measured too: k-means alone may be the best quantiser of a small corpus.
         if processes.is_first and training.first_step == 0:
-            _keep_best(training, rvq, dev, task)
+            _keep_best(training, config.out, rvq, dev, task)
         for step in training.progress("rvq"):
             # The same draws in all processes: those of the whole batch.
             seed_step(config.seed, step)
@@ -196,9 +196,9 @@ def _train(
                 numbers |= {"loss": total.item(), "task": read.item()}
                 training.update(total, numbers, [u.id for u in mine])
             else:
-                training.count(numbers)
+                training.end_step(numbers)
             if training.is_due:
-                _keep_best(training, rvq, dev, task)
+                _keep_best(training, config.out, rvq, dev, task)
                 training.save()
 
 
@@ -227,13 +227,16 @@ def _init_codebooks(config: TrainConfig, rvq: SpeechRVQ, embeddings: EmbeddingFo
 
 
 def _keep_best(
-    training: Training, rvq: SpeechRVQ, dev: EmbeddingFolder | None, task: TaskLoss | None
+    training: Training,
+    run: Path,
+    rvq: SpeechRVQ,
+    dev: EmbeddingFolder | None,
+    task: TaskLoss | None,
 ) -> None:
     metrics = measure_on_dev(rvq, dev, task).as_numbers() if dev else None
     training.keep_best(
-        rvq, metrics, judged_by="cer" if task else "relative_error",
-        model_card_kwargs={"run": training.run},
-    )  # fmt: skip
+        metrics, judged_by="cer" if task else "relative_error", model_card_kwargs={"run": run}
+    )
 
 
 if __name__ == "__main__":

@@ -167,7 +167,7 @@ def _train(
                 if dev:
                     rates = read_embeddings(recognizer.eval(), dev)
                     metrics = {"wer": rates.wer, "cer": rates.cer}
-                training.keep_best(recognizer, metrics, judged_by="cer")
+                training.keep_best(metrics, judged_by="cer")
                 training.save()
 
 

@@ -29,7 +29,7 @@ from commands.sources import count_sources, merge
 from stage1_rvq.codes import CODES_NAME, CodedUtterance, write_codes
 from stage2_speechless.sentences import read_sentences
 from stage2_speechless.speak import MAX_CHARACTERS, Sentence, with_numbers_in_words
-from stage2_speechless.speaking import SpeakingConfig, load_speech, record_spoken
+from stage2_speechless.speaking_commands import SpeakingConfig, load_speech, record_spoken
 
 SENTENCES_PER_SHARD = 256
 SPEAKER = "speechless"

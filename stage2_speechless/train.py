@@ -155,7 +155,7 @@ def _train(
             if training.is_due:
                 metrics = _measure(config, speechless.eval(), dev) if dev else None
                 judged_by = "cer" if dev and dev.round_trip else "loss"
-                training.keep_best(speechless, metrics, judged_by=judged_by)
+                training.keep_best(metrics, judged_by=judged_by)
                 training.save()
 
 

@@ -28,7 +28,7 @@ from commands.shards import split_into_shards, write_shards
 from commands.sources import count_sources, merge
 from data_manifests.held_out_rows import refuse_held_out
 from stage2_speechless.speak import Sentence, with_numbers_in_words
-from stage2_speechless.speaking import SpeakingConfig, load_speech, record_spoken
+from stage2_speechless.speaking_commands import SpeakingConfig, load_speech, record_spoken
 from stage2_speechless.takes import Take
 from stage3_finetune.dialogue import Dialogue
 from stage3_finetune.dialogue_files import DIALOGUES_NAME, write_spoken_dialogues

@@ -22,7 +22,7 @@ from stage1_rvq.codes import CodedUtterance, code_format, write_codes
 from stage1_rvq.config import RVQConfig
 from stage1_rvq.frame_metric import FrameMetric
 from stage1_rvq.model import SpeechRVQ
-from stage2_speechless import speaking
+from stage2_speechless import speaking_commands
 from stage2_speechless import train as train_speechless
 from stage3_finetune import chat, evaluate, evaluate_noise, export, speak_dialogues, train
 from stage3_finetune.conversation import load_conversation
@@ -59,7 +59,7 @@ def world(tiny_models, corpus, tmp_path_factory):
         "--depth-layers", 1, "--depth-heads", 2, "--steps", 2, "--batch-size", 4,
         "--device", "cpu",
     )  # fmt: skip
-    run(speak_dialogues.main, *speaking_words(corpus, folder), "--out", folder / "spoken")
+    run(speak_dialogues.main, *speaking(corpus, folder), "--out", folder / "spoken")
     return folder
 
 
@@ -71,7 +71,7 @@ def spoken_codes(folder):
     ]
 
 
-def speaking_words(corpus, world):
+def speaking(corpus, world):
     dialogues = corpus / "dialogues_train.jsonl"
     return ("--dialogues", dialogues, "--dialect", "asante", "--speechless", world / "speechless")
 
@@ -93,7 +93,7 @@ def finetune(base, tmp_path_factory):
 
 def test_dialogues_spoken_in_parts_are_those_of_one_process(world, corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(speak_dialogues, "DIALOGUES_PER_SHARD", 8)
-    words = (*speaking_words(corpus, world), "--variants", 2)
+    words = (*speaking(corpus, world), "--variants", 2)
     run(speak_dialogues.main, *words, "--out", tmp_path / "whole")
     write_parts(speak_dialogues, words, tmp_path / "parts", 2)
     join(tmp_path / "parts")
@@ -101,9 +101,9 @@ def test_dialogues_spoken_in_parts_are_those_of_one_process(world, corpus, tmp_p
 
 
 def test_dialogues_are_spoken_on_where_a_run_was_killed(world, corpus, tmp_path, monkeypatch):
-    words = (*speaking_words(corpus, world), "--out", tmp_path / "run")
+    words = (*speaking(corpus, world), "--out", tmp_path / "run")
     monkeypatch.setattr(speak_dialogues, "DIALOGUES_PER_SHARD", 4)
-    speak, shards = speaking.generate_takes, []
+    speak, shards = speaking_commands.generate_takes, []
 
     def speak_or_die(*args, **settings):
         shards.append(args)
@@ -111,7 +111,7 @@ def test_dialogues_are_spoken_on_where_a_run_was_killed(world, corpus, tmp_path,
             raise KeyboardInterrupt
         return speak(*args, **settings)
 
-    monkeypatch.setattr(speaking, "generate_takes", speak_or_die)
+    monkeypatch.setattr(speaking_commands, "generate_takes", speak_or_die)
     with pytest.raises(KeyboardInterrupt):
         run(speak_dialogues.main, *words)
     with pytest.raises(InputError, match="unfinished"):
