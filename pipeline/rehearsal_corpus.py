@@ -19,6 +19,7 @@ import soundfile
 
 from commands.atomic_write import write_text, written_aside
 from commands.errors import InputError
+from data_manifests.cleaned_manifest import with_absolute_audio
 from data_manifests.language import language
 from data_manifests.manifest import Utterance, read_manifest, write_manifest
 
@@ -46,6 +47,8 @@ def write_corpus(folder: Path, *, minutes: float, manifest: Path | None = None) 
     else:
         num_clips = NUM_DEV + max(NUM_DIALOGUES, round(60 * minutes / CLIP_SECONDS))
         utterances = [_make_clip(folder / "audio", number) for number in range(num_clips)]
+    # Their paths are relative to the current folder, those in a manifest to its own.
+    utterances = [with_absolute_audio(utterance) for utterance in utterances]
     for split, part in (("dev", utterances[:NUM_DEV]), ("train", utterances[NUM_DEV:])):
         write_manifest(folder / f"{split}.jsonl", [replace(u, split=split) for u in part])
         _write_dialogues(folder / f"{split}.csv", part[:NUM_DIALOGUES])

@@ -1,6 +1,7 @@
 """The rehearsal: its commands exist and are all that a user runs, and faults are said."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -81,6 +82,18 @@ def test_the_corpus_is_whole(tmp_path):
             assert 0.01 < abs(waveform).max() < 1 and utterance.text not in texts
             texts.add(utterance.text)
     assert len(texts) == 19
+
+
+def test_a_corpus_in_a_relative_folder_is_found(tmp_path, monkeypatch):
+    """As `make rehearse` names it; a manifest's paths are relative to the manifest."""
+    monkeypatch.chdir(tmp_path)
+    write_corpus(Path("runs/made"), minutes=0.5)
+    write_corpus(Path("runs/given"), minutes=0.3, manifest=Path("runs/made/train.jsonl"))
+    for name in ("made", "given"):
+        for utterance in read_manifest(Path("runs", name, "dev.jsonl")):
+            assert len(read_utterance_audio(utterance, GEMMA_SAMPLE_RATE_HZ))
+        heard = Path("runs", name, "typed.txt").read_text().splitlines()[1]
+        assert Path(heard).is_file()
 
 
 def test_given_recordings_are_used(tmp_path):
