@@ -29,6 +29,8 @@ HEARS_ONLY = (
 # Commands that load the audio tower in float32 beside a Gemma in bfloat16.
 HEARS_IN_FLOAT32 = ("pipeline.preflight",)
 
+# Stage 3 learns from single questions: a Speechless of two steps speaks each for up to half a
+# minute, and five of them in a row are longer than any conversation of people.
 COMMANDS = """
 checks pipeline.preflight
     --gemma {gemma} --mimi {mimi} --device {device} --dtype {dtype}
@@ -104,7 +106,8 @@ stage3 stage3_finetune.speak_dialogues
 
 stage3 stage3_finetune.train
     --dialogues {out}/spoken-dialogues --rvq {out}/rvq --gemma {gemma} --batch-size 2
-    --accumulate 1 --steps 2 --save-every 2 --device {device} --dtype {dtype} --out {out}/finetune
+    --accumulate 1 --joined-share 0 --steps 2 --save-every 2 --device {device} --dtype {dtype}
+    --out {out}/finetune
 
 stage3 stage3_finetune.chat
     --gemma {gemma} --finetune {out}/finetune --prompt {question} --max-new-tokens 8
