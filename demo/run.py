@@ -60,9 +60,8 @@ SIZES: dict[str, tuple[float, float, float]] = {
     "max_cer": (100, 0.3, 0.3),
     "takes": (3, 2, 3),
     "finetune_steps": (2, 300, 1000),
-    "head_steps": (2, 1000, 3000),
+    "head_steps": (2, 700, 3000),
     "head_rate": (0.003, 0.012, 0.006),
-    "head_depth_fraction": (0.5, 0.25, 1),
     "head_width": (64, 128, 192),
     "head_depth_width": (48, 96, 144),
     "head_dev_sentences": (2, 32, 96),
@@ -163,8 +162,7 @@ speech_head speech_head.train
     --gemma {weights}/gemma --mimi {weights}/mimi --num-dev-sentences {head_dev_sentences}
     --width {head_width} --num-heads 4 --batch-size 16 --warmup-steps 30 --steps {head_steps}
     --save-every {save_every} --seed {seed} --device cpu --num-layers 3
-    --depth-width {head_depth_width} --depth-heads 4 --depth-fraction {head_depth_fraction}
-    --learning-rate {head_rate} --out {out}/head
+    --depth-width {head_depth_width} --depth-heads 4 --learning-rate {head_rate} --out {out}/head
 
 speech_head speech_head.train
     --states {out}/states/train --dev-states {out}/states/dev --recognizer {out}/recognizer
