@@ -10,10 +10,8 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from benchmarks.equal_size import DIALECT, RATE_CPS, TEXT, Model, prefix_tokens
-from commands.processes import Processes
 from stage2_speechless.config import SpeechlessConfig
 from stage2_speechless.data import TrainingUtterance, collate, move_batch
-from stage2_speechless.draws import draw_frames
 from stage2_speechless.model import NO_TARGET, Speechless
 from stage2_speechless.muon import OptimizerName, make_optimizer
 from stage2_speechless.vocabulary import Vocabulary
@@ -32,8 +30,6 @@ class TrainingStep:
         self.model = model.train()
         self.optimizer = make_optimizer(model, optimizer, learning_rate=1e-4)
         device = next(model.parameters()).device
-        self._processes = Processes(device=device)
-        self._lengths = [len(utterance.codes_TK) for utterance in utterances]
         if isinstance(model, Speechless):
             self.batch = vars(move_batch(collate(utterances, model), device))
         else:
@@ -47,12 +43,10 @@ class TrainingStep:
         """Take a step; returns the loss.
 
         Args:
-            depth_fraction: share of the frames on which codebooks 1 to K-1 are trained; only for
-                Speechless.
+            depth_fraction: as in `Speechless.forward`; only for Speechless.
         """
         if isinstance(self.model, Speechless):
-            drawn = draw_frames(self._processes, self._lengths, depth_fraction)
-            loss = self.model(**self.batch, drawn_N=drawn.places_N).total
+            loss = self.model(**self.batch, depth_fraction=depth_fraction).total
         else:
             loss = self.model(**self.batch).loss
         loss.backward()

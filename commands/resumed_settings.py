@@ -43,7 +43,7 @@ def refuse_other_settings(
         for names in per_process:
             _refuse_other_batch(out, before, settings, names, begun_with)
     for name in sorted({*before, *settings} - may_differ):
-        if name not in before and settings[name] in ([], None):  # of a newer version, and not used
+        if name not in before and settings[name] == []:  # of a newer version, and not used
             continue
         if before.get(name) != settings.get(name):
             raise InputError(

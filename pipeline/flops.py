@@ -140,16 +140,10 @@ def muon(shapes: Iterable[tuple[int, int]]) -> float:
 
 
 def speech_head(
-    model: SpeechHead | ParallelHead,
-    rows: float,
-    tokens: float,
-    frames: float,
-    *,
-    depth_fraction: float = 1.0,
+    model: SpeechHead | ParallelHead, rows: float, tokens: float, frames: float
 ) -> float:
-    """The speech head, forward: tokens are read once each, frames pass the temporal transformer,
-    and a share of them the code-frame decoder. For the parallel head all its matrices once a frame,
-    about."""
+    """The speech head, forward: tokens are read once each, frames pass the temporal transformer
+    and the code-frame decoder. For the parallel head all its matrices once a frame, about."""
     if isinstance(model, ParallelHead):
         return 2.0 * matrices_of(model) * rows * frames
     config = model.config
@@ -163,7 +157,7 @@ def speech_head(
     )
     temporal = transformer(model.temporal, config.width, config.num_layers, rows, frames)
     linear = 2.0 * rows * (tokens * per_token + frames * per_frame)
-    return temporal + linear + frame_decoder(model.frame_decoder, depth_fraction * rows * frames)
+    return temporal + linear + frame_decoder(model.frame_decoder, rows * frames)
 
 
 def rvq_encoding(dim: int, num_codebooks: int, codebook_size: int, num_frames: float) -> float:

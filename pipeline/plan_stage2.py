@@ -4,7 +4,6 @@ import math
 
 import torch
 
-from commands.processes import Processes
 from gemma4.gemma import FRAME_RATE_HZ
 from gemma4.memory_plan import FLOAT32_BYTES
 from pipeline import flops, plan_models, probes
@@ -23,7 +22,6 @@ from pipeline.plan_sizes import (
 from pipeline.plan_stage1 import PLOTS_BYTES, say_steps
 from pipeline.recipe import Settings
 from pipeline.work import Part, Timed, Work
-from stage2_speechless.draws import draw_frames
 from stage2_speechless.model import Speechless
 from stage2_speechless.training_settings import LossSettings
 from stage2_speechless.vocabulary import NUM_CONDITIONS
@@ -138,10 +136,8 @@ def _time_speechless(
     targets[:, -1, 0] = model.end_of_speech
     positions = torch.arange(length, device=device).float().expand(rows, length)
 
-    drawn = draw_frames(Processes(device=device), [frames] * rows, share)
-
     def loss(_: torch.nn.Module) -> torch.Tensor:
         with probes.mixed(device, dtype):
-            return model(tokens, positions, targets, drawn_N=drawn.places_N).total
+            return model(tokens, positions, targets, depth_fraction=share).total
 
     return probes.time_training(model, loss, rows * one, device)

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from commands.processes import Processes
 from gemma4.gemma import FRAME_RATE_HZ
 from gemma4.memory_plan import FLOAT32_BYTES
 from pipeline import flops, plan_models, probes
@@ -33,7 +32,6 @@ from speech_head.head_batch import HeadBatch
 from speech_head.model import SpeechHead
 from speech_head.settings import PrecisionSettings
 from stage1_rvq.corpus_encoder import UTTERANCES_PER_SHARD
-from stage2_speechless.draws import draw_frames
 
 MIMI_RATE_HZ = 12.5
 ALIGNMENT_FLOPS = 800.0  # a frame: ten for each of 80 states of a text of 40 units
@@ -94,9 +92,8 @@ def plan_head(case: Case) -> Work:
     def probe(device: torch.device, budget: float) -> Timed:
         return _time_head(case, rows, round(tokens), round(frames), dtype, device, budget)
 
-    num, fraction = count_parameters(model), settings["depth_fraction"] or 1.0
-    forward = flops.speech_head(model, rows, tokens, frames, depth_fraction=fraction)
-    step = flops.TRAINING * forward
+    num = count_parameters(model)
+    step = flops.TRAINING * flops.speech_head(model, rows, tokens, frames)
     name = f"speech head, training, {str(dtype).removeprefix('torch.')}"
     layers = model.config.num_layers + settings["depth_layers"]
     parts = [Part(name, steps * step, probe, flops.TRAINING * steps * layers, dtype)]
@@ -126,12 +123,8 @@ def plan_head(case: Case) -> Work:
         decoder = model.frame_decoder
         steps_inside = decoder.num_codebooks - 1
         held += transformer_activations(model.temporal, rows, longest)
-        decoded = round(fraction * rows * longest)
-        held += transformer_activations(decoder.transformer, decoded, steps_inside)
-        num_codes = rows * longest + steps_inside * decoded
-    else:
-        num_codes = rows * longest * model.config.num_codebooks
-    held += logits_bytes(num_codes, model.config.codebook_size)
+        held += transformer_activations(decoder.transformer, rows * longest, steps_inside)
+    held += logits_bytes(rows * longest * model.config.num_codebooks, model.config.codebook_size)
     memory = training_memory(num, of_optimizer, held, case.host(voice))
     return Work(
         "speech_head.train",
@@ -244,9 +237,7 @@ def _time_head(
     case: Case, rows: int, tokens: int, frames: int, dtype: torch.dtype, device: torch.device,
     budget: float,
 ) -> Timed:  # fmt: skip
-    fraction = case.recipe.settings("speech_head.train")["depth_fraction"] or 1.0
-    forward = flops.speech_head(head_of(case), 1, tokens, frames, depth_fraction=fraction)
-    one = flops.TRAINING * forward
+    one = flops.TRAINING * flops.speech_head(head_of(case), 1, tokens, frames)
     rows = probes.fitting(rows, one, budget)
     model = probes.materialize(lambda: _build_head(case), device)
     config = model.config
@@ -261,10 +252,9 @@ def _time_head(
         frame_mask_BF=torch.ones(rows, frames, dtype=torch.bool, device=device),
     )
     weights_K = torch.ones(config.num_codebooks, device=device)
-    drawn = draw_frames(Processes(device=device), [frames] * rows, fraction)
 
     def loss(_: torch.nn.Module) -> torch.Tensor:
         with probes.mixed(device, dtype):
-            return model(batch, weights_K, drawn_N=drawn.places_N).total
+            return model(batch, weights_K).total
 
     return probes.time_training(model, loss, rows * one, device)

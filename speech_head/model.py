@@ -144,7 +144,6 @@ class SpeechHead(
         batch: HeadBatch,
         codebook_weights_K: Tensor,
         told: Told | None = None,
-        drawn_N: Tensor | None = None,
         shares: Shares = ALONE,
     ) -> HeadLoss:
         """Training loss of a batch; padding changes nothing.
@@ -153,8 +152,6 @@ class SpeechHead(
             batch: from `data.collate`.
             codebook_weights_K: float, loss weight of each codebook.
             told: what is shown of it; None draws it here, without hidden frames.
-            drawn_N: int64, the frames on which codebooks 1 to K-1 are learned, counted over the
-                batch (see `draw_frames`); None for all.
             shares: of a process that has a part of a batch; each loss is times its share.
         """
         if told is None:
@@ -192,12 +189,9 @@ class SpeechHead(
 
         first = F.cross_entropy(self.code0_head(states_NW).float(), codes_NK[:, 0])
         end = F.cross_entropy(self.code0_head(last_BW).float(), end_B)
-        decoded_NW, decoded_NK = states_NW, codes_NK
-        if drawn_N is not None:
-            decoded_NW, decoded_NK = states_NW[drawn_N], codes_NK[drawn_N]
-        logits_NJV = self.frame_decoder(decoded_NW, decoded_NK).float()
-        others_NJ = F.cross_entropy(logits_NJV.mT, decoded_NK[:, 1:], reduction="none")
-        codebooks_K = torch.cat([shares.frames * first[None], shares.drawn * others_NJ.mean(dim=0)])
+        logits_NJV = self.frame_decoder(states_NW, codes_NK).float()
+        others_NJ = F.cross_entropy(logits_NJV.mT, codes_NK[:, 1:], reduction="none")
+        codebooks_K = shares.frames * torch.cat([first[None], others_NJ.mean(dim=0)])
         advance = shares.frames * F.cross_entropy(self.advance_head(states_NW).float(), advance_N)
         weighted = (codebooks_K * codebook_weights_K).sum() / codebook_weights_K.sum()
         total = weighted + advance + shares.frames * end * len(end_B) / len(codes_NK)

@@ -157,7 +157,6 @@ class ParallelHead(
         batch: HeadBatch,
         codebook_weights_K: Tensor,
         told: Told | None = None,
-        drawn_N: Tensor | None = None,
         shares: Shares = ALONE,
     ) -> ParallelLoss:
         """Training loss of a batch; padding changes nothing.
@@ -166,7 +165,6 @@ class ParallelHead(
             batch: from `data.collate`; its cursor is ignored.
             codebook_weights_K: float, loss weight of each codebook.
             told: ignored: there are no earlier frames to hide.
-            drawn_N: ignored: there is no code-frame decoder.
             shares: of a process that has a part of a batch; each loss is times its share.
         """
         num_frames_B = batch.frame_mask_BF.sum(dim=1)

@@ -39,7 +39,6 @@ from speech_head.live_states import load_live_states
 from speech_head.model import SpeechHead
 from speech_head.training_settings import TrainConfig
 from stage2_speechless.data import plan_batches
-from stage2_speechless.draws import draw_frames
 from stage2_speechless.muon import make_optimizer
 
 
@@ -130,10 +129,9 @@ def _train(
             seed_step(config.seed, step)
             rows = batches.at_step(step).tolist()
             whole = [states.utterances[i] for i in rows]
-            lengths = [utterance.num_frames for utterance in whole]
-            told = head.draw_told(len(whole), max(lengths), config.loss.history_dropout)
+            longest = max(utterance.num_frames for utterance in whole)
+            told = head.draw_told(len(whole), longest, config.loss.history_dropout)
             shown = references.draw(rows) if references else None
-            drawn = draw_frames(processes, lengths, config.loss.depth_fraction or 1.0)
             if processes.count > 1:
                 seed_step(config.seed, step, processes.rank)  # dropout
             chosen = processes.own(whole)
@@ -145,10 +143,8 @@ def _train(
                 batch.to(accelerator.device),
                 weights_K,
                 told.of_process(processes, batch.frame_mask_BF.shape[1]),
-                drawn.places_N,
                 Shares(
-                    frames=processes.share(lengths),
-                    drawn=drawn.share,
+                    frames=processes.share([utterance.num_frames for utterance in whole]),
                     utterances=processes.share([1] * len(whole)),
                     tokens=processes.share([utterance.num_tokens for utterance in whole]),
                 ),

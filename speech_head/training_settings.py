@@ -13,7 +13,6 @@ from commands.setting_types import (
     PositiveInt,
     Probability,
     Seed,
-    Share,
     VoiceWidth,
 )
 from commands.training_settings import (
@@ -61,10 +60,6 @@ class LossSettings:
     text_dropout: Probability = 0.1
     """probability that an utterance is trained without its text; above 0, speech can be guided
     towards its text (speak --guidance)"""
-    depth_fraction: Share | None = None
-    """share of each batch's frames, drawn at random, on which codebooks 1 to 7 are learned; default
-    all. A step of few frames is faster and learns less: the demo's takes six tenths of the time at
-    0.25, and learns more in the same time"""
     codebook_weights: PositiveFloats = (2.0, 1.5, 1.0, 1.0, 0.75, 0.75, 0.5, 0.5)
     """loss weight of each codebook (defaults: the published gemma4-audio experiment)"""
 

@@ -64,28 +64,23 @@ class DrawnFrames:
     """The frames of this process on which the code-frame decoder learns.
 
     Attributes:
-        places_N: int64, their places among this process's frames, end to end; None for all.
+        places_N: int64, their places among this process's frames, end to end.
         share: what their mean counts for (see `Shares`).
     """
 
-    places_N: Tensor | None
+    places_N: Tensor
     share: float
 
 
 def draw_frames(processes: Processes, lengths: Sequence[int], fraction: float) -> DrawnFrames:
     """Draw a fraction of the frames of a batch, and find out which of them this process has.
 
-    Codebooks 1 to K-1 take most of the time, and frames next to each other say much the same of
-    them: CSM trains its decoder on 1/16 of the frames (Sesame, 2025). Draws from torch's global
-    generator (see `seed_step`).
+    As `Speechless.forward` draws in a single process, from the generator of the same device.
 
     Args:
-        processes: those of the run.
         lengths: frames of each utterance of the batch.
-        fraction: share of the frames to draw; of 1, nothing is drawn.
+        fraction: share of the frames to draw.
     """
-    if fraction == 1:
-        return DrawnFrames(None, processes.share(list(lengths)))
     num_drawn = max(1, round(fraction * sum(lengths)))
     is_drawn_N = torch.zeros(sum(lengths), dtype=torch.bool, device=processes.device)
     is_drawn_N[torch.randperm(sum(lengths), device=processes.device)[:num_drawn]] = True

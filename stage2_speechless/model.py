@@ -116,6 +116,7 @@ class Speechless(
         tokens_BLK: Tensor,
         positions_BL: Tensor,
         targets_BLK: Tensor,
+        depth_fraction: float = 1.0,
         codebook_weights: Sequence[float] = (1.0,),
         drawn_N: Tensor | None = None,
         shares: Shares = ALONE,
@@ -130,10 +131,12 @@ class Speechless(
             positions_BL: float32, as `positions`.
             targets_BLK: int64; codes of the frame that follows a position, or `end_of_speech` and
                 K - 1 `NO_TARGET`, or `NO_TARGET` only.
+            depth_fraction: share of the frames, drawn at random, on which codebooks 1 to K-1 are
+                learned (CSM trains its decoder on 1/16 of them, Sesame, 2025).
             codebook_weights: weight of each codebook in `total`, coarsest first; the last number
                 also applies to the codebooks after it.
-            drawn_N: int64, the frames on which codebooks 1 to K-1 are learned, counted over the
-                batch (see `draw_frames`); None for all.
+            drawn_N: int64, those frames, counted over the batch, where several processes have drawn
+                them together; None draws here.
             shares: of a process that has a part of a batch; each loss is times its share.
         """
         states_BLD = self.dropout(self.temporal_states(tokens_BLK, positions_BL))
@@ -144,6 +147,9 @@ class Speechless(
         states_ND = states_BLD[is_frame_BL]
         first = F.cross_entropy(self.code0_head(states_ND).float(), codes_NK[:, 0])
         end = F.cross_entropy(self.code0_head(states_BLD[is_end_BL]).float(), code0_BL[is_end_BL])
+        if drawn_N is None and depth_fraction < 1:
+            num_drawn = max(1, round(depth_fraction * len(codes_NK)))
+            drawn_N = torch.randperm(len(codes_NK), device=codes_NK.device)[:num_drawn]
         if drawn_N is not None:
             states_ND, codes_NK = states_ND[drawn_N], codes_NK[drawn_N]
         logits_NJV = self.frame_decoder(states_ND, codes_NK).float()

@@ -133,20 +133,23 @@ def _train(
                 text_dropout=config.loss.text_dropout,
                 history_dropout=config.loss.history_dropout,
             )
-            drawn = draw_frames(processes, frames, config.loss.depth_fraction)
+            drawn, shares = None, Shares()
             if processes.count > 1:
+                drawn = draw_frames(processes, frames, config.loss.depth_fraction)
+                shares = Shares(
+                    frames=processes.share(frames),
+                    drawn=drawn.share,
+                    utterances=processes.share([1] * len(frames)),
+                )
                 seed_step(config.seed, step, processes.rank)  # dropout
             chosen = [corpus.utterances[i] for i in processes.own(picks.tolist())]
             batch = collate(chosen, speechless, processes.own(hidden))
             loss = training.model(
                 **vars(move_batch(batch, accelerator.device)),
+                depth_fraction=config.loss.depth_fraction,
                 codebook_weights=config.loss.codebook_weights,
-                drawn_N=drawn.places_N,
-                shares=Shares(
-                    frames=processes.share(frames),
-                    drawn=drawn.share,
-                    utterances=processes.share([1] * len(frames)),
-                ),
+                drawn_N=drawn.places_N if drawn else None,
+                shares=shares,
             )
             training.update(loss.total, loss.as_numbers(), [u.id for u in chosen])
             if training.is_due:

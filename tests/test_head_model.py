@@ -126,20 +126,6 @@ def test_padding_changes_nothing_in_the_loss():
     torch.testing.assert_close(batched.end, (single[0].end + single[1].end) / 2)
 
 
-def test_later_codebooks_are_learned_on_the_drawn_frames_only():
-    head = make_head()
-    batch = collate([make_example(5, 7, seed=0), make_example(3, 4, seed=1)])
-    whole, every = head(batch, WEIGHTS), head(batch, WEIGHTS, drawn_N=torch.arange(11))
-    torch.testing.assert_close(every.codebooks_K, whole.codebooks_K)
-    places = torch.tensor([0, 3, 9, 1, 2, 4, 5, 6, 7, 8, 10]).split([3, 8])
-    parts = [head(batch, WEIGHTS, drawn_N=places_N) for places_N in places]
-    for part in parts:
-        torch.testing.assert_close(part.codebooks_K[0], whole.codebooks_K[0])
-        torch.testing.assert_close(part.advance, whole.advance)
-    weighted = (3 * parts[0].codebooks_K + 8 * parts[1].codebooks_K) / 11
-    torch.testing.assert_close(weighted, whole.codebooks_K)
-
-
 @pytest.mark.parametrize("reads", ["gate", "sum", "states", "embedding"])
 def test_what_is_read_of_a_token_is_what_was_asked_for(reads):
     torch.manual_seed(0)
