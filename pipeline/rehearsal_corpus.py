@@ -47,7 +47,7 @@ def write_corpus(folder: Path, *, minutes: float, manifest: Path | None = None) 
     else:
         num_clips = NUM_DEV + max(NUM_DIALOGUES, round(60 * minutes / CLIP_SECONDS))
         utterances = [_make_clip(folder / "audio", number) for number in range(num_clips)]
-    # Their paths are relative to the current folder, those in a manifest to its own.
+    # So far relative to the current folder; in a manifest, a path is relative to the manifest.
     utterances = [with_absolute_audio(utterance) for utterance in utterances]
     for split, part in (("dev", utterances[:NUM_DEV]), ("train", utterances[NUM_DEV:])):
         write_manifest(folder / f"{split}.jsonl", [replace(u, split=split) for u in part])
