@@ -143,14 +143,10 @@ class Case:
             model = probes.materialize(lambda: plan_models.build_recognizer(settings, dim), device)
             per_row = flops.TRAINING * 2.0 * flops.matrices_of(model) * length
             few = probes.fitting(rows, per_row, budget)
-            # Of different lengths, as batches are: an LSTM takes longer to go through them.
-            lengths_B = (length * torch.linspace(0.5, 1.5, few + 2)[1:-1]).round().long()
-            frames_BTD = torch.randn(few, int(lengths_B.max()), dim, device=device)
+            lengths_B = torch.full((few,), length)  # of one length, almost: batches are bucketed
+            frames_BTD = torch.randn(few, length, dim, device=device)
             return probes.time_training(
-                model,
-                lambda _: model(frames_BTD, lengths_B).mean(),
-                per_row * float(lengths_B.sum()) / length,
-                device,
+                model, lambda _: model(frames_BTD, lengths_B).mean(), few * per_row, device
             )
 
         counted = passes * 2.0 * flops.matrices_of(self.recognizer()) * frames

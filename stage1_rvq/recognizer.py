@@ -21,7 +21,6 @@ from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from commands.checkpoint import load_frozen
 from commands.data_card import add_data_section
@@ -34,6 +33,7 @@ from data_manifests.language import FIRST_NORMALIZATION, language, refuse_other_
 from data_manifests.normalization import normalize_for_scoring
 from gemma4.tower_identity import norm_fingerprint
 from stage1_rvq.data import EmbeddingFolder, pad_frames
+from stage1_rvq.padded_lstm import run_lstm
 
 BLANK_ID = 0
 
@@ -145,10 +145,7 @@ class CTCRecognizer(
                 f"{self.config.dim}"
             )
         x_BTW = F.gelu(self.input(frames_BTD / self.frame_scale_D))
-        packed = pack_padded_sequence(x_BTW, lengths_B, batch_first=True, enforce_sorted=False)
-        hidden_BTW, _ = pad_packed_sequence(
-            self.lstm(packed)[0], batch_first=True, total_length=frames_BTD.shape[1]
-        )
+        hidden_BTW = run_lstm(self.lstm, x_BTW, lengths_B)
         return self.output(self.dropout(hidden_BTW)).float().log_softmax(dim=-1)
 
     @torch.no_grad()

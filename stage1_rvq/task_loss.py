@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from commands.errors import InputError
-from stage1_rvq.data import EmbeddedUtterance, EmbeddingFolder, ShuffledBatches
+from stage1_rvq.bucketed_batches import BucketedBatches
+from stage1_rvq.data import EmbeddedUtterance, EmbeddingFolder
 from stage1_rvq.recognizer import CTCRecognizer, ctc_loss, find_usable, load_recognizer
 
 
@@ -48,7 +49,7 @@ class TaskLoss:
         self.usable_N = find_usable(embeddings, self.units)
         if not len(self.usable_N):
             raise InputError("--recognizer needs embeddings with transcripts, there are none")
-        self.batches = ShuffledBatches(len(self.usable_N), batch_size, seed)
+        self.batches = BucketedBatches(embeddings.num_frames_N[self.usable_N], batch_size, seed)
 
     def utterances(self, step: int) -> list[EmbeddedUtterance]:
         """The utterances of one step, over all processes."""

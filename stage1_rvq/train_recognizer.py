@@ -41,7 +41,8 @@ from commands.training import Training
 from commands.training_settings import InputSettings, ScheduleSettings
 from data_manifests.error_rates import ErrorRates, compute_error_rates
 from data_manifests.language import language
-from stage1_rvq.data import EmbeddingFolder, ShuffledBatches, pad_frames
+from stage1_rvq.bucketed_batches import BucketedBatches
+from stage1_rvq.data import EmbeddingFolder, pad_frames
 from stage1_rvq.frame_noise import with_noise
 from stage1_rvq.recognizer import CTCRecognizer, RecognizerConfig, ctc_loss, find_usable
 from stage1_rvq.text_units import train_units
@@ -146,7 +147,9 @@ def _train(
         steps=config.steps, save_every=config.save_every,
     )  # fmt: skip
     processes = training.processes
-    batches = ShuffledBatches(len(usable_N), config.batch_size * processes.count, config.seed)
+    batches = BucketedBatches(
+        embeddings.num_frames_N[usable_N], config.batch_size * processes.count, config.seed
+    )
     with training:
         for step in training.progress("recognizer"):
             seed_step(config.seed, step, processes.rank)  # dropout

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from torch.utils.data import Sampler
 
-from stage2_speechless.data import BucketedBatches
+from stage1_rvq.bucketed_batches import BucketedBatches
 
 
 class RowsByLength(Sampler[int]):

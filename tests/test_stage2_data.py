@@ -8,7 +8,6 @@ import torch
 
 from commands.command_line import parse_config
 from commands.errors import InputError
-from commands.seeds import derive_seed
 from stage1_rvq.codes import (
     CodedUtterance,
     code_format,
@@ -17,7 +16,6 @@ from stage1_rvq.codes import (
 from stage1_rvq.config import RVQConfig
 from stage2_speechless import train
 from stage2_speechless.corpus import open_corpus
-from stage2_speechless.data import BucketedBatches
 from stage2_speechless.generate import GenerateConfig
 from stage2_speechless.sentences import read_sentences
 from stage2_speechless.speak import Sentence, with_numbers_in_words
@@ -39,34 +37,6 @@ def test_numbers_are_read_in_words() -> None:
     model = SimpleNamespace(vocabulary=Vocabulary())
     codes, reasons = generate_takes(model, [unread], None, takes=1, max_cer=1.0)
     assert not codes and reasons == {"a": "no rule says how to read 13:30,"}
-
-
-def test_batches_hold_similar_lengths_and_every_utterance_once() -> None:
-    generator = torch.Generator().manual_seed(0)
-    lengths = torch.randint(20, 750, (1000,), generator=generator).tolist()
-    batches = BucketedBatches(lengths, 8, seed=0)
-    epoch = [batches.at_step(step) for step in range(125)]
-    assert torch.cat(epoch).sort().values.tolist() == list(range(1000))
-    lengths_N = torch.tensor(lengths, dtype=torch.float)
-    padded = sum(float(lengths_N[b].max()) * 8 for b in epoch)
-    assert padded < 1.03 * float(lengths_N.sum())
-    again = BucketedBatches(lengths, 8, seed=0)
-    assert torch.equal(again.at_step(130), batches.at_step(130))
-    assert not torch.equal(batches.at_step(125), epoch[0])
-
-
-def test_batches_are_those_of_a_loop_over_windows() -> None:
-    """Sorting all windows at once changes no batch."""
-    generator = torch.Generator().manual_seed(1)
-    lengths = torch.randint(20, 60, (1234,), generator=generator)
-    batches = BucketedBatches(lengths.tolist(), 8, seed=3)
-    generator = torch.Generator().manual_seed(derive_seed(3, "epoch", 0))
-    order = torch.randperm(1234, generator=generator)
-    used = order[: 1234 // 8 * 8]
-    windows = [window[lengths[window].argsort(stable=True)] for window in used.split(50 * 8)]
-    wanted = torch.cat(windows).view(-1, 8)
-    wanted = wanted[torch.randperm(len(wanted), generator=generator)]
-    assert torch.equal(torch.stack([batches.at_step(step) for step in range(154)]), wanted)
 
 
 def test_unusable_utterances_are_counted(tmp_path: Path) -> None:
