@@ -5,15 +5,9 @@ import copy
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from benchmarks.recognizer_step import run_packed
 from stage1_rvq.padded_lstm import run_lstm
-
-
-def packed(lstm, x_BTW, lengths_B):
-    """torch's own way, which the module replaces on CPUs."""
-    sequences = pack_padded_sequence(x_BTW, lengths_B, batch_first=True, enforce_sorted=False)
-    return pad_packed_sequence(lstm(sequences)[0], batch_first=True, total_length=x_BTW.shape[1])[0]
 
 
 @pytest.mark.parametrize("num_layers", [1, 3])
@@ -27,7 +21,7 @@ def test_it_equals_packed_sequences(num_layers: int, lengths: list[int]) -> None
     x_BTW = torch.randn(len(lengths), max(lengths) + 1, 6)
     mask_BT1 = (torch.arange(x_BTW.shape[1]) < lengths_B[:, None])[..., None]
     x_BTW = torch.where(mask_BT1, x_BTW, 1e3)
-    expected = packed(lstm, x_BTW, lengths_B)
+    expected = run_packed(lstm, x_BTW, lengths_B)
     got = torch.where(mask_BT1, run_lstm(own, x_BTW, lengths_B), 0.0)
     torch.testing.assert_close(got, expected)
     expected.square().sum().backward()
@@ -43,4 +37,4 @@ def test_dropout_is_between_layers_and_only_in_training() -> None:
     first, second = (run_lstm(lstm, x_BTW, lengths_B) for _ in range(2))
     assert not torch.equal(first, second)
     lstm.eval()
-    torch.testing.assert_close(run_lstm(lstm, x_BTW, lengths_B), packed(lstm, x_BTW, lengths_B))
+    torch.testing.assert_close(run_lstm(lstm, x_BTW, lengths_B), run_packed(lstm, x_BTW, lengths_B))

@@ -1,0 +1,15 @@
+"""The benchmark of the recogniser's step, on a tiny LSTM."""
+
+from conftest import run
+
+from benchmarks import recognizer_step
+
+
+def test_its_table():
+    title, names, *rows = run(
+        recognizer_step.main, "--width", 4, "--batch-size", 3, "--num-frames", 6, "--rounds", 1
+    ).splitlines()
+    assert title.startswith("3 utterances, 18 frames, 2 layers of 2 x 4")
+    assert names.split() == ["lengths", "padded", "packed", "ratio"]
+    assert [row.split()[0] for row in rows] == ["similar", "mixed", "ceiling"]
+    assert all(float(number) >= 0 for row in rows for number in row.split()[1:])
