@@ -63,6 +63,8 @@ def spoil_third_step(how: str, folder: Path) -> None:
 def main() -> None:
     path = Path(sys.argv[1])
     plan = json.loads(path.read_text(encoding="utf-8"))
+    # A shell lets what it runs in the background ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if how := plan.get("spoil"):
         rank = os.environ["RANK"]
         path.with_name(f"process_{rank}").write_text(str(os.getpid()))
