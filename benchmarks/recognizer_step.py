@@ -2,9 +2,9 @@
 
     python -m benchmarks.recognizer_step --width 512
 
-Utterances of similar length, as the recogniser is trained on them, and of mixed lengths; all ways
-see equally many frames, and take turns. Beside them stands the ceiling: the step's matrix products
-at the speed of one large product.
+Utterances that differ by a few frames, as those of a batch do, and of mixed lengths; all ways see
+about as many frames, and take turns. Beside them stands the ceiling: the step's matrix products at
+the speed of one large product.
 """
 
 # B utterances, T frames (25 per second), D embedding width, W width of a layer's output
@@ -24,6 +24,7 @@ from pipeline import flops
 from stage1_rvq.padded_lstm import run_lstm
 
 EMBEDDING_WIDTH = 1024
+FEW = 2  # frames by which utterances of similar length are shorter or longer than their mean
 CPU = torch.device("cpu")
 
 
@@ -49,23 +50,25 @@ def main(argv: list[str] | None = None) -> None:
     """Print the table."""
     config = parse_config(BenchmarkConfig, argv)
     torch.manual_seed(config.seed)
-    even_B = torch.full((config.batch_size,), config.num_frames)
-    mixed_B = (config.num_frames * torch.linspace(0.5, 1.5, config.batch_size)).round().long()
+    differ_B = torch.arange(config.batch_size) % (2 * FEW + 1) - FEW
+    similar_B = (config.num_frames + differ_B).clamp(min=1)
+    num_frames = int(similar_B.sum())
+    mixed_B = (config.num_frames * torch.linspace(0.5, 1.5, config.batch_size)).ceil().long()
     linear = nn.Linear(EMBEDDING_WIDTH, config.width)
     lstm = nn.LSTM(
         config.width, config.width, config.num_layers, batch_first=True, bidirectional=True
     )
     ways = {
         (of_lengths, name): _step(linear, lstm, lengths_B, run)
-        for of_lengths, lengths_B in {"similar": even_B, "mixed": mixed_B}.items()
+        for of_lengths, lengths_B in {"similar": similar_B, "mixed": mixed_B}.items()
         for name, run in {"padded": run_lstm, "packed": run_packed}.items()
     }
     seconds = take_turns(ways, config.rounds, CPU, "step", statistic=statistics.median)
     matrices = flops.matrices_of(linear) + flops.matrices_of(lstm)
-    counted = flops.TRAINING * 2 * matrices * float(even_B.sum())
+    counted = flops.TRAINING * 2 * matrices * num_frames
     ceiling_s = counted / measure_ceiling(CPU).flops
     print(
-        f"{config.batch_size} utterances, {int(even_B.sum())} frames, {config.num_layers} layers "
+        f"{config.batch_size} utterances, {num_frames} frames, {config.num_layers} layers "
         f"of 2 x {config.width}, {torch.get_num_threads()} threads; ms a step\n"
         f"{'lengths':10}{'padded':>10}{'packed':>10}{'ratio':>10}"
     )

@@ -7,9 +7,9 @@ from benchmarks import recognizer_step
 
 def test_its_table():
     title, names, *rows = run(
-        recognizer_step.main, "--width", 4, "--batch-size", 3, "--num-frames", 6, "--rounds", 1
+        recognizer_step.main, "--width", 4, "--batch-size", 5, "--num-frames", 6, "--rounds", 1
     ).splitlines()
-    assert title.startswith("3 utterances, 18 frames, 2 layers of 2 x 4")
+    assert title.startswith("5 utterances, 30 frames, 2 layers of 2 x 4")
     assert names.split() == ["lengths", "padded", "packed", "ratio"]
     assert [row.split()[0] for row in rows] == ["similar", "mixed", "ceiling"]
     assert all(float(number) >= 0 for row in rows for number in row.split()[1:])
