@@ -15,16 +15,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from benchmarks.timing import measure_ceiling, take_turns
 from commands.command_line import parse_config, run_command
 from commands.setting_types import LayerWidth, NumLayers, PositiveInt, Seed
 from pipeline import flops
-from stage1_rvq.padded_lstm import run_lstm
+from stage1_rvq.padded_lstm import run_lstm, run_packed
 
 EMBEDDING_WIDTH = 1024
-FEW = 2  # frames by which utterances of similar length are shorter or longer than their mean
+SPREAD = 2  # frames by which utterances of similar length are shorter or longer than their mean
 CPU = torch.device("cpu")
 
 
@@ -50,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     """Print the table."""
     config = parse_config(BenchmarkConfig, argv)
     torch.manual_seed(config.seed)
-    differ_B = torch.arange(config.batch_size) % (2 * FEW + 1) - FEW
+    differ_B = torch.arange(config.batch_size) % (2 * SPREAD + 1) - SPREAD
     similar_B = (config.num_frames + differ_B).clamp(min=1)
     num_frames = int(similar_B.sum())
     mixed_B = (config.num_frames * torch.linspace(0.5, 1.5, config.batch_size)).ceil().long()
@@ -77,12 +76,6 @@ def main(argv: list[str] | None = None) -> None:
         ratio = packed_s / padded_s
         print(f"{of_lengths:10}{1000 * padded_s:10.1f}{1000 * packed_s:10.1f}{ratio:10.2f}")
     print(f"{'ceiling':10}{1000 * ceiling_s:10.1f}")
-
-
-def run_packed(lstm: nn.LSTM, x_BTW: Tensor, lengths_B: Tensor) -> Tensor:
-    """What `run_lstm` gives, as torch's documentation does it; padding is zero."""
-    sequences = pack_padded_sequence(x_BTW, lengths_B, batch_first=True, enforce_sorted=False)
-    return pad_packed_sequence(lstm(sequences)[0], batch_first=True, total_length=x_BTW.shape[1])[0]
 
 
 def _step(

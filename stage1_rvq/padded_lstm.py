@@ -1,11 +1,12 @@
-"""A bidirectional LSTM over padded sequences: torch's own, called so that it is fast on CPUs.
+"""A bidirectional LSTM over sequences of different lengths: torch's own, called so that it is fast
+on CPUs.
 
-Over packed sequences, torch takes a call a frame on a CPU; over padded ones oneDNN takes one for
-all. So there each direction runs over padded sequences, the second one over each sequence reversed
-in its own length.
+There, torch takes 1.6 to 2.2 times as long over packed sequences of different lengths as over
+padded ones, which oneDNN computes (torch 2.13; `benchmarks.recognizer_step`). Padded, a sequence
+must not begin with its padding: so the second direction runs over each reversed in its own length.
 """
 
-# B sequences, T frames, W width of a frame, H width of both directions together
+# B sequences, T frames, W width of a frame, H width of one direction
 
 from collections.abc import Sequence
 
@@ -24,13 +25,10 @@ def run_lstm(lstm: nn.LSTM, x_BTW: Tensor, lengths_B: Tensor) -> Tensor:
         lengths_B: int64 on the CPU, length of each.
 
     Returns:
-        `[B, T, H]`; padding holds arbitrary values.
+        `[B, T, 2 H]`; padding holds arbitrary values.
     """
     if x_BTW.device.type != "cpu":
-        packed = pack_padded_sequence(x_BTW, lengths_B, batch_first=True, enforce_sorted=False)
-        return pad_packed_sequence(lstm(packed)[0], batch_first=True, total_length=x_BTW.shape[1])[
-            0
-        ]
+        return run_packed(lstm, x_BTW, lengths_B)
     mirror_BT1 = _mirror(lengths_B, x_BTW.shape[1])[..., None]
     for layer in range(lstm.num_layers):
         if layer:
@@ -44,6 +42,12 @@ def run_lstm(lstm: nn.LSTM, x_BTW: Tensor, lengths_B: Tensor) -> Tensor:
     return x_BTW
 
 
+def run_packed(lstm: nn.LSTM, x_BTW: Tensor, lengths_B: Tensor) -> Tensor:
+    """The same over packed sequences, as torch documents it; arguments as there. Padding is 0."""
+    packed = pack_padded_sequence(x_BTW, lengths_B, batch_first=True, enforce_sorted=False)
+    return pad_packed_sequence(lstm(packed)[0], batch_first=True, total_length=x_BTW.shape[1])[0]
+
+
 def _mirror(lengths_B: Tensor, num_frames: int) -> Tensor:
     """Where each frame is in its reversed sequence: int64 `[B, T]`; padding stays in place."""
     positions_T = torch.arange(num_frames)
@@ -53,6 +57,7 @@ def _mirror(lengths_B: Tensor, num_frames: int) -> Tensor:
 
 def _run_direction(x_BTW: Tensor, weights: Sequence[Tensor]) -> Tensor:
     start_1BH = x_BTW.new_zeros(1, len(x_BTW), weights[1].shape[1])
+    # `train`: whether oneDNN keeps what the backward pass needs; no mode of the module matters.
     return torch.lstm(
         x_BTW, (start_1BH, start_1BH), tuple(weights), has_biases=True, num_layers=1, dropout=0.0,
         train=torch.is_grad_enabled(), bidirectional=False, batch_first=True,

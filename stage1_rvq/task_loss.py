@@ -49,7 +49,8 @@ class TaskLoss:
         self.usable_N = find_usable(embeddings, self.units)
         if not len(self.usable_N):
             raise InputError("--recognizer needs embeddings with transcripts, there are none")
-        self.batches = BucketedBatches(embeddings.num_frames_N[self.usable_N], batch_size, seed)
+        lengths_N = embeddings.num_frames_N[self.usable_N.numpy()]
+        self.batches = BucketedBatches(lengths_N, batch_size, seed)
 
     def utterances(self, step: int) -> list[EmbeddedUtterance]:
         """The utterances of one step, over all processes."""

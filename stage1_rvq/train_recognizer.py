@@ -148,7 +148,7 @@ def _train(
     )  # fmt: skip
     processes = training.processes
     batches = BucketedBatches(
-        embeddings.num_frames_N[usable_N], config.batch_size * processes.count, config.seed
+        embeddings.num_frames_N[usable_N.numpy()], config.batch_size * processes.count, config.seed
     )
     with training:
         for step in training.progress("recognizer"):

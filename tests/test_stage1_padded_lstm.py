@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.recognizer_step import run_packed
-from stage1_rvq.padded_lstm import run_lstm
+from stage1_rvq.padded_lstm import run_lstm, run_packed
 
 
 @pytest.mark.parametrize("num_layers", [1, 3])

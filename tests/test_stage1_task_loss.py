@@ -10,7 +10,7 @@ from conftest import run
 
 from commands.errors import InputError
 from commands.processes import Processes
-from stage1_rvq import embed, evaluate, train, train_recognizer
+from stage1_rvq import embed, evaluate, task_loss, train, train_recognizer
 from stage1_rvq.config import RVQConfig
 from stage1_rvq.data import EmbeddingFolder
 from stage1_rvq.model import SpeechRVQ
@@ -64,6 +64,18 @@ def test_processes_share_the_batch(task):
     whole = [u.id for u in task.utterances(3)]
     halves = [Processes(rank, 2).own(whole) for rank in (0, 1)]
     assert sorted(halves[0] + halves[1]) == sorted(whole) and len(halves[0]) == 2
+
+
+def test_one_usable_utterance_is_enough(world, tmp_path, monkeypatch):
+    for module in (train_recognizer, task_loss):
+        monkeypatch.setattr(module, "find_usable", lambda *_: torch.tensor([3]))
+    embeddings = EmbeddingFolder(world / "embeddings")
+    task = TaskLoss(world / "recognizer", embeddings, batch_size=4, seed=0, device=CPU)
+    assert [u.id for u in task.utterances(5)] == [embeddings.utterances[3].id]
+    words = ("--embeddings", world / "embeddings", "--num-units", 64, "--width", 32, "--steps", 2)
+    words = (*words, "--warmup-steps", 1, "--device", "cpu", "--out", tmp_path / "recognizer")
+    run(train_recognizer.main, *words)
+    assert (tmp_path / "recognizer" / "done").exists()
 
 
 def test_train_command_logs_it(world, corpus, tiny_models, tmp_path):
