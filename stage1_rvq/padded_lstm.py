@@ -1,7 +1,7 @@
 """A bidirectional LSTM over sequences of different lengths: torch's own, called so that it is fast
 on CPUs.
 
-There, torch takes 1.6 to 2.2 times as long over packed sequences of different lengths as over
+There, torch takes 1.6 to 2.4 times as long over packed sequences of different lengths as over
 padded ones, which oneDNN computes (torch 2.13; `benchmarks.recognizer_step`). Padded, a sequence
 must not begin with its padding: so the second direction runs over each reversed in its own length.
 """
